@@ -1,0 +1,374 @@
+package transfer_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/modeltransfer/transfer"
+	"github.com/modeltransfer/transfer/internal/registrytest"
+)
+
+// guarded are the requests that a registry may answer with 401.
+var guarded = []struct{ name, method, path string }{
+	{"GET", "GET", "/blobs/"},
+	{"HEAD", "HEAD", "/blobs/"},
+	{"POST", "POST", "/uploads/"},
+	{"PUT", "PUT", "/uploads/"},
+	{"manifest", "PUT", "/manifests/"},
+}
+
+// issuer gives out tokens.
+type issuer struct {
+	give func(ctx context.Context, n int) (string, error) // n is 1 at first; nil gives "token-n"
+
+	mu    sync.Mutex // guards the field that follows
+	asked []transfer.AuthChallenge
+}
+
+func (i *issuer) getToken(ctx context.Context, challenge transfer.AuthChallenge) (string, error) {
+	i.mu.Lock()
+	i.asked = append(i.asked, challenge)
+	n := len(i.asked)
+	i.mu.Unlock()
+	if i.give != nil {
+		return i.give(ctx, n)
+	}
+	return fmt.Sprintf("token-%d", n), nil
+}
+
+func (i *issuer) calls() []transfer.AuthChallenge {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return i.asked
+}
+
+// move makes a call in which a request of that method occurs once, with a token that gets old.
+func (w *world) move(ctx context.Context, method string, getToken func(context.Context, transfer.AuthChallenge) (string, error)) error {
+	if method == "GET" {
+		opts := w.downloadOptions(w.remote(64 << 10))
+		opts.Token, opts.GetToken = "old", getToken
+		err := transfer.Download(ctx, opts)
+		w.checkDownload(opts, err)
+		return err
+	}
+	opts := w.uploadOptions(w.local(3 << 20))
+	opts.Token, opts.GetToken = "old", getToken
+	opts.Manifest, opts.ManifestRef = []byte(`{}`), "latest"
+	err := transfer.Upload(ctx, opts)
+	w.progress.check(w.t, err)
+	if err == nil {
+		assert.EqualValues(w.t, opts.Blobs[0].Size+2, w.reg.BytesReceived(), "a refused body is not sent")
+	} else if method != "manifest" {
+		assert.Zero(w.t, w.reg.Count("PUT", "/manifests/"), "U14")
+	}
+	w.reg.Wait()
+	assert.Zero(w.t, w.reg.Sessions())
+	return err
+}
+
+func requireStatus(t *testing.T, err error, code int) *transfer.StatusError {
+	t.Helper()
+	var status *transfer.StatusError
+	require.ErrorAs(t, err, &status)
+	require.Equal(t, code, status.StatusCode)
+	return status
+}
+
+func TestN22UnauthorizedWithoutGetToken(t *testing.T) {
+	for _, g := range guarded {
+		t.Run(g.name, func(t *testing.T) {
+			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+				w := newWorld(t, mode, registrytest.Options{})
+				w.reg.Fault(g.method, g.path, "**401")
+				begun := time.Now()
+				status := requireStatus(t, w.move(t.Context(), g.name, nil), http.StatusUnauthorized)
+				assert.Equal(t, g.method, status.Method)
+				assert.Equal(t, 1, w.reg.Count(g.method, g.path))
+				assert.Zero(t, time.Since(begun))
+			})
+		})
+	}
+}
+
+func TestN23UnauthorizedOnce(t *testing.T) {
+	for _, g := range guarded {
+		t.Run(g.name, func(t *testing.T) {
+			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+				w := newWorld(t, mode, registrytest.Options{})
+				w.reg.Fault(g.method, g.path, fmt.Sprintf(
+					`401(www-authenticate: Bearer realm="%s/token",service="registry.test",scope="repository:x:pull,push")`, w.server.URL))
+				var tokens issuer
+				require.NoError(t, w.move(t.Context(), g.name, tokens.getToken))
+				assert.Equal(t, []transfer.AuthChallenge{
+					{Realm: w.server.URL + "/token", Service: "registry.test", Scope: "repository:x:pull,push"},
+				}, tokens.calls())
+				assert.Equal(t, 2, w.reg.Count(g.method, g.path))
+				assert.Equal(t, []string{"Bearer old", "Bearer token-1"}, w.reg.Tokens())
+			})
+		})
+	}
+}
+
+func TestN23TokenWithoutChallenge(t *testing.T) {
+	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		w := newWorld(t, mode, registrytest.Options{})
+		w.reg.Fault("HEAD", "/blobs/", "401")
+		var tokens issuer
+		require.NoError(t, w.move(t.Context(), "HEAD", tokens.getToken))
+		assert.Equal(t, []transfer.AuthChallenge{{}}, tokens.calls())
+	})
+}
+
+func TestN23TokensExpireInTheMiddle(t *testing.T) {
+	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		const life = 500 * time.Millisecond
+		begun := time.Now()
+		valid := func() string { return fmt.Sprintf("token-%d", time.Since(begun)/life) }
+		w := newWorld(t, mode, registrytest.Options{
+			CheckToken: func(r *http.Request) bool { return r.Header.Get("Authorization") == "Bearer "+valid() },
+			Latency:    100 * time.Millisecond,
+		})
+		tokens := issuer{give: func(context.Context, int) (string, error) { return valid(), nil }}
+		opts := w.uploadOptions()
+		for i := range 40 {
+			opts.Blobs = append(opts.Blobs, w.local(1000+i))
+		}
+		opts.GetToken, opts.Concurrency = tokens.getToken, 2
+		opts.Manifest, opts.ManifestRef = []byte(`{}`), "latest"
+		require.NoError(t, w.upload(opts))
+		assert.Greater(t, len(tokens.calls()), 2)
+		assert.LessOrEqual(t, len(tokens.calls()), int(time.Since(begun)/life)+1, "each token is used as long as it lives")
+	})
+}
+
+func TestN23RefreshIsCoalesced(t *testing.T) {
+	for _, direction := range []string{"download", "upload"} {
+		t.Run(direction, func(t *testing.T) {
+			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+				w := newWorld(t, mode, registrytest.Options{Token: "token-1", Latency: 100 * time.Millisecond})
+				tokens := issuer{give: func(context.Context, int) (string, error) {
+					time.Sleep(3 * time.Second)
+					return "token-1", nil
+				}}
+				down, up := w.downloadOptions(), w.uploadOptions()
+				for i := range 32 {
+					down.Blobs, up.Blobs = append(down.Blobs, w.remote(100+i)), append(up.Blobs, w.local(200+i))
+				}
+				down.GetToken, up.GetToken = tokens.getToken, tokens.getToken
+				down.Concurrency, up.Concurrency = 32, 32
+				if direction == "upload" {
+					require.NoError(t, w.upload(up))
+				} else {
+					require.NoError(t, w.download(down))
+				}
+				assert.Len(t, tokens.calls(), 1)
+				refused := 0
+				for _, r := range w.reg.Requests() {
+					if r.Status == http.StatusUnauthorized {
+						refused++
+					}
+				}
+				assert.Equal(t, 32, refused)
+			})
+		})
+	}
+}
+
+func TestN24UnauthorizedForEver(t *testing.T) {
+	for _, g := range guarded {
+		t.Run(g.name, func(t *testing.T) {
+			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+				w := newWorld(t, mode, registrytest.Options{})
+				w.reg.Fault(g.method, g.path, "**401")
+				var tokens issuer
+				begun := time.Now()
+				requireStatus(t, w.move(t.Context(), g.name, tokens.getToken), http.StatusUnauthorized)
+				assert.Len(t, tokens.calls(), 2)
+				assert.Equal(t, 3, w.reg.Count(g.method, g.path))
+				assert.Zero(t, time.Since(begun))
+			})
+		})
+	}
+}
+
+func TestN24SameTokenAgain(t *testing.T) {
+	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		w := newWorld(t, mode, registrytest.Options{})
+		w.reg.Fault("HEAD", "/blobs/", "**401")
+		tokens := issuer{give: func(context.Context, int) (string, error) { return "old", nil }}
+		requireStatus(t, w.move(t.Context(), "HEAD", tokens.getToken), http.StatusUnauthorized)
+		assert.LessOrEqual(t, len(tokens.calls()), 2)
+		assert.LessOrEqual(t, w.reg.Count("HEAD", ""), 3)
+	})
+}
+
+func TestN25GetTokenFails(t *testing.T) {
+	errNoToken := errors.New("no token today")
+	for name, c := range map[string]struct {
+		give func(context.Context, int) (string, error)
+		want string
+	}{
+		"error":  {func(context.Context, int) (string, error) { return "secret", errNoToken }, "no token today"},
+		"panic":  {func(context.Context, int) (string, error) { panic("on the table") }, "on the table"},
+		"goexit": {func(context.Context, int) (string, error) { runtime.Goexit(); return "", nil }, "did not return"},
+	} {
+		for _, g := range guarded {
+			t.Run(name+" "+g.name, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					w := newWorld(t, registrytest.H1, registrytest.Options{})
+					w.reg.Fault(g.method, g.path, "**401")
+					tokens := issuer{give: c.give}
+					begun := time.Now()
+					err := w.move(t.Context(), g.name, tokens.getToken)
+					require.ErrorContains(t, err, c.want)
+					assert.Equal(t, name == "error", errors.Is(err, errNoToken))
+					assert.NotContains(t, err.Error(), "secret")
+					assert.Len(t, tokens.calls(), 1)
+					assert.Equal(t, 1, w.reg.Count(g.method, g.path))
+					assert.Zero(t, time.Since(begun))
+				})
+			})
+		}
+	}
+}
+
+func TestN25GetTokenBlocks(t *testing.T) {
+	for _, heeds := range []bool{true, false} {
+		t.Run(fmt.Sprintf("heeds its context %v", heeds), func(t *testing.T) {
+			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+				w := newWorld(t, mode, registrytest.Options{Token: "x"})
+				end := make(chan struct{})
+				defer close(end)
+				ended := atomic.Bool{}
+				tokens := issuer{give: func(ctx context.Context, _ int) (string, error) {
+					if heeds {
+						<-ctx.Done()
+						ended.Store(true)
+						return "", ctx.Err()
+					}
+					<-end
+					return "", nil
+				}}
+				reason := errors.New("lunch")
+				ctx, cancel := context.WithCancelCause(t.Context())
+				time.AfterFunc(5*time.Second, func() { cancel(reason) })
+				opts := w.uploadOptions()
+				for i := range 10 {
+					opts.Blobs = append(opts.Blobs, w.local(100+i))
+				}
+				opts.GetToken = tokens.getToken
+				begun := time.Now()
+				err := transfer.Upload(ctx, opts)
+				require.ErrorIs(t, err, context.Canceled)
+				require.ErrorIs(t, err, reason)
+				assert.Len(t, tokens.calls(), 1)
+				assert.LessOrEqual(t, time.Since(begun), 7*time.Second)
+				assert.Equal(t, heeds, ended.Load(), "one that ends has ended when Upload returns")
+			})
+		})
+	}
+}
+
+// A person may have to log in somewhere before there is a token.
+func TestN25GetTokenTakesItsTime(t *testing.T) {
+	for _, g := range guarded {
+		t.Run(g.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, registrytest.H1, registrytest.Options{})
+				w.reg.Fault(g.method, g.path, "401")
+				tokens := issuer{give: func(context.Context, int) (string, error) {
+					time.Sleep(2 * time.Minute)
+					return "new", nil
+				}}
+				begun := time.Now()
+				require.NoError(t, w.move(t.Context(), g.name, tokens.getToken))
+				assert.Len(t, tokens.calls(), 1)
+				assert.Equal(t, 2, w.reg.Count(g.method, g.path), "waiting for a token is no stall")
+				assert.Equal(t, 2*time.Minute, time.Since(begun))
+			})
+		})
+	}
+}
+
+// publicAddress is the host of a registry of which no resolver need be asked where it is.
+const publicAddress = "203.0.113.5"
+
+func TestI12Realms(t *testing.T) {
+	for realm, fine := range map[string]bool{
+		"https://auth.test/token":       true,
+		"http://auth.test/token":        false, // for a registry with https
+		"https://10.1.2.3/token":        true,
+		"file:///etc/passwd":            false,
+		"ftp://auth.test/token":         false,
+		"https://169.254.169.254/":      false,
+		"https://127.0.0.1/token":       false,
+		"https://localhost:8080/token":  false,
+		"https://user:geheim@auth.test": false,
+		"https:///token":                false,
+		"https://[::1":                  false,
+		"/token":                        false,
+		"javascript:alert(1)":           false,
+	} {
+		t.Run(realm, func(t *testing.T) {
+			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+				fine := fine || mode == registrytest.H1 && realm == "http://auth.test/token"
+				w := newWorld(t, mode, registrytest.Options{})
+				w.server = w.net.Serve(publicAddress, w.reg, mode)
+				w.reg.Fault("HEAD", "/blobs/", fmt.Sprintf("401(www-authenticate: Bearer realm=%q)", realm))
+				var tokens issuer
+				err := w.move(t.Context(), "HEAD", tokens.getToken)
+				if fine {
+					require.NoError(t, err)
+					assert.Equal(t, realm, tokens.calls()[0].Realm)
+					return
+				}
+				require.ErrorIs(t, err, transfer.ErrRedirectRefused)
+				assert.NotContains(t, err.Error(), "geheim")
+				assert.Empty(t, tokens.calls())
+				assert.Len(t, w.reg.Requests(), 1)
+			})
+		})
+	}
+}
+
+func TestI12HugeChallenge(t *testing.T) {
+	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		w := newWorld(t, mode, registrytest.Options{})
+		w.reg.Configure(func(o *registrytest.Options) {
+			o.CheckToken = func(r *http.Request) bool { return r.Header.Get("Authorization") == "Bearer token-1" }
+			o.Challenge = `Bearer realm="` + strings.Repeat("x", 1<<18)
+		})
+		var tokens issuer
+		err := w.move(t.Context(), "HEAD", tokens.getToken)
+		require.ErrorIs(t, err, transfer.ErrRedirectRefused)
+		assert.Less(t, len(err.Error()), 1000)
+	})
+}
+
+// A 401 of the object store says nothing of our token, and must not have it refreshed.
+func TestUnauthorizedElsewhere(t *testing.T) {
+	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		w := newWorld(t, mode, registrytest.Options{})
+		cdn := w.reg.CDN()
+		w.reg.Configure(func(o *registrytest.Options) {
+			o.RedirectUploads = registrytest.To(w.net.Serve("cdn.test", cdn, mode).URL)
+		})
+		cdn.Fault("PUT", "", "**401(www-authenticate: Bearer realm=\"https://evil.test/token\")")
+		var tokens issuer
+		requireStatus(t, w.move(t.Context(), "PUT", tokens.getToken), http.StatusUnauthorized)
+		assert.Empty(t, tokens.calls())
+		assert.Empty(t, cdn.Tokens())
+	})
+}

@@ -1,0 +1,158 @@
+package main
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/opencontainers/go-digest"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+func TestADirectoryIsPushedAndPulled(t *testing.T) {
+	made, _ := makeModel(t, model{tensors: 8, size: 2_000_000, seed: 3})
+	ref := startedServer(t).url + "/me/model:v1"
+	r := runWith(t, "push", made, ref)
+	require.Equal(t, exitOK, r.code, r.stderr)
+	assert.Contains(t, r.stdout, "10 blobs")
+
+	pulled := filepath.Join(t.TempDir(), "new", "dir")
+	r = runWith(t, "pull", ref, pulled)
+	require.Equal(t, exitOK, r.code, r.stderr)
+	assert.Equal(t, contents(t, made), contents(t, pulled))
+
+	r = runWith(t, "pull", ref, pulled, "--quiet")
+	assert.Equal(t, result{code: exitOK}, r)
+}
+
+func TestADigestIsPushedAndPulled(t *testing.T) {
+	made, _ := makeModel(t, model{tensors: 1, seed: 4})
+	data, err := readManifest(made)
+	require.NoError(t, err)
+	repository := startedServer(t).url + "/me/model@"
+	r := runWith(t, "push", made, repository+digest.FromBytes(data).String())
+	require.Equal(t, exitOK, r.code, r.stderr)
+	pulled := t.TempDir()
+	r = runWith(t, "pull", repository+digest.FromBytes(data).String(), pulled)
+	require.Equal(t, exitOK, r.code, r.stderr)
+	assert.Equal(t, contents(t, made), contents(t, pulled))
+
+	r = runWith(t, "push", made, repository+someDigest)
+	assert.Equal(t, exitFailed, r.code)
+	assert.Contains(t, r.stderr, "does not match its digest")
+}
+
+func TestVerifyRepairsWhatIsWrong(t *testing.T) {
+	made, m := makeModel(t, model{tensors: 2, seed: 5})
+	ref := startedServer(t).url + "/me/model"
+	require.Equal(t, exitOK, runWith(t, "push", made, ref).code)
+	pulled := t.TempDir()
+	require.Equal(t, exitOK, runWith(t, "pull", ref, pulled).code)
+
+	layer := m.Layers[0]
+	require.NoError(t, os.WriteFile(blobPath(pulled, layer.Digest), make([]byte, layer.Size), 0o600))
+	r := runWith(t, "pull", "--verify", ref, pulled)
+	require.Equal(t, exitOK, r.code, r.stderr)
+	assert.Equal(t, contents(t, made), contents(t, pulled))
+}
+
+func TestAMirrorIsAskedFirst(t *testing.T) {
+	made, _ := makeModel(t, model{tensors: 3, seed: 6})
+	full, empty := startedServer(t), startedServer(t)
+	require.Equal(t, exitOK, runWith(t, "push", made, full.url+"/me/model").code)
+	pulled := t.TempDir()
+	r := runWith(t, "pull", "--mirror", empty.url, "--mirror", full.url, full.url+"/me/model", pulled)
+	require.Equal(t, exitOK, r.code, r.stderr)
+	assert.Equal(t, contents(t, made), contents(t, pulled))
+}
+
+func TestPullAndPushLogIn(t *testing.T) {
+	made, _ := makeModel(t, model{tensors: 2, seed: 7})
+	guarded := guard(t, startedServer(t))
+	getenv := env(map[string]string{passwordVariable: "hunter2"})
+	r := runIn(t.Context(), getenv, "push", "--username", "me", "--verbose", made, guarded+"/me/model")
+	require.Equal(t, exitOK, r.code, r.stderr)
+	assert.NotContains(t, r.stderr, "opaque-token")
+	assert.NotContains(t, r.stderr, "hunter2")
+
+	pulled := t.TempDir()
+	r = runIn(t.Context(), getenv, "pull", "--username", "me", guarded+"/me/model", pulled)
+	require.Equal(t, exitOK, r.code, r.stderr)
+	assert.Equal(t, contents(t, made), contents(t, pulled))
+
+	r = runWith(t, "pull", guarded+"/me/model", t.TempDir())
+	assert.Equal(t, exitFailed, r.code)
+	assert.Contains(t, r.stderr, "check the name and the password")
+}
+
+// guard puts a token server in front of a registry, for the user me with the
+// password hunter2.
+func guard(t *testing.T, s *server) string {
+	t.Helper()
+	front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, password, _ := r.BasicAuth()
+		switch {
+		case r.URL.Path == "/token" && password == "hunter2":
+			_, _ = io.WriteString(w, `{"token":"opaque-token"}`)
+		case r.URL.Path == "/token":
+			w.WriteHeader(http.StatusUnauthorized)
+		case r.Header.Get("Authorization") == "Bearer opaque-token":
+			s.http.Handler.ServeHTTP(w, r)
+		default:
+			w.Header().Set("WWW-Authenticate", `Bearer realm="http://`+r.Host+`/token",service="test",scope="repository:me/model:pull,push"`)
+			w.WriteHeader(http.StatusUnauthorized)
+		}
+	}))
+	t.Cleanup(front.Close)
+	return front.URL
+}
+
+func TestNothingIsWrittenForAModelThatIsNotThere(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "dir")
+	r := runWith(t, "pull", startedServer(t).url+"/me/model", dir)
+	assert.Equal(t, exitFailed, r.code)
+	assert.Contains(t, r.stderr, "404")
+	assert.NoDirExists(t, dir)
+}
+
+func TestAnIndexIsRefused(t *testing.T) {
+	s := startedServer(t)
+	index := `{"schemaVersion":2,"mediaType":"` + ociIndex + `","manifests":[]}`
+	req, err := http.NewRequest(http.MethodPut, s.url+"/v2/me/model/manifests/latest", strings.NewReader(index))
+	require.NoError(t, err)
+	req.Header.Set("Content-Type", ociIndex)
+	resp, err := http.DefaultClient.Do(req)
+	require.NoError(t, err)
+	require.NoError(t, resp.Body.Close())
+	require.Equal(t, http.StatusCreated, resp.StatusCode)
+	r := runWith(t, "pull", s.url+"/me/model", t.TempDir())
+	assert.Equal(t, exitFailed, r.code)
+	assert.Contains(t, r.stderr, "index of several manifests")
+}
+
+func TestTheManifestComesLast(t *testing.T) {
+	made, _ := makeModel(t, model{tensors: 3, seed: 8})
+	s := startedServer(t)
+	require.Equal(t, exitOK, runWith(t, "push", made, s.url+"/me/model").code)
+	ctx, cancel := context.WithCancel(t.Context())
+	front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.Contains(r.URL.Path, "/blobs/") {
+			cancel()
+			<-r.Context().Done()
+			return
+		}
+		s.http.Handler.ServeHTTP(w, r)
+	}))
+	defer front.Close()
+	pulled := t.TempDir()
+	r := runIn(ctx, noEnv, "pull", front.URL+"/me/model", pulled)
+	assert.Equal(t, exitInterrupted, r.code)
+	assert.True(t, strings.HasSuffix(r.stderr, "transfer: interrupted; run the same command again to continue\n"), r.stderr)
+	assert.NoFileExists(t, filepath.Join(pulled, manifestName))
+}

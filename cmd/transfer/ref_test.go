@@ -1,0 +1,82 @@
+package main
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+const someDigest = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+
+func TestReferencesAreParsed(t *testing.T) {
+	for text, want := range map[string]string{
+		"all-minilm":                          "https://registry.ollama.ai/library/all-minilm:latest",
+		"all-minilm:22m":                      "https://registry.ollama.ai/library/all-minilm:22m",
+		"qwen2.5:7b":                          "https://registry.ollama.ai/library/qwen2.5:7b",
+		"me/model:v1":                         "https://registry.ollama.ai/me/model:v1",
+		"model@" + someDigest:                 "https://registry.ollama.ai/library/model@" + someDigest,
+		"registry.example/model":              "https://registry.example/model:latest",
+		"registry.example/a/b/c:v1":           "https://registry.example/a/b/c:v1",
+		"registry.example:8443/me/Model:v1":   "https://registry.example:8443/me/Model:v1",
+		"registry.example/m:v1@" + someDigest: "https://registry.example/m:v1@" + someDigest,
+		"localhost/model":                     "http://localhost/model:latest",
+		"localhost:5000/me/model":             "http://localhost:5000/me/model:latest",
+		"127.0.0.1:5000/model":                "http://127.0.0.1:5000/model:latest",
+		"[::1]:5000/model":                    "http://[::1]:5000/model:latest",
+		"[2001:db8::1]/model":                 "https://[2001:db8::1]/model:latest",
+		"http://localhost:5000/repo:tag":      "http://localhost:5000/repo:tag",
+		"https://localhost:5000/repo":         "https://localhost:5000/repo:latest",
+		"http://registry/repo":                "http://registry/repo:latest",
+		"10.0.0.1:5000/model":                 "https://10.0.0.1:5000/model:latest",
+		"localhost.example/model":             "https://localhost.example/model:latest",
+	} {
+		t.Run(text, func(t *testing.T) {
+			r, err := parseReference(text)
+			require.NoError(t, err)
+			assert.Equal(t, want, r.String())
+		})
+	}
+}
+
+func TestMalformedReferencesAreRefused(t *testing.T) {
+	for _, text := range []string{
+		"", "/", ":", "@", "model:", "model@", "model@sha256:abc", "model:v1@md5:abc", "a//b", "a/", "../b", "localhost:5000/../b",
+		"localhost:5000/a..b", "http://", "http://localhost:5000", "http:///repo", "ftp://localhost/repo", "a b",
+		"localhost:port/repo", "localhost:5000/repo?x", "localhost:5000/repo#x", "localhost:5000/re%2fpo", "-a", "a/-b",
+		"model:" + strings.Repeat("x", 129), "model:.tag", "http://local\nhost/repo", "host_:5000/\x00",
+	} {
+		_, err := parseReference(text)
+		assert.Error(t, err, "%q", text)
+	}
+}
+
+func TestAPasswordInAReferenceIsNotRepeated(t *testing.T) {
+	for _, text := range []string{"https://me:hunter2@registry.example/a", "me:hunter2@registry.example/a"} {
+		_, err := parseReference(text)
+		require.ErrorIs(t, err, errCredentialsInReference)
+		assert.NotContains(t, err.Error(), "hunter2")
+	}
+}
+
+func TestADigestNamesTheManifestBeforeATag(t *testing.T) {
+	r, err := parseReference("registry.example/m:v1@" + someDigest)
+	require.NoError(t, err)
+	assert.Equal(t, someDigest, r.version())
+	assert.Equal(t, "v1", r.tag)
+}
+
+func FuzzParseReference(f *testing.F) {
+	f.Add("registry.example:5000/me/model:v1@" + someDigest)
+	f.Add("http://[::1]:5000/a:b")
+	f.Fuzz(func(t *testing.T, text string) {
+		r, err := parseReference(text)
+		if err != nil {
+			return
+		}
+		again, err := parseReference(r.String())
+		require.NoError(t, err)
+		assert.Equal(t, r, again)
+	})
+}

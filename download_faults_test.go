@@ -1,0 +1,359 @@
+package transfer_test
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/modeltransfer/transfer"
+	"github.com/modeltransfer/transfer/internal/registrytest"
+)
+
+const mebibyte = 1 << 20
+
+// A fault that passes costs another request, and no byte that had come is fetched again.
+func TestN1ToN4N36DownloadSurvives(t *testing.T) {
+	for _, c := range []struct {
+		name, script string
+		requests     int
+		wait         time.Duration // at least; at most 2 s more
+	}{
+		{"N1 reset", "reset(300K)", 2, 0},
+		{"N1 reset of the connection", "connreset(300K)", 2, 0},
+		{"N1 reset in place of an answer", "reset", 2, 0},
+		{"N1 many resets", "9*reset(64K)", 10, 0},
+		{"N2 early end", "eof(300K)", 2, 0},
+		{"N3 early end of a body of unknown length", "noclen(300K)", 2, 0},
+		{"N4 early end of chunks", "truncchunk(300K)", 2, 0},
+		{"N7 stall", "stall(300K)", 2, 10 * time.Second},
+		{"N7 stall before the first byte", "stall(0)", 2, 10 * time.Second},
+		{"N8 stall before the headers", "stallheaders", 2, 10 * time.Second},
+		{"N36 farewell", "goaway", 1, 0},
+		{"N36 farewell in the middle", "goaway+eof(300K)", 2, 0},
+		{"N18 429", "429(retry-after: 7)", 2, 7 * time.Second},
+		{"N18 503", "503(retry-after: 90)", 2, 90 * time.Second},
+		{"N39 hints", "hints(5)", 1, 0},
+		{"chunks", "chunked", 1, 0},
+		{"no length", "noclen", 1, 0},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+				w := newWorld(t, mode, registrytest.Options{})
+				b := w.remote(mebibyte)
+				w.reg.Fault("GET", b.Digest, c.script)
+				took, err := w.timed(w.downloadOptions(b))
+				require.NoError(t, err)
+				assert.Equal(t, c.requests, w.gets(b))
+				assert.Zero(t, w.progress.falls)
+				assert.GreaterOrEqual(t, took, c.wait)
+				assert.LessOrEqual(t, took, c.wait+2*time.Second)
+				if mode != registrytest.H2 { // where a reset may overtake what was sent
+					assert.LessOrEqual(t, w.reg.BytesSent(), b.Size+64, "bytes on the wire")
+				}
+				w.requireOnly(b)
+			})
+		})
+	}
+}
+
+// A fault that does not pass is given up in the end, and nothing is left of a small blob.
+func TestN1ToN4N7N8N36DownloadGivesUp(t *testing.T) {
+	h1 := []registrytest.Mode{registrytest.H1, registrytest.H1TLS}
+	for _, c := range []struct {
+		name, script string
+		modes        []registrytest.Mode
+		is           error
+	}{
+		{"N1", "**reset(0)", h1[:1], syscall.ECONNRESET},
+		{"N2", "**eof(0)", h1, io.ErrUnexpectedEOF},
+		{"N3", "**noclen(0)", registrytest.Modes(), transfer.ErrSizeMismatch},
+		{"N4", "**truncchunk(0)", h1, io.ErrUnexpectedEOF},
+		{"N7", "**stall(0)", registrytest.Modes(), transfer.ErrStalled},
+		{"N8", "**stallheaders", registrytest.Modes(), transfer.ErrStalled},
+		{"N36", "**reset(0)", registrytest.Modes()[2:], transfer.ErrRetriesExhausted},
+	} {
+		for _, mode := range c.modes {
+			t.Run(c.name+" "+mode.String(), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					w := newWorld(t, mode, registrytest.Options{})
+					other, b := w.remote(2*mebibyte), w.remote(mebibyte)
+					w.reg.Fault("GET", b.Digest, c.script)
+					opts := w.downloadOptions(other, b)
+					opts.Concurrency = 1
+					took, err := w.timed(opts)
+					w.requireExhausted(err, b, c.is)
+					assert.InDelta(t, 5*time.Minute, took, float64(45*time.Second))
+					assert.LessOrEqual(t, w.gets(b), 25, "requests")
+					w.requireOnly(other)
+				})
+			})
+		}
+	}
+}
+
+// requireExhausted checks an error that ended a blob after many attempts.
+func (w *world) requireExhausted(err error, b transfer.Blob, cause error) {
+	w.t.Helper()
+	require.ErrorIs(w.t, err, transfer.ErrRetriesExhausted)
+	require.ErrorIs(w.t, err, cause)
+	var blob *transfer.BlobError
+	require.ErrorAs(w.t, err, &blob)
+	assert.Equal(w.t, b.Digest, blob.Digest)
+	assert.Equal(w.t, "download", blob.Op)
+	assert.Greater(w.t, blob.Attempts, 3)
+	assert.Contains(w.t, err.Error(), b.Digest)
+	assert.Contains(w.t, err.Error(), fmt.Sprintf("%d attempts", blob.Attempts))
+}
+
+// What came of a large blob stays, and is not fetched again by the next call.
+func TestN1ToN3N7N11DownloadKeepsHalf(t *testing.T) {
+	for name, script := range map[string]string{
+		"N1": "ok->reset(1M)", "N2": "ok->eof(1M)", "N3": "ok->noclen(1M)", "N7": "ok->stall(1M)", "N11": "ok->eof(1M)->asked(bytes=5-20000000)",
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, registrytest.H1, registrytest.Options{})
+				b := w.remoteLarge()
+				w.reg.Fault("GET", b.Digest, script+"->404")
+				opts := w.downloadOptions(b)
+				opts.Concurrency = 1
+				w.requireStatus(w.download(opts), b, http.StatusNotFound)
+				w.requireHalf(b)
+				w.reg.Wait()
+				before := w.reg.BytesSent()
+				w.progress = &progressLog{}
+				require.NoError(t, w.download(w.downloadOptions(b)))
+				w.reg.Wait()
+				assert.EqualValues(t, 9*mebibyte, w.progress.first())
+				assert.EqualValues(t, b.Size-9*mebibyte, w.reg.BytesSent()-before)
+				w.requireOnly(b)
+			})
+		})
+	}
+}
+
+// requireStatus checks an error that is a status of the registry.
+func (w *world) requireStatus(err error, b transfer.Blob, code int) *transfer.StatusError {
+	w.t.Helper()
+	var status *transfer.StatusError
+	require.ErrorAs(w.t, err, &status)
+	assert.Equal(w.t, code, status.StatusCode)
+	assert.Equal(w.t, "GET", status.Method)
+	assert.Contains(w.t, status.URL, b.Digest)
+	assert.Contains(w.t, err.Error(), b.Digest)
+	return status
+}
+
+// A fault that no second request would mend ends the call at once.
+func TestN5N6N13N14N27N28DownloadFailsAtOnce(t *testing.T) {
+	for _, c := range []struct {
+		name, script string
+		is           error
+		requests     int
+		unread       bool // the body must not be read
+	}{
+		{"N5 one byte too many", "**long(1)", transfer.ErrSizeMismatch, 1, false},
+		{"N5 endless", "**endless", transfer.ErrSizeMismatch, 1, false},
+		{"N6 longer", "**clen(1048577)", transfer.ErrSizeMismatch, 1, true},
+		{"N6 shorter", "**clen(1048575)", transfer.ErrSizeMismatch, 1, true},
+		{"N6 nothing", "**header(content-length: 0)+noclen(0)+clen(0)", transfer.ErrSizeMismatch, 1, false},
+		{"N12 for ever", "eof(300K)->**range(bytes 1-2/3)", transfer.ErrProtocol, 3, false},
+		{"N13 for ever", "**206", transfer.ErrProtocol, 2, false},
+		{"N14 for ever", "eof(300K)->**416", transfer.ErrProtocol, 3, false},
+		{"N16 for ever", "**flip(777)", transfer.ErrDigestMismatch, 2, false},
+		{"N17 gzip", "**encoding(gzip)", transfer.ErrProtocol, 1, false},
+		{"N17 zstd", "**encoding(zstd)", transfer.ErrProtocol, 1, false},
+		{"N28 no Location", "**307", transfer.ErrRedirectRefused, 1, true},
+		{"N28 malformed Location", "**302(location: http://[::1/)", transfer.ErrRedirectRefused, 1, true},
+		{"N28 another scheme", "**302(location: file:///etc/passwd)", transfer.ErrRedirectRefused, 1, true},
+		{"N27 in circles", "**302(location: ?again)", transfer.ErrRedirectRefused, 11, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+				w := newWorld(t, mode, registrytest.Options{})
+				b := w.remote(mebibyte)
+				w.reg.Fault("GET", b.Digest, c.script)
+				_, err := w.timed(w.downloadOptions(b))
+				require.ErrorIs(t, err, c.is)
+				require.NotErrorIs(t, err, transfer.ErrRetriesExhausted)
+				var blob *transfer.BlobError
+				require.ErrorAs(t, err, &blob)
+				assert.Equal(t, b.Digest, blob.Digest)
+				assert.Equal(t, c.requests, w.gets(b))
+				assert.LessOrEqual(t, w.reg.BytesSent(), 2*b.Size+8*mebibyte, "what an endless body sends into buffers")
+				if c.unread {
+					assert.Zero(t, w.progress.calls[len(w.progress.calls)-1][0])
+				}
+				w.requireNothing(b)
+			})
+		})
+	}
+}
+
+// N5: nothing is kept of a large blob either.
+func TestN5LargeBlobThatGoesOn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, registrytest.H1, registrytest.Options{NoRange: true})
+		b := w.remoteLarge()
+		w.reg.Fault("GET", b.Digest, "**long(1)")
+		require.ErrorIs(t, w.download(w.downloadOptions(b)), transfer.ErrSizeMismatch)
+		assert.Equal(t, 1, w.gets(b))
+		w.requireNothing(b)
+	})
+}
+
+func TestN17IdentityIsAskedFor(t *testing.T) {
+	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		w := newWorld(t, mode, registrytest.Options{})
+		b := w.remote(1000)
+		w.reg.Fault("GET", b.Digest, "encoding(identity)")
+		require.NoError(t, w.download(w.downloadOptions(b)))
+		assert.Equal(t, []string{"identity"}, w.reg.Requests()[0].Header.Values("Accept-Encoding"))
+	})
+}
+
+// N10 to N14: an answer to a range that is not what was asked for.
+func TestN11ToN14DownloadSurvivesWrongRanges(t *testing.T) {
+	for _, c := range []struct {
+		name, script string
+		requests     int
+	}{
+		{"N10 ignored", "eof(300K)->norange", 2},
+		{"N11 wrong start", "eof(300K)->asked(bytes=5-)", 3},
+		{"N11 start that is there", "eof(300K)->asked(bytes=0-)", 3},
+		{"N11 later start", "eof(300K)->asked(bytes=400000-)", 3},
+		{"N12 no Content-Range", "eof(300K)->range()", 3},
+		{"N12 two", "eof(300K)->range(bytes 307200-1048575/1048576; bytes 0-9/1048576)", 3},
+		{"N12 of nothing", "eof(300K)->range(bytes */1048576)", 3},
+		{"N12 junk", "eof(300K)->range(lines 1-2/3)", 3},
+		{"N12 short end", "eof(300K)->range(bytes 307200-307300/1048576)", 3},
+		{"N12 another size", "eof(300K)->range(bytes 307200-1048575/1048577)", 3},
+		{"N12 unknown size", "eof(300K)->range(bytes 307200-1048575/*)", 2},
+		{"N13 206 to no Range", "206", 2},
+		{"N13 206 with a Content-Range to no Range", "range(bytes 0-1048575/1048576)", 2},
+		{"N14 416", "eof(300K)->416", 3},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+				w := newWorld(t, mode, registrytest.Options{})
+				b := w.remote(mebibyte)
+				w.reg.Fault("GET", b.Digest, c.script)
+				require.NoError(t, w.download(w.downloadOptions(b)))
+				ranges := w.ranges(b)
+				require.Len(t, ranges, c.requests)
+				if c.requests == 3 {
+					assert.Regexp(t, `^bytes=\d+-1048575$`, ranges[1])
+					assert.Empty(t, ranges[2], "asked for as a whole")
+				}
+				assert.Zero(t, w.progress.falls, "nothing wrong was written")
+				w.requireOnly(b)
+			})
+		})
+	}
+}
+
+func TestN10LargeBlobWithoutRanges(t *testing.T) {
+	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		w := newWorld(t, mode, registrytest.Options{NoRange: true})
+		b := w.remoteLarge()
+		require.NoError(t, w.download(w.downloadOptions(b)))
+		w.reg.Wait()
+		assert.Equal(t, 1, w.gets(b))
+		assert.Equal(t, b.Size, w.reg.BytesSent())
+	})
+}
+
+// A registry whose ranges were wrong once is not asked for ranges of that blob again, by nobody.
+func TestN11NoStealingAfterWrongRanges(t *testing.T) {
+	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		w := newWorld(t, mode, registrytest.Options{})
+		b := w.remote(20 * mebibyte)
+		w.reg.Fault("GET", b.Digest, "eof(300K)->range()->slow(1M)->**range()")
+		require.NoError(t, w.download(w.downloadOptions(b)))
+		assert.Equal(t, 3, w.gets(b))
+	})
+}
+
+func TestN15ObjectChangedBetweenTries(t *testing.T) {
+	for etag, ifRange := range map[string]string{`"v1"`: `"v1"`, `W/"v1"`: "", "v1": ""} {
+		t.Run(etag, func(t *testing.T) {
+			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+				w := newWorld(t, mode, registrytest.Options{})
+				b := w.remote(mebibyte)
+				dg := digest.Digest(b.Digest)
+				w.reg.Replace(repository, dg, make([]byte, mebibyte))
+				w.reg.Fault("GET", b.Digest, "header(etag: "+etag+")+eof(300K)")
+				w.reg.Configure(func(o *registrytest.Options) {
+					o.Before = func(_ http.ResponseWriter, r *http.Request) bool {
+						if w.gets(b) > 1 {
+							w.reg.Replace(repository, dg, w.data(b))
+						}
+						return false
+					}
+				})
+				require.NoError(t, w.download(w.downloadOptions(b)))
+				assert.Equal(t, 3, w.gets(b), "the digest decides")
+				assert.Equal(t, ifRange, w.reg.Requests()[1].Header.Get("If-Range"))
+				assert.LessOrEqual(t, w.progress.falls, b.Size)
+			})
+		})
+	}
+}
+
+func TestN16FlippedBit(t *testing.T) {
+	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		w := newWorld(t, mode, registrytest.Options{})
+		b := w.remote(mebibyte)
+		w.reg.Fault("GET", b.Digest, "flip(777)")
+		require.NoError(t, w.download(w.downloadOptions(b)))
+		w.reg.Wait()
+		assert.Equal(t, 2, w.gets(b))
+		assert.Equal(t, 2*b.Size, w.reg.BytesSent())
+		assert.LessOrEqual(t, w.progress.falls, b.Size, "progress falls by no more than was thrown away")
+	})
+}
+
+func TestN16FlippedBitOfALargeBlob(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, registrytest.H1, registrytest.Options{})
+		b := w.remoteLarge()
+		flip := w.reg.Fault("GET", b.Digest, "ok->flip(777)")
+		require.NoError(t, w.download(w.downloadOptions(b)))
+		w.reg.Wait()
+		assert.True(t, flip.Done())
+		assert.Equal(t, 2*b.Size, w.reg.BytesSent())
+
+		w.reg.Fault("GET", b.Digest, "**flip(777)")
+		w.dir, w.progress = t.TempDir(), &progressLog{}
+		before := w.reg.BytesSent()
+		require.ErrorIs(t, w.download(w.downloadOptions(b)), transfer.ErrDigestMismatch)
+		w.reg.Wait()
+		assert.Equal(t, 2*b.Size, w.reg.BytesSent()-before)
+		w.requireNothing(b)
+	})
+}
+
+// What is fetched again comes over a new connection.
+func TestN16NewConnection(t *testing.T) {
+	var from []string
+	reg := registrytest.New(registrytest.Options{Before: func(_ http.ResponseWriter, r *http.Request) bool {
+		from = append(from, r.RemoteAddr)
+		return false
+	}})
+	dg := reg.Put(repository, []byte("content"))
+	reg.Fault("GET", "", "flip(0)")
+	server := registrytest.Serve(t, reg, registrytest.H1)
+	require.NoError(t, transfer.Download(t.Context(), transfer.DownloadOptions{
+		Blobs: []transfer.Blob{{Digest: dg.String(), Size: 7}}, BaseURL: server.URL, DestDir: t.TempDir(), Repository: repository,
+	}))
+	require.Len(t, from, 2)
+	assert.NotEqual(t, from[0], from[1])
+}

@@ -1,0 +1,131 @@
+package transfer_test
+
+import (
+	"context"
+	"net/http"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/modeltransfer/transfer"
+	"github.com/modeltransfer/transfer/internal/registrytest"
+)
+
+// I6: from what is there to all of it, one call at a time, and none after the return.
+func TestI6DownloadProgress(t *testing.T) {
+	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		w := newWorld(t, mode, registrytest.Options{})
+		opts := w.downloadOptions(w.local(500), w.remote(1000), w.remote(mebibyte), w.remoteLarge())
+		w.reg.Fault("GET", "", "reset(300)->**slow(4M)")
+		var inside sync.Mutex
+		returned := false
+		opts.Progress = func(completed, total int64) {
+			if assert.True(t, inside.TryLock(), "one call at a time") {
+				defer inside.Unlock()
+			}
+			assert.False(t, returned)
+			assert.EqualValues(t, 500+1000+mebibyte+largeSize, total)
+			w.progress.add(completed, total)
+		}
+		require.NoError(t, w.download(opts))
+		inside.Lock()
+		returned = true
+		inside.Unlock()
+		assert.EqualValues(t, 500, w.progress.first())
+		assert.Zero(t, w.progress.falls)
+		assert.Greater(t, len(w.progress.calls), 10)
+	})
+}
+
+// I16: a panic of the callback reaches the caller, when all has been let go.
+func TestI16DownloadProgressPanics(t *testing.T) {
+	for name, at := range map[string]int64{"at once": 0, "in the middle": 1, "at the end": 3 * mebibyte} {
+		t.Run(name, func(t *testing.T) {
+			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+				w := newWorld(t, mode, registrytest.Options{})
+				opts := w.downloadOptions(w.remote(mebibyte), w.remote(2*mebibyte))
+				w.reg.Fault("GET", "", "**slow(1M)")
+				calls := 0
+				opts.Progress = func(completed, total int64) {
+					if calls++; completed >= at {
+						panic("ours")
+					}
+				}
+				assert.PanicsWithValue(t, "ours", func() { _ = transfer.Download(t.Context(), opts) })
+				told := calls
+				w.reg.Wait()
+				assert.Zero(t, w.reg.InFlight())
+				assert.Equal(t, told, calls, "it is not called again")
+				w.checkNames()
+				opts.Progress = nil
+				require.NoError(t, transfer.Download(t.Context(), opts), "nothing is locked")
+			})
+		})
+	}
+}
+
+// I17: a slow callback delays nothing but itself.
+func TestI17DownloadProgressBlocks(t *testing.T) {
+	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		var mu sync.Mutex
+		var last time.Duration
+		start := time.Now()
+		w := newWorld(t, mode, registrytest.Options{})
+		opts := w.downloadOptions()
+		for i := range 30 {
+			opts.Blobs = append(opts.Blobs, w.remote(1000+i))
+		}
+		w.reg.Configure(func(o *registrytest.Options) {
+			o.Before = func(http.ResponseWriter, *http.Request) bool {
+				mu.Lock()
+				defer mu.Unlock()
+				last = time.Since(start)
+				return false
+			}
+		})
+		opts.Concurrency = 2
+		opts.Progress = func(completed, total int64) {
+			time.Sleep(time.Hour)
+			w.progress.add(completed, total)
+		}
+		require.NoError(t, w.download(opts))
+		assert.Zero(t, last, "all requests were made while the first callback slept")
+		assert.Len(t, w.reg.Requests(), 30)
+		assert.LessOrEqual(t, len(w.progress.calls), 3, "what came meanwhile is told at once")
+	})
+}
+
+// I18: a callback may cancel the call, and make another.
+func TestI18DownloadProgressCancelsAndReenters(t *testing.T) {
+	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		w := newWorld(t, mode, registrytest.Options{})
+		ctx, cancel := context.WithCancelCause(t.Context())
+		b, other := w.remote(mebibyte), w.remote(1000)
+		w.reg.Fault("GET", b.Digest, "slow(100K)")
+		opts := w.downloadOptions(b)
+		opts.Progress = func(completed, _ int64) {
+			if completed > 0 && ctx.Err() == nil {
+				inner := w.downloadOptions(other)
+				inner.Progress = nil
+				assert.NoError(t, transfer.Download(t.Context(), inner))
+				cancel(errOurs)
+			}
+		}
+		require.ErrorIs(t, transfer.Download(ctx, opts), errOurs)
+		w.requireBlob(other)
+		w.requireNothing(b)
+	})
+}
+
+// What comes slowly is told, and stored, as it comes.
+func TestI6DownloadProgressOfASlowBody(t *testing.T) {
+	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		w := newWorld(t, mode, registrytest.Options{})
+		w.reg.Fault("GET", "", "slow(10K)")
+		require.NoError(t, w.download(w.downloadOptions(w.remote(50_000))))
+		assert.Greater(t, len(w.progress.calls), 15)
+	})
+}

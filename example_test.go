@@ -1,0 +1,81 @@
+package transfer_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log"
+	"net/http"
+	"net/url"
+	"os"
+
+	"github.com/modeltransfer/transfer"
+)
+
+func ExampleDownload() {
+	err := transfer.Download(context.Background(), transfer.DownloadOptions{
+		Blobs: []transfer.Blob{
+			{Digest: "sha256:2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824", Size: 5},
+		},
+		BaseURL:    "https://registry.example",
+		Repository: "library/model",
+		DestDir:    "blobs",
+		Progress:   func(completed, total int64) { fmt.Printf("\r%d of %d bytes", completed, total) },
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+}
+
+func ExampleUpload() {
+	manifest, err := os.ReadFile("manifest.json")
+	if err != nil {
+		log.Fatal(err)
+	}
+	err = transfer.Upload(context.Background(), transfer.UploadOptions{
+		Blobs: []transfer.Blob{
+			{Digest: "sha256:2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824", Size: 5, From: "library/base"},
+		},
+		BaseURL: "https://registry.example", Repository: "library/model",
+		SrcDir: "blobs", Manifest: manifest, ManifestRef: "latest",
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+}
+
+func ExampleStatusError() {
+	err := transfer.Download(context.Background(), transfer.DownloadOptions{
+		Blobs:   []transfer.Blob{{Digest: "sha256:../../etc/passwd", Size: 5}},
+		BaseURL: "https://registry.example", DestDir: "blobs",
+	})
+	var blob *transfer.BlobError
+	var status *transfer.StatusError
+	switch {
+	case errors.Is(err, transfer.ErrInvalidDigest):
+		fmt.Println("nothing was asked for, and nothing was written")
+	case errors.As(err, &status) && status.StatusCode == http.StatusForbidden:
+		fmt.Println("not for us:", status.Errors)
+	case errors.As(err, &blob):
+		fmt.Println("try again later:", blob.Digest)
+	}
+	// Output: nothing was asked for, and nothing was written
+}
+
+func ExampleAuthChallenge() {
+	opts := transfer.DownloadOptions{BaseURL: "https://registry.example", DestDir: "blobs"}
+	opts.GetToken = func(ctx context.Context, challenge transfer.AuthChallenge) (string, error) {
+		query := url.Values{"service": {challenge.Service}, "scope": {challenge.Scope}}
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, challenge.Realm+"?"+query.Encode(), nil)
+		if err != nil {
+			return "", err
+		}
+		return askTokenServer(req)
+	}
+	if err := transfer.Download(context.Background(), opts); err != nil {
+		log.Fatal(err)
+	}
+}
+
+// askTokenServer stands for what reads the token out of the answer.
+func askTokenServer(req *http.Request) (string, error) { return "token for " + req.URL.Path, nil }

@@ -1,0 +1,99 @@
+package main
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"runtime"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/modeltransfer/transfer/internal/bench/contender"
+)
+
+// shelf makes blobs, each once, in a directory.
+type shelf struct {
+	dir  string
+	made map[set][]contender.Blob
+}
+
+func newShelf(dir string) (*shelf, error) {
+	return &shelf{dir: dir, made: make(map[set][]contender.Blob)}, os.MkdirAll(dir, 0o755)
+}
+
+// blobs returns the blobs of a workload.
+func (s *shelf) blobs(w workload) (all []contender.Blob, err error) {
+	for _, of := range w.sets {
+		if s.made[of] == nil {
+			if s.made[of], err = s.fill(of); err != nil {
+				return nil, err
+			}
+		}
+		all = append(all, s.made[of]...)
+	}
+	return all, nil
+}
+
+func (s *shelf) fill(of set) ([]contender.Blob, error) {
+	blobs := make([]contender.Blob, of.count)
+	var g errgroup.Group
+	g.SetLimit(runtime.GOMAXPROCS(0))
+	for i := range blobs {
+		g.Go(func() (err error) {
+			blobs[i], err = s.fillOne(of, i)
+			return err
+		})
+	}
+	return blobs, g.Wait()
+}
+
+// fillOne writes a blob whose content depends on its set and number only.
+func (s *shelf) fillOne(of set, i int) (b contender.Blob, err error) {
+	var seed [32]byte
+	binary.LittleEndian.PutUint64(seed[:], uint64(of.size))
+	binary.LittleEndian.PutUint64(seed[8:], uint64(i))
+	f, err := os.CreateTemp(s.dir, "new")
+	if err != nil {
+		return b, err
+	}
+	h := sha256.New()
+	_, err = io.CopyN(io.MultiWriter(f, h), rand.NewChaCha8(seed), of.size)
+	if err := errors.Join(err, f.Close()); err != nil {
+		return b, err
+	}
+	b = contender.Blob{Digest: "sha256:" + hex.EncodeToString(h.Sum(nil)), Size: of.size}
+	return b, os.Rename(f.Name(), filepath.Join(s.dir, b.File()))
+}
+
+// prepare empties a destination and puts those blobs into it that are to be there already.
+func (s *shelf) prepare(dest string, there []contender.Blob) error {
+	if err := errors.Join(os.RemoveAll(dest), os.MkdirAll(dest, 0o755)); err != nil {
+		return err
+	}
+	for _, b := range there {
+		if err := os.Link(filepath.Join(s.dir, b.File()), filepath.Join(dest, b.File())); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// complete reports whether a destination has all blobs, by their sizes.
+func complete(dest string, blobs []contender.Blob) error {
+	for _, b := range blobs {
+		fi, err := os.Stat(filepath.Join(dest, b.File()))
+		if err != nil {
+			return err
+		}
+		if fi.Size() != b.Size {
+			return fmt.Errorf("%s has %d of %d bytes", b.File(), fi.Size(), b.Size)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,173 @@
+// Package contender moves the same blobs with each of several programs and libraries, and
+// measures what that takes.
+package contender
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// defaultWorkers is how many blobs a contender moves at once that has no opinion of its own.
+const defaultWorkers = 64
+
+// ErrCannot is a workload that a contender is not made for, or a program that is not
+// installed.
+var ErrCannot = errors.New("cannot")
+
+// Job is what a contender is to do.
+type Job struct {
+	Contender  string // its name, and after "@" a number of workers to use instead of its own choice
+	Upload     bool   // otherwise it is a download
+	BaseURL    string
+	Repository string
+	Dir        string // where the blobs are, or are to be
+	List       string // file with a line "digest size" for each blob
+
+	CPUProfile, MemProfile string // files to write; none when empty
+
+	Blobs []Blob `json:"-"`
+}
+
+// Blob is a blob to move.
+type Blob struct {
+	Digest string
+	Size   int64
+}
+
+// File is the name of the blob's file.
+func (b Blob) File() string { return strings.Replace(b.Digest, ":", "-", 1) }
+
+// WriteList writes the list that Job.List names.
+func WriteList(path string, blobs []Blob) error {
+	var text []byte
+	for _, b := range blobs {
+		text = fmt.Appendf(text, "%s %d\n", b.Digest, b.Size)
+	}
+	return os.WriteFile(path, text, 0o644)
+}
+
+func readList(path string) (blobs []Blob, err error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	lines := bufio.NewScanner(f)
+	for lines.Scan() {
+		dg, size, _ := strings.Cut(lines.Text(), " ")
+		n, err := strconv.ParseInt(size, 10, 64)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", path, err)
+		}
+		blobs = append(blobs, Blob{Digest: dg, Size: n})
+	}
+	return blobs, lines.Err()
+}
+
+// mover moves all blobs of a job.
+type mover func(ctx context.Context, j *Job) error
+
+// contender is one of those that are compared.
+type contender struct {
+	download, upload mover
+	note             string
+}
+
+func contenders() map[string]contender {
+	return map[string]contender{
+		"floor":      {download: floorDownload, upload: floorUpload, note: "no retries, guards or sync"},
+		"transfer":   {download: transferDownload, upload: transferUpload},
+		"first":      {download: firstDownload, upload: firstUpload, note: "github.com/ollama/ollama/x/transfer v0.30.0"},
+		"oras":       {download: orasDownload, upload: orasUpload, note: "does not ask before it uploads"},
+		"ggcr":       {download: ggcrDownload, upload: ggcrUpload},
+		"regclient":  {download: regclientDownload, upload: regclientUpload},
+		"containerd": {download: containerdDownload, upload: containerdUpload, note: "docker resolver"},
+		"aria2c":     {download: aria2cDownload, note: "verifies nothing; 16 connections"},
+		"curl":       {download: curlDownload, note: "verifies nothing"},
+	}
+}
+
+// Names lists the contenders, the floor first.
+func Names() []string {
+	return []string{"floor", "transfer", "first", "oras", "ggcr", "regclient", "containerd", "aria2c", "curl"}
+}
+
+// Note says what is to be known of a contender beside its figures.
+func Note(name string) string {
+	name, _, _ = strings.Cut(name, "@")
+	return contenders()[name].note
+}
+
+// Known reports whether there is such a contender.
+func Known(name string) error {
+	name, n, fixed := strings.Cut(name, "@")
+	if _, ok := contenders()[name]; !ok {
+		return fmt.Errorf("unknown contender %q, there are %s", name, strings.Join(Names(), ", "))
+	}
+	if v, err := strconv.Atoi(n); fixed && (err != nil || v < 1) {
+		return fmt.Errorf("contender %q: %q is no number of workers", name, n)
+	}
+	return nil
+}
+
+// mover finds what does the job.
+func (j *Job) mover() (mover, error) {
+	if err := Known(j.Contender); err != nil {
+		return nil, err
+	}
+	name, _, _ := strings.Cut(j.Contender, "@")
+	c := contenders()[name]
+	m, what := c.download, "download"
+	if j.Upload {
+		m, what = c.upload, "upload"
+	}
+	if m == nil {
+		return nil, fmt.Errorf("%w %s", ErrCannot, what)
+	}
+	return m, nil
+}
+
+// fixed is the number of workers that was asked for, 0 for the contender's choice.
+func (j *Job) fixed() int {
+	_, n, _ := strings.Cut(j.Contender, "@")
+	v, _ := strconv.Atoi(n) // checked by Known
+	return v
+}
+
+// workers is the number of workers for a contender that has none of its own.
+func (j *Job) workers() int {
+	if n := j.fixed(); n > 0 {
+		return n
+	}
+	return defaultWorkers
+}
+
+// host is the registry's host and port.
+func (j *Job) host() string { return strings.TrimPrefix(j.BaseURL, "http://") }
+
+func (j *Job) blobURL(b Blob) string {
+	return j.BaseURL + "/v2/" + j.Repository + "/blobs/" + b.Digest
+}
+
+func (j *Job) path(b Blob) string { return filepath.Join(j.Dir, b.File()) }
+
+// each calls move for every blob, several at once, until one fails.
+func (j *Job) each(ctx context.Context, move func(context.Context, Blob) error) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(j.workers())
+	for _, b := range j.Blobs {
+		if ctx.Err() != nil {
+			break
+		}
+		g.Go(func() error { return move(ctx, b) })
+	}
+	return g.Wait()
+}

@@ -1,0 +1,119 @@
+package contender
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"runtime"
+	"runtime/debug"
+	"runtime/pprof"
+	"time"
+)
+
+// profileRate is in samples per second. Most kernels deliver no more than 250.
+const profileRate = 250
+
+// Outcome is what a job took, from the first call to its return.
+type Outcome struct {
+	Wall         time.Duration
+	User, System time.Duration // of the CPU
+	RSS          int64         // peak memory in bytes
+	Mallocs      uint64        // allocations
+	Allocated    uint64        // bytes allocated
+	Cannot       string        // why the contender cannot do the job
+	Error        string        // why it failed
+}
+
+// Main is a process that reads a Job, does it, and writes its Outcome. An error is one of the
+// process, not of the contender.
+func Main(ctx context.Context, in io.Reader, out io.Writer) error {
+	var j Job
+	if err := json.NewDecoder(in).Decode(&j); err != nil {
+		return err
+	}
+	blobs, err := readList(j.List)
+	if err != nil {
+		return err
+	}
+	j.Blobs = blobs
+	o, err := j.measure(ctx)
+	if err != nil {
+		return err
+	}
+	return json.NewEncoder(out).Encode(o)
+}
+
+// measure does the job.
+func (j *Job) measure(ctx context.Context) (o Outcome, err error) {
+	move, err := j.mover()
+	if err != nil {
+		o.fail(err)
+		return o, nil
+	}
+	stop, err := j.profile()
+	if err != nil {
+		return o, err
+	}
+	debug.FreeOSMemory()
+	resetPeak()
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	user, system := cpuTime()
+	start := time.Now()
+	failure := move(ctx, j)
+	o.Wall = time.Since(start)
+	o.User, o.System = cpuTime()
+	o.User, o.System = o.User-user, o.System-system
+	o.RSS = peak()
+	runtime.ReadMemStats(&after)
+	o.Mallocs, o.Allocated = after.Mallocs-before.Mallocs, after.TotalAlloc-before.TotalAlloc
+	o.fail(failure)
+	return o, stop()
+}
+
+func (o *Outcome) fail(err error) {
+	switch {
+	case err == nil:
+	case errors.Is(err, ErrCannot):
+		o.Cannot = err.Error()
+	default:
+		o.Error = fmt.Sprintf("%.300s", err)
+	}
+}
+
+// profile begins the profiles that are asked for.
+func (j *Job) profile() (stop func() error, err error) {
+	if j.MemProfile != "" {
+		runtime.MemProfileRate = 4 << 10 // often enough for a run of a second
+	}
+	if j.CPUProfile == "" {
+		return j.writeMemProfile, nil
+	}
+	f, err := os.Create(j.CPUProfile)
+	if err != nil {
+		return nil, err
+	}
+	runtime.SetCPUProfileRate(profileRate)
+	if err := pprof.StartCPUProfile(f); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return func() error {
+		pprof.StopCPUProfile()
+		return errors.Join(f.Close(), j.writeMemProfile())
+	}, nil
+}
+
+func (j *Job) writeMemProfile() error {
+	if j.MemProfile == "" {
+		return nil
+	}
+	f, err := os.Create(j.MemProfile)
+	if err != nil {
+		return err
+	}
+	runtime.GC()
+	return errors.Join(pprof.Lookup("allocs").WriteTo(f, 0), f.Close())
+}

@@ -1,0 +1,92 @@
+package contender
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"net/http"
+	"os"
+	"sync"
+)
+
+// copySize is how much is copied at once.
+const copySize = 256 << 10 // 256 KiB
+
+var errContent = errors.New("wrong content")
+
+// saver writes bodies to files.
+type saver struct {
+	buffers sync.Pool // of *[]byte, copySize long
+	hashes  sync.Pool // of hash.Hash
+}
+
+func newSaver() *saver {
+	return &saver{
+		buffers: sync.Pool{New: func() any { b := make([]byte, copySize); return &b }},
+		hashes:  sync.Pool{New: func() any { return sha256.New() }},
+	}
+}
+
+// verified writes a body to its file and checks the digest of what came.
+func (s *saver) verified(path string, b Blob, body io.Reader) error {
+	h := s.hashes.Get().(hash.Hash)
+	defer s.hashes.Put(h)
+	h.Reset()
+	n, err := s.copy(path, body, h)
+	if err != nil {
+		return err
+	}
+	var sum [sha256.Size]byte
+	if n != b.Size || "sha256:"+hex.EncodeToString(h.Sum(sum[:0])) != b.Digest {
+		return fmt.Errorf("%w: %s", errContent, b.Digest)
+	}
+	return nil
+}
+
+// plain writes to its file a body that its library verifies.
+func (s *saver) plain(path string, b Blob, body io.Reader) error {
+	n, err := s.copy(path, body, nil)
+	if err == nil && n != b.Size {
+		return fmt.Errorf("%w: %s", errContent, b.Digest)
+	}
+	return err
+}
+
+func (s *saver) copy(path string, body io.Reader, h hash.Hash) (n int64, err error) {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o644)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	buffer := s.buffers.Get().(*[]byte)
+	defer s.buffers.Put(buffer)
+	for {
+		got, err := body.Read(*buffer)
+		if h != nil {
+			_, _ = h.Write((*buffer)[:got])
+		}
+		if _, err := f.Write((*buffer)[:got]); err != nil {
+			return n, err
+		}
+		n += int64(got)
+		if err == io.EOF {
+			return n, nil
+		}
+		if err != nil {
+			return n, err
+		}
+	}
+}
+
+// transport is net/http's, with as many idle connections as there are workers: without
+// them, every second request would need a new one.
+func transport(workers int) *http.Transport {
+	t := http.DefaultTransport.(*http.Transport).Clone()
+	t.Proxy = nil
+	t.ForceAttemptHTTP2 = false
+	t.MaxIdleConns, t.MaxIdleConnsPerHost = 2*workers, workers
+	return t
+}

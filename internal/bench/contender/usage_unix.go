@@ -1,0 +1,29 @@
+//go:build unix
+
+package contender
+
+import (
+	"syscall"
+	"time"
+)
+
+// cpuTime is what this process and the programs it has run took of the CPU.
+func cpuTime() (user, system time.Duration) {
+	for _, who := range []int{syscall.RUSAGE_SELF, syscall.RUSAGE_CHILDREN} {
+		var u syscall.Rusage
+		if err := syscall.Getrusage(who, &u); err == nil {
+			user += time.Duration(u.Utime.Nano())
+			system += time.Duration(u.Stime.Nano())
+		}
+	}
+	return user, system
+}
+
+// childPeak is the most memory of a program that this process has run.
+func childPeak() int64 {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_CHILDREN, &u); err != nil {
+		return 0
+	}
+	return int64(u.Maxrss) << 10
+}

@@ -1,0 +1,132 @@
+package registry
+
+import (
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+)
+
+const (
+	// Blobs up to keepSize are kept in memory, as long as they are keepTotal together:
+	// opening a file costs more than sending them.
+	keepSize  = 1 << 20   // 1 MiB
+	keepTotal = 512 << 20 // 512 MiB
+)
+
+// blobs is a directory of blobs.
+type blobs struct {
+	dir string
+
+	mu   sync.RWMutex // guards the fields that follow
+	kept map[string][]byte
+	size int64
+}
+
+func newBlobs(dir string) *blobs { return &blobs{dir: dir, kept: make(map[string][]byte)} }
+
+func (b *blobs) get(dg string) (data []byte, file *os.File, size int64, err error) {
+	b.mu.RLock()
+	data, ok := b.kept[dg]
+	b.mu.RUnlock()
+	if ok {
+		return data, nil, int64(len(data)), nil
+	}
+	file, err = os.Open(filepath.Join(b.dir, filepath.Base(strings.Replace(dg, ":", "-", 1))))
+	if err != nil {
+		return nil, nil, 0, err
+	}
+	fi, err := file.Stat()
+	if err != nil {
+		_ = file.Close()
+		return nil, nil, 0, err
+	}
+	if fi.Size() <= keepSize && fi.Size() > 0 {
+		data, err = b.keep(dg, file)
+		return data, nil, fi.Size(), err
+	}
+	return nil, file, fi.Size(), nil
+}
+
+// keep reads a small blob, closes its file, and remembers it while there is room.
+func (b *blobs) keep(dg string, file *os.File) ([]byte, error) {
+	defer file.Close()
+	data, err := os.ReadFile(file.Name())
+	if err != nil {
+		return nil, err
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if _, ok := b.kept[dg]; !ok && b.size+int64(len(data)) <= keepTotal {
+		b.kept[dg] = data
+		b.size += int64(len(data))
+	}
+	return data, nil
+}
+
+// blob answers GET and HEAD of a blob.
+func (c *conn) blob(req *http.Request, dg string) reply {
+	if c.knobs.Empty {
+		return c.uploaded(req, dg)
+	}
+	data, file, size, err := c.server.blobs.get(dg)
+	if err != nil {
+		return failure(http.StatusNotFound, "BLOB_UNKNOWN")
+	}
+	r := reply{status: http.StatusOK, blob: dg, size: size, length: size, data: data, file: file, header: []string{
+		"Content-Type", "application/octet-stream", "Docker-Content-Digest", dg, "ETag", strconv.Quote(dg), "Accept-Ranges", "bytes",
+	}}
+	start, end, ranged := parseRange(req.Header.Get("Range"), size)
+	if !ranged {
+		return r
+	}
+	return r.part(start, end)
+}
+
+// part is the reply for a range of the blob, which is empty where the range cannot be served.
+func (r reply) part(start, end int64) reply {
+	if start >= end {
+		r.status, r.length, r.data = http.StatusRequestedRangeNotSatisfiable, 0, nil
+		r.header = append(r.header, "Content-Range", fmt.Sprintf("bytes */%d", r.size))
+		return r
+	}
+	r.status, r.length = http.StatusPartialContent, end-start
+	r.header = append(r.header, "Content-Range", fmt.Sprintf("bytes %d-%d/%d", start, end-1, r.size))
+	if r.file == nil {
+		r.data = r.data[start:end]
+		return r
+	}
+	if _, err := r.file.Seek(start, 0); err != nil {
+		return failure(http.StatusInternalServerError, "UNKNOWN")
+	}
+	return r
+}
+
+// parseRange reads "bytes=a-b", "bytes=a-" and "bytes=-n". Anything else is no range.
+func parseRange(header string, size int64) (start, end int64, ok bool) {
+	spec, ok := strings.CutPrefix(header, "bytes=")
+	if !ok {
+		return 0, 0, false
+	}
+	first, last, ok := strings.Cut(spec, "-")
+	if !ok {
+		return 0, 0, false
+	}
+	end = size
+	if first == "" {
+		n, err := strconv.ParseInt(last, 10, 64)
+		return max(0, size-n), size, err == nil
+	}
+	start, err := strconv.ParseInt(first, 10, 64)
+	if err != nil {
+		return 0, 0, false
+	}
+	if last == "" {
+		return start, end, true
+	}
+	n, err := strconv.ParseInt(last, 10, 64)
+	return start, min(n+1, size), err == nil
+}

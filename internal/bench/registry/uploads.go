@@ -1,0 +1,161 @@
+package registry
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"hash"
+	"net/http"
+	"strconv"
+	"sync"
+)
+
+// uploads are the sessions that are open and the blobs that were taken, by digest.
+type uploads struct {
+	mu    sync.Mutex // guards the fields that follow
+	next  int
+	open  map[string]*upload
+	taken map[string]int64
+}
+
+// upload is a session. It is used by one request at a time.
+type upload struct {
+	size int64
+	hash hash.Hash // nil where the bytes are dropped
+}
+
+func newUploads() *uploads {
+	return &uploads{open: make(map[string]*upload), taken: make(map[string]int64)}
+}
+
+func (u *uploads) finished() int64 {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return int64(len(u.taken))
+}
+
+func (u *uploads) begin(hashed bool) (id string) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.next++
+	id = strconv.Itoa(u.next)
+	u.open[id] = newUpload(hashed)
+	return id
+}
+
+func newUpload(hashed bool) *upload {
+	up := &upload{}
+	if hashed {
+		up.hash = sha256.New()
+	}
+	return up
+}
+
+func (u *uploads) get(id string) *upload {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.open[id]
+}
+
+func (u *uploads) end(id, dg string, size int64) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	delete(u.open, id)
+	if dg != "" {
+		u.taken[dg] = size
+	}
+}
+
+// fits tells whether what came is what the digest says.
+func (up *upload) fits(dg string) bool {
+	return up.hash == nil || dg == "sha256:"+hex.EncodeToString(up.hash.Sum(nil))
+}
+
+func (up *upload) take(b []byte) {
+	up.size += int64(len(b))
+	if up.hash != nil {
+		_, _ = up.hash.Write(b)
+	}
+}
+
+// uploaded answers HEAD of a blob of an empty registry. What was uploaded was not kept, so that it
+// cannot be fetched.
+func (c *conn) uploaded(req *http.Request, dg string) reply {
+	if req.Method != http.MethodHead {
+		return failure(http.StatusMethodNotAllowed, "UNSUPPORTED")
+	}
+	c.uploads.mu.Lock()
+	defer c.uploads.mu.Unlock()
+	size, ok := c.uploads.taken[dg]
+	if !ok {
+		return failure(http.StatusNotFound, "BLOB_UNKNOWN")
+	}
+	return reply{status: http.StatusOK, header: []string{"Docker-Content-Digest", dg}, length: size}
+}
+
+// post begins a session, or takes a blob at once.
+func (c *conn) post(req *http.Request, repository string) reply {
+	dg := req.URL.Query().Get("digest")
+	up := newUpload(c.knobs.HashUploads)
+	if err := c.receive(req.Body, up.take); err != nil {
+		return failure(http.StatusBadRequest, "BLOB_UPLOAD_INVALID")
+	}
+	if dg != "" && up.size > 0 && c.knobs.SinglePost {
+		return c.taken("", repository, dg, up)
+	}
+	id := c.uploads.begin(c.knobs.HashUploads)
+	return session(http.StatusAccepted, repository, id, 0)
+}
+
+// session is the answer that says where an upload goes on.
+func session(status int, repository, id string, have int64) reply {
+	return reply{status: status, header: []string{
+		"Location", "/v2/" + repository + "/blobs/uploads/" + id, "Docker-Upload-UUID", id, "Range", fmt.Sprintf("0-%d", max(0, have-1)),
+	}}
+}
+
+// taken ends an upload.
+func (c *conn) taken(id, repository, dg string, up *upload) reply {
+	if !up.fits(dg) {
+		return failure(http.StatusBadRequest, "DIGEST_INVALID")
+	}
+	c.uploads.end(id, dg, up.size)
+	return reply{status: http.StatusCreated, header: []string{"Location", "/v2/" + repository + "/blobs/" + dg, "Docker-Content-Digest", dg}}
+}
+
+// upload answers the requests of a session.
+func (c *conn) upload(req *http.Request, repository, id string) reply {
+	up := c.uploads.get(id)
+	if up == nil {
+		return failure(http.StatusNotFound, "BLOB_UPLOAD_UNKNOWN")
+	}
+	switch req.Method {
+	case http.MethodGet:
+		return session(http.StatusNoContent, repository, id, up.size)
+	case http.MethodDelete:
+		c.uploads.end(id, "", 0)
+		return reply{status: http.StatusNoContent}
+	case http.MethodPatch, http.MethodPut:
+	default:
+		return failure(http.StatusMethodNotAllowed, "UNSUPPORTED")
+	}
+	if !inOrder(req, up.size) {
+		return failure(http.StatusRequestedRangeNotSatisfiable, "BLOB_UPLOAD_INVALID")
+	}
+	if err := c.receive(req.Body, up.take); err != nil {
+		return failure(http.StatusBadRequest, "BLOB_UPLOAD_INVALID")
+	}
+	if req.Method == http.MethodPut {
+		return c.taken(id, repository, req.URL.Query().Get("digest"), up)
+	}
+	return session(http.StatusAccepted, repository, id, up.size)
+}
+
+// inOrder tells whether a chunk begins where the last one ended.
+func inOrder(req *http.Request, have int64) bool {
+	var first, last int64
+	if _, err := fmt.Sscanf(req.Header.Get("Content-Range"), "%d-%d", &first, &last); err != nil {
+		return true // it says nothing of the kind
+	}
+	return first == have
+}

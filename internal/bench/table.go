@@ -1,0 +1,79 @@
+package main
+
+import (
+	"cmp"
+	"fmt"
+	"io"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/modeltransfer/transfer/internal/bench/contender"
+)
+
+// writeTable writes the summaries of a workload as a Markdown table.
+func writeTable(out io.Writer, w workload, rows []summary) error {
+	cells := [][]string{{"contender", "wall s: min–median–max", "× floor", "× transfer", "CPU s", "peak MB", "requests", "conns",
+		"wire/blobs", "twice MB", "allocs/blob", "note"}}
+	floor, ours := medianOf(rows, "floor"), medianOf(rows, "transfer")
+	rounds := 0
+	for _, r := range rows {
+		cells = append(cells, r.cells(w, floor, ours))
+		rounds = max(rounds, r.rounds)
+	}
+	_, err := fmt.Fprintf(out, "\n**%s** %s: %d rounds, %d MB\n\n%s", w.name, w.title, rounds, w.bytes()/1e6, align(cells))
+	return err
+}
+
+// cells is the row of a contender.
+func (r summary) cells(w workload, floor, ours float64) []string {
+	name := r.label()
+	if r.trouble != "" {
+		return []string{name, "–", "", "", "", "", "", "", "", "", "", r.trouble}
+	}
+	missing := float64(w.bytes()) * (1 - w.present)
+	return []string{
+		name, fmt.Sprintf("%.3g–%.3g–%.3g", r.wall.min, r.wall.median, r.wall.max), ratio(r.wall.median, floor), ratio(r.wall.median, ours),
+		fmt.Sprintf("%.2f", r.cpu), fmt.Sprintf("%.0f", r.memory/1e6), fmt.Sprintf("%.0f", r.requests), fmt.Sprintf("%.0f", r.connections),
+		fmt.Sprintf("%.3f", r.body/missing), fmt.Sprintf("%.1f", r.twice/1e6), fmt.Sprintf("%.0f", r.mallocs/float64(w.count())),
+		contender.Note(r.name),
+	}
+}
+
+// label is the name of a contender with the workers that it was told to use.
+func (r summary) label() string {
+	if r.workers == "" {
+		return r.name
+	}
+	return r.name + " (" + r.workers + ")"
+}
+
+func ratio(a, b float64) string {
+	if b == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%.2f", a/b)
+}
+
+// align makes a Markdown table of cells, the first row of which is the header.
+func align(cells [][]string) string {
+	widths := make([]int, len(cells[0]))
+	for _, row := range cells {
+		for i, c := range row {
+			widths[i] = max(widths[i], utf8.RuneCountInString(c))
+		}
+	}
+	var b strings.Builder
+	for n, row := range cells {
+		for i, c := range row {
+			fmt.Fprintf(&b, "| %s%s ", c, strings.Repeat(" ", widths[i]-utf8.RuneCountInString(c)))
+		}
+		b.WriteString("|\n")
+		if n == 0 {
+			for _, width := range widths {
+				b.WriteString("|" + strings.Repeat("-", cmp.Or(width, 1)+2))
+			}
+			b.WriteString("|\n")
+		}
+	}
+	return b.String()
+}

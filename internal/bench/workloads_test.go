@@ -1,0 +1,58 @@
+package main
+
+import (
+	"io"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/modeltransfer/transfer/internal/bench/contender"
+)
+
+func TestWorkloadsAreWellFormed(t *testing.T) {
+	all, err := findWorkloads([]string{"all"})
+	require.NoError(t, err)
+	names := make(map[string]bool)
+	for _, w := range all {
+		assert.False(t, names[w.name], "%s twice", w.name)
+		names[w.name] = true
+		assert.NotEmpty(t, w.title)
+		assert.NotEmpty(t, w.chart)
+		assert.Positive(t, w.bytes())
+		for _, c := range w.contenders {
+			assert.NoError(t, contender.Known(c), w.name)
+		}
+	}
+	assert.Len(t, all, len(workloads())+6)
+	_, err = findWorkloads([]string{"D0"})
+	assert.ErrorContains(t, err, "D0")
+}
+
+func TestScaleHasFewerBlobsOrASmallerOne(t *testing.T) {
+	w, _ := findWorkload("D7")
+	full := w.bytes()
+	w = w.scaled(0.25)
+	assert.Equal(t, []set{{1, gib / 4}, {500, 64 * kib}}, w.sets)
+	assert.Equal(t, full/4, w.bytes())
+	assert.Contains(t, w.title, "0.25 of the size")
+	assert.Equal(t, 1, w.scaled(1e-9).sets[1].count, "one at least")
+}
+
+func TestFlags(t *testing.T) {
+	o, err := parse([]string{"-workload", "D1, U3", "-contenders", "floor,transfer@8", "-exec", "strace -c"}, io.Discard)
+	require.NoError(t, err)
+	assert.Len(t, o.workloads, 2)
+	assert.Equal(t, []string{"strace", "-c"}, o.exec)
+	b := &bench{options: o}
+	assert.Equal(t, append(floors[:4:4], "transfer@8"), b.who(o.workloads[0]), "all floors, of which the best is shown")
+	assert.Equal(t, []string{"floor@16", "floor@64", "transfer@8"}, b.who(o.workloads[1]))
+	large, _ := findWorkload("D5")
+	assert.Equal(t, []string{"floor@1", "transfer@8"}, b.who(large))
+	for _, args := range [][]string{
+		{"-rounds", "0"}, {"-scale", "0"}, {"-workload", "D0"}, {"-contenders", "nobody"}, {"-contenders", "transfer@0"}, {"-unknown"},
+	} {
+		_, err := parse(args, io.Discard)
+		assert.Error(t, err, "%v", args)
+	}
+}

@@ -1,0 +1,243 @@
+// Package blobstore is a directory of content-addressed blobs that goroutines and
+// processes share: what is there, what is half there, and how a blob gets its name.
+package blobstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"time"
+
+	_ "crypto/sha256" // the algorithms that go-digest knows
+	_ "crypto/sha512"
+
+	"github.com/modeltransfer/transfer/internal/filelock"
+	"github.com/opencontainers/go-digest"
+)
+
+// readSize is how much of a file is read at once to be hashed.
+const readSize = 256 << 10 // 256 KiB
+
+var (
+	// ErrSize is a file or a write that is longer or shorter than the blob.
+	ErrSize = errors.New("wrong size")
+
+	// ErrNotRegular is a symbolic link, a pipe or a device where a file should be.
+	ErrNotRegular = errors.New("not a regular file")
+)
+
+// Dir is a directory of blobs, each a file "sha256-<hex>". Nothing outside of it is ever
+// touched, whatever links are put into it. Its methods are safe for concurrent use.
+type Dir struct {
+	root    *os.Root
+	path    string
+	lock    func(*os.File) error // filelock.Lock, but for tests
+	buffers sync.Pool            // of *[]byte, readSize long
+
+	// mu guards the fields that follow.
+	mu      sync.Mutex
+	left    map[string]leftovers // by final name: what was there when the directory was opened
+	bad     map[string]version   // by final name: what Check found to be wrong
+	unnamed bool                 // a name was given since the directory was synced
+}
+
+// version tells one content of a file from another.
+type version struct {
+	size     int64
+	modified time.Time
+}
+
+func versionOf(fi fs.FileInfo) version { return version{fi.Size(), fi.ModTime()} }
+
+// Open opens a directory for reading and writing, and creates it and its parents where
+// they are missing. The path itself may be a link. Errors are *fs.PathError: syscall.ENOTDIR
+// where a file is in the way.
+func Open(path string) (*Dir, error) {
+	if err := os.MkdirAll(path, 0o755); err != nil {
+		return nil, err
+	}
+	d, err := OpenSource(path)
+	if err != nil {
+		return nil, err
+	}
+	if err := d.findLeftovers(); err != nil {
+		_ = d.root.Close()
+		return nil, err
+	}
+	return d, nil
+}
+
+// OpenSource opens a directory for reading. It must exist.
+func OpenSource(path string) (*Dir, error) {
+	fi, err := os.Stat(path) // first, because opening a pipe would wait for its other end
+	if err != nil {
+		return nil, err
+	}
+	if !fi.IsDir() {
+		return nil, &fs.PathError{Op: "open", Path: path, Err: syscall.ENOTDIR}
+	}
+	root, err := os.OpenRoot(path)
+	if err != nil {
+		return nil, err
+	}
+	d := &Dir{root: root, path: path, lock: filelock.Lock, bad: make(map[string]version)}
+	d.buffers.New = func() any { b := make([]byte, readSize); return &b }
+	return d, nil
+}
+
+// Close makes the names that were given since it was opened durable, and closes the
+// directory. Partials must have been closed before. A file system that cannot sync a directory is
+// no error.
+func (d *Dir) Close() error {
+	d.mu.Lock()
+	unnamed := d.unnamed
+	d.unnamed = false
+	d.mu.Unlock()
+
+	var err error
+	if unnamed {
+		err = d.pathError("sync", ".", syncDir(d.root))
+	}
+	return errors.Join(err, d.root.Close())
+}
+
+// Has tells whether a regular file of that size has the blob's final name. A directory in
+// its place is an error, because nothing could replace it.
+func (d *Dir) Has(dg digest.Digest, size int64) (bool, error) {
+	fi, err := d.final(nameOf(dg))
+	return err == nil && fi != nil && fi.Mode().IsRegular() && fi.Size() == size, err
+}
+
+// final returns what has the final name, nil when nothing has.
+func (d *Dir) final(name string) (fs.FileInfo, error) {
+	fi, err := d.root.Lstat(name)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, nil
+	case err != nil:
+		return nil, d.pathError("lstat", name, err)
+	case fi.IsDir():
+		return nil, d.pathError("open", name, syscall.EISDIR)
+	}
+	return fi, nil
+}
+
+// Check is Has, and hashes the file. What it finds wrong may then be claimed and replaced.
+func (d *Dir) Check(ctx context.Context, dg digest.Digest, size int64) (bool, error) {
+	if ok, err := d.Has(dg, size); !ok {
+		return false, err
+	}
+	f, err := d.Source(dg, size)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, ErrSize) || errors.Is(err, ErrNotRegular) {
+		return false, nil // replaced since
+	}
+	if err != nil {
+		return false, err
+	}
+	defer f.Close()
+	fi, err := f.Stat() // before the hash, so that a later change makes it another version
+	if err != nil {
+		return false, err
+	}
+	h := dg.Algorithm().Hash()
+	if err := d.readAll(ctx, f, h); err != nil {
+		return false, err
+	}
+	if digest.NewDigest(dg.Algorithm(), h) == dg {
+		return true, nil
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.bad[nameOf(dg)] = versionOf(fi)
+	return false, nil
+}
+
+func (d *Dir) readAll(ctx context.Context, f *os.File, to io.Writer) error {
+	buf := d.buffers.Get().(*[]byte)
+	defer d.buffers.Put(buf)
+	for ctx.Err() == nil {
+		n, err := f.Read(*buf)
+		_, _ = to.Write((*buf)[:n])
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return context.Cause(ctx)
+}
+
+// Source opens a blob for reading, never through a link. The error matches [ErrNotRegular] for
+// what is no regular file, and [ErrSize] for one of another size.
+func (d *Dir) Source(dg digest.Digest, size int64) (*os.File, error) {
+	name := nameOf(dg)
+	f, err := d.openRegular(name, os.O_RDONLY)
+	if err != nil {
+		return nil, err
+	}
+	fi, err := f.Stat()
+	if err == nil && fi.Size() != size {
+		err = fmt.Errorf("%s: %w: %d bytes, not %d", d.full(name), ErrSize, fi.Size(), size)
+	}
+	if err != nil {
+		_ = f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
+// openRegular opens an existing file without ever going through a link or waiting for
+// the other end of a pipe.
+func (d *Dir) openRegular(name string, flag int) (*os.File, error) {
+	before, err := d.root.Lstat(name)
+	switch {
+	case err != nil:
+		return nil, d.pathError("open", name, err)
+	case before.IsDir():
+		return nil, d.pathError("open", name, syscall.EISDIR)
+	case !before.Mode().IsRegular():
+		return nil, d.pathError("open", name, ErrNotRegular)
+	}
+	f, err := d.root.OpenFile(name, flag|openNonblock, 0)
+	if err != nil {
+		return nil, d.pathError("open", name, err)
+	}
+	after, err := f.Stat()
+	if err == nil && !os.SameFile(before, after) {
+		err = d.pathError("open", name, errMoved)
+	}
+	if err != nil {
+		_ = f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
+// Free returns how many bytes this user can still write, and whether that is known.
+func (d *Dir) Free() (n int64, known bool) { return freeSpace(d.root) }
+
+func (d *Dir) full(name string) string { return filepath.Join(d.path, name) }
+
+// pathError says which file an error is about. The errors of os.Root name it only
+// within its directory, and that of a rename is of another type.
+func (d *Dir) pathError(op, name string, err error) error {
+	if err == nil {
+		return nil
+	}
+	var pe *fs.PathError
+	var le *os.LinkError
+	switch {
+	case errors.As(err, &pe):
+		err = pe.Err
+	case errors.As(err, &le):
+		err = le.Err
+	}
+	return &fs.PathError{Op: op, Path: d.full(name), Err: err}
+}

@@ -1,0 +1,105 @@
+package blobstore
+
+import (
+	"cmp"
+	"slices"
+
+	"github.com/modeltransfer/transfer/internal/pieces"
+)
+
+// extent is a range of a partial that was written and is complete.
+type extent struct {
+	pieces.Range
+	crc uint32 // CRC-32C of the bytes as they came; not known for small blobs
+
+	// adopted tells that an earlier run left the bytes without a CRC.
+	adopted bool
+}
+
+func (e extent) overlaps(start, end int64) bool { return e.Start < end && start < e.End }
+
+// extents are disjoint and in order.
+type extents []extent
+
+// search returns the index of the first extent that ends behind the offset.
+func (s extents) search(off int64) int {
+	i, _ := slices.BinarySearchFunc(s, off+1, func(e extent, end int64) int { return cmp.Compare(e.End, end) })
+	return i
+}
+
+// covers tells whether any byte of the range is in an extent.
+func (s extents) covers(start, end int64) bool {
+	i := s.search(start)
+	return i < len(s) && s[i].overlaps(start, end)
+}
+
+// insert adds an extent that overlaps no other.
+func (s extents) insert(e extent) extents { return slices.Insert(s, s.search(e.Start), e) }
+
+// without returns s without the extent that has the offset, and where that began.
+func (s extents) without(off int64) (rest extents, start int64) {
+	i := s.search(off)
+	if i == len(s) || s[i].Start > off {
+		return s, off
+	}
+	start = s[i].Start
+	return slices.Delete(s, i, i+1), start
+}
+
+// missing returns what of the first size bytes is in no extent.
+func (s extents) missing(size int64) []pieces.Range {
+	var gaps []pieces.Range
+	at := int64(0)
+	for _, e := range s {
+		if at < e.Start {
+			gaps = append(gaps, pieces.Range{Start: at, End: e.Start})
+		}
+		at = e.End
+	}
+	if at < size {
+		gaps = append(gaps, pieces.Range{Start: at, End: size})
+	}
+	return gaps
+}
+
+// within returns the extents that a file of that size can hold.
+func (s extents) within(size int64) extents {
+	for len(s) > 0 && s[len(s)-1].End > size {
+		s = s[:len(s)-1]
+	}
+	return s
+}
+
+func (s extents) bytes() (n int64) {
+	for _, e := range s {
+		n += e.Len()
+	}
+	return n
+}
+
+// disjoint orders extents and, where two overlap, keeps the one that comes later in the
+// argument: it was written later.
+func disjoint(recorded []extent) extents {
+	order := make([]int, len(recorded))
+	for i := range order {
+		order[i] = i
+	}
+	slices.SortFunc(order, func(a, b int) int {
+		return cmp.Or(cmp.Compare(recorded[a].Start, recorded[b].Start), a-b)
+	})
+	kept := order[:0]
+	for _, i := range order {
+		last := len(kept) - 1
+		switch {
+		case last < 0 || recorded[kept[last]].End <= recorded[i].Start:
+			kept = append(kept, i)
+		case i > kept[last]:
+			kept[last] = i
+		}
+	}
+	s := make(extents, len(kept))
+	for at, i := range kept {
+		s[at] = recorded[i]
+	}
+	return s
+}

@@ -1,0 +1,180 @@
+//go:build unix
+
+package blobstore
+
+import (
+	"context"
+	"io/fs"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+	"testing"
+
+	"github.com/opencontainers/go-digest"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// writeLimited writes more than a file may have. It returns 0 when all is as it should be.
+func writeLimited(dir string) int {
+	signal.Ignore(syscall.SIGXFSZ)
+	limit := syscall.Rlimit{Cur: 1 << 20, Max: 1 << 20}
+	if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &limit); err != nil {
+		return 3
+	}
+	for _, size := range []int{2 << 20, large} {
+		if code := writeBeyondLimit(dir, random(size)); code != 0 {
+			return code
+		}
+	}
+	return 0
+}
+
+func writeBeyondLimit(dir string, content []byte) int {
+	d, err := Open(dir)
+	if err != nil {
+		return 4
+	}
+	p, err := d.Claim(context.Background(), digest.FromBytes(content), int64(len(content)))
+	if err != nil {
+		return 5
+	}
+	w := p.WriterAt(0)
+	n, err := w.Write(content)
+	if pe, ok := err.(*fs.PathError); !ok || pe.Err != syscall.EFBIG || pe.Path != filepath.Join(dir, p.data) || n > 1<<20 {
+		return 6
+	}
+	if w.Close() == nil || p.Commit(context.Background()) == nil || p.Close(true) != nil || d.Close() != nil {
+		return 7
+	}
+	return 0
+}
+
+func TestS3FileTooLarge(t *testing.T) {
+	dir := t.TempDir()
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), childRole+"=limited", childDir+"="+dir)
+	out, err := cmd.CombinedOutput()
+	require.NoError(t, err, string(out))
+	assert.Empty(t, files(t, dir))
+}
+
+// inTheWay puts things that are no files at a path. The function tells whether they are as they were.
+var inTheWay = map[string]func(t *testing.T, path string) (untouched func()){
+	"link to a file": func(t *testing.T, path string) func() {
+		linkTo([]byte("victim"))(t, path)
+		return func() {
+			got, err := os.ReadFile(path)
+			require.NoError(t, err)
+			assert.Equal(t, "victim", string(got))
+		}
+	},
+	"dangling link": func(t *testing.T, path string) func() {
+		require.NoError(t, os.Symlink("nowhere", path))
+		return func() {
+			assert.NoFileExists(t, filepath.Join(filepath.Dir(path), "nowhere"))
+		}
+	},
+	"link out of the directory": func(t *testing.T, path string) func() {
+		victim := filepath.Join(t.TempDir(), "victim")
+		require.NoError(t, os.WriteFile(victim, []byte("victim"), 0o644))
+		require.NoError(t, os.Symlink(victim, path))
+		return func() {
+			got, err := os.ReadFile(victim)
+			require.NoError(t, err)
+			assert.Equal(t, "victim", string(got))
+		}
+	},
+	"pipe": func(t *testing.T, path string) func() {
+		require.NoError(t, syscall.Mkfifo(path, 0o644))
+		return func() {
+			fi, err := os.Lstat(path)
+			require.NoError(t, err)
+			assert.Equal(t, fs.ModeNamedPipe, fi.Mode().Type())
+		}
+	},
+	"directory": func(t *testing.T, path string) func() {
+		require.NoError(t, os.Mkdir(path, 0o755))
+		return func() { assert.DirExists(t, path) }
+	},
+}
+
+func TestS8InTheWay(t *testing.T) {
+	for what, put := range inTheWay {
+		for _, suffix := range []string{partialSuffix, journalSuffix, prefixSuffix} {
+			t.Run(what+" at "+suffix, func(t *testing.T) {
+				content, dir := random(large), t.TempDir()
+				dg := digest.FromBytes(content)
+				untouched := put(t, filepath.Join(dir, nameOf(dg)+suffix))
+				d := open(t, dir)
+				before := files(t, dir)
+				assert.Zero(t, d.Half(dg, large))
+
+				p := claim(t, d, content)
+				write(t, p, content, 0, 1000)
+				if suffix != prefixSuffix {
+					require.NoError(t, p.Close(true))
+					assert.Equal(t, before, files(t, dir), "what cannot be continued is not kept")
+					p = claim(t, d, content)
+				}
+				fill(t, p, content)
+				commit(t, p)
+				ok, err := d.Check(t.Context(), dg, large)
+				require.NoError(t, err)
+				assert.True(t, ok)
+				untouched()
+				assert.Len(t, files(t, dir), len(before)+1)
+			})
+		}
+	}
+}
+
+func TestS7S10FinalNameIsReplaced(t *testing.T) {
+	content := random(1000)
+	dg := digest.FromBytes(content)
+	for what, put := range inTheWay {
+		if what == "directory" {
+			continue // S6
+		}
+		t.Run(what, func(t *testing.T) {
+			dir := t.TempDir()
+			path := filepath.Join(dir, nameOf(dg))
+			put(t, path)
+			p := claim(t, open(t, dir), content)
+			fill(t, p, content)
+			commit(t, p)
+			fi, err := os.Lstat(path)
+			require.NoError(t, err)
+			assert.True(t, fi.Mode().IsRegular())
+			if what == "link to a file" {
+				got, err := os.ReadFile(path + ".victim")
+				require.NoError(t, err)
+				assert.Equal(t, "victim", string(got))
+			}
+		})
+	}
+	t.Run("wrong size", func(t *testing.T) {
+		dir := t.TempDir()
+		require.NoError(t, os.WriteFile(filepath.Join(dir, nameOf(dg)), []byte("short"), 0o644))
+		p := claim(t, open(t, dir), content)
+		fill(t, p, content)
+		commit(t, p)
+		requireBlob(t, dir, content)
+	})
+}
+
+func TestS6DirectoryAppearsAtFinalName(t *testing.T) {
+	content, dir := random(1000), t.TempDir()
+	p := claim(t, open(t, dir), content)
+	fill(t, p, content)
+	require.NoError(t, os.Mkdir(filepath.Join(dir, p.name), 0o755))
+	err := p.Commit(t.Context())
+	var pe *fs.PathError
+	require.ErrorAs(t, err, &pe)
+	require.ErrorIs(t, err, syscall.EISDIR)
+	require.NotErrorIs(t, err, fs.ErrExist)
+	require.NoError(t, p.Close(true))
+	assert.Equal(t, []string{p.name}, files(t, dir))
+}

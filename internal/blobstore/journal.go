@@ -1,0 +1,174 @@
+package blobstore
+
+import (
+	"encoding/binary"
+	"errors"
+	"hash/crc32"
+	"io"
+	"os"
+	"sync"
+
+	"github.com/modeltransfer/transfer/internal/pieces"
+)
+
+// A journal is a header and records of fixed size, all little-endian and each closed by the
+// CRC-32C of what comes before it:
+//
+//	header: magic [8], version uint32, size of the blob uint64, crc uint32
+//	record: start uint64, end uint64, crc of the bytes uint32, flags uint32, crc uint32
+const (
+	journalMagic   = "blobjrnl"
+	journalVersion = 1
+	headerSize     = 24
+	recordSize     = 28
+
+	flagAdopted = 1 << 0 // the CRC of the bytes is not known
+
+	// maxJournal bounds the memory that a journal can claim. It is enough for 4 TiB in segments.
+	maxJournal = 32 << 20 // 32 MiB
+)
+
+var errJournal = errors.New("unreadable journal")
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// journal is the open journal of a partial. A nil journal records nothing.
+type journal struct {
+	f *os.File
+
+	// mu guards the fields that follow, and the end of the file.
+	mu     sync.Mutex
+	end    int64
+	record [recordSize]byte
+}
+
+// newJournal makes a journal of a partial of which nothing is complete. It is an error if something has its name.
+func (d *Dir) newJournal(name string, size int64) (*journal, error) {
+	f, err := d.root.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL|openNonblock, 0o644)
+	if err != nil {
+		return nil, d.pathError("open", name, err)
+	}
+	var header [headerSize]byte
+	if _, err := f.WriteAt(appendHeader(header[:0], size), 0); err != nil {
+		return nil, errors.Join(err, f.Close(), d.remove(name))
+	}
+	return &journal{f: f, end: headerSize}, nil
+}
+
+// openJournal opens the journal that an earlier run left. The error matches errJournal when it is no
+// use, and fs.ErrNotExist when there is none.
+func (d *Dir) openJournal(name string, size int64) (*journal, extents, error) {
+	f, err := d.openRegular(name, os.O_RDWR)
+	if err != nil {
+		return nil, nil, err
+	}
+	recorded, end, err := readJournal(f, size)
+	if err != nil {
+		_ = f.Close()
+		return nil, nil, err
+	}
+	return &journal{f: f, end: end}, recorded, nil
+}
+
+func readJournal(f *os.File, size int64) (recorded extents, end int64, err error) {
+	data, err := io.ReadAll(io.LimitReader(f, maxJournal+1))
+	switch {
+	case err != nil:
+		return nil, 0, err
+	case len(data) > maxJournal:
+		return nil, 0, errJournal
+	}
+	return parseJournal(data, size)
+}
+
+// parseJournal returns the extents that a journal names and the offset where the next record
+// goes. Records that are damaged are passed over, a torn one at the end too.
+func parseJournal(data []byte, size int64) (recorded extents, end int64, err error) {
+	if size < 0 || len(data) < headerSize || string(data[:headerSize]) != string(appendHeader(nil, size)) {
+		return nil, 0, errJournal
+	}
+	count := (len(data) - headerSize) / recordSize
+	all := make([]extent, 0, count)
+	for i := range count {
+		if e, ok := parseRecord(data[headerSize+i*recordSize:][:recordSize], size); ok {
+			all = append(all, e)
+		}
+	}
+	return disjoint(all), int64(headerSize + count*recordSize), nil
+}
+
+func parseRecord(b []byte, size int64) (e extent, ok bool) {
+	const closing = recordSize - 4
+	if crc32.Checksum(b[:closing], castagnoli) != binary.LittleEndian.Uint32(b[closing:]) {
+		return extent{}, false
+	}
+	start, end := binary.LittleEndian.Uint64(b), binary.LittleEndian.Uint64(b[8:])
+	if start >= end || end > uint64(size) {
+		return extent{}, false
+	}
+	e.Range = pieces.Range{Start: int64(start), End: int64(end)}
+	e.crc = binary.LittleEndian.Uint32(b[16:])
+	e.adopted = binary.LittleEndian.Uint32(b[20:])&flagAdopted != 0
+	return e, true
+}
+
+func appendHeader(b []byte, size int64) []byte {
+	b = append(b, journalMagic...)
+	b = binary.LittleEndian.AppendUint32(b, journalVersion)
+	b = binary.LittleEndian.AppendUint64(b, uint64(size))
+	return binary.LittleEndian.AppendUint32(b, crc32.Checksum(b, castagnoli))
+}
+
+func appendRecord(b []byte, e extent) []byte {
+	var flags uint32
+	if e.adopted {
+		flags |= flagAdopted
+	}
+	b = binary.LittleEndian.AppendUint64(b, uint64(e.Start))
+	b = binary.LittleEndian.AppendUint64(b, uint64(e.End))
+	b = binary.LittleEndian.AppendUint32(b, e.crc)
+	b = binary.LittleEndian.AppendUint32(b, flags)
+	return binary.LittleEndian.AppendUint32(b, crc32.Checksum(b, castagnoli))
+}
+
+// add appends a record. It is not synced: a journal that claims more than the disk has
+// is found out by the CRC.
+func (j *journal) add(e extent) error {
+	if j == nil {
+		return nil
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	n, err := j.f.WriteAt(appendRecord(j.record[:0], e), j.end)
+	if err == nil {
+		j.end += int64(n)
+	}
+	return err
+}
+
+func (j *journal) addAll(s extents) error {
+	for _, e := range s {
+		if err := j.add(e); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// reset forgets all records.
+func (j *journal) reset() error {
+	if j == nil {
+		return nil
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.end = headerSize
+	return j.f.Truncate(headerSize)
+}
+
+func (j *journal) close() error {
+	if j == nil {
+		return nil
+	}
+	return j.f.Close()
+}

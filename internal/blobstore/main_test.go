@@ -1,0 +1,134 @@
+package blobstore
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"runtime"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	"github.com/stretchr/testify/require"
+)
+
+// TestMain plays the child of a test where it is asked to, and fails when a goroutine or a
+// descriptor is left.
+func TestMain(m *testing.M) {
+	if role := os.Getenv(childRole); role != "" {
+		os.Exit(playChild(role))
+	}
+	goroutines, files := runtime.NumGoroutine(), openFiles()
+	code := m.Run()
+	if flag.Lookup("test.fuzz").Value.String() != "" {
+		os.Exit(code) // a fuzzer has goroutines of its own
+	}
+	for deadline := time.Now().Add(5 * time.Second); runtime.NumGoroutine() > goroutines && time.Now().Before(deadline); {
+		runtime.Gosched()
+	}
+	if runtime.NumGoroutine() > goroutines || openFiles() > files {
+		fmt.Printf("left: %d goroutines of %d, %d files of %d\n", runtime.NumGoroutine(), goroutines, openFiles(), files)
+		code = max(code, 1)
+	}
+	os.Exit(code)
+}
+
+// openFiles counts the regular files and directories that are open, where the system tells.
+func openFiles() (n int) {
+	links, _ := filepath.Glob("/proc/self/fd/*")
+	for _, link := range links {
+		if fi, err := os.Stat(link); err == nil && (fi.Mode().IsRegular() || fi.IsDir()) {
+			n++
+		}
+	}
+	return n
+}
+
+// random returns size bytes that are always the same.
+func random(size int) []byte {
+	if size == large {
+		return largeContent()
+	}
+	return generate(size)
+}
+
+// largeContent is what most tests need, and slow to make under the race detector.
+var largeContent = sync.OnceValue(func() []byte { return generate(large) })
+
+func generate(size int) []byte {
+	b := make([]byte, size)
+	seed := [32]byte{byte(size), byte(size >> 8)}
+	_, _ = rand.NewChaCha8(seed).Read(b)
+	return b
+}
+
+func open(t testing.TB, path string) *Dir {
+	t.Helper()
+	d, err := Open(path)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, d.Close()) })
+	return d
+}
+
+func claim(t testing.TB, d *Dir, content []byte) *Partial {
+	t.Helper()
+	p, err := d.Claim(t.Context(), digest.FromBytes(content), int64(len(content)))
+	require.NoError(t, err)
+	return p
+}
+
+// write writes a range of the content.
+func write(t testing.TB, p *Partial, content []byte, start, end int64) {
+	t.Helper()
+	w := p.WriterAt(start)
+	for start < end {
+		n := min(end-start, 1<<20)
+		_, err := w.Write(content[start : start+n])
+		require.NoError(t, err)
+		start += n
+	}
+	require.NoError(t, w.Close())
+}
+
+// fill writes what is missing.
+func fill(t testing.TB, p *Partial, content []byte) {
+	t.Helper()
+	for _, r := range p.Missing() {
+		write(t, p, content, r.Start, r.End)
+	}
+}
+
+func commit(t testing.TB, p *Partial) {
+	t.Helper()
+	require.NoError(t, p.Commit(context.Background()))
+	require.NoError(t, p.Close(false))
+}
+
+// files returns the names in a directory.
+func files(t testing.TB, dir string) []string {
+	t.Helper()
+	entries, err := os.ReadDir(dir)
+	require.NoError(t, err)
+	names := []string{}
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	return names
+}
+
+// requireBlob makes sure that the blob is all there is in the directory, and right.
+func requireBlob(t testing.TB, dir string, content []byte) {
+	t.Helper()
+	name := nameOf(digest.FromBytes(content))
+	require.Equal(t, []string{name}, files(t, dir))
+	fi, err := os.Lstat(filepath.Join(dir, name))
+	require.NoError(t, err)
+	require.True(t, fi.Mode().IsRegular())
+	got, err := os.ReadFile(filepath.Join(dir, name))
+	require.NoError(t, err)
+	require.Equal(t, digest.FromBytes(content), digest.FromBytes(got))
+}

@@ -1,0 +1,5 @@
+//go:build !unix
+
+package blobstore
+
+const openNonblock = 0

@@ -1,0 +1,212 @@
+package blobstore
+
+import (
+	"context"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+
+	"github.com/opencontainers/go-digest"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/modeltransfer/transfer/internal/pieces"
+)
+
+const large = KeepThreshold + 12345
+
+// TestCommit commits blobs of all sizes, written in several orders.
+func TestCommit(t *testing.T) {
+	for name, size := range map[string]int{
+		"I6 empty": 0, "one byte": 1, "small": 300_000, "last small": KeepThreshold - 1, "first large": KeepThreshold, "large": large,
+	} {
+		t.Run(name, func(t *testing.T) {
+			content, dir := random(size), t.TempDir()
+			d, end := open(t, dir), int64(size)
+			p := claim(t, d, content)
+			cut := []int64{0, end / 4, end / 2, end}
+			var writers sync.WaitGroup
+			for i := range 3 {
+				writers.Go(func() { write(t, p, content, cut[i], cut[i+1]) })
+			}
+			writers.Wait()
+			assert.Empty(t, p.Missing())
+			commit(t, p)
+			requireBlob(t, dir, content)
+			has, err := d.Has(digest.FromBytes(content), end)
+			require.NoError(t, err)
+			assert.True(t, has)
+		})
+	}
+}
+
+func TestBackToFront(t *testing.T) {
+	for _, size := range []int64{90_000, large} {
+		content, dir := random(int(size)), t.TempDir()
+		p := claim(t, open(t, dir), content)
+		write(t, p, content, size/2, size)
+		assert.Equal(t, []pieces.Range{{Start: 0, End: size / 2}}, p.Missing())
+		require.ErrorIs(t, p.Commit(t.Context()), ErrIncomplete)
+		write(t, p, content, 0, size/2)
+		commit(t, p)
+		requireBlob(t, dir, content)
+	}
+}
+
+func TestWriteRefuses(t *testing.T) {
+	content, dir := random(100), t.TempDir()
+	p := claim(t, open(t, dir), content)
+	open, other := p.WriterAt(0), p.WriterAt(50)
+	for name, test := range map[string]struct {
+		at   int64
+		want error
+	}{
+		"N5 beyond the size":    {95, ErrSize},
+		"far beyond":            {1 << 62, ErrSize},
+		"before the start":      {-1, ErrSize},
+		"what another writes":   {5, errTaken},
+		"what is recorded":      {55, errTaken},
+		"up to what is taken":   {45, errTaken},
+		"from what is recorded": {59, errTaken},
+	} {
+		if test.want == errTaken && other.end == 50 {
+			_, err := open.Write(content[:10])
+			require.NoError(t, err)
+			_, err = other.Write(content[50:60])
+			require.NoError(t, err)
+			require.NoError(t, other.Close())
+		}
+		t.Run(name, func(t *testing.T) {
+			w := p.WriterAt(test.at)
+			n, err := w.Write(make([]byte, 10))
+			require.ErrorIs(t, err, test.want)
+			assert.Zero(t, n)
+			require.NoError(t, w.Close())
+		})
+	}
+	_, err := open.Write(content[10:50])
+	require.NoError(t, err)
+	require.NoError(t, open.Close())
+	require.NoError(t, open.Close())
+	fill(t, p, content)
+	commit(t, p)
+	requireBlob(t, dir, content)
+}
+
+func TestN16WrongBytesAreAllMissing(t *testing.T) {
+	for _, size := range []int64{1000, large} {
+		content, dir := random(int(size)), t.TempDir()
+		wrong := append([]byte{content[0] ^ 1}, content[1:]...)
+		p := claim(t, open(t, dir), content)
+		fill(t, p, wrong)
+		for range 2 {
+			err := p.Commit(t.Context())
+			var mismatch *MismatchError
+			require.ErrorAs(t, err, &mismatch)
+			assert.Equal(t, digest.FromBytes(wrong), mismatch.Got)
+			assert.Equal(t, digest.FromBytes(content), mismatch.Want)
+			assert.Empty(t, mismatch.Disk)
+			assert.Equal(t, []pieces.Range{{Start: 0, End: size}}, p.Missing())
+			assert.NotContains(t, files(t, dir), p.name)
+			fill(t, p, wrong)
+		}
+		require.Error(t, p.Commit(t.Context()))
+		fill(t, p, content)
+		commit(t, p)
+		requireBlob(t, dir, content)
+	}
+}
+
+func TestN16GivenUpLeavesNothing(t *testing.T) {
+	content, dir := random(large), t.TempDir()
+	p := claim(t, open(t, dir), content)
+	fill(t, p, make([]byte, large))
+	require.Error(t, p.Commit(t.Context()))
+	require.NoError(t, p.Close(false))
+	assert.Empty(t, files(t, dir))
+}
+
+func TestDamageOnDiskIsFoundAndNamed(t *testing.T) {
+	const segment = 1 << 20 // one Write, and so one record
+	content, dir := random(large), t.TempDir()
+	d := open(t, dir)
+	p := claim(t, d, content)
+	for at := int64(0); at < large; at += segment {
+		write(t, p, content, at, min(at+segment, large))
+	}
+	require.NoError(t, p.Close(true))
+	flip(t, filepath.Join(dir, nameOf(digest.FromBytes(content))+".partial"), segment+5, 5*segment)
+
+	p = claim(t, d, content)
+	err := p.Commit(t.Context())
+	var mismatch *MismatchError
+	require.ErrorAs(t, err, &mismatch)
+	want := []pieces.Range{{Start: segment, End: 2 * segment}, {Start: 5 * segment, End: 6 * segment}}
+	assert.Equal(t, want, mismatch.Disk)
+	assert.Equal(t, want, p.Missing())
+	fill(t, p, content)
+	commit(t, p)
+	requireBlob(t, dir, content)
+}
+
+// flip changes one byte at each offset.
+func flip(t *testing.T, path string, offsets ...int64) {
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	require.NoError(t, err)
+	defer f.Close()
+	for _, off := range offsets {
+		var b [1]byte
+		_, err = f.ReadAt(b[:], off)
+		require.NoError(t, err)
+		b[0] ^= 0x10
+		_, err = f.WriteAt(b[:], off)
+		require.NoError(t, err)
+	}
+}
+
+func TestCommitEndsWithContext(t *testing.T) {
+	content, dir := random(large), t.TempDir()
+	d := open(t, dir)
+	p := claim(t, d, content)
+	p.stopFollowing() // so that all is left to Commit
+	fill(t, p, content)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	require.ErrorIs(t, p.Commit(ctx), context.Canceled)
+	require.NoError(t, p.Close(true))
+
+	p = claim(t, d, content)
+	assert.Empty(t, p.Missing())
+	commit(t, p)
+	requireBlob(t, dir, content)
+}
+
+func TestCloseKeeps(t *testing.T) {
+	for name, test := range map[string]struct {
+		size, written int64
+		keep, kept    bool
+	}{
+		"large":               {large, 1000, true, true},
+		"large, without keep": {large, 1000, false, false},
+		"large, nothing yet":  {large, 0, true, false},
+		"small":               {KeepThreshold - 1, 1000, true, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			content, dir := random(int(test.size)), t.TempDir()
+			p := claim(t, open(t, dir), content)
+			write(t, p, content, 0, test.written)
+			require.NoError(t, p.Close(test.keep))
+			require.NoError(t, p.Close(!test.keep), "the second call does nothing")
+			if !test.kept {
+				assert.Empty(t, files(t, dir))
+				return
+			}
+			assert.Equal(t, []string{p.name + ".journal", p.name + ".partial"}, files(t, dir))
+			_, err := p.WriterAt(0).Write(content[:1])
+			require.ErrorIs(t, err, fs.ErrClosed)
+			require.ErrorIs(t, p.Commit(t.Context()), fs.ErrClosed)
+		})
+	}
+}

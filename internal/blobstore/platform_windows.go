@@ -1,0 +1,15 @@
+package blobstore
+
+import (
+	"errors"
+	"os"
+
+	"golang.org/x/sys/windows"
+)
+
+func sharingViolation(err error) bool {
+	return errors.Is(err, windows.ERROR_SHARING_VIOLATION) || errors.Is(err, windows.ERROR_ACCESS_DENIED)
+}
+
+// syncDir does nothing: a directory cannot be synced here, and NTFS journals its names.
+func syncDir(*os.Root) error { return nil }

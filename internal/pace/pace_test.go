@@ -1,0 +1,81 @@
+package pace
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+func TestNilLimitsNothing(t *testing.T) {
+	l := New(0)
+	assert.Nil(t, l)
+	assert.EqualValues(t, 1000, l.Chunk(1000))
+	assert.NoError(t, l.Pay(t.Context(), 1<<30))
+}
+
+func TestChunksAreSmallEnoughToFlow(t *testing.T) {
+	assert.EqualValues(t, 20_000, New(1_000_000).Chunk(1<<20))
+	assert.EqualValues(t, 100, New(1_000_000).Chunk(100))
+	assert.EqualValues(t, minChunk, New(1).Chunk(1<<20))
+}
+
+// flow has workers move bytes through the limiter for a time, and returns how
+// many each moved.
+func flow(t *testing.T, l *Limiter, workers int, d time.Duration) []int {
+	ctx, cancel := context.WithTimeout(t.Context(), d)
+	defer cancel()
+	moved := make([]int, workers)
+	var wg sync.WaitGroup
+	for i := range moved {
+		wg.Go(func() {
+			for n := int(l.Chunk(256 << 10)); l.Pay(ctx, n) == nil; {
+				moved[i] += n
+			}
+		})
+	}
+	wg.Wait()
+	return moved
+}
+
+func TestOneCapForAllAndFairShares(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const rate, workers = 1 << 20, 16
+		l := New(rate)
+		var sum int
+		shares := flow(t, l, workers, time.Minute)
+		for _, n := range shares {
+			sum += n
+		}
+		for _, n := range shares {
+			assert.InEpsilon(t, sum/workers, n, 0.1)
+		}
+		assert.InEpsilon(t, 60*rate, sum, 0.05)
+	})
+}
+
+func TestIdleTimeIsNotSavedUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := New(1 << 20)
+		require.NoError(t, l.Pay(t.Context(), 1))
+		time.Sleep(time.Hour)
+		moved := flow(t, l, 1, time.Second)
+		assert.InEpsilon(t, 1<<20, moved[0], 0.15)
+	})
+}
+
+func TestPayEndsWithItsContext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cause := errors.New("enough")
+		ctx, cancel := context.WithCancelCause(t.Context())
+		time.AfterFunc(time.Second, func() { cancel(cause) })
+		start := time.Now()
+		require.ErrorIs(t, New(1).Pay(ctx, 1<<30), cause)
+		assert.Equal(t, time.Second, time.Since(start))
+	})
+}

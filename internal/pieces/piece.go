@@ -1,0 +1,114 @@
+package pieces
+
+import "time"
+
+// Piece is a range that one worker fetches. Its methods are safe for concurrent use.
+type Piece struct {
+	q *Queue
+
+	// Guarded by q.mu.
+	began    time.Duration // when it entered its state
+	start    int64         // pos then
+	state    state
+	pos, end int64
+	lost     func() // called when another takes over
+}
+
+// state is how far the request for a piece is.
+type state int
+
+const (
+	taken state = iota
+	asked
+	flowing
+)
+
+// Pos returns the offset of the next byte to claim.
+func (p *Piece) Pos() int64 {
+	p.q.mu.Lock()
+	defer p.q.mu.Unlock()
+	return p.pos
+}
+
+// End returns the offset behind the piece's last byte. It may shrink while the piece is
+// fetched, and is Pos once the piece has ended.
+func (p *Piece) End() int64 {
+	p.q.mu.Lock()
+	defer p.q.mu.Unlock()
+	return p.end
+}
+
+// Claim makes the next n bytes the holder's own for good, so that nobody takes them
+// any more, and moves Pos behind them. It returns how many they were: fewer than n where the
+// piece ends before, and 0 once it has ended.
+func (p *Piece) Claim(n int) int {
+	p.q.mu.Lock()
+	defer p.q.mu.Unlock()
+	own := max(0, min(int64(n), p.end-p.pos))
+	p.pos += own
+	return int(own)
+}
+
+// Asked notes that the piece was asked for, and Flowing that its bytes have begun to come: from
+// then on its speed is judged.
+func (p *Piece) Asked(now time.Duration) { p.enter(asked, now) }
+
+// Flowing notes that the bytes of the piece have begun to come.
+func (p *Piece) Flowing(now time.Duration) { p.enter(flowing, now) }
+
+func (p *Piece) enter(s state, now time.Duration) {
+	p.q.mu.Lock()
+	defer p.q.mu.Unlock()
+	p.state, p.began, p.start = s, now, p.pos
+}
+
+// Judge tells whether the bytes of the piece flow, for how long they have or have been waited for, and
+// how many there were a second.
+func (p *Piece) Judge(now time.Duration) (flows bool, age time.Duration, speed float64) {
+	p.q.mu.Lock()
+	defer p.q.mu.Unlock()
+	age = now - p.began
+	if age > 0 {
+		speed = float64(p.pos-p.start) / age.Seconds()
+	}
+	return p.state == flowing, age, speed
+}
+
+// OnTakeOver has f called, which must not block, when another takes over what the piece has left.
+func (p *Piece) OnTakeOver(f func()) {
+	p.q.mu.Lock()
+	defer p.q.mu.Unlock()
+	p.lost = f
+}
+
+// Finish ends the piece, whether it is complete or not: what is left goes back to the
+// queue. Only the first call counts.
+func (p *Piece) Finish() {
+	p.q.mu.Lock()
+	defer p.q.mu.Unlock()
+	if _, ok := p.q.active[p]; !ok {
+		return
+	}
+	delete(p.q.active, p)
+	p.q.todo = insert(p.q.todo, Range{p.pos, p.end})
+	p.end = p.pos
+}
+
+// later tells whether p will be done later than o. Pieces that began just now are told
+// apart by what they have left.
+func (p *Piece) later(o *Piece, now time.Duration) bool {
+	mine, its := p.remaining(now), o.remaining(now)
+	if mine != its {
+		return mine > its
+	}
+	if a, b := p.end-p.pos, o.end-o.pos; a != b {
+		return a > b
+	}
+	return p.start < o.start
+}
+
+// remaining estimates how many seconds the piece still takes.
+func (p *Piece) remaining(now time.Duration) float64 {
+	elapsed := max(0, now-p.began).Seconds()
+	return float64(p.end-p.pos) * elapsed / float64(p.pos-p.start+headStart)
+}

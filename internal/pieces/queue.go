@@ -1,0 +1,111 @@
+package pieces
+
+import (
+	"sync"
+	"time"
+)
+
+// headStart is how many bytes a piece is taken to have moved before it began, so that
+// one that has only just begun does not look like the slowest of all.
+const headStart = 256 << 10 // 256 KiB
+
+// Queue hands out the missing ranges of one blob, piece by piece. It is safe for
+// concurrent use.
+//
+// Times are monotonic, since any moment that all calls agree on.
+type Queue struct {
+	pieceSize int64
+
+	// mu guards the fields that follow, and those of all pieces.
+	mu     sync.Mutex
+	todo   []Range // untaken: in order, disjoint
+	active map[*Piece]struct{}
+}
+
+// NewQueue returns a queue of the missing ranges, which may come in any order. Pieces
+// have at most pieceSize bytes; zero or less means one piece for each range.
+func NewQueue(missing []Range, pieceSize int64) *Queue {
+	q := &Queue{pieceSize: pieceSize, active: make(map[*Piece]struct{})}
+	for _, r := range missing {
+		q.todo = insert(q.todo, r)
+	}
+	return q
+}
+
+// Next returns the first piece that nobody has taken, or nil where there is none. The
+// caller must call its Finish.
+func (q *Queue) Next(now time.Duration) *Piece {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if len(q.todo) == 0 {
+		return nil
+	}
+	r := q.todo[0]
+	if q.pieceSize > 0 && r.Len() > q.pieceSize {
+		r.End = r.Start + q.pieceSize
+		q.todo[0].Start = r.End
+	} else {
+		q.todo = q.todo[1:]
+	}
+	return q.start(r, now)
+}
+
+// Steal returns the tail half of what the piece that will take longest has left, judged by
+// its speed so far, or nil where no active piece has at least twice the minimum left.
+// The holder of that piece sees its End move. The caller must call Finish of what it got.
+func (q *Queue) Steal(minimum int64, now time.Duration) *Piece {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	var slowest *Piece
+	for p := range q.active {
+		if left := p.end - p.pos; left <= 1 || left < 2*minimum {
+			continue
+		}
+		if slowest == nil || p.later(slowest, now) {
+			slowest = p
+		}
+	}
+	if slowest == nil {
+		return nil
+	}
+	tail := Range{slowest.pos + (slowest.end-slowest.pos+1)/2, slowest.end}
+	slowest.end = tail.Start
+	return q.start(tail, now)
+}
+
+// TakeOver returns a piece of all that p has left, or nil where that is nothing. The holder
+// of p sees that its piece has ended, and what it gave OnTakeOver is called. The
+// caller must call Finish of what it got.
+func (q *Queue) TakeOver(p *Piece, now time.Duration) *Piece {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if _, ok := q.active[p]; !ok || p.pos == p.end {
+		return nil
+	}
+	rest := Range{p.pos, p.end}
+	p.end = p.pos
+	if p.lost != nil {
+		p.lost()
+	}
+	return q.start(rest, now)
+}
+
+// Add puts a range back that must be fetched again. It must not be part of an active piece.
+func (q *Queue) Add(r Range) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.todo = insert(q.todo, r)
+}
+
+// Done tells whether nothing is left to take and no piece is active.
+func (q *Queue) Done() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return len(q.todo) == 0 && len(q.active) == 0
+}
+
+func (q *Queue) start(r Range, now time.Duration) *Piece {
+	p := &Piece{q: q, began: now, start: r.Start, pos: r.Start, end: r.End}
+	q.active[p] = struct{}{}
+	return p
+}

@@ -1,0 +1,189 @@
+package pieces_test
+
+import (
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/modeltransfer/transfer/internal/pieces"
+)
+
+const (
+	kib = int64(1) << 10
+	mib = int64(1) << 20
+)
+
+// drain takes all pieces that are left and finishes them whole.
+func drain(q *pieces.Queue) (got []pieces.Range) {
+	for p := q.Next(0); p != nil; p = q.Next(0) {
+		r := pieces.Range{Start: p.Pos(), End: p.End()}
+		got = append(got, r)
+		p.Claim(int(r.Len()))
+		p.Finish()
+	}
+	return got
+}
+
+func TestNextHandsOutInOrder(t *testing.T) {
+	for name, test := range map[string]struct {
+		missing []pieces.Range
+		size    int64
+		want    []pieces.Range
+	}{
+		"nothing is missing":          {nil, 10, nil},
+		"empty ranges are none":       {[]pieces.Range{{5, 5}, {7, 6}}, 10, nil},
+		"one piece per range":         {[]pieces.Range{{0, 25}, {30, 40}}, 0, []pieces.Range{{0, 25}, {30, 40}}},
+		"split, with a shorter last":  {[]pieces.Range{{0, 25}}, 10, []pieces.Range{{0, 10}, {10, 20}, {20, 25}}},
+		"pieces do not span a gap":    {[]pieces.Range{{0, 5}, {7, 20}}, 10, []pieces.Range{{0, 5}, {7, 17}, {17, 20}}},
+		"in order, however they come": {[]pieces.Range{{20, 30}, {0, 5}}, 0, []pieces.Range{{0, 5}, {20, 30}}},
+		"joined where they touch":     {[]pieces.Range{{10, 20}, {0, 10}, {15, 30}}, 0, []pieces.Range{{0, 30}}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			q := pieces.NewQueue(test.missing, test.size)
+			assert.Equal(t, test.want, drain(q))
+			assert.True(t, q.Done())
+		})
+	}
+}
+
+func TestClaimIsForGood(t *testing.T) {
+	q := pieces.NewQueue([]pieces.Range{{0, 100}}, 0)
+	p := q.Next(0)
+	assert.Equal(t, 0, p.Claim(-5))
+	assert.Equal(t, 60, p.Claim(60))
+	assert.Equal(t, int64(60), p.Pos())
+
+	thief := q.TakeOver(p, 0)
+	require.NotNil(t, thief)
+	assert.Equal(t, int64(60), thief.Pos())
+	assert.Equal(t, int64(100), thief.End())
+	assert.Equal(t, int64(60), p.End())
+	assert.Equal(t, 0, p.Claim(1), "the rest is another's")
+	assert.Nil(t, q.TakeOver(p, 0), "nothing is left to take")
+
+	p.Finish()
+	assert.Nil(t, q.Next(0), "what was taken over does not come back")
+	assert.Equal(t, 40, thief.Claim(1000))
+	assert.False(t, q.Done())
+	thief.Finish()
+	assert.True(t, q.Done())
+}
+
+func TestFinishGivesBackWhatIsLeft(t *testing.T) {
+	q := pieces.NewQueue([]pieces.Range{{0, 100}}, 50)
+	p := q.Next(0)
+	p.Claim(20)
+	p.Finish()
+	p.Finish()
+	assert.Equal(t, 0, p.Claim(1), "a finished piece has nothing to claim")
+	assert.Nil(t, q.TakeOver(p, 0), "and nothing to take over")
+	assert.Equal(t, []pieces.Range{{20, 70}, {70, 100}}, drain(q))
+	q.Add(pieces.Range{Start: 3, End: 4})
+	assert.False(t, q.Done())
+	assert.Equal(t, []pieces.Range{{3, 4}}, drain(q))
+}
+
+func TestStealTakesTheTailOfTheSlowest(t *testing.T) {
+	q := pieces.NewQueue([]pieces.Range{{0, 30 * mib}}, 10*mib)
+	fast, slow, begun := q.Next(0), q.Next(0), q.Next(9900*time.Millisecond)
+	fast.Claim(int(2 * mib))
+	slow.Claim(int(8 * mib))
+	now := 10 * time.Second
+
+	// fast has 8 MiB left at 0.2 MiB/s, slow 2 MiB at 0.8 MiB/s, begun has only begun.
+	tail := q.Steal(kib, now)
+	require.NotNil(t, tail)
+	assert.Equal(t, []int64{6 * mib, 10 * mib}, []int64{tail.Pos(), tail.End()})
+	assert.Equal(t, 6*mib, fast.End())
+	assert.Equal(t, 10*mib, begun.End()-begun.Pos())
+}
+
+func TestStealRespectsTheMinimum(t *testing.T) {
+	for name, test := range map[string]struct {
+		left, minimum int64
+		want          *pieces.Range
+	}{
+		"enough for two":     {20, 10, &pieces.Range{Start: 10, End: 20}},
+		"one byte too few":   {19, 10, nil},
+		"odd":                {21, 10, &pieces.Range{Start: 11, End: 21}},
+		"one byte, no limit": {1, 0, nil},
+		"two bytes":          {2, 0, &pieces.Range{Start: 1, End: 2}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			q := pieces.NewQueue([]pieces.Range{{0, test.left}}, 0)
+			p := q.Next(0)
+			tail := q.Steal(test.minimum, time.Second)
+			if test.want == nil {
+				assert.Nil(t, tail)
+				assert.Equal(t, test.left, p.End())
+				return
+			}
+			require.NotNil(t, tail)
+			assert.Equal(t, *test.want, pieces.Range{Start: tail.Pos(), End: tail.End()})
+			assert.Equal(t, test.want.Start, p.End())
+		})
+	}
+}
+
+func TestEveryByteIsClaimedOnce(t *testing.T) {
+	const size = 200_000
+	q := pieces.NewQueue([]pieces.Range{{0, size}}, 5000)
+	claimed := make([]atomic.Int32, size)
+	var clock atomic.Int64
+	var workers sync.WaitGroup
+	for seed := range uint64(8) {
+		workers.Go(func() {
+			random := rand.New(rand.NewPCG(seed, 1))
+			for !q.Done() {
+				now := time.Duration(clock.Add(1)) * time.Millisecond
+				p := q.Next(now)
+				if p == nil {
+					p = q.Steal(1+random.Int64N(50), now)
+				}
+				if p == nil {
+					continue
+				}
+				work(q, p, random, claimed)
+			}
+		})
+	}
+	workers.Wait()
+	for i := range claimed {
+		require.Equal(t, int32(1), claimed[i].Load(), "byte %d", i)
+	}
+}
+
+// work claims a piece bit by bit; now and then it is given up or handed over.
+func work(q *pieces.Queue, p *pieces.Piece, random *rand.Rand, claimed []atomic.Int32) {
+	for p != nil {
+		at := p.Pos()
+		n := p.Claim(1 + random.IntN(300))
+		for i := range n {
+			claimed[at+int64(i)].Add(1)
+		}
+		next := p
+		switch {
+		case random.IntN(20) == 0:
+			next = q.TakeOver(p, 0)
+			p.Finish()
+		case n == 0 || random.IntN(20) == 0:
+			next = nil
+			p.Finish()
+		}
+		p = next
+	}
+}
+
+func BenchmarkClaim(b *testing.B) {
+	q := pieces.NewQueue([]pieces.Range{{0, 1 << 62}}, 0)
+	p := q.Next(0)
+	b.ReportAllocs()
+	for b.Loop() {
+		p.Claim(256 << 10)
+	}
+}

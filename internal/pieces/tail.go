@@ -1,0 +1,44 @@
+package pieces
+
+import "time"
+
+// Active returns how many pieces are being fetched.
+func (q *Queue) Active() int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return len(q.active)
+}
+
+// Slowest returns the piece that was asked for and will take longest, and how long that is by its
+// speed so far; nil when there is none.
+func (q *Queue) Slowest(now time.Duration) (slowest *Piece, left time.Duration) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for p := range q.active {
+		if p.pos < p.end && p.state != taken && (slowest == nil || p.later(slowest, now)) {
+			slowest = p
+		}
+	}
+	if slowest == nil {
+		return nil, 0
+	}
+	const longest = float64(1<<53) / 1e9 // seconds; more would overflow
+	return slowest, time.Duration(min(slowest.remaining(now), longest) * float64(time.Second))
+}
+
+// Extend moves the end of an active piece over the untaken range that follows it directly,
+// if there is one.
+func (q *Queue) Extend(p *Piece) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if _, ok := q.active[p]; !ok {
+		return
+	}
+	for i, r := range q.todo {
+		if r.Start == p.end {
+			p.end = r.End
+			q.todo = append(q.todo[:i], q.todo[i+1:]...)
+			return
+		}
+	}
+}

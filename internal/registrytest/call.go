@@ -1,0 +1,153 @@
+package registrytest
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+)
+
+// call is one request on its way through a registry.
+type call struct {
+	reg    *Registry
+	opts   Options
+	w      http.ResponseWriter
+	r      *http.Request
+	target target
+}
+
+func (c *call) route() {
+	switch c.target.kind {
+	case "base":
+		c.w.Header().Set("Docker-Distribution-API-Version", "registry/2.0")
+		c.json(http.StatusOK, "application/json", struct{}{})
+	case "blobs":
+		c.blob()
+	case "uploads":
+		c.upload()
+	case "manifests":
+		c.manifestCall()
+	case "tags":
+		c.tagList()
+	case "referrers":
+		c.referrers()
+	default:
+		c.fail(http.StatusNotFound, "NAME_UNKNOWN", "no such endpoint")
+	}
+}
+
+func (c *call) authorized() bool {
+	if c.opts.Token != "" {
+		return c.r.Header.Get("Authorization") == "Bearer "+c.opts.Token
+	}
+	return c.opts.CheckToken == nil || c.opts.CheckToken(c.r)
+}
+
+func (c *call) challenge() {
+	text := c.opts.Challenge
+	if text == "" {
+		text = fmt.Sprintf(`Bearer realm=%q,service="registry.test",scope=%q`,
+			c.base()+"/token", "repository:"+c.target.repo+":pull,push")
+	}
+	c.w.Header().Set("WWW-Authenticate", text)
+	c.fail(http.StatusUnauthorized, "UNAUTHORIZED", "authentication required")
+}
+
+// redirected answers with a redirect where the options want one.
+func (c *call) redirected() bool {
+	where := c.redirect()
+	if where == nil {
+		return false
+	}
+	base := where(c.r)
+	if base == "" {
+		return false
+	}
+	query := c.r.URL.Query()
+	query.Set("sig", "signed")
+	status := c.opts.RedirectStatus
+	if status == 0 {
+		status = http.StatusTemporaryRedirect
+	}
+	c.w.Header().Set("Location", strings.TrimSuffix(base, "/")+c.r.URL.EscapedPath()+"?"+query.Encode())
+	c.empty(status)
+	return true
+}
+
+func (c *call) redirect() func(*http.Request) string {
+	switch {
+	case c.target.kind == "blobs" && c.r.Method == http.MethodGet,
+		c.target.kind == "blobs" && c.r.Method == http.MethodHead && c.opts.RedirectHead:
+		return c.opts.Redirect
+	case c.target.kind == "uploads" && (c.r.Method == http.MethodPut || c.r.Method == http.MethodPatch):
+		return c.opts.RedirectUploads
+	}
+	return nil
+}
+
+// base returns the URL of this host.
+func (c *call) base() string {
+	if c.r.TLS != nil {
+		return "https://" + c.r.Host
+	}
+	return "http://" + c.r.Host
+}
+
+func (c *call) location(path string) {
+	if !c.opts.RelativeLocation {
+		path = c.base() + path
+	}
+	c.w.Header().Set("Location", path)
+}
+
+func (c *call) empty(status int) {
+	if status != http.StatusNoContent {
+		c.w.Header().Set("Content-Length", "0")
+	}
+	c.w.WriteHeader(status)
+}
+
+func (c *call) json(status int, mediaType string, v any) {
+	data, err := json.Marshal(v)
+	if err != nil {
+		panic(err) // only types of this package come here
+	}
+	c.send(status, mediaType, data)
+}
+
+func (c *call) send(status int, mediaType string, data []byte) {
+	c.w.Header().Set("Content-Type", mediaType)
+	c.w.Header().Set("Content-Length", strconv.Itoa(len(data)))
+	c.w.WriteHeader(status)
+	if c.r.Method != http.MethodHead {
+		c.w.Write(data)
+	}
+}
+
+// ociError is one entry of an error body.
+type ociError struct {
+	Code    string `json:"code"`
+	Message string `json:"message"`
+	Detail  any    `json:"detail,omitempty"`
+}
+
+func (c *call) fail(status int, code, message string) {
+	writeError(c.w, status, ociError{Code: code, Message: message})
+}
+
+func (c *call) notAllowed() {
+	c.fail(http.StatusMethodNotAllowed, "UNSUPPORTED", "method not allowed here")
+}
+
+// writeError answers with an OCI error body. net/http leaves it out for HEAD.
+func writeError(w http.ResponseWriter, status int, errs ...ociError) {
+	data, err := json.Marshal(map[string][]ociError{"errors": errs})
+	if err != nil {
+		panic(err) // only types of this package come here
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Content-Length", strconv.Itoa(len(data)))
+	w.WriteHeader(status)
+	w.Write(data)
+}

@@ -1,0 +1,60 @@
+// Package conformance runs the OCI distribution conformance suite against the
+// registry of registrytest.
+package conformance
+
+import (
+	"bytes"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/modeltransfer/transfer/internal/registrytest"
+)
+
+func TestConformance(t *testing.T) {
+	suite := filepath.Join(t.TempDir(), "suite")
+	out, err := exec.CommandContext(t.Context(), "go", "build", "-o", suite, "github.com/opencontainers/distribution-spec/conformance").CombinedOutput()
+	require.NoError(t, err, "%s", out)
+	for name, opts := range map[string]registrytest.Options{
+		"default":  {},
+		"strict":   {SingleShot: true, StrictState: true, RelativeLocation: true, CheckManifest: true, MinChunk: 16},
+		"no mount": {NoMount: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			reg := registrytest.New(opts)
+			out, err := run(t, suite, registrytest.Serve(t, reg, registrytest.H1))
+			assert.NoError(t, err, "%s", out)
+			assert.NotZero(t, reg.Count("PATCH", "/blobs/uploads/"))
+			assert.NotZero(t, reg.Count("PUT", "/manifests/"))
+			assert.NotZero(t, reg.Count("GET", "/blobs/sha256:"))
+			assert.Empty(t, reg.Sessions(), "every upload was finished")
+		})
+	}
+}
+
+// run runs the suite against the server, with every test that is optional.
+func run(t *testing.T, suite string, s *registrytest.Server) ([]byte, error) {
+	results := t.TempDir()
+	cmd := exec.CommandContext(t.Context(), suite)
+	cmd.Dir = results
+	cmd.Env = append(os.Environ(),
+		"OCI_REGISTRY="+strings.TrimPrefix(s.URL, "http://"),
+		"OCI_TLS=disabled",
+		"OCI_RESULTS_DIR="+results,
+		"OCI_VERSION=1.1",
+		"OCI_API_PULL=true",
+		"OCI_API_PUSH=true",
+		"OCI_API_BLOBS_DIGEST_HEADER=true",
+		"OCI_API_MANIFESTS_DIGEST_HEADER=true",
+		"OCI_API_BLOBS_UPLOAD_CANCEL=true",
+	)
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	err := cmd.Run()
+	return out.Bytes(), err
+}

@@ -1,0 +1,67 @@
+package registrytest
+
+import (
+	"net"
+	"net/http"
+	"syscall"
+	"time"
+)
+
+// linkOf returns the connection beneath r. A request that did not come through
+// one of this package's servers has an empty one.
+func linkOf(r *http.Request) *link {
+	if l, ok := r.Context().Value(linkKey{}).(*link); ok {
+		return l
+	}
+	return &link{}
+}
+
+// reset ends the connection so that the peer reads what was written and then
+// ECONNRESET.
+func (l *link) reset() {
+	switch c := l.conn.(type) {
+	case *memConn:
+		c.CloseWithError(syscall.ECONNRESET)
+	case *net.TCPConn:
+		drain(c)
+		c.SetLinger(0)
+		c.Close()
+	}
+}
+
+// gone returns a channel that is closed when the peer has closed an in-memory
+// connection, which no one else would notice while a body is left unread.
+func (l *link) gone() <-chan struct{} {
+	if c, ok := l.conn.(*memConn); ok {
+		return c.Gone()
+	}
+	return nil
+}
+
+// await waits until the client of r, its connection or the server is gone.
+func await(r *http.Request) {
+	l := linkOf(r)
+	select {
+	case <-r.Context().Done():
+	case <-l.gone():
+	case <-l.done:
+	}
+}
+
+// pause waits for d and reports whether the client of r is still there.
+func pause(r *http.Request, d time.Duration) bool {
+	if d <= 0 {
+		return true
+	}
+	l := linkOf(r)
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-r.Context().Done():
+	case <-l.gone():
+	case <-l.done:
+	}
+	return false
+}

@@ -1,0 +1,147 @@
+package registrytest
+
+import (
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// ending is how a body ends before its time.
+type ending int
+
+const (
+	endNever ending = iota
+	endClean        // no more bytes, as if that had been all
+	endAbort        // the connection is closed
+	endReset        // the connection is reset, in HTTP/2 the stream
+	endConn         // the connection is reset, in HTTP/2 too
+	endStall        // nothing more happens
+)
+
+// cut is an ending after so many bytes.
+type cut struct {
+	at  int64
+	how ending
+}
+
+// instead is what happens in place of the real answer.
+type instead int
+
+const (
+	insteadNothing instead = iota
+	insteadStatus
+	insteadHangup
+	insteadReset
+	insteadStall
+)
+
+// length is what an answer says of its body's length.
+type length int
+
+const (
+	lengthTrue length = iota
+	lengthForged
+	lengthChunked
+	lengthNone // the body ends with the connection
+)
+
+// headerEdit adds a header, or removes it when drop is set.
+type headerEdit struct {
+	name, value string
+	drop        bool
+}
+
+// plan is what goes wrong with one request: the faults of a step together.
+type plan struct {
+	used  bool
+	delay time.Duration
+	hints int64
+
+	instead   instead
+	status    int
+	errorBody int64 // -1: the usual one
+
+	asked   *string // the Range header taken for the client's
+	relabel int     // the real answer under another status
+	edits   []headerEdit
+	bomb    int64
+	gzip    bool
+
+	length        length
+	contentLength int64
+
+	answer  cut // of the answer's body
+	request cut // of the request's body
+	either  cut // of the request's body if there is one
+	extra   int64
+	flip    int64 // -1: none
+	speed   int64 // bytes per second, 0: unlimited
+	swallow bool
+}
+
+func newPlan() plan { return plan{errorBody: -1, flip: -1} }
+
+// edit adds a header. The slice is never shared: a plan is copied only when it is
+// complete.
+func (p *plan) edit(name, value string) {
+	p.edits = append(p.edits, headerEdit{name: name, value: value})
+}
+
+func (p *plan) drop(name string) {
+	p.edits = append(p.edits, headerEdit{name: name, drop: true})
+}
+
+// check refuses steps whose faults cannot happen together.
+func (p *plan) check(text string) error {
+	replaced := p.instead != insteadNothing && !p.swallow
+	damaged := p.relabel != 0 || p.asked != nil || p.gzip || p.extra > 0 || p.request.how != endNever
+	if replaced && damaged {
+		return fmt.Errorf("%q: what is replaced cannot be damaged too", strings.TrimSpace(text))
+	}
+	return nil
+}
+
+// apply makes the edits: a header that is set more than once is sent more than
+// once, but replaces what the registry would have said.
+func (p *plan) apply(h http.Header) {
+	fresh := map[string]bool{}
+	for _, e := range p.edits {
+		key := http.CanonicalHeaderKey(e.name)
+		if e.drop || !fresh[key] {
+			h.Del(key)
+		}
+		if !e.drop {
+			h.Add(key, e.value)
+			fresh[key] = true
+		}
+	}
+	p.plant(h)
+}
+
+// bombLine is the length of one header of a bomb, which many servers and clients
+// would take.
+const bombLine = 1 << 10
+
+func (p *plan) plant(h http.Header) {
+	for i := int64(0); i*bombLine < p.bomb; i++ {
+		n := min(bombLine, p.bomb-i*bombLine)
+		h.Set("X-Bomb-"+strconv.FormatInt(i, 10), strings.Repeat("b", int(n)))
+	}
+}
+
+// setLength makes the answer say what the plan wants about its length.
+func (p *plan) setLength(h http.Header, proto int) {
+	switch p.length {
+	case lengthForged:
+		h.Set("Content-Length", strconv.FormatInt(p.contentLength, 10))
+	case lengthChunked:
+		h.Del("Content-Length")
+	case lengthNone:
+		h.Del("Content-Length")
+		if proto == 1 {
+			h.Set("Transfer-Encoding", "identity") // net/http: neither chunks nor a length
+		}
+	}
+}

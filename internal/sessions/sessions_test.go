@@ -1,0 +1,90 @@
+package sessions
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+func files(t *testing.T, s Store) []os.DirEntry {
+	t.Helper()
+	entries, err := os.ReadDir(s.dir)
+	require.NoError(t, err)
+	return entries
+}
+
+func TestSessionIsRememberedUntilForgotten(t *testing.T) {
+	s := Store{dir: filepath.Join(t.TempDir(), "a", "b")}
+	e := s.Claim("blob")
+	assert.Empty(t, e.Session())
+	e.Save("https://registry.example/a-long-one-that-is-replaced-by-a-shorter")
+	e.Save("https://registry.example/1")
+	e.Close(true)
+
+	info, err := files(t, s)[0].Info()
+	require.NoError(t, err)
+	assert.EqualValues(t, 0o600, info.Mode().Perm())
+	assert.Empty(t, s.Claim("another").Session())
+
+	e = s.Claim("blob")
+	assert.Equal(t, "https://registry.example/1", e.Session())
+	e.Close(false)
+	e = s.Claim("blob")
+	defer e.Close(false)
+	assert.Empty(t, e.Session())
+}
+
+func TestOnlyOneHasTheSession(t *testing.T) {
+	s := Store{dir: t.TempDir()}
+	e := s.Claim("blob")
+	e.Save("x")
+	other := s.Claim("blob")
+	require.Nil(t, other)
+	assert.Empty(t, other.Session())
+	other.Save("y")
+	other.Close(false)
+	e.Close(true)
+	e = s.Claim("blob")
+	assert.Equal(t, "x", e.Session())
+	e.Close(false)
+	assert.Empty(t, files(t, s))
+}
+
+func TestWhatCannotBeReadIsNothing(t *testing.T) {
+	for name, content := range map[string]string{
+		"torn": `{"blob":"bl`, "another blob's": `{"blob":"other","session":"x"}`, "empty": "",
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := Store{dir: t.TempDir()}
+			e := s.Claim("blob")
+			require.NoError(t, os.WriteFile(e.file.Name(), []byte(content), 0o600))
+			e.Close(true)
+			e = s.Claim("blob")
+			assert.Empty(t, e.Session())
+			e.Close(false)
+		})
+	}
+}
+
+func TestOldSessionsAreNotUsed(t *testing.T) {
+	s := Store{dir: t.TempDir()}
+	e := s.Claim("blob")
+	e.Save("x")
+	old := time.Now().Add(-maxAge - time.Hour)
+	require.NoError(t, os.Chtimes(e.file.Name(), old, old))
+	e.Close(true)
+	e = s.Claim("blob")
+	assert.Empty(t, e.Session())
+	e.Close(false)
+}
+
+func TestWithoutADirectoryNothingIsRemembered(t *testing.T) {
+	assert.Nil(t, Store{}.Claim("blob"))
+	file := filepath.Join(t.TempDir(), "file")
+	require.NoError(t, os.WriteFile(file, nil, 0o600))
+	assert.Nil(t, Store{dir: file}.Claim("blob"))
+}

@@ -1,0 +1,180 @@
+package transfer_test
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/modeltransfer/transfer"
+	"github.com/modeltransfer/transfer/internal/registrytest"
+)
+
+func TestManifestMediaType(t *testing.T) {
+	const (
+		docker = "application/vnd.docker.distribution.manifest.v2+json"
+		oci    = "application/vnd.oci.image.manifest.v1+json"
+	)
+	for name, c := range map[string]struct{ manifest, want string }{
+		"says it":         {`{"mediaType":"application/x+json","config":{"mediaType":"application/vnd.oci.x"}}`, "application/x+json"},
+		"docker list":     {`{"mediaType":"application/vnd.docker.distribution.manifest.list.v2+json","manifests":[]}`, "application/vnd.docker.distribution.manifest.list.v2+json"},
+		"index":           {`{"schemaVersion":2,"manifests":[]}`, "application/vnd.oci.image.index.v1+json"},
+		"OCI config":      {`{"schemaVersion":2,"config":{"mediaType":"application/vnd.oci.image.config.v1+json"},"layers":[]}`, oci},
+		"OCI empty":       {`{"config":{"mediaType":"application/vnd.oci.empty.v1+json"}}`, oci},
+		"docker config":   {`{"config":{"mediaType":"application/vnd.docker.container.image.v1+json"},"layers":[]}`, docker},
+		"schema 1":        {`{"schemaVersion":1,"fsLayers":[]}`, "application/vnd.docker.distribution.manifest.v1+prettyjws"},
+		"nothing to tell": {`{}`, docker},
+		"odd mediaType":   {`{"mediaType":7}`, docker},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, registrytest.H1, registrytest.Options{})
+				opts := w.uploadOptions()
+				opts.SrcDir, opts.Manifest, opts.ManifestRef = "", []byte(c.manifest), "v1"
+				require.NoError(t, w.upload(opts))
+				require.Len(t, w.reg.Requests(), 1)
+				assert.Equal(t, []string{c.want}, w.reg.Requests()[0].Header.Values("Content-Type"))
+				got, _ := w.reg.Manifest(repository, "v1")
+				assert.Equal(t, c.manifest, string(got), "byte for byte")
+			})
+		})
+	}
+}
+
+func TestManifestByDigest(t *testing.T) {
+	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		for _, algorithm := range []digest.Algorithm{digest.SHA256, digest.SHA512} {
+			w := newWorld(t, mode, registrytest.Options{})
+			opts := w.uploadOptions(w.local(10))
+			opts.Manifest = []byte(`{"schemaVersion":2}`)
+			opts.ManifestRef = algorithm.FromBytes(opts.Manifest).String()
+			require.NoError(t, w.upload(opts))
+			got, ok := w.reg.Manifest(repository, opts.ManifestRef)
+			require.True(t, ok)
+			assert.Equal(t, opts.Manifest, got)
+		}
+	})
+}
+
+func TestManifestReferencesThatAreRefused(t *testing.T) {
+	for name, c := range map[string]struct {
+		ref  string
+		want error
+	}{
+		"digest of another":  {digest.FromString("another").String(), transfer.ErrDigestMismatch},
+		"no digest":          {"sha256:abc", transfer.ErrInvalidDigest},
+		"unknown algorithm":  {"md5:d41d8cd98f00b204e9800998ecf8427e", transfer.ErrInvalidDigest},
+		"tag with a slash":   {"../x", transfer.ErrInvalidOption},
+		"tag with a query":   {"x?y", transfer.ErrInvalidOption},
+		"tag with a dash":    {"-x", transfer.ErrInvalidOption},
+		"tag that is long":   {strings.Repeat("x", 129), transfer.ErrInvalidOption},
+		"tag with a percent": {"x%2fy", transfer.ErrInvalidOption},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, registrytest.H1, registrytest.Options{})
+			opts := w.uploadOptions(w.local(10))
+			opts.Manifest, opts.ManifestRef = []byte(`{}`), c.ref
+			require.ErrorIs(t, w.upload(opts), c.want)
+			assert.Empty(t, w.reg.Requests())
+		})
+	}
+}
+
+func TestManifestIsOptional(t *testing.T) {
+	for name, opts := range map[string]transfer.UploadOptions{
+		"no manifest": {ManifestRef: "latest"}, "no reference": {Manifest: []byte(`{}`)}, "neither": {},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+				w := newWorld(t, mode, registrytest.Options{})
+				given := opts
+				opts := w.uploadOptions(w.local(10))
+				opts.Manifest, opts.ManifestRef = given.Manifest, given.ManifestRef
+				require.NoError(t, w.upload(opts))
+				assert.Zero(t, w.reg.Count("", "/manifests/"))
+			})
+		})
+	}
+}
+
+func TestManifestThatTheRegistryMistakes(t *testing.T) {
+	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		w := newWorld(t, mode, registrytest.Options{})
+		w.reg.Fault("PUT", "/manifests/", "header(-docker-content-digest; docker-content-digest: "+digest.FromString("another").String()+")")
+		opts := w.uploadOptions(w.local(10))
+		opts.Manifest, opts.ManifestRef = []byte(`{}`), "latest"
+		require.ErrorIs(t, w.upload(opts), transfer.ErrDigestMismatch)
+		assert.Equal(t, 1, w.reg.Count("PUT", "/manifests/"))
+	})
+}
+
+func TestManifestIsTriedAgain(t *testing.T) {
+	for _, script := range []string{"503", "2*500->reset", "stallheaders", "swallow", "429(retry-after: 3)", "reset(0)"} {
+		t.Run(script, func(t *testing.T) {
+			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+				w := newWorld(t, mode, registrytest.Options{})
+				fault := w.reg.Fault("PUT", "/manifests/", script)
+				opts := w.uploadOptions(w.local(10))
+				opts.Manifest, opts.ManifestRef = []byte(`{}`), "latest"
+				begun := time.Now()
+				require.NoError(t, w.upload(opts))
+				assert.True(t, fault.Done())
+				assert.Less(t, time.Since(begun), 15*time.Second)
+				_, ok := w.reg.Manifest(repository, "latest")
+				assert.True(t, ok)
+			})
+		})
+	}
+}
+
+func TestManifestIsRefused(t *testing.T) {
+	for _, code := range []int{400, 403, 404, 405, 413, 501} {
+		t.Run(http.StatusText(code), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, registrytest.H1, registrytest.Options{})
+				w.reg.Configure(func(o *registrytest.Options) {
+					o.Before = func(rw http.ResponseWriter, r *http.Request) bool {
+						if !strings.Contains(r.URL.Path, "/manifests/") {
+							return false
+						}
+						rw.WriteHeader(code)
+						_, _ = rw.Write([]byte(`{"errors":[{"code":"MANIFEST_INVALID","message":"too many legs"},{"code":"DENIED"}]}`))
+						return true
+					}
+				})
+				opts := w.uploadOptions(w.local(10))
+				opts.Manifest, opts.ManifestRef = []byte(`{}`), "latest"
+				begun := time.Now()
+				err := w.upload(opts)
+				status := requireStatus(t, err, code)
+				assert.Equal(t, []transfer.RegistryError{{Code: "MANIFEST_INVALID", Message: "too many legs"}, {Code: "DENIED"}}, status.Errors)
+				assert.ErrorContains(t, err, "too many legs")
+				assert.Equal(t, 1, w.reg.Count("PUT", "/manifests/"))
+				assert.Zero(t, time.Since(begun))
+				assert.True(t, w.reg.Has(repository, digest.Digest(opts.Blobs[0].Digest)), "the blobs stay")
+			})
+		})
+	}
+}
+
+func TestU14ManifestOfABlobThatFailed(t *testing.T) {
+	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		w := newWorld(t, mode, registrytest.Options{})
+		bad, good := w.local(3<<20), w.local(2<<20)
+		w.reg.Fault("PUT", bad.Digest[len("sha256:"):], "**delay(500ms)+403")
+		opts := w.uploadOptions(bad, good)
+		opts.Manifest, opts.ManifestRef = []byte(`{}`), "latest"
+		err := w.upload(opts)
+		requireStatus(t, err, http.StatusForbidden)
+		requireBlobError(t, err, bad, "upload")
+		w.reg.Wait()
+		assert.Zero(t, w.reg.Count("", "/manifests/"))
+		assert.Zero(t, w.reg.Sessions())
+		assert.True(t, w.reg.Has(repository, digest.Digest(good.Digest)), "what was finished stays")
+	})
+}

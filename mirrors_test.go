@@ -1,0 +1,159 @@
+package transfer_test
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/modeltransfer/transfer"
+	"github.com/modeltransfer/transfer/internal/registrytest"
+)
+
+// mirrored is a world with two mirrors of its registry, which wants a token.
+func mirrored(t *testing.T, mode registrytest.Mode) (*world, *registrytest.Registry, *registrytest.Registry, func(...transfer.Blob) transfer.DownloadOptions) {
+	w := newWorld(t, mode, registrytest.Options{Token: "secret"})
+	w.client.Jar = eagerJar{}
+	one, two := registrytest.New(registrytest.Options{}), registrytest.New(registrytest.Options{})
+	urls := []string{w.net.Serve("one.test", one, mode).URL, w.net.Serve("two.test", two, mode).URL}
+	return w, one, two, func(blobs ...transfer.Blob) transfer.DownloadOptions {
+		opts := w.withToken(w.downloadOptions(blobs...))
+		opts.Mirrors = urls
+		return opts
+	}
+}
+
+func TestMirrorsAreAskedInOrder(t *testing.T) {
+	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		w, one, two, options := mirrored(t, mode)
+		first, second, third := w.remote(1000), w.remote(2000), w.remote(3000)
+		one.Put(repository, w.data(first))
+		two.Put(repository, w.data(first))
+		two.Put(repository, w.data(second))
+		took, err := w.timed(options(first, second, third))
+		require.NoError(t, err)
+		assert.Zero(t, took, "a mirror that lacks a blob costs no wait")
+		asked := func(b transfer.Blob) []int {
+			return []int{one.Count("GET", b.Digest), two.Count("GET", b.Digest), w.gets(b)}
+		}
+		assert.Equal(t, []int{1, 0, 0}, asked(first))
+		assert.Equal(t, []int{1, 1, 0}, asked(second))
+		assert.Equal(t, []int{1, 1, 1}, asked(third))
+		for _, r := range append(one.Requests(), two.Requests()...) {
+			assert.Equal(t, "ns=registry.test", r.RawQuery)
+		}
+		requireBare(t, append(one.Requests(), two.Requests()...))
+		assert.Equal(t, []string{"Bearer secret"}, w.reg.Tokens())
+	})
+}
+
+// A mirror that lacks what it is asked for is asked again; one that fails three times is not.
+func TestMirrorThatFails(t *testing.T) {
+	for script, asked := range map[string]int{"**404": 20, "**503": 3, "**401": 3, "**429(retry-after: 100)": 3, "**hangup": 3, "2*503->ok->2*503->**ok": 20} {
+		t.Run(script, func(t *testing.T) {
+			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+				w, one, _, options := mirrored(t, mode)
+				one.Fault("GET", "", script)
+				opts := options()
+				for i := range 20 {
+					opts.Blobs = append(opts.Blobs, w.remote(1000+i))
+					one.Put(repository, w.data(opts.Blobs[i]))
+				}
+				opts.Mirrors, opts.Concurrency = opts.Mirrors[:1], 1
+				took, err := w.timed(opts)
+				require.NoError(t, err)
+				assert.Equal(t, asked, one.Count("GET", ""))
+				assert.Zero(t, took, "the next is asked at once")
+			})
+		})
+	}
+}
+
+// What a mirror began the registry goes on with.
+func TestMirrorThatBreaksOff(t *testing.T) {
+	for _, script := range []string{"eof(300K)", "reset(300K)", "stall(300K)"} {
+		t.Run(script, func(t *testing.T) {
+			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+				w, one, _, options := mirrored(t, mode)
+				b := w.remote(mebibyte)
+				one.Put(repository, w.data(b))
+				one.Fault("GET", "", script)
+				took, err := w.timed(options(b))
+				require.NoError(t, err)
+				assert.LessOrEqual(t, took, 11*time.Second)
+				assert.Regexp(t, `^bytes=[1-9]\d*-1048575$`, w.ranges(b)[0])
+				assert.Zero(t, w.progress.falls)
+			})
+		})
+	}
+}
+
+// A mirror need not be trusted: what it spoils comes from the registry.
+func TestMirrorThatLies(t *testing.T) {
+	for _, script := range []string{
+		"**flip(5)", "**long(1)", "**endless", "**clen(5)", "**206", "**range()", "**encoding(gzip)", "**norange", "**redirect(file:///x)", "**307",
+		"**204", "**errorbody(endless)",
+	} {
+		t.Run(script, func(t *testing.T) {
+			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+				w, one, _, options := mirrored(t, mode)
+				b := w.remote(mebibyte)
+				one.Put(repository, w.data(b))
+				one.Fault("GET", "", script)
+				opts := options(b)
+				opts.Mirrors = opts.Mirrors[:1]
+				took, err := w.timed(opts)
+				require.NoError(t, err)
+				assert.Less(t, took, time.Second)
+				assert.LessOrEqual(t, w.reg.BytesSent(), b.Size, "the registry sends it once at most")
+				w.requireOnly(b)
+			})
+		})
+	}
+}
+
+func TestMirrorWithAnotherBlob(t *testing.T) {
+	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		w, one, two, options := mirrored(t, mode)
+		b := w.remote(mebibyte)
+		for _, mirror := range []*registrytest.Registry{one, two} {
+			mirror.Replace(repository, digest.Digest(b.Digest), make([]byte, b.Size))
+		}
+		require.NoError(t, w.download(options(b)))
+		assert.Equal(t, 1, w.gets(b))
+		assert.Equal(t, 1, one.Count("GET", ""))
+		assert.Zero(t, two.Count("GET", ""), "after a mismatch no mirror is asked")
+	})
+}
+
+// The error that counts is that of the registry.
+func TestMirrorsAndRegistryFail(t *testing.T) {
+	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		w, one, two, options := mirrored(t, mode)
+		b := w.make(1000)
+		one.Fault("GET", "", "**503")
+		two.Fault("GET", "", "**stallheaders")
+		_, err := w.timed(options(b))
+		status := w.requireStatus(err, b, http.StatusNotFound)
+		assert.True(t, strings.Contains(status.URL, "registry.test"), status.URL)
+		w.requireNothing(b)
+	})
+}
+
+// A mirror that lacks a blob does not have the registry sign a new URL for each piece.
+func TestMirrorLeavesTheURLAlone(t *testing.T) {
+	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		w, cdn := redirecting(t, mode, "cdn.test")
+		b := w.remoteLarge()
+		mirror := registrytest.New(registrytest.Options{})
+		opts := w.withToken(w.downloadOptions(b))
+		opts.Mirrors, opts.Concurrency = []string{w.net.Serve("mirror.test", mirror, mode).URL}, 1
+		require.NoError(t, w.download(opts))
+		assert.Equal(t, 1, w.gets(b))
+		assert.Equal(t, 5, cdn.Count("GET", b.Digest))
+	})
+}

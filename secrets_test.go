@@ -1,0 +1,121 @@
+package transfer_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+	"testing/synctest"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/modeltransfer/transfer"
+	"github.com/modeltransfer/transfer/internal/registrytest"
+)
+
+// secrets are what must not be told: tokens old and new, what signs a URL, what a session hides in its state.
+var secrets = []string{"geheim", "top-secret", "signed", "_state=0", "_state=1", "crumbs"}
+
+func requireNoSecrets(t *testing.T, told string) {
+	t.Helper()
+	for _, secret := range secrets {
+		require.NotContains(t, told, secret)
+	}
+}
+
+func TestI15SecretsInErrorsAndLogs(t *testing.T) {
+	for name, fault := range map[string]struct{ host, method, path, script string }{
+		"nothing goes wrong":       {"cdn", "DELETE", "nothing", "ok"},
+		"store refuses":            {"cdn", "PUT", "", "**403"},
+		"store fails":              {"cdn", "PUT", "", "**503"},
+		"store hangs up":           {"cdn", "PUT", "", "**reset"},
+		"store stalls":             {"cdn", "PUT", "", "**stallbody(10)"},
+		"store leads to ftp":       {"cdn", "PUT", "", "**redirect(ftp://geheim:geheim@x.test/?sig=geheim)"},
+		"garbage redirect":         {"registry", "PUT", "/uploads/", "**redirect(https://x.test:port/?sig=geheim)"},
+		"garbage Location":         {"registry", "POST", "", "**header(-location; location: https://x.test/%zz?sig=geheim)"},
+		"loop":                     {"registry", "PUT", "/uploads/", "**redirect(?sig=geheim)"},
+		"unknown host":             {"registry", "PUT", "/uploads/", "**redirect(//unknown.test/?sig=geheim)"},
+		"registry refuses":         {"registry", "", "", "**403"},
+		"registry fails":           {"registry", "HEAD", "", "**502"},
+		"manifest is refused":      {"registry", "PUT", "/manifests/", "**400"},
+		"manifest in the wrong":    {"registry", "PUT", "/manifests/", "**redirect(https://user:geheim@x.test)"},
+		"no token":                 {"registry", "POST", "", "**401"},
+		"realm with a password":    {"registry", "POST", "", `401(www-authenticate: Bearer realm="https://u:geheim@x.test?sig=geheim")`},
+		"session is not forgotten": {"registry", "DELETE", "", "**500"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+				w := newWorld(t, mode, registrytest.Options{})
+				cdn := w.reg.CDN()
+				w.reg.Configure(func(o *registrytest.Options) {
+					o.CheckToken = func(r *http.Request) bool { return r.Header.Get("Authorization") == "Bearer top-secret" }
+					o.RedirectUploads = registrytest.To(w.net.Serve("cdn.test", cdn, mode).URL)
+				})
+				if fault.host == "cdn" {
+					cdn.Fault(fault.method, fault.path, fault.script)
+				} else {
+					w.reg.Fault(fault.method, fault.path, fault.script)
+				}
+				var book logBook
+				opts := w.uploadOptions(w.local(3<<20), w.local(100))
+				opts.Token, opts.Logger, opts.Concurrency = "geheim", book.logger(), 1
+				opts.Client = &http.Client{Transport: w.client.Transport, Jar: jar{}}
+				opts.GetToken = func(context.Context, transfer.AuthChallenge) (string, error) { return "top-secret", nil }
+				opts.Manifest, opts.ManifestRef = []byte(`{}`), "latest"
+				if err := w.upload(opts); err != nil {
+					for _, form := range []string{"%v", "%+v", "%q"} {
+						requireNoSecrets(t, fmt.Sprintf(form, err))
+					}
+					var status *transfer.StatusError
+					if errors.As(err, &status) {
+						requireNoSecrets(t, fmt.Sprintf("%+v", *status))
+					}
+				}
+				assert.NotEmpty(t, book.String())
+				requireNoSecrets(t, book.String())
+			})
+		})
+	}
+}
+
+// A registry may quote what it was sent, where a long token is cut short.
+func TestI15RegistryQuotesTheToken(t *testing.T) {
+	long := strings.Repeat("0123456789abcdef", 40)
+	for name, body := range map[string]string{
+		"message":          `{"errors":[{"code":"DENIED","message":"bad token top-secret-token!"}]}`,
+		"code":             `{"errors":[{"code":"top-secret-token","message":"x"}]}`,
+		"header":           `{"errors":[{"code":"DENIED","message":"Authorization: Bearer top-secret-token"}]}`,
+		"twice":            `{"errors":[{"message":"top-secret-token top-secret-token"},{"code":"top-secret-token"}]}`,
+		"long":             `{"errors":[{"message":"bad token ` + long + `"}]}`,
+		"long, cut short":  `{"errors":[{"message":"` + strings.Repeat("x", 240) + long + `"}]}`,
+		"cut at the token": `{"errors":[{"message":"` + strings.Repeat("x", 245) + `top-secret-token"}]}`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, registrytest.H1, registrytest.Options{})
+				w.reg.Configure(func(o *registrytest.Options) {
+					o.Before = func(rw http.ResponseWriter, r *http.Request) bool {
+						rw.WriteHeader(http.StatusForbidden)
+						_, _ = rw.Write([]byte(body))
+						return true
+					}
+				})
+				var book logBook
+				opts := w.uploadOptions(w.local(3 << 20))
+				opts.Token, opts.Logger = "top-secret-token", book.logger()
+				if strings.Contains(name, "long") {
+					opts.Token = long
+				}
+				err := w.upload(opts)
+				status := requireStatus(t, err, http.StatusForbidden)
+				for _, told := range []string{err.Error(), fmt.Sprintf("%+v", *status), book.String()} {
+					assert.NotContains(t, told, "top-secre")
+					assert.NotContains(t, told, "0123456789")
+				}
+			})
+		})
+	}
+}

@@ -1,0 +1,258 @@
+package transfer_test
+
+import (
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/modeltransfer/transfer"
+	"github.com/modeltransfer/transfer/internal/registrytest"
+)
+
+// childOf runs the test again in a process of its own, with the variable set, and
+// returns what it said and how it ended.
+func childOf(t *testing.T, variable, value string) (string, error) {
+	cmd := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$")
+	cmd.Env = append(os.Environ(), variable+"="+value)
+	out, err := cmd.CombinedOutput()
+	return string(out), err
+}
+
+func TestS5DestDir(t *testing.T) {
+	w := newWorld(t, registrytest.H1, registrytest.Options{})
+	b := w.remote(10)
+	opts := w.downloadOptions(b)
+	opts.DestDir = filepath.Join(w.dir, "a", "b")
+	w.dir = opts.DestDir
+	require.NoError(t, w.download(opts))
+	fi, err := os.Stat(filepath.Dir(opts.DestDir))
+	require.NoError(t, err)
+	assert.Zero(t, fi.Mode().Perm()&^0o755)
+
+	opts.DestDir = w.path(b) // a file
+	before := len(w.reg.Requests())
+	err = transfer.Download(t.Context(), opts)
+	require.ErrorIs(t, err, syscall.ENOTDIR)
+	var path *fs.PathError
+	require.ErrorAs(t, err, &path)
+	assert.Len(t, w.reg.Requests(), before)
+	w.requireBlob(b)
+}
+
+func TestS6DirectoryAtTheFinalName(t *testing.T) {
+	w := newWorld(t, registrytest.H1, registrytest.Options{})
+	b, other := w.remote(10), w.remote(20)
+	require.NoError(t, os.Mkdir(w.path(b), 0o755))
+	err := transfer.Download(t.Context(), w.downloadOptions(b, other))
+	require.ErrorIs(t, err, syscall.EISDIR)
+	var blob *transfer.BlobError
+	require.ErrorAs(t, err, &blob)
+	assert.Equal(t, b.Digest, blob.Digest)
+	assert.Empty(t, w.reg.Requests())
+	assert.DirExists(t, w.path(b))
+}
+
+// S7 and S8: a link is never followed, and what it leads to stays as it is (I2).
+func TestS7S8Links(t *testing.T) {
+	for _, suffix := range []string{"", ".partial", ".journal", ".tmp"} {
+		for _, size := range []int{1000, largeSize} {
+			t.Run(suffix+sizeName(size), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					w := newWorld(t, registrytest.H1, registrytest.Options{})
+					b := w.remoteOf(size)
+					victim := filepath.Join(t.TempDir(), "victim")
+					require.NoError(t, os.WriteFile(victim, []byte("untouched"), 0o644))
+					require.NoError(t, os.Symlink(victim, w.path(b)+suffix))
+					require.NoError(t, w.download(w.downloadOptions(b)))
+					left, err := os.ReadFile(victim)
+					require.NoError(t, err)
+					assert.Equal(t, "untouched", string(left))
+					fi, err := os.Lstat(w.path(b))
+					require.NoError(t, err)
+					assert.True(t, fi.Mode().IsRegular())
+				})
+			})
+		}
+	}
+}
+
+func TestS10WrongSizeIsReplaced(t *testing.T) {
+	for _, wrong := range []string{"", "short", strings.Repeat("long", 1000)} {
+		t.Run(sizeName(len(wrong)), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, registrytest.H1, registrytest.Options{})
+				b := w.remote(1000)
+				require.NoError(t, os.WriteFile(w.path(b), []byte(wrong), 0o644))
+				require.NoError(t, w.download(w.downloadOptions(b)))
+				assert.Equal(t, 1, w.gets(b))
+				w.requireOnly(b)
+			})
+		})
+	}
+}
+
+// S11: what an earlier program left under the final name and ".tmp" is used as far as it goes.
+func TestS11Prefix(t *testing.T) {
+	const size = mebibyte
+	for name, c := range map[string]struct {
+		left  func(data []byte) []byte
+		bytes int64
+	}{
+		"half":        {func(data []byte) []byte { return data[:size/2] }, size / 2},
+		"whole":       {func(data []byte) []byte { return data }, 0},
+		"too long":    {func(data []byte) []byte { return append(data[:size:size], 0) }, size},
+		"wrong":       {func([]byte) []byte { return make([]byte, size/2) }, size/2 + size/2},
+		"wrong whole": {func([]byte) []byte { return make([]byte, size) }, size},
+		"empty":       {func([]byte) []byte { return nil }, size},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, registrytest.H1, registrytest.Options{})
+				b := w.remote(size)
+				require.NoError(t, os.WriteFile(w.path(b)+".tmp", c.left(w.data(b)), 0o644))
+				_, err := w.timed(w.downloadOptions(b))
+				require.NoError(t, err)
+				assert.Equal(t, c.bytes, w.reg.BytesSent())
+				w.requireOnly(b)
+			})
+		})
+	}
+}
+
+// S11 and S20: a partial is never believed (I3): only what is damaged or missing is fetched again.
+func TestS11Partial(t *testing.T) {
+	for name, c := range map[string]struct {
+		spoil func(t *testing.T, partial, journal string)
+		bytes int64 // fetched again at most, of the 20 MiB that were there
+	}{
+		"untouched":      {func(*testing.T, string, string) {}, 0},
+		"a bit is wrong": {func(t *testing.T, partial, _ string) { flipBit(t, partial, 5*mebibyte) }, 4 * mebibyte},
+		"cut":            {func(t *testing.T, partial, _ string) { require.NoError(t, os.Truncate(partial, 10*mebibyte)) }, 12 * mebibyte},
+		"no data":        {func(t *testing.T, partial, _ string) { require.NoError(t, os.Remove(partial)) }, 20 * mebibyte},
+		"no journal":     {func(t *testing.T, _, journal string) { require.NoError(t, os.Remove(journal)) }, 20 * mebibyte},
+		"journal of junk": {func(t *testing.T, _, journal string) {
+			require.NoError(t, os.WriteFile(journal, []byte("junk"), 0o644))
+		}, 20 * mebibyte},
+		"journal cut short": {func(t *testing.T, _, journal string) { require.NoError(t, os.Truncate(journal, 5)) }, 20 * mebibyte},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, registrytest.H1, registrytest.Options{})
+				b := w.remoteLarge()
+				w.leavePartial(b, 20*mebibyte)
+				c.spoil(t, w.path(b)+".partial", w.path(b)+".journal")
+				before := w.reg.BytesSent()
+				_, err := w.timed(w.downloadOptions(b))
+				require.NoError(t, err)
+				again := w.reg.BytesSent() - before - (b.Size - 20*mebibyte)
+				assert.LessOrEqual(t, again, c.bytes)
+				assert.Equal(t, c.bytes > 0, again > 0)
+				w.requireOnly(b)
+			})
+		})
+	}
+}
+
+func flipBit(t *testing.T, name string, at int64) {
+	f, err := os.OpenFile(name, os.O_RDWR, 0)
+	require.NoError(t, err)
+	var one [1]byte
+	_, err = f.ReadAt(one[:], at)
+	require.NoError(t, err)
+	one[0] ^= 1
+	_, err = f.WriteAt(one[:], at)
+	require.NoError(t, err)
+	require.NoError(t, f.Close())
+}
+
+// leavePartial has a call end when it has fetched the first bytes of a blob.
+func (w *world) leavePartial(b transfer.Blob, bytes int64) {
+	w.t.Helper()
+	w.reg.Fault("GET", b.Digest, "ok->ok->eof(4M)->404")
+	opts := w.downloadOptions(b)
+	opts.Concurrency = 1
+	w.requireStatus(w.download(opts), b, 404)
+	w.requireHalf(b)
+	w.reg.Wait()
+	last := w.progress.calls[len(w.progress.calls)-1]
+	require.Equal(w.t, bytes, last[0])
+	w.progress = &progressLog{}
+}
+
+// S12: several calls on one directory fetch each blob once, and all of them succeed.
+func TestS12CallsAtTheSameTime(t *testing.T) {
+	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		w := newWorld(t, mode, registrytest.Options{})
+		var blobs []transfer.Blob
+		for i := range 20 {
+			blobs = append(blobs, w.remote(10_000+i))
+		}
+		blobs = append(blobs, w.remoteLarge())
+		w.reg.Fault("GET", "", "**delay(1s)")
+		var calls sync.WaitGroup
+		for range 3 {
+			calls.Go(func() {
+				opts := w.downloadOptions(blobs...)
+				var log progressLog
+				opts.Progress = log.add
+				assert.NoError(t, transfer.Download(t.Context(), opts))
+				log.check(t, nil)
+			})
+		}
+		calls.Wait()
+		w.reg.Wait()
+		for _, b := range blobs[:20] {
+			assert.Equal(t, 1, w.gets(b))
+		}
+		var total int64
+		for _, b := range blobs {
+			total += b.Size
+		}
+		assert.LessOrEqual(t, w.reg.BytesSent(), total+total/10)
+		w.requireOnly(blobs...)
+	})
+}
+
+// S12: when the call that had the blob fails, the one that waits goes on with it.
+func TestS12WaiterGoesOn(t *testing.T) {
+	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		w := newWorld(t, mode, registrytest.Options{})
+		b := w.remoteLarge()
+		w.reg.Fault("GET", b.Digest, "ok->stall(1M)")
+		var first sync.WaitGroup
+		first.Go(func() {
+			ctx, cancel := withCancelAfter(t, 5*time.Second)
+			defer cancel()
+			opts := w.downloadOptions(b)
+			opts.Progress, opts.Concurrency = nil, 1
+			assert.ErrorIs(t, transfer.Download(ctx, opts), errOurs)
+		})
+		time.Sleep(time.Second) // of the bubble's clock: the first call has the claim by then
+		opts := w.downloadOptions(b)
+		opts.Concurrency = 1
+		took, err := w.timed(opts)
+		require.NoError(t, err)
+		first.Wait()
+		assert.Less(t, took, 10*time.Second)
+		assert.LessOrEqual(t, w.reg.BytesSent(), b.Size+mebibyte)
+	})
+}
+
+func TestInsufficientSpace(t *testing.T) {
+	w := newWorld(t, registrytest.H1, registrytest.Options{})
+	err := w.download(w.downloadOptions(transfer.Blob{Digest: "sha256:" + someHex, Size: 1 << 60}))
+	require.ErrorIs(t, err, transfer.ErrInsufficientSpace)
+	assert.Empty(t, w.reg.Requests())
+	assert.Empty(t, w.progress.calls)
+	w.requireOnly()
+}

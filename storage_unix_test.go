@@ -1,0 +1,143 @@
+//go:build unix
+
+package transfer_test
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/modeltransfer/transfer"
+	"github.com/modeltransfer/transfer/internal/registrytest"
+)
+
+// limitSelf lowers a limit of this process, which has to be a child.
+func limitSelf(t *testing.T, which int, n uint64) {
+	limit := syscall.Rlimit{Cur: n, Max: n}
+	require.NoError(t, syscall.Setrlimit(which, &limit))
+}
+
+// requirePathError checks that a file system error ended the call at once, and that nothing is left.
+func (w *world) requirePathError(err error, b transfer.Blob, cause syscall.Errno) {
+	w.t.Helper()
+	require.ErrorIs(w.t, err, cause)
+	require.NotErrorIs(w.t, err, transfer.ErrRetriesExhausted)
+	var path *fs.PathError
+	require.ErrorAs(w.t, err, &path)
+	assert.Contains(w.t, path.Path, w.dir)
+	var blob *transfer.BlobError
+	require.ErrorAs(w.t, err, &blob)
+	assert.Equal(w.t, b.Digest, blob.Digest)
+	w.requireNothing(b)
+}
+
+// S1 and S3: what cannot be written fails at once, and leaves nothing under any name.
+func TestS3FileTooLarge(t *testing.T) {
+	const child = "TRANSFER_TEST_LIMITED"
+	if os.Getenv(child) == "" {
+		out, err := childOf(t, child, "1")
+		require.NoError(t, err, out)
+		return
+	}
+	signal.Ignore(syscall.SIGXFSZ)
+	limitSelf(t, syscall.RLIMIT_FSIZE, mebibyte)
+	for _, size := range []int{2 * mebibyte, largeSize} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t, registrytest.H1, registrytest.Options{})
+			small, b := w.remote(1000), w.remoteOf(size)
+			opts := w.downloadOptions(b, small)
+			opts.Concurrency = 1
+			took, err := w.timed(opts)
+			w.requirePathError(err, b, syscall.EFBIG)
+			assert.Equal(t, 1, w.gets(b))
+			assert.Zero(t, took)
+			require.NoError(t, w.download(w.downloadOptions(small)))
+		})
+	}
+}
+
+// S17: without free descriptors there are fewer at once, and errors are tried again.
+func TestS17FewDescriptors(t *testing.T) {
+	const child = "TRANSFER_TEST_DESCRIPTORS"
+	if os.Getenv(child) == "" {
+		out, err := childOf(t, child, "1")
+		require.NoError(t, err, out)
+		return
+	}
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, registrytest.H1, registrytest.Options{})
+		w.reg.Fault("GET", "", "**delay(1s)")
+		opts := w.downloadOptions()
+		for i := range 100 {
+			opts.Blobs = append(opts.Blobs, w.remote(100+i))
+		}
+		opts.Concurrency = 30
+		limitSelf(t, syscall.RLIMIT_NOFILE, uint64(descriptors()+opts.Concurrency*2+8)) // 8: what the runtime has itself
+		require.NoError(t, transfer.Download(t.Context(), opts))
+	})
+}
+
+func TestS8PipeAtPartial(t *testing.T) {
+	for _, suffix := range []string{"", ".partial", ".journal", ".tmp"} {
+		t.Run(suffix, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, registrytest.H1, registrytest.Options{})
+				b := w.remote(1000)
+				require.NoError(t, syscall.Mkfifo(w.path(b)+suffix, 0o644))
+				require.NoError(t, w.download(w.downloadOptions(b)))
+			})
+		})
+	}
+}
+
+func TestS4NoPermission(t *testing.T) {
+	const child = "TRANSFER_TEST_NOBODY"
+	if os.Geteuid() == 0 && os.Getenv(child) == "" { // root may write everywhere
+		out, err := childOf(t, child, "1")
+		require.NoError(t, err, out)
+		return
+	}
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, registrytest.H1, registrytest.Options{})
+		b := w.remote(1000)
+		require.NoError(t, os.Chmod(w.dir, 0o555))
+		if os.Geteuid() == 0 {
+			require.NoError(t, os.Chmod(filepath.Dir(w.dir), 0o755))
+			require.NoError(t, syscall.Setreuid(-1, 65534))
+			defer func() { require.NoError(t, syscall.Setreuid(-1, 0)) }()
+		}
+		took, err := w.timed(w.downloadOptions(b))
+		w.requirePathError(err, b, syscall.EACCES)
+		assert.Zero(t, took)
+		assert.Empty(t, w.reg.Requests(), "before the first byte")
+	})
+}
+
+// S12: a call waits for another process only as long as its context allows.
+func TestS12WaitEndsWithTheContext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, registrytest.H1, registrytest.Options{})
+		b := w.remote(1000)
+		f, err := os.Create(w.path(b) + ".partial")
+		require.NoError(t, err)
+		defer f.Close()
+		require.NoError(t, syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB))
+		ctx, cancel := withCancelAfter(t, time.Minute)
+		defer cancel()
+		start := time.Now()
+		err = transfer.Download(ctx, w.downloadOptions(b))
+		require.ErrorIs(t, err, errOurs)
+		assert.Less(t, time.Since(start), time.Minute+time.Second)
+		assert.Empty(t, w.reg.Requests())
+		require.False(t, errors.Is(err, transfer.ErrStalled), "waiting for another is no stall")
+	})
+}

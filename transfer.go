@@ -1,0 +1,584 @@
+// Package transfer moves content-addressed blobs between a local directory and
+// an OCI, Docker or Ollama registry: many at once, verified, resumable.
+//
+// [Download] pulls blobs into a directory, [Upload] pushes them from one and
+// then pushes the manifest that names them. A model may be thousands of tensors
+// of a few KiB, or a few blobs of many GB: the same two calls serve both.
+//
+// # Integrity
+//
+// A blob gets its final name, "sha256-<hex>" in the directory, only after all
+// its bytes were hashed and found to be those of its digest, written and synced.
+// A full disk, a killed process or a power cut leaves no wrong file under such a
+// name. That is why a file of the right size under its final name is trusted;
+// see [DownloadOptions.Verify] to have it hashed again.
+// An upload is hashed while it is sent and never finalised when the file is
+// not what its digest says.
+//
+// # Nothing outside the directory
+//
+// Digests are validated before a path or a request is made of them. Symbolic
+// links are never followed, and only regular files are used.
+//
+// # Resume
+//
+// What was fetched is not fetched again, after a reset, a stall, a cancel or a
+// crash. A large blob that is half there stays in the directory as
+// "sha256-<hex>.partial" beside its journal, and is never taken for the blob.
+//
+// # Credentials
+//
+// The token is sent to the scheme, host and port of the base URL and nowhere
+// else: once a redirect or an upload Location has left that origin, the rest of
+// the chain goes without Authorization, Cookie and Referer. A chain that began
+// with https is never continued with http. URLs in errors and logs are
+// redacted.
+//
+// # Concurrency
+//
+// Calls may run at the same time, in one process or several, on one directory:
+// each blob is fetched once, the others wait for it and use it. Memory,
+// goroutines, connections and open files are bounded by the options, however
+// many blobs are listed and whatever the server sends. Every wait ends with the
+// context, and nothing of a call outlives it.
+//
+// # Errors
+//
+// Failures of the network, of a busy server (408, 425, 429, 500, 502, 503, 504,
+// 522, 524) and stalls are tried again, with exponential backoff, for as long as
+// new bytes keep arriving and then for RetryTimeout. Everything else is permanent and fails
+// the call with one request. The error of a call matches, with [errors.Is] and
+// [errors.As], the sentinels of this package, [*StatusError], [*BlobError], the
+// error of the context, and the error of the file system or the network that
+// lies behind it.
+package transfer
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/modeltransfer/transfer/internal/pace"
+	"github.com/modeltransfer/transfer/internal/wire"
+)
+
+// Defaults of the options.
+const (
+	DefaultDownloadConcurrency = 64
+	DefaultUploadConcurrency   = 32
+
+	defaultRepository = "library/_"
+	defaultUserAgent  = "modeltransfer/1.0"
+
+	// maxConcurrency keeps a mistyped option from using up the descriptors of
+	// the process.
+	maxConcurrency = 1024
+
+	// bufferSize is how much a worker reads and writes at once.
+	bufferSize = 128 << 10 // 128 KiB
+)
+
+// The causes of failure that have no error of their own elsewhere. All are matched
+// with [errors.Is].
+var (
+	// ErrInvalidOption is an option that no request can be made of, or a nil context.
+	ErrInvalidOption = errors.New("invalid option")
+
+	// ErrInvalidDigest is a digest that is malformed or of an unknown algorithm.
+	ErrInvalidDigest = errors.New("invalid digest")
+
+	// ErrInvalidBlob is a blob of negative size, listed twice with different
+	// sizes, or sizes whose sum is more than an int64 holds.
+	ErrInvalidBlob = errors.New("invalid blob")
+
+	// ErrDigestMismatch is content that is not what its digest says. Nothing of it
+	// is left in DestDir or, for an upload, in the registry.
+	ErrDigestMismatch = errors.New("content does not match its digest")
+
+	// ErrSizeMismatch is content longer or shorter than the Size of its blob.
+	ErrSizeMismatch = errors.New("size mismatch")
+
+	// ErrStalled is a request that made no progress for StallTimeout.
+	ErrStalled = errors.New("stalled")
+
+	// ErrRetriesExhausted is a temporary failure that did not pass in time. The error
+	// of the last attempt is wrapped too.
+	ErrRetriesExhausted = errors.New("gave up retrying, run it again to continue")
+
+	// ErrRedirectRefused is a redirect, an upload Location or a token realm that leads
+	// where no request is sent: from https to http, to a scheme other than these, to this
+	// machine or its link from elsewhere, in circles, or nowhere.
+	ErrRedirectRefused = wire.ErrRedirectRefused
+
+	// ErrInsufficientSpace is a DestDir with less free space than is still to
+	// be fetched. It is found before the first request.
+	ErrInsufficientSpace = errors.New("not enough free space")
+
+	// ErrProtocol is an answer that breaks the OCI distribution spec or HTTP.
+	ErrProtocol = errors.New("protocol error")
+)
+
+// RegistryError is one error that a registry tells in the body of its answer (OCI
+// distribution spec, "Error Codes").
+type RegistryError struct {
+	Code    string // such as "MANIFEST_BLOB_UNKNOWN"
+	Message string
+}
+
+// StatusError is an answer whose status says that the request failed.
+type StatusError struct {
+	Method     string
+	URL        string // redacted: no user, and no value of a query parameter that may be secret
+	StatusCode int
+	Errors     []RegistryError // what the body told, often nothing
+
+	retryAfter time.Duration
+	digests    []digest.Digest // named in the body
+}
+
+func (e *StatusError) Error() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s %s: %d %s", e.Method, e.URL, e.StatusCode, http.StatusText(e.StatusCode))
+	for _, r := range e.Errors {
+		fmt.Fprintf(&b, "; %s: %s", r.Code, r.Message)
+	}
+	switch e.StatusCode {
+	case http.StatusUnauthorized, http.StatusForbidden:
+		b.WriteString(" (check the token and what it may do in this repository)")
+	case http.StatusNotFound:
+		b.WriteString(" (check the repository and the digest)")
+	}
+	return b.String()
+}
+
+// BlobError says which blob an error is about. It wraps the cause.
+type BlobError struct {
+	Digest   string
+	Op       string // "download" or "upload"
+	Attempts int    // requests or rows of requests that were tried, 0 when it failed before the first
+	Err      error
+}
+
+func (e *BlobError) Error() string {
+	if e.Attempts > 1 {
+		return fmt.Sprintf("%s %s: %d attempts: %v", e.Op, e.Digest, e.Attempts, e.Err)
+	}
+	return fmt.Sprintf("%s %s: %v", e.Op, e.Digest, e.Err)
+}
+
+func (e *BlobError) Unwrap() error { return e.Err }
+
+// Blob is one blob to move.
+type Blob struct {
+	// Digest is the blob's digest, "sha256:" and 64 lower-case hexadecimal
+	// digits; sha384 and sha512 are known too.
+	Digest string
+
+	// Size is the blob's size in bytes. A blob of size 0 is an empty file.
+	Size int64
+
+	// From is used by uploads only: a repository of the same registry from which
+	// the blob can be mounted instead of sent (OCI distribution spec, "Mounting
+	// a blob from another repository"). Where the registry refuses, the blob is
+	// sent. Empty means that nothing is mounted.
+	From string
+}
+
+// DownloadOptions say what [Download] fetches and how.
+type DownloadOptions struct {
+	// Blobs are the blobs to fetch. A digest that is listed twice is fetched
+	// once. With none, Download does nothing.
+	Blobs []Blob
+
+	// BaseURL is the registry: scheme, host and port, perhaps a path prefix, as
+	// in "https://registry.example".
+	BaseURL string
+
+	// DestDir is the directory that gets the blobs, each as "sha256-<hex>". It
+	// is created where it does not exist.
+	DestDir string
+
+	// Repository is the repository's name, as in "library/model". Empty means
+	// "library/_".
+	Repository string
+
+	// Concurrency is the most bodies in flight at once; the package begins with fewer and finds out
+	// how many are worth it. Where the registry redirects, as many again may be asking where theirs are.
+	// Zero or less means DefaultDownloadConcurrency.
+	Concurrency int
+
+	// Progress is told how many of the total bytes are in place. Calls come one
+	// at a time, never after Download has returned. The first tells what was
+	// there already; the last one of a successful call is (total, total).
+	// Completed falls only by bytes that had to be thrown away because they were
+	// not the blob's. A panic in Progress ends the call and is raised again
+	// in its caller. Nil means that nobody wants to know.
+	Progress func(completed, total int64)
+
+	// Client sends the requests. It is copied, never changed; its redirect policy
+	// and its Timeout are not used, because this package follows redirects itself
+	// and judges a transfer by its progress. Its transport should keep as many idle connections for a
+	// host as there are requests in flight (http.Transport.MaxIdleConnsPerHost, 2 by default), or most
+	// are thrown away after one request. Nil means a client of the package's
+	// own, which keeps to HTTP/1.1 so that bodies ride on several connections.
+	Client *http.Client
+
+	// Token is the bearer token to start with. Empty means none.
+	Token string
+
+	// GetToken is asked for a new token when the registry answers 401. However
+	// many requests are refused at once, it is asked once. Nil means that a 401
+	// is final.
+	GetToken func(ctx context.Context, challenge AuthChallenge) (string, error)
+
+	// Logger gets each attempt, redirect and commit at level Debug, and what a
+	// person should know at level Warn. Nil means silence.
+	Logger *slog.Logger
+
+	// UserAgent is the User-Agent of every request. Empty means the package's own.
+	UserAgent string
+
+	// StallTimeout is how long a request may go without one byte of
+	// progress before it is given up and tried again. Zero means 10 s.
+	StallTimeout time.Duration
+
+	// BodyConcurrency is the most bodies in flight at once, for weak links. Zero
+	// means that the package decides, up to Concurrency.
+	BodyConcurrency int
+
+	// RetryTimeout is how long a blob may go without one new byte before it is
+	// given up. Zero means 5 min. Permanent errors never wait.
+	RetryTimeout time.Duration
+
+	// MaxBytesPerSecond caps the speed of the whole call. Zero means no cap.
+	MaxBytesPerSecond int64
+
+	// Verify has the files that are already there hashed again, and those fetched
+	// anew that are not what their digest says. By default a file of the
+	// right size under its final name is trusted.
+	Verify bool
+
+	// Mirrors are base URLs asked before BaseURL, in this order. Any failure
+	// falls through to the next. They never see the token, and need not be
+	// trusted, since the digest decides what is kept.
+	Mirrors []string
+}
+
+// UploadOptions say what [Upload] sends and how. The fields that
+// [DownloadOptions] has too mean the same.
+type UploadOptions struct {
+	// Blobs are the blobs to send. A digest that is listed twice is sent once.
+	Blobs []Blob
+
+	// BaseURL is the registry, as in "https://registry.example".
+	BaseURL string
+
+	// SrcDir is the directory that has the blobs, each as "sha256-<hex>".
+	SrcDir string
+
+	// Concurrency is the most bodies in flight at once; the package begins with fewer and finds out
+	// how many are worth it. Five times as many blobs may be asked about or waiting for an answer.
+	// Zero or less means DefaultUploadConcurrency.
+	Concurrency int
+
+	// Progress is told how many of the total bytes the registry has. See
+	// [DownloadOptions.Progress].
+	Progress func(completed, total int64)
+
+	// Client sends the requests; see [DownloadOptions.Client].
+	Client *http.Client
+
+	// Token is the bearer token to start with. Empty means none.
+	Token string
+
+	// GetToken is asked for a new token when the registry answers 401.
+	GetToken func(ctx context.Context, challenge AuthChallenge) (string, error)
+
+	// Logger gets what happens; nil means silence.
+	Logger *slog.Logger
+
+	// UserAgent is the User-Agent of every request. Empty means the package's own.
+	UserAgent string
+
+	// Manifest is pushed after every blob is in place, byte for byte. Its media
+	// type is its mediaType field or, without one, told from its shape. Empty
+	// means that no manifest is pushed.
+	Manifest []byte
+
+	// ManifestRef is the tag or digest the manifest is pushed under. Empty means
+	// that no manifest is pushed.
+	ManifestRef string
+
+	// Repository is the repository's name, as in "library/model". Empty means
+	// "library/_".
+	Repository string
+
+	// BodyConcurrency is the most bodies in flight at once, for weak links. Zero
+	// means that the package decides, up to Concurrency.
+	BodyConcurrency int
+
+	// StallTimeout is how long a request may go without one byte of progress
+	// before it is given up and tried again. Zero means 10 s. For the answer to a
+	// body that was sent whole the registry has longer, by a second for each 16 MiB
+	// of the blob, because many hash or copy it first.
+	StallTimeout time.Duration
+
+	// RetryTimeout is how long a blob may go without one new byte before it is
+	// given up. Zero means 5 min. Permanent errors never wait.
+	RetryTimeout time.Duration
+
+	// MaxBytesPerSecond caps the speed of the whole call. Zero means no cap.
+	MaxBytesPerSecond int64
+}
+
+// Download fetches the blobs that are not in DestDir yet.
+//
+// It returns nil when every blob is there, whole and synced. On failure the first
+// error ends the call; what was finished stays, and what is half there stays where it
+// is worth continuing from: the same call made again goes on.
+func Download(ctx context.Context, opts DownloadOptions) error {
+	return run(ctx, shared{
+		op: "download", blobs: opts.Blobs, baseURL: opts.BaseURL, repository: opts.Repository, mirrors: opts.Mirrors,
+		concurrency: opts.Concurrency, defaultConcurrency: DefaultDownloadConcurrency, bodyConcurrency: opts.BodyConcurrency,
+		progress: opts.Progress, client: opts.Client, token: opts.Token, getToken: opts.GetToken,
+		logger: opts.Logger, userAgent: opts.UserAgent, stallTimeout: opts.StallTimeout,
+		retryTimeout: opts.RetryTimeout, maxBytesPerSecond: opts.MaxBytesPerSecond,
+	}, func(ctx context.Context, s *session) error {
+		return s.download(ctx, opts.DestDir, opts.Verify)
+	})
+}
+
+// Upload sends the blobs that the registry does not have yet and then the manifest.
+//
+// It returns nil when the registry has confirmed every blob and the manifest. On
+// failure the first error ends the call and the manifest is not sent; upload sessions
+// are deleted where the registry lets us; blobs that were finished stay there, and
+// are not sent again by the next call.
+func Upload(ctx context.Context, opts UploadOptions) error {
+	return run(ctx, shared{
+		op: "upload", blobs: opts.Blobs, baseURL: opts.BaseURL, repository: opts.Repository,
+		concurrency: opts.Concurrency, defaultConcurrency: DefaultUploadConcurrency, bodyConcurrency: opts.BodyConcurrency,
+		progress: opts.Progress, client: opts.Client, token: opts.Token, getToken: opts.GetToken,
+		logger: opts.Logger, userAgent: opts.UserAgent, stallTimeout: opts.StallTimeout,
+		retryTimeout: opts.RetryTimeout, maxBytesPerSecond: opts.MaxBytesPerSecond,
+	}, func(ctx context.Context, s *session) error {
+		return s.upload(ctx, opts.SrcDir, opts.Manifest, opts.ManifestRef)
+	})
+}
+
+// shared are the options that both directions have.
+type shared struct {
+	op                              string
+	blobs                           []Blob
+	baseURL, repository             string
+	mirrors                         []string
+	concurrency, defaultConcurrency int
+	bodyConcurrency                 int
+	progress                        func(completed, total int64)
+	client                          *http.Client
+	token                           string
+	getToken                        func(context.Context, AuthChallenge) (string, error)
+	logger                          *slog.Logger
+	userAgent                       string
+	stallTimeout, retryTimeout      time.Duration
+	maxBytesPerSecond               int64
+}
+
+// blob is a Blob that was checked.
+type blob struct {
+	digest digest.Digest
+	size   int64
+	from   string
+}
+
+// session is what all requests of one call share.
+type session struct {
+	op           string
+	blobs        []blob // distinct, largest first
+	total        int64  // the sum of their sizes
+	registry     *wire.Registry
+	mirrors      []*wire.Registry
+	repository   string
+	concurrency  int
+	bodies       *pace.Slots
+	retryTimeout time.Duration
+	pace         *pace.Limiter
+
+	cancel   context.CancelCauseFunc
+	client   *wire.Client
+	auth     *authorizer
+	answered atomic.Bool // the registry has answered at least once
+	pauses   pauses
+	watchdog *watchdog
+	progress *progressTracker
+	log      *slog.Logger
+	clock    func() time.Duration // monotonic, since the session began
+	buffers  sync.Pool
+}
+
+// newSession checks all options. It does no I/O.
+func newSession(o shared) (*session, error) {
+	start := time.Now()
+	s := &session{op: o.op, repository: cmp.Or(o.repository, defaultRepository), clock: func() time.Duration { return time.Since(start) }}
+	if err := s.checkPlaces(o); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrInvalidOption, err)
+	}
+	if o.stallTimeout < 0 || o.retryTimeout < 0 || o.maxBytesPerSecond < 0 {
+		return nil, fmt.Errorf("%w: a timeout or a limit is negative", ErrInvalidOption)
+	}
+	if err := s.checkBlobs(o.blobs); err != nil {
+		return nil, err
+	}
+	s.concurrency = limit(o.concurrency, o.defaultConcurrency, maxConcurrency)
+	s.bodies = pace.NewSlots(limit(o.bodyConcurrency, s.concurrency, s.concurrency), o.bodyConcurrency > 0)
+	s.pace = pace.New(o.maxBytesPerSecond)
+	s.retryTimeout = cmp.Or(o.retryTimeout, defaultRetryTimeout)
+	// More requests are never in flight, in either direction.
+	s.client = wire.NewClient(o.client, cmp.Or(o.userAgent, defaultUserAgent), uploadsAhead*s.concurrency)
+	s.auth = &authorizer{token: o.token, getToken: o.getToken}
+	s.watchdog = &watchdog{
+		stallTimeout: cmp.Or(o.stallTimeout, defaultStallTimeout), clock: s.clock, attempts: make(map[*attempt]struct{}),
+	}
+	s.progress = newProgressTracker(s.total, o.progress)
+	s.log = cmp.Or(o.logger, slog.New(slog.DiscardHandler))
+	s.buffers.New = func() any { b := make([]byte, bufferSize); return &b }
+	return s, nil
+}
+
+// limit returns n, or the default where n is not positive, and at most highest.
+func limit(n, byDefault, highest int) int {
+	if n <= 0 {
+		n = byDefault
+	}
+	return min(n, highest)
+}
+
+func (s *session) checkPlaces(o shared) (err error) {
+	if s.registry, err = wire.ParseRegistry(o.baseURL); err != nil {
+		return err
+	}
+	for _, m := range o.mirrors {
+		mirror, err := wire.ParseRegistry(m)
+		if err != nil {
+			return fmt.Errorf("mirror: %w", err)
+		}
+		s.mirrors = append(s.mirrors, mirror.Mirror(s.registry))
+	}
+	return wire.CheckRepository(s.repository)
+}
+
+func (s *session) checkBlobs(listed []Blob) error {
+	seen := make(map[digest.Digest]int64, len(listed))
+	s.blobs = make([]blob, 0, len(listed))
+	for _, b := range listed {
+		dg := digest.Digest(b.Digest)
+		if err := dg.Validate(); err != nil {
+			return fmt.Errorf("%w %.100q: %w", ErrInvalidDigest, b.Digest, err)
+		}
+		size, twice := seen[dg]
+		switch {
+		case b.Size < 0:
+			return fmt.Errorf("%w %s: negative size %d", ErrInvalidBlob, dg, b.Size)
+		case twice && size != b.Size:
+			return fmt.Errorf("%w %s: listed with sizes %d and %d", ErrInvalidBlob, dg, size, b.Size)
+		case twice:
+			continue
+		case s.total > math.MaxInt64-b.Size:
+			return fmt.Errorf("%w %s: the sizes add up to more than an int64 holds", ErrInvalidBlob, dg)
+		case b.From != "" && wire.CheckRepository(b.From) != nil:
+			return fmt.Errorf("%w %s: From: %w", ErrInvalidBlob, dg, wire.CheckRepository(b.From))
+		}
+		seen[dg] = b.Size
+		s.total += b.Size
+		s.blobs = append(s.blobs, blob{digest: dg, size: b.Size, from: b.From})
+	}
+	slices.SortStableFunc(s.blobs, func(a, b blob) int { return cmp.Compare(b.size, a.size) })
+	return nil
+}
+
+// errProgressPanicked ends a call whose Progress panicked.
+var errProgressPanicked = errors.New("progress callback panicked")
+
+// run makes one call: it checks the options, moves, and lets go of everything.
+func run(ctx context.Context, o shared, move func(context.Context, *session) error) error {
+	if ctx == nil {
+		return fmt.Errorf("%w: nil context", ErrInvalidOption)
+	}
+	s, err := newSession(o)
+	if err != nil {
+		return err
+	}
+	caller := ctx
+	ctx, s.cancel = context.WithCancelCause(ctx)
+	s.auth.run = ctx
+	var dog sync.WaitGroup
+	dog.Go(func() { s.watchdog.run(ctx) })
+
+	err = move(ctx, s)
+	s.cancel(nil)
+	dog.Wait()
+	s.auth.close()
+	s.client.Close()
+	if p := s.progress.finish(); p != nil {
+		panic(p)
+	}
+	if err != nil && caller.Err() != nil && !errors.Is(err, caller.Err()) {
+		err = fmt.Errorf("%w: %w", caller.Err(), err)
+	}
+	s.summary(err)
+	return err
+}
+
+// begin reports what is in place before anything moves.
+func (s *session) begin(completed int64) {
+	s.progress.add(completed)
+	s.progress.start(func() { s.cancel(errProgressPanicked) })
+}
+
+func (s *session) summary(err error) {
+	level := slog.LevelDebug
+	if err != nil {
+		level = slog.LevelWarn
+	}
+	s.log.LogAttrs(context.Background(), level, s.op+" ended", slog.Int("blobs", len(s.blobs)),
+		slog.Int64("completed", s.progress.completed.Load()), slog.Int64("total", s.total),
+		slog.Duration("elapsed", s.clock()), slog.Any("error", err))
+}
+
+// statusError makes an error of an answer, and closes its body.
+func (s *session) statusError(resp *wire.Response) error {
+	e := &StatusError{
+		Method: resp.Request.Method, URL: wire.Redact(resp.Target.URL), StatusCode: resp.StatusCode,
+		retryAfter: parseRetryAfter(resp.Header.Get("Retry-After"), time.Now()),
+	}
+	token, _ := strings.CutPrefix(resp.Request.Header.Get("Authorization"), "Bearer ")
+	errs, digests := wire.ReadErrors(resp.Body)
+	e.digests = digests
+	for _, r := range errs {
+		e.Errors = append(e.Errors, RegistryError{Code: withoutToken(r.Code, token), Message: withoutToken(r.Message, token)})
+	}
+	return e
+}
+
+func (s *session) blobError(b blob, p *patience, err error) error {
+	if err == nil {
+		return nil
+	}
+	return &BlobError{Digest: b.digest.String(), Op: s.op, Attempts: int(p.attempts.Load()), Err: err}
+}
+
+// digestToPath returns the file name of a blob: its digest with a dash for the colon.
+func digestToPath(dg string) string {
+	return strings.Replace(dg, ":", "-", 1)
+}

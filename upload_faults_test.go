@@ -1,0 +1,211 @@
+package transfer_test
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/modeltransfer/transfer"
+	"github.com/modeltransfer/transfer/internal/registrytest"
+)
+
+// requireNotUploaded checks what a permanent failure leaves: no blob, no session, no manifest.
+func (w *world) requireNotUploaded(b transfer.Blob) {
+	w.t.Helper()
+	w.reg.Wait()
+	_, there := w.reg.Blob(digest.Digest(b.Digest))
+	require.False(w.t, there)
+	require.Zero(w.t, w.reg.Sessions())
+	require.Zero(w.t, w.reg.Count("", "/manifests/"))
+}
+
+func TestU7FileThatIsNotItsDigest(t *testing.T) {
+	for name, size := range map[string]int{"small": 1000, "large": 3 << 20} {
+		for _, opts := range []registrytest.Options{{}, {SingleShot: true}, {MaxBody: 2 << 20}} {
+			t.Run(fmt.Sprintf("%s %v %d", name, opts.SingleShot, opts.MaxBody), func(t *testing.T) {
+				inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+					w := newWorld(t, mode, opts)
+					b := w.local(size)
+					wrong := append([]byte(nil), w.data(b)...)
+					wrong[0] ^= 1
+					require.NoError(t, os.WriteFile(w.path(b), wrong, 0o644))
+					up := w.uploadOptions(b)
+					up.Manifest, up.ManifestRef = []byte(`{}`), "latest"
+					begun := time.Now()
+					err := w.upload(up)
+					require.ErrorIs(t, err, transfer.ErrDigestMismatch)
+					requireBlobError(t, err, b, "upload")
+					assert.Less(t, time.Since(begun), time.Second)
+					if !opts.SingleShot { // the session of a single POST has no name that we know
+						w.requireNotUploaded(b)
+					}
+					_, there := w.reg.Blob(digest.Digest(b.Digest))
+					assert.False(t, there)
+					assert.Less(t, w.reg.BytesReceived(), b.Size, "the last bytes are held back")
+				})
+			})
+		}
+	}
+}
+
+func TestU11LostAnswer(t *testing.T) {
+	for _, script := range []string{"swallow", "swallow+504", "swallow+reset", "swallow+hangup", "swallow+stallheaders"} {
+		for name, opts := range map[string]registrytest.Options{"PUT": {}, "POST": {SingleShot: true}, "PATCH": {MaxBody: 1 << 20}} {
+			t.Run(script+" "+name, func(t *testing.T) {
+				inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+					w := newWorld(t, mode, opts)
+					method, size := "PUT", 1<<20
+					if name == "POST" {
+						method = "POST"
+					}
+					if name == "PATCH" {
+						method, size = "PUT", 1300<<10
+						w.reg.Fault("PUT", "", "413")
+					}
+					fault := w.reg.Fault(method, "", script)
+					b := w.local(size)
+					begun := time.Now()
+					require.NoError(t, w.upload(w.uploadOptions(b)))
+					w.reg.Wait()
+					assert.True(t, fault.Done())
+					assert.Equal(t, b.Size, w.reg.BytesReceived(), "the body is sent once")
+					assert.LessOrEqual(t, w.reg.Count("HEAD", ""), 4)
+					if name != "PATCH" { // for which a session was given up
+						assert.Zero(t, w.reg.Count("DELETE", ""), "it is looked for first")
+					}
+					assert.Zero(t, w.reg.Sessions())
+					assert.Less(t, time.Since(begun), 15*time.Second)
+				})
+			})
+		}
+	}
+}
+
+func TestN1UploadConnectionBreaks(t *testing.T) {
+	for _, script := range []string{"reset(100K)", "cut(100K)", "2*reset(1M)", "reset", "hangup", "goaway->reset"} {
+		t.Run(script, func(t *testing.T) {
+			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+				w := newWorld(t, mode, registrytest.Options{})
+				w.reg.Fault("PUT", "/uploads/", script)
+				b := w.local(3 << 20)
+				begun := time.Now()
+				require.NoError(t, w.upload(w.uploadOptions(b)))
+				assert.Less(t, time.Since(begun), 3*time.Second)
+				w.reg.Wait()
+				assert.Zero(t, w.reg.Sessions(), "the broken session was deleted")
+			})
+		})
+	}
+}
+
+func TestN7UploadStalls(t *testing.T) {
+	for name, c := range map[string]struct{ method, path, script string }{
+		"N7 body":      {"PUT", "/uploads/", "stallbody(1M)"},
+		"N7 beginning": {"PUT", "/uploads/", "stallbody(0)"},
+		"N8 answer":    {"PUT", "/uploads/", "stallheaders"},
+		"N8 HEAD":      {"HEAD", "", "stallheaders"},
+		"N8 POST":      {"POST", "", "stallheaders"},
+		"N8 manifest":  {"PUT", "/manifests/", "stallheaders"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+				w := newWorld(t, mode, registrytest.Options{})
+				w.reg.Fault(c.method, c.path, c.script)
+				opts := w.uploadOptions(w.local(3 << 20))
+				opts.StallTimeout = 4 * time.Second
+				opts.Manifest, opts.ManifestRef = []byte(`{}`), "latest"
+				begun := time.Now()
+				require.NoError(t, w.upload(opts))
+				assert.GreaterOrEqual(t, time.Since(begun), 4*time.Second)
+				assert.Less(t, time.Since(begun), 6*time.Second)
+			})
+		})
+		t.Run(name+" for ever", func(t *testing.T) {
+			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+				w := newWorld(t, mode, registrytest.Options{})
+				w.reg.Fault(c.method, c.path, "**"+c.script)
+				opts := w.uploadOptions(w.local(3 << 20))
+				opts.Manifest, opts.ManifestRef = []byte(`{}`), "latest"
+				begun := time.Now()
+				err := w.upload(opts)
+				require.ErrorIs(t, err, transfer.ErrStalled)
+				require.ErrorIs(t, err, transfer.ErrRetriesExhausted)
+				w.reg.Wait()
+				if c.method == "HEAD" { // the registry has not answered once
+					assert.Equal(t, 6, w.reg.Count("HEAD", ""))
+					return
+				}
+				assert.Greater(t, time.Since(begun), 5*time.Minute-30*time.Second)
+				assert.Less(t, time.Since(begun), 6*time.Minute)
+				assert.LessOrEqual(t, w.reg.Count(c.method, c.path), 35)
+			})
+		})
+	}
+}
+
+// A registry may hash a large body before it answers.
+func TestSlowDigestIsNoStall(t *testing.T) {
+	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		w := newWorld(t, mode, registrytest.Options{})
+		slow := w.net.Serve("slow.test", http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+			data, err := io.ReadAll(r.Body)
+			if r.Method == http.MethodPut && err == nil {
+				time.Sleep(2500 * time.Millisecond)
+			}
+			r.Body = io.NopCloser(strings.NewReader(string(data)))
+			w.reg.ServeHTTP(rw, r)
+		}), mode)
+		opts := w.uploadOptions(w.local(33 << 20))
+		opts.BaseURL, opts.StallTimeout = slow.URL, time.Second
+		require.NoError(t, w.upload(opts))
+		assert.Equal(t, 1, w.reg.Count("PUT", ""))
+	})
+}
+
+func TestN32AndN33UploadNoConnection(t *testing.T) {
+	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		w := newWorld(t, mode, registrytest.Options{})
+		w.net.Down("registry.test", registrytest.Refused())
+		err := w.upload(w.uploadOptions(w.local(3 << 20)))
+		var op *net.OpError
+		require.ErrorAs(t, err, &op)
+		require.ErrorIs(t, err, syscall.ECONNREFUSED)
+		require.ErrorIs(t, err, transfer.ErrRetriesExhausted)
+		assert.Equal(t, 6, w.net.Dials("registry.test:80")+w.net.Dials("registry.test:443"))
+
+		opts := w.uploadOptions(w.local(100))
+		opts.BaseURL = strings.Replace(opts.BaseURL, "registry", "unknown", 1)
+		begun := time.Now()
+		var dns *net.DNSError
+		require.ErrorAs(t, w.upload(opts), &dns)
+		assert.Equal(t, "unknown.test", dns.Name)
+		assert.Zero(t, time.Since(begun))
+	})
+}
+
+func TestRegistryThatStoresAnotherBlob(t *testing.T) {
+	other := digest.FromString("another").String()
+	for name, opts := range map[string]registrytest.Options{"PUT": {}, "POST": {SingleShot: true}} {
+		t.Run(name, func(t *testing.T) {
+			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+				w := newWorld(t, mode, opts)
+				w.reg.Fault(name, "digest=", "**header(-docker-content-digest; docker-content-digest: "+other+")")
+				b := w.local(1000)
+				err := w.upload(w.uploadOptions(b))
+				require.ErrorIs(t, err, transfer.ErrDigestMismatch)
+				requireBlobError(t, err, b, "upload")
+				assert.Equal(t, 1, w.reg.Count(name, "digest="))
+			})
+		})
+	}
+}

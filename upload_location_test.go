@@ -1,0 +1,318 @@
+package transfer_test
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/modeltransfer/transfer"
+	"github.com/modeltransfer/transfer/internal/registrytest"
+)
+
+func TestU1AcceptedWithoutLocation(t *testing.T) {
+	for _, script := range []string{"**202", "**200", "**204", "**201+header(docker-content-digest: " + digest.FromString("x").String() + ")"} {
+		t.Run(script, func(t *testing.T) {
+			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+				w := newWorld(t, mode, registrytest.Options{})
+				w.reg.Fault("POST", "", script)
+				b := w.local(3 << 20)
+				begun := time.Now()
+				err := w.upload(w.uploadOptions(b))
+				if strings.HasPrefix(script, "**201") {
+					require.ErrorIs(t, err, transfer.ErrDigestMismatch)
+				} else {
+					require.ErrorIs(t, err, transfer.ErrProtocol)
+				}
+				requireBlobError(t, err, b, "upload")
+				assert.Equal(t, 1, w.reg.Count("POST", ""))
+				assert.Zero(t, time.Since(begun))
+				w.requireNotUploaded(b)
+			})
+		})
+	}
+}
+
+func TestU2Location(t *testing.T) {
+	for name, location := range map[string]string{
+		"absolute":       "%s/v2/library/model/blobs/uploads/session-1?_state=0",
+		"path":           "/v2/library/model/blobs/uploads/session-1?_state=0",
+		"relative":       "session-1?_state=0",
+		"dots":           "../uploads/./session-1?_state=0",
+		"odd query":      "session-1?_state=0&&x=%%41+%%2b&y;z=a",
+		"fragment":       "session-1?_state=0#part",
+		"query in place": "session-1?a=?&_state=0",
+		"default port":   "",
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+				w := newWorld(t, mode, registrytest.Options{Token: "secret", StrictState: true})
+				port := ":443"
+				if mode == registrytest.H1 {
+					port = ":80"
+				}
+				where := strings.ReplaceAll(location, "%%", "%")
+				where = strings.Replace(where, "%s", w.server.URL, 1)
+				if where == "" {
+					where = w.server.URL + port + "/v2/library/model/blobs/uploads/session-1?_state=0"
+				}
+				w.reg.Fault("POST", "", "header(-location; location: "+where+")")
+				opts := w.uploadOptions(w.local(3 << 20))
+				opts.Token = "secret"
+				require.NoError(t, w.upload(opts), "the token stays with it")
+				query, _, _ := strings.Cut(where[strings.Index(where, "?")+1:], "#")
+				last := w.reg.Requests()[len(w.reg.Requests())-1]
+				assert.Equal(t, query+"&digest="+url.QueryEscape(opts.Blobs[0].Digest), last.RawQuery, "the state is kept as it is")
+			})
+		})
+	}
+}
+
+// Over a CDN as the place of the session.
+func TestU3LocationOnAnotherHost(t *testing.T) {
+	for name, change := range map[string]struct{ host string }{
+		"another host": {"uploads.test"}, "another port": {"registry.test:5000"}, "a host below": {"cdn.registry.test"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+				w := newWorld(t, mode, registrytest.Options{Token: "secret"})
+				cdn := w.reg.CDN()
+				elsewhere := w.net.Serve(change.host, cdn, mode)
+				w.reg.Fault("POST", "", "header(-location; location: "+elsewhere.URL+"/v2/library/model/blobs/uploads/session-1?_state=0)")
+				opts := w.uploadOptions(w.local(3 << 20))
+				opts.Token, opts.Client = "secret", &http.Client{Transport: w.client.Transport, Jar: jar{}}
+				require.NoError(t, w.upload(opts))
+				requests := cdn.Requests()
+				require.Len(t, requests, 1)
+				for _, name := range []string{"Authorization", "Cookie", "Referer"} {
+					assert.Empty(t, requests[0].Header.Values(name), name)
+				}
+				assert.Equal(t, opts.Blobs[0].Size, requests[0].BodyBytes)
+				assert.Zero(t, w.reg.Count("PUT", ""))
+			})
+		})
+	}
+}
+
+func TestU3OnceLeftTheTokenStaysOff(t *testing.T) {
+	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		w := newWorld(t, mode, registrytest.Options{Token: "secret"})
+		cdn := w.reg.CDN()
+		elsewhere := w.net.Serve("uploads.test", cdn, mode)
+		session := "/v2/library/model/blobs/uploads/session-1?_state=0"
+		w.reg.Fault("POST", "", "header(-location; location: "+elsewhere.URL+session+")")
+		cdn.Fault("PUT", "", "redirect("+w.server.URL+session+")")
+		var tokens issuer
+		opts := w.uploadOptions(w.local(3 << 20))
+		opts.Token, opts.GetToken = "secret", tokens.getToken
+		requireStatus(t, w.upload(opts), http.StatusUnauthorized)
+		assert.Empty(t, tokens.calls())
+		assert.Empty(t, cdn.Tokens())
+		for _, r := range w.reg.Requests() {
+			assert.Equal(t, r.Method != "PUT", r.Header.Get("Authorization") == "Bearer secret", "%s %s", r.Method, r.Path)
+		}
+	})
+}
+
+func TestU3NothingIsDeletedElsewhere(t *testing.T) {
+	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		w := newWorld(t, mode, registrytest.Options{})
+		cdn := w.reg.CDN()
+		elsewhere := w.net.Serve("uploads.test", cdn, mode)
+		w.reg.Fault("POST", "", "header(-location; location: "+elsewhere.URL+"/v2/library/model/blobs/uploads/session-1?_state=0)")
+		cdn.Fault("PUT", "", "**403")
+		requireStatus(t, w.upload(w.uploadOptions(w.local(3<<20))), http.StatusForbidden)
+		assert.Len(t, cdn.Requests(), 1)
+	})
+}
+
+func TestU3FromHTTPSToHTTP(t *testing.T) {
+	for _, how := range []string{"Location", "redirect"} {
+		t.Run(how, func(t *testing.T) {
+			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+				if mode == registrytest.H1 {
+					return // it is http already
+				}
+				w := newWorld(t, mode, registrytest.Options{})
+				cdn := w.reg.CDN()
+				plain := w.net.Serve("registry.test", cdn, registrytest.H1)
+				session := plain.URL + "/v2/library/model/blobs/uploads/session-1?_state=0"
+				if how == "Location" {
+					w.reg.Fault("POST", "", "header(-location; location: "+session+")")
+				} else {
+					w.reg.Fault("PUT", "", "redirect("+session+")")
+				}
+				begun := time.Now()
+				require.ErrorIs(t, w.upload(w.uploadOptions(w.local(3<<20))), transfer.ErrRedirectRefused)
+				assert.Empty(t, cdn.Requests())
+				assert.Equal(t, 1, w.reg.Count("POST", ""))
+				assert.Zero(t, time.Since(begun))
+			})
+		})
+	}
+}
+
+// refusedPlaces are where no upload goes.
+func refusedPlaces() map[string]string {
+	return map[string]string{
+		"U4 file":              "file:///etc/passwd",
+		"U4 ftp":               "ftp://uploads.test/x",
+		"U4 user":              "https://user:geheim@uploads.test/x",
+		"U4 no host":           "https:///x",
+		"U4 port alone":        "https://:443/x",
+		"U4 opaque":            "https:uploads.test",
+		"U4 garbage":           "https://[::1",
+		"U4 bad escape":        "/%zz?sig=geheim",
+		"U5 loopback":          "https://127.0.0.1:5000/x",
+		"U5 loopback 2":        "https://127.9.9.9/x",
+		"U5 loopback v6":       "https://[::1]/x",
+		"U5 mapped":            "https://[::ffff:127.0.0.1]/x",
+		"U5 localhost":         "https://localhost/x",
+		"U5 localhost dot":     "https://LocalHost./x",
+		"U5 below localhost":   "https://x.localhost/x",
+		"U5 unspecified":       "https://0.0.0.0/x",
+		"U5 metadata":          "https://169.254.169.254/latest/meta-data/",
+		"U5 link-local":        "https://[fe80::1]/x",
+		"U5 metadata v6":       "https://[fe80::a9fe:a9fe]/x",
+		"U5 mapped link-local": "https://[::ffff:169.254.169.254]/x",
+	}
+}
+
+func TestU4AndU5PlacesThatAreRefused(t *testing.T) {
+	for name, place := range refusedPlaces() {
+		for _, how := range []string{"Location", "redirect"} {
+			t.Run(name+" "+how, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					w := newWorld(t, registrytest.H1TLS, registrytest.Options{})
+					w.server = w.net.Serve(publicAddress, w.reg, registrytest.H1TLS)
+					if how == "Location" {
+						w.reg.Fault("POST", "", "**header(-location; location: "+place+")")
+					} else {
+						w.reg.Fault("PUT", "", "**redirect("+place+")")
+					}
+					begun := time.Now()
+					b := w.local(3 << 20)
+					err := w.upload(w.uploadOptions(b))
+					require.ErrorIs(t, err, transfer.ErrRedirectRefused)
+					requireBlobError(t, err, b, "upload")
+					assert.NotContains(t, err.Error(), "geheim")
+					assert.Equal(t, 1, w.reg.Count("POST", ""))
+					assert.LessOrEqual(t, w.reg.Count("PUT", ""), 1)
+					assert.Zero(t, time.Since(begun))
+				})
+			})
+		}
+	}
+}
+
+func TestU5PlacesThatAreNot(t *testing.T) {
+	for name, c := range map[string]struct{ registry, store string }{
+		"private from public":     {publicAddress, "10.1.2.3"},
+		"private from private":    {"192.168.1.2", "172.16.3.4:9000"},
+		"loopback from loopback":  {"127.0.0.1:5000", "127.0.0.1:9000"},
+		"localhost from loopback": {"127.0.0.1:5000", "localhost:9000"},
+		"link from link":          {"169.254.1.1", "169.254.1.2"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+				w := newWorld(t, mode, registrytest.Options{})
+				cdn := w.reg.CDN()
+				w.server = w.net.Serve(c.registry, w.reg, mode)
+				w.reg.Configure(func(o *registrytest.Options) {
+					o.RedirectUploads = registrytest.To(w.net.Serve(c.store, cdn, mode).URL)
+				})
+				require.NoError(t, w.upload(w.uploadOptions(w.local(3<<20))))
+				assert.Equal(t, 1, cdn.Count("PUT", ""))
+			})
+		})
+	}
+}
+
+// wireTap counts the bytes that are sent to a host, TLS and headers and all.
+func (w *world) wireTap(addr string) (sent *atomic.Int64) {
+	sent = new(atomic.Int64)
+	w.client.Transport.(*http.Transport).DialContext = func(ctx context.Context, network, to string) (net.Conn, error) {
+		c, err := w.net.DialContext(ctx, network, to)
+		if err == nil && strings.HasPrefix(to, addr) {
+			c = tapped{c, sent}
+		}
+		return c, err
+	}
+	return sent
+}
+
+type tapped struct {
+	net.Conn
+	sent *atomic.Int64
+}
+
+func (c tapped) Write(p []byte) (int, error) {
+	n, err := c.Conn.Write(p)
+	c.sent.Add(int64(n))
+	return n, err
+}
+
+func TestU10BodiesThatAreRedirected(t *testing.T) {
+	for name, opts := range map[string]registrytest.Options{
+		"PUT": {}, "PUT 308": {RedirectStatus: 308}, "PUT 302": {RedirectStatus: 302}, "PATCH": {MaxBody: 1 << 20},
+		"POST and PUT": {SingleShot: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+				w := newWorld(t, mode, opts)
+				cdn := w.reg.CDN()
+				cdn.RefuseAuth()
+				w.reg.Configure(func(o *registrytest.Options) {
+					o.Token, o.RedirectUploads = "secret", registrytest.To(w.net.Serve("cdn.test", cdn, mode).URL)
+				})
+				sent := w.wireTap("registry.test")
+				up := w.uploadOptions(w.local(3<<20), w.local(2<<20))
+				up.Token, up.Concurrency = "secret", 1
+				require.NoError(t, w.upload(up))
+				cdn.Wait()
+				assert.EqualValues(t, 5<<20, cdn.BytesReceived(), "each byte is sent there once")
+				assert.Zero(t, w.reg.BytesReceived())
+				assert.Less(t, sent.Load(), int64(64<<10), "bytes on the wire to the registry")
+				assert.Empty(t, cdn.Tokens())
+				for _, r := range cdn.Requests() {
+					assert.Empty(t, r.Header.Values("Referer"))
+				}
+			})
+		})
+	}
+}
+
+func TestU10SeeOther(t *testing.T) {
+	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		w := newWorld(t, mode, registrytest.Options{})
+		w.reg.Fault("PUT", "", "**303(location: /elsewhere)")
+		b := w.local(3 << 20)
+		require.ErrorIs(t, w.upload(w.uploadOptions(b)), transfer.ErrRedirectRefused)
+		w.requireNotUploaded(b)
+	})
+}
+
+func TestN27UploadLoopsOfRedirects(t *testing.T) {
+	for _, method := range []string{"HEAD", "POST", "PUT"} {
+		t.Run(method, func(t *testing.T) {
+			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+				w := newWorld(t, mode, registrytest.Options{})
+				w.reg.Fault(method, "", "**redirect(?again)")
+				begun := time.Now()
+				require.ErrorIs(t, w.upload(w.uploadOptions(w.local(3<<20))), transfer.ErrRedirectRefused)
+				assert.Equal(t, 11, w.reg.Count(method, ""))
+				assert.Zero(t, time.Since(begun))
+				assert.Zero(t, w.reg.BytesReceived())
+			})
+		})
+	}
+}

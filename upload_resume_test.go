@@ -1,0 +1,315 @@
+package transfer_test
+
+import (
+	"context"
+	"crypto/md5"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/modeltransfer/transfer"
+	"github.com/modeltransfer/transfer/internal/registrytest"
+)
+
+func TestUploadContinuesItsSessionAfterAFault(t *testing.T) {
+	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		for _, script := range []string{"reset(12M)", "reset(12M)->reset(3M)", "cut(12M)->ok->503"} {
+			w := newWorld(t, mode, registrytest.Options{StrictState: true})
+			w.reg.Fault("PUT", "/uploads/", strings.Split(script, "->")[0])
+			b := w.local(20 << 20)
+			require.NoError(t, w.upload(w.uploadOptions(b)), script)
+			w.reg.Wait()
+			assert.Zero(t, w.progress.falls)
+			assert.Equal(t, 1, w.reg.Count("POST", "/uploads/"), "the session was continued")
+			assert.LessOrEqual(t, w.reg.BytesReceived(), b.Size+4<<20, "what had arrived was not sent again")
+		}
+	})
+}
+
+func TestU9LostSessionIsBegunAnew(t *testing.T) {
+	for name, script := range map[string]string{
+		"404": "404", "416": "416", "unknown": "reset(9M)",
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+				w := newWorld(t, mode, registrytest.Options{})
+				w.reg.Fault("PUT", "/uploads/", script)
+				w.reg.Fault("GET", "/uploads/", "**404")
+				b := w.local(10 << 20)
+				require.NoError(t, w.upload(w.uploadOptions(b)))
+				assert.Equal(t, 2, w.reg.Count("POST", "/uploads/"))
+			})
+		})
+	}
+	t.Run("for ever", func(t *testing.T) {
+		inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+			w := newWorld(t, mode, registrytest.Options{})
+			w.reg.Fault("PUT", "/uploads/", "**404")
+			err := w.upload(w.uploadOptions(w.local(100)))
+			var status *transfer.StatusError
+			require.ErrorAs(t, err, &status)
+			assert.Equal(t, 404, status.StatusCode)
+			assert.LessOrEqual(t, w.reg.Count("PUT", "/uploads/"), 5)
+		})
+	})
+}
+
+func TestUploadInChunksWhereBodiesAreLimited(t *testing.T) {
+	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		w := newWorld(t, mode, registrytest.Options{MaxBody: 3 << 20})
+		b := w.local(10 << 20)
+		require.NoError(t, w.upload(w.uploadOptions(b)))
+		w.reg.Wait()
+		assert.Less(t, w.reg.BytesReceived(), b.Size+b.Size/10, "refused bodies are not sent")
+		for _, r := range w.reg.Requests() {
+			assert.LessOrEqual(t, r.BodyBytes, int64(3<<20))
+		}
+	})
+}
+
+func TestUploadChunksRespectTheLeastSize(t *testing.T) {
+	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		w := newWorld(t, mode, registrytest.Options{MaxBody: 7 << 20, MinChunk: 5 << 20})
+		require.NoError(t, w.upload(w.uploadOptions(w.local(18<<20))))
+	})
+}
+
+func TestUploadOfWhatIsRefusedInAnySizeFails(t *testing.T) {
+	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		w := newWorld(t, mode, registrytest.Options{MaxBody: 1000})
+		err := w.upload(w.uploadOptions(w.local(5 << 20)))
+		var status *transfer.StatusError
+		require.ErrorAs(t, err, &status)
+		assert.Equal(t, http.StatusRequestEntityTooLarge, status.StatusCode)
+		assert.LessOrEqual(t, len(w.reg.Requests()), 20)
+		assert.Zero(t, w.reg.Sessions())
+	})
+}
+
+func TestUploadContinuesTheSessionOfAnEarlierCall(t *testing.T) {
+	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		w := newWorld(t, mode, registrytest.Options{StrictState: true})
+		b := w.local(40 << 20)
+		ctx, cancel := context.WithCancel(t.Context())
+		opts := w.uploadOptions(b)
+		opts.Progress = func(completed, _ int64) {
+			if completed > 20<<20 {
+				cancel()
+			}
+		}
+		require.ErrorIs(t, transfer.Upload(ctx, opts), context.Canceled)
+		w.reg.Wait()
+		require.Equal(t, 1, w.reg.Sessions(), "the session is kept")
+		before := w.reg.BytesReceived()
+
+		require.NoError(t, w.upload(w.uploadOptions(b)))
+		w.reg.Wait()
+		assert.Equal(t, b.Size, w.reg.BytesReceived(), "%d bytes were there already", before)
+		assert.Equal(t, 1, w.reg.Count("POST", "/uploads/"))
+		assert.Zero(t, w.reg.Sessions())
+	})
+}
+
+func TestSingleRequestForSmallBlobs(t *testing.T) {
+	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		for _, single := range []bool{true, false} {
+			w := newWorld(t, mode, registrytest.Options{SingleShot: single})
+			var blobs []transfer.Blob
+			for i := range 20 {
+				blobs = append(blobs, w.local(1000+i))
+			}
+			opts := w.uploadOptions(blobs...)
+			opts.Concurrency = 1
+			require.NoError(t, w.upload(opts))
+			w.reg.Wait()
+			var sum int64
+			for _, b := range blobs {
+				sum += b.Size
+			}
+			assert.Equal(t, sum, w.reg.BytesReceived(), "bytes on the wire")
+			if single {
+				assert.LessOrEqual(t, len(w.reg.Requests()), 2*len(blobs)+2*3)
+			} else {
+				assert.Len(t, w.reg.Requests(), 3*len(blobs))
+			}
+		}
+	})
+}
+
+func TestManifestWithBlobsThatTheRegistryOnlySaidItHas(t *testing.T) {
+	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		w := newWorld(t, mode, registrytest.Options{CheckManifest: true})
+		b, other := w.local(1000), w.local(2000)
+		w.reg.Fault("HEAD", b.Digest, "200")
+		opts := w.uploadOptions(b, other)
+		opts.Manifest = fmt.Appendf(nil, `{"schemaVersion":2,"layers":[{"digest":%q,"size":1000},{"digest":%q,"size":2000}]}`, b.Digest, other.Digest)
+		opts.ManifestRef = "latest"
+		require.NoError(t, w.upload(opts))
+		assert.Equal(t, 2, w.reg.Count("PUT", "/manifests/"))
+		assert.Equal(t, 1, w.reg.Count("HEAD", b.Digest))
+	})
+}
+
+// ollama is a registry that wants blobs in its object store: directly, or in parts.
+type ollama struct {
+	direct bool
+	signed http.Header
+	host   string // of the store
+
+	mu    sync.Mutex
+	parts [][]byte
+	etag  string
+	posts []http.Header
+	shown []string // Authorization values that the store has seen
+}
+
+func (o *ollama) registry(w http.ResponseWriter, r *http.Request) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	switch r.Method {
+	case http.MethodHead:
+		w.WriteHeader(http.StatusNotFound)
+	case http.MethodPost:
+		o.posts = append(o.posts, r.Header.Clone())
+		w.Header().Set("Docker-Upload-Location", "/v2/upload/1?state=0")
+		if o.direct {
+			w.Header().Set("X-Direct-Upload-Url", o.host+"/direct?signature=secret")
+			for k, v := range o.signed {
+				w.Header()["X-Signed-Header-"+k] = v
+			}
+		}
+		w.WriteHeader(http.StatusAccepted)
+	case http.MethodPatch:
+		w.Header().Set("Docker-Upload-Location", fmt.Sprintf("/v2/upload/1?state=%d", len(o.parts)+1))
+		w.Header().Set("Location", o.host+"/part?signature=secret")
+		w.WriteHeader(http.StatusTemporaryRedirect)
+	case http.MethodPut:
+		data, _ := io.ReadAll(r.Body)
+		o.etag = r.URL.Query().Get("etag")
+		if len(data) > 0 || digest.FromBytes(o.blob()) != digest.Digest(r.URL.Query().Get("digest")) {
+			w.WriteHeader(http.StatusBadRequest)
+			return
+		}
+		w.WriteHeader(http.StatusCreated)
+	}
+}
+
+func (o *ollama) blob() (all []byte) {
+	for _, p := range o.parts {
+		all = append(all, p...)
+	}
+	return all
+}
+
+func (o *ollama) store(w http.ResponseWriter, r *http.Request) {
+	data, err := io.ReadAll(r.Body)
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.shown = append(o.shown, r.Header.Get("Authorization"))
+	if err != nil || r.Method != http.MethodPut {
+		w.WriteHeader(http.StatusBadRequest)
+		return
+	}
+	for k, v := range o.signed {
+		if r.Header.Get(k) != v[0] {
+			w.WriteHeader(http.StatusForbidden)
+			return
+		}
+	}
+	o.parts = append(o.parts, data)
+}
+
+func TestOllamaUploads(t *testing.T) {
+	for name, o := range map[string]*ollama{
+		"direct": {direct: true, signed: http.Header{"X-Amz-Checksum-Sha256": {"abc"}, "Content-Type": {"binary/x"}}},
+		"parts":  {},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+				w := newWorld(t, mode, registrytest.Options{})
+				o := &ollama{direct: o.direct, signed: o.signed}
+				o.host = w.net.Serve("store.test", http.HandlerFunc(o.store), mode).URL
+				server := w.net.Serve("ollama.test", http.HandlerFunc(o.registry), mode)
+				b := w.local(70 << 20)
+				opts := w.uploadOptions(b)
+				opts.BaseURL, opts.Token = server.URL, "secret"
+				require.NoError(t, transfer.Upload(t.Context(), opts))
+				assert.Equal(t, "2", o.posts[0].Get("X-Redirect-Uploads"))
+				assert.Equal(t, fmt.Sprint(b.Size), o.posts[0].Get("X-Content-Length"))
+				for _, shown := range o.shown {
+					assert.Empty(t, shown, "the store must not see the token")
+				}
+				if !o.direct {
+					sums := md5.New()
+					for _, p := range o.parts {
+						sum := md5.Sum(p)
+						sums.Write(sum[:])
+					}
+					assert.Equal(t, fmt.Sprintf("%s-%d", hex.EncodeToString(sums.Sum(nil)), len(o.parts)), o.etag)
+				}
+			})
+		})
+	}
+}
+
+func TestU12SignedHeadersThatAreNotTheRegistrysBusiness(t *testing.T) {
+	for _, header := range []string{"Host", "Authorization", "Cookie", "Content-Length", "Transfer-Encoding", "Connection"} {
+		t.Run(header, func(t *testing.T) {
+			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+				w := newWorld(t, mode, registrytest.Options{})
+				o := &ollama{direct: true, signed: http.Header{header: {"x"}}}
+				o.host = w.net.Serve("store.test", http.HandlerFunc(o.store), mode).URL
+				opts := w.uploadOptions(w.local(100))
+				opts.BaseURL = w.net.Serve("ollama.test", http.HandlerFunc(o.registry), mode).URL
+				require.ErrorIs(t, transfer.Upload(t.Context(), opts), transfer.ErrProtocol)
+				assert.Empty(t, o.shown)
+			})
+		})
+	}
+}
+
+func TestU6U7SourceThatChangesWhileItIsSent(t *testing.T) {
+	for name, change := range map[string]func(path string) error{
+		"U7 other bytes": func(path string) error {
+			f, err := os.OpenFile(path, os.O_WRONLY, 0)
+			if err != nil {
+				return err
+			}
+			_, err = f.WriteAt([]byte("changed"), 9<<20)
+			return errors.Join(err, f.Close())
+		},
+		"U6 shorter": func(path string) error { return os.Truncate(path, 8<<20) },
+		"U6 longer":  func(path string) error { return os.Truncate(path, 11<<20) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+				w := newWorld(t, mode, registrytest.Options{})
+				w.reg.Fault("PUT", "/uploads/", "slow(1M)")
+				b := w.local(10 << 20)
+				time.AfterFunc(2*time.Second, func() { assert.NoError(t, change(w.path(b))) })
+				err := w.upload(w.uploadOptions(b))
+				if strings.HasPrefix(name, "U7") {
+					require.ErrorIs(t, err, transfer.ErrDigestMismatch)
+				} else {
+					require.ErrorIs(t, err, transfer.ErrSizeMismatch)
+				}
+				w.reg.Wait()
+				_, there := w.reg.Blob(digest.Digest(b.Digest))
+				assert.False(t, there)
+				assert.Equal(t, 1, w.reg.Count("PUT", "/uploads/"))
+				assert.Zero(t, w.reg.Sessions())
+			})
+		})
+	}
+}
