@@ -56,7 +56,7 @@ func TestN21Download(t *testing.T) {
 					assert.Equal(t, []transfer.RegistryError{{Code: "UNKNOWN", Message: "injected fault"}}, status.Errors)
 				}
 				assert.Equal(t, 1, w.gets(b))
-				assert.Zero(t, took)
+				assert.Less(t, took, noBackoff)
 				w.requireNothing(b)
 			})
 		})
@@ -123,7 +123,7 @@ func TestN18N19RetryAfter(t *testing.T) {
 				require.NoError(t, err)
 				assert.Equal(t, 2, w.gets(b))
 				if c.wait > 0 {
-					assert.Equal(t, c.wait, took)
+					assert.Equal(t, c.wait+latency, took)
 				} else {
 					assert.LessOrEqual(t, took, 200*time.Millisecond)
 				}
@@ -270,7 +270,7 @@ func TestN29NoWayFromHTTPSToHTTP(t *testing.T) {
 				require.ErrorIs(t, err, transfer.ErrRedirectRefused)
 				assert.Empty(t, cdn.Requests())
 				assert.Equal(t, 1, w.gets(b))
-				assert.Zero(t, took)
+				assert.Less(t, took, noBackoff)
 				w.requireNothing(b)
 			})
 		})

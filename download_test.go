@@ -193,7 +193,7 @@ func TestDownloadResumesAfterCancel(t *testing.T) {
 		w := newWorld(t, mode, registrytest.Options{})
 		b := w.remoteLarge()
 		w.reg.Fault("GET", b.Digest, "stall(1M)")
-		ctx, cancel := withCancelAfter(t, 5*time.Second)
+		ctx, cancel := withCancelAfter(t, 100*time.Millisecond)
 		defer cancel()
 		require.ErrorIs(t, transfer.Download(ctx, w.downloadOptions(b)), errOurs)
 		w.requireHalf(b)

@@ -36,7 +36,7 @@ func TestMirrorsAreAskedInOrder(t *testing.T) {
 		two.Put(repository, w.data(second))
 		took, err := w.timed(options(first, second, third))
 		require.NoError(t, err)
-		assert.Zero(t, took, "a mirror that lacks a blob costs no wait")
+		assert.Less(t, took, noBackoff, "a mirror that lacks a blob costs no wait")
 		asked := func(b transfer.Blob) []int {
 			return []int{one.Count("GET", b.Digest), two.Count("GET", b.Digest), w.gets(b)}
 		}
@@ -67,7 +67,7 @@ func TestMirrorThatFails(t *testing.T) {
 				took, err := w.timed(opts)
 				require.NoError(t, err)
 				assert.Equal(t, asked, one.Count("GET", ""))
-				assert.Zero(t, took, "the next is asked at once")
+				assert.Less(t, took, noBackoff, "the next is asked at once")
 			})
 		})
 	}

@@ -2,6 +2,7 @@ package transfer_test
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"math/rand/v2"
 	"net/http"
@@ -22,7 +23,16 @@ import (
 	"github.com/modeltransfer/transfer/internal/registrytest"
 )
 
-const repository = "library/model"
+const (
+	repository = "library/model"
+
+	// latency passes before each answer of a registry, unless a test wants more. Faked time stands still until all
+	// goroutines wait, so none can make several requests while another is held up by the machine.
+	latency = time.Millisecond
+
+	// noBackoff is more time than some requests take, and less than the shortest backoff.
+	noBackoff = 50 * time.Millisecond
+)
 
 // TestMain fails when a test has left a goroutine or a descriptor behind (I5).
 func TestMain(m *testing.M) {
@@ -106,6 +116,7 @@ func newWorld(t *testing.T, mode registrytest.Mode, opts registrytest.Options) *
 		t.Setenv(place, cache) // upload sessions of other tests are none of ours
 	}
 	n := registrytest.NewNetwork(t)
+	opts.Latency = cmp.Or(opts.Latency, latency)
 	reg := registrytest.New(opts)
 	transport := n.Transport()
 	transport.ExpectContinueTimeout = time.Second // as in http.DefaultTransport
