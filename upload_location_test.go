@@ -291,6 +291,25 @@ func TestU10BodiesThatAreRedirected(t *testing.T) {
 	}
 }
 
+// A caller's transport that would send a body at once, as one without ExpectContinueTimeout does, is not used so.
+func TestU10HastyTransport(t *testing.T) {
+	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		w := newWorld(t, mode, registrytest.Options{})
+		cdn := w.reg.CDN()
+		w.reg.Configure(func(o *registrytest.Options) {
+			o.RedirectUploads = registrytest.To(w.net.Serve("cdn.test", cdn, mode).URL)
+		})
+		transport := w.net.Transport()
+		w.client = &http.Client{Transport: transport}
+		b := w.local(3 << 20)
+		require.NoError(t, w.upload(w.uploadOptions(b)))
+		cdn.Wait()
+		assert.Zero(t, w.reg.BytesReceived())
+		assert.Equal(t, b.Size, cdn.BytesReceived())
+		assert.Zero(t, transport.ExpectContinueTimeout, "the caller's transport is not changed")
+	})
+}
+
 func TestU10SeeOther(t *testing.T) {
 	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 		w := newWorld(t, mode, registrytest.Options{})

@@ -7,6 +7,8 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"sync"
+	"time"
 )
 
 // maxRedirects is the most redirects in one chain, as in net/http.
@@ -15,6 +17,9 @@ const maxRedirects = 10
 // drainLimit is how much of an answer that nobody wants is read so that its
 // connection can be used again: less than a new connection costs.
 const drainLimit = 4 << 10 // 4 KiB
+
+// continueTimeout is how long a body waits for the server to ask for it. Not all do.
+const continueTimeout = time.Second
 
 // Request is what goes to a target.
 type Request struct {
@@ -58,6 +63,9 @@ type Client struct {
 	jar       http.CookieJar
 	userAgent string
 	own       *http.Transport
+
+	once    sync.Once
+	patient *http.Transport // nil before the first request that needs it
 }
 
 // NewClient returns a client that sends through the transport of c or, when c is
@@ -76,8 +84,10 @@ func NewClient(c *http.Client, userAgent string, conns int) *Client {
 
 // Close closes what the client keeps open. A caller's transport is left alone.
 func (c *Client) Close() {
-	if c.own != nil {
-		c.own.CloseIdleConnections()
+	for _, t := range []*http.Transport{c.own, c.patient} {
+		if t != nil {
+			t.CloseIdleConnections()
+		}
 	}
 }
 
@@ -126,7 +136,7 @@ func (c *Client) send(ctx context.Context, r Request) (*Response, error) {
 			req.AddCookie(cookie)
 		}
 	}
-	resp, err := c.transport.RoundTrip(req)
+	resp, err := c.transportFor(req).RoundTrip(req)
 	if err != nil {
 		return nil, redactError(r, err)
 	}
@@ -138,6 +148,21 @@ func (c *Client) send(ctx context.Context, r Request) (*Response, error) {
 		c.jar.SetCookies(req.URL, resp.Cookies())
 	}
 	return &Response{Response: resp, Target: r.Target}, nil
+}
+
+// transportFor returns the caller's transport, or a patient copy of one that sends a body at once though the request
+// says that it will wait to be asked for it (RFC 9110 section 10.1.1): an answer that does not want the body, such as a
+// redirect, would cost it, and often the connection with the answer on it.
+func (c *Client) transportFor(req *http.Request) http.RoundTripper {
+	hasty, ok := c.transport.(*http.Transport)
+	if !ok || hasty.ExpectContinueTimeout > 0 || req.Header.Get("Expect") == "" {
+		return c.transport
+	}
+	c.once.Do(func() {
+		c.patient = hasty.Clone()
+		c.patient.ExpectContinueTimeout = continueTimeout
+	})
+	return c.patient
 }
 
 func (c *Client) newRequest(ctx context.Context, r Request) (*http.Request, error) {

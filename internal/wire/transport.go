@@ -33,7 +33,7 @@ func newTransport(conns int) *http.Transport {
 		MaxIdleConnsPerHost:    conns,
 		IdleConnTimeout:        30 * time.Second,
 		TLSHandshakeTimeout:    30 * time.Second,
-		ExpectContinueTimeout:  time.Second,
+		ExpectContinueTimeout:  continueTimeout,
 		MaxResponseHeaderBytes: 1 << 20, // 1 MiB, a tenth of the default, is still far more than any registry sends
 		DisableCompression:     true,
 	}
