@@ -452,16 +452,13 @@ func (u *uploader) postSingle(ctx context.Context, s *sending) (there bool, err 
 	if !trial {
 		return there, err
 	}
-	switch {
-	case there:
+	if there {
 		u.single.Store(singleYes)
-	case err == nil:
-		u.single.Store(singleNo)
-	case refused(err):
-		u.single.Store(singleNo)
+		return there, err
+	}
+	u.single.Store(singleNo) // also after a broken connection: that is how some refuse a body
+	if refused(err) {
 		return u.post(ctx, s, url.Values{}, false)
-	default:
-		u.single.Store(singleUnknown)
 	}
 	return there, err
 }

@@ -148,6 +148,18 @@ func TestSingleRequestForSmallBlobs(t *testing.T) {
 	})
 }
 
+// A registry that breaks the connection when a body comes with the request that begins an upload gets none of them again.
+func TestSingleRequestThatBreaksTheConnection(t *testing.T) {
+	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		w := newWorld(t, mode, registrytest.Options{})
+		w.reg.Fault("POST", "digest=", "**reset")
+		opts := w.uploadOptions(w.local(1000), w.local(1001), w.local(1002))
+		opts.Concurrency = 1
+		require.NoError(t, w.upload(opts))
+		assert.Equal(t, 1, w.reg.Count("POST", "digest="))
+	})
+}
+
 func TestManifestWithBlobsThatTheRegistryOnlySaidItHas(t *testing.T) {
 	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 		w := newWorld(t, mode, registrytest.Options{CheckManifest: true})
