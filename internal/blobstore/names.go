@@ -25,8 +25,9 @@ func nameOf(dg digest.Digest) string {
 
 // leftovers are the files of one blob that a claim has to look at.
 type leftovers struct {
-	prefix bool     // there is a file with prefixSuffix
-	unique []string // names with uniqueSuffix
+	prefix  bool     // there is a file with prefixSuffix
+	journal bool     // there is one with journalSuffix, perhaps of a partial that is gone
+	unique  []string // names with uniqueSuffix
 }
 
 // findLeftovers reads the directory once, so that no claim has to.
@@ -56,6 +57,10 @@ func (d *Dir) addLeftover(name string) {
 		l := d.left[final]
 		l.prefix = true
 		d.left[final] = l
+	} else if final, ok := strings.CutSuffix(name, journalSuffix); ok {
+		l := d.left[final]
+		l.journal = true
+		d.left[final] = l
 	} else if i := strings.LastIndex(name, uniqueSuffix); i > 0 {
 		l := d.left[name[:i]]
 		l.unique = append(l.unique, name)
@@ -70,15 +75,15 @@ func (d *Dir) leftoversOf(final string) leftovers {
 	return d.left[final]
 }
 
-// sweep removes the leftovers of a blob that no process holds. What cannot be
-// removed stays: it is in nobody's way.
-func (d *Dir) sweep(final string, withPrefix bool) {
+// sweep removes the leftovers of a blob that no process holds, and all that are of no use once it is
+// finished. What cannot be removed stays: it is in nobody's way.
+func (d *Dir) sweep(final string, finished bool) {
 	d.mu.Lock()
 	l := d.left[final]
-	if withPrefix {
+	if finished {
 		delete(d.left, final)
 	} else if len(l.unique) > 0 {
-		d.left[final] = leftovers{prefix: l.prefix}
+		d.left[final] = leftovers{prefix: l.prefix, journal: l.journal}
 	}
 	d.mu.Unlock()
 
@@ -90,11 +95,17 @@ func (d *Dir) sweep(final string, withPrefix bool) {
 			_ = f.Close()
 		}
 	}
-	if !withPrefix || !l.prefix {
-		return
+	if finished && l.prefix {
+		d.sweepFile(final + prefixSuffix)
 	}
-	if fi, err := d.root.Lstat(final + prefixSuffix); err == nil && fi.Mode().IsRegular() {
-		_ = d.root.Remove(final + prefixSuffix)
+	if finished && l.journal {
+		d.sweepFile(final + journalSuffix)
+	}
+}
+
+func (d *Dir) sweepFile(name string) {
+	if fi, err := d.root.Lstat(name); err == nil && fi.Mode().IsRegular() {
+		_ = d.root.Remove(name)
 	}
 }
 

@@ -196,7 +196,7 @@ func TestNextClaimGoesOn(t *testing.T) {
 func TestLeftoversAreSwept(t *testing.T) {
 	content, dir := random(1000), t.TempDir()
 	name := nameOf(digest.FromBytes(content))
-	for _, left := range []string{name + ".partial-dead", name + ".partial-held", name + ".tmp", "sha256-other.partial-dead", "sha256-other.tmp"} {
+	for _, left := range []string{name + ".partial-dead", name + ".partial-held", name + ".tmp", name + ".journal", "sha256-other.partial-dead", "sha256-other.tmp", "sha256-other.journal"} {
 		require.NoError(t, os.WriteFile(filepath.Join(dir, left), make([]byte, 2000), 0o644))
 	}
 	held, err := os.OpenFile(filepath.Join(dir, name+".partial-held"), os.O_RDWR, 0)
@@ -209,7 +209,7 @@ func TestLeftoversAreSwept(t *testing.T) {
 	assert.NotContains(t, files(t, dir), name+".partial-dead")
 	fill(t, p, content)
 	commit(t, p)
-	want := []string{name, name + ".partial-held", "sha256-other.partial-dead", "sha256-other.tmp"}
+	want := []string{name, name + ".partial-held", "sha256-other.partial-dead", "sha256-other.tmp", "sha256-other.journal"}
 	assert.ElementsMatch(t, want, files(t, dir))
 }
 
