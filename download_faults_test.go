@@ -20,7 +20,7 @@ import (
 const mebibyte = 1 << 20
 
 // A fault that passes costs another request, and no byte that had come is fetched again.
-func TestN1ToN4N36DownloadSurvives(t *testing.T) {
+func TestN1N2N3N4N36DownloadSurvives(t *testing.T) {
 	for _, c := range []struct {
 		name, script string
 		requests     int
@@ -65,7 +65,7 @@ func TestN1ToN4N36DownloadSurvives(t *testing.T) {
 }
 
 // A fault that does not pass is given up in the end, and nothing is left of a small blob.
-func TestN1ToN4N7N8N36DownloadGivesUp(t *testing.T) {
+func TestN1N2N3N4N7N8N36DownloadGivesUp(t *testing.T) {
 	h1 := []registrytest.Mode{registrytest.H1, registrytest.H1TLS}
 	for _, c := range []struct {
 		name, script string
@@ -114,7 +114,7 @@ func (w *world) requireExhausted(err error, b transfer.Blob, cause error) {
 }
 
 // What came of a large blob stays, and is not fetched again by the next call.
-func TestN1ToN3N7N11DownloadKeepsHalf(t *testing.T) {
+func TestN1N2N3N7N11DownloadKeepsHalf(t *testing.T) {
 	for name, script := range map[string]string{
 		"N1": "ok->reset(1M)", "N2": "ok->eof(1M)", "N3": "ok->noclen(1M)", "N7": "ok->stall(1M)", "N11": "ok->eof(1M)->asked(bytes=5-20000000)",
 	} {
