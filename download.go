@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/modeltransfer/transfer/internal/blobstore"
+	"github.com/modeltransfer/transfer/internal/pace"
 	"github.com/modeltransfer/transfer/internal/pieces"
 	"github.com/modeltransfer/transfer/internal/wire"
 )
@@ -40,6 +41,10 @@ const (
 	takeOverAfter = 300 * time.Millisecond
 	takeOverLate  = time.Second
 	takeOverShare = 0.1
+
+	// piecesAhead is how many pieces are taken beyond those that may move at once, so that none has to be
+	// looked for when there is room.
+	piecesAhead = 2
 
 	// gatherTime is how long what was read waits for more before it is written.
 	gatherTime = 20 * time.Millisecond
@@ -204,13 +209,16 @@ func (d *downloader) take(ctx context.Context) (*fetch, *pieces.Piece, error) {
 		if ctx.Err() != nil {
 			return nil, nil, context.Cause(ctx)
 		}
+		if d.manyPieces() {
+			return d.begun(len(d.missing) - 1), nil, nil
+		}
 		for _, f := range d.shared {
 			if p := f.next(d.clock()); p != nil {
 				return f, p, nil
 			}
 		}
 		if len(d.missing) > 0 {
-			return d.begun(), nil, nil
+			return d.begun(0), nil, nil
 		}
 		if len(d.open) == 0 {
 			return nil, nil, nil
@@ -222,12 +230,29 @@ func (d *downloader) take(ctx context.Context) (*fetch, *pieces.Piece, error) {
 	}
 }
 
-// begun takes the next blob off those that are missing.
-func (d *downloader) begun() *fetch {
-	f := &fetch{pending: d.missing[0]}
+// manyPieces tells whether so many pieces are taken that the smallest blob that is missing should come first: it moves
+// beside the pieces now, while at the end nothing would fill the link as its answer is waited for.
+func (d *downloader) manyPieces() bool {
+	if n := len(d.missing); n == 0 || d.missing[n-1].size > pace.Small {
+		return false
+	}
+	taken := 0
+	for _, f := range d.shared {
+		taken += f.queue.Active()
+	}
+	return taken >= d.bodies.Large()+piecesAhead
+}
+
+// begun takes a blob off those that are missing.
+func (d *downloader) begun(i int) *fetch {
+	f := &fetch{pending: d.missing[i]}
 	f.patience.digest = f.digest.String()
 	f.patience.last.Store(int64(d.clock()))
-	d.missing = d.missing[1:]
+	if i == 0 {
+		d.missing = d.missing[1:]
+	} else {
+		d.missing = slices.Delete(d.missing, i, i+1)
+	}
 	d.open = append(d.open, f)
 	return f
 }

@@ -270,3 +270,26 @@ func TestI20ClientWithoutTransport(t *testing.T) {
 	require.NoError(t, err)
 	assert.Len(t, entries, 1)
 }
+
+// Small blobs move beside the pieces of a large one, and not after them, when nothing fills the link while they are waited for.
+func TestDownloadOfSmallBlobsBesideALargeOne(t *testing.T) {
+	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		w := newWorld(t, mode, registrytest.Options{Latency: 50 * time.Millisecond})
+		large := w.remote(72 << 20) // nine pieces, a second for each
+		w.reg.Fault("GET", large.Digest, "**slow(8M)")
+		blobs := []transfer.Blob{large}
+		for i := range 40 {
+			blobs = append(blobs, w.remote(1000+i))
+		}
+		opts := w.downloadOptions(blobs...)
+		opts.Concurrency = 9
+		begun, early := time.Now(), 0
+		opts.Progress = func(int64, int64) {
+			if time.Since(begun) < time.Second {
+				early = len(w.reg.Requests()) - w.reg.Count("GET", large.Digest)
+			}
+		}
+		require.NoError(t, w.download(opts))
+		assert.Equal(t, 40, early, "small blobs that were asked for before a piece was complete")
+	})
+}

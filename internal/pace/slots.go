@@ -6,6 +6,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"golang.org/x/sync/semaphore"
 )
 
 const (
@@ -53,8 +55,9 @@ const (
 // most. It begins with few large ones or many small ones, tries more and, where that brings nothing, fewer, and
 // then keeps to what was best, but asks again now and then.
 type Slots struct {
-	most  int
-	fixed bool
+	most   int
+	fixed  bool
+	beside *Slots // for larger bodies on the same link, whose number is judged by what all move; may be nil
 
 	mu      sync.Mutex // guards the fields that follow, and those of all slots
 	limit   int
@@ -87,6 +90,7 @@ type Slot struct {
 	taken    time.Time // the same
 	flows    bool
 	released bool
+	all      *semaphore.Weighted // gets one back too; nil where there is none
 }
 
 type waiter struct {
@@ -188,6 +192,9 @@ func (b *Slot) Release() {
 		return
 	}
 	b.released = true
+	if b.all != nil {
+		b.all.Release(1)
+	}
 	s.busy--
 	s.admit()
 }
@@ -208,6 +215,9 @@ func (b *Slot) Moved(n int) {
 		return
 	}
 	s := b.of
+	if s.beside != nil {
+		s.beside.add(n)
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := time.Now()
@@ -231,6 +241,13 @@ func (b *Slot) Moved(n int) {
 		s.judge(float64(s.bytes)/elapsed.Seconds(), now)
 		s.admit()
 	}
+}
+
+// add counts bytes that moved beside the bodies of s.
+func (s *Slots) add(n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.bytes += int64(n)
 }
 
 // judge decides what to measure next, after a limit moved so much. The caller holds mu.
@@ -321,8 +338,7 @@ func (s *Slots) settle(now time.Time) {
 	s.doubt = min(2*s.doubt, lastDoubt)
 }
 
-// Trouble says that a server has refused a request or broken a connection, as one does that
-// has too many: half as many may try again.
+// Trouble is [Lanes.Trouble] for these slots.
 func (s *Slots) Trouble() {
 	if s.fixed {
 		return
