@@ -142,6 +142,9 @@ func (d *damage) paced(p []byte) (int, error) {
 // pad writes n bytes that nobody asked for. When the client is gone it breaks
 // off, for a return would end the body in good order.
 func (d *damage) pad(n int64) {
+	if d.r.Method == http.MethodHead { // net/http would take an endless body, and send nothing of it
+		return
+	}
 	block := []byte(strings.Repeat(fill, 1500))
 	for n > 0 && !d.muted {
 		part := block[:min(n, int64(len(block)))]

@@ -261,6 +261,16 @@ func TestStallAndEndless(t *testing.T) {
 	}
 }
 
+func TestEndlessAnswerToHeadEnds(t *testing.T) {
+	everywhere(t, func(t *testing.T, _ registrytest.Mode, start func(http.Handler) *registrytest.Server) {
+		reg := registrytest.New(registrytest.Options{})
+		s := start(reg)
+		reg.Fault("HEAD", "", "errorbody(endless)")
+		assert.Equal(t, 500, ask(t, s.Client, "HEAD", s.URL+"/v2/", "").status)
+		reg.Wait()
+	})
+}
+
 func TestHeaderBombHitsTheLimit(t *testing.T) {
 	everywhere(t, func(t *testing.T, _ registrytest.Mode, start func(http.Handler) *registrytest.Server) {
 		reg := registrytest.New(registrytest.Options{})

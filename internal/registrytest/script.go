@@ -45,6 +45,13 @@ func (s *Script) Left() int {
 	return n
 }
 
+// Stop ends the script: all is well with the requests that follow.
+func (s *Script) Stop() {
+	s.owner.mu.Lock()
+	defer s.owner.mu.Unlock()
+	s.steps = nil
+}
+
 // take returns the plan for the next request, or nil when the script is over.
 func (s *Script) take() *plan {
 	for i := range s.steps {

@@ -53,6 +53,8 @@ func TestScriptsTakeTurns(t *testing.T) {
 	assert.True(t, rest.Done())
 	assert.False(t, other.Done())
 	assert.Equal(t, []int{504, 500}, statuses(t, s, "HEAD", "/v2/", 2))
+	rest.Stop()
+	assert.Equal(t, []int{200}, statuses(t, s, "GET", "/v2/", 1))
 }
 
 func TestBadScriptPanics(t *testing.T) {
