@@ -278,7 +278,7 @@ func (d *downloader) steal() (*fetch, *pieces.Piece) {
 	case slowest.takeOvers < slowTries && d.bad(piece, now):
 		slowest.takeOvers++
 		return slowest, slowest.queue.TakeOver(piece, now)
-	case longest > stealAfter:
+	case longest > stealAfter && !d.pace.Full():
 		return slowest, slowest.queue.Steal(minSteal, now)
 	}
 	return nil, nil

@@ -117,6 +117,20 @@ func TestDownloadMaxBytesPerSecond(t *testing.T) {
 	})
 }
 
+// Pieces that are slow only because of the cap are left with those who have them: on a new connection they would be no faster,
+// and what was on its way would come twice.
+func TestDownloadMaxBytesPerSecondFetchesNothingTwice(t *testing.T) {
+	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		w := newWorld(t, mode, registrytest.Options{})
+		b := w.remote(50 << 20)
+		opts := w.downloadOptions(b)
+		opts.MaxBytesPerSecond = 3 << 20
+		require.NoError(t, w.download(opts))
+		w.reg.Wait()
+		assert.Equal(t, b.Size, w.reg.BytesSent())
+	})
+}
+
 func TestDownloadMaxBytesPerSecondIsNoStall(t *testing.T) {
 	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 		w := newWorld(t, mode, registrytest.Options{})

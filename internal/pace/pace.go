@@ -57,6 +57,16 @@ func (l *Limiter) Pay(ctx context.Context, n int) error {
 	}
 }
 
+// Full tells whether somebody waits for what was moved to be paid for: the cap, and nothing else, holds up all.
+func (l *Limiter) Full() bool {
+	if l == nil {
+		return false
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return time.Now().Before(l.next)
+}
+
 func (l *Limiter) take(n int) time.Duration {
 	l.mu.Lock()
 	defer l.mu.Unlock()

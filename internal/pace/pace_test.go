@@ -43,6 +43,18 @@ func flow(t *testing.T, l *Limiter, workers int, d time.Duration) []int {
 	return moved
 }
 
+func TestFull(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		assert.False(t, New(0).Full())
+		l := New(1000)
+		assert.False(t, l.Full())
+		flow(t, l, 2, time.Second)
+		assert.True(t, l.Full())
+		time.Sleep(time.Second)
+		assert.False(t, l.Full())
+	})
+}
+
 func TestOneCapForAllAndFairShares(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const rate, workers = 1 << 20, 16
