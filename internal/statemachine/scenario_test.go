@@ -1,0 +1,154 @@
+package statemachine
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/modeltransfer/transfer/internal/registrytest"
+)
+
+// scenario is all that is random: the same one does the same calls again.
+type scenario struct {
+	Mode    registrytest.Mode
+	Options registrytest.Options // without functions
+	Direct  bool                 // the registry serves and takes blobs itself, without redirects to a store
+	Blobs   []blob
+	Steps   []step
+}
+
+type blob struct {
+	Size   int
+	Remote bool // the registry has it from the beginning
+}
+
+// step is one thing that happens. The zero fields do not.
+type step struct {
+	Calls  []call
+	Faults []fault
+	Damage []damage // before the calls
+}
+
+// call is a download or an upload; those of one step run at the same time.
+type call struct {
+	Upload      bool
+	Blobs       []bool
+	Concurrency int
+	Bodies      int
+	Cap         int64
+	Verify      bool
+	Mirror      bool
+	Mount       bool
+	Manifest    bool
+	Cancel      time.Duration // 0: never
+}
+
+type fault struct {
+	Store          bool
+	Method, Script string
+}
+
+// damage changes a file in the directory of the downloads.
+type damage struct {
+	Which, At int // among those that are there; both are taken modulo
+	How       string
+}
+
+func (s scenario) String() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s direct=%t %+v\n  blobs %+v\n", s.Mode, s.Direct, s.Options, s.Blobs)
+	for i, st := range s.Steps {
+		fmt.Fprintf(&b, "  step %d: damage %+v faults %+v\n", i, st.Damage, st.Faults)
+		for _, c := range st.Calls {
+			fmt.Fprintf(&b, "    %+v\n", c)
+		}
+	}
+	return b.String()
+}
+
+const mebibyte = 1 << 20
+
+var (
+	sizes   = rapid.SampledFrom([]int{0, 1, 1000, 1000, 65536, 65536, mebibyte, mebibyte + 1, 3 * mebibyte, 9 * mebibyte, 32*mebibyte + 1, 50 * mebibyte})
+	methods = rapid.SampledFrom([]string{"", "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"})
+	amounts = rapid.SampledFrom([]string{"0", "1", "999", "1K", "50K", "1M", "2000K", "8M", "9M", "40M"})
+	waits   = rapid.SampledFrom([]string{"1ms", "300ms", "3s", "40s"})
+
+	// faults stand for one each; # is an amount and @ a duration.
+	faults = rapid.SampledFrom([]string{
+		"ok", "ok", "ok", "200", "202", "204", "206", "304", "400", "403", "404", "408", "410", "411", "413", "416", "429", "500", "502", "503", "504",
+		"429(retry-after: 1)", "503(retry-after: 100)", "401", "redirect(?again)", "redirect(http://nowhere.test/)", "redirect(file:///etc/passwd)", "302",
+		"errorbody(#)", "errorbody(endless)", "hangup", "reset", "stallheaders", "206", "range()", "range(bytes 0-0/1)", "asked(bytes=5-9)", "norange",
+		"encoding(gzip)", "chunked", "clen(#)", "header(location: ?x; -range)", "header(-location)", "header(-docker-content-digest; etag: \"x\")", "headerbomb(#)", "hints(3)", "goaway",
+		"reset(#)", "connreset(#)", "eof(#)", "noclen(#)", "noclen", "truncchunk(#)", "stall(#)", "long(#)", "endless", "flip(#)", "slow(200K)", "slow(5M)",
+		"cut(#)", "stallbody(#)", "swallow", "swallow+504", "swallow+reset", "swallow+stallheaders", "delay(@)", "delay(@)+500", "delay(@)+reset(#)",
+	})
+)
+
+func drawScenario(t *rapid.T) scenario {
+	s := scenario{
+		Mode:   rapid.SampledFrom(registrytest.Modes()).Draw(t, "mode"),
+		Direct: rapid.Bool().Draw(t, "direct"),
+		Blobs:  rapid.SliceOfN(rapid.Custom(drawBlob), 1, 6).Draw(t, "blobs"),
+	}
+	s.Options = registrytest.Options{
+		Token: "secret-token", Latency: time.Millisecond,
+		SingleShot:       rapid.Bool().Draw(t, "single"),
+		NoRange:          rapid.IntRange(0, 5).Draw(t, "no range") == 5,
+		NoMount:          rapid.Bool().Draw(t, "no mount"),
+		RelativeLocation: rapid.Bool().Draw(t, "relative"),
+		StrictState:      rapid.Bool().Draw(t, "strict"),
+		CheckManifest:    rapid.Bool().Draw(t, "check manifest"),
+		MinChunk:         rapid.SampledFrom([]int64{0, 0, 1000, 5 * mebibyte}).Draw(t, "min chunk"),
+		MaxBody:          rapid.SampledFrom([]int64{0, 0, 0, 6 * mebibyte}).Draw(t, "max body"),
+	}
+	s.Steps = rapid.SliceOfN(rapid.Custom(func(t *rapid.T) step { return drawStep(t, len(s.Blobs)) }), 1, 5).Draw(t, "steps")
+	return s
+}
+
+func drawBlob(t *rapid.T) blob {
+	return blob{Size: sizes.Draw(t, "size"), Remote: rapid.Bool().Draw(t, "remote")}
+}
+
+func drawStep(t *rapid.T, blobs int) step {
+	return step{
+		Calls:  rapid.SliceOfN(rapid.Custom(func(t *rapid.T) call { return drawCall(t, blobs) }), 1, 3).Draw(t, "calls"),
+		Faults: rapid.SliceOfN(rapid.Custom(drawFault), 0, 4).Draw(t, "faults"),
+		Damage: rapid.SliceOfN(rapid.Custom(drawDamage), 0, 2).Draw(t, "damage"),
+	}
+}
+
+func drawCall(t *rapid.T, blobs int) call {
+	return call{
+		Upload:      rapid.Bool().Draw(t, "upload"),
+		Blobs:       rapid.SliceOfN(rapid.Bool(), blobs, blobs).Draw(t, "which"),
+		Concurrency: rapid.SampledFrom([]int{0, 1, 2, 5}).Draw(t, "concurrency"),
+		Bodies:      rapid.SampledFrom([]int{0, 0, 1, 3}).Draw(t, "bodies"),
+		Cap:         rapid.SampledFrom([]int64{0, 0, 0, 3 * mebibyte}).Draw(t, "cap"),
+		Verify:      rapid.Bool().Draw(t, "verify"),
+		Mirror:      rapid.IntRange(0, 3).Draw(t, "mirror") == 3,
+		Mount:       rapid.Bool().Draw(t, "mount"),
+		Manifest:    rapid.Bool().Draw(t, "manifest"),
+		Cancel:      rapid.SampledFrom([]time.Duration{0, 0, 1, 2 * time.Millisecond, 7 * time.Millisecond, time.Second, 10 * time.Second}).Draw(t, "cancel"),
+	}
+}
+
+func drawFault(t *rapid.T) fault {
+	script := rapid.SliceOfN(rapid.Custom(func(t *rapid.T) string {
+		f := faults.Draw(t, "fault")
+		f = strings.ReplaceAll(f, "#", amounts.Draw(t, "amount"))
+		f = strings.ReplaceAll(f, "@", waits.Draw(t, "wait"))
+		return fmt.Sprintf("%d*%s", rapid.SampledFrom([]int{1, 1, 2, 5, 20}).Draw(t, "times"), f)
+	}), 1, 3).Draw(t, "script")
+	return fault{Store: rapid.IntRange(0, 2).Draw(t, "store") == 2, Method: methods.Draw(t, "method"), Script: strings.Join(script, "->")}
+}
+
+func drawDamage(t *rapid.T) damage {
+	return damage{
+		Which: rapid.IntRange(0, 20).Draw(t, "which"),
+		At:    rapid.IntRange(0, 60*mebibyte).Draw(t, "at"),
+		How:   rapid.SampledFrom([]string{"flip", "cut", "grow", "empty", "remove", "rename to .tmp", "link"}).Draw(t, "how"),
+	}
+}
