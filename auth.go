@@ -45,6 +45,7 @@ func (s *session) do(ctx context.Context, r wire.Request) (*wire.Response, error
 		if err != nil {
 			return nil, err
 		}
+		s.logAnswer(ctx, r.Method, resp)
 		if !r.Target.Left { // a mirror does not speak for the registry
 			s.answered.Store(true)
 		}
@@ -62,6 +63,14 @@ func (s *session) do(ctx context.Context, r wire.Request) (*wire.Response, error
 			return nil, err
 		}
 	}
+}
+
+func (s *session) logAnswer(ctx context.Context, method string, resp *wire.Response) {
+	if !s.log.Enabled(ctx, slog.LevelDebug) { // the URL is dear
+		return
+	}
+	s.log.LogAttrs(ctx, slog.LevelDebug, "answer", slog.String("method", method), slog.String("url", wire.Redact(resp.Target.URL)),
+		slog.Int("status", resp.StatusCode))
 }
 
 func (s *session) checkRealm(realm string) error {

@@ -209,8 +209,9 @@ func (s *session) waitToRetry(ctx context.Context, p *patience, n int, cause err
 		s.pauses.add(s.registry.Host(), status.retryAfter)
 		return nil
 	}
-	s.log.LogAttrs(ctx, slog.LevelWarn, "attempt failed, trying again", slog.String("digest", p.digest),
-		slog.Int("attempt", n+1), slog.Any("error", cause))
 	// Not backoff with at most left: its jitter would halve what is left again and again.
-	return sleep(ctx, min(delay(n, backoffMax), left))
+	wait := min(delay(n, backoffMax), left)
+	s.log.LogAttrs(ctx, slog.LevelWarn, "attempt failed, trying again", slog.String("digest", p.digest),
+		slog.Int("attempt", n+1), slog.Duration("wait", wait), slog.Any("error", cause))
+	return sleep(ctx, wait)
 }

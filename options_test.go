@@ -333,3 +333,31 @@ func (l *logBook) String() string {
 func (l *logBook) logger() *slog.Logger {
 	return slog.New(slog.NewTextHandler(l, &slog.HandlerOptions{Level: slog.LevelDebug}))
 }
+
+func TestLoggerGetsWhatHappens(t *testing.T) {
+	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		w := newWorld(t, mode, registrytest.Options{Token: "new"})
+		cdn := w.net.Serve("cdn.test", w.reg.CDN(), mode).URL
+		w.reg.Configure(func(o *registrytest.Options) { o.Redirect = registrytest.To(cdn) })
+		b := w.remote(1000)
+		w.reg.Fault("GET", b.Digest, "503->ok")
+		var book logBook
+		opts := w.downloadOptions(b)
+		opts.Logger = book.logger()
+		opts.GetToken = func(context.Context, transfer.AuthChallenge) (string, error) { return "new", nil }
+		require.NoError(t, w.download(opts))
+		told := book.String()
+		for _, part := range []string{
+			`level=DEBUG msg="download planned" blobs=1 missing=1`,
+			`level=DEBUG msg=answer method=GET url=` + w.server.URL + "/v2/library/model/blobs/" + b.Digest + " status=503",
+			`level=WARN msg="attempt failed, trying again" digest=` + b.Digest + " attempt=1 wait=",
+			`level=DEBUG msg="token refused, asking for a new one"`,
+			`level=DEBUG msg=answer method=GET url="` + cdn,
+			`level=DEBUG msg="registry redirects" host=cdn.test`,
+			`level=DEBUG msg="blob in place" digest=` + b.Digest + " size=1000",
+			`level=DEBUG msg="download ended" blobs=1 completed=1000 total=1000`,
+		} {
+			assert.Contains(t, told, part)
+		}
+	})
+}

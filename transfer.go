@@ -242,7 +242,7 @@ type DownloadOptions struct {
 	// is final.
 	GetToken func(ctx context.Context, challenge AuthChallenge) (string, error)
 
-	// Logger gets each attempt, redirect and commit at level Debug, and what a
+	// Logger gets each answer, redirect and commit at level Debug, and what a
 	// person should know at level Warn. Nil means silence.
 	Logger *slog.Logger
 
