@@ -163,6 +163,19 @@ type patience struct {
 	digest   string
 	attempts atomic.Int64
 	last     atomic.Int64 // when the last new byte came, as nanoseconds of the session's clock
+
+	trying atomic.Int32 // attempts that have room for their body
+	tried  atomic.Int64 // when the last of them ended, on the same clock
+}
+
+// excuse does not count the time from began to now, in which an attempt waited for room, as far as no other attempt for
+// the blob had any.
+func (p *patience) excuse(began, now time.Duration) {
+	if p.trying.Load() > 0 {
+		return
+	}
+	waited := now - max(began, time.Duration(p.tried.Load()))
+	p.last.Store(int64(min(now, time.Duration(p.last.Load())+max(0, waited))))
 }
 
 // retry makes attempts until one succeeds, fails for good, or the patience is over.

@@ -160,3 +160,26 @@ func TestPausesKeepTheLatest(t *testing.T) {
 		assert.Equal(t, time.Minute, time.Since(start))
 	})
 }
+
+func TestPatienceExcusesOnlyWaitingOfAll(t *testing.T) {
+	for name, c := range map[string]struct {
+		trying            int32
+		tried, began, now time.Duration
+		last              time.Duration // was 10 before
+	}{
+		"all wait":                       {0, 5, 20, 50, 40},
+		"another is tried":               {1, 5, 20, 50, 10},
+		"another was tried in between":   {0, 45, 20, 50, 15},
+		"another has just ended":         {0, 50, 20, 50, 10},
+		"longer than since the last one": {0, 0, 0, 30, 30},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var p patience
+			p.trying.Store(c.trying)
+			p.tried.Store(int64(c.tried))
+			p.last.Store(10)
+			p.excuse(c.began, c.now)
+			assert.EqualValues(t, c.last, p.last.Load())
+		})
+	}
+}

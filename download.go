@@ -52,9 +52,6 @@ const (
 	// mirrorPatience is how often a mirror may fail in a row before it is left alone for the rest of the
 	// call.
 	mirrorPatience = 3
-
-	// maxRepairs is how often what is suspect of a blob is fetched again.
-	maxRepairs = 1
 )
 
 // download fetches what is not in the directory.
@@ -260,6 +257,9 @@ func (d *downloader) begun(i int) *fetch {
 // steal takes half of what the slowest piece has left, or all of it where its connection is a bad
 // one.
 func (d *downloader) steal() (*fetch, *pieces.Piece) {
+	if d.pace.Full() { // it is the cap, and a new connection would be no faster
+		return nil, nil
+	}
 	now := d.clock()
 	var slowest *fetch
 	var piece *pieces.Piece
@@ -278,7 +278,7 @@ func (d *downloader) steal() (*fetch, *pieces.Piece) {
 	case slowest.takeOvers < slowTries && d.bad(piece, now):
 		slowest.takeOvers++
 		return slowest, slowest.queue.TakeOver(piece, now)
-	case longest > stealAfter && !d.pace.Full():
+	case longest > stealAfter:
 		return slowest, slowest.queue.Steal(minSteal, now)
 	}
 	return nil, nil
@@ -314,7 +314,9 @@ type fetch struct {
 	distrust atomic.Bool // the bytes were wrong, perhaps a mirror's
 	discard  atomic.Bool // what is there is not worth keeping
 
-	repairs int // rounds of repair, done by the one who commits
+	// What was fetched again, which is done once; both belong to the one who commits.
+	mended bool // what was damaged on disk
+	anew   bool // the whole blob
 }
 
 const (
@@ -427,22 +429,24 @@ func (d *downloader) finish(ctx context.Context, f *fetch) error {
 }
 
 // repair has the ranges fetched again that are not what was received or, where
-// the disk has kept all as it came, the whole blob, on a new connection and from no mirror. It does
-// so once for either.
+// the disk has kept all as it came, what an earlier writer left and then the whole blob, on a new connection and from no
+// mirror. It does so once for each.
 func (d *downloader) repair(ctx context.Context, f *fetch, m *blobstore.MismatchError) error {
 	missing := f.partial.Missing()
-	from := "as it came from the registry, twice"
-	if len(m.Disk) > 0 {
-		from = "changed on disk after it was written, twice"
-	}
-	if f.repairs == maxRepairs || len(missing) == 0 {
+	disk := len(m.Disk) > 0
+	whole := !disk && lengths(missing) == f.size
+	switch {
+	case disk && f.mended:
 		f.discard.Store(true)
-		return fmt.Errorf("%w: it has %s, %s", ErrDigestMismatch, m.Got, from)
+		return fmt.Errorf("%w: it changed on disk after it was written, twice", ErrDigestMismatch)
+	case whole && (f.anew || f.size == 0):
+		f.discard.Store(true)
+		return fmt.Errorf("%w: it came with %s from the registry, twice", ErrDigestMismatch, m.Got)
 	}
-	f.repairs++
+	f.mended, f.anew = f.mended || disk, f.anew || whole
 	d.log.LogAttrs(ctx, slog.LevelWarn, "content does not match its digest, fetching again what is suspect",
 		slog.String("digest", f.digest.String()), slog.String("got", m.Got.String()),
-		slog.Int64("bytes", lengths(missing)), slog.Bool("disk", len(m.Disk) > 0))
+		slog.Int64("bytes", lengths(missing)), slog.Bool("disk", disk))
 	d.progress.add(-lengths(missing))
 	f.distrust.Store(true)
 	d.client.Close()
@@ -473,6 +477,9 @@ func (d *downloader) fetchPiece(ctx context.Context, f *fetch, p *pieces.Piece) 
 		err = d.fromSources(ctx, &job{fetch: f, piece: p, w: w, resumed: at > begin, crawl: slow >= slowTries})
 		if errors.Is(err, errSlow) {
 			slow++
+			if p.Pos() >= p.End() { // another worker has taken the rest, and with it the retries
+				err = nil
+			}
 		}
 		if closing := w.Close(); err == nil {
 			err = closing
@@ -536,7 +543,10 @@ func (d *downloader) fromSources(ctx context.Context, j *job) (err error) {
 func (d *downloader) attempt(ctx context.Context, src *source, j *job) (err error) {
 	a := d.watchdog.watch(ctx, j.crawl)
 	j.piece.OnTakeOver(func() { a.cancel(errSlow) })
-	defer func() { err = a.end(err) }()
+	defer func() {
+		j.piece.Rest(d.clock())
+		err = a.end(err)
+	}()
 
 	req, ranged := d.request(src, j)
 	resp, err := d.locate(a, &req)
@@ -554,11 +564,11 @@ func (d *downloader) attempt(ctx context.Context, src *source, j *job) (err erro
 		}
 	}
 	defer resp.Body.Close()
-	j.piece.Flowing(d.clock())
 	d.learn(ctx, src, j, resp)
 	if err := d.check(j, resp, ranged); err != nil {
 		return err
 	}
+	j.piece.Flowing(d.clock())
 	if resp.StatusCode == http.StatusOK {
 		return d.takeWhole(a, j, resp)
 	}

@@ -1,9 +1,12 @@
 package transfer_test
 
 import (
+	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -338,6 +341,54 @@ func TestN16FlippedBitOfALargeBlob(t *testing.T) {
 		w.reg.Wait()
 		assert.Equal(t, 2*b.Size, w.reg.BytesSent()-before)
 		w.requireNothing(b)
+	})
+}
+
+// A piece that waits to be tried again is not taken for a slow one, and one that waits for its turn does not prolong the
+// patience with the others of its blob.
+func TestN20PiecesAreLeftToThoseWhoRetryThem(t *testing.T) {
+	const pieces = 10
+	for name, c := range map[string]struct{ bodies, requests int }{
+		"one at a time after the trouble": {0, pieces + 40},
+		"all at once":                     {pieces, pieces * 10},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+				w := newWorld(t, mode, registrytest.Options{})
+				b := w.remote(pieces * 8 << 20)
+				w.reg.Fault("GET", b.Digest, "ok->**delay(700ms)+503")
+				opts := w.downloadOptions(b)
+				opts.RetryTimeout, opts.StallTimeout, opts.BodyConcurrency = 20*time.Second, 2*time.Second, c.bodies
+				took, err := w.timed(opts)
+				requireStatus(t, err, http.StatusServiceUnavailable)
+				assert.ErrorIs(t, err, transfer.ErrRetriesExhausted)
+				assert.InDelta(t, 20, took.Seconds(), 10, "the last attempt begins before the patience is over, and may wait for the others")
+				assert.LessOrEqual(t, w.gets(b), c.requests)
+			})
+		})
+	}
+}
+
+// What an earlier call left may be wrong in more ways than one: damaged on disk, never the blob's, or both.
+func TestN16WrongBytesOfEarlierCalls(t *testing.T) {
+	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		w := newWorld(t, mode, registrytest.Options{})
+		b := w.remoteLarge()
+		lie := bytes.Repeat([]byte("x"), int(b.Size))
+		w.reg.Replace(repository, digest.Digest(b.Digest), lie)
+		opts := w.downloadOptions(b)
+		opts.RetryTimeout = time.Second
+		faults := w.reg.Fault("GET", b.Digest, "ok->**503")
+		requireStatus(t, w.download(opts), http.StatusServiceUnavailable)
+		faults.Stop()
+		f, err := os.OpenFile(w.path(b)+".partial", os.O_RDWR, 0)
+		require.NoError(t, err)
+		_, err = f.WriteAt([]byte("y"), 777)
+		require.NoError(t, errors.Join(err, f.Close()))
+
+		w.reg.Replace(repository, digest.Digest(b.Digest), w.data(b))
+		w.progress = &progressLog{}
+		require.NoError(t, w.download(w.downloadOptions(b)))
 	})
 }
 

@@ -135,6 +135,7 @@ func (s *speedTracker) median() float64 {
 // watchdog looks over all attempts of a call, and ends those that stall or crawl.
 type watchdog struct {
 	stallTimeout time.Duration
+	pace         *pace.Limiter
 	speeds       speedTracker
 	clock        func() time.Duration
 	onLook       atomic.Pointer[func()]
@@ -154,6 +155,8 @@ type attempt struct {
 	crawl  bool         // it may be slow
 	begun  time.Duration
 	slot   *pace.Slot // room for its body, which end gives back; nil when it has none
+
+	patience *patience // that it tries; nil before it has room for its body
 
 	// The fields that follow belong to the watchdog.
 	seen      int64         // bytes when it last looked
@@ -206,6 +209,10 @@ func (a *attempt) end(err error) error {
 	cause := context.Cause(a.ctx)
 	a.cancel(nil)
 	a.slot.Release()
+	if a.patience != nil {
+		a.patience.tried.Store(int64(a.dog.clock()))
+		a.patience.trying.Add(-1)
+	}
 	if n, elapsed := a.bytes.Load(), a.dog.clock()-a.begun; err == nil && n >= minSample && elapsed > 0 {
 		a.dog.speeds.record(float64(n) / elapsed.Seconds())
 	}
@@ -249,7 +256,7 @@ func (w *watchdog) look(now time.Duration) {
 			flowing++
 		}
 	}
-	if flowing == 0 { // it is the link, and a new connection would not help
+	if flowing == 0 || w.pace.Full() { // it is the link or the cap, and a new connection would not help
 		return
 	}
 	for _, a := range slow {
@@ -300,7 +307,10 @@ func (s *session) acquireBody(a *attempt, p *patience, size int64) error {
 		a.slot = slot
 		err = s.pauses.wait(a.ctx, s.registry.Host())
 	}
-	now := s.clock()
-	p.last.Store(int64(min(now, time.Duration(p.last.Load())+now-began)))
+	p.excuse(began, s.clock())
+	if err == nil {
+		a.patience = p
+		p.trying.Add(1)
+	}
 	return err
 }

@@ -10,6 +10,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/modeltransfer/transfer/internal/pace"
 )
 
 func TestSpeedTrackerMedian(t *testing.T) {
@@ -158,16 +160,24 @@ func TestWatchdogEndsWhatCrawls(t *testing.T) {
 	for name, c := range map[string]struct {
 		peers, speed int
 		crawl, ended bool
+		cap          int64
 	}{
-		"far slower":         {4, 9, false, true},
-		"slower":             {4, 20, false, false},
-		"alone":              {0, 9, false, false},
-		"known to be slower": {4, 9, true, false},
+		"far slower":         {4, 9, false, true, 0},
+		"slower":             {4, 20, false, false, 0},
+		"alone":              {0, 9, false, false, 0},
+		"known to be slower": {4, 9, true, false, 0},
+		"held up by the cap": {4, 9, false, false, 1},
+		"below the cap":      {4, 9, false, true, 1000},
 	} {
 		t.Run(name, func(t *testing.T) {
 			watched(t, 10*time.Second, func(t *testing.T, w *watchdog) {
 				for range 9 {
 					w.speeds.record(100)
+				}
+				if w.pace = pace.New(c.cap); c.cap > 0 {
+					ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+					defer cancel()
+					_ = w.pace.Pay(ctx, 60)
 				}
 				slow := w.watch(t.Context(), c.crawl)
 				peers := make([]*attempt, c.peers)

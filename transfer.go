@@ -448,7 +448,7 @@ func newSession(o shared) (*session, error) {
 	s.client = wire.NewClient(o.client, cmp.Or(o.userAgent, defaultUserAgent), uploadsAhead*s.concurrency)
 	s.auth = &authorizer{token: o.token, getToken: o.getToken}
 	s.watchdog = &watchdog{
-		stallTimeout: cmp.Or(o.stallTimeout, defaultStallTimeout), clock: s.clock, attempts: make(map[*attempt]struct{}),
+		stallTimeout: cmp.Or(o.stallTimeout, defaultStallTimeout), pace: s.pace, clock: s.clock, attempts: make(map[*attempt]struct{}),
 	}
 	s.progress = newProgressTracker(s.total, o.progress)
 	s.log = cmp.Or(o.logger, slog.New(slog.DiscardHandler))

@@ -18,7 +18,7 @@ type Piece struct {
 type state int
 
 const (
-	taken state = iota
+	taken state = iota // and nothing is expected
 	asked
 	flowing
 )
@@ -49,12 +49,14 @@ func (p *Piece) Claim(n int) int {
 	return int(own)
 }
 
-// Asked notes that the piece was asked for, and Flowing that its bytes have begun to come: from
-// then on its speed is judged.
+// Asked notes that the piece was asked for.
 func (p *Piece) Asked(now time.Duration) { p.enter(asked, now) }
 
-// Flowing notes that the bytes of the piece have begun to come.
+// Flowing notes that the bytes of the piece have begun to come: from then on its speed is judged.
 func (p *Piece) Flowing(now time.Duration) { p.enter(flowing, now) }
+
+// Rest notes that nothing is to come before the piece is asked for again: it is not slow as long as that.
+func (p *Piece) Rest(now time.Duration) { p.enter(taken, now) }
 
 func (p *Piece) enter(s state, now time.Duration) {
 	p.q.mu.Lock()

@@ -51,14 +51,14 @@ func (q *Queue) Next(now time.Duration) *Piece {
 }
 
 // Steal returns the tail half of what the piece that will take longest has left, judged by
-// its speed so far, or nil where no active piece has at least twice the minimum left.
+// its speed so far, or nil where no piece whose bytes flow has at least twice the minimum left.
 // The holder of that piece sees its End move. The caller must call Finish of what it got.
 func (q *Queue) Steal(minimum int64, now time.Duration) *Piece {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	var slowest *Piece
 	for p := range q.active {
-		if left := p.end - p.pos; left <= 1 || left < 2*minimum {
+		if left := p.end - p.pos; p.state != flowing || left <= 1 || left < 2*minimum {
 			continue
 		}
 		if slowest == nil || p.later(slowest, now) {

@@ -90,7 +90,10 @@ func TestFinishGivesBackWhatIsLeft(t *testing.T) {
 
 func TestStealTakesTheTailOfTheSlowest(t *testing.T) {
 	q := pieces.NewQueue([]pieces.Range{{0, 30 * mib}}, 10*mib)
-	fast, slow, begun := q.Next(0), q.Next(0), q.Next(9900*time.Millisecond)
+	fast, slow, begun := q.Next(0), q.Next(0), q.Next(0)
+	fast.Flowing(0)
+	slow.Flowing(0)
+	begun.Flowing(9900 * time.Millisecond)
 	fast.Claim(int(2 * mib))
 	slow.Claim(int(8 * mib))
 	now := 10 * time.Second
@@ -117,6 +120,7 @@ func TestStealRespectsTheMinimum(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			q := pieces.NewQueue([]pieces.Range{{0, test.left}}, 0)
 			p := q.Next(0)
+			p.Flowing(0)
 			tail := q.Steal(test.minimum, time.Second)
 			if test.want == nil {
 				assert.Nil(t, tail)
@@ -128,6 +132,19 @@ func TestStealRespectsTheMinimum(t *testing.T) {
 			assert.Equal(t, test.want.Start, p.End())
 		})
 	}
+}
+
+func TestStealLeavesAloneWhatDoesNotFlow(t *testing.T) {
+	q := pieces.NewQueue([]pieces.Range{{0, 100}}, 0)
+	p := q.Next(0)
+	assert.Nil(t, q.Steal(1, time.Second))
+	p.Asked(0)
+	assert.Nil(t, q.Steal(1, time.Second))
+	p.Flowing(0)
+	p.Rest(time.Second)
+	assert.Nil(t, q.Steal(1, time.Hour))
+	slowest, _ := q.Slowest(time.Hour)
+	assert.Nil(t, slowest)
 }
 
 func TestEveryByteIsClaimedOnce(t *testing.T) {
@@ -148,6 +165,7 @@ func TestEveryByteIsClaimedOnce(t *testing.T) {
 				if p == nil {
 					continue
 				}
+				p.Flowing(now)
 				work(q, p, random, claimed)
 			}
 		})
