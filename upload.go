@@ -408,8 +408,8 @@ func (u *uploader) start(ctx context.Context, s *sending) (there bool, err error
 	}
 	if s.mount {
 		there, err := u.post(ctx, s, url.Values{"mount": {s.digest.String()}, "from": {s.from}}, false)
-		s.mount = err != nil && !refused(err)
-		if !refused(err) {
+		s.mount = err != nil && retryable(err)
+		if err == nil || s.mount {
 			return there, err
 		}
 	}

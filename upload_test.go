@@ -281,3 +281,28 @@ func TestUploadAsksLittleWhereAllIsMissing(t *testing.T) {
 		assert.InDelta(t, each+16, again.reg.Count("POST", "/uploads/"), 16+ahead, "one hit, and all are asked about")
 	})
 }
+
+// A token may be good for the target alone, while a mount needs one for both repositories.
+func TestU13MountThatTheTokenDoesNotAllow(t *testing.T) {
+	for name, give := range map[string]func(context.Context, int) (string, error){
+		"no GetToken": nil,
+		"not granted": func(context.Context, int) (string, error) { return "token", nil },
+		"denied":      func(context.Context, int) (string, error) { return "", errors.New("denied") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+				w := newWorld(t, mode, registrytest.Options{})
+				b := w.local(3 << 20)
+				b.From = "library/other"
+				w.reg.Put(b.From, w.data(b))
+				w.reg.Fault("POST", "mount", "**401")
+				opts := w.uploadOptions(b)
+				if give != nil {
+					opts.GetToken = (&issuer{give: give}).getToken
+				}
+				require.NoError(t, w.upload(opts))
+				assert.Equal(t, b.Size, w.reg.BytesReceived())
+			})
+		})
+	}
+}
