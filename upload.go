@@ -347,8 +347,7 @@ func (u *uploader) recover(ctx context.Context, s *sending) (there bool, err err
 	case s.session.IsZero() || s.parts != nil: // the part that failed is sent again
 		return false, nil
 	case s.size < resumeSize || s.direct != nil || s.session.Left:
-		u.abort(ctx, s.session)
-		s.session, s.offset = wire.Target{}, 0
+		u.giveUp(ctx, s)
 		return false, nil
 	}
 	return false, u.resume(ctx, s)
@@ -407,13 +406,26 @@ func (u *uploader) start(ctx context.Context, s *sending) (there bool, err error
 		return false, err
 	}
 	if s.mount {
-		there, err := u.post(ctx, s, url.Values{"mount": {s.digest.String()}, "from": {s.from}}, false)
-		s.mount = err != nil && retryable(err)
-		if err == nil || s.mount {
+		there, err := u.mountBlob(ctx, s)
+		if there || err != nil || !s.session.IsZero() {
 			return there, err
 		}
 	}
 	return u.postSingle(ctx, s)
+}
+
+// mountBlob has a blob mounted. Where that does not work, it may still be there: that was not asked before.
+func (u *uploader) mountBlob(ctx context.Context, s *sending) (there bool, err error) {
+	there, err = u.post(ctx, s, url.Values{"mount": {s.digest.String()}, "from": {s.from}}, false)
+	s.mount = err != nil && retryable(err)
+	if s.mount || there && err == nil {
+		return there, err
+	}
+	there, err = u.exists(ctx, s.blob)
+	if there {
+		u.giveUp(ctx, s)
+	}
+	return there, err
 }
 
 // likelyAbsent tells whether a blob need not be asked about: sending it costs hardly more, and the registry had none
@@ -734,6 +746,14 @@ func (u *uploader) abandon(ctx context.Context, s *sending, err error) {
 // are signed for a short time and are secrets.
 func (u *uploader) resumable(s *sending) bool {
 	return s.size >= blobstore.KeepThreshold && s.parts == nil && s.direct == nil && !s.session.Left
+}
+
+// giveUp deletes the session, if there is one, so that another can be begun.
+func (u *uploader) giveUp(ctx context.Context, s *sending) {
+	if !s.session.IsZero() {
+		u.abort(ctx, s.session)
+	}
+	s.session, s.offset = wire.Target{}, 0
 }
 
 // abort deletes a session. It has a short time of its own, also after a cancel, and may fail.
