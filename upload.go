@@ -308,9 +308,10 @@ func (s *session) ask(ctx context.Context, method string, t wire.Target, header 
 	return resp, a.end(err)
 }
 
-// failure returns the error that an answer is, if it is one, and reads its body.
+// failure returns the error that an answer is, if it is one, and reads its body. A 3xx that leads
+// nowhere, such as 304, confirms nothing.
 func (s *session) failure(resp *wire.Response) error {
-	if resp.StatusCode >= http.StatusBadRequest {
+	if resp.StatusCode >= http.StatusMultipleChoices && !wire.IsRedirect(resp.StatusCode) {
 		return s.statusError(resp)
 	}
 	resp.Discard()

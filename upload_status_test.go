@@ -83,7 +83,7 @@ func TestN20UploadTemporaryStatusForEver(t *testing.T) {
 }
 
 func TestUploadN21PermanentStatus(t *testing.T) {
-	for _, code := range []int{400, 402, 403, 404, 405, 406, 409, 410, 415, 451, 501, 505} {
+	for _, code := range []int{300, 304, 400, 402, 403, 404, 405, 406, 409, 410, 415, 451, 501, 505} {
 		for _, g := range guarded[2:] {
 			if code == http.StatusNotFound && g.name == "PUT" {
 				continue // the session is lost: U9
