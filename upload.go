@@ -194,6 +194,7 @@ type sending struct {
 
 	session wire.Target     // where the upload goes on; zero when none is open
 	saved   *sessions.Entry // remembers that for a later call
+	earlier bool            // an earlier call began it
 	offset  int64           // how much of the blob the session has
 	unsure  bool            // a request has failed: the session may have more
 	closing bool            // the request that ends the session may have arrived
@@ -445,7 +446,7 @@ func (u *uploader) restore(ctx context.Context, s *sending) error {
 	if err != nil || target.Left {
 		return nil
 	}
-	s.session = target
+	s.session, s.earlier = target, true
 	return u.resume(ctx, s)
 }
 
@@ -502,7 +503,7 @@ func (u *uploader) post(ctx context.Context, s *sending, query url.Values, body 
 
 // opened learns what a registry tells with a new session.
 func (u *uploader) opened(s *sending, resp *wire.Response) (err error) {
-	s.offset, s.direct, s.parts = 0, nil, nil
+	s.offset, s.direct, s.parts, s.earlier = 0, nil, nil, false
 	s.least = wire.MinChunk(resp.Header)
 	if resp.Header.Get("Docker-Upload-Location") != "" {
 		u.ollama.Store(true)
@@ -736,7 +737,7 @@ func (u *uploader) finalise(ctx context.Context, s *sending) error {
 // abandon gives up an upload. The session is deleted, so that the registry need not
 // keep what it has, unless the next call may continue it.
 func (u *uploader) abandon(ctx context.Context, s *sending, err error) {
-	keep := u.resumable(s) && s.saved != nil && s.reported.Load() > 0 && (ctx.Err() != nil || retryable(err))
+	keep := u.resumable(s) && s.saved != nil && (s.earlier || s.reported.Load() > 0) && (ctx.Err() != nil || retryable(err))
 	s.saved.Close(keep)
 	if !keep && !s.session.IsZero() {
 		u.abort(ctx, s.session)

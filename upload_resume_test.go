@@ -326,3 +326,40 @@ func TestU6U7SourceThatChangesWhileItIsSent(t *testing.T) {
 		})
 	}
 }
+
+// interrupted makes a call that is cancelled with half of a blob of 40 MiB sent.
+func (w *world) interrupted(b transfer.Blob) {
+	w.t.Helper()
+	ctx, cancel := context.WithCancel(w.t.Context())
+	opts := w.uploadOptions(b)
+	opts.Progress = func(completed, _ int64) {
+		if completed > 20<<20 {
+			cancel()
+		}
+	}
+	require.ErrorIs(w.t, transfer.Upload(ctx, opts), context.Canceled)
+	w.reg.Wait()
+	require.Equal(w.t, 1, w.reg.Sessions())
+}
+
+func TestUploadKeepsTheSessionOfAnEarlierCall(t *testing.T) {
+	for name, c := range map[string]struct{ method, script string }{
+		"while the session is asked": {"GET", "delay(1m)"}, "before a byte": {"PATCH", "stallbody(0)"}, "busy": {"GET", "**503"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+				w := newWorld(t, mode, registrytest.Options{StrictState: true})
+				b := w.local(40 << 20)
+				w.interrupted(b)
+				w.reg.Fault(c.method, "/uploads/", c.script)
+				ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+				defer cancel()
+				opts := w.uploadOptions(b)
+				opts.Progress = nil
+				require.ErrorIs(t, transfer.Upload(ctx, opts), context.DeadlineExceeded)
+				w.reg.Wait()
+				require.Equal(t, 1, w.reg.Sessions(), "it is for the next call")
+			})
+		})
+	}
+}
