@@ -276,7 +276,8 @@ func (u *uploader) judge(s *sending, err error) error {
 	case outOfStep(err) && !s.session.IsZero() && s.size >= resumeSize && s.lost < maxLost-1:
 		s.lost++ // it is asked once more how much it has; the last time begins a new session
 		return errors.Join(errOtherWay, err)
-	case sessionLost(status) && s.lost < maxLost:
+	case s.earlier && s.closing && status.StatusCode == http.StatusBadRequest, // the file was another then
+		sessionLost(status) && s.lost < maxLost:
 		s.lost++
 		s.session, s.offset, s.unsure = wire.Target{}, 0, false
 		return errors.Join(errOtherWay, err)

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -362,4 +363,20 @@ func TestUploadKeepsTheSessionOfAnEarlierCall(t *testing.T) {
 			})
 		})
 	}
+}
+
+func TestUploadWhoseFileWasAnotherInAnEarlierCall(t *testing.T) {
+	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		w := newWorld(t, mode, registrytest.Options{StrictState: true})
+		b := w.local(40 << 20)
+		wrong := slices.Clone(w.data(b))
+		wrong[0] ^= 1
+		require.NoError(t, os.WriteFile(w.path(b), wrong, 0o644))
+		w.interrupted(b)
+		require.NoError(t, os.WriteFile(w.path(b), w.data(b), 0o644))
+		require.NoError(t, w.upload(w.uploadOptions(b)))
+		w.reg.Wait()
+		assert.Equal(t, 2, w.reg.Count("POST", "/uploads/"))
+		assert.Zero(t, w.reg.Sessions())
+	})
 }
