@@ -257,11 +257,11 @@ func (u *uploader) attempt(ctx context.Context, s *sending) error {
 		return nil
 	}
 	s.unsure = true
-	return u.judge(s, err)
+	return u.judge(ctx, s, err)
 }
 
 // judge says what an error means for the upload session.
-func (u *uploader) judge(s *sending, err error) error {
+func (u *uploader) judge(ctx context.Context, s *sending, err error) error {
 	var status *StatusError
 	if !errors.As(err, &status) {
 		return err
@@ -279,7 +279,8 @@ func (u *uploader) judge(s *sending, err error) error {
 	case s.earlier && s.closing && status.StatusCode == http.StatusBadRequest, // the file was another then
 		sessionLost(status) && s.lost < maxLost:
 		s.lost++
-		s.session, s.offset, s.unsure = wire.Target{}, 0, false
+		s.unsure = false
+		u.giveUp(ctx, s)
 		return errors.Join(errOtherWay, err)
 	}
 	return err
@@ -361,7 +362,7 @@ func (u *uploader) recover(ctx context.Context, s *sending) (there bool, err err
 func (u *uploader) resume(ctx context.Context, s *sending) error {
 	resp, err := u.ask(ctx, http.MethodGet, s.session, nil, 0)
 	if refused(err) {
-		s.session, s.offset = wire.Target{}, 0
+		u.giveUp(ctx, s)
 		return nil
 	}
 	if err != nil {
@@ -370,7 +371,7 @@ func (u *uploader) resume(ctx context.Context, s *sending) error {
 	}
 	have, err := wire.UploadRange(resp.Header)
 	if err != nil || have > s.size {
-		s.session, s.offset = wire.Target{}, 0
+		u.giveUp(ctx, s)
 		return nil
 	}
 	s.offset, s.chunked = have, true

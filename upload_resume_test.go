@@ -380,3 +380,38 @@ func TestUploadWhoseFileWasAnotherInAnEarlierCall(t *testing.T) {
 		assert.Zero(t, w.reg.Sessions())
 	})
 }
+
+func TestUploadSessionsThatAreGivenUpAreDeleted(t *testing.T) {
+	for name, c := range map[string]struct{ put, patch, get string }{
+		"will not tell how much":   {"reset(9M)", "ok", "**405"},
+		"has more than there is":   {"reset(9M)", "ok", "**header(-range; range: 0-99999999)"},
+		"tells nothing":            {"reset(9M)", "ok", "**header(-range)"},
+		"out of step":              {"416", "2*416", "ok"},
+		"invalid for the registry": {"invalid", "ok", "ok"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+				w := newWorld(t, mode, registrytest.Options{})
+				w.reg.Configure(func(o *registrytest.Options) {
+					o.Before = func(rw http.ResponseWriter, r *http.Request) bool {
+						if c.put != "invalid" || r.Method != http.MethodPut || !strings.Contains(r.URL.Path, "session-1") {
+							return false
+						}
+						rw.WriteHeader(http.StatusBadRequest)
+						_, _ = io.WriteString(rw, `{"errors":[{"code":"BLOB_UPLOAD_INVALID"}]}`)
+						return true
+					}
+				})
+				if c.put != "invalid" {
+					w.reg.Fault("PUT", "/uploads/", c.put)
+				}
+				w.reg.Fault("PATCH", "/uploads/", c.patch)
+				w.reg.Fault("GET", "/uploads/", c.get)
+				require.NoError(t, w.upload(w.uploadOptions(w.local(10<<20))))
+				w.reg.Wait()
+				assert.Equal(t, 2, w.reg.Count("POST", "/uploads/"))
+				assert.Zero(t, w.reg.Sessions())
+			})
+		})
+	}
+}
