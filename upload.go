@@ -432,10 +432,10 @@ func (u *uploader) mountBlob(ctx context.Context, s *sending) (there bool, err e
 	return there, err
 }
 
-// likelyAbsent tells whether a blob need not be asked about: sending it costs hardly more, and the registry had none
-// of many before.
+// likelyAbsent tells whether a blob need not be asked about before it is sent first: that costs hardly more, and the
+// registry had none of many before.
 func (u *uploader) likelyAbsent(s *sending) bool {
-	return s.size <= smallBody && u.absent.Load() >= manyAbsent && u.unasked.Add(1)%askAgain != 0
+	return s.patience.attempts.Load() == 1 && s.size <= smallBody && u.absent.Load() >= manyAbsent && u.unasked.Add(1)%askAgain != 0
 }
 
 // restore continues the session that an earlier call has left, if there is one.

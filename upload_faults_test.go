@@ -209,3 +209,21 @@ func TestRegistryThatStoresAnotherBlob(t *testing.T) {
 		})
 	}
 }
+
+func TestU11LostAnswerWhereAllIsMissing(t *testing.T) {
+	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		w := newWorld(t, mode, registrytest.Options{SingleShot: true})
+		var blobs []transfer.Blob
+		var sum int64
+		for i := range 60 {
+			blobs = append(blobs, w.local(2000-i))
+			sum += blobs[i].Size
+		}
+		w.reg.Fault("POST", strings.TrimPrefix(blobs[55].Digest, "sha256:"), "swallow")
+		opts := w.uploadOptions(blobs...)
+		opts.Concurrency = 1
+		require.NoError(t, w.upload(opts))
+		w.reg.Wait()
+		assert.Equal(t, sum, w.reg.BytesReceived())
+	})
+}
