@@ -161,6 +161,7 @@ func (u *uploader) sendings(lacking []digest.Digest) (all []*sending) {
 		s := &sending{blob: b, mount: b.from != "" && !again, probe: b.from == "" && !again}
 		s.patience.digest = b.digest.String()
 		if again {
+			s.again = true
 			s.reported.Store(b.size)
 		}
 		all = append(all, s)
@@ -191,6 +192,7 @@ type sending struct {
 	reported atomic.Int64 // bytes that Progress has been told of
 	probe    bool         // the registry may have the blob
 	mount    bool         // it may be mounted
+	again    bool         // the registry says that it has the blob, and has not
 
 	session wire.Target     // where the upload goes on; zero when none is open
 	saved   *sessions.Entry // remembers that for a later call
@@ -341,7 +343,7 @@ func (u *uploader) exists(ctx context.Context, b blob) (bool, error) {
 // recover finds out, after a fault, whether the blob has arrived all the same, and if
 // not, how much of it the session has.
 func (u *uploader) recover(ctx context.Context, s *sending) (there bool, err error) {
-	if s.closing {
+	if s.closing && !s.again {
 		if there, err := u.exists(ctx, s.blob); there || err != nil {
 			return there, err
 		}
@@ -405,7 +407,7 @@ func (u *uploader) start(ctx context.Context, s *sending) (there bool, err error
 		}
 		u.absent.Add(1)
 	}
-	s.probe = true // the next time: what fails now may arrive all the same
+	s.probe = !s.again // the next time: what fails now may arrive all the same
 	if err := u.restore(ctx, s); err != nil || !s.session.IsZero() {
 		return false, err
 	}

@@ -415,3 +415,18 @@ func TestUploadSessionsThatAreGivenUpAreDeleted(t *testing.T) {
 		})
 	}
 }
+
+func TestManifestWhoseBlobFailsWhenItIsSentAgain(t *testing.T) {
+	for _, script := range []string{"reset(1M)", "503"} {
+		inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+			w := newWorld(t, mode, registrytest.Options{CheckManifest: true})
+			b := w.local(3 << 20)
+			w.reg.Fault("HEAD", b.Digest, "**200")
+			w.reg.Fault("PUT", "/uploads/", script)
+			opts := w.uploadOptions(b)
+			opts.Manifest = fmt.Appendf(nil, `{"schemaVersion":2,"layers":[{"digest":%q,"size":1000}]}`, b.Digest)
+			opts.ManifestRef = "latest"
+			require.NoError(t, w.upload(opts))
+		})
+	}
+}
