@@ -66,10 +66,12 @@ func retryable(err error) bool {
 }
 
 // hopeless tells the permanent errors of net/http by their text, because they have neither
-// a type nor a value: a proxy that wants a password, and headers beyond the transport's limit.
+// a type nor a value: a proxy that wants a password, headers beyond the transport's limit, and a token
+// or another header that cannot be sent.
 func hopeless(text string) bool {
 	return strings.Contains(text, http.StatusText(http.StatusProxyAuthRequired)) ||
-		strings.Contains(text, "server response headers exceeded")
+		strings.Contains(text, "server response headers exceeded") ||
+		strings.Contains(text, "net/http: invalid header field value for")
 }
 
 // errOtherWay goes with a permanent error after which another way is left to try: a new

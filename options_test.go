@@ -361,3 +361,32 @@ func TestLoggerGetsWhatHappens(t *testing.T) {
 		}
 	})
 }
+
+func TestHeadersThatCannotBeSent(t *testing.T) {
+	for name, change := range map[string]func(*transfer.UploadOptions){
+		"token": func(o *transfer.UploadOptions) { o.Token = "secret\n" },
+		"agent": func(o *transfer.UploadOptions) { o.UserAgent = "a\nb" },
+		"new token": func(o *transfer.UploadOptions) {
+			o.GetToken = (&issuer{give: func(context.Context, int) (string, error) { return "secret\n", nil }}).getToken
+		},
+		"manifest": func(o *transfer.UploadOptions) { o.Manifest = []byte(`{"mediaType":"a\nb"}`) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+				w := newWorld(t, mode, registrytest.Options{})
+				if name == "new token" {
+					w.reg.Fault("HEAD", "", "**401")
+				}
+				opts := w.uploadOptions(w.local(100))
+				opts.Manifest, opts.ManifestRef = []byte(`{}`), "latest"
+				change(&opts)
+				begun := time.Now()
+				err := w.upload(opts)
+				require.Error(t, err)
+				assert.NotContains(t, err.Error(), "secret")
+				assert.NotErrorIs(t, err, transfer.ErrRetriesExhausted)
+				assert.Less(t, time.Since(begun), noBackoff)
+			})
+		})
+	}
+}
