@@ -1,6 +1,7 @@
 package transfer_test
 
 import (
+	"fmt"
 	"net/http"
 	"strings"
 	"testing"
@@ -176,5 +177,18 @@ func TestU14ManifestOfABlobThatFailed(t *testing.T) {
 		assert.Zero(t, w.reg.Count("", "/manifests/"))
 		assert.Zero(t, w.reg.Sessions())
 		assert.True(t, w.reg.Has(repository, digest.Digest(good.Digest)), "what was finished stays")
+	})
+}
+
+// Its bytes are progress too.
+func TestN7ManifestOnASlowLink(t *testing.T) {
+	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		w := newWorld(t, mode, registrytest.Options{})
+		w.reg.Fault("PUT", "/manifests/", "**slow(200K)")
+		opts := w.uploadOptions()
+		opts.SrcDir = ""
+		opts.Manifest, opts.ManifestRef = fmt.Appendf(nil, `{"x":%q}`, strings.Repeat("x", 4<<20)), "latest"
+		require.NoError(t, w.upload(opts))
+		assert.Equal(t, 1, w.reg.Count("PUT", "/manifests/"))
 	})
 }

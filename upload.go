@@ -830,7 +830,9 @@ func (u *uploader) putManifest(ctx context.Context, data []byte, ref string) err
 		resp, err := u.do(a.ctx, wire.Request{
 			Method: http.MethodPut, Target: u.registry.Manifest(u.repository, ref), Length: int64(len(data)),
 			Header: http.Header{"Content-Type": {manifest.MediaType(data)}},
-			Body:   func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(data)), nil },
+			Body: func() (io.ReadCloser, error) {
+				return io.NopCloser(&countingReader{r: bytes.NewReader(data), count: a.moved}), nil
+			},
 		})
 		if err == nil {
 			err = u.failure(resp)
@@ -840,4 +842,18 @@ func (u *uploader) putManifest(ctx context.Context, data []byte, ref string) err
 		}
 		return false, err
 	})
+}
+
+// countingReader tells how much was read.
+type countingReader struct {
+	r     io.Reader
+	count func(n int)
+}
+
+var _ io.Reader = (*countingReader)(nil)
+
+func (c *countingReader) Read(p []byte) (int, error) {
+	n, err := c.r.Read(p)
+	c.count(n)
+	return n, err
 }
