@@ -573,9 +573,15 @@ func (u *uploader) sendBody(ctx context.Context, s *sending, r wire.Request, sta
 	}
 	r.Length = end - start
 	r.Body = func() (io.ReadCloser, error) {
+		if sent.Swap(false) { // with another token, or elsewhere
+			a.extra.Store(0)
+			if err := u.acquireBody(a, &s.patience, end-start); err != nil {
+				return nil, err
+			}
+		}
 		return u.body(a, s, start, end, func() { // others may send while the registry digests this one
-			sent.Store(true)
 			a.slot.Release()
+			sent.Store(true)
 		})
 	}
 	resp, err = u.do(a.ctx, r)

@@ -2,6 +2,7 @@ package transfer_test
 
 import (
 	"context"
+	"io"
 	"net"
 	"net/http"
 	"net/url"
@@ -334,4 +335,51 @@ func TestN27UploadLoopsOfRedirects(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A registry that reads a body before it sends it elsewhere.
+func TestBodiesThatAreSentAgainAreBounded(t *testing.T) {
+	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		w := newWorld(t, mode, registrytest.Options{})
+		hasty := w.net.Serve("hasty.test", http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+			if r.Method == "PUT" && !strings.Contains(r.URL.RawQuery, "again") {
+				_, _ = io.Copy(io.Discard, r.Body)
+				time.Sleep(2 * time.Second)
+				http.Redirect(rw, r, r.URL.String()+"&again", 307)
+				return
+			}
+			w.reg.ServeHTTP(rw, r)
+		}), mode)
+		w.reg.Fault("PUT", "again", "**slow(1M)")
+		opts := w.uploadOptions()
+		for i := range 6 {
+			opts.Blobs = append(opts.Blobs, w.local(3<<20+i))
+		}
+		opts.BaseURL, opts.BodyConcurrency = hasty.URL, 1
+		require.NoError(t, w.upload(opts))
+		assert.LessOrEqual(t, w.reg.MaxInFlight(), 2, "one, and what the link still has of the one before")
+	})
+}
+
+func TestN7StallOfABodyThatIsSentAgain(t *testing.T) {
+	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		w := newWorld(t, mode, registrytest.Options{})
+		b := w.local(64 << 20)
+		first := true
+		hasty := w.net.Serve("hasty.test", http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+			if r.Method == "PUT" && first {
+				first = false
+				_, _ = io.Copy(io.Discard, r.Body)
+				http.Redirect(rw, r, r.URL.String()+"&again", 307)
+				return
+			}
+			w.reg.ServeHTTP(rw, r)
+		}), mode)
+		w.reg.Fault("PUT", "again", "stallbody(1M)")
+		opts := w.uploadOptions(b)
+		opts.BaseURL, opts.StallTimeout = hasty.URL, 2*time.Second
+		begun := time.Now()
+		require.NoError(t, w.upload(opts))
+		assert.Less(t, time.Since(begun), 4*time.Second)
+	})
 }
