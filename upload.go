@@ -211,6 +211,7 @@ type sending struct {
 type direct struct {
 	target wire.Target
 	header http.Header // signed with it
+	done   bool        // the body is there
 }
 
 // parts are the parts that were sent, as the composite etag of an object store sums them up.
@@ -350,7 +351,7 @@ func (u *uploader) recover(ctx context.Context, s *sending) (there bool, err err
 	}
 	s.unsure, s.closing = false, false
 	switch {
-	case s.session.IsZero() || s.parts != nil: // the part that failed is sent again
+	case s.session.IsZero() || s.parts != nil || s.direct != nil && s.direct.done: // what failed is sent again, and no more
 		return false, nil
 	case s.size < resumeSize || s.direct != nil || s.session.Left:
 		u.giveUp(ctx, s)
@@ -661,11 +662,15 @@ func matches(resp *wire.Response, dg digest.Digest) error {
 	return nil
 }
 
-// sendDirect sends the blob to the object store.
+// sendDirect sends the blob to the object store, unless it is there.
 func (u *uploader) sendDirect(ctx context.Context, s *sending) error {
+	if s.direct.done {
+		return nil
+	}
 	_, err := u.sendBody(ctx, s, wire.Request{
 		Method: http.MethodPut, Target: s.direct.target, Header: s.direct.header.Clone(),
 	}, 0, s.size)
+	s.direct.done = err == nil
 	return err
 }
 

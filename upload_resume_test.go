@@ -430,3 +430,26 @@ func TestManifestWhoseBlobFailsWhenItIsSentAgain(t *testing.T) {
 		})
 	}
 }
+
+func TestU11DirectUploadIsSentOnce(t *testing.T) {
+	for _, code := range []int{503, 500} {
+		inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+			w := newWorld(t, mode, registrytest.Options{})
+			o := &ollama{direct: true}
+			o.host = w.net.Serve("store.test", http.HandlerFunc(o.store), mode).URL
+			busy := 2
+			server := w.net.Serve("ollama.test", http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+				if r.Method == "PUT" && busy > 0 {
+					busy--
+					rw.WriteHeader(code)
+					return
+				}
+				o.registry(rw, r)
+			}), mode)
+			opts := w.uploadOptions(w.local(3 << 20))
+			opts.BaseURL = server.URL
+			require.NoError(t, transfer.Upload(t.Context(), opts))
+			assert.Len(t, o.parts, 1)
+		})
+	}
+}
