@@ -116,6 +116,7 @@ type uploader struct {
 	// What the registry's first answers have taught, so that it is not asked in vain again.
 	single    atomic.Int32 // whether it takes a blob with the request that begins its upload
 	takesBody atomic.Bool  // it has taken a body itself, without a redirect
+	unasking  atomic.Bool  // it, or what is before it, does not let a body wait to be asked for
 	ollama    atomic.Bool  // it speaks the protocol of the Ollama registry
 	absent    atomic.Int32 // blobs in a row that it was asked about and did not have
 	unasked   atomic.Int32 // blobs that it need not have been asked about
@@ -569,7 +570,7 @@ func (u *uploader) sendBody(ctx context.Context, s *sending, r wire.Request, sta
 	if r.Header.Get("Content-Type") == "" {
 		r.Header.Set("Content-Type", "application/octet-stream")
 	}
-	if end-start > smallBody || !u.takesBody.Load() {
+	if !u.unasking.Load() && (end-start > smallBody || !u.takesBody.Load()) {
 		r.Header.Set("Expect", "100-continue")
 	}
 	r.Length = end - start
@@ -586,6 +587,12 @@ func (u *uploader) sendBody(ctx context.Context, s *sending, r wire.Request, sta
 		})
 	}
 	resp, err = u.do(a.ctx, r)
+	if err == nil && resp.StatusCode == http.StatusExpectationFailed && r.Header.Get("Expect") != "" {
+		resp.Discard() // RFC 9110 section 10.1.1
+		u.unasking.Store(true)
+		r.Header.Del("Expect")
+		resp, err = u.do(a.ctx, r)
+	}
 	if wrong := u.wrongSource(s); wrong != nil {
 		err = wrong
 	}

@@ -383,3 +383,20 @@ func TestN7StallOfABodyThatIsSentAgain(t *testing.T) {
 		assert.Less(t, time.Since(begun), 4*time.Second)
 	})
 }
+
+// Some old proxies answer 417 to whatever says that it waits (RFC 9110 section 15.5.18).
+func TestServersThatKnowNoExpectation(t *testing.T) {
+	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		w := newWorld(t, mode, registrytest.Options{})
+		w.reg.Configure(func(o *registrytest.Options) {
+			o.Before = func(rw http.ResponseWriter, r *http.Request) bool {
+				if r.Header.Get("Expect") == "" {
+					return false
+				}
+				rw.WriteHeader(http.StatusExpectationFailed)
+				return true
+			}
+		})
+		require.NoError(t, w.upload(w.uploadOptions(w.local(3<<20), w.local(2<<20), w.local(100))))
+	})
+}
