@@ -570,7 +570,7 @@ func (u *uploader) sendBody(ctx context.Context, s *sending, r wire.Request, sta
 	if r.Header.Get("Content-Type") == "" {
 		r.Header.Set("Content-Type", "application/octet-stream")
 	}
-	if !u.unasking.Load() && (end-start > smallBody || !u.takesBody.Load()) {
+	if end > start && !u.unasking.Load() && (end-start > smallBody || !u.takesBody.Load()) {
 		r.Header.Set("Expect", "100-continue")
 	}
 	r.Length = end - start

@@ -400,3 +400,13 @@ func TestServersThatKnowNoExpectation(t *testing.T) {
 		require.NoError(t, w.upload(w.uploadOptions(w.local(3<<20), w.local(2<<20), w.local(100))))
 	})
 }
+
+func TestEmptyBlobExpectsNothing(t *testing.T) {
+	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		w := newWorld(t, mode, registrytest.Options{})
+		require.NoError(t, w.upload(w.uploadOptions(w.local(0))))
+		for _, r := range w.reg.Requests() {
+			assert.Empty(t, r.Header.Values("Expect"))
+		}
+	})
+}
