@@ -497,7 +497,8 @@ func (u *uploader) post(ctx context.Context, s *sending, query url.Values, body 
 	switch {
 	case err != nil:
 		return false, err
-	case resp.StatusCode == http.StatusCreated:
+	// A registry that was not told which blob it is about has not got it.
+	case resp.StatusCode == http.StatusCreated && (len(query) > 0 || resp.Header.Get("Docker-Content-Digest") != ""):
 		return true, matches(resp, s.digest)
 	case resp.StatusCode != http.StatusAccepted:
 		return false, permanent(fmt.Errorf("%w: POST %s: %d instead of 202", ErrProtocol, wire.Redact(resp.Target.URL), resp.StatusCode))

@@ -410,3 +410,13 @@ func TestEmptyBlobExpectsNothing(t *testing.T) {
 		}
 	})
 }
+
+func TestU1CreatedWithoutABlob(t *testing.T) {
+	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		w := newWorld(t, mode, registrytest.Options{})
+		w.reg.Fault("POST", "", "**201")
+		b := w.local(3 << 20)
+		require.ErrorIs(t, w.upload(w.uploadOptions(b)), transfer.ErrProtocol)
+		w.requireNotUploaded(b)
+	})
+}
