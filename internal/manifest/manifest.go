@@ -25,9 +25,9 @@ func MediaType(manifest []byte) string {
 		return "application/vnd.oci.image.index.v1+json"
 	case m.FSLayers != nil:
 		return "application/vnd.docker.distribution.manifest.v1+prettyjws"
-	case strings.HasPrefix(m.Config.MediaType, "application/vnd.oci."):
-		return "application/vnd.oci.image.manifest.v1+json"
-	default:
+	case m.Config.MediaType == "", strings.HasPrefix(m.Config.MediaType, "application/vnd.docker."):
 		return "application/vnd.docker.distribution.manifest.v2+json"
+	default: // charts and other artifacts too: only OCI lets a config be anything
+		return "application/vnd.oci.image.manifest.v1+json"
 	}
 }
