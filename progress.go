@@ -209,10 +209,7 @@ func (a *attempt) end(err error) error {
 	cause := context.Cause(a.ctx)
 	a.cancel(nil)
 	a.slot.Release()
-	if a.patience != nil {
-		a.patience.tried.Store(int64(a.dog.clock()))
-		a.patience.trying.Add(-1)
-	}
+	a.rest()
 	if n, elapsed := a.bytes.Load(), a.dog.clock()-a.begun; err == nil && n >= minSample && elapsed > 0 {
 		a.dog.speeds.record(float64(n) / elapsed.Seconds())
 	}
@@ -220,6 +217,16 @@ func (a *attempt) end(err error) error {
 		return cause
 	}
 	return err
+}
+
+// rest notes that the attempt does not try its blob, for now or any more.
+func (a *attempt) rest() {
+	if a.patience == nil {
+		return
+	}
+	a.patience.tried.Store(int64(a.dog.clock()))
+	a.patience.trying.Add(-1)
+	a.patience = nil
 }
 
 // run looks after the attempts until the context ends.
@@ -301,6 +308,7 @@ func (s *session) throttle(a *attempt, n int) error {
 func (s *session) acquireBody(a *attempt, p *patience, size int64) error {
 	a.held.Add(1)
 	defer a.held.Add(-1)
+	a.rest()
 	began := s.clock()
 	slot, err := s.bodies.Acquire(a.ctx, size)
 	if err == nil {

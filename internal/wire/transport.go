@@ -12,11 +12,14 @@ import (
 	"time"
 )
 
+// maxUnsent is how many bytes of a body wait in the kernel for their turn on a connection, besides those under way.
+const maxUnsent = 256 << 10 // 256 KiB
+
 // newTransport returns the transport for callers who bring none. It speaks
 // HTTP/1.1 only: HTTP/2 would put all bodies on one TCP connection, whose one
 // window and one lost packet then hold up them all.
 func newTransport(conns int) *http.Transport {
-	dialer := &net.Dialer{Timeout: 30 * time.Second, KeepAlive: 15 * time.Second, ControlContext: checkDial}
+	dialer := &net.Dialer{Timeout: 30 * time.Second, KeepAlive: 15 * time.Second, ControlContext: control}
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
 	buffers := &sync.Pool{New: func() any { return new([bodyStride]byte) }}
@@ -69,7 +72,12 @@ func (c *Client) limitDial(ctx context.Context, req *http.Request, t Target) con
 	return context.WithValue(ctx, dialRule{}, t.registry)
 }
 
-func checkDial(ctx context.Context, _, address string, _ syscall.RawConn) error {
+func control(ctx context.Context, _, address string, c syscall.RawConn) error {
+	limitUnsent(c)
+	return checkDial(ctx, address)
+}
+
+func checkDial(ctx context.Context, address string) error {
 	registry, limited := ctx.Value(dialRule{}).(*Registry)
 	if !limited {
 		return nil

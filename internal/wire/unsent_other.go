@@ -1,0 +1,7 @@
+//go:build !(darwin || linux)
+
+package wire
+
+import "syscall"
+
+func limitUnsent(syscall.RawConn) {}
