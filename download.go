@@ -309,7 +309,7 @@ type fetch struct {
 	ranges   atomic.Int32                // whether the registry serves ranges of this blob
 	located  atomic.Pointer[wire.Target] // where the registry's redirects led, for the pieces that follow
 	etag     atomic.Pointer[string]
-	renewed  atomic.Bool // the signed URL expired and nothing came since
+	expired  atomic.Bool // the signed URL has, and nothing came since
 	odd      atomic.Bool // an answer broke HTTP's rules for ranges
 	distrust atomic.Bool // the bytes were wrong, perhaps a mirror's
 	discard  atomic.Bool // what is there is not worth keeping
@@ -549,7 +549,7 @@ func (d *downloader) attempt(ctx context.Context, src *source, j *job) (err erro
 	}()
 
 	req, ranged := d.request(src, j)
-	resp, err := d.locate(a, &req)
+	resp, err := d.locate(a, j, &req)
 	if err != nil {
 		return err
 	}
@@ -603,10 +603,11 @@ func (d *downloader) request(src *source, j *job) (req wire.Request, ranged bool
 }
 
 // locate asks a registry that is known to redirect where the blob is, before there is
-// room for a body, so that asking overlaps moving. It sets the target of the
-// request; where the answer is the blob itself after all, it returns that.
-func (d *downloader) locate(a *attempt, req *wire.Request) (*wire.Response, error) {
-	if req.Target.Left || !d.redirected.Load() {
+// room for a body, so that asking overlaps moving; but not again where that has expired, perhaps while it
+// waited for room. It sets the target of the request; where the answer is the blob itself after all, it
+// returns that.
+func (d *downloader) locate(a *attempt, j *job, req *wire.Request) (*wire.Response, error) {
+	if req.Target.Left || !d.redirected.Load() || j.expired.Load() {
 		return nil, nil
 	}
 	ask := *req
@@ -635,7 +636,7 @@ func (d *downloader) learn(ctx context.Context, src *source, j *job, resp *wire.
 	if src.mirror || resp.StatusCode != http.StatusOK && resp.StatusCode != http.StatusPartialContent {
 		return
 	}
-	j.renewed.Store(false)
+	j.expired.Store(false)
 	if etag := resp.Header.Get("ETag"); strings.HasPrefix(etag, `"`) { // a weak one is no use here, RFC 9110 section 13.1.5
 		j.etag.Store(&etag)
 	}
@@ -667,9 +668,7 @@ func (d *downloader) check(j *job, resp *wire.Response, ranged bool) error {
 			return err
 		}
 		j.located.Store(nil)
-		if j.renewed.Swap(true) {
-			return err
-		}
+		j.expired.Store(true)
 		return errors.Join(errOtherWay, err) // the registry will sign another
 	default:
 		return d.statusError(resp)

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -305,6 +306,54 @@ func TestN26ExpiredWhileWaitingForItsTurn(t *testing.T) {
 		opts.Concurrency = 1 // from the second on, URLs are asked for ahead of time
 		require.NoError(t, w.download(opts))
 		assert.Equal(t, 2, cdn.Count("GET", third.Digest))
+	})
+}
+
+// expiring has the registry sign URLs that no new request may use after so many seconds.
+func (w *world) expiring(cdn *registrytest.CDN, mode registrytest.Mode, seconds int64) {
+	scheme, _, _ := strings.Cut(w.server.URL, ":")
+	w.reg.Configure(func(o *registrytest.Options) {
+		o.Redirect = func(*http.Request) string { return fmt.Sprintf("%s://signed.test/%d", scheme, time.Now().Unix()) }
+	})
+	w.net.Serve("signed.test", http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		signed, path, _ := strings.Cut(r.URL.Path[1:], "/")
+		if at, _ := strconv.ParseInt(signed, 10, 64); time.Now().Unix() > at+seconds {
+			rw.WriteHeader(http.StatusForbidden)
+			return
+		}
+		r.URL.Path = "/" + path
+		cdn.ServeHTTP(rw, r)
+	}), mode)
+}
+
+// N26: a signed URL has expired for all who fetch pieces of the blob.
+func TestN26ExpiredForSeveral(t *testing.T) {
+	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		w, cdn := redirecting(t, mode, "cdn.test")
+		b := w.remoteLarge()
+		w.expiring(cdn, mode, 2)
+		cdn.Fault("GET", "", "**slow(1M)")
+		opts := w.withToken(w.downloadOptions(b))
+		opts.Concurrency = 2
+		require.NoError(t, w.download(opts))
+		assert.Greater(t, w.gets(b), 1)
+		assert.LessOrEqual(t, w.gets(b), 7)
+	})
+}
+
+// N26: bodies take so long that what waits for its turn expires each time it is asked for ahead of time.
+func TestN26ExpiresWhileWaitingForItsTurn(t *testing.T) {
+	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		w, cdn := redirecting(t, mode, "cdn.test")
+		w.expiring(cdn, mode, 20)
+		cdn.Fault("GET", "", "**slow(20K)")
+		opts := w.withToken(w.downloadOptions())
+		for i := range 30 {
+			opts.Blobs = append(opts.Blobs, w.remote(100_000+i))
+		}
+		opts.Concurrency, opts.BodyConcurrency = 4, 1
+		require.NoError(t, w.download(opts))
+		assert.LessOrEqual(t, w.reg.Count("GET", ""), 2*len(opts.Blobs))
 	})
 }
 
