@@ -79,6 +79,31 @@ func TestN9FarSlowerThanItsPeers(t *testing.T) {
 	}
 }
 
+// N9: a body that waited for its turn, or for what MaxBytesPerSecond leaves it, is not slow for that.
+func TestN9WaitingIsNotSlow(t *testing.T) {
+	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		w := newWorld(t, mode, registrytest.Options{})
+		w.reg.Fault("GET", "", "**slow(100K)")
+		opts := w.downloadOptions()
+		opts.BodyConcurrency = 2
+		for i := range 20 {
+			opts.Blobs = append(opts.Blobs, w.remote(mebibyte+i*100_000))
+		}
+		require.NoError(t, w.download(opts))
+		assert.Len(t, w.reg.Requests(), len(opts.Blobs))
+	})
+	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		w := newWorld(t, mode, registrytest.Options{})
+		opts := w.downloadOptions()
+		opts.MaxBytesPerSecond = 2000
+		for i := range 64 {
+			opts.Blobs = append(opts.Blobs, w.remote(3000+i))
+		}
+		require.NoError(t, w.download(opts))
+		assert.Len(t, w.reg.Requests(), len(opts.Blobs))
+	})
+}
+
 // N9: where all are slow it is the link, and no new connection would help.
 func TestN9AllAreSlow(t *testing.T) {
 	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {

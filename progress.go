@@ -149,12 +149,12 @@ type attempt struct {
 	ctx    context.Context // what the request must be made with
 	cancel context.CancelCauseFunc
 	dog    *watchdog
-	bytes  atomic.Int64 // moved so far
-	held   atomic.Int32 // above 0: it waits for us, not for the network
-	extra  atomic.Int64 // nanoseconds it may stand still beyond StallTimeout
-	crawl  bool         // it may be slow
-	begun  time.Duration
-	slot   *pace.Slot // room for its body, which end gives back; nil when it has none
+	bytes  atomic.Int64  // moved so far
+	held   atomic.Int32  // above 0: it waits for us, not for the network
+	extra  atomic.Int64  // nanoseconds it may stand still beyond StallTimeout
+	crawl  bool          // it may be slow
+	begun  time.Duration // when it last had room for its body
+	slot   *pace.Slot    // room for its body, which end gives back; nil when it has none
 
 	patience *patience // that it tries; nil before it has room for its body
 
@@ -278,8 +278,11 @@ func (w *watchdog) stalled(a *attempt, now time.Duration) bool {
 	return now-a.lastMoved >= w.stallTimeout+time.Duration(a.extra.Load())
 }
 
-// slow measures an attempt against the median of its peers.
+// slow measures an attempt against the median of its peers, from when it last waited for us.
 func (w *watchdog) slow(a *attempt, now time.Duration) bool {
+	if a.held.Load() > 0 {
+		a.mark, a.markTime = a.seen, now
+	}
 	elapsed := now - a.markTime
 	if a.seen == 0 || elapsed < slowAfter {
 		return false
@@ -315,7 +318,9 @@ func (s *session) acquireBody(a *attempt, p *patience, size int64) error {
 		a.slot = slot
 		err = s.pauses.wait(a.ctx, s.registry.Host())
 	}
-	p.excuse(began, s.clock())
+	now := s.clock()
+	a.begun = now
+	p.excuse(began, now)
 	if err == nil {
 		a.patience = p
 		p.trying.Add(1)
