@@ -86,6 +86,7 @@ type downloader struct {
 	open    []*fetch   // begun, not finished
 	shared  []*fetch   // those of them that may have pieces that nobody has taken
 	workers *errgroup.Group
+	ctx     context.Context // of the workers
 }
 
 // pending is a blob to fetch, of which half bytes are there already.
@@ -144,10 +145,11 @@ func (d *downloader) present(ctx context.Context, verify bool) ([]bool, error) {
 
 func (d *downloader) run(ctx context.Context) error {
 	d.workers, ctx = errgroup.WithContext(ctx)
+	d.ctx = ctx
 	defer context.AfterFunc(ctx, d.wake)()
 	look := d.changed.Signal // one who is idle looks again who is slow
 	d.watchdog.onLook.Store(&look)
-	d.hire(ctx, min(d.concurrency, d.jobs()))
+	d.hire(min(d.concurrency, d.jobs()))
 	err := d.workers.Wait()
 	for _, f := range d.open {
 		if f.partial != nil {
@@ -171,9 +173,9 @@ func (d *downloader) jobs() int {
 	return int(n)
 }
 
-func (d *downloader) hire(ctx context.Context, n int) {
+func (d *downloader) hire(n int) {
 	for range n {
-		d.workers.Go(func() error { return d.work(ctx) })
+		d.workers.Go(func() error { return d.work(d.ctx) })
 	}
 }
 
@@ -463,11 +465,14 @@ func (d *downloader) repair(ctx context.Context, f *fetch, m *blobstore.Mismatch
 	return nil
 }
 
-// fetchPiece fetches a piece, in as many attempts as it takes.
+// fetchPiece fetches a piece, in as many attempts as it takes, or until another takes it over.
 func (d *downloader) fetchPiece(ctx context.Context, f *fetch, p *pieces.Piece) error {
 	defer p.Finish()
+	ctx, lose := context.WithCancelCause(ctx)
+	defer lose(nil)
+	p.OnTakeOver(func() { lose(errSlow) })
 	begin, slow := p.Pos(), 0
-	return d.retry(ctx, &f.patience, func() (moved bool, err error) {
+	err := d.retry(ctx, &f.patience, func() (moved bool, err error) {
 		at := p.Pos()
 		if at >= p.End() {
 			return false, nil // another worker took the rest
@@ -477,15 +482,16 @@ func (d *downloader) fetchPiece(ctx context.Context, f *fetch, p *pieces.Piece) 
 		err = d.fromSources(ctx, &job{fetch: f, piece: p, w: w, resumed: at > begin, crawl: slow >= slowTries})
 		if errors.Is(err, errSlow) {
 			slow++
-			if p.Pos() >= p.End() { // another worker has taken the rest, and with it the retries
-				err = nil
-			}
 		}
 		if closing := w.Close(); err == nil {
 			err = closing
 		}
 		return p.Pos() > at, err
 	})
+	if errors.Is(context.Cause(ctx), errSlow) {
+		return nil // should the disk have failed, whoever goes on finds that out
+	}
+	return err
 }
 
 // job is one attempt at a piece.
@@ -522,13 +528,16 @@ func (d *downloader) fromSources(ctx context.Context, j *job) (err error) {
 		}
 		err = d.attempt(ctx, src, j)
 		var path *fs.PathError
-		if err == nil || ctx.Err() != nil || errors.As(err, &path) {
+		if err == nil || errors.As(err, &path) {
 			src.failures.Store(0)
 			return err
 		}
 		var status *StatusError
 		if !errors.As(err, &status) || status.StatusCode != http.StatusNotFound { // a mirror need not have everything
 			src.failures.Add(1)
+		}
+		if ctx.Err() != nil { // another took the piece over, or the call has ended
+			return err
 		}
 		if src.mirror {
 			d.log.LogAttrs(ctx, slog.LevelWarn, "mirror failed, asking the next", slog.String("mirror", src.Host()),
@@ -542,7 +551,6 @@ func (d *downloader) fromSources(ctx context.Context, j *job) (err error) {
 // stores what it brings.
 func (d *downloader) attempt(ctx context.Context, src *source, j *job) (err error) {
 	a := d.watchdog.watch(ctx, j.crawl)
-	j.piece.OnTakeOver(func() { a.cancel(errSlow) })
 	defer func() {
 		j.piece.Rest(d.clock())
 		err = a.end(err)
@@ -646,7 +654,7 @@ func (d *downloader) learn(ctx context.Context, src *source, j *job, resp *wire.
 	j.located.Store(&resp.Target)
 	if !d.redirected.Swap(true) {
 		d.log.LogAttrs(ctx, slog.LevelDebug, "registry redirects", slog.String("host", resp.Target.URL.Host))
-		d.hire(ctx, min(d.concurrency, d.jobs()))
+		d.hire(min(d.concurrency, d.jobs()))
 	}
 }
 

@@ -92,6 +92,23 @@ func TestMirrorThatBreaksOff(t *testing.T) {
 	}
 }
 
+// A piece that was taken over from a mirror that does not answer is no business of the registry's.
+func TestMirrorIsTakenOverFrom(t *testing.T) {
+	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		w, one, _, options := mirrored(t, mode)
+		b := w.remoteLarge()
+		one.Put(repository, w.data(b))
+		one.Fault("GET", "", "3*slow(4M)->stallheaders->**slow(4M)")
+		opts := options(b)
+		opts.Mirrors = opts.Mirrors[:1]
+		_, err := w.timed(opts)
+		require.NoError(t, err)
+		assert.Empty(t, w.ranges(b))
+		one.Wait()
+		assert.LessOrEqual(t, one.BytesSent(), b.Size+b.Size/10)
+	})
+}
+
 // A mirror need not be trusted: what it spoils comes from the registry.
 func TestMirrorThatLies(t *testing.T) {
 	for _, script := range []string{
