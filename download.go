@@ -539,6 +539,9 @@ func (d *downloader) fromSources(ctx context.Context, j *job) (err error) {
 		if ctx.Err() != nil { // another took the piece over, or the call has ended
 			return err
 		}
+		if src.mirror && j.piece.Pos() == j.piece.End() {
+			return nil // it went on behind the end
+		}
 		if src.mirror {
 			d.log.LogAttrs(ctx, slog.LevelWarn, "mirror failed, asking the next", slog.String("mirror", src.Host()),
 				slog.String("digest", j.digest.String()), slog.Any("error", err))

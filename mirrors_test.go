@@ -109,6 +109,18 @@ func TestMirrorIsTakenOverFrom(t *testing.T) {
 	})
 }
 
+// A mirror that sends too much has sent all there is.
+func TestMirrorThatGoesOn(t *testing.T) {
+	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		w, one, _, options := mirrored(t, mode)
+		b := w.remote(mebibyte)
+		one.Put(repository, w.data(b))
+		one.Fault("GET", "", "**long(1)")
+		require.NoError(t, w.download(options(b)))
+		assert.Empty(t, w.reg.Requests())
+	})
+}
+
 // A mirror need not be trusted: what it spoils comes from the registry.
 func TestMirrorThatLies(t *testing.T) {
 	for _, script := range []string{
