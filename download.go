@@ -312,7 +312,8 @@ type fetch struct {
 	located  atomic.Pointer[wire.Target] // where the registry's redirects led, for the pieces that follow
 	etag     atomic.Pointer[string]
 	expired  atomic.Bool // the signed URL has, and nothing came since
-	odd      atomic.Bool // an answer broke HTTP's rules for ranges
+	whole    atomic.Bool // the registry itself, and not just a mirror, does not serve ranges
+	odd      atomic.Bool // an answer of the registry broke HTTP's rules for ranges
 	distrust atomic.Bool // the bytes were wrong, perhaps a mirror's
 	discard  atomic.Bool // what is there is not worth keeping
 
@@ -501,6 +502,7 @@ type job struct {
 	w       *blobstore.Writer
 	resumed bool // an earlier attempt brought the beginning of the piece
 	crawl   bool // it may be slow
+	mirror  bool // a mirror was asked
 	early   bool // the registry told before where the blob is, and may have signed that for a while
 }
 
@@ -564,7 +566,7 @@ func (d *downloader) attempt(ctx context.Context, src *source, j *job) (err erro
 	if err != nil {
 		return err
 	}
-	j.early = req.Target.Left && !src.mirror
+	j.mirror, j.early = src.mirror, req.Target.Left && !src.mirror
 	if err := d.acquireBody(a, &j.patience, min(j.size, pieceSize)); err != nil {
 		return errors.Join(err, discard(resp))
 	}
@@ -603,7 +605,7 @@ func (d *downloader) request(src *source, j *job) (req wire.Request, ranged bool
 		req.Target = *at
 	}
 	start, end := j.piece.Pos(), j.piece.End()
-	if j.ranges.Load() == rangesNo || start == 0 && end == j.size {
+	if j.ranges.Load() == rangesNo && (src.mirror || j.whole.Load()) || start == 0 && end == j.size {
 		return req, false
 	}
 	req.Header.Set("Range", fmt.Sprintf("bytes=%d-%d", start, end-1))
@@ -711,18 +713,27 @@ func wrongRange(j *job, resp *wire.Response, ranged bool) string {
 // once.
 func (j *job) withoutRange(why string) error {
 	err := fmt.Errorf("%w: %s", ErrProtocol, why)
-	j.ranges.Store(rangesNo)
-	if j.odd.Swap(true) {
+	j.noRanges()
+	if !j.mirror && j.odd.Swap(true) {
 		return permanent(err)
 	}
 	return err
+}
+
+// noRanges remembers that a range was asked for in vain. Where that was a mirror, the registry is still asked for
+// ranges, so that what came is not sent again, but only one worker fetches the blob.
+func (j *job) noRanges() {
+	j.ranges.Store(rangesNo)
+	if !j.mirror {
+		j.whole.Store(true)
+	}
 }
 
 // takeWhole takes the piece out of a body that is the whole blob, and with it all
 // that follows and nobody has taken.
 func (d *downloader) takeWhole(a *attempt, j *job, resp *wire.Response) error {
 	if j.piece.Pos() > 0 || j.piece.End() < j.size {
-		j.ranges.Store(rangesNo) // we asked for a range
+		j.noRanges() // we asked for a range
 		j.queue.Extend(j.piece)
 	} else if resp.Header.Get("Accept-Ranges") == "bytes" {
 		d.servesRanges(j)

@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -90,6 +91,22 @@ func TestMirrorThatBreaksOff(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A mirror that does not serve ranges does not have the registry send again what came.
+func TestMirrorWithoutRangesThatBreaksOff(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, one, _, options := mirrored(t, registrytest.H1)
+		b := w.remoteLarge()
+		one.Put(repository, w.data(b))
+		one.Configure(func(o *registrytest.Options) { o.NoRange = true })
+		one.Fault("GET", "", "eof(20M)->**503")
+		opts := options(b)
+		opts.Mirrors = opts.Mirrors[:1]
+		_, err := w.timed(opts)
+		require.NoError(t, err)
+		assert.EqualValues(t, b.Size-20*mebibyte, w.reg.BytesSent())
+	})
 }
 
 // A piece that was taken over from a mirror that does not answer is no business of the registry's.
