@@ -315,6 +315,7 @@ type fetch struct {
 	whole    atomic.Bool // the registry itself, and not just a mirror, does not serve ranges
 	odd      atomic.Bool // an answer of the registry broke HTTP's rules for ranges
 	distrust atomic.Bool // the bytes were wrong, perhaps a mirror's
+	lacking  sync.Map    // the mirrors that do not have it
 	discard  atomic.Bool // what is there is not worth keeping
 
 	// What was fetched again, which is done once; both belong to the one who commits.
@@ -525,7 +526,7 @@ func newSources(s *session) []*source {
 // registry, whose error is the one that counts.
 func (d *downloader) fromSources(ctx context.Context, j *job) (err error) {
 	for _, src := range d.sources {
-		if src.mirror && (j.distrust.Load() || src.failures.Load() >= mirrorPatience) {
+		if src.mirror && !j.worthAsking(src) {
 			continue
 		}
 		err = d.attempt(ctx, src, j)
@@ -535,7 +536,9 @@ func (d *downloader) fromSources(ctx context.Context, j *job) (err error) {
 			return err
 		}
 		var status *StatusError
-		if !errors.As(err, &status) || status.StatusCode != http.StatusNotFound { // a mirror need not have everything
+		if errors.As(err, &status) && status.StatusCode == http.StatusNotFound { // a mirror need not have everything
+			j.lacking.Store(src, true)
+		} else {
 			src.failures.Add(1)
 		}
 		if ctx.Err() != nil { // another took the piece over, or the call has ended
@@ -550,6 +553,12 @@ func (d *downloader) fromSources(ctx context.Context, j *job) (err error) {
 		}
 	}
 	return err
+}
+
+// worthAsking tells whether a mirror may have the blob.
+func (f *fetch) worthAsking(mirror *source) bool {
+	_, lacking := f.lacking.Load(mirror)
+	return !lacking && !f.distrust.Load() && mirror.failures.Load() < mirrorPatience
 }
 
 // attempt makes one request, or two where the registry only tells where the blob is, and

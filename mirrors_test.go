@@ -190,6 +190,16 @@ func TestMirrorsAndRegistryFail(t *testing.T) {
 	})
 }
 
+// A mirror that lacks a blob is not asked for each piece of it.
+func TestMirrorThatLacksALargeBlob(t *testing.T) {
+	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		w, one, two, options := mirrored(t, mode)
+		require.NoError(t, w.download(options(w.remoteLarge())))
+		assert.Len(t, one.Requests(), 1)
+		assert.Len(t, two.Requests(), 1)
+	})
+}
+
 // A mirror that lacks a blob does not have the registry sign a new URL for each piece.
 func TestMirrorLeavesTheURLAlone(t *testing.T) {
 	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
