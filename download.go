@@ -386,6 +386,7 @@ func (d *downloader) claim(ctx context.Context, f *fetch) (done bool, err error)
 	if err != nil {
 		return false, err
 	}
+	f.patience.last.Store(int64(d.clock())) // whoever had it before may have kept us waiting for long
 	missing := partial.Missing()
 	d.progress.add(f.size - lengths(missing) - f.half) // another process may have gone on with it, or thrown it away
 	size := int64(0)

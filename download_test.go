@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -174,6 +175,26 @@ func TestDownloadWaitingForItsTurnIsNoFailure(t *testing.T) {
 		opts := w.downloadOptions(first, second)
 		opts.BodyConcurrency, opts.RetryTimeout = 1, time.Minute
 		require.NoError(t, w.download(opts))
+	})
+}
+
+// A blob that another call was fetching for long, in vain, has all its patience too.
+func TestDownloadWaitingForAnotherCallIsNoFailure(t *testing.T) {
+	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		w := newWorld(t, mode, registrytest.Options{})
+		b := w.remote(mebibyte)
+		w.reg.Fault("GET", b.Digest, "slow(100)->503")
+		ctx, cancel := withCancelAfter(t, 10*time.Minute)
+		defer cancel()
+		var other sync.WaitGroup
+		other.Go(func() {
+			opts := w.downloadOptions(b)
+			opts.Progress = nil
+			assert.ErrorIs(t, transfer.Download(ctx, opts), errOurs)
+		})
+		time.Sleep(time.Second)
+		require.NoError(t, w.download(w.downloadOptions(b)))
+		other.Wait()
 	})
 }
 
