@@ -748,7 +748,7 @@ func (d *downloader) takeWhole(a *attempt, j *job, resp *wire.Response) error {
 	} else if resp.Header.Get("Accept-Ranges") == "bytes" {
 		d.servesRanges(j)
 	}
-	if err := skip(a, resp.Body, j.piece.Pos()); err != nil {
+	if err := d.skip(a, resp.Body, j.piece.Pos()); err != nil {
 		return err
 	}
 	if err := d.copy(a, j, resp.Body); err != nil || resp.ContentLength >= 0 || j.piece.Pos() < j.size {
@@ -763,12 +763,15 @@ func (d *downloader) takeWhole(a *attempt, j *job, resp *wire.Response) error {
 }
 
 // skip reads past n bytes that are there already.
-func skip(a *attempt, body io.Reader, n int64) error {
+func (d *downloader) skip(a *attempt, body io.Reader, n int64) error {
 	for n > 0 {
-		read, err := io.CopyN(io.Discard, body, min(n, bufferSize))
+		read, err := io.CopyN(io.Discard, body, min(n, d.pace.Chunk(bufferSize)))
 		a.moved(int(read))
 		if n -= read; err != nil {
 			return short(err)
+		}
+		if err := d.throttle(a, int(read)); err != nil {
+			return err
 		}
 	}
 	return nil

@@ -133,6 +133,20 @@ func TestDownloadMaxBytesPerSecondFetchesNothingTwice(t *testing.T) {
 	})
 }
 
+// What has to be read past counts too.
+func TestDownloadMaxBytesPerSecondWithoutRanges(t *testing.T) {
+	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		w := newWorld(t, mode, registrytest.Options{NoRange: true})
+		b := w.remote(4 * mebibyte)
+		w.reg.Fault("GET", b.Digest, "slow(4M)+eof(2M)")
+		opts := w.downloadOptions(b)
+		opts.MaxBytesPerSecond = mebibyte
+		took, err := w.timed(opts)
+		require.NoError(t, err)
+		assert.InEpsilon(t, 6, took.Seconds(), 0.1)
+	})
+}
+
 func TestDownloadMaxBytesPerSecondIsNoStall(t *testing.T) {
 	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 		w := newWorld(t, mode, registrytest.Options{})
