@@ -163,12 +163,14 @@ func (p *Partial) begin(ctx context.Context) error {
 	if err := p.unfinished(); err != nil {
 		return err
 	}
-	p.begun = true
 	p.dir.sweep(p.name, false)
 	if err := p.resume(); err != nil {
-		p.fail(err)
+		if !noDescriptor(err) {
+			p.fail(err)
+		}
 		return err
 	}
+	p.begun = true
 	if p.large() {
 		p.startFollowing()
 		return nil
@@ -177,6 +179,9 @@ func (p *Partial) begin(ctx context.Context) error {
 	defer p.hashing.Unlock()
 	return p.follow(ctx)
 }
+
+// noDescriptor tells whether a file could not be opened because too many are: that says nothing about it.
+func noDescriptor(err error) bool { return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) }
 
 // unfinished makes sure that the blob does not have its final name by now.
 func (p *Partial) unfinished() error {

@@ -178,3 +178,69 @@ func TestS6DirectoryAppearsAtFinalName(t *testing.T) {
 	require.NoError(t, p.Close(true))
 	assert.Equal(t, []string{p.name}, files(t, dir))
 }
+
+// withDescriptors runs a function while only that many more files can be opened.
+func withDescriptors(t *testing.T, n int, test func()) {
+	var before syscall.Rlimit
+	require.NoError(t, syscall.Getrlimit(syscall.RLIMIT_NOFILE, &before))
+	require.NoError(t, syscall.Setrlimit(syscall.RLIMIT_NOFILE, &syscall.Rlimit{Cur: 100, Max: before.Max}))
+	var taken []int
+	for {
+		fd, err := syscall.Open(os.DevNull, syscall.O_RDONLY, 0)
+		if err != nil {
+			break
+		}
+		taken = append(taken, fd)
+	}
+	for i, fd := range taken {
+		if i == n {
+			test()
+		}
+		require.NoError(t, syscall.Close(fd))
+	}
+	require.NoError(t, syscall.Setrlimit(syscall.RLIMIT_NOFILE, &before))
+}
+
+// S17: what earlier runs left is not thrown away because it cannot be opened now.
+func TestS17PartialIsKept(t *testing.T) {
+	content := random(large)
+	dg := digest.FromBytes(content)
+	for what, leave := range map[string]func(t *testing.T, d *Dir) (half int64){
+		"half": func(t *testing.T, d *Dir) int64 {
+			p := claim(t, d, content)
+			write(t, p, content, 0, 5e6)
+			require.NoError(t, p.Close(true))
+			return 5e6
+		},
+		"all data without journal": func(t *testing.T, d *Dir) int64 {
+			require.NoError(t, os.WriteFile(d.full(nameOf(dg)+partialSuffix), content, 0o644))
+			return large
+		},
+		"prefix": func(t *testing.T, d *Dir) int64 {
+			require.NoError(t, os.WriteFile(d.full(nameOf(dg)+prefixSuffix), content[:5e6], 0o644))
+			require.NoError(t, d.findLeftovers())
+			return 5e6
+		},
+	} {
+		t.Run(what, func(t *testing.T) {
+			dir := t.TempDir()
+			d := open(t, dir)
+			half := leave(t, d)
+			for spare := range 3 {
+				withDescriptors(t, spare, func() {
+					p, err := d.Claim(t.Context(), dg, large)
+					if err == nil {
+						require.NoError(t, p.Close(true))
+						return
+					}
+					require.ErrorIs(t, err, syscall.EMFILE)
+				})
+			}
+			assert.Equal(t, half, d.Half(dg, large))
+			p := claim(t, d, content)
+			fill(t, p, content)
+			commit(t, p)
+			requireBlob(t, dir, content)
+		})
+	}
+}

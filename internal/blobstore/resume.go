@@ -46,7 +46,7 @@ func (p *Partial) adoptPrefix() error {
 		return f.Close()
 	}
 	_ = p.file.Close() // nothing was written to it
-	p.file = f
+	p.file, p.fresh = f, false
 	p.adopt(fi.Size())
 	return nil
 }
@@ -86,6 +86,8 @@ func (p *Partial) reuse(name string, have int64) error {
 	case errors.Is(err, fs.ErrNotExist) && have == p.size:
 		p.adopt(p.size) // killed between the end of the journal and the final name
 		return nil
+	case noDescriptor(err):
+		return err
 	}
 	return p.file.Truncate(0)
 }
