@@ -58,11 +58,16 @@ func retryable(err error) bool {
 	case errors.As(err, &status):
 		return status.Temporary()
 	case errors.As(err, &path):
-		return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE)
+		return noDescriptor(err)
 	case errors.As(err, &dns):
 		return !dns.IsNotFound
 	}
 	return !hopeless(err.Error())
+}
+
+// noDescriptor tells whether too many files are open.
+func noDescriptor(err error) bool {
+	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE)
 }
 
 // hopeless tells the permanent errors of net/http by their text, because they have neither

@@ -86,6 +86,27 @@ func TestS17FewDescriptors(t *testing.T) {
 	})
 }
 
+// S17: with a descriptor for each blob that is begun, and few more, all are finished.
+func TestS17FewDescriptorsToFinishWith(t *testing.T) {
+	const child = "TRANSFER_TEST_FEWER_DESCRIPTORS"
+	if os.Getenv(child) == "" {
+		out, err := childOf(t, child, "1")
+		require.NoError(t, err, out)
+		return
+	}
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, registrytest.H1, registrytest.Options{})
+		w.reg.Fault("GET", "", "**delay(1s)")
+		opts := w.downloadOptions()
+		for i := range 100 {
+			opts.Blobs = append(opts.Blobs, w.remote(100+i))
+		}
+		opts.Concurrency = 40
+		limitSelf(t, syscall.RLIMIT_NOFILE, uint64(descriptors()+opts.Concurrency+5))
+		require.NoError(t, transfer.Download(t.Context(), opts))
+	})
+}
+
 func TestS8PipeAtPartial(t *testing.T) {
 	for _, suffix := range []string{"", ".partial", ".journal", ".tmp"} {
 		t.Run(suffix, func(t *testing.T) {

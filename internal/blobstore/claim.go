@@ -181,7 +181,9 @@ func (p *Partial) begin(ctx context.Context) error {
 }
 
 // noDescriptor tells whether a file could not be opened because too many are: that says nothing about it.
-func noDescriptor(err error) bool { return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) }
+func noDescriptor(err error) bool {
+	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE)
+}
 
 // unfinished makes sure that the blob does not have its final name by now.
 func (p *Partial) unfinished() error {

@@ -244,3 +244,15 @@ func TestS17PartialIsKept(t *testing.T) {
 		})
 	}
 }
+
+// S17: a blob that is complete is not thrown away because it cannot be given its name now.
+func TestS17CommitAgain(t *testing.T) {
+	content, dir := random(1000), t.TempDir()
+	p := claim(t, open(t, dir), content)
+	fill(t, p, content)
+	withDescriptors(t, 0, func() {
+		require.ErrorIs(t, p.Commit(t.Context()), syscall.EMFILE)
+	})
+	commit(t, p)
+	requireBlob(t, dir, content)
+}

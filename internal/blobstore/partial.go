@@ -106,8 +106,8 @@ func (p *Partial) usable() error {
 //
 // The error is a [*MismatchError] when the content is wrong: the partial stays claimed and Missing
 // says what to write before the next Commit. It matches [ErrIncomplete] when Missing was not
-// written yet. After an error of the file system nothing can be kept. The caller calls Close
-// in any case.
+// written yet. It may be called again after [syscall.EMFILE] and [syscall.ENFILE]; after any other error of
+// the file system nothing can be kept. The caller calls Close in any case.
 func (p *Partial) Commit(ctx context.Context) error {
 	p.mu.Lock()
 	err := p.usable()
@@ -120,11 +120,11 @@ func (p *Partial) Commit(ctx context.Context) error {
 		p.startFollowing()
 		return err
 	}
-	if err := p.publish(); err != nil {
+	err = p.publish()
+	if err != nil && !noDescriptor(err) {
 		p.fail(err)
-		return err
 	}
-	return nil
+	return err
 }
 
 // publish gives the data file the final name.
@@ -139,12 +139,12 @@ func (p *Partial) publish() error {
 	if err := syncFile(p.file); err != nil {
 		return err
 	}
+	if p.release, err = filelock.Keep(p.file); err != nil {
+		return p.dir.pathError("lock", p.data, err)
+	}
 	// Before the rename, so that no crash leaves the journal of a finished blob behind.
 	if err := p.removeJournal(); err != nil {
 		return err
-	}
-	if p.release, err = filelock.Keep(p.file); err != nil {
-		return p.dir.pathError("lock", p.data, err)
 	}
 	if err := p.file.Close(); err != nil {
 		return err
