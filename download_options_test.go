@@ -169,6 +169,19 @@ func TestI13DownloadErrorBodies(t *testing.T) {
 	}
 }
 
+// I13: an answer says what it says, though its body never comes.
+func TestI13ErrorBodyThatStalls(t *testing.T) {
+	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		w := newWorld(t, mode, registrytest.Options{})
+		b := w.remote(1000)
+		w.reg.Fault("GET", b.Digest, "**404+errorbody(100)+stall(10)")
+		took, err := w.timed(w.downloadOptions(b))
+		w.requireStatus(err, b, http.StatusNotFound)
+		assert.Equal(t, 1, w.gets(b))
+		assert.LessOrEqual(t, took, 11*time.Second)
+	})
+}
+
 func TestI14HeaderBomb(t *testing.T) {
 	reg := registrytest.New(registrytest.Options{})
 	b := transfer.Blob{Digest: reg.Put(repository, []byte("content")).String(), Size: 7}

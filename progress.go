@@ -200,8 +200,7 @@ func (a *attempt) sent(size int64) {
 	a.extra.Store(size / digestRate * int64(time.Second))
 }
 
-// end ends the attempt. It returns err or, where that came from the watchdog,
-// its reason.
+// end ends the attempt. It returns err or, where that came from the watchdog, its reason.
 func (a *attempt) end(err error) error {
 	a.dog.mu.Lock()
 	delete(a.dog.attempts, a)
@@ -213,7 +212,8 @@ func (a *attempt) end(err error) error {
 	if n, elapsed := a.bytes.Load(), a.dog.clock()-a.begun; err == nil && n >= minSample && elapsed > 0 {
 		a.dog.speeds.record(float64(n) / elapsed.Seconds())
 	}
-	if err != nil && (errors.Is(cause, ErrStalled) || errors.Is(cause, errSlow)) {
+	var status *StatusError // it came in time, though the rest of its body did not
+	if err != nil && !errors.As(err, &status) && (errors.Is(cause, ErrStalled) || errors.Is(cause, errSlow)) {
 		return cause
 	}
 	return err
