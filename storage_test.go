@@ -163,6 +163,19 @@ func TestS11Partial(t *testing.T) {
 	}
 }
 
+// S20: what a crash has damaged is repaired, and what came wrong with the rest is too.
+func TestS20DamagedOnDiskAndOnTheWay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, registrytest.H1, registrytest.Options{})
+		b := w.remoteLarge()
+		w.leavePartial(b, 20*mebibyte)
+		flipBit(t, w.path(b)+".partial", 5*mebibyte)
+		w.reg.Fault("GET", b.Digest, "flip(777)")
+		require.NoError(t, w.download(w.downloadOptions(b)))
+		w.requireOnly(b)
+	})
+}
+
 func flipBit(t *testing.T, name string, at int64) {
 	f, err := os.OpenFile(name, os.O_RDWR, 0)
 	require.NoError(t, err)
