@@ -10,7 +10,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -235,32 +234,6 @@ func TestDownloadStealsTheTailOfASlowPiece(t *testing.T) {
 		assert.Less(t, took, 20*time.Second, "16 MiB at 64 KiB/s take 256 s")
 		assert.LessOrEqual(t, w.reg.BytesSent(), b.Size+b.Size/10)
 		assert.Zero(t, w.progress.falls)
-	})
-}
-
-// Who waits to try again does not hold up a blob once another has taken over what it waits for.
-func TestDownloadTakesOverWhileItsHolderWaits(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, registrytest.H1, registrytest.Options{})
-		b := w.remoteLarge()
-		start := time.Now()
-		w.reg.Configure(func(o *registrytest.Options) {
-			o.Before = func(rw http.ResponseWriter, r *http.Request) bool {
-				if !strings.HasPrefix(r.Header.Get("Range"), "bytes=16777216-") {
-					time.Sleep(16 * time.Second)
-					return false
-				}
-				if time.Since(start) < 63*time.Second {
-					rw.WriteHeader(http.StatusServiceUnavailable)
-				}
-				return time.Since(start) < 63*time.Second
-			}
-		})
-		opts := w.downloadOptions(b)
-		opts.Concurrency, opts.BodyConcurrency, opts.StallTimeout = 2, 2, time.Hour
-		took, err := w.timed(opts)
-		require.NoError(t, err)
-		assert.LessOrEqual(t, took, 65*time.Second, "two workers fetch the other four pieces in 64 s")
 	})
 }
 
