@@ -5,6 +5,7 @@ import (
 	"os"
 	"testing"
 
+	"github.com/rs/zerolog"
 	"github.com/sirupsen/logrus"
 )
 
@@ -13,7 +14,8 @@ import (
 const userAgent = "transfer-e2e"
 
 func TestMain(m *testing.M) {
-	logrus.SetOutput(io.Discard) // distribution logs each request
+	logrus.SetOutput(io.Discard)             // distribution logs each request
+	zerolog.SetGlobalLevel(zerolog.Disabled) // some toxics of toxiproxy have a logger of their own
 	os.Setenv("OTEL_TRACES_EXPORTER", "none")
 	os.Unsetenv("REGISTRY_AUTH_FILE")
 	os.Exit(run(m))
