@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"time"
 
@@ -18,6 +19,10 @@ const (
 	// after lineSilence in any case where anything moves.
 	linePause   = time.Second
 	lineSilence = 30 * time.Second
+
+	// maxLeft is the longest time left that is told: what the first few bytes promise is no
+	// forecast, and may be more than a time.Duration holds.
+	maxLeft = 100 * time.Hour
 )
 
 // meter follows one transfer and shows it.
@@ -165,9 +170,8 @@ func (l *lines) speed() string {
 	}
 	rate := float64(moved) / elapsed.Seconds()
 	s := fmt.Sprintf("  %s/s", formatBytes(rate))
-	if l.done < l.total {
-		left := time.Duration(float64(l.total-l.done) / rate * float64(time.Second))
-		s += fmt.Sprintf("  %s left", (left + time.Second - 1).Truncate(time.Second))
+	if left := float64(l.total-l.done) / rate; left > 0 && left < maxLeft.Seconds() {
+		s += fmt.Sprintf("  %s left", time.Duration(math.Ceil(left))*time.Second)
 	}
 	return s
 }

@@ -24,9 +24,9 @@ func TestLinesComeAtMostOnceASecondAndPerTenth(t *testing.T) {
 		l.close()
 		got := strings.Split(strings.TrimSuffix(out.String(), "\n"), "\n")
 		require.Len(t, got, 11)
-		assert.Equal(t, "pull   0 %  0 B of 1.00 KB", got[0])
-		assert.Equal(t, "pull  10 %  100 B of 1.00 KB  100 B/s  9s left", got[1])
-		assert.Equal(t, "pull 100 %  1.00 KB of 1.00 KB  100 B/s", got[10])
+		assert.Equal(t, "pull   0 %  0 B of 1.00 kB", got[0])
+		assert.Equal(t, "pull  10 %  100 B of 1.00 kB  100 B/s  9s left", got[1])
+		assert.Equal(t, "pull 100 %  1.00 kB of 1.00 kB  100 B/s", got[10])
 	})
 }
 
@@ -50,8 +50,24 @@ func TestTheRateCountsOnlyWhatMoved(t *testing.T) {
 		l.update(900, 1000)
 		time.Sleep(10 * time.Second)
 		l.update(1000, 1000)
-		assert.True(t, strings.HasSuffix(out.String(), "1.00 KB of 1.00 KB  10 B/s\n"), out.String())
+		assert.True(t, strings.HasSuffix(out.String(), "1.00 kB of 1.00 kB  10 B/s\n"), out.String())
 	})
+}
+
+func TestALongTimeLeftIsNotTold(t *testing.T) {
+	for total, want := range map[int64]string{
+		3_600: "  1 B/s  59m59s left\n", 400_000: "  1 B/s\n", 100e9: "  1 B/s\n", 1e18: "  1 B/s\n",
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			var out bytes.Buffer
+			l := &lines{out: &out, label: "pull"}
+			l.update(0, total)
+			time.Sleep(time.Second)
+			l.update(1, total)
+			l.close()
+			assert.True(t, strings.HasSuffix(out.String(), want), out.String())
+		})
+	}
 }
 
 func TestAnEndBeforeTheEndSaysHowFarItGot(t *testing.T) {
@@ -108,6 +124,6 @@ func TestTheMeterTellsTheOutcome(t *testing.T) {
 		m.update(5000, 5000)
 		o := m.close(3)
 		assert.Equal(t, outcome{blobs: 3, total: 5000, moved: 4000, took: 2 * time.Second}, o)
-		assert.Equal(t, "3 blobs, 5.00 KB in 2.0 s (1.00 KB were there already), 2.00 KB/s", o.String())
+		assert.Equal(t, "3 blobs, 5.00 kB in 2.0 s (1.00 kB were there already), 2.00 kB/s", o.String())
 	})
 }

@@ -53,7 +53,7 @@ func formatBytes(n float64) string {
 	if n < 1000 {
 		return fmt.Sprintf("%.0f B", n)
 	}
-	const prefixes = "KMGTPE"
+	const prefixes = "kMGTPE" // as the progress bar writes them
 	i := -1
 	for n >= 999.5 && i < len(prefixes)-1 {
 		n /= 1000

@@ -28,7 +28,7 @@ func TestMalformedSizesAreRefused(t *testing.T) {
 
 func TestSizesAreWrittenForPeople(t *testing.T) {
 	for n, want := range map[float64]string{
-		0: "0 B", 999: "999 B", 1000: "1.00 KB", 15_360: "15.4 KB", 256e6: "256 MB", 999_999: "1.00 MB", 1.53e9: "1.53 GB", 9.999e9: "10.0 GB",
+		0: "0 B", 999: "999 B", 1000: "1.00 kB", 15_360: "15.4 kB", 256e6: "256 MB", 999_999: "1.00 MB", 1.53e9: "1.53 GB", 9.999e9: "10.0 GB",
 	} {
 		assert.Equal(t, want, formatBytes(n))
 	}
