@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/url"
 	"strings"
@@ -90,6 +91,7 @@ func (r *remote) manifest(ctx context.Context) ([]byte, error) {
 func temporary(err error) bool {
 	var status *transfer.StatusError
 	var certificate *tls.CertificateVerificationError
+	var dns *net.DNSError
 	switch {
 	case errors.As(err, &status):
 		switch status.StatusCode {
@@ -97,7 +99,7 @@ func temporary(err error) bool {
 			return true
 		}
 		return false
-	case errors.As(err, &certificate):
+	case errors.As(err, &certificate), errors.As(err, &dns) && dns.IsNotFound:
 		return false
 	}
 	for _, final := range []error{errRedirect, errManifestDigest, errManifestTooLarge, errTokenServer, errNoBearer, errRealm, errCredentials} {

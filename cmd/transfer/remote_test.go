@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -152,11 +153,13 @@ func TestAPauseEndsWithTheContext(t *testing.T) {
 func TestFinalFailuresAreNotTriedAgain(t *testing.T) {
 	for _, err := range []error{
 		&transfer.StatusError{StatusCode: 404}, &tls.CertificateVerificationError{Err: errors.New("expired")},
+		&net.DNSError{Err: "no such host", IsNotFound: true},
 		errRedirect, errManifestDigest, errManifestTooLarge, errTokenServer, errNoBearer, errRealm, errCredentials,
 	} {
 		assert.False(t, temporary(err), "%v", err)
 	}
 	assert.True(t, temporary(io.ErrUnexpectedEOF))
+	assert.True(t, temporary(&net.DNSError{Err: "server misbehaving", IsTemporary: true}))
 	assert.True(t, temporary(&transfer.StatusError{StatusCode: 429}))
 }
 
