@@ -27,7 +27,7 @@ const (
 )
 
 var (
-	errNoBearer    = errors.New("the registry refuses anonymous access and offers no token to log in with")
+	errNoBearer    = errors.New("the registry refuses access without a log-in and offers none by token, the only kind that is supported")
 	errRealm       = errors.New("token realm refused: it is not an https URL")
 	errTokenServer = errors.New("token server")
 	errCredentials = errors.New("reading credentials")

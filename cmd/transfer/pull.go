@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"os"
 
 	"github.com/modeltransfer/transfer"
@@ -45,7 +46,7 @@ func (j *job) download(ctx context.Context, o pullOptions) (*manifest, outcome, 
 	}
 	m, err := parseManifest(data)
 	if err != nil {
-		return nil, outcome{}, err
+		return nil, outcome{}, fmt.Errorf("%s: %w", j.ref, err)
 	}
 	if err := os.MkdirAll(j.dir, 0o755); err != nil {
 		return nil, outcome{}, err

@@ -46,6 +46,37 @@ func TestADigestIsPushedAndPulled(t *testing.T) {
 	r = runWith(t, "push", made, repository+someDigest)
 	assert.Equal(t, exitFailed, r.code)
 	assert.Contains(t, r.stderr, "does not match its digest")
+	assert.Contains(t, r.stderr, filepath.Join(made, manifestName))
+}
+
+func TestAManifestThatCannotBeUsedIsNamed(t *testing.T) {
+	front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "{") }))
+	defer front.Close()
+	dir := t.TempDir()
+	require.NoError(t, os.WriteFile(filepath.Join(dir, manifestName), []byte("{"), 0o600))
+	for where, args := range map[string][]string{
+		front.URL + "/me/model:v1":       {"pull", front.URL + "/me/model:v1", t.TempDir()},
+		filepath.Join(dir, manifestName): {"push", dir, front.URL + "/me/model:v1"},
+	} {
+		r := runWith(t, args...)
+		assert.Equal(t, exitFailed, r.code)
+		assert.Contains(t, r.stderr, "transfer: "+where+": not an OCI or Docker manifest: ")
+	}
+}
+
+func TestARegistryThatWantsAnotherLogInIsNamedSo(t *testing.T) {
+	front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("WWW-Authenticate", `Basic realm="me"`)
+		w.WriteHeader(http.StatusUnauthorized)
+	}))
+	defer front.Close()
+	getenv := env(map[string]string{passwordVariable: "hunter2"})
+	made, _ := makeModel(t, model{tensors: 1, seed: 9})
+	for _, args := range [][]string{{"pull", front.URL + "/me/model", t.TempDir()}, {"push", made, front.URL + "/me/model"}} {
+		r := runIn(t.Context(), getenv, append(args, "--username", "me")...)
+		assert.Equal(t, exitFailed, r.code)
+		assert.Contains(t, r.stderr, "none by token, the only kind that is supported")
+	}
 }
 
 func TestVerifyRepairsWhatIsWrong(t *testing.T) {

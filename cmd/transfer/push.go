@@ -3,6 +3,9 @@ package main
 import (
 	"cmp"
 	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
 
 	"github.com/modeltransfer/transfer"
 )
@@ -33,12 +36,9 @@ func (j *job) upload(ctx context.Context) (*manifest, outcome, error) {
 	if err != nil {
 		return nil, outcome{}, err
 	}
-	if err := checkDigest(data, j.ref.digest); err != nil {
-		return nil, outcome{}, err
-	}
 	m, err := parseManifest(data)
-	if err != nil {
-		return nil, outcome{}, err
+	if err = errors.Join(err, checkDigest(data, j.ref.digest)); err != nil {
+		return nil, outcome{}, fmt.Errorf("%s: %w", filepath.Join(j.dir, manifestName), err)
 	}
 	remote := j.newRemote(j.ref, j.settings)
 	blobs, meter := m.blobs(), j.newMeter("push")
