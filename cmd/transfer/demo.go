@@ -3,9 +3,14 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
+	"syscall"
 	"time"
+
+	"github.com/modeltransfer/transfer"
 )
 
 const (
@@ -13,6 +18,9 @@ const (
 	defaultDemoSize       = 256_000_000
 	defaultDemoTensors    = 300
 )
+
+// errNothingKept goes with the error of a demo that was interrupted and has removed its files.
+var errNothingKept = errors.New("the files of the demo were removed")
 
 // demoOptions are the flags that only demo has.
 type demoOptions struct {
@@ -56,12 +64,26 @@ func (a *app) demoIn(ctx context.Context, j *job, o demoOptions) (err error) {
 	if o.dir, err = os.MkdirTemp("", "transfer-demo-*"); err != nil {
 		return err
 	}
-	err = j.demoWith(ctx, o)
-	if err = errors.Join(err, os.RemoveAll(o.dir)); err != nil {
+	err = moreRoom(j.demoWith(ctx, o))
+	if failed := os.RemoveAll(o.dir); failed != nil {
+		return errors.Join(err, failed)
+	}
+	if ctx.Err() != nil {
+		err = errors.Join(err, errNothingKept)
+	}
+	if err != nil {
 		return err
 	}
 	j.say("the files in %s were removed; --dir keeps them", o.dir)
 	return nil
+}
+
+// moreRoom says what to do where an error is a lack of room.
+func moreRoom(err error) error {
+	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, transfer.ErrInsufficientSpace) {
+		return fmt.Errorf("%w (--dir or TMPDIR can name a place with more room, --size a smaller model)", err)
+	}
+	return err
 }
 
 // demoWith runs the demo against the registry of --registry or one of its own.
@@ -74,12 +96,22 @@ func (j *job) demoWith(ctx context.Context, o demoOptions) error {
 		defer s.close()
 		o.registry = s.url
 	}
-	ref, err := parseReference(o.registry + "/" + o.repository)
+	ref, err := demoReference(o.registry, o.repository)
 	if err != nil {
 		return usagef("%v", err)
 	}
 	j.ref = ref
 	return j.roundTrip(ctx, o)
+}
+
+// demoReference names a repository of a registry that is given as a URL or as a host. A word that
+// is neither would be taken for a namespace of the default registry.
+func demoReference(registry, repository string) (reference, error) {
+	registry = strings.TrimRight(registry, "/")
+	if host, _, _ := strings.Cut(registry, "/"); !isHost(host) {
+		return reference{}, fmt.Errorf("--registry %q is neither a URL nor a host such as localhost:5000", registry)
+	}
+	return parseReference(registry + "/" + repository)
 }
 
 // roundTrip makes the model, pushes it, pulls it back and compares.

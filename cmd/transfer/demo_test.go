@@ -6,8 +6,10 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
+	"github.com/modeltransfer/transfer"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
@@ -54,6 +56,35 @@ func TestTheDemoUsesAnotherRegistry(t *testing.T) {
 	require.NoError(t, err)
 	defer resp.Body.Close()
 	assert.Equal(t, http.StatusOK, resp.StatusCode)
+}
+
+func TestARegistryIsAURLOrAHost(t *testing.T) {
+	for registry, want := range map[string]string{
+		"http://127.0.0.1:5000":       "http://127.0.0.1:5000/demo/tensors:latest",
+		"https://registry.example/":   "https://registry.example/demo/tensors:latest",
+		"https://registry.example/me": "https://registry.example/me/demo/tensors:latest",
+		"registry.example":            "https://registry.example/demo/tensors:latest",
+		"localhost":                   "http://localhost/demo/tensors:latest",
+		"myhost:5000":                 "https://myhost:5000/demo/tensors:latest",
+	} {
+		ref, err := demoReference(registry, defaultDemoRepository)
+		require.NoError(t, err, registry)
+		assert.Equal(t, want, ref.String())
+	}
+	for _, registry := range []string{"myhost", "me/too", "/"} {
+		_, err := demoReference(registry, defaultDemoRepository)
+		require.ErrorContains(t, err, "neither a URL nor a host", registry)
+	}
+}
+
+func TestALackOfRoomSaysWhatToDo(t *testing.T) {
+	for _, err := range []error{&fs.PathError{Op: "write", Path: "f", Err: syscall.ENOSPC}, transfer.ErrInsufficientSpace} {
+		told := moreRoom(err)
+		require.ErrorIs(t, told, err)
+		assert.Contains(t, told.Error(), "TMPDIR")
+	}
+	assert.Equal(t, fs.ErrNotExist, moreRoom(fs.ErrNotExist))
+	assert.NoError(t, moreRoom(nil))
 }
 
 func startedServer(t *testing.T) *server {

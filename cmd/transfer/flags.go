@@ -1,9 +1,11 @@
 package main
 
 import (
+	"errors"
 	"flag"
 	"io"
 	"log/slog"
+	"net/url"
 	"strings"
 )
 
@@ -76,14 +78,23 @@ func (a *app) logger(s *settings) *slog.Logger {
 	return slog.New(slog.NewTextHandler(a.stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
 }
 
-// stringList is a flag that may be given more than once.
-type stringList []string
+// urlList is a flag that takes a URL and may be given more than once.
+type urlList []string
 
-var _ flag.Value = (*stringList)(nil)
+var (
+	_ flag.Value = (*urlList)(nil)
 
-func (l *stringList) String() string { return strings.Join(*l, ",") }
+	errMalformedURL = errors.New("not a URL such as https://mirror.example")
+)
 
-func (l *stringList) Set(s string) error {
+func (l *urlList) String() string { return strings.Join(*l, ",") }
+
+// Set adds s. On failure l is unchanged.
+func (l *urlList) Set(s string) error {
+	u, err := url.Parse(s)
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
+		return errMalformedURL
+	}
 	*l = append(*l, s)
 	return nil
 }

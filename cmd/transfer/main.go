@@ -59,7 +59,11 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer, getenv fu
 		fmt.Fprintf(stderr, "transfer: %s (see: transfer help)\n", oneLine(err))
 		return exitUsage
 	case ctx.Err() != nil:
-		fmt.Fprintln(stderr, "transfer: interrupted; run the same command again to continue")
+		next := "run the same command again to continue"
+		if errors.Is(err, errNothingKept) {
+			next = errNothingKept.Error()
+		}
+		fmt.Fprintf(stderr, "transfer: interrupted; %s\n", next)
 		return exitInterrupted
 	default:
 		fmt.Fprintf(stderr, "transfer: %s\n", oneLine(err))

@@ -73,6 +73,9 @@ func TestUsageErrorsExitWith2(t *testing.T) {
 		"a negative concurrency":   {"pull", "--concurrency", "-1", "a", "b"},
 		"a name without password":  {"pull", "--username", "me", "a", "b"},
 		"a malformed registry URL": {"demo", "--registry", "ftp://localhost"},
+		"a registry without a dot": {"demo", "--registry", "myhost"}, // it would be a namespace elsewhere
+		"a mirror that is no URL":  {"pull", "--mirror", "mirror.example", "a", "b"},
+		"a mirror without a host":  {"pull", "--mirror", "https://", "a", "b"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := runWith(t, args...)
@@ -122,10 +125,18 @@ func TestAnInterruptExitsWith130AndLeavesNothing(t *testing.T) {
 	cancel()
 	r := runIn(ctx, noEnv, "demo", "--size", "1M", "--tensors", "2")
 	assert.Equal(t, exitInterrupted, r.code)
-	assert.Equal(t, "transfer: interrupted; run the same command again to continue\n", r.stderr)
+	assert.Equal(t, "transfer: interrupted; the files of the demo were removed\n", r.stderr)
 	left, err := os.ReadDir(temp)
 	require.NoError(t, err)
 	assert.Empty(t, left)
+}
+
+func TestAnInterruptedDemoThatKeepsItsFilesCanContinue(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	r := runIn(ctx, noEnv, "demo", "--size", "1M", "--tensors", "2", "--dir", t.TempDir())
+	assert.Equal(t, exitInterrupted, r.code)
+	assert.Equal(t, "transfer: interrupted; run the same command again to continue\n", r.stderr)
 }
 
 func TestVerboseLogsAndQuietDoesNot(t *testing.T) {

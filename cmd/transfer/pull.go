@@ -11,7 +11,7 @@ import (
 // pullOptions are the flags that only pull has.
 type pullOptions struct {
 	verify  bool
-	mirrors stringList
+	mirrors urlList
 }
 
 func (a *app) pull(ctx context.Context, args []string) error {

@@ -29,7 +29,7 @@ Flags of pull:
   --mirror URL         ask this registry first; may be repeated
 
 Flags of demo:
-  --registry URL       use this registry instead of one that runs inside the program
+  --registry URL       use this registry, also host[:port], instead of one inside the program
   --repository NAME    repository to push to (default demo/tensors)
   --dir DIR            work in DIR and leave the files there; otherwise they are removed
   --size BYTES         size of the one big blob, 0 for none (default 256M)
