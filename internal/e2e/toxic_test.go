@@ -12,6 +12,9 @@ import (
 
 // The tests of this file put toxiproxy between the library and the reference registry.
 
+// retryTimeout ends a test soon whose transfer does not get anywhere.
+const retryTimeout = 30 * time.Second
+
 // route is a transfer over a link, in one direction.
 type route struct {
 	*link
@@ -63,6 +66,7 @@ func (r *route) run(t *testing.T, blobs []transfer.Blob, begin func()) {
 		opts := upload(r.s, r.src, blobs)
 		opts.BaseURL, opts.Client, opts.Logger = r.url, r.client, r.failures.logger()
 		opts.StallTimeout, opts.Concurrency, opts.BodyConcurrency = r.stall, r.concurrency, r.concurrency
+		opts.RetryTimeout = retryTimeout
 		push(t, opts)
 		peer := newPeer(t, r.s, repository)
 		for _, b := range blobs {
@@ -77,6 +81,7 @@ func (r *route) run(t *testing.T, blobs []transfer.Blob, begin func()) {
 	opts := download(r.s, dst, blobs)
 	opts.BaseURL, opts.Client, opts.Logger = r.url, r.client, r.failures.logger()
 	opts.StallTimeout, opts.Concurrency, opts.BodyConcurrency = r.stall, r.concurrency, r.concurrency
+	opts.RetryTimeout = retryTimeout
 	pull(t, opts)
 	requireSame(t, r.src, dst, blobs)
 }
