@@ -189,8 +189,10 @@ func (p *patience) excuse(began, now time.Duration) {
 // An attempt tells whether it brought anything new.
 func (s *session) retry(ctx context.Context, p *patience, attempt func() (moved bool, err error)) error {
 	for n := 0; ; n++ {
-		if err := s.pauses.wait(ctx, s.registry.Host()); err != nil {
-			return err
+		if len(s.mirrors) == 0 { // they are not the ones who want to be left alone
+			if err := s.pauses.wait(ctx, s.registry.Host()); err != nil {
+				return err
+			}
 		}
 		moved, err := attempt()
 		if err == nil {

@@ -114,7 +114,7 @@ func (d *downloader) plan(ctx context.Context, verify bool) error {
 		d.missing = append(d.missing, pending{b, partly})
 	}
 	if free, known := d.dir.Free(); known && need > free {
-		return fmt.Errorf("%w: %d bytes are still to be fetched, %d are free", ErrInsufficientSpace, need, free)
+		return fmt.Errorf("%w: %d bytes are still to be fetched to %s, %d are free", ErrInsufficientSpace, need, d.dir.Path(), free)
 	}
 	d.log.LogAttrs(ctx, slog.LevelDebug, "download planned", slog.Int("blobs", len(d.blobs)), slog.Int("missing", len(d.missing)),
 		slog.Int64("bytes", need), slog.Int64("have", have), slog.Int64("half", half))
@@ -280,7 +280,7 @@ func (d *downloader) steal() (*fetch, *pieces.Piece) {
 	case slowest.takeOvers < slowTries && d.bad(piece, now):
 		slowest.takeOvers++
 		return slowest, slowest.queue.TakeOver(piece, now)
-	case longest > stealAfter:
+	case longest > stealAfter && d.bodies.Room():
 		return slowest, slowest.queue.Steal(minSteal, now)
 	}
 	return nil, nil
@@ -345,7 +345,9 @@ func (d *downloader) advance(ctx context.Context, f *fetch, p *pieces.Piece) err
 		if done, err := d.claim(ctx, f); done || err != nil {
 			return err
 		}
+		d.mu.Lock()
 		p = f.next(d.clock())
+		d.mu.Unlock()
 	}
 	if p != nil {
 		if err := d.fetchPiece(ctx, f, p); err != nil {
@@ -456,6 +458,7 @@ func (d *downloader) repair(ctx context.Context, f *fetch, m *blobstore.Mismatch
 		slog.String("digest", f.digest.String()), slog.String("got", m.Got.String()),
 		slog.Int64("bytes", lengths(missing)), slog.Bool("disk", disk))
 	d.progress.add(-lengths(missing))
+	f.patience.last.Store(int64(d.clock())) // hashing may have taken long
 	f.distrust.Store(true)
 	d.client.Close()
 	d.mu.Lock()
@@ -533,6 +536,9 @@ func (d *downloader) fromSources(ctx context.Context, j *job) (err error) {
 		if src.mirror && !j.worthAsking(src) {
 			continue
 		}
+		if err := d.pauses.wait(ctx, src.Host()); err != nil {
+			return err
+		}
 		err = d.attempt(ctx, src, j)
 		var path *fs.PathError
 		if err == nil || errors.As(err, &path) {
@@ -580,7 +586,7 @@ func (d *downloader) attempt(ctx context.Context, src *source, j *job) (err erro
 		return err
 	}
 	j.mirror, j.early = src.mirror, req.Target.Left && !src.mirror
-	if err := d.acquireBody(a, &j.patience, min(j.size, pieceSize)); err != nil {
+	if err := d.acquireBody(a, &j.patience, min(j.size, pieceSize), src.Host()); err != nil {
 		return errors.Join(err, discard(resp))
 	}
 	j.piece.Asked(d.clock())

@@ -306,3 +306,21 @@ func TestDownloadOfSmallBlobsBesideALargeOne(t *testing.T) {
 		assert.Equal(t, 40, early, "small blobs that were asked for before a piece was complete")
 	})
 }
+
+// An idle worker takes no tail as long as it could not move it: what was on its way would come twice, and nothing sooner.
+func TestDownloadTakesNoTailWithoutRoom(t *testing.T) {
+	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		w := newWorld(t, mode, registrytest.Options{})
+		w.reg.Fault("GET", "", "**slow(1M)")
+		var blobs []transfer.Blob
+		for i := range 4 {
+			blobs = append(blobs, w.remote(8<<20+i))
+		}
+		opts := w.downloadOptions(blobs...)
+		opts.BodyConcurrency = 4
+		require.NoError(t, w.download(opts))
+		w.reg.Wait()
+		assert.Len(t, w.reg.Requests(), 4)
+		assert.Equal(t, w.progress.calls[0][1], w.reg.BytesSent())
+	})
+}

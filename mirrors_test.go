@@ -213,3 +213,31 @@ func TestMirrorLeavesTheURLAlone(t *testing.T) {
 		assert.Equal(t, 5, cdn.Count("GET", b.Digest))
 	})
 }
+
+// A registry that wants to be left alone does not hold up what a mirror has.
+func TestMirrorIsAskedWhileTheRegistryIsLeftAlone(t *testing.T) {
+	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		w := newWorld(t, mode, registrytest.Options{})
+		mirror := registrytest.New(registrytest.Options{Latency: 10 * time.Millisecond})
+		only := w.remote(5000)
+		blobs := []transfer.Blob{only}
+		for i := range 20 {
+			b := w.make(1000 + i)
+			mirror.Put(repository, w.data(b))
+			blobs = append(blobs, b)
+		}
+		w.reg.Fault("GET", only.Digest, "429(retry-after: 100)")
+		opts := w.downloadOptions(blobs...)
+		opts.Concurrency = 2
+		opts.Mirrors = []string{w.net.Serve("mirror.test", mirror, mode).URL}
+		begun, early := time.Now(), int64(0)
+		opts.Progress = func(completed, _ int64) {
+			if time.Since(begun) < 50*time.Second {
+				early = completed
+			}
+		}
+		require.NoError(t, w.download(opts))
+		assert.GreaterOrEqual(t, time.Since(begun), 100*time.Second)
+		assert.EqualValues(t, 20*1000+190, early, "bytes that came in the meantime")
+	})
+}

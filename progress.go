@@ -3,6 +3,7 @@ package transfer
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -195,10 +196,11 @@ func (a *attempt) moved(n int) {
 	a.slot.Moved(n)
 }
 
-// sent says that the whole body was sent, so that the registry now hashes it.
-func (a *attempt) sent(size int64) {
-	a.extra.Store(size / digestRate * int64(time.Second))
-}
+// sent says that the whole body was sent, and that the answer may take so much longer.
+func (a *attempt) sent(longer time.Duration) { a.extra.Store(int64(longer)) }
+
+// digestTime is how long a registry may take to hash or copy a blob.
+func digestTime(size int64) time.Duration { return time.Duration(size/digestRate) * time.Second }
 
 // end ends the attempt. It returns err or, where that came from the watchdog, its reason.
 func (a *attempt) end(err error) error {
@@ -254,7 +256,7 @@ func (w *watchdog) look(now time.Duration) {
 	flowing := 0
 	for a := range w.attempts {
 		if w.stalled(a, now) {
-			a.cancel(ErrStalled)
+			a.cancel(fmt.Errorf("%w: nothing moved for %v", ErrStalled, (now - a.lastMoved).Truncate(time.Millisecond)))
 			continue
 		}
 		if w.slow(a, now) {
@@ -306,9 +308,9 @@ func (s *session) throttle(a *attempt, n int) error {
 	return s.pace.Pay(a.ctx, n)
 }
 
-// acquireBody waits for room for one more body of that size, and until the registry may be asked again where it
+// acquireBody waits for room for one more body of that size, and until the host may be asked again where it
 // wanted to be left alone meanwhile. That is no stall, and does not try the patience with the blob.
-func (s *session) acquireBody(a *attempt, p *patience, size int64) error {
+func (s *session) acquireBody(a *attempt, p *patience, size int64, host string) error {
 	a.held.Add(1)
 	defer a.held.Add(-1)
 	a.rest()
@@ -316,7 +318,7 @@ func (s *session) acquireBody(a *attempt, p *patience, size int64) error {
 	slot, err := s.bodies.Acquire(a.ctx, size)
 	if err == nil {
 		a.slot = slot
-		err = s.pauses.wait(a.ctx, s.registry.Host())
+		err = s.pauses.wait(a.ctx, host)
 	}
 	now := s.clock()
 	a.begun = now

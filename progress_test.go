@@ -148,7 +148,7 @@ func TestWatchdogGivesTimeToHash(t *testing.T) {
 	watched(t, time.Second, func(t *testing.T, w *watchdog) {
 		start := time.Now()
 		a := w.watch(t.Context(), false)
-		a.sent(60 * digestRate)
+		a.sent(digestTime(60 * digestRate))
 		<-a.ctx.Done()
 		require.ErrorIs(t, a.end(a.ctx.Err()), ErrStalled)
 		assert.InDelta(t, 61, time.Since(start).Seconds(), 1)

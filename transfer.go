@@ -46,8 +46,9 @@
 //
 // Failures of the network, of a busy server (408, 425, 429, 500, 502, 503, 504,
 // 522, 524) and stalls are tried again, with exponential backoff, for as long as
-// new bytes keep arriving and then for RetryTimeout. Everything else is permanent and fails
-// the call with one request. The error of a call matches, with [errors.Is] and
+// new bytes keep arriving and then for RetryTimeout; six times where the registry has
+// not answered at all. All other answers, certificates that do not hold, a full or read-only disk and
+// bad input are permanent: they fail the call with one request. The error of a call matches, with [errors.Is] and
 // [errors.As], the sentinels of this package, [*StatusError], [*BlobError], the
 // error of the context, and the error of the file system or the network that
 // lies behind it.
@@ -157,7 +158,7 @@ func (e *StatusError) Error() string {
 	case http.StatusUnauthorized, http.StatusForbidden:
 		b.WriteString(" (check the token and what it may do in this repository)")
 	case http.StatusNotFound:
-		b.WriteString(" (check the repository and the digest)")
+		b.WriteString(" (check the repository, and the tag or digest)")
 	}
 	return b.String()
 }
@@ -331,7 +332,8 @@ type UploadOptions struct {
 	// StallTimeout is how long a request may go without one byte of progress
 	// before it is given up and tried again. Zero means 10 s. For the answer to a
 	// body that was sent whole the registry has longer, by a second for each 16 MiB
-	// of the blob, because many hash or copy it first.
+	// of the blob, because many hash or copy it first, and each time that none came
+	// twice as long as before.
 	StallTimeout time.Duration
 
 	// RetryTimeout is how long a blob may go without one new byte before it is

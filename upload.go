@@ -58,6 +58,10 @@ const (
 	// maxLost is how often in a row a registry may forget an upload session of a blob.
 	maxLost = 3
 
+	// The time for the answer to a body that was sent whole is doubled each time that none has come, maxUnheard times at
+	// the most: on a slow link, buffers on the way may hold the end of it.
+	maxUnheard = 5
+
 	// abortTimeout bounds the deletion of an upload session that was given up.
 	abortTimeout = 5 * time.Second
 )
@@ -206,6 +210,7 @@ type sending struct {
 	least   int64   // the least size of a chunk
 	direct  *direct // where else the body goes
 	parts   *parts  // the Ollama registry takes the blob in parts
+	unheard int     // bodies that were sent whole and not answered in time
 }
 
 // direct is a place in the registry's object store.
@@ -307,7 +312,7 @@ func sessionLost(e *StatusError) bool {
 // ask makes a request without a body, under the eyes of the watchdog. The body of the answer was read.
 func (s *session) ask(ctx context.Context, method string, t wire.Target, header http.Header, patience int64) (*wire.Response, error) {
 	a := s.watchdog.watch(ctx, true)
-	a.sent(patience)
+	a.sent(digestTime(patience))
 	resp, err := s.do(a.ctx, wire.Request{Method: method, Target: t, Header: header})
 	if err == nil {
 		err = s.failure(resp)
@@ -551,20 +556,19 @@ func (u *uploader) send(ctx context.Context, s *sending) error {
 // sendBody sends the bytes [start, end) of a blob. A 401 or a redirect costs no body,
 // because the registry is asked first, except where it is known to take small ones.
 func (u *uploader) sendBody(ctx context.Context, s *sending, r wire.Request, start, end int64) (resp *wire.Response, err error) {
-	if s.content == nil {
-		f, err := u.open(s.blob)
-		if err != nil {
-			return nil, err
-		}
-		s.content = content.New(f, s.digest, s.size, u.pace.Chunk(bufferSize))
-	}
-	a := u.watchdog.watch(ctx, true)
-	defer func() { err = a.end(err) }()
-	if err := u.acquireBody(a, &s.patience, end-start); err != nil {
+	if err := u.openContent(s); err != nil {
 		return nil, err
 	}
+	a := u.watchdog.watch(ctx, true)
 	var sent atomic.Bool
-
+	defer func() {
+		if err = a.end(err); errors.Is(err, ErrStalled) && sent.Load() {
+			s.unheard = min(s.unheard+1, maxUnheard)
+		}
+	}()
+	if err := u.acquireBody(a, &s.patience, end-start, u.registry.Host()); err != nil {
+		return nil, err
+	}
 	if r.Header == nil {
 		r.Header = make(http.Header, 4)
 	}
@@ -578,7 +582,7 @@ func (u *uploader) sendBody(ctx context.Context, s *sending, r wire.Request, sta
 	r.Body = func() (io.ReadCloser, error) {
 		if sent.Swap(false) { // with another token, or elsewhere
 			a.extra.Store(0)
-			if err := u.acquireBody(a, &s.patience, end-start); err != nil {
+			if err := u.acquireBody(a, &s.patience, end-start, u.registry.Host()); err != nil {
 				return nil, err
 			}
 		}
@@ -606,6 +610,18 @@ func (u *uploader) sendBody(ctx context.Context, s *sending, r wire.Request, sta
 	return resp, err
 }
 
+func (u *uploader) openContent(s *sending) error {
+	if s.content != nil {
+		return nil
+	}
+	f, err := u.open(s.blob)
+	if err != nil {
+		return err
+	}
+	s.content = content.New(f, s.digest, s.size, u.pace.Chunk(bufferSize))
+	return nil
+}
+
 // body returns the bytes [start, end) of a blob, and calls sent when all were read.
 func (u *uploader) body(a *attempt, s *sending, start, end int64, sent func()) (io.ReadCloser, error) {
 	a.held.Add(1) // what lies before is hashed first
@@ -615,7 +631,7 @@ func (u *uploader) body(a *attempt, s *sending, start, end int64, sent func()) (
 		pos += int64(n)
 		u.moved(a, s, pos, n)
 		if pos == end {
-			a.sent(s.size)
+			a.sent(digestTime(s.size) + u.watchdog.stallTimeout*(1<<s.unheard-1))
 			sent()
 		}
 		return u.throttle(a, n)

@@ -227,3 +227,37 @@ func TestU11LostAnswerWhereAllIsMissing(t *testing.T) {
 		assert.Equal(t, sum, w.reg.BytesReceived())
 	})
 }
+
+// What buffers on the way hold of a body is not seen to move: an answer that does not come in time is waited for longer.
+func TestN9UploadOverASlowLinkWithBuffers(t *testing.T) {
+	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		w := newWorld(t, mode, registrytest.Options{})
+		w.reg.Fault("PUT", "/uploads/", "**slow(50K)")
+		b := w.local(3 << 20)
+		require.NoError(t, w.upload(w.uploadOptions(b)))
+		w.reg.Wait()
+		assert.LessOrEqual(t, w.reg.BytesReceived(), 3*b.Size)
+	})
+}
+
+// The time that a registry takes to hash a large blob does not count as time without progress.
+func TestU11FailsAfterALongDigest(t *testing.T) {
+	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		w := newWorld(t, mode, registrytest.Options{})
+		failed := false
+		slow := w.net.Serve("slow.test", http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+			if r.Method == http.MethodPut && !failed {
+				failed = true
+				_, _ = io.Copy(io.Discard, r.Body)
+				time.Sleep(1900 * time.Millisecond)
+				rw.WriteHeader(http.StatusGatewayTimeout)
+				return
+			}
+			w.reg.ServeHTTP(rw, r)
+		}), mode)
+		opts := w.uploadOptions(w.local(33 << 20))
+		opts.BaseURL, opts.RetryTimeout = slow.URL, time.Second
+		require.NoError(t, w.upload(opts))
+		assert.True(t, failed)
+	})
+}

@@ -220,6 +220,9 @@ func (d *Dir) openRegular(name string, flag int) (*os.File, error) {
 	return f, nil
 }
 
+// Path returns the path that the directory was opened with.
+func (d *Dir) Path() string { return d.path }
+
 // Free returns how many bytes this user can still write, and whether that is known.
 func (d *Dir) Free() (n int64, known bool) { return freeSpace(d.root) }
 

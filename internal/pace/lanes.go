@@ -54,6 +54,13 @@ func (l *Lanes) Large() int {
 	return l.large.limit
 }
 
+// Room tells whether one more large body might move now.
+func (l *Lanes) Room() bool {
+	l.large.mu.Lock()
+	defer l.large.mu.Unlock()
+	return l.large.busy < l.large.limit
+}
+
 // Trouble says that a server has refused a request or broken a connection, as one does that
 // has too many: half as many may try again.
 func (l *Lanes) Trouble() {
