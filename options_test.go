@@ -45,7 +45,7 @@ func refuse(t *testing.T, want error, change func(d *transfer.DownloadOptions)) 
 	return err
 }
 
-func TestI1ToI4Digests(t *testing.T) {
+func TestI1I2I3I4Digests(t *testing.T) {
 	hex := strings.Repeat("0a", 32)
 	for name, dg := range map[string]string{
 		"I1 path":              "sha256:../../etc/passwd",
