@@ -88,3 +88,23 @@ func TestReadErrorsFindsTheDigestsNamed(t *testing.T) {
 	_, named := ReadErrors(io.NopCloser(strings.NewReader(`{"errors":[{"code":"MANIFEST_BLOB_UNKNOWN","detail":{"Digest":"` + dg.String() + `"}}]}`)))
 	assert.Equal(t, []digest.Digest{dg}, named)
 }
+
+func TestU12SignedHeaders(t *testing.T) {
+	for _, name := range []string{
+		"Content-Type", "Content-Md5", "Cache-Control", "Content-Disposition", "If-None-Match", "X-Amz-Checksum-Sha256", "X-Goog-Hash", "X-Ms-Blob-Type",
+	} {
+		signed, err := SignedHeaders(http.Header{"X-Signed-Header-" + name: {"x"}, "Date": {"now"}})
+		require.NoError(t, err, name)
+		assert.Equal(t, http.Header{name: {"x"}}, signed)
+	}
+	for _, name := range []string{
+		"Host", "Authorization", "Cookie", "Proxy-Authorization", "Content-Length", "Transfer-Encoding", "Connection", "Expect", "Range", "Content-Encoding", "Amz",
+	} {
+		_, err := SignedHeaders(http.Header{"X-Signed-Header-" + name: {"x"}})
+		assert.Error(t, err, name)
+	}
+	for _, values := range [][]string{{"a", "b"}, {}} {
+		_, err := SignedHeaders(http.Header{"X-Signed-Header-Content-Type": values})
+		assert.Error(t, err, "%q", values)
+	}
+}

@@ -1,0 +1,253 @@
+package wire
+
+import (
+	"bufio"
+	"context"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// elsewhere is where a chain has led that began at the registry.
+func elsewhere(t *testing.T, registry, place string) Target {
+	u, err := url.Parse(place)
+	require.NoError(t, err)
+	return Target{URL: u, Left: true, registry: mustParse(t, registry)}
+}
+
+func TestU5AddressIsCheckedWhenItIsDialled(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	defer server.Close()
+	port := server.URL[strings.LastIndex(server.URL, ":"):]
+	for name, c := range map[string]struct {
+		registry, place string
+		refused         bool
+	}{
+		"loopback from a public registry":       {"https://192.0.2.1", "http://127.0.0.1" + port, true},
+		"a name of this machine":                {"https://192.0.2.1", "http://localhost" + port, true},
+		"loopback from a registry on this link": {"https://169.254.1.1", "http://127.0.0.1" + port, true},
+		"loopback from loopback":                {"http://127.0.0.1:1", "http://127.0.0.1" + port, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c2 := NewClient(nil, "test", 1)
+			defer c2.Close()
+			resp, err := c2.Do(t.Context(), Request{Method: http.MethodGet, Target: elsewhere(t, c.registry, c.place)})
+			if c.refused {
+				require.ErrorIs(t, err, ErrRedirectRefused)
+				return
+			}
+			require.NoError(t, err)
+			resp.Discard()
+		})
+	}
+}
+
+// The registry itself may be anywhere: the user has chosen it.
+func TestU5RegistryOnThisMachineIsDialled(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	defer server.Close()
+	c := NewClient(nil, "test", 1)
+	defer c.Close()
+	u, err := url.Parse(server.URL)
+	require.NoError(t, err)
+	public := mustParse(t, "https://192.0.2.1")
+	resp, err := c.Do(t.Context(), Request{Method: http.MethodGet, Target: Target{URL: u, registry: public}})
+	require.NoError(t, err)
+	resp.Discard()
+}
+
+// Behind a proxy on this machine, the address that is dialled says nothing of the place.
+func TestU5ProxyOnThisMachineIsDialled(t *testing.T) {
+	proxy := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	defer proxy.Close()
+	c := NewClient(nil, "test", 1)
+	defer c.Close()
+	u, err := url.Parse(proxy.URL)
+	require.NoError(t, err)
+	c.own.Proxy = http.ProxyURL(u)
+	resp, err := c.Do(t.Context(), Request{Method: http.MethodGet, Target: elsewhere(t, "https://192.0.2.1", "http://cdn.invalid/x")})
+	require.NoError(t, err)
+	resp.Discard()
+}
+
+// resolver answers every question with one IPv4 address.
+func resolver(t *testing.T, ip [4]byte) {
+	before := net.DefaultResolver
+	t.Cleanup(func() { net.DefaultResolver = before })
+	net.DefaultResolver = &net.Resolver{PreferGo: true, Dial: func(context.Context, string, string) (net.Conn, error) {
+		here, there := net.Pipe()
+		go func() {
+			defer there.Close()
+			var length [2]byte // a stream, so each message has its length before it (RFC 1035 section 4.2.2)
+			if _, err := io.ReadFull(there, length[:]); err != nil {
+				return
+			}
+			query := make([]byte, int(length[0])<<8|int(length[1]))
+			if _, err := io.ReadFull(there, query); err != nil {
+				return
+			}
+			end := 12 // of the question, behind the header
+			for query[end] != 0 {
+				end += int(query[end]) + 1
+			}
+			end += 5
+			answer := append([]byte{query[0], query[1], 0x81, 0x80, 0, 1, 0, 0, 0, 0, 0, 0}, query[12:end]...)
+			if query[end-3] == 1 { // it asks for IPv4
+				answer[7] = 1
+				answer = append(answer, 0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, ip[0], ip[1], ip[2], ip[3])
+			}
+			_, _ = there.Write(append([]byte{byte(len(answer) >> 8), byte(len(answer))}, answer...))
+		}()
+		return here, nil
+	}}
+}
+
+// A registry whose name stands for this machine may lead to this machine.
+func TestU5NameOfTheRegistryIsLookedUp(t *testing.T) {
+	for name, c := range map[string]struct {
+		ip   [4]byte
+		want reach
+	}{
+		"this machine": {[4]byte{127, 0, 0, 1}, reachMachine}, "this link": {[4]byte{169, 254, 1, 1}, reachLink},
+		"elsewhere": {[4]byte{192, 0, 2, 1}, reachAny},
+	} {
+		t.Run(name, func(t *testing.T) {
+			resolver(t, c.ip)
+			r := mustParse(t, "http://registry.invalid")
+			for to, want := range map[string]bool{
+				"http://127.0.0.1/": c.want == reachMachine, "http://169.254.9.9/": c.want == reachLink, "http://10.0.0.1/": true,
+			} {
+				_, err := r.Blob("a", "sha256:x").Resolve(to)
+				assert.Equal(t, want, err == nil, "%s: %v", to, err)
+			}
+		})
+	}
+}
+
+// piped is a client of its own whose connections a function serves.
+func piped(serve func(net.Conn)) *Client {
+	c := NewClient(nil, "test", 1)
+	c.own.Proxy = nil
+	c.own.DialContext = func(context.Context, string, string) (net.Conn, error) {
+		here, there := net.Pipe()
+		go func() {
+			defer there.Close()
+			serve(there)
+		}()
+		return here, nil
+	}
+	return c
+}
+
+// N39: a registry that does not know Expect gets the body after a second, and one that answers before that does not get it.
+func TestN39BodyIsNotHeldBackForEver(t *testing.T) {
+	for name, c := range map[string]struct {
+		answers time.Duration // 0: when it has the body
+		took    time.Duration
+	}{"knows nothing of it": {0, time.Second}, "refuses": {500 * time.Millisecond, 500 * time.Millisecond}} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				body := 0
+				client := piped(func(conn net.Conn) {
+					in := bufio.NewReader(conn)
+					req, err := http.ReadRequest(in)
+					if err != nil {
+						return
+					}
+					if c.answers > 0 {
+						time.Sleep(c.answers)
+						body = in.Buffered()
+						_, _ = io.WriteString(conn, "HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+						return
+					}
+					n, _ := io.Copy(io.Discard, req.Body)
+					body = int(n)
+					_, _ = io.WriteString(conn, "HTTP/1.1 201 Created\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+				})
+				defer client.Close()
+				begun := time.Now()
+				resp, err := client.Do(t.Context(), Request{
+					Method: http.MethodPut, Target: mustParse(t, "http://registry.test").Blob("a", "sha256:x"),
+					Header: http.Header{"Expect": {"100-continue"}}, Length: 4,
+					Body: func() (io.ReadCloser, error) { return io.NopCloser(strings.NewReader("body")), nil },
+				})
+				require.NoError(t, err)
+				resp.Discard()
+				assert.Equal(t, c.took, time.Since(begun))
+				synctest.Wait()
+				if c.answers > 0 {
+					assert.Zero(t, body)
+				} else {
+					assert.Equal(t, 4, body)
+				}
+			})
+		})
+	}
+}
+
+// transportOf is a RoundTripper in one function.
+type transportOf func(*http.Request) (*http.Response, error)
+
+func (f transportOf) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+// I13: of a body that nobody wants little is read, and it is closed.
+func TestI13BodyOfARedirectIsNotRead(t *testing.T) {
+	body := &countingBody{}
+	c := NewClient(&http.Client{Transport: transportOf(func(r *http.Request) (*http.Response, error) {
+		if r.URL.Path == "/there" {
+			return &http.Response{StatusCode: http.StatusOK}, nil
+		}
+		return &http.Response{StatusCode: http.StatusFound, Header: http.Header{"Location": {"/there"}}, Body: body}, nil
+	})}, "test", 1)
+	resp, err := c.Do(t.Context(), Request{Method: http.MethodGet, Target: mustParse(t, "http://registry.test").Blob("a", "sha256:x")})
+	require.NoError(t, err)
+	assert.Equal(t, http.StatusOK, resp.StatusCode)
+	assert.LessOrEqual(t, body.read, 64<<10)
+	assert.True(t, body.closed)
+}
+
+// I15: the error of a transport quotes the URL, with all that is secret in it.
+func TestI15ErrorOfATransportIsRedacted(t *testing.T) {
+	c := NewClient(&http.Client{Transport: transportOf(func(r *http.Request) (*http.Response, error) {
+		return nil, &url.Error{Op: "Get", URL: r.URL.String(), Err: io.ErrUnexpectedEOF}
+	})}, "test", 1)
+	_, err := c.Do(t.Context(), Request{Method: http.MethodGet, Target: elsewhere(t, "http://registry.test", "http://cdn.test/x?sig=secret")})
+	require.ErrorIs(t, err, io.ErrUnexpectedEOF)
+	assert.NotContains(t, err.Error(), "secret")
+	assert.Contains(t, err.Error(), "GET http://cdn.test/x?sig=***")
+}
+
+// cookieJar remembers what it was given.
+type cookieJar struct{ set []*http.Cookie }
+
+func (j *cookieJar) SetCookies(_ *url.URL, c []*http.Cookie) { j.set = append(j.set, c...) }
+
+func (j *cookieJar) Cookies(*url.URL) []*http.Cookie { return j.set }
+
+// N30: the caller's jar is used at the registry, and nowhere else.
+func TestN30CookiesStayAtTheRegistry(t *testing.T) {
+	var sent []string
+	jar := &cookieJar{}
+	c := NewClient(&http.Client{Jar: jar, Transport: transportOf(func(r *http.Request) (*http.Response, error) {
+		sent = append(sent, r.Header.Get("Cookie"))
+		return &http.Response{StatusCode: http.StatusOK, Header: http.Header{"Set-Cookie": {r.URL.Hostname() + "=1"}}}, nil
+	})}, "test", 1)
+	here := mustParse(t, "http://registry.test").Blob("a", "sha256:x")
+	for _, target := range []Target{here, here, elsewhere(t, "http://registry.test", "http://cdn.test/x")} {
+		_, err := c.Do(t.Context(), Request{Method: http.MethodGet, Target: target})
+		require.NoError(t, err)
+	}
+	assert.Equal(t, []string{"", "registry.test=1", ""}, sent)
+	for _, cookie := range jar.set {
+		assert.Equal(t, "registry.test", cookie.Name)
+	}
+}
