@@ -52,9 +52,6 @@ func (w *Writer) Write(b []byte) (int, error) {
 		return 0, err
 	}
 	n, err := w.p.file.WriteAt(b, off)
-	if err == nil && n < len(b) {
-		err = w.p.dir.pathError("write", w.p.data, io.ErrShortWrite)
-	}
 	if err != nil {
 		w.p.fail(err)
 		return n, err
