@@ -3,10 +3,14 @@ package blobstore
 import (
 	"encoding/binary"
 	"hash/crc32"
+	"io"
 	"math"
+	"os"
+	"path/filepath"
 	"slices"
 	"testing"
 
+	"github.com/opencontainers/go-digest"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -157,4 +161,36 @@ func BenchmarkParseJournal(b *testing.B) {
 func closeRecord(b [recordSize]byte) []byte {
 	sum := crc32.Checksum(b[:recordSize-4], castagnoli)
 	return binary.LittleEndian.AppendUint32(b[:recordSize-4:recordSize-4], sum)
+}
+
+// A journal that is far too long, which somebody else has made, is not read into memory (I8).
+func TestI8JournalThatIsTooLong(t *testing.T) {
+	dir := t.TempDir()
+	name := nameOf(digest.FromString("x"))
+	data := append(appendHeader(nil, large), appendRecord(nil, at(0, 1000, 1))...)
+	require.NoError(t, os.WriteFile(filepath.Join(dir, name+journalSuffix), data, 0o644))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, name+partialSuffix), make([]byte, 2000), 0o644))
+	d := open(t, dir)
+	assert.EqualValues(t, 1000, d.Half(digest.FromString("x"), large))
+	require.NoError(t, os.Truncate(filepath.Join(dir, name+journalSuffix), 3*maxJournal))
+	assert.Zero(t, d.Half(digest.FromString("x"), large))
+
+	f, err := os.Open(filepath.Join(dir, name+journalSuffix))
+	require.NoError(t, err)
+	defer f.Close()
+	_, _, err = readJournal(f, large)
+	require.ErrorIs(t, err, errJournal)
+	read, err := f.Seek(0, io.SeekCurrent)
+	require.NoError(t, err)
+	assert.LessOrEqual(t, read, int64(maxJournal+1))
+}
+
+// S8: a directory at the partial's name has no half of the blob, whatever the journal says.
+func TestS8JournalOfADirectory(t *testing.T) {
+	dir := t.TempDir()
+	name := nameOf(digest.FromString("x"))
+	data := append(appendHeader(nil, large), appendRecord(nil, at(0, 10, 1))...)
+	require.NoError(t, os.WriteFile(filepath.Join(dir, name+journalSuffix), data, 0o644))
+	require.NoError(t, os.Mkdir(filepath.Join(dir, name+partialSuffix), 0o755))
+	assert.Zero(t, open(t, dir).Half(digest.FromString("x"), large))
 }

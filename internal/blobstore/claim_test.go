@@ -1,0 +1,114 @@
+package blobstore
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+
+	"github.com/opencontainers/go-digest"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/modeltransfer/transfer/internal/filelock"
+	"github.com/modeltransfer/transfer/internal/pieces"
+)
+
+// S12: the data file may be renamed or removed by the holder before, until it is locked.
+func TestS12FileThatLosesItsNameBeforeItIsLocked(t *testing.T) {
+	for what, meddle := range map[string]func(path string) error{
+		"removed":  os.Remove,
+		"replaced": func(path string) error { return errors.Join(os.Remove(path), os.WriteFile(path, nil, 0o644)) },
+	} {
+		t.Run(what, func(t *testing.T) {
+			content, dir := random(1000), t.TempDir()
+			d := open(t, dir)
+			path := filepath.Join(dir, nameOf(digest.FromBytes(content))+partialSuffix)
+			locked := 0
+			d.lock = func(f *os.File) error {
+				if locked++; locked == 1 {
+					require.NoError(t, meddle(path))
+				}
+				return filelock.Lock(f)
+			}
+			_, err := d.tryClaim(t.Context(), digest.FromBytes(content), 1000)
+			require.ErrorIs(t, err, errMoved)
+			p := claim(t, d, content)
+			fill(t, p, content)
+			commit(t, p)
+			requireBlob(t, dir, content)
+		})
+	}
+}
+
+// S12: who waits does not get the file while the holder gives it its final name, and so cannot cut it.
+func TestS12NobodyComesBetweenTheLastByteAndTheName(t *testing.T) {
+	dir := t.TempDir()
+	d := open(t, dir)
+	for i := range 100 {
+		content := random(100 + i)
+		dg := digest.FromBytes(content)
+		p := claim(t, d, content)
+		fill(t, p, content)
+		done := make(chan struct{})
+		var others sync.WaitGroup
+		for range 2 {
+			others.Go(func() {
+				for {
+					select {
+					case <-done:
+						return
+					default:
+					}
+					if other, err := d.tryClaim(t.Context(), dg, int64(len(content))); err == nil {
+						assert.NoError(t, other.Close(false))
+						assert.Fail(t, "claimed before it had its name")
+						return
+					}
+				}
+			})
+		}
+		err := p.Commit(t.Context())
+		close(done)
+		others.Wait()
+		require.NoError(t, err)
+		require.NoError(t, p.Close(false))
+		ok, err := d.Check(t.Context(), dg, int64(len(content)))
+		require.NoError(t, err)
+		require.True(t, ok)
+	}
+}
+
+// S12: a data file with a name of its own is not taken for a leftover while it is written.
+func TestS12UniqueFileOfAnotherIsNotSwept(t *testing.T) {
+	content, dir := random(1000), t.TempDir()
+	name := nameOf(digest.FromBytes(content))
+	require.NoError(t, os.Mkdir(filepath.Join(dir, name+partialSuffix), 0o755)) // so that none can be shared
+	first := claim(t, open(t, dir), content)
+	second := claim(t, open(t, dir), content)
+	fill(t, first, content)
+	commit(t, first)
+	got, err := os.ReadFile(filepath.Join(dir, name))
+	require.NoError(t, err)
+	assert.Equal(t, content, got)
+	fill(t, second, content)
+	commit(t, second)
+	assert.ElementsMatch(t, []string{name, name + partialSuffix}, files(t, dir))
+}
+
+// S11: a prefix that another program is still writing is left to it.
+func TestS11PrefixInUseIsLeftAlone(t *testing.T) {
+	content, dir := random(100_000), t.TempDir()
+	name := nameOf(digest.FromBytes(content))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, name+prefixSuffix), content[:600], 0o644))
+	held, err := os.OpenFile(filepath.Join(dir, name+prefixSuffix), os.O_RDWR, 0)
+	require.NoError(t, err)
+	defer held.Close()
+	require.NoError(t, filelock.Lock(held))
+	p := claim(t, open(t, dir), content)
+	assert.Equal(t, []pieces.Range{{Start: 0, End: 100_000}}, p.Missing())
+	assert.Contains(t, files(t, dir), name+prefixSuffix)
+	fill(t, p, content)
+	commit(t, p)
+}
