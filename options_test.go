@@ -73,7 +73,7 @@ func TestI1I2I3I4Digests(t *testing.T) {
 	}
 }
 
-func TestI5AndI7Blobs(t *testing.T) {
+func TestI5I7S13Blobs(t *testing.T) {
 	one, other := digest.FromString("one").String(), digest.FromString("other").String()
 	for name, c := range map[string]struct {
 		says  string
@@ -228,6 +228,7 @@ func TestI19BodiesAreBounded(t *testing.T) {
 	for name, opts := range map[string]transfer.UploadOptions{
 		"Concurrency":     {Concurrency: 3},
 		"BodyConcurrency": {Concurrency: 20, BodyConcurrency: 3},
+		"the lower one":   {Concurrency: 3, BodyConcurrency: 20},
 	} {
 		t.Run(name, func(t *testing.T) {
 			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {

@@ -86,6 +86,51 @@ func TestS17FewDescriptors(t *testing.T) {
 	})
 }
 
+// S5: what is created is nobody else's to write, whatever the umask.
+func TestS5ModeOfWhatIsCreated(t *testing.T) {
+	defer syscall.Umask(syscall.Umask(0))
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, registrytest.H1, registrytest.Options{})
+		b := w.remote(10)
+		w.dir = filepath.Join(w.dir, "a", "b")
+		require.NoError(t, w.download(w.downloadOptions(b)))
+		for path, want := range map[string]fs.FileMode{w.dir: 0o755, filepath.Dir(w.dir): 0o755, w.path(b): 0o644} {
+			fi, err := os.Stat(path)
+			require.NoError(t, err)
+			assert.Equal(t, want, fi.Mode().Perm(), path)
+		}
+	})
+}
+
+// S12: a partial of another user can be neither continued nor waited for.
+func TestS12PartialOfAnotherUser(t *testing.T) {
+	const child = "TRANSFER_TEST_STRANGER"
+	if os.Geteuid() != 0 {
+		t.Skip("only root can make a file of another user")
+	}
+	if os.Getenv(child) == "" {
+		out, err := childOf(t, child, "1")
+		require.NoError(t, err, out)
+		return
+	}
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, registrytest.H1, registrytest.Options{})
+		for _, dir := range []string{w.dir, filepath.Dir(w.dir)} {
+			require.NoError(t, os.Chmod(dir, 0o777))
+		}
+		small, large := w.remote(1000), w.remoteLarge()
+		for _, b := range []transfer.Blob{small, large} {
+			require.NoError(t, os.WriteFile(w.path(b)+".partial", []byte("theirs"), 0o644))
+		}
+		require.NoError(t, syscall.Setreuid(-1, 65534))
+		defer func() { require.NoError(t, syscall.Setreuid(-1, 0)) }()
+		require.NoError(t, w.download(w.downloadOptions(small, large)))
+		left, err := os.ReadFile(w.path(small) + ".partial")
+		require.NoError(t, err)
+		assert.Equal(t, "theirs", string(left))
+	})
+}
+
 // S17: with a descriptor for each blob that is begun, and few more, all are finished.
 func TestS17FewDescriptorsToFinishWith(t *testing.T) {
 	const child = "TRANSFER_TEST_FEWER_DESCRIPTORS"

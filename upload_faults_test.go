@@ -210,6 +210,16 @@ func TestRegistryThatStoresAnotherBlob(t *testing.T) {
 	}
 }
 
+// A registry may name what it has stored by a digest of another algorithm, which says nothing.
+func TestRegistryThatStoresUnderAnotherAlgorithm(t *testing.T) {
+	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		w := newWorld(t, mode, registrytest.Options{})
+		other := digest.SHA512.FromString("whatever").String()
+		w.reg.Fault("PUT", "digest=", "header(-docker-content-digest; docker-content-digest: "+other+")")
+		require.NoError(t, w.upload(w.uploadOptions(w.local(1000))))
+	})
+}
+
 func TestU11LostAnswerWhereAllIsMissing(t *testing.T) {
 	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 		w := newWorld(t, mode, registrytest.Options{SingleShot: true})

@@ -66,6 +66,37 @@ func TestU9LostSessionIsBegunAnew(t *testing.T) {
 	})
 }
 
+// U9: a registry may tell by its error code alone that it has forgotten a session.
+func TestU9SessionThatIsLostByItsErrorCode(t *testing.T) {
+	for code, lost := range map[string]bool{"BLOB_UPLOAD_UNKNOWN": true, "BLOB_UPLOAD_INVALID": true, "DIGEST_INVALID": false} {
+		t.Run(code, func(t *testing.T) {
+			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+				w := newWorld(t, mode, registrytest.Options{})
+				refused := 0
+				w.reg.Configure(func(o *registrytest.Options) {
+					o.Before = func(rw http.ResponseWriter, r *http.Request) bool {
+						if r.Method != http.MethodPut || refused > 0 {
+							return false
+						}
+						refused++
+						rw.WriteHeader(http.StatusBadRequest)
+						_, _ = fmt.Fprintf(rw, `{"errors":[{"code":%q,"message":"no"}]}`, code)
+						return true
+					}
+				})
+				err := w.upload(w.uploadOptions(w.local(3 << 20)))
+				if lost {
+					require.NoError(t, err)
+					assert.Equal(t, 2, w.reg.Count("POST", "/uploads/"))
+					return
+				}
+				requireStatus(t, err, http.StatusBadRequest)
+				assert.Equal(t, 1, w.reg.Count("POST", "/uploads/"))
+			})
+		})
+	}
+}
+
 func TestUploadInChunksWhereBodiesAreLimited(t *testing.T) {
 	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 		w := newWorld(t, mode, registrytest.Options{MaxBody: 3 << 20})

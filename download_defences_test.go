@@ -1,0 +1,54 @@
+package transfer_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/modeltransfer/transfer/internal/registrytest"
+)
+
+// N8: a registry that is known to redirect stalls when it is asked where a blob is.
+func TestN8StallWhileItIsAskedWhereABlobIs(t *testing.T) {
+	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		w, cdn := redirecting(t, mode, "cdn.test")
+		first, second := w.remote(2000), w.remote(1000)
+		w.reg.Fault("GET", second.Digest, "stallheaders")
+		opts := w.withToken(w.downloadOptions(first, second))
+		opts.Concurrency = 1
+		took, err := w.timed(opts)
+		require.NoError(t, err)
+		assert.Equal(t, 2, w.gets(second))
+		assert.Equal(t, 1, cdn.Count("GET", second.Digest))
+		assert.InDelta(t, 10, took.Seconds(), 2)
+	})
+}
+
+// N14: the body of a 416 is not the blob's, even where its Content-Range says so.
+func TestN14RefusedRangeWithAFittingContentRange(t *testing.T) {
+	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		w := newWorld(t, mode, registrytest.Options{})
+		b := w.remote(mebibyte)
+		w.reg.Fault("GET", b.Digest, "eof(300K)->416(content-range: bytes 307200-1048575/1048576)")
+		require.NoError(t, w.download(w.downloadOptions(b)))
+		ranges := w.ranges(b)
+		require.Len(t, ranges, 3)
+		assert.Empty(t, ranges[2], "asked for as a whole")
+		assert.Zero(t, w.progress.falls, "nothing of it was written")
+	})
+}
+
+// N26: a URL may expire again and again, as long as each one brings something.
+func TestN26EachURLBringsSomething(t *testing.T) {
+	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		w, cdn := redirecting(t, mode, "cdn.test")
+		b := w.remote(mebibyte)
+		cdn.Fault("GET", b.Digest, "eof(300K)->403->eof(300K)->403->eof(300K)->403")
+		took, err := w.timed(w.withToken(w.downloadOptions(b)))
+		require.NoError(t, err)
+		assert.Equal(t, 4, w.gets(b), "asked where it is now, three times")
+		assert.Less(t, took, 3*time.Second)
+	})
+}
