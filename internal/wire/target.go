@@ -122,12 +122,11 @@ func (t Target) Resolve(location string) (Target, error) {
 	case t.URL.Scheme == "https" && u.Scheme == "http":
 		return refuse("https is not left for http")
 	}
-	left := t.Left || !sameOrigin(u, t.registry.base)
-	if left && !t.registry.mayReach(literalReach(u.Hostname())) {
+	if !t.registry.mayReach(literalReach(u.Hostname())) {
 		return refuse("an address of this machine or link, while the registry is elsewhere")
 	}
 	u.Fragment, u.RawFragment = "", ""
-	return Target{URL: u, Left: left, registry: t.registry}, nil
+	return Target{URL: u, Left: t.Left || !sameOrigin(u, t.registry.base), registry: t.registry}, nil
 }
 
 // IsZero tells whether the target is none.

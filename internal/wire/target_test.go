@@ -68,6 +68,7 @@ func TestResolve(t *testing.T) {
 		{"N31 subdomain", base, "https://cdn.registry.example/x", "https://cdn.registry.example/x", true},
 		{"N31 another port", base, "https://registry.example:444/x", "https://registry.example:444/x", true},
 		{"N31 another scheme", "http://registry.example/x", "https://registry.example/x", "https://registry.example/x", true},
+		{"N31 another scheme at the same port", "http://registry.example:5000/x", "https://registry.example:5000/x", "https://registry.example:5000/x", true},
 		{"U5 private networks are fine", base, "https://192.168.1.1/x", "https://192.168.1.1/x", true},
 		{"U5 loopback is fine from loopback", "http://127.0.0.1:1/x", "http://localhost:2/x", "http://localhost:2/x", true},
 		{"fragment dropped", base, "/x#f", "https://registry.example/x", false},

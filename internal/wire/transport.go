@@ -38,7 +38,6 @@ func newTransport(conns int) *http.Transport {
 		TLSHandshakeTimeout:    30 * time.Second,
 		ExpectContinueTimeout:  continueTimeout,
 		MaxResponseHeaderBytes: 1 << 20, // 1 MiB, a tenth of the default, is still far more than any registry sends
-		DisableCompression:     true,
 	}
 }
 
