@@ -255,6 +255,7 @@ func TestN25GetTokenBlocks(t *testing.T) {
 				tokens := issuer{give: func(ctx context.Context, _ int) (string, error) {
 					if heeds {
 						<-ctx.Done()
+						time.Sleep(500 * time.Millisecond) // it has to tidy up first
 						ended.Store(true)
 						return "", ctx.Err()
 					}

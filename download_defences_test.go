@@ -52,3 +52,15 @@ func TestN26EachURLBringsSomething(t *testing.T) {
 		assert.Less(t, took, 3*time.Second)
 	})
 }
+
+// N16: what is thrown away is told as a fall of what is complete.
+func TestN16FallIsTold(t *testing.T) {
+	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		w := newWorld(t, mode, registrytest.Options{})
+		b := w.remote(mebibyte)
+		w.reg.Fault("GET", b.Digest, "flip(777)->delay(1s)")
+		require.NoError(t, w.download(w.downloadOptions(b)))
+		assert.Greater(t, w.progress.falls, b.Size/2)
+		assert.LessOrEqual(t, w.progress.falls, b.Size)
+	})
+}

@@ -1,6 +1,7 @@
 package transfer
 
 import (
+	"math"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -22,4 +23,12 @@ func TestOneWorkerFinishesABlob(t *testing.T) {
 	two.Finish()
 	assert.True(t, d.complete(f))
 	assert.False(t, d.complete(f))
+}
+
+func TestI19ConcurrencyIsClamped(t *testing.T) {
+	for given, want := range map[int]int{math.MinInt: 64, -1: 64, 0: 64, 1: 1, 1024: 1024, 1025: 1024, math.MaxInt: 1024} {
+		s, err := newSession(shared{baseURL: "http://registry.test", concurrency: given, defaultConcurrency: 64, bodyConcurrency: given})
+		require.NoError(t, err)
+		assert.Equal(t, want, s.concurrency, given)
+	}
 }

@@ -183,6 +183,23 @@ func TestU14ManifestOfABlobThatFailed(t *testing.T) {
 	})
 }
 
+// U14: nor is it sent again when a blob that the registry lacks after all cannot be sent.
+func TestU14ManifestOfABlobThatCannotBeSentAgain(t *testing.T) {
+	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		w := newWorld(t, mode, registrytest.Options{CheckManifest: true})
+		b := w.local(3 << 20)
+		w.reg.Fault("HEAD", b.Digest, "200")
+		w.reg.Fault("PUT", "/uploads/", "**403")
+		opts := w.uploadOptions(b)
+		opts.Manifest = fmt.Appendf(nil, `{"schemaVersion":2,"layers":[{"digest":%q,"size":%d}]}`, b.Digest, b.Size)
+		opts.ManifestRef = "latest"
+		err := w.upload(opts)
+		requireStatus(t, err, http.StatusForbidden)
+		requireBlobError(t, err, b, "upload")
+		assert.Equal(t, 1, w.reg.Count("PUT", "/manifests/"))
+	})
+}
+
 // Its bytes are progress too.
 func TestN7ManifestOnASlowLink(t *testing.T) {
 	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {

@@ -2,10 +2,13 @@ package transfer_test
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/url"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -335,6 +338,60 @@ func TestN27UploadLoopsOfRedirects(t *testing.T) {
 			})
 		})
 	}
+}
+
+// U2: a Location is relative to the request that it answers, not to where the upload began.
+func TestU2LocationIsRelativeToTheRequest(t *testing.T) {
+	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		w := newWorld(t, mode, registrytest.Options{})
+		var asked []string
+		w.reg.Configure(func(o *registrytest.Options) {
+			o.Before = func(rw http.ResponseWriter, r *http.Request) bool {
+				asked = append(asked, r.Method+" "+r.URL.Path)
+				switch {
+				case r.Method == http.MethodPost:
+					rw.Header().Set("Location", "/deep/er/first")
+					rw.WriteHeader(http.StatusAccepted)
+				case r.Method == http.MethodPatch:
+					_, _ = io.Copy(io.Discard, r.Body)
+					rw.Header().Set("Location", "second?x=y")
+					rw.WriteHeader(http.StatusAccepted)
+				case r.Method == http.MethodPut && r.ContentLength > 0:
+					rw.WriteHeader(http.StatusRequestEntityTooLarge)
+				case r.Method == http.MethodPut:
+					rw.WriteHeader(http.StatusCreated)
+				default:
+					rw.WriteHeader(http.StatusNotFound)
+				}
+				return true
+			}
+		})
+		require.NoError(t, transfer.Upload(t.Context(), w.uploadOptions(w.local(3<<20))))
+		assert.Contains(t, asked, "PATCH /deep/er/first")
+		assert.Equal(t, "PUT /deep/er/second", asked[len(asked)-1])
+	})
+}
+
+// U3: an upload session that is remembered leads nowhere else either.
+func TestU3RememberedSessionElsewhereIsNotUsed(t *testing.T) {
+	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		w := newWorld(t, mode, registrytest.Options{Token: "secret"})
+		cdn := w.reg.CDN()
+		elsewhere := w.net.Serve("uploads.test", cdn, mode)
+		b := w.local(40 << 20)
+		cache, err := os.UserCacheDir()
+		require.NoError(t, err)
+		place := w.server.URL + "/v2/" + repository + "/blobs/" + b.Digest
+		name := filepath.Join(cache, "modeltransfer", "uploads", digest.FromString(place).Encoded())
+		require.NoError(t, os.MkdirAll(filepath.Dir(name), 0o700))
+		record := fmt.Appendf(nil, `{"blob":%q,"session":%q}`, place, elsewhere.URL+"/v2/library/model/blobs/uploads/session-1?_state=0")
+		require.NoError(t, os.WriteFile(name, record, 0o600))
+		opts := w.uploadOptions(b)
+		opts.Token = "secret"
+		require.NoError(t, w.upload(opts))
+		assert.Empty(t, cdn.Requests())
+		assert.NoFileExists(t, name)
+	})
 }
 
 // A registry that reads a body before it sends it elsewhere.

@@ -97,6 +97,17 @@ func TestU9SessionThatIsLostByItsErrorCode(t *testing.T) {
 	}
 }
 
+// U9: a session of a small blob that is out of step is not asked how much it has.
+func TestU9SmallBlobIsOutOfStep(t *testing.T) {
+	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		w := newWorld(t, mode, registrytest.Options{})
+		w.reg.Fault("PUT", "/uploads/", "416")
+		require.NoError(t, w.upload(w.uploadOptions(w.local(3<<20))))
+		assert.Equal(t, 2, w.reg.Count("POST", "/uploads/"))
+		assert.Zero(t, w.reg.Count("GET", "/uploads/"))
+	})
+}
+
 func TestUploadInChunksWhereBodiesAreLimited(t *testing.T) {
 	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 		w := newWorld(t, mode, registrytest.Options{MaxBody: 3 << 20})
