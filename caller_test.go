@@ -124,7 +124,9 @@ func TestI16ProgressPanics(t *testing.T) {
 					panic("out of paper")
 				}
 			}
+			begun := time.Now()
 			assert.PanicsWithValue(t, "out of paper", func() { _ = transfer.Upload(t.Context(), opts) })
+			assert.Less(t, time.Since(begun), time.Second, "nothing more is sent")
 			assert.Equal(t, at, calls, "no call after the panic")
 			w.reg.Wait()
 			assert.Zero(t, w.reg.Sessions())

@@ -64,3 +64,17 @@ func TestN16FallIsTold(t *testing.T) {
 		assert.LessOrEqual(t, w.progress.falls, b.Size)
 	})
 }
+
+// N10: a registry that has ignored a range is not asked for one of that blob again.
+func TestN10IgnoredRangeIsNotAskedForAgain(t *testing.T) {
+	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		w := newWorld(t, mode, registrytest.Options{NoRange: true})
+		b := w.remote(mebibyte)
+		w.reg.Fault("GET", b.Digest, "eof(300K)->eof(600K)")
+		require.NoError(t, w.download(w.downloadOptions(b)))
+		ranges := w.ranges(b)
+		require.Len(t, ranges, 3)
+		assert.NotEmpty(t, ranges[1])
+		assert.Empty(t, ranges[2])
+	})
+}

@@ -54,7 +54,11 @@ func TestI16DownloadProgressPanics(t *testing.T) {
 						panic("ours")
 					}
 				}
+				begun := time.Now()
 				assert.PanicsWithValue(t, "ours", func() { _ = transfer.Download(t.Context(), opts) })
+				if at < mebibyte {
+					assert.Less(t, time.Since(begun), time.Second, "nothing more is fetched")
+				}
 				told := calls
 				w.reg.Wait()
 				assert.Zero(t, w.reg.InFlight())

@@ -108,7 +108,7 @@ func TestN1UploadConnectionBreaks(t *testing.T) {
 	}
 }
 
-func TestN7UploadStalls(t *testing.T) {
+func TestN7N8UploadStalls(t *testing.T) {
 	for name, c := range map[string]struct{ method, path, script string }{
 		"N7 body":      {"PUT", "/uploads/", "stallbody(1M)"},
 		"N7 beginning": {"PUT", "/uploads/", "stallbody(0)"},

@@ -330,6 +330,7 @@ func TestU12SignedHeadersThatAreNotTheRegistrysBusiness(t *testing.T) {
 				opts.BaseURL = w.net.Serve("ollama.test", http.HandlerFunc(o.registry), mode).URL
 				require.ErrorIs(t, transfer.Upload(t.Context(), opts), transfer.ErrProtocol)
 				assert.Empty(t, o.shown)
+				assert.Len(t, o.posts, 1, "no second try would mend it")
 			})
 		})
 	}

@@ -170,3 +170,23 @@ func TestSha512(t *testing.T) {
 	assert.True(t, ok)
 	assert.Equal(t, []string{"sha512-" + dg.Encoded()}, files(t, d.path))
 }
+
+// S7: a link is no blob, though it is itself as long as the blob is.
+func TestS7LinkOfTheSizeOfTheBlob(t *testing.T) {
+	dir := t.TempDir()
+	victim := "a-file-that-is-not-the-blob"
+	content := random(len(victim))
+	dg := digest.FromBytes(content)
+	require.NoError(t, os.WriteFile(filepath.Join(dir, victim), content, 0o644))
+	require.NoError(t, os.Symlink(victim, filepath.Join(dir, nameOf(dg))))
+	d := open(t, dir)
+	has, err := d.Has(dg, int64(len(content)))
+	require.NoError(t, err)
+	assert.False(t, has)
+	p := claim(t, d, content)
+	fill(t, p, content)
+	commit(t, p)
+	fi, err := os.Lstat(filepath.Join(dir, nameOf(dg)))
+	require.NoError(t, err)
+	assert.True(t, fi.Mode().IsRegular())
+}

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"hash/crc32"
 	"io"
+	"io/fs"
 	"math"
 	"os"
 	"path/filepath"
@@ -183,6 +184,25 @@ func TestI8JournalThatIsTooLong(t *testing.T) {
 	read, err := f.Seek(0, io.SeekCurrent)
 	require.NoError(t, err)
 	assert.LessOrEqual(t, read, int64(maxJournal+1))
+}
+
+// S8: a new journal is a new file, whatever has appeared under its name meanwhile.
+func TestS8NewJournalTakesNothingOver(t *testing.T) {
+	for name, put := range map[string]func(t *testing.T, path string){
+		"file": func(t *testing.T, path string) { require.NoError(t, os.WriteFile(path, []byte("theirs"), 0o644)) },
+		"link": linkTo([]byte("theirs")),
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			path := filepath.Join(dir, "x"+journalSuffix)
+			put(t, path)
+			_, err := open(t, dir).newJournal("x"+journalSuffix, large)
+			require.ErrorIs(t, err, fs.ErrExist)
+			left, err := os.ReadFile(path)
+			require.NoError(t, err)
+			assert.Equal(t, "theirs", string(left))
+		})
+	}
 }
 
 // S8: a directory at the partial's name has no half of the blob, whatever the journal says.
