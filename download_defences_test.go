@@ -7,6 +7,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/modeltransfer/transfer"
 	"github.com/modeltransfer/transfer/internal/registrytest"
 )
 
@@ -76,5 +77,23 @@ func TestN10IgnoredRangeIsNotAskedForAgain(t *testing.T) {
 		require.Len(t, ranges, 3)
 		assert.NotEmpty(t, ranges[1])
 		assert.Empty(t, ranges[2])
+	})
+}
+
+// N38: what ends because the caller has cancelled is not tried again.
+func TestN38CancelledAttemptIsNotTriedAgain(t *testing.T) {
+	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		w := newWorld(t, mode, registrytest.Options{})
+		b := w.remote(1000)
+		w.reg.Fault("GET", "", "**stall(500)")
+		ctx, cancel := withCancelAfter(t, 5*time.Second)
+		defer cancel()
+		var log logBook
+		opts := w.downloadOptions(b)
+		opts.Logger = log.logger()
+		require.ErrorIs(t, transfer.Download(ctx, opts), errOurs)
+		w.reg.Wait()
+		assert.NotContains(t, log.String(), "trying again")
+		assert.Equal(t, 1, w.gets(b))
 	})
 }

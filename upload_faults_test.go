@@ -1,14 +1,18 @@
 package transfer_test
 
 import (
+	"bytes"
+	"context"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"os"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -106,6 +110,37 @@ func TestN1UploadConnectionBreaks(t *testing.T) {
 			})
 		})
 	}
+}
+
+// brokenPipe fails the first write of a PUT, as a connection does that the other side has closed while it was idle.
+type brokenPipe struct {
+	net.Conn
+	broken *atomic.Bool
+}
+
+func (c brokenPipe) Write(p []byte) (int, error) {
+	if bytes.HasPrefix(p, []byte("PUT ")) && !c.broken.Swap(true) {
+		_ = c.Close()
+		return 0, &net.OpError{Op: "write", Net: "tcp", Err: os.NewSyscallError("write", syscall.EPIPE)}
+	}
+	return c.Conn.Write(p)
+}
+
+// N37: a body whose connection was closed while it was idle is sent over another, without a wait.
+func TestN37BodyIsReplayed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, registrytest.H1, registrytest.Options{})
+		var broken atomic.Bool
+		w.client.Transport.(*http.Transport).DialContext = func(ctx context.Context, network, to string) (net.Conn, error) {
+			c, err := w.net.DialContext(ctx, network, to)
+			return brokenPipe{c, &broken}, err
+		}
+		begun := time.Now()
+		require.NoError(t, w.upload(w.uploadOptions(w.local(3<<20))))
+		assert.True(t, broken.Load())
+		assert.Less(t, time.Since(begun), noBackoff)
+		assert.Equal(t, 1, w.reg.Count("POST", "/uploads/"))
+	})
 }
 
 func TestN7N8UploadStalls(t *testing.T) {
