@@ -59,7 +59,7 @@ func TestN16FallIsTold(t *testing.T) {
 	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 		w := newWorld(t, mode, registrytest.Options{})
 		b := w.remote(mebibyte)
-		w.reg.Fault("GET", b.Digest, "flip(777)->delay(1s)")
+		w.reg.Fault("GET", b.Digest, "flip(777)+slow(1M)->delay(1s)")
 		require.NoError(t, w.download(w.downloadOptions(b)))
 		assert.Greater(t, w.progress.falls, b.Size/2)
 		assert.LessOrEqual(t, w.progress.falls, b.Size)
@@ -96,4 +96,30 @@ func TestN38CancelledAttemptIsNotTriedAgain(t *testing.T) {
 		assert.NotContains(t, log.String(), "trying again")
 		assert.Equal(t, 1, w.gets(b))
 	})
+}
+
+// S20: a token that expires while the registry wants to be left alone costs a refresh, and no wait of its own.
+func TestS20UnauthorizedDuringRetryAfter(t *testing.T) {
+	for name, scripts := range map[string][2]string{
+		"one after the other": {"429(retry-after: 60)->401", "ok"}, "of another blob": {"429(retry-after: 60)", "delay(1s)+401"},
+		"in the middle": {"eof(300K)->503(retry-after: 60)->401", "ok"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+				w := newWorld(t, mode, registrytest.Options{})
+				b, other := w.remote(mebibyte), w.remote(1000)
+				w.reg.Fault("GET", b.Digest, scripts[0])
+				w.reg.Fault("GET", other.Digest, scripts[1])
+				var tokens issuer
+				opts := w.downloadOptions(b, other)
+				opts.Token, opts.GetToken = "old", tokens.getToken
+				took, err := w.timed(opts)
+				require.NoError(t, err)
+				assert.Len(t, tokens.calls(), 1)
+				assert.InDelta(t, 60, took.Seconds(), 2)
+				assert.Zero(t, w.progress.falls)
+				w.requireOnly(b, other)
+			})
+		})
+	}
 }
