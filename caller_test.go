@@ -2,7 +2,9 @@ package transfer_test
 
 import (
 	"context"
+	"net"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"strings"
 	"testing"
@@ -95,6 +97,38 @@ func TestDefaultClientAndNilTransport(t *testing.T) {
 				assert.Nil(t, client.Transport)
 			}
 		})
+	}
+}
+
+// No connection of the package's own client outlives the call.
+func TestDefaultClientLeavesNoConnection(t *testing.T) {
+	w := newWorld(t, registrytest.H1, registrytest.Options{})
+	changes := make(chan http.ConnState, 100)
+	server := httptest.NewUnstartedServer(w.reg)
+	server.Config.ConnState = func(_ net.Conn, state http.ConnState) {
+		if state == http.StateNew || state == http.StateClosed {
+			changes <- state
+		}
+	}
+	server.Start()
+	defer server.Close()
+	opts := w.uploadOptions(w.local(10))
+	opts.Client, opts.BaseURL = nil, server.URL
+	require.NoError(t, w.upload(opts))
+	late := time.After(10 * time.Second) // idle, it would stay for three times as long
+	for open := 0; ; {
+		select {
+		case state := <-changes:
+			open++
+			if state == http.StateClosed {
+				open -= 2
+			}
+		case <-late:
+			require.Fail(t, "a connection is left")
+		}
+		if open == 0 && len(changes) == 0 {
+			return
+		}
 	}
 }
 

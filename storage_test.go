@@ -53,7 +53,9 @@ func TestS6DirectoryAtTheFinalName(t *testing.T) {
 	w := newWorld(t, registrytest.H1, registrytest.Options{})
 	b, other := w.remote(10), w.remote(20)
 	require.NoError(t, os.Mkdir(w.path(b), 0o755))
-	err := transfer.Download(t.Context(), w.downloadOptions(b, other))
+	opts := w.downloadOptions(b, other)
+	opts.Concurrency = 1
+	err := transfer.Download(t.Context(), opts)
 	require.ErrorIs(t, err, syscall.EISDIR)
 	var blob *transfer.BlobError
 	require.ErrorAs(t, err, &blob)

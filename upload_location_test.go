@@ -24,7 +24,7 @@ import (
 )
 
 func TestU1AcceptedWithoutLocation(t *testing.T) {
-	for _, script := range []string{"**202", "**200", "**204", "**201+header(docker-content-digest: " + digest.FromString("x").String() + ")"} {
+	for _, script := range []string{"**202", "**200", "**204", "**200(location: /v2/library/model/blobs/uploads/x)", "**201+header(docker-content-digest: " + digest.FromString("x").String() + ")"} {
 		t.Run(script, func(t *testing.T) {
 			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 				w := newWorld(t, mode, registrytest.Options{})
@@ -136,6 +136,21 @@ func TestU3NothingIsDeletedElsewhere(t *testing.T) {
 		cdn.Fault("PUT", "", "**403")
 		requireStatus(t, w.upload(w.uploadOptions(w.local(3<<20))), http.StatusForbidden)
 		assert.Len(t, cdn.Requests(), 1)
+	})
+}
+
+// Not even where the registry says that the session is there now.
+func TestU3NothingIsDeletedWhereASessionHasMoved(t *testing.T) {
+	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		w := newWorld(t, mode, registrytest.Options{})
+		cdn := w.reg.CDN()
+		elsewhere := w.net.Serve("uploads.test", cdn, mode)
+		w.reg.Fault("PUT", "/uploads/", "**403")
+		w.reg.Fault("DELETE", "/uploads/", "**416")
+		w.reg.Fault("GET", "/uploads/", "**204(location: "+elsewhere.URL+"/v2/library/model/blobs/uploads/session-1?_state=0)")
+		requireStatus(t, w.upload(w.uploadOptions(w.local(3<<20))), http.StatusForbidden)
+		assert.NotZero(t, w.reg.Count("GET", "/uploads/"))
+		assert.Empty(t, cdn.Requests())
 	})
 }
 
@@ -293,6 +308,32 @@ func TestU10BodiesThatAreRedirected(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A registry that has taken some bodies itself may send others elsewhere.
+func TestU10LargeBodyIsAskedForEachTime(t *testing.T) {
+	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		w := newWorld(t, mode, registrytest.Options{})
+		cdn := w.reg.CDN()
+		elsewhere := w.net.Serve("cdn.test", cdn, mode).URL
+		taken := 0
+		w.reg.Configure(func(o *registrytest.Options) {
+			o.RedirectUploads = func(*http.Request) string {
+				if taken++; taken <= 2 {
+					return ""
+				}
+				return elsewhere
+			}
+		})
+		w.reg.Fault("PUT", "", "**slow(1M)")
+		sent := w.wireTap("registry.test")
+		opts := w.uploadOptions(w.local(3<<20), w.local(3<<20), w.local(3<<20))
+		opts.BodyConcurrency = 1
+		require.NoError(t, w.upload(opts))
+		cdn.Wait()
+		assert.EqualValues(t, 3<<20, cdn.BytesReceived())
+		assert.Less(t, sent.Load(), int64(6<<20+64<<10), "bytes on the wire to the registry")
+	})
 }
 
 // A caller's transport that would send a body at once, as one without ExpectContinueTimeout does, is not used so.

@@ -183,6 +183,22 @@ func TestCommitEndsWithContext(t *testing.T) {
 	requireBlob(t, dir, content)
 }
 
+// S1, S2: after a write has failed nothing is kept, not even what was recorded before.
+func TestS1S2NothingIsKeptAfterAFailedWrite(t *testing.T) {
+	content, dir := random(large), t.TempDir()
+	p := claim(t, open(t, dir), content)
+	write(t, p, content, 0, 5e6)
+	p.stopFollowing()
+	require.NoError(t, p.file.Close()) // so that no write can succeed
+	w := p.WriterAt(5e6)
+	_, err := w.Write(content[5e6:6e6])
+	var pe *fs.PathError
+	require.ErrorAs(t, err, &pe)
+	require.ErrorIs(t, w.Close(), fs.ErrClosed)
+	require.NoError(t, p.Close(true))
+	assert.Empty(t, files(t, dir))
+}
+
 func TestCloseKeeps(t *testing.T) {
 	for name, test := range map[string]struct {
 		size, written int64
