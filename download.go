@@ -773,9 +773,9 @@ func (d *downloader) takeWhole(a *attempt, j *job, resp *wire.Response) error {
 
 // skip reads past n bytes that are there already.
 func (d *downloader) skip(a *attempt, body io.Reader, n int64) error {
+	counted := &countingReader{r: body, count: a.moved} // however slowly it comes
 	for n > 0 {
-		read, err := io.CopyN(io.Discard, body, min(n, d.pace.Chunk(bufferSize)))
-		a.moved(int(read))
+		read, err := io.CopyN(io.Discard, counted, min(n, d.pace.Chunk(bufferSize)))
 		if n -= read; err != nil {
 			return short(err)
 		}

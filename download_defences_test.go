@@ -1,6 +1,7 @@
 package transfer_test
 
 import (
+	"runtime"
 	"testing"
 	"time"
 
@@ -121,5 +122,59 @@ func TestS20UnauthorizedDuringRetryAfter(t *testing.T) {
 				w.requireOnly(b, other)
 			})
 		})
+	}
+}
+
+// N10: bytes that are read past are bytes that come.
+func TestN10ReadingPastIsNoStall(t *testing.T) {
+	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		w := newWorld(t, mode, registrytest.Options{NoRange: true})
+		b := w.remote(mebibyte)
+		w.reg.Fault("GET", b.Digest, "eof(500K)->slow(10K)")
+		require.NoError(t, w.download(w.downloadOptions(b)))
+		assert.Equal(t, 2, w.gets(b))
+	})
+}
+
+// I8: however many files are hashed again, few are at once.
+func TestI8VerifyOfManyBlobs(t *testing.T) {
+	w := newWorld(t, registrytest.H1, registrytest.Options{})
+	opts := w.downloadOptions()
+	for i := range 400 {
+		opts.Blobs = append(opts.Blobs, w.local(300_000+i))
+	}
+	opts.Verify = true
+	done, most := make(chan struct{}), make(chan int)
+	before := runtime.NumGoroutine()
+	go func() {
+		n := 0
+		for {
+			select {
+			case <-done:
+				most <- n
+				return
+			default:
+				n = max(n, runtime.NumGoroutine())
+				runtime.Gosched()
+			}
+		}
+	}()
+	err := transfer.Download(t.Context(), opts)
+	close(done)
+	assert.Less(t, <-most-before, 50)
+	require.NoError(t, err)
+	assert.Empty(t, w.reg.Requests())
+}
+
+// Nothing that a call has started runs when it has returned (I5).
+func TestNothingRunsWhenACallHasReturned(t *testing.T) {
+	w := newWorld(t, registrytest.H1, registrytest.Options{})
+	opts := w.downloadOptions(w.local(10))
+	stacks := make([]byte, 1<<20)
+	for range 100 {
+		require.NoError(t, transfer.Download(t.Context(), opts))
+		running := string(stacks[:runtime.Stack(stacks, true)])
+		require.NotContains(t, running, "watchdog).run")
+		require.NotContains(t, running, "progressTracker).report")
 	}
 }
