@@ -56,7 +56,7 @@ func (s *session) do(ctx context.Context, r wire.Request) (*wire.Response, error
 		resp.Discard()
 		challenge := parseAuthChallenge(strings.Join(resp.Header.Values("WWW-Authenticate"), ", "))
 		if err := s.checkRealm(challenge.Realm); err != nil {
-			return nil, permanent(err)
+			return nil, err
 		}
 		s.log.LogAttrs(ctx, slog.LevelDebug, "token refused, asking for a new one", slog.String("scope", challenge.Scope))
 		if err := s.auth.renew(ctx, challenge, r.Token); err != nil {

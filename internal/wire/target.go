@@ -37,7 +37,7 @@ func ParseRegistry(raw string) (*Registry, error) {
 	switch {
 	case u.Scheme != "http" && u.Scheme != "https":
 		return nil, fmt.Errorf("base URL %q: the scheme must be http or https", Redact(u))
-	case u.Hostname() == "" || u.Opaque != "":
+	case u.Hostname() == "": // as of an opaque one
 		return nil, fmt.Errorf("base URL %q has no host", Redact(u))
 	case u.User != nil:
 		return nil, fmt.Errorf("base URL %q has a user name in it: give a token instead", Redact(u))
@@ -115,7 +115,7 @@ func (t Target) Resolve(location string) (Target, error) {
 	switch {
 	case u.Scheme != "http" && u.Scheme != "https":
 		return refuse("the scheme is not http or https")
-	case u.Hostname() == "" || u.Opaque != "":
+	case u.Hostname() == "": // as of an opaque one
 		return refuse("no host")
 	case u.User != nil:
 		return refuse("a user name in the URL")
