@@ -161,6 +161,15 @@ func TestPausesKeepTheLatest(t *testing.T) {
 	})
 }
 
+func TestN38SleepEndsBeforeItBegins(t *testing.T) {
+	ctx, cancel := context.WithCancelCause(t.Context())
+	reason := errors.New("enough")
+	cancel(reason)
+	for range 100 {
+		require.ErrorIs(t, sleep(ctx, 0), reason)
+	}
+}
+
 func TestPatienceExcusesOnlyWaitingOfAll(t *testing.T) {
 	for name, c := range map[string]struct {
 		trying            int32

@@ -214,6 +214,23 @@ func TestMirrorLeavesTheURLAlone(t *testing.T) {
 	})
 }
 
+// The ETag of the registry says nothing of what a mirror has.
+func TestMirrorIsNotToldTheETagOfTheRegistry(t *testing.T) {
+	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		w, one, _, options := mirrored(t, mode)
+		b := w.remote(mebibyte)
+		one.Put(repository, w.data(b))
+		one.Fault("GET", "", "404")
+		w.reg.Fault("GET", b.Digest, `header(etag: "v1")+eof(300K)`)
+		opts := options(b)
+		opts.Mirrors = opts.Mirrors[:1]
+		require.NoError(t, w.download(opts))
+		require.Equal(t, 2, one.Count("GET", ""))
+		assert.NotEmpty(t, one.Requests()[1].Header.Get("Range"))
+		assert.Empty(t, one.Requests()[1].Header.Get("If-Range"))
+	})
+}
+
 // A registry that wants to be left alone does not hold up what a mirror has.
 func TestMirrorIsAskedWhileTheRegistryIsLeftAlone(t *testing.T) {
 	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {

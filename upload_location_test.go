@@ -154,6 +154,26 @@ func TestU3NothingIsDeletedWhereASessionHasMoved(t *testing.T) {
 	})
 }
 
+// A session elsewhere is signed for a short time, and secret: a later call does not continue it.
+func TestU3SessionElsewhereIsNotRemembered(t *testing.T) {
+	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		w := newWorld(t, mode, registrytest.Options{})
+		cdn := w.reg.CDN()
+		elsewhere := w.net.Serve("uploads.test", cdn, mode)
+		w.reg.Fault("POST", "", "header(-location; location: "+elsewhere.URL+"/v2/library/model/blobs/uploads/session-1?_state=0&sig=secret)")
+		cdn.Fault("PUT", "", "slow(1M)")
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		time.AfterFunc(5*time.Second, cancel)
+		require.ErrorIs(t, transfer.Upload(ctx, w.uploadOptions(w.local(40<<20))), context.Canceled)
+		cache, err := os.UserCacheDir()
+		require.NoError(t, err)
+		left, err := filepath.Glob(filepath.Join(cache, "modeltransfer", "uploads", "*"))
+		require.NoError(t, err)
+		assert.Empty(t, left)
+	})
+}
+
 func TestU3FromHTTPSToHTTP(t *testing.T) {
 	for _, how := range []string{"Location", "redirect"} {
 		t.Run(how, func(t *testing.T) {

@@ -44,6 +44,15 @@ func TestOnlyOneHasTheSession(t *testing.T) {
 	e.Save("x")
 	other := s.Claim("blob")
 	require.Nil(t, other)
+	open := 0
+	links, err := filepath.Glob("/proc/self/fd/*") // none where there is no such directory
+	require.NoError(t, err)
+	for _, link := range links {
+		if target, _ := os.Readlink(link); target == e.file.Name() {
+			open++
+		}
+	}
+	assert.LessOrEqual(t, open, 1, "descriptors of what could not be claimed")
 	assert.Empty(t, other.Session())
 	other.Save("y")
 	other.Close(false)
