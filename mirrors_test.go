@@ -220,7 +220,7 @@ func TestMirrorIsNotToldTheETagOfTheRegistry(t *testing.T) {
 		w, one, _, options := mirrored(t, mode)
 		b := w.remote(mebibyte)
 		one.Put(repository, w.data(b))
-		one.Fault("GET", "", "404")
+		one.Fault("GET", "", "503")
 		w.reg.Fault("GET", b.Digest, `header(etag: "v1")+eof(300K)`)
 		opts := options(b)
 		opts.Mirrors = opts.Mirrors[:1]
