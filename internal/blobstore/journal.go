@@ -140,9 +140,7 @@ func (j *journal) add(e extent) error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	n, err := j.f.WriteAt(appendRecord(j.record[:0], e), j.end)
-	if err == nil {
-		j.end += int64(n)
-	}
+	j.end += int64(n) // after an error nothing is kept
 	return err
 }
 
