@@ -1,6 +1,7 @@
 package transfer_test
 
 import (
+	"net/http"
 	"runtime"
 	"testing"
 	"time"
@@ -140,8 +141,8 @@ func TestN10ReadingPastIsNoStall(t *testing.T) {
 func TestI8VerifyOfManyBlobs(t *testing.T) {
 	w := newWorld(t, registrytest.H1, registrytest.Options{})
 	opts := w.downloadOptions()
-	for i := range 400 {
-		opts.Blobs = append(opts.Blobs, w.local(300_000+i))
+	for i := range 200 {
+		opts.Blobs = append(opts.Blobs, w.local(100_000+i))
 	}
 	opts.Verify = true
 	done, most := make(chan struct{}), make(chan int)
@@ -177,4 +178,25 @@ func TestNothingRunsWhenACallHasReturned(t *testing.T) {
 		require.NotContains(t, running, "watchdog).run")
 		require.NotContains(t, running, "progressTracker).report")
 	}
+}
+
+// N7: each byte counts, so that one in less than StallTimeout is enough.
+func TestN7TrickleIsNoStall(t *testing.T) {
+	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		w := newWorld(t, mode, registrytest.Options{})
+		b := w.remote(12)
+		asked := 0
+		trickle := w.net.Serve("trickle.test", http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) {
+			asked++
+			for _, one := range w.data(b) {
+				_, _ = rw.Write([]byte{one})
+				_ = http.NewResponseController(rw).Flush()
+				time.Sleep(6 * time.Second)
+			}
+		}), mode)
+		opts := w.downloadOptions(b)
+		opts.BaseURL = trickle.URL
+		require.NoError(t, w.download(opts))
+		assert.Equal(t, 1, asked)
+	})
 }
