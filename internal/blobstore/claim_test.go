@@ -2,6 +2,7 @@ package blobstore
 
 import (
 	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"sync"
@@ -111,4 +112,18 @@ func TestS11PrefixInUseIsLeftAlone(t *testing.T) {
 	assert.Contains(t, files(t, dir), name+prefixSuffix)
 	fill(t, p, content)
 	commit(t, p)
+}
+
+// S12: nobody needs a partial whose blob is finished.
+func TestS12PartialOfAFinishedBlobIsRemoved(t *testing.T) {
+	content, dir := random(large), t.TempDir()
+	d := open(t, dir)
+	p := claim(t, d, content)
+	write(t, p, content, 0, 1e6)
+	require.NoError(t, p.Close(true))
+	name := nameOf(digest.FromBytes(content))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, name), content, 0o644))
+	_, err := d.Claim(t.Context(), digest.FromBytes(content), large)
+	require.ErrorIs(t, err, fs.ErrExist)
+	assert.NotContains(t, files(t, dir), name+partialSuffix)
 }

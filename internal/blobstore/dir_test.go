@@ -190,3 +190,19 @@ func TestS7LinkOfTheSizeOfTheBlob(t *testing.T) {
 	require.NoError(t, err)
 	assert.True(t, fi.Mode().IsRegular())
 }
+
+// S17: what was hashed is closed again at once, and not when the garbage is collected.
+func TestS17CheckLeavesNothingOpen(t *testing.T) {
+	content := random(10)
+	d := open(t, t.TempDir())
+	p := claim(t, d, content)
+	fill(t, p, content)
+	commit(t, p)
+	before := openFiles()
+	for range 20 {
+		ok, err := d.Check(t.Context(), digest.FromBytes(content), 10)
+		require.NoError(t, err)
+		require.True(t, ok)
+	}
+	assert.LessOrEqual(t, openFiles(), before)
+}
