@@ -127,3 +127,16 @@ func TestS12PartialOfAFinishedBlobIsRemoved(t *testing.T) {
 	require.ErrorIs(t, err, fs.ErrExist)
 	assert.NotContains(t, files(t, dir), name+partialSuffix)
 }
+
+// S14: the prefix that an older program has left beside a partial goes when the blob has its name.
+func TestS14PrefixBesideAPartialIsSwept(t *testing.T) {
+	content, dir := random(1000), t.TempDir()
+	name := nameOf(digest.FromBytes(content))
+	for _, suffix := range []string{partialSuffix, prefixSuffix} {
+		require.NoError(t, os.WriteFile(filepath.Join(dir, name+suffix), content[:10], 0o644))
+	}
+	p := claim(t, open(t, dir), content)
+	fill(t, p, content)
+	commit(t, p)
+	requireBlob(t, dir, content)
+}
