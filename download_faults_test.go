@@ -156,7 +156,7 @@ func (w *world) requireStatus(err error, b transfer.Blob, code int) *transfer.St
 }
 
 // A fault that no second request would mend ends the call at once.
-func TestN5N6N13N14N27N28DownloadFailsAtOnce(t *testing.T) {
+func TestN5N6N12N13N14N16N17N27N28DownloadFailsAtOnce(t *testing.T) {
 	for _, c := range []struct {
 		name, script string
 		is           error
@@ -224,7 +224,7 @@ func TestN17IdentityIsAskedFor(t *testing.T) {
 }
 
 // N10 to N14: an answer to a range that is not what was asked for.
-func TestN11ToN14DownloadSurvivesWrongRanges(t *testing.T) {
+func TestN11N12N13N14DownloadSurvivesWrongRanges(t *testing.T) {
 	for _, c := range []struct {
 		name, script string
 		requests     int
