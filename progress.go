@@ -72,12 +72,15 @@ func (p *progressTracker) add(n int64) {
 func (p *progressTracker) start(stop func()) {
 	if p.callback != nil {
 		p.started = true
-		go p.report(p.completed.Load(), stop)
+		told := p.completed.Load()
+		go func() {
+			defer close(p.done)
+			p.report(told, stop)
+		}()
 	}
 }
 
 func (p *progressTracker) report(told int64, stop func()) {
-	defer close(p.done)
 	returned := false
 	defer func() {
 		if !returned {
