@@ -463,7 +463,7 @@ func TestBodiesThatAreSentAgainAreBounded(t *testing.T) {
 			if r.Method == "PUT" && !strings.Contains(r.URL.RawQuery, "again") {
 				_, _ = io.Copy(io.Discard, r.Body)
 				time.Sleep(2 * time.Second)
-				http.Redirect(rw, r, r.URL.String()+"&again", 307)
+				http.Redirect(rw, r, r.URL.String()+"&again", http.StatusTemporaryRedirect)
 				return
 			}
 			w.reg.ServeHTTP(rw, r)
@@ -488,7 +488,7 @@ func TestN7StallOfABodyThatIsSentAgain(t *testing.T) {
 			if r.Method == "PUT" && first {
 				first = false
 				_, _ = io.Copy(io.Discard, r.Body)
-				http.Redirect(rw, r, r.URL.String()+"&again", 307)
+				http.Redirect(rw, r, r.URL.String()+"&again", http.StatusTemporaryRedirect)
 				return
 			}
 			w.reg.ServeHTTP(rw, r)
