@@ -564,6 +564,9 @@ func (s *session) statusError(resp *wire.Response) error {
 		Method: resp.Request.Method, URL: wire.Redact(resp.Target.URL), StatusCode: resp.StatusCode,
 		retryAfter: parseRetryAfter(resp.Header.Get("Retry-After"), time.Now()),
 	}
+	if e.retryAfter > 0 && e.Temporary() && !resp.Target.Left {
+		s.pauses.add(s.registry.Host(), e.retryAfter) // before there is room for another request
+	}
 	token, _ := strings.CutPrefix(resp.Request.Header.Get("Authorization"), "Bearer ")
 	errs, digests := wire.ReadErrors(resp.Body)
 	e.digests = digests
