@@ -14,8 +14,9 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
+
+	"github.com/modeltransfer/transfer/internal/blobstore"
 )
 
 const (
@@ -58,16 +59,11 @@ func retryable(err error) bool {
 	case errors.As(err, &status):
 		return status.Temporary()
 	case errors.As(err, &path):
-		return noDescriptor(err)
+		return blobstore.NoDescriptor(err)
 	case errors.As(err, &dns):
 		return !dns.IsNotFound
 	}
 	return !hopeless(err.Error())
-}
-
-// noDescriptor tells whether too many files are open.
-func noDescriptor(err error) bool {
-	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE)
 }
 
 // hopeless tells the permanent errors of net/http by their text, because they have neither
@@ -228,7 +224,7 @@ func (s *session) waitToRetry(ctx context.Context, p *patience, n int, cause err
 	if errors.As(cause, &status) && status.retryAfter > 0 {
 		s.log.LogAttrs(ctx, slog.LevelWarn, "registry asks to wait", slog.String("digest", p.digest),
 			slog.Int("status", status.StatusCode), slog.Duration("wait", status.retryAfter))
-		s.pauses.add(s.registry.Host(), status.retryAfter)
+		s.pauses.add(s.registry.Host(), status.retryAfter) // it may be its object store that asks
 		return nil
 	}
 	// Not backoff with at most left: its jitter would halve what is left again and again.

@@ -423,7 +423,7 @@ func (d *downloader) close(f *fetch) {
 // finish commits a blob that has all its bytes, or has what is wrong fetched again.
 func (d *downloader) finish(ctx context.Context, f *fetch) error {
 	err := f.partial.Commit(ctx)
-	if noDescriptor(err) {
+	if blobstore.NoDescriptor(err) {
 		err = d.retry(ctx, &f.patience, func() (bool, error) { return false, f.partial.Commit(ctx) })
 	}
 	var mismatch *blobstore.MismatchError

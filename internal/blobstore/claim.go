@@ -165,7 +165,7 @@ func (p *Partial) begin(ctx context.Context) error {
 	}
 	p.dir.sweep(p.name, false)
 	if err := p.resume(); err != nil {
-		if !noDescriptor(err) {
+		if !NoDescriptor(err) {
 			p.fail(err)
 		}
 		return err
@@ -180,8 +180,8 @@ func (p *Partial) begin(ctx context.Context) error {
 	return p.follow(ctx)
 }
 
-// noDescriptor tells whether a file could not be opened because too many are: that says nothing about it.
-func noDescriptor(err error) bool {
+// NoDescriptor tells whether a file could not be opened because too many are: that says nothing about it.
+func NoDescriptor(err error) bool {
 	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE)
 }
 

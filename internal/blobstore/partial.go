@@ -121,7 +121,7 @@ func (p *Partial) Commit(ctx context.Context) error {
 		return err
 	}
 	err = p.publish()
-	if err != nil && !noDescriptor(err) {
+	if err != nil && !NoDescriptor(err) {
 		p.fail(err)
 	}
 	return err

@@ -86,7 +86,7 @@ func (p *Partial) reuse(name string, have int64) error {
 	case errors.Is(err, fs.ErrNotExist) && have == p.size:
 		p.adopt(p.size) // killed between the end of the journal and the final name
 		return nil
-	case noDescriptor(err):
+	case NoDescriptor(err):
 		return err
 	}
 	return p.file.Truncate(0)
