@@ -192,6 +192,9 @@ func (x *Exchange) Answered(host string) bool {
 	return ok
 }
 
+// CloseIdle closes the connections that are idle, so that the next request is sent on a new one.
+func (x *Exchange) CloseIdle() { x.Client.Close() }
+
 // Held returns for how long a host still wants to be left alone.
 func (x *Exchange) Held(host string) time.Duration { return x.holds.left(host) }
 

@@ -1,6 +1,7 @@
 package exchange
 
 import (
+	"errors"
 	"slices"
 	"time"
 
@@ -9,6 +10,9 @@ import (
 	"github.com/modeltransfer/transfer/internal/retry"
 	"github.com/modeltransfer/transfer/internal/wire"
 )
+
+// ErrProtocol is an answer that breaks the OCI distribution spec or HTTP.
+var ErrProtocol = errors.New("protocol error")
 
 // Failure is an answer whose status says that the request failed.
 type Failure struct {

@@ -5,7 +5,7 @@ import "strings"
 // Temporary tells whether a status says that the same request may succeed later.
 func Temporary(status int) bool {
 	switch status {
-	case 408, 425, 429, 500, 502, 503, 504, 522, 524:
+	case 408, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524, 530:
 		return true
 	}
 	return false
