@@ -178,7 +178,8 @@ func (d *downloader) startWorkers() {
 
 // askAhead starts as many workers again, which ask where their blobs are while the others move: unless the caller has set
 // how many requests there may be.
-func (d *downloader) askAhead() {
+func (d *downloader) askAhead(host string) {
+	d.logger.LogAttrs(d.ctx, slog.LevelDebug, "registry redirects", slog.String("host", host))
 	if d.options.concurrency <= 0 {
 		d.startWorkers()
 	}

@@ -19,7 +19,7 @@ type asked struct {
 	mirror   bool
 	ranged   bool         // it asks for a range
 	ifRange  bool         // only if the blob is still the one that the piece was begun with
-	resolved *wire.Target // where the registry's redirects led before; nil when the source itself is asked
+	resolved *wire.Target // where the registry's redirects have led; nil while that is not known
 }
 
 // attempt makes one request, or two where the registry only tells where the blob is, and stores what it brings.
@@ -93,11 +93,11 @@ func (s *Sources) check(r *Request, a *asked, resp *exchange.Response) error {
 		}
 	default:
 		err := notFound(status, s.Exchange.Error(resp))
-		if !resp.Target.Left || a.mirror || !lasting(err) {
-			r.forget(a)
-			return err
+		if s.fromStore(a, resp) && !retry.Retryable(err) {
+			return r.signatureRefused(a, err)
 		}
-		return r.signatureRefused(a, err)
+		r.forget(a)
+		return err
 	}
 	if coding := resp.Header.Get("Content-Encoding"); coding != "" && coding != "identity" {
 		return retry.Permanent(fmt.Errorf("%w: content coding %.20q, which was not asked for", exchange.ErrProtocol, coding))
@@ -105,7 +105,10 @@ func (s *Sources) check(r *Request, a *asked, resp *exchange.Response) error {
 	return nil
 }
 
-func lasting(err error) bool { return !retry.Retryable(err) }
+// fromStore tells whether an answer is that of an object store to which the registry has sent us.
+func (s *Sources) fromStore(a *asked, resp *exchange.Response) bool {
+	return !a.mirror && resp.Target.Left && resp.Target.URL.Host != s.Registry.Host()
+}
 
 // wrongRange says what is wrong with a 206 or 416, if anything.
 func wrongRange(r *Request, a *asked, resp *exchange.Response) string {

@@ -40,8 +40,9 @@ type Config struct {
 	StallTimeout time.Duration
 	Log          *slog.Logger
 
-	// OnRedirects is called once, when the registry is found to answer with redirects. Asking needs no room then.
-	OnRedirects func()
+	// OnRedirects is called once, when the registry is found to answer with redirects to a host. Asking needs no room
+	// then.
+	OnRedirects func(host string)
 
 	// OnStored is told how many bytes of a blob were stored.
 	OnStored func(b *Blob, n int)
