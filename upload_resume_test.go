@@ -2,8 +2,6 @@ package transfer_test
 
 import (
 	"context"
-	"crypto/md5"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -11,7 +9,6 @@ import (
 	"os"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -217,103 +214,30 @@ func TestManifestWithBlobsThatTheRegistryOnlySaidItHas(t *testing.T) {
 	})
 }
 
-// ollama is a registry that wants blobs in its object store: directly, or in parts.
-type ollama struct {
-	direct bool
-	signed http.Header
-	host   string // of the store
-
-	mu    sync.Mutex
-	parts [][]byte
-	etag  string
-	posts []http.Header
-	shown []string // Authorization values that the store has seen
-}
-
-func (o *ollama) registry(w http.ResponseWriter, r *http.Request) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	switch r.Method {
-	case http.MethodHead:
-		w.WriteHeader(http.StatusNotFound)
-	case http.MethodPost:
-		o.posts = append(o.posts, r.Header.Clone())
-		w.Header().Set("Docker-Upload-Location", "/v2/upload/1?state=0")
-		if o.direct {
-			w.Header().Set("X-Direct-Upload-Url", o.host+"/direct?signature=secret")
-			for k, v := range o.signed {
-				w.Header()["X-Signed-Header-"+k] = v
-			}
-		}
-		w.WriteHeader(http.StatusAccepted)
-	case http.MethodPatch:
-		w.Header().Set("Docker-Upload-Location", fmt.Sprintf("/v2/upload/1?state=%d", len(o.parts)+1))
-		w.Header().Set("Location", o.host+"/part?signature=secret")
-		w.WriteHeader(http.StatusTemporaryRedirect)
-	case http.MethodPut:
-		data, _ := io.ReadAll(r.Body)
-		o.etag = r.URL.Query().Get("etag")
-		if len(data) > 0 || digest.FromBytes(o.blob()) != digest.Digest(r.URL.Query().Get("digest")) {
-			w.WriteHeader(http.StatusBadRequest)
-			return
-		}
-		w.WriteHeader(http.StatusCreated)
-	}
-}
-
-func (o *ollama) blob() (all []byte) {
-	for _, p := range o.parts {
-		all = append(all, p...)
-	}
-	return all
-}
-
-func (o *ollama) store(w http.ResponseWriter, r *http.Request) {
-	data, err := io.ReadAll(r.Body)
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.shown = append(o.shown, r.Header.Get("Authorization"))
-	if err != nil || r.Method != http.MethodPut {
-		w.WriteHeader(http.StatusBadRequest)
-		return
-	}
-	for k, v := range o.signed {
-		if r.Header.Get(k) != v[0] {
-			w.WriteHeader(http.StatusForbidden)
-			return
-		}
-	}
-	o.parts = append(o.parts, data)
+// ollamaModes are the ways in which an Ollama registry takes a blob.
+func ollamaModes() map[string]registrytest.Ollama {
+	signed := http.Header{"X-Amz-Checksum-Sha256": {"abc"}, "Content-Type": {"binary/x"}}
+	return map[string]registrytest.Ollama{"direct": {Direct: true, SignedHeaders: signed}, "parts": {}}
 }
 
 func TestOllamaUploads(t *testing.T) {
-	for name, o := range map[string]*ollama{
-		"direct": {direct: true, signed: http.Header{"X-Amz-Checksum-Sha256": {"abc"}, "Content-Type": {"binary/x"}}},
-		"parts":  {},
-	} {
+	for name, o := range ollamaModes() {
 		t.Run(name, func(t *testing.T) {
 			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
-				w := newWorld(t, mode, registrytest.Options{})
-				o := &ollama{direct: o.direct, signed: o.signed}
-				o.host = w.net.Serve("store.test", http.HandlerFunc(o.store), mode).URL
-				server := w.net.Serve("ollama.test", http.HandlerFunc(o.registry), mode)
+				w := newWorld(t, mode, registrytest.Options{Token: "secret"})
+				store := w.reg.ServeOllama(w.net, "store.test", mode, o)
 				b := w.local(70 << 20)
 				opts := w.uploadOptions(b)
-				opts.BaseURL, opts.Token = server.URL, "secret"
-				require.NoError(t, transfer.Upload(t.Context(), opts))
-				assert.Equal(t, "2", o.posts[0].Get("X-Redirect-Uploads"))
-				assert.Equal(t, fmt.Sprint(b.Size), o.posts[0].Get("X-Content-Length"))
-				for _, shown := range o.shown {
-					assert.Empty(t, shown, "the store must not see the token")
-				}
-				if !o.direct {
-					sums := md5.New()
-					for _, p := range o.parts {
-						sum := md5.Sum(p)
-						sums.Write(sum[:])
-					}
-					assert.Equal(t, fmt.Sprintf("%s-%d", hex.EncodeToString(sums.Sum(nil)), len(o.parts)), o.etag)
-				}
+				opts.Token = "secret"
+				require.NoError(t, w.upload(opts))
+				assert.Empty(t, store.Violations())
+				assert.Empty(t, store.Tokens(), "the store must not see the token")
+				assert.Equal(t, b.Size, store.BytesReceived())
+				require.Len(t, store.Uploads(), 1)
+				assert.Equal(t, o.Direct, store.Uploads()[0].Direct)
+				post := w.reg.Requests()[1]
+				assert.Equal(t, "2", post.Header.Get("X-Redirect-Uploads"))
+				assert.Equal(t, fmt.Sprint(b.Size), post.Header.Get("X-Content-Length"))
 			})
 		})
 	}
@@ -324,13 +248,11 @@ func TestU12SignedHeadersThatAreNotTheRegistrysBusiness(t *testing.T) {
 		t.Run(header, func(t *testing.T) {
 			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 				w := newWorld(t, mode, registrytest.Options{})
-				o := &ollama{direct: true, signed: http.Header{header: {"x"}}}
-				o.host = w.net.Serve("store.test", http.HandlerFunc(o.store), mode).URL
-				opts := w.uploadOptions(w.local(100))
-				opts.BaseURL = w.net.Serve("ollama.test", http.HandlerFunc(o.registry), mode).URL
-				require.ErrorIs(t, transfer.Upload(t.Context(), opts), transfer.ErrProtocol)
-				assert.Empty(t, o.shown)
-				assert.Len(t, o.posts, 1, "no second try would mend it")
+				o := registrytest.Ollama{Direct: true, SignedHeaders: http.Header{header: {"x"}}}
+				store := w.reg.ServeOllama(w.net, "store.test", mode, o)
+				require.ErrorIs(t, w.upload(w.uploadOptions(w.local(100))), transfer.ErrProtocol)
+				assert.Empty(t, store.Requests())
+				assert.Equal(t, 1, w.reg.Count("POST", ""), "no second try would mend it")
 			})
 		})
 	}
@@ -475,24 +397,13 @@ func TestManifestWhoseBlobFailsWhenItIsSentAgain(t *testing.T) {
 }
 
 func TestU11DirectUploadIsSentOnce(t *testing.T) {
-	for _, code := range []int{503, 500} {
+	for _, status := range []string{"503", "500"} {
 		inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 			w := newWorld(t, mode, registrytest.Options{})
-			o := &ollama{direct: true}
-			o.host = w.net.Serve("store.test", http.HandlerFunc(o.store), mode).URL
-			busy := 2
-			server := w.net.Serve("ollama.test", http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
-				if r.Method == "PUT" && busy > 0 {
-					busy--
-					rw.WriteHeader(code)
-					return
-				}
-				o.registry(rw, r)
-			}), mode)
-			opts := w.uploadOptions(w.local(3 << 20))
-			opts.BaseURL = server.URL
-			require.NoError(t, transfer.Upload(t.Context(), opts))
-			assert.Len(t, o.parts, 1)
+			store := w.reg.ServeOllama(w.net, "store.test", mode, registrytest.Ollama{Direct: true})
+			w.reg.Fault("PUT", "", "2*"+status)
+			require.NoError(t, w.upload(w.uploadOptions(w.local(3<<20))))
+			assert.Equal(t, 1, store.Count("PUT", ""))
 		})
 	}
 }

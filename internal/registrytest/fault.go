@@ -88,6 +88,10 @@ func (p *plan) answerStatus(d *damage, status int) {
 		}
 		d.WriteHeader(status)
 		d.pad(p.errorBody)
+	case p.payload != "":
+		d.Header().Set("Content-Length", strconv.Itoa(len(p.payload)))
+		d.WriteHeader(status)
+		_, _ = io.WriteString(d, p.payload)
 	case status >= 400:
 		writeError(d, status, ociError{Code: "UNKNOWN", Message: "injected fault"})
 	case status == http.StatusNoContent || status == http.StatusNotModified:

@@ -86,6 +86,8 @@ func (f *front) Wait() { f.log.active.wait() }
 //	status(429, x: y)      the same
 //	redirect(url)          307 to url; others as 302(location: url)
 //	errorbody(n)           the status (500 alone) with a body of n bytes, or "endless"
+//	page                   200 with a web page, as from a captive portal
+//	s3(400 ExpiredToken)   a status with an error body of an object store
 //	hangup                 the connection is closed without an answer
 //	reset                  the connection is reset without an answer
 //	stallheaders           the whole body is read, then nothing happens

@@ -62,6 +62,7 @@ type plan struct {
 	instead   instead
 	status    int
 	errorBody int64 // -1: the usual one
+	payload   string
 
 	asked   *string // the Range header taken for the client's
 	relabel int     // the real answer under another status

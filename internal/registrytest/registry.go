@@ -41,6 +41,15 @@ type Options struct {
 	// RedirectStatus is the status of redirects. Zero means 307.
 	RedirectStatus int
 
+	// SignedFor is how long the signed URLs of redirects and of an Ollama registry are good. Zero means for ever.
+	SignedFor time.Duration
+
+	// ExpiredStatus is what a store answers to a signed URL that is over. Zero means 403; 400 is ExpiredToken.
+	ExpiredStatus int
+
+	// Ollama makes the registry take uploads as that of Ollama does. [Registry.ServeOllama] sets it.
+	Ollama *Ollama
+
 	// RelativeLocation gives Location headers without scheme and host.
 	RelativeLocation bool
 

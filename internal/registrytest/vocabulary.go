@@ -29,6 +29,8 @@ func vocabulary() map[string]setter {
 		"status":       setStatus,
 		"redirect":     setRedirect,
 		"errorbody":    setErrorBody,
+		"page":         flag(setPage),
+		"s3":           setStoreError,
 		"hangup":       flag(func(p *plan) { p.instead = insteadHangup }),
 		"stallheaders": flag(func(p *plan) { p.instead = insteadStall }),
 
@@ -136,6 +138,24 @@ func setErrorBody(p *plan, a argument) error {
 	n, err := parseSize(a.text)
 	p.errorBody = n
 	return err
+}
+
+// setPage answers as a captive portal does, or a front page at the wrong host.
+func setPage(p *plan) {
+	p.instead, p.status = insteadStatus, http.StatusOK
+	p.payload = "<!DOCTYPE html><html><head><title>Sign in</title></head><body>Please sign in.</body></html>"
+	p.edit("Content-Type", "text/html; charset=utf-8")
+}
+
+// setStoreError answers as an object store does: "400 ExpiredToken".
+func setStoreError(p *plan, a argument) error {
+	status, code, found := strings.Cut(a.text, " ")
+	if !found {
+		return errors.New("needs a status and a code")
+	}
+	p.payload = storeErrorBody(code, "injected fault")
+	p.edit("Content-Type", "application/xml")
+	return setStatus(p, argument{text: status})
 }
 
 func setHeader(p *plan, a argument) error {
