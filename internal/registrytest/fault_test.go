@@ -63,6 +63,10 @@ func TestFaultsOnBlob(t *testing.T) {
 			assert.Contains(t, a.header.Get("Content-Type"), "text/html")
 			assert.Contains(t, string(a.body), "<html>")
 		}},
+		{`says(403, {"error":"access denied"})`, func(t *testing.T, _ registrytest.Mode, a answer) {
+			assert.Equal(t, 403, a.status)
+			assert.Equal(t, `{"error":"access denied"}`, string(a.body))
+		}},
 		{"s3(400 ExpiredToken)", func(t *testing.T, _ registrytest.Mode, a answer) {
 			assert.Equal(t, 400, a.status)
 			assert.Contains(t, string(a.body), "<Code>ExpiredToken</Code>")

@@ -30,6 +30,7 @@ type ObjectStore struct {
 	mu         sync.Mutex // guards the fields that follow
 	bodies     map[string]storedBody
 	headers    map[string]http.Header // signed, by path
+	presigned  int                    // numbers the signed URLs, so that no two are the same
 	completed  []StoredUpload
 	violations []string
 }
@@ -85,8 +86,9 @@ func (s *ObjectStore) presign(id string, n int, headers http.Header, lifetime ti
 	path := objectPath(id, n)
 	s.mu.Lock()
 	s.headers[path] = headers
+	s.presigned++
+	query := url.Values{"upload": {id}, "request": {strconv.Itoa(s.presigned)}}
 	s.mu.Unlock()
-	query := url.Values{"upload": {id}}
 	if n > 0 {
 		query.Set("part", strconv.Itoa(n))
 	}
@@ -244,7 +246,7 @@ func (s *ObjectStore) complete(id string, ends []int64, etag string) (data []byt
 		sums.Write(part.md5[:])
 		parts, sizes = append(parts, part), append(sizes, part.size)
 	}
-	if why := s.checkSizes(sizes); why != "" {
+	if why := s.checkSizes(sizes, start); why != "" {
 		return nil, why
 	}
 	if want := fmt.Sprintf("%x-%d", sums.Sum(nil), len(sizes)); etag != want {
@@ -259,10 +261,14 @@ func (s *ObjectStore) complete(id string, ends []int64, etag string) (data []byt
 
 // checkSizes returns what is wrong with the sizes of the parts of an upload. All but the last are of one
 // size, and the last is no larger.
-func (s *ObjectStore) checkSizes(sizes []int64) string {
+func (s *ObjectStore) checkSizes(sizes []int64, total int64) string {
+	o := s.reg.options().Ollama
 	least := int64(minPart)
-	if o := s.reg.options().Ollama; o != nil && o.MinPart > 0 {
+	if o.MinPart > 0 {
 		least = o.MinPart
+	}
+	if want := OllamaPartSize(total); o.ExactParts && len(sizes) > 0 && sizes[0] != min(want, total) {
+		return fmt.Sprintf("the parts of a blob of %d have %d bytes: want %d", total, sizes[0], want)
 	}
 	for i, size := range sizes {
 		last := i == len(sizes)-1

@@ -23,7 +23,7 @@ type Ollama struct {
 	SignedHeaders http.Header
 
 	// LateLocation gives Docker-Upload-Location on the answers to PATCH only, so that the client learns
-	// there which protocol it is.
+	// there which protocol it is. It may then announce another part in place of the one it was asked for.
 	LateLocation bool
 
 	// ExactParts refuses every part but the last whose size is not [OllamaPartSize].
@@ -97,7 +97,7 @@ func (c *call) ollamaPart(s *session) {
 		c.violation(http.StatusBadRequest, "BLOB_UPLOAD_INVALID", "a part needs a Content-Range that fits its body")
 		return
 	}
-	if why := s.announce(n, start, end, o.ExactParts); why != "" {
+	if why := s.announce(n, start, end, o.ExactParts && !first); why != "" {
 		c.violation(http.StatusRequestedRangeNotSatisfiable, "BLOB_UPLOAD_INVALID", why)
 		return
 	}

@@ -195,6 +195,12 @@ func TestOllamaExactParts(t *testing.T) {
 	location = c.open(90 << 20).header.Get("Docker-Upload-Location")
 	assert.Equal(t, 307, c.announce(location, 0, 90<<20).status, "one part, the last")
 
+	c = newOllamaClient(t, registrytest.Options{}, registrytest.Ollama{ExactParts: true, LateLocation: true})
+	data := content(10 << 20)
+	location = c.part(c.open(len(data)).header.Get("Location"), data, 0, 5<<20)
+	location = c.part(location, data, 5<<20, 10<<20)
+	assert.Equal(t, 400, c.finish(location, data, 5<<20, 10<<20).status, "a protocol that was learnt late")
+
 	assert.EqualValues(t, 100<<20, registrytest.OllamaPartSize(1))
 	assert.EqualValues(t, 128<<20, registrytest.OllamaPartSize(2<<30))
 	assert.EqualValues(t, 1000<<20, registrytest.OllamaPartSize(100<<30))

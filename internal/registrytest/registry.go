@@ -82,6 +82,9 @@ type Options struct {
 	// Latency passes before each answer.
 	Latency time.Duration
 
+	// NoExpect answers 417 to a request that waits for "100 Continue".
+	NoExpect bool
+
 	// Before sees each request first; true means that it has answered.
 	Before func(http.ResponseWriter, *http.Request) bool
 }
@@ -223,6 +226,10 @@ func (reg *Registry) answer(w http.ResponseWriter, r *http.Request) {
 		panic(http.ErrAbortHandler)
 	}
 	if opts.Before != nil && opts.Before(w, r) {
+		return
+	}
+	if opts.NoExpect && r.Header.Get("Expect") != "" {
+		w.WriteHeader(http.StatusExpectationFailed)
 		return
 	}
 	c := &call{reg: reg, opts: opts, w: w, r: r, target: parseTarget(r.URL.Path)}
