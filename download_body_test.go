@@ -215,12 +215,9 @@ func TestN15ObjectChangedBetweenTries(t *testing.T) {
 				dg := digest.Digest(b.Digest)
 				w.reg.Replace(repository, dg, make([]byte, mebibyte))
 				w.reg.Fault("GET", b.Digest, "header(etag: "+etag+")+eof(300K)")
-				w.reg.Configure(func(o *registrytest.Options) {
-					o.Before = func(_ http.ResponseWriter, r *http.Request) bool {
-						if w.gets(b) > 1 {
-							w.reg.Replace(repository, dg, w.data(b))
-						}
-						return false
+				w.observe(func() {
+					if w.gets(b) > 1 {
+						w.reg.Replace(repository, dg, w.data(b))
 					}
 				})
 				require.NoError(t, w.download(w.downloadOptions(b)))
@@ -315,17 +312,14 @@ func TestN16WrongBytesOfEarlierCalls(t *testing.T) {
 
 // What is fetched again comes over a new connection.
 func TestN16NewConnection(t *testing.T) {
-	var from []string
-	reg := registrytest.New(registrytest.Options{Before: func(_ http.ResponseWriter, r *http.Request) bool {
-		from = append(from, r.RemoteAddr)
-		return false
-	}})
+	reg := registrytest.New(registrytest.Options{})
 	dg := reg.Put(repository, []byte("content"))
 	reg.Fault("GET", "", "flip(0)")
 	server := registrytest.Serve(t, reg, registrytest.H1)
 	require.NoError(t, transfer.Download(t.Context(), transfer.DownloadOptions{
 		Blobs: []transfer.Blob{{Digest: dg.String(), Size: 7}}, BaseURL: server.URL, DestDir: t.TempDir(), Repository: repository,
 	}))
-	require.Len(t, from, 2)
-	assert.NotEqual(t, from[0], from[1])
+	requests := reg.Requests()
+	require.Len(t, requests, 2)
+	assert.NotEqual(t, requests[0].Remote, requests[1].Remote)
 }

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
-	"strconv"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -189,29 +188,12 @@ func TestN26ExpiredWhileWaitingForItsTurn(t *testing.T) {
 	})
 }
 
-// expiring has the registry sign URLs that no new request may use after so many seconds.
-func (w *world) expiring(cdn *registrytest.CDN, mode registrytest.Mode, seconds int64) {
-	scheme, _, _ := strings.Cut(w.server.URL, ":")
-	w.reg.Configure(func(o *registrytest.Options) {
-		o.Redirect = func(*http.Request) string { return fmt.Sprintf("%s://signed.test/%d", scheme, time.Now().Unix()) }
-	})
-	w.net.Serve("signed.test", http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
-		signed, path, _ := strings.Cut(r.URL.Path[1:], "/")
-		if at, _ := strconv.ParseInt(signed, 10, 64); time.Now().Unix() > at+seconds {
-			rw.WriteHeader(http.StatusForbidden)
-			return
-		}
-		r.URL.Path = "/" + path
-		cdn.ServeHTTP(rw, r)
-	}), mode)
-}
-
 // N26: a signed URL has expired for all who fetch pieces of the blob.
 func TestN26ExpiredForSeveral(t *testing.T) {
 	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 		w, cdn := redirecting(t, mode, "cdn.test")
 		b := w.remoteLarge()
-		w.expiring(cdn, mode, 2)
+		w.reg.Configure(func(o *registrytest.Options) { o.SignedFor = 2 * time.Second })
 		cdn.Fault("GET", "", "**slow(1M)")
 		opts := w.withToken(w.downloadOptions(b))
 		opts.Concurrency = 2
@@ -225,7 +207,7 @@ func TestN26ExpiredForSeveral(t *testing.T) {
 func TestN26ExpiresWhileWaitingForItsTurn(t *testing.T) {
 	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 		w, cdn := redirecting(t, mode, "cdn.test")
-		w.expiring(cdn, mode, 20)
+		w.reg.Configure(func(o *registrytest.Options) { o.SignedFor = 20 * time.Second })
 		cdn.Fault("GET", "", "**slow(20K)")
 		opts := w.withToken(w.downloadOptions())
 		for i := range 30 {

@@ -7,7 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -190,23 +189,14 @@ func TestI8ManyBlobsFewGoroutines(t *testing.T) {
 		blobs = append(blobs, transfer.Blob{Digest: dg.String(), Size: 1})
 		require.NoError(t, os.WriteFile(w.path(blobs[i]), []byte{1}, 0o644))
 	}
-	var mu sync.Mutex
 	most, before := 0, runtime.NumGoroutine() // what tests before have left is still ending
-	w.reg.Configure(func(o *registrytest.Options) {
-		o.Before = func(http.ResponseWriter, *http.Request) bool {
-			mu.Lock()
-			defer mu.Unlock()
-			most = max(most, runtime.NumGoroutine())
-			return false
-		}
-	})
+	w.observe(func() { most = max(most, runtime.NumGoroutine()) })
 	opts := w.uploadOptions(blobs...)
 	opts.Concurrency = concurrency
 	// Else the transport dials more than it needs whenever a dial takes longer than a request.
 	w.client.Transport.(*http.Transport).MaxConnsPerHost = 3 * concurrency
 	require.NoError(t, transfer.Upload(t.Context(), opts))
-	mu.Lock()
-	defer mu.Unlock()
+	w.reg.Wait()
 	assert.Less(t, most-before, 200)
 	assert.Equal(t, [2]int64{count, count}, w.progress.calls[len(w.progress.calls)-1])
 }

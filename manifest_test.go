@@ -141,16 +141,8 @@ func TestManifestIsRefused(t *testing.T) {
 		t.Run(http.StatusText(code), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w := newWorld(t, registrytest.H1, registrytest.Options{})
-				w.reg.Configure(func(o *registrytest.Options) {
-					o.Before = func(rw http.ResponseWriter, r *http.Request) bool {
-						if !strings.Contains(r.URL.Path, "/manifests/") {
-							return false
-						}
-						rw.WriteHeader(code)
-						_, _ = rw.Write([]byte(`{"errors":[{"code":"MANIFEST_INVALID","message":"too many legs"},{"code":"DENIED"}]}`))
-						return true
-					}
-				})
+				const said = `{"errors":[{"code":"MANIFEST_INVALID","message":"too many legs"},{"code":"DENIED"}]}`
+				w.reg.Fault("", "/manifests/", fmt.Sprintf("**says(%d, %s)", code, said))
 				opts := w.uploadOptions(w.local(10))
 				opts.Manifest, opts.ManifestRef = []byte(`{}`), "latest"
 				begun := time.Now()

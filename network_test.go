@@ -74,12 +74,7 @@ func TestN33AnsweredBefore(t *testing.T) {
 		w := newWorld(t, mode, registrytest.Options{})
 		b := w.remote(mebibyte)
 		w.reg.Fault("GET", b.Digest, "connreset(300K)")
-		w.reg.Configure(func(o *registrytest.Options) {
-			o.Before = func(http.ResponseWriter, *http.Request) bool {
-				w.net.Down("registry.test", registrytest.Refused())
-				return false
-			}
-		})
+		w.observe(func() { w.net.Down("registry.test", registrytest.Refused()) })
 		time.AfterFunc(4*time.Minute, func() { w.net.Down("registry.test", nil) })
 		took, err := w.timed(w.downloadOptions(b))
 		require.NoError(t, err)
@@ -168,15 +163,7 @@ func TestN39FloodOfHints(t *testing.T) {
 	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 		w := newWorld(t, mode, registrytest.Options{})
 		b := w.remote(1000)
-		w.reg.Configure(func(o *registrytest.Options) {
-			o.Before = func(rw http.ResponseWriter, r *http.Request) bool {
-				for w.gets(b) == 1 && r.Context().Err() == nil {
-					rw.WriteHeader(http.StatusEarlyHints)
-					time.Sleep(time.Second)
-				}
-				return false
-			}
-		})
+		w.reg.Fault("GET", b.Digest, "hinting(1s)")
 		took, err := w.timed(w.downloadOptions(b))
 		require.NoError(t, err)
 		assert.Equal(t, 2, w.gets(b))

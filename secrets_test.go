@@ -113,13 +113,7 @@ func TestI15RegistryQuotesTheToken(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w := newWorld(t, registrytest.H1, registrytest.Options{})
-				w.reg.Configure(func(o *registrytest.Options) {
-					o.Before = func(rw http.ResponseWriter, r *http.Request) bool {
-						rw.WriteHeader(http.StatusForbidden)
-						_, _ = rw.Write([]byte(body))
-						return true
-					}
-				})
+				w.reg.Fault("", "", "**says(403, "+body+")")
 				var book logBook
 				opts := w.uploadOptions(w.local(3 << 20))
 				opts.Token, opts.Logger = "top-secret-token", book.logger()

@@ -1,8 +1,6 @@
 package transfer_test
 
 import (
-	"io"
-	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -115,16 +113,9 @@ func TestN7N8UploadStalls(t *testing.T) {
 func TestSlowDigestIsNoStall(t *testing.T) {
 	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 		w := newWorld(t, mode, registrytest.Options{})
-		slow := w.net.Serve("slow.test", http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
-			data, err := io.ReadAll(r.Body)
-			if r.Method == http.MethodPut && err == nil {
-				time.Sleep(2500 * time.Millisecond)
-			}
-			r.Body = io.NopCloser(strings.NewReader(string(data)))
-			w.reg.ServeHTTP(rw, r)
-		}), mode)
+		w.reg.Fault("PUT", "", "**late(2500ms)")
 		opts := w.uploadOptions(w.local(33 << 20))
-		opts.BaseURL, opts.StallTimeout = slow.URL, time.Second
+		opts.StallTimeout = time.Second
 		require.NoError(t, w.upload(opts))
 		assert.Equal(t, 1, w.reg.Count("PUT", ""))
 	})
@@ -191,20 +182,10 @@ func TestN9UploadOverASlowLinkWithBuffers(t *testing.T) {
 func TestU11FailsAfterALongDigest(t *testing.T) {
 	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 		w := newWorld(t, mode, registrytest.Options{})
-		failed := false
-		slow := w.net.Serve("slow.test", http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
-			if r.Method == http.MethodPut && !failed {
-				failed = true
-				_, _ = io.Copy(io.Discard, r.Body)
-				time.Sleep(1900 * time.Millisecond)
-				rw.WriteHeader(http.StatusGatewayTimeout)
-				return
-			}
-			w.reg.ServeHTTP(rw, r)
-		}), mode)
+		fault := w.reg.Fault("PUT", "", "read+late(1900ms)+504")
 		opts := w.uploadOptions(w.local(33 << 20))
-		opts.BaseURL, opts.RetryTimeout = slow.URL, time.Second
+		opts.RetryTimeout = time.Second
 		require.NoError(t, w.upload(opts))
-		assert.True(t, failed)
+		assert.True(t, fault.Done())
 	})
 }

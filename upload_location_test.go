@@ -3,7 +3,6 @@ package transfer_test
 import (
 	"context"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
 	"os"
@@ -278,31 +277,16 @@ func TestU5PlacesThatAreNot(t *testing.T) {
 func TestU2LocationIsRelativeToTheRequest(t *testing.T) {
 	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 		w := newWorld(t, mode, registrytest.Options{})
-		var asked []string
-		w.reg.Configure(func(o *registrytest.Options) {
-			o.Before = func(rw http.ResponseWriter, r *http.Request) bool {
-				asked = append(asked, r.Method+" "+r.URL.Path)
-				switch {
-				case r.Method == http.MethodPost:
-					rw.Header().Set("Location", "/deep/er/first")
-					rw.WriteHeader(http.StatusAccepted)
-				case r.Method == http.MethodPatch:
-					_, _ = io.Copy(io.Discard, r.Body)
-					rw.Header().Set("Location", "second?x=y")
-					rw.WriteHeader(http.StatusAccepted)
-				case r.Method == http.MethodPut && r.ContentLength > 0:
-					rw.WriteHeader(http.StatusRequestEntityTooLarge)
-				case r.Method == http.MethodPut:
-					rw.WriteHeader(http.StatusCreated)
-				default:
-					rw.WriteHeader(http.StatusNotFound)
-				}
-				return true
-			}
-		})
+		w.reg.Fault("POST", "", "**202(location: /deep/er/first)")
+		w.reg.Fault("PUT", "first", "**413")
+		w.reg.Fault("PATCH", "", "**read+202(location: second?x=y)")
+		w.reg.Fault("PUT", "second", "**201")
+		w.reg.Fault("", "/deep/", "**404")
 		require.NoError(t, transfer.Upload(t.Context(), w.uploadOptions(w.local(3<<20))))
-		assert.Contains(t, asked, "PATCH /deep/er/first")
-		assert.Equal(t, "PUT /deep/er/second", asked[len(asked)-1])
+		requests := w.reg.Requests()
+		assert.NotZero(t, w.reg.Count("PATCH", "/deep/er/first"))
+		last := requests[len(requests)-1]
+		assert.Equal(t, "PUT /deep/er/second", last.Method+" "+last.Path)
 	})
 }
 

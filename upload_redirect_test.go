@@ -2,7 +2,6 @@ package transfer_test
 
 import (
 	"context"
-	"io"
 	"net"
 	"net/http"
 	"strings"
@@ -146,15 +145,7 @@ func TestN27UploadLoopsOfRedirects(t *testing.T) {
 func TestBodiesThatAreSentAgainAreBounded(t *testing.T) {
 	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 		w := newWorld(t, mode, registrytest.Options{})
-		hasty := w.net.Serve("hasty.test", http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
-			if r.Method == "PUT" && !strings.Contains(r.URL.RawQuery, "again") {
-				_, _ = io.Copy(io.Discard, r.Body)
-				time.Sleep(2 * time.Second)
-				http.Redirect(rw, r, r.URL.String()+"&again", http.StatusTemporaryRedirect)
-				return
-			}
-			w.reg.ServeHTTP(rw, r)
-		}), mode)
+		hasty := w.net.Serve("hasty.test", registrytest.Hasty(w.reg, 2*time.Second), mode)
 		w.reg.Fault("PUT", "again", "**slow(1M)")
 		opts := w.uploadOptions()
 		for i := range 6 {
@@ -170,16 +161,7 @@ func TestN7StallOfABodyThatIsSentAgain(t *testing.T) {
 	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 		w := newWorld(t, mode, registrytest.Options{})
 		b := w.local(64 << 20)
-		first := true
-		hasty := w.net.Serve("hasty.test", http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
-			if r.Method == "PUT" && first {
-				first = false
-				_, _ = io.Copy(io.Discard, r.Body)
-				http.Redirect(rw, r, r.URL.String()+"&again", http.StatusTemporaryRedirect)
-				return
-			}
-			w.reg.ServeHTTP(rw, r)
-		}), mode)
+		hasty := w.net.Serve("hasty.test", registrytest.Hasty(w.reg, 0), mode)
 		w.reg.Fault("PUT", "again", "stallbody(1M)")
 		opts := w.uploadOptions(b)
 		opts.BaseURL, opts.StallTimeout = hasty.URL, 2*time.Second
@@ -192,16 +174,7 @@ func TestN7StallOfABodyThatIsSentAgain(t *testing.T) {
 // Some old proxies answer 417 to whatever says that it waits (RFC 9110 section 15.5.18).
 func TestServersThatKnowNoExpectation(t *testing.T) {
 	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
-		w := newWorld(t, mode, registrytest.Options{})
-		w.reg.Configure(func(o *registrytest.Options) {
-			o.Before = func(rw http.ResponseWriter, r *http.Request) bool {
-				if r.Header.Get("Expect") == "" {
-					return false
-				}
-				rw.WriteHeader(http.StatusExpectationFailed)
-				return true
-			}
-		})
+		w := newWorld(t, mode, registrytest.Options{NoExpect: true})
 		require.NoError(t, w.upload(w.uploadOptions(w.local(3<<20), w.local(2<<20), w.local(100))))
 	})
 }

@@ -3,7 +3,6 @@ package transfer_test
 import (
 	"context"
 	"fmt"
-	"io"
 	"net/http"
 	"strings"
 	"testing"
@@ -65,18 +64,7 @@ func TestU9SessionThatIsLostByItsErrorCode(t *testing.T) {
 		t.Run(code, func(t *testing.T) {
 			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 				w := newWorld(t, mode, registrytest.Options{})
-				refused := 0
-				w.reg.Configure(func(o *registrytest.Options) {
-					o.Before = func(rw http.ResponseWriter, r *http.Request) bool {
-						if r.Method != http.MethodPut || refused > 0 {
-							return false
-						}
-						refused++
-						rw.WriteHeader(http.StatusBadRequest)
-						_, _ = fmt.Fprintf(rw, `{"errors":[{"code":%q,"message":"no"}]}`, code)
-						return true
-					}
-				})
+				w.reg.Fault("PUT", "", fmt.Sprintf(`says(400, {"errors":[{"code":%q,"message":"no"}]})`, code))
 				err := w.upload(w.uploadOptions(w.local(3 << 20)))
 				if lost {
 					require.NoError(t, err)
@@ -185,24 +173,12 @@ func TestUploadSessionsThatAreGivenUpAreDeleted(t *testing.T) {
 		"has more than there is":   {"reset(9M)", "ok", "**header(-range; range: 0-99999999)"},
 		"tells nothing":            {"reset(9M)", "ok", "**header(-range)"},
 		"out of step":              {"416", "2*416", "ok"},
-		"invalid for the registry": {"invalid", "ok", "ok"},
+		"invalid for the registry": {`says(400, {"errors":[{"code":"BLOB_UPLOAD_INVALID"}]})`, "ok", "ok"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 				w := newWorld(t, mode, registrytest.Options{})
-				w.reg.Configure(func(o *registrytest.Options) {
-					o.Before = func(rw http.ResponseWriter, r *http.Request) bool {
-						if c.put != "invalid" || r.Method != http.MethodPut || !strings.Contains(r.URL.Path, "session-1") {
-							return false
-						}
-						rw.WriteHeader(http.StatusBadRequest)
-						_, _ = io.WriteString(rw, `{"errors":[{"code":"BLOB_UPLOAD_INVALID"}]}`)
-						return true
-					}
-				})
-				if c.put != "invalid" {
-					w.reg.Fault("PUT", "/uploads/", c.put)
-				}
+				w.reg.Fault("PUT", "/uploads/", c.put)
 				w.reg.Fault("PATCH", "/uploads/", c.patch)
 				w.reg.Fault("GET", "/uploads/", c.get)
 				require.NoError(t, w.upload(w.uploadOptions(w.local(10<<20))))

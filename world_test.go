@@ -165,6 +165,19 @@ func newWorld(t *testing.T, mode registrytest.Mode, opts registrytest.Options) *
 	}
 }
 
+// observe has look see each request before the registry answers it.
+func (w *world) observe(look func()) {
+	var mu sync.Mutex
+	w.reg.Configure(func(o *registrytest.Options) {
+		o.Before = func(http.ResponseWriter, *http.Request) bool {
+			mu.Lock()
+			defer mu.Unlock()
+			look()
+			return false
+		}
+	})
+}
+
 // make returns a blob of that size, with content of its own, that nobody has.
 func (w *world) make(size int) transfer.Blob {
 	data := make([]byte, size)
