@@ -76,11 +76,12 @@ func descriptors() (n int) {
 	return n
 }
 
-// inBubbles runs a test for each protocol, with faked time.
+// inBubbles runs a test for each protocol at the same time, with faked time.
 func inBubbles(t *testing.T, test func(t *testing.T, mode registrytest.Mode)) {
 	t.Helper()
 	for _, mode := range []registrytest.Mode{registrytest.H1, registrytest.H2} {
 		t.Run(mode.String(), func(t *testing.T) {
+			t.Parallel()
 			synctest.Test(t, func(t *testing.T) { test(t, mode) })
 		})
 	}

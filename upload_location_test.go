@@ -162,13 +162,36 @@ func TestU3SessionElsewhereIsNotRemembered(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
 		time.AfterFunc(5*time.Second, cancel)
-		require.ErrorIs(t, transfer.Upload(ctx, w.uploadOptions(w.local(40<<20))), context.Canceled)
-		cache, err := os.UserCacheDir()
-		require.NoError(t, err)
-		left, err := filepath.Glob(filepath.Join(cache, "modeltransfer", "uploads", "*"))
-		require.NoError(t, err)
-		assert.Empty(t, left)
+		b := w.local(40 << 20)
+		require.ErrorIs(t, transfer.Upload(ctx, w.uploadOptions(b)), context.Canceled)
+		assert.NoFileExists(t, w.sessionRecord(b))
+		assert.NotContains(t, allSessionRecords(t), "sig=secret")
 	})
+}
+
+// sessionRecord is the file that remembers the upload session of a blob.
+func (w *world) sessionRecord(b transfer.Blob) string {
+	w.t.Helper()
+	cache, err := os.UserCacheDir()
+	require.NoError(w.t, err)
+	place := w.server.URL + "/v2/" + repository + "/blobs/" + b.Digest
+	return filepath.Join(cache, "modeltransfer", "uploads", digest.FromString(place).Encoded())
+}
+
+// allSessionRecords returns what all those files say.
+func allSessionRecords(t *testing.T) string {
+	t.Helper()
+	cache, err := os.UserCacheDir()
+	require.NoError(t, err)
+	names, err := filepath.Glob(filepath.Join(cache, "modeltransfer", "uploads", "*"))
+	require.NoError(t, err)
+	var all strings.Builder
+	for _, name := range names {
+		if data, err := os.ReadFile(name); err == nil { // it may be another test's, and gone by now
+			all.Write(data)
+		}
+	}
+	return all.String()
 }
 
 func TestU3FromHTTPSToHTTP(t *testing.T) {
@@ -297,11 +320,9 @@ func TestU3RememberedSessionElsewhereIsNotUsed(t *testing.T) {
 		cdn := w.reg.CDN()
 		elsewhere := w.net.Serve("uploads.test", cdn, mode)
 		b := w.local(40 << 20)
-		cache, err := os.UserCacheDir()
-		require.NoError(t, err)
-		place := w.server.URL + "/v2/" + repository + "/blobs/" + b.Digest
-		name := filepath.Join(cache, "modeltransfer", "uploads", digest.FromString(place).Encoded())
+		name := w.sessionRecord(b)
 		require.NoError(t, os.MkdirAll(filepath.Dir(name), 0o700))
+		place := w.server.URL + "/v2/" + repository + "/blobs/" + b.Digest
 		record := fmt.Appendf(nil, `{"blob":%q,"session":%q}`, place, elsewhere.URL+"/v2/library/model/blobs/uploads/session-1?_state=0")
 		require.NoError(t, os.WriteFile(name, record, 0o600))
 		opts := w.uploadOptions(b)

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strconv"
 	"sync"
 
@@ -51,6 +52,13 @@ func (s *session) add(at int64, p []byte) bool {
 	}
 	s.data = append(s.data, p...)
 	return true
+}
+
+// grow makes room for n more bytes, if that is known and not absurd.
+func (s *session) grow(n int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.data = slices.Grow(s.data, int(min(max(n, 0), 1<<30)))
 }
 
 // step makes the URL of the session a new one.
@@ -238,6 +246,7 @@ func (c *call) receive(s *session) bool {
 		return false
 	}
 	start := s.size()
+	s.grow(c.r.ContentLength)
 	at := start
 	buf := make([]byte, 32<<10)
 	for {
