@@ -166,7 +166,7 @@ func (p *Partial) begin(ctx context.Context) error {
 	p.dir.sweep(p.name, false)
 	if err := p.resume(); err != nil {
 		if !NoDescriptor(err) {
-			p.fail(err)
+			p.writeFailed(err)
 		}
 		return err
 	}

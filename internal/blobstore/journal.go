@@ -139,9 +139,11 @@ func (j *journal) add(e extent) error {
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	n, err := j.f.WriteAt(appendRecord(j.record[:0], e), j.end)
-	j.end += int64(n) // after an error nothing is kept
-	return err
+	if _, err := j.f.WriteAt(appendRecord(j.record[:0], e), j.end); err != nil {
+		return err // the next record overwrites what was written of this one
+	}
+	j.end += recordSize
+	return nil
 }
 
 func (j *journal) addAll(s extents) error {
