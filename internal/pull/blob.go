@@ -100,7 +100,7 @@ type Request struct {
 	begin      int64 // where the piece began
 	slow       int   // attempts that were ended for being slow
 	unanswered int   // attempts in a row in which no byte came in time
-	refused    bool  // a signed URL was refused that was not remembered
+	refused    bool  // a signed URL was refused, and no byte has come since
 }
 
 // NewRequest returns the request for a piece of a blob.
@@ -131,8 +131,7 @@ func (s *Sources) learn(b *Blob, a *asked, resp *exchange.Response) {
 	if !resp.Target.Left {
 		return
 	}
-	a.resolved = &resp.Target
-	b.resolved.Store(a.resolved)
+	b.resolved.Store(&resp.Target)
 	if !s.redirects.Swap(true) {
 		s.OnRedirects(resp.Target.URL.Host)
 	}
@@ -147,15 +146,13 @@ func (b *Blob) forget(a *asked) {
 }
 
 // signatureRefused says what the refusal of an object store means: its URL was signed for a short time. It is asked for
-// anew where it was remembered, and else once for each piece: it may have expired while the request waited for room, and a
-// cache before the registry may hand out old ones.
+// anew where it was remembered, and else once until bytes come: it may have expired while the request waited for room,
+// and a cache before the registry may hand out old ones.
 func (r *Request) signatureRefused(a *asked, err error) error {
-	if a.resolved == nil {
-		if r.refused {
-			return err
-		}
-		r.refused = true
+	if a.resolved == nil && r.refused {
+		return err
 	}
+	r.refused = true
 	r.forget(a)
 	r.expired.Store(true)
 	return retry.OtherWay(err)

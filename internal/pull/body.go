@@ -103,7 +103,7 @@ func (s *Sources) store(r *Request, b []byte, w io.Writer) error {
 	if _, err := w.Write(b); err != nil {
 		return &StoreError{err}
 	}
-	r.unanswered = 0
+	r.unanswered, r.refused = 0, false
 	r.Budget.Renew()
 	s.OnStored(r.Blob, len(b))
 	return nil

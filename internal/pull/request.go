@@ -19,12 +19,13 @@ type asked struct {
 	mirror   bool
 	ranged   bool         // it asks for a range
 	ifRange  bool         // only if the blob is still the one that the piece was begun with
-	resolved *wire.Target // where the registry's redirects have led; nil while that is not known
+	resolved *wire.Target // where the registry's redirects led before; nil when the source itself is asked
 }
 
 // attempt makes one request, or two where the registry only tells where the blob is, and stores what it brings.
 func (s *Sources) attempt(ctx context.Context, src *source, r *Request, w io.Writer) (err error) {
 	defer func() { r.Piece.Rest(s.now()) }()
+	start := r.Piece.Pos()
 	a := s.request(src, r)
 	resp, err := s.Exchange.Do(ctx, a.Request)
 	if err != nil {
@@ -46,7 +47,7 @@ func (s *Sources) attempt(ctx context.Context, src *source, r *Request, w io.Wri
 		s.Schedule.RangesServed(r.Index)
 		err = s.copy(r, resp.Body, w)
 	}
-	if err != nil && !watchdog.IsSlow(err) {
+	if err != nil && r.Piece.Pos() == start {
 		r.forget(&a)
 	}
 	return err

@@ -119,6 +119,11 @@ func (c *Client) Close() {
 func (c *Client) Do(ctx context.Context, r Request) (*Response, error) {
 	var referral http.Header
 	for hops := range maxRedirects + 1 {
+		if r.Before != nil {
+			if err := r.Before(ctx, &r); err != nil {
+				return nil, err
+			}
+		}
 		resp, err := c.send(ctx, r)
 		if err != nil {
 			return nil, err
