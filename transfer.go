@@ -70,8 +70,8 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/modeltransfer/transfer/internal/exchange"
+	"github.com/modeltransfer/transfer/internal/fault"
 	"github.com/modeltransfer/transfer/internal/pace"
-	"github.com/modeltransfer/transfer/internal/pull"
 	"github.com/modeltransfer/transfer/internal/retry"
 	"github.com/modeltransfer/transfer/internal/watchdog"
 	"github.com/modeltransfer/transfer/internal/wire"
@@ -108,10 +108,10 @@ var (
 
 	// ErrDigestMismatch is content that is not what its digest says. Nothing of it
 	// is left in DestDir or, for an upload, in the registry.
-	ErrDigestMismatch = errors.New("content does not match its digest")
+	ErrDigestMismatch = fault.ErrDigestMismatch
 
 	// ErrSizeMismatch is content longer or shorter than the Size of its blob.
-	ErrSizeMismatch = pull.ErrSize
+	ErrSizeMismatch = fault.ErrSizeMismatch
 
 	// ErrStalled is a request that made no progress for StallTimeout.
 	ErrStalled = watchdog.ErrStalled
@@ -130,7 +130,7 @@ var (
 	ErrInsufficientSpace = errors.New("not enough free space")
 
 	// ErrProtocol is an answer that breaks the OCI distribution spec or HTTP.
-	ErrProtocol = exchange.ErrProtocol
+	ErrProtocol = fault.ErrProtocol
 )
 
 // RegistryError is one error that a registry tells in the body of its answer (OCI

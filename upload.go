@@ -1,7 +1,186 @@
 package transfer
 
-import "context"
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"slices"
+	"strings"
 
+	"github.com/opencontainers/go-digest"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/modeltransfer/transfer/internal/blobstore"
+	"github.com/modeltransfer/transfer/internal/push"
+	"github.com/modeltransfer/transfer/internal/retry"
+	"github.com/modeltransfer/transfer/internal/sessions"
+	"github.com/modeltransfer/transfer/internal/wire"
+)
+
+// uploadsAhead is how many blobs for each that may send its body are asked about or waiting for the answer, where
+// the caller has not set Concurrency.
 const uploadsAhead = 5
 
-func upload(ctx context.Context, c *call, o UploadOptions) error { return nil }
+// upload sends the blobs and then the manifest, which is pushed only where it, its reference and the repository are all
+// given.
+func upload(ctx context.Context, c *call, o UploadOptions) (err error) {
+	data, ref := o.Manifest, o.ManifestRef
+	if len(data) == 0 || ref == "" || o.Repository == "" {
+		data = nil
+	} else if err := checkReference(ref, data); err != nil {
+		return err
+	}
+	u := &uploader{call: c}
+	u.pusher = push.New(push.Config{
+		Exchange: c.exchange, Registry: c.registry, Repository: c.repository, Sessions: sessions.Open(), Log: c.logger,
+		Open: u.open, Moved: c.progress.add, KeepSize: blobstore.KeepThreshold,
+	})
+	if len(c.list) > 0 {
+		if u.dir, err = blobstore.OpenSource(o.SrcDir); err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, u.dir.Close()) }()
+		if err := u.checkSources(); err != nil {
+			return err
+		}
+		c.progress.start(0)
+		if err := u.sendBlobs(ctx, c.list, u.sendBlob); err != nil {
+			return err
+		}
+	}
+	if data == nil {
+		return nil
+	}
+	return u.pushManifest(ctx, data, ref)
+}
+
+// checkReference reports whether a manifest can be pushed under ref.
+func checkReference(ref string, data []byte) error {
+	if !strings.Contains(ref, ":") {
+		if err := wire.CheckTag(ref); err != nil {
+			return fmt.Errorf("%w: ManifestRef: %w", ErrInvalidOption, err)
+		}
+		return nil
+	}
+	dg := digest.Digest(ref)
+	if err := dg.Validate(); err != nil {
+		return fmt.Errorf("%w: ManifestRef %.100q: %w", ErrInvalidDigest, ref, err)
+	}
+	if got := dg.Algorithm().FromBytes(data); got != dg {
+		return fmt.Errorf("%w: ManifestRef is %s, the manifest is %s", ErrDigestMismatch, dg, got)
+	}
+	return nil
+}
+
+// uploader is one call of Upload.
+type uploader struct {
+	*call
+	dir    *blobstore.Dir
+	pusher *push.Pusher
+}
+
+// checkSources looks at all files before the first request.
+func (u *uploader) checkSources() error {
+	for _, b := range u.list {
+		f, err := u.open(b.digest, b.size)
+		if err != nil {
+			return u.blobError(b.digest, nil, err)
+		}
+		f.Close()
+	}
+	return nil
+}
+
+// open opens the file of a blob.
+func (u *uploader) open(dg digest.Digest, size int64) (*os.File, error) {
+	f, err := u.dir.Source(dg, size)
+	if errors.Is(err, blobstore.ErrSize) {
+		return nil, fmt.Errorf("%w: %w", ErrSizeMismatch, err)
+	}
+	return f, err
+}
+
+// sendBlobs sends blobs, several at once.
+func (u *uploader) sendBlobs(ctx context.Context, blobs []blob, send func(context.Context, blob) error) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(u.requests())
+	for _, b := range blobs {
+		g.Go(func() error {
+			if ctx.Err() != nil {
+				return context.Cause(ctx)
+			}
+			return send(ctx, b)
+		})
+	}
+	return g.Wait()
+}
+
+// requests is the most requests in flight at once.
+func (u *uploader) requests() int {
+	if u.options.concurrency > 0 {
+		return u.concurrency
+	}
+	return uploadsAhead * u.concurrency
+}
+
+// sendBlob has one blob in the registry when it returns nil.
+func (u *uploader) sendBlob(ctx context.Context, b blob) error {
+	budget := retry.NewBudget(u.retryTimeout)
+	return u.finish(ctx, b, budget, u.pusher.Blob(b.digest, b.size, push.From(u.registry.Host(), b.from), budget))
+}
+
+// sendAgain sends a blob that the registry lacks although it has said otherwise.
+func (u *uploader) sendAgain(ctx context.Context, b blob) error {
+	budget := retry.NewBudget(u.retryTimeout)
+	return u.finish(ctx, b, budget, u.pusher.Again(b.digest, b.size, budget))
+}
+
+// finish makes attempts until the registry has the blob, and ends its upload.
+func (u *uploader) finish(ctx context.Context, b blob, budget *retry.Budget, up *push.Blob) error {
+	err := u.retry(ctx, budget, b.digest.String(), func() (bool, error) { return up.Attempt(ctx) })
+	if err = up.Close(ctx, err); err != nil {
+		return u.blobError(b.digest, budget, err)
+	}
+	u.logger.LogAttrs(ctx, slog.LevelDebug, "blob in place",
+		slog.String("digest", b.digest.String()), slog.Int64("size", b.size))
+	return nil
+}
+
+// pushManifest pushes the manifest, when all its blobs are in place. Blobs that the registry then says it lacks, though
+// it has said that it has them, are sent again, once.
+func (u *uploader) pushManifest(ctx context.Context, data []byte, ref string) error {
+	lacking, err := u.putManifest(ctx, data, ref)
+	if blobs := u.among(lacking); len(blobs) > 0 {
+		u.logger.LogAttrs(ctx, slog.LevelWarn, "registry lacks blobs it said it has, sending them again",
+			slog.Int("blobs", len(blobs)))
+		if err := u.sendBlobs(ctx, blobs, u.sendAgain); err != nil {
+			return err
+		}
+		_, err = u.putManifest(ctx, data, ref)
+	}
+	if err != nil {
+		return fmt.Errorf("manifest %s: %w", ref, err)
+	}
+	u.logger.LogAttrs(ctx, slog.LevelDebug, "manifest in place", slog.String("ref", ref))
+	return nil
+}
+
+// putManifest returns which blobs the registry lacks where it refuses the manifest for that.
+func (u *uploader) putManifest(ctx context.Context, data []byte, ref string) (lacking []digest.Digest, err error) {
+	budget := retry.NewBudget(u.retryTimeout)
+	m := u.pusher.Manifest(data, ref, budget)
+	err = u.retry(ctx, budget, ref, func() (bool, error) { return m.Attempt(ctx) })
+	return m.Lacking(), err
+}
+
+// among returns the blobs of the call that have one of the digests.
+func (u *uploader) among(digests []digest.Digest) (blobs []blob) {
+	for _, b := range u.list {
+		if slices.Contains(digests, b.digest) {
+			blobs = append(blobs, b)
+		}
+	}
+	return blobs
+}

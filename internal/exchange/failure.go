@@ -1,7 +1,6 @@
 package exchange
 
 import (
-	"errors"
 	"slices"
 	"time"
 
@@ -10,9 +9,6 @@ import (
 	"github.com/modeltransfer/transfer/internal/retry"
 	"github.com/modeltransfer/transfer/internal/wire"
 )
-
-// ErrProtocol is an answer that breaks the OCI distribution spec or HTTP.
-var ErrProtocol = errors.New("protocol error")
 
 // Failure is an answer whose status says that the request failed.
 type Failure struct {

@@ -38,8 +38,8 @@ type Tokens struct {
 
 	mu       sync.Mutex // guards the fields that follow
 	current  string
-	accepted string    // the token that was last accepted
-	madeFor  Challenge // what current was made for
+	accepted map[string]string // by method, the token that was last accepted
+	madeFor  Challenge         // what current was made for
 	made     map[Challenge]string
 	renewals map[Challenge]*renewal
 }
@@ -48,7 +48,7 @@ type Tokens struct {
 func NewTokens(ctx context.Context, first string, get GetToken) *Tokens {
 	t := &Tokens{
 		get: get, run: ctx, current: first,
-		made: make(map[Challenge]string), renewals: make(map[Challenge]*renewal),
+		made: make(map[Challenge]string), renewals: make(map[Challenge]*renewal), accepted: make(map[string]string),
 	}
 	t.secrets.Add(first)
 	return t
@@ -82,13 +82,13 @@ func (t *Tokens) newestFor(u *tokenUse) string {
 }
 
 // counts tells whether a refusal counts as one of the refreshes of its request: not where another request has renewed
-// the token meanwhile, and not where it has been accepted before. Then it has merely expired, as a token does that is
-// good for so many requests.
+// the token meanwhile, and not where it has been accepted for such a request before. Then it has merely expired, as a
+// token does that is good for so many requests.
 func (t *Tokens) counts(f *flight) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	token := f.tokens.token
-	return token == t.newestFor(&f.tokens) && (token == "" || token != t.accepted)
+	return token == t.newestFor(&f.tokens) && (token == "" || token != t.accepted[f.req.Method])
 }
 
 // renewable tells whether another token may make a request succeed that was answered so, and remembers for which
@@ -108,7 +108,7 @@ func (t *Tokens) renewable(f *flight, resp *wire.Response) bool {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.accepted = u.token
+	t.accepted[f.req.Method] = u.token
 	return false
 }
 

@@ -1,13 +1,13 @@
 package pull
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"sync"
 	"time"
 
 	"github.com/modeltransfer/transfer/internal/exchange"
+	"github.com/modeltransfer/transfer/internal/fault"
 	"github.com/modeltransfer/transfer/internal/pieces"
 	"github.com/modeltransfer/transfer/internal/retry"
 )
@@ -22,9 +22,6 @@ const (
 	// roomSize is the size for which there must be room at most: more of a body comes in pieces.
 	roomSize = 8 << 20 // 8 MiB
 )
-
-// ErrSize is content longer or shorter than its blob.
-var ErrSize = errors.New("size mismatch")
 
 var buffers = sync.Pool{New: func() any { return new([bufferSize]byte) }}
 
@@ -50,7 +47,7 @@ func (s *Sources) takeWhole(r *Request, a *asked, resp *exchange.Response, w io.
 	var one [1]byte
 	if n, _ := io.ReadFull(resp.Body, one[:]); n > 0 {
 		r.TooLong.Store(true)
-		return retry.Permanent(fmt.Errorf("%w: the body goes on after %d bytes", ErrSize, r.Size))
+		return retry.Permanent(fmt.Errorf("%w: the body goes on after %d bytes", fault.ErrSizeMismatch, r.Size))
 	}
 	return nil
 }
@@ -59,7 +56,7 @@ func (s *Sources) takeWhole(r *Request, a *asked, resp *exchange.Response, w io.
 // finds.
 func short(err error) error {
 	if err == io.EOF {
-		return fmt.Errorf("%w: the body ended early", ErrSize)
+		return fmt.Errorf("%w: the body ended early", fault.ErrSizeMismatch)
 	}
 	return err
 }

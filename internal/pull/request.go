@@ -7,6 +7,7 @@ import (
 	"net/http"
 
 	"github.com/modeltransfer/transfer/internal/exchange"
+	"github.com/modeltransfer/transfer/internal/fault"
 	"github.com/modeltransfer/transfer/internal/pieces"
 	"github.com/modeltransfer/transfer/internal/retry"
 	"github.com/modeltransfer/transfer/internal/watchdog"
@@ -86,7 +87,7 @@ func (s *Sources) check(r *Request, a *asked, resp *exchange.Response) error {
 	switch status := resp.StatusCode; status {
 	case http.StatusOK:
 		if n := resp.ContentLength; n >= 0 && n != r.Size {
-			return retry.Permanent(fmt.Errorf("%w: the registry has %d bytes, not %d", ErrSize, n, r.Size))
+			return retry.Permanent(fmt.Errorf("%w: the registry has %d bytes, not %d", fault.ErrSizeMismatch, n, r.Size))
 		}
 	case http.StatusPartialContent, http.StatusRequestedRangeNotSatisfiable:
 		if why := wrongRange(r, a, resp); why != "" {
@@ -101,7 +102,7 @@ func (s *Sources) check(r *Request, a *asked, resp *exchange.Response) error {
 		return err
 	}
 	if coding := resp.Header.Get("Content-Encoding"); coding != "" && coding != "identity" {
-		return retry.Permanent(fmt.Errorf("%w: content coding %.20q, which was not asked for", exchange.ErrProtocol, coding))
+		return retry.Permanent(fmt.Errorf("%w: content coding %.20q, which was not asked for", fault.ErrProtocol, coding))
 	}
 	return nil
 }
@@ -132,7 +133,7 @@ func wrongRange(r *Request, a *asked, resp *exchange.Response) string {
 // asked for again at a new URL and on a new connection. Where that is the habit of the registry, the blob is asked for
 // as a whole.
 func (s *Sources) rangeViolated(r *Request, a *asked, why string) error {
-	err := fmt.Errorf("%w: %s", exchange.ErrProtocol, why)
+	err := fmt.Errorf("%w: %s", fault.ErrProtocol, why)
 	if a.mirror {
 		s.Schedule.RangesIgnored(r.Index)
 		return err
@@ -160,13 +161,13 @@ func (s *Sources) rangeIgnored(r *Request, a *asked) error {
 	if a.ifRange {
 		r.etag.Store(nil)
 		if r.ranges.disagree() {
-			return retry.OtherWay(fmt.Errorf("%w: the nodes of the registry disagree on the ETag", exchange.ErrProtocol))
+			return retry.OtherWay(fmt.Errorf("%w: the nodes of the registry disagree on the ETag", fault.ErrProtocol))
 		}
 	}
 	if again, _ := r.ranges.violate(); again {
 		r.forget(a)
 		s.Exchange.CloseIdle()
-		return retry.OtherWay(fmt.Errorf("%w: 200 to a range, though ranges were served before", exchange.ErrProtocol))
+		return retry.OtherWay(fmt.Errorf("%w: 200 to a range, though ranges were served before", fault.ErrProtocol))
 	}
 	s.Schedule.RangesIgnored(r.Index)
 	return nil
