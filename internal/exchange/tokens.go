@@ -34,6 +34,7 @@ type GetToken func(context.Context, Challenge) (string, error)
 type Tokens struct {
 	get     GetToken        // nil: a 401 is final
 	run     context.Context // of the whole call: a renewal serves all who wait, whoever began it
+	first   string          // the caller's
 	secrets wire.Secrets
 
 	mu       sync.Mutex // guards the fields that follow
@@ -47,7 +48,7 @@ type Tokens struct {
 // NewTokens returns tokens, of which the first is given. The context is that of the whole call.
 func NewTokens(ctx context.Context, first string, get GetToken) *Tokens {
 	t := &Tokens{
-		get: get, run: ctx, current: first,
+		get: get, run: ctx, first: first, current: first,
 		made: make(map[Challenge]string), renewals: make(map[Challenge]*renewal), accepted: make(map[string]string),
 	}
 	t.secrets.Add(first)
@@ -88,7 +89,8 @@ func (t *Tokens) counts(f *flight) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	token := f.tokens.token
-	return token == t.newestFor(&f.tokens) && (token == "" || token != t.accepted[f.req.Method])
+	expired := token != t.first && token == t.accepted[f.req.Method]
+	return token == t.newestFor(&f.tokens) && !expired
 }
 
 // renewable tells whether another token may make a request succeed that was answered so, and remembers for which
