@@ -40,8 +40,9 @@ type Request struct {
 	// NoFollow makes a redirect the answer.
 	NoFollow bool
 
-	// Before is called before the request is sent, and before each redirect is followed, with what is sent then. It
-	// may wait, and may change the token. Its error ends the chain. Nil means that nothing is to be done.
+	// Before is called before the request is sent, and before each redirect is followed, with what is
+	// sent then. It may wait, and may change the token. Its error ends the chain. Nil means that nothing
+	// is to be done.
 	Before func(ctx context.Context, r *Request) error
 }
 
@@ -119,6 +120,11 @@ func (c *Client) Close() {
 func (c *Client) Do(ctx context.Context, r Request) (*Response, error) {
 	var referral http.Header
 	for hops := range maxRedirects + 1 {
+		if r.Before != nil {
+			if err := r.Before(ctx, &r); err != nil {
+				return nil, err
+			}
+		}
 		resp, err := c.send(ctx, r)
 		if err != nil {
 			return nil, err
@@ -128,10 +134,7 @@ func (c *Client) Do(ctx context.Context, r Request) (*Response, error) {
 			return resp, nil
 		}
 		resp.Discard()
-		if resp.StatusCode == http.StatusSeeOther && r.Method != http.MethodGet && r.Method != http.MethodHead {
-			return nil, fmt.Errorf("%w: 303 to a %s of %s", ErrRedirectRefused, r.Method, Redact(r.Target.URL))
-		}
-		next, err := r.Target.Resolve(resp.Header.Get("Location"))
+		next, err := r.redirected(resp)
 		if err != nil {
 			return nil, err
 		}
@@ -142,6 +145,15 @@ func (c *Client) Do(ctx context.Context, r Request) (*Response, error) {
 	}
 	return nil, fmt.Errorf("%w: more than %d redirects, the last to %s",
 		ErrRedirectRefused, maxRedirects, Redact(r.Target.URL))
+}
+
+// redirected returns where a redirect leads.
+func (r *Request) redirected(resp *Response) (Target, error) {
+	changesMethod := r.Method != http.MethodGet && r.Method != http.MethodHead
+	if resp.StatusCode == http.StatusSeeOther && changesMethod {
+		return Target{}, fmt.Errorf("%w: 303 to a %s of %s", ErrRedirectRefused, r.Method, Redact(r.Target.URL))
+	}
+	return r.Target.Resolve(resp.Header.Get("Location"))
 }
 
 // IsRedirect reports whether a status sends the client to a Location.

@@ -3,6 +3,8 @@ package wire
 import (
 	"bufio"
 	"context"
+	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -296,4 +298,25 @@ func TestU22ResponseTellsWhoRedirected(t *testing.T) {
 	require.NoError(t, err)
 	assert.Zero(t, resp.Hops)
 	assert.Nil(t, resp.Referral)
+}
+
+func TestBeforeIsCalledForEachHop(t *testing.T) {
+	var sent []string
+	c := NewClient(&http.Client{Transport: transportOf(func(r *http.Request) (*http.Response, error) {
+		sent = append(sent, r.URL.Path+" "+r.Header.Get("Authorization"))
+		return &http.Response{StatusCode: http.StatusFound, Header: http.Header{"Location": {"/" + r.URL.Path[1:2]}}}, nil
+	})}, "test", 1)
+	calls, enough := 0, errors.New("enough")
+	_, err := c.Do(t.Context(), Request{
+		Method: http.MethodGet, Target: mustParse(t, "http://registry.test").Blob("a", "sha256:x"),
+		Before: func(_ context.Context, r *Request) error {
+			if calls++; calls == 3 {
+				return enough
+			}
+			r.Token = fmt.Sprint(calls)
+			return nil
+		},
+	})
+	require.ErrorIs(t, err, enough)
+	assert.Equal(t, []string{"/v2/a/blobs/sha256:x Bearer 1", "/v Bearer 2"}, sent)
 }
