@@ -151,7 +151,8 @@ func (c *Client) Do(ctx context.Context, r Request) (*Response, error) {
 func (r *Request) redirected(resp *Response) (Target, error) {
 	changesMethod := r.Method != http.MethodGet && r.Method != http.MethodHead
 	if resp.StatusCode == http.StatusSeeOther && changesMethod {
-		return Target{}, fmt.Errorf("%w: 303 to a %s of %s", ErrRedirectRefused, r.Method, Redact(r.Target.URL))
+		place := Redact(r.Target.URL)
+		return r.Target, fmt.Errorf("%w: 303 to a %s of %s", ErrRedirectRefused, r.Method, place)
 	}
 	return r.Target.Resolve(resp.Header.Get("Location"))
 }

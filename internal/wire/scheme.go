@@ -54,12 +54,19 @@ func explain(t Target, err error, answered bool) error {
 		why = wrongScheme(t, "the server speaks plain HTTP there")
 	case isTLSAnswer(t.URL, err):
 		why = wrongScheme(t, speaksTLS)
-	case t.OtherPort() && !answered && errors.Is(err, syscall.ECONNREFUSED):
+	case t.OtherPort() && !answered && isRefused(err):
 		why = wrongScheme(t, "nobody listens there")
 	default:
 		return err
 	}
 	return fmt.Errorf("%w: %w", why, err)
+}
+
+// wsaECONNREFUSED is what Windows says for ECONNREFUSED. No other system has this number.
+const wsaECONNREFUSED = syscall.Errno(10061)
+
+func isRefused(err error) bool {
+	return errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, wsaECONNREFUSED)
 }
 
 const speaksTLS = "the server speaks TLS there"

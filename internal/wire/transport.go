@@ -74,10 +74,10 @@ func guardTransport(t *http.Transport) *http.Transport {
 		//lint:ignore SA1019 as above
 		guarded.DialContext = guardDial(ignoreContext(t.Dial))
 	default:
-		dialer := &net.Dialer{ControlContext: func(ctx context.Context, _, address string, _ syscall.RawConn) error {
+		check := func(ctx context.Context, _, address string, _ syscall.RawConn) error {
 			return checkDial(ctx, address)
-		}}
-		guarded.DialContext = guardDial(dialer.DialContext)
+		}
+		guarded.DialContext = guardDial((&net.Dialer{ControlContext: check}).DialContext)
 	}
 	switch {
 	case t.DialTLSContext != nil:
@@ -108,7 +108,9 @@ func (c bodyConn) ReadFrom(r io.Reader) (int64, error) {
 type dialFunc = func(ctx context.Context, network, address string) (net.Conn, error)
 
 func ignoreContext(dial func(network, address string) (net.Conn, error)) dialFunc {
-	return func(_ context.Context, network, address string) (net.Conn, error) { return dial(network, address) }
+	return func(_ context.Context, network, address string) (net.Conn, error) {
+		return dial(network, address)
+	}
 }
 
 // dialRule is what a dial for a target may reach. It travels in the context of the request.
