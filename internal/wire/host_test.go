@@ -98,6 +98,14 @@ func TestI21OriginInAnotherNotation(t *testing.T) {
 	}
 }
 
+// A name that the user has chosen may be one that nobody else would take.
+func TestI21OriginThatIsNoAddress(t *testing.T) {
+	r := mustParse(t, "http://registry.09:5000")
+	next, err := r.Blob("a", "sha256:x").Resolve("http://registry.09:5000/x")
+	require.NoError(t, err)
+	assert.False(t, next.Left)
+}
+
 func TestU5AddressesAtDial(t *testing.T) {
 	public, local := mustParse(t, "https://192.0.2.1"), mustParse(t, "http://localhost")
 	for addr, want := range map[string]reach{
@@ -117,9 +125,15 @@ func TestU5AddressesAtDial(t *testing.T) {
 }
 
 // aliased dials one server whatever the name is, as a resolver that was told lies does.
-func aliased(server *httptest.Server) func(ctx context.Context, network, _ string) (net.Conn, error) {
+func aliased(server *httptest.Server) dialFunc {
 	return func(ctx context.Context, network, _ string) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, network, server.Listener.Addr().String())
+	}
+}
+
+func withoutContext(dial dialFunc) func(network, address string) (net.Conn, error) {
+	return func(network, address string) (net.Conn, error) {
+		return dial(context.Background(), network, address)
 	}
 }
 
@@ -147,15 +161,13 @@ func TestI21CallersTransportIsCheckedWhenItDials(t *testing.T) {
 	}{
 		"no dialer":   {&http.Transport{}, "http://localhost:" + u.Port()},
 		"DialContext": {&http.Transport{DialContext: aliased(plain)}, "http://cdn.invalid"},
-		"Dial": {&http.Transport{Dial: func(network, address string) (net.Conn, error) {
-			return aliased(plain)(context.Background(), network, address)
-		}}, "http://cdn.invalid"},
+		//lint:ignore SA1019 callers may still set it
+		"Dial": {&http.Transport{Dial: withoutContext(aliased(plain))}, "http://cdn.invalid"},
 		"DialContext and TLS": {
 			&http.Transport{DialContext: aliased(secure), TLSClientConfig: config}, "https://cdn.invalid"},
 		"DialTLSContext": {&http.Transport{DialTLSContext: aliased(plain)}, "https://cdn.invalid"},
-		"DialTLS": {&http.Transport{DialTLS: func(network, address string) (net.Conn, error) {
-			return aliased(plain)(context.Background(), network, address)
-		}}, "https://cdn.invalid"},
+		//lint:ignore SA1019 callers may still set it
+		"DialTLS": {&http.Transport{DialTLS: withoutContext(aliased(plain))}, "https://cdn.invalid"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c2 := NewClient(&http.Client{Transport: c.transport}, "test", 1)

@@ -39,7 +39,7 @@ func TestN48HTTPSToAPlainPort(t *testing.T) {
 	base := strings.Replace(server.URL, "http:", "https:", 1)
 	_, err := getOnce(t, mustParse(t, base).Blob("a", "sha256:x"))
 	require.ErrorIs(t, err, ErrWrongScheme)
-	assert.ErrorContains(t, err, "speaks plain HTTP there (check the scheme and the port)")
+	assert.ErrorContains(t, err, "speaks plain HTTP there (check the scheme and the port of the base URL)")
 
 	// A caller's transport may be made of an http.Client, which has an error of its own for it.
 	c := NewClient(&http.Client{Transport: transportOf(func(*http.Request) (*http.Response, error) {
@@ -56,7 +56,7 @@ func TestN48PlainHTTPToATLSPort(t *testing.T) {
 	base := strings.Replace(server.URL, "https:", "http:", 1)
 	_, err := getOnce(t, mustParse(t, base).Blob("a", "sha256:x"))
 	require.ErrorIs(t, err, ErrWrongScheme)
-	assert.ErrorContains(t, err, "speaks TLS there (check the scheme and the port)")
+	assert.ErrorContains(t, err, "speaks TLS there (check the scheme and the port of the base URL)")
 }
 
 func TestN48WhatServersAnswerToPlainHTTP(t *testing.T) {
@@ -147,6 +147,24 @@ func TestN48AnotherPortThatHasAnsweredIsRight(t *testing.T) {
 	store.Close()
 	_, err = get(t, c, target)
 	require.Error(t, err)
+	require.NotErrorIs(t, err, ErrWrongScheme)
+}
+
+// While a server starts again, another may answer in its place.
+func TestN48RegistryThatHasAnsweredIsRight(t *testing.T) {
+	down := false
+	c := NewClient(&http.Client{Transport: transportOf(func(*http.Request) (*http.Response, error) {
+		if down {
+			return nil, http.ErrSchemeMismatch
+		}
+		return &http.Response{StatusCode: http.StatusOK}, nil
+	})}, "test", 1)
+	target := mustParse(t, "https://registry.test").Blob("a", "sha256:x")
+	_, err := get(t, c, target)
+	require.NoError(t, err)
+	down = true
+	_, err = get(t, c, target)
+	require.ErrorIs(t, err, http.ErrSchemeMismatch)
 	require.NotErrorIs(t, err, ErrWrongScheme)
 }
 

@@ -121,7 +121,7 @@ func (t Target) Resolve(location string) (Target, error) {
 		return refuse("a user name in the URL")
 	case t.URL.Scheme == "https" && u.Scheme == "http":
 		return refuse("https is not left for http" + t.downgradeHint(u))
-	case canonicalize(u) != nil:
+	case !sameHost(u, t.registry.base) && canonicalize(u) != nil:
 		return refuse("the host is malformed")
 	}
 	if !t.registry.mayReach(literalReach(u.Hostname())) {
