@@ -128,7 +128,8 @@ type dialRuleKey struct{}
 // withDialRule adds the rule for a target, if there is one, to the context of a request.
 func (c *Client) withDialRule(ctx context.Context, t Target) context.Context {
 	home := !t.Left || t.URL.Host == t.registry.base.Host
-	if c.own == nil || home && !c.guarded {
+	known := !c.guarded || t.registry.dialed.Load() != 0
+	if c.own == nil || home && known {
 		return ctx
 	}
 	return context.WithValue(ctx, dialRuleKey{}, &dialRule{t.registry, dialAddress(t.URL), home})
@@ -160,7 +161,7 @@ func guardDial(dial dialFunc) dialFunc {
 		reached := conn.RemoteAddr().String()
 		if rule.home {
 			if ip, err := netip.ParseAddrPort(reached); err == nil {
-				rule.registry.dialed.Store(int32(addrReach(ip.Addr())))
+				rule.registry.dialed.Store(int32(addrReach(ip.Addr())) + 1)
 			}
 			return conn, nil
 		}
