@@ -86,7 +86,11 @@ func (s *Sources) request(src *source, r *Request) asked {
 func (s *Sources) check(r *Request, a *asked, resp *exchange.Response) error {
 	switch status := resp.StatusCode; status {
 	case http.StatusOK:
-		if n := resp.ContentLength; n >= 0 && n != r.Size {
+		switch n := resp.ContentLength; {
+		case n != r.Size && wire.LooksLikeWebPage(resp.Header):
+			return retry.Permanent(fmt.Errorf("%w: a web page instead of the blob (check the URL of the registry, and "+
+				"whether a proxy or a login page answers in its place)", fault.ErrProtocol))
+		case n >= 0 && n != r.Size:
 			return retry.Permanent(fmt.Errorf("%w: the registry has %d bytes, not %d", fault.ErrSizeMismatch, n, r.Size))
 		}
 	case http.StatusPartialContent, http.StatusRequestedRangeNotSatisfiable:
