@@ -29,6 +29,7 @@ type learned struct {
 	noExpect atomic.Bool  // it, or what is before it, does not let a body wait to be asked for
 	sendsOff atomic.Bool  // it has sent a body elsewhere
 	ollama   atomic.Bool  // it speaks the protocol of the Ollama registry
+	direct   atomic.Bool  // it gives out URLs of its object store
 	absent   atomic.Int32 // blobs in a row that it was asked about and did not have
 	unasked  atomic.Int32 // blobs that it need not have been asked about
 	chunk    *pace.ChunkSize

@@ -87,7 +87,7 @@ func (s *source) close() error {
 // server is asked first.
 func (b *Blob) send(ctx context.Context, r exchange.Request, start, end int64) (answer, error) {
 	r.MaySlow = true
-	r.Room, r.Length = end-start, end-start
+	r.Room, r.Keep, r.Length = end-start, &b.room, end-start
 	r.AnswerTime = b.answerTime()
 	if r.Header == nil {
 		r.Header = make(http.Header, 2)
