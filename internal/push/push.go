@@ -190,10 +190,10 @@ func (b *Blob) step(ctx context.Context) (state, error) {
 // start decides what is asked first.
 func (b *Blob) start() state {
 	b.claim()
-	if b.from != "" && b.session.isZero() {
+	if b.from != "" {
 		return mounting // where that is refused, it is asked after it whether the blob is there
 	}
-	b.memory.probed = b.again || b.size <= smallBody && b.from == "" && b.learned.likelyAbsent()
+	b.memory.probed = b.again || b.size <= smallBody && b.learned.likelyAbsent()
 	return b.next()
 }
 
