@@ -27,6 +27,7 @@ const (
 type learned struct {
 	single   atomic.Int32 // whether it takes a blob with the request that begins its upload
 	noExpect atomic.Bool  // it, or what is before it, does not let a body wait to be asked for
+	noAsking atomic.Bool  // it lets a body wait, but does not ask for it
 	sendsOff atomic.Bool  // it has sent a body elsewhere
 	ollama   atomic.Bool  // it speaks the protocol of the Ollama registry
 	direct   atomic.Bool  // it gives out URLs of its object store
@@ -77,7 +78,19 @@ func (l *learned) probed(there bool) {
 }
 
 // expects tells whether a body waits until it is asked for (RFC 9110 section 10.1.1), so that a 401 or a redirect does
-// not cost it.
+// not cost it. Where nobody asks, each body would wait in vain, for as long as a client waits.
 func (l *learned) expects(size int64) bool {
-	return !l.noExpect.Load() && (size > smallBody || size > 0 && l.sendsOff.Load())
+	if size == 0 || l.noExpect.Load() {
+		return false
+	}
+	return l.sendsOff.Load() || size > smallBody && !l.noAsking.Load()
+}
+
+// bodyTaken notes where a body went that was to be asked for, or small, and whether it was asked for.
+func (l *learned) bodyTaken(sentOff, expected, asked bool) {
+	if sentOff {
+		l.sendsOff.Store(true)
+	} else if expected && !asked {
+		l.noAsking.Store(true)
+	}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptrace"
 	"sync/atomic"
 	"time"
 
@@ -99,8 +100,10 @@ func (b *Blob) send(ctx context.Context, r exchange.Request, start, end int64) (
 		r.Body = func() (io.ReadCloser, error) { return b.source.body(start, end) }
 	}
 	expects := b.learned.expects(end - start)
+	var asked atomic.Bool
 	if expects {
 		r.Header.Set("Expect", "100-continue")
+		ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{Got100Continue: func() { asked.Store(true) }})
 	}
 	resp, err := b.Exchange.Do(ctx, r)
 	if err == nil && expects && resp.StatusCode == http.StatusExpectationFailed { // RFC 9110 section 10.1.1
@@ -109,11 +112,15 @@ func (b *Blob) send(ctx context.Context, r exchange.Request, start, end int64) (
 		r.Header.Del("Expect")
 		resp, err = b.Exchange.Do(ctx, r)
 	}
-	return b.sent(resp, err, r)
+	a, err := b.sent(resp, err)
+	if err == nil && !a.failed && a.whole() {
+		b.learned.bodyTaken(a.Target.Left && !r.Target.Left, expects, asked.Load())
+	}
+	return a, err
 }
 
-// sent judges what came of a body.
-func (b *Blob) sent(resp *exchange.Response, err error, r exchange.Request) (answer, error) {
+// sent reads the answer to a body.
+func (b *Blob) sent(resp *exchange.Response, err error) (answer, error) {
 	if wrong := b.source.wrong(); wrong != nil {
 		if err == nil {
 			resp.Discard()
@@ -123,9 +130,6 @@ func (b *Blob) sent(resp *exchange.Response, err error, r exchange.Request) (ans
 	if err != nil {
 		b.unanswered(err)
 		return answer{}, err
-	}
-	if resp.Target.Left && !r.Target.Left {
-		b.learned.sendsOff.Store(true)
 	}
 	return b.read(resp), nil
 }
