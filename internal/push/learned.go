@@ -85,12 +85,3 @@ func (l *learned) expects(size int64) bool {
 	}
 	return l.sendsOff.Load() || size > smallBody && !l.noAsking.Load()
 }
-
-// bodyTaken notes where a body went that was to be asked for, or small, and whether it was asked for.
-func (l *learned) bodyTaken(sentOff, expected, asked bool) {
-	if sentOff {
-		l.sendsOff.Store(true)
-	} else if expected && !asked {
-		l.noAsking.Store(true)
-	}
-}

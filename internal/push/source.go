@@ -14,6 +14,7 @@ import (
 	"github.com/modeltransfer/transfer/internal/exchange"
 	"github.com/modeltransfer/transfer/internal/fault"
 	"github.com/modeltransfer/transfer/internal/retry"
+	"github.com/modeltransfer/transfer/internal/wire"
 )
 
 const (
@@ -113,8 +114,12 @@ func (b *Blob) send(ctx context.Context, r exchange.Request, start, end int64) (
 		resp, err = b.Exchange.Do(ctx, r)
 	}
 	a, err := b.sent(resp, err)
-	if err == nil && !a.failed && a.whole() {
-		b.learned.bodyTaken(a.Target.Left && !r.Target.Left, expects, asked.Load())
+	switch {
+	case err != nil:
+	case a.Target.Left && !r.Target.Left, wire.IsRedirect(a.StatusCode):
+		b.learned.sendsOff.Store(true)
+	case !a.failed && a.whole() && expects && !asked.Load():
+		b.learned.noAsking.Store(true)
 	}
 	return a, err
 }
