@@ -12,6 +12,7 @@
 package exchange
 
 import (
+	"cmp"
 	"context"
 	"io"
 	"log/slog"
@@ -72,6 +73,10 @@ type Request struct {
 	// means that none is needed.
 	Room int64
 
+	// Keep is the caller's room, which is taken where there is none and not given back at the end. Nil means that the
+	// request has its own.
+	Keep *Room
+
 	// AskFirst says that the registry answers with a redirect, for which no room is needed. Room is taken before the
 	// redirect is followed, or before the answer is returned.
 	AskFirst bool
@@ -100,7 +105,7 @@ type Response struct {
 // Do sends a request. Whatever status the answer has, it is no error. The error matches [watchdog.ErrStalled] and
 // [watchdog.ErrSlow] where the watchdog has ended the request, and [ErrUnanswered] where all of it was sent before.
 func (x *Exchange) Do(ctx context.Context, r Request) (*Response, error) {
-	f := &flight{x: x, req: &r, watch: x.Watchdog.Watch(ctx, r.MaySlow)}
+	f := &flight{x: x, req: &r, watch: x.Watchdog.Watch(ctx, r.MaySlow), room: cmp.Or(r.Keep, &Room{})}
 	if r.Body == nil {
 		f.watch.Allow(r.AnswerTime)
 	} else {
@@ -204,7 +209,7 @@ func (f *flight) moved(n int) error {
 		return nil
 	}
 	f.watch.Moved(n)
-	f.slot.Load().Moved(n)
+	f.room.slot.Load().Moved(n)
 	if f.x.Rate == nil {
 		return nil
 	}

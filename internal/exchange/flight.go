@@ -11,7 +11,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/modeltransfer/transfer/internal/pace"
 	"github.com/modeltransfer/transfer/internal/retry"
 	"github.com/modeltransfer/transfer/internal/watchdog"
 	"github.com/modeltransfer/transfer/internal/wire"
@@ -27,10 +26,9 @@ type flight struct {
 	req   *Request
 	watch *watchdog.Watch
 
-	slot   atomic.Pointer[pace.Slot] // the room it has; nil before, and after its body was sent
-	sent   atomic.Bool               // all of the request was sent, its body too
-	begun  atomic.Bool               // bytes of the answer's body have come
-	room   bool                      // the budget knows that it has room
+	room   *Room       // its own, or the caller's
+	sent   atomic.Bool // all of the request was sent, its body too
+	begun  atomic.Bool // bytes of the answer's body have come
 	tokens tokenUse
 	ended  sync.Once
 }
@@ -85,12 +83,12 @@ func (f *flight) awaitHold(host string) error {
 // acquire waits for room, if the request needs some and has none, and for a host that came to be held meanwhile. That is
 // neither a stall, nor does the wait for room count against the budget.
 func (f *flight) acquire(host string) error {
-	if f.req.Room <= 0 || f.x.Bodies == nil || f.slot.Load() != nil {
+	if f.req.Room <= 0 || f.x.Bodies == nil || f.room.slot.Load() != nil {
 		f.ready()
 		return nil
 	}
 	defer f.watch.Hold()()
-	f.rest()
+	f.room.rest()
 	for {
 		since := time.Now()
 		slot, err := f.x.Bodies.Acquire(f.watch.Context(), f.req.Room)
@@ -101,17 +99,15 @@ func (f *flight) acquire(host string) error {
 			}
 			return err
 		}
-		f.slot.Store(slot)
+		f.room.take(slot, f.req.Budget)
 		if f.req.Budget != nil {
 			f.req.Budget.Room(since)
-			f.room = true
 		}
 		if host == "" || f.x.holds.left(host) <= 0 {
 			f.ready()
 			return nil
 		}
-		f.release()
-		f.rest()
+		f.room.Close()
 		if err := f.awaitHold(host); err != nil {
 			return err
 		}
@@ -124,23 +120,13 @@ func (f *flight) ready() {
 	}
 }
 
-// release gives the room back.
-func (f *flight) release() { f.slot.Swap(nil).Release() }
-
-// rest tells the budget that there is no room for now or any more.
-func (f *flight) rest() {
-	if f.room {
-		f.room = false
-		f.req.Budget.Rest()
-	}
-}
-
 // end ends the flight. It returns err or, where that came from the watchdog, its reason.
 func (f *flight) end(err error) error {
 	f.ended.Do(func() {
 		err = f.unanswered(f.watch.End(err))
-		f.release()
-		f.rest()
+		if f.req.Keep == nil {
+			f.room.Close()
+		}
 	})
 	return err
 }
@@ -192,7 +178,7 @@ func (b *requestBody) Read(p []byte) (int, error) {
 	if n > 0 && b.left == 0 {
 		b.f.sent.Store(true)
 		b.f.watch.Allow(b.f.req.AnswerTime)
-		defer b.f.release() // others may send while the registry digests this one
+		defer b.f.room.release() // others may send while the registry digests this one
 	}
 	if paid := b.f.moved(n); paid != nil && (err == nil || err == io.EOF) {
 		err = paid
