@@ -158,7 +158,7 @@ func (r *Repository) CloseIdleConnections() { r.client.Close() }
 func (r *Repository) DownloadOptions() transfer.DownloadOptions {
 	return transfer.DownloadOptions{
 		BaseURL: r.opts.BaseURL, Repository: r.opts.Repository, Mirrors: slices.Clone(r.opts.Mirrors),
-		Client: r.opts.Client, Token: r.auth.current(), GetToken: r.GetToken, Logger: r.opts.Logger,
+		Client: r.opts.Client, Token: r.auth.current(false), GetToken: r.GetToken, Logger: r.opts.Logger,
 		UserAgent: r.opts.UserAgent, StallTimeout: r.opts.StallTimeout, RetryTimeout: r.opts.RetryTimeout,
 	}
 }
@@ -169,7 +169,7 @@ func (r *Repository) DownloadOptions() transfer.DownloadOptions {
 func (r *Repository) UploadOptions() transfer.UploadOptions {
 	return transfer.UploadOptions{
 		BaseURL: r.opts.BaseURL, Repository: r.opts.Repository,
-		Client: r.opts.Client, Token: r.auth.current(), GetToken: r.getPushToken, Logger: r.opts.Logger,
+		Client: r.opts.Client, Token: r.auth.current(true), GetToken: r.getPushToken, Logger: r.opts.Logger,
 		UserAgent: r.opts.UserAgent, StallTimeout: r.opts.StallTimeout, RetryTimeout: r.opts.RetryTimeout,
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -56,7 +57,8 @@ type authorizer struct {
 	scopes    scopes                 // of the token
 	refused   scopes                 // of other repositories, for which the token server gives none
 	token     string
-	expires   time.Time
+	mayPush   bool      // what the token was made for
+	expires   time.Time // zero: never
 	renewals  int
 	rotated   [2]string // an identity token, and the one that has replaced it
 }
@@ -72,26 +74,14 @@ func (a *authorizer) init(opts Options) {
 	a.scopes, a.refused = scopes{}, scopes{}
 }
 
-// current returns the token while it is good, or "".
-func (a *authorizer) current() string {
+// current returns the token if it is good, also for pushing where that is wanted, or "".
+func (a *authorizer) current(push bool) string {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.token == "" || !a.expires.IsZero() && time.Now().After(a.expires) {
+	if !a.expires.IsZero() && time.Now().After(a.expires) || push && !a.mayPush {
 		return ""
 	}
 	return a.token
-}
-
-// mayPush tells whether the token was asked for pushing too.
-func (a *authorizer) mayPush() bool {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	for _, actions := range a.scopes {
-		if len(actions) > 1 {
-			return true
-		}
-	}
-	return false
 }
 
 // renewToken gets a new token, or waits for one that is being got.
@@ -172,24 +162,28 @@ func (r *Repository) fetchToken(ctx context.Context, p tokenPlan, who Credential
 		if who.Username == "" {
 			return "", fmt.Errorf("%w: %s wants a user name and a password", ErrUnauthorized, r.registry.Host())
 		}
-		r.auth.keep(grant{token: who.basic()}, p.scopes)
+		r.auth.keep(grant{token: who.basic()}, p)
 		return who.basic(), nil
 	}
 	realm, err := r.realm(p.realm)
 	if err != nil {
 		return "", err
 	}
-	server := tokenServer{repo: r, realm: realm, service: p.service, who: who}
-	g, err := server.ask(ctx, p.scopes)
-	if isRefusal(err) && len(p.scopes) > 1 { // perhaps of a repository that is only to be mounted from
-		r.auth.refuse(p)
-		p.scopes = p.scopes.only(p.own)
+	var g grant
+	err = r.run(ctx, "", nil, func(ctx context.Context, c *call) error {
+		server := c.newTokenServer(realm, p.service, who)
 		g, err = server.ask(ctx, p.scopes)
-	}
+		if isRefusal(err) && len(p.scopes) > 1 { // perhaps of a repository that is only to be mounted from
+			r.auth.refuse(p)
+			p.scopes = p.scopes.only(p.own)
+			g, err = server.ask(ctx, p.scopes)
+		}
+		return err
+	})
 	if err != nil {
 		return "", err
 	}
-	r.auth.keep(g, p.scopes)
+	r.auth.keep(g, p)
 	return g.token, nil
 }
 
@@ -207,10 +201,11 @@ func (r *Repository) realm(text string) (wire.Target, error) {
 }
 
 // keep makes the grant's token the current one.
-func (a *authorizer) keep(g grant, s scopes) {
+func (a *authorizer) keep(g grant, p tokenPlan) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.token, a.expires, a.scopes = g.token, g.expires, s
+	a.token, a.expires, a.scopes = g.token, g.expires, p.scopes
+	a.mayPush = p.realm == "" || slices.Contains(p.scopes[p.own], "push")
 	a.renewals++
 }
 
