@@ -66,10 +66,7 @@ func TestMirrorsThatFallThrough(t *testing.T) {
 				mirror.PutManifest(repository, "latest", registry.MediaTypeManifest, m.Data)
 				mirror.Fault("", "", script)
 				var log bytes.Buffer
-				repo := w.open(use, func(o *registry.Options) {
-					o.Logger = slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))
-				})
-				got, err := repo.Manifest(t.Context(), m.Digest)
+				got, err := w.open(use, logTo(&log)).Manifest(t.Context(), m.Digest)
 				require.NoError(t, err)
 				assert.Equal(t, m, got)
 				assert.Contains(t, log.String(), fmt.Sprintf("level=%s msg=\"mirror did not", level))

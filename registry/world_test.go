@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"slices"
 	"strconv"
@@ -110,6 +111,13 @@ func person(o *registry.Options) {
 
 // withIdentity opens the repository with an identity token.
 func withIdentity(o *registry.Options) { o.Credentials = registry.Credentials{IdentityToken: identity} }
+
+// logTo opens the repository with a log of everything.
+func logTo(w io.Writer) func(*registry.Options) {
+	return func(o *registry.Options) {
+		o.Logger = slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	}
+}
 
 // push opens the repository for pushing.
 func push(o *registry.Options) { o.Push = true }
