@@ -48,13 +48,13 @@ func (r *Repository) run(
 	return err
 }
 
-// pull is run with a token that may pull.
-func (r *Repository) pull(ctx context.Context, do func(context.Context, *call) error) error {
+// forPulling is run with a token that may pull.
+func (r *Repository) forPulling(ctx context.Context, do func(context.Context, *call) error) error {
 	return r.run(ctx, r.auth.current(false), r.renewer(false), do)
 }
 
-// pushing is run with a token that may push.
-func (r *Repository) pushing(ctx context.Context, do func(context.Context, *call) error) error {
+// forPushing is run with a token that may push.
+func (r *Repository) forPushing(ctx context.Context, do func(context.Context, *call) error) error {
 	return r.run(ctx, r.auth.current(true), r.renewer(true), do)
 }
 

@@ -2,10 +2,14 @@
 // credentials, manifests and tags of one repository of an OCI, Docker or Ollama registry.
 //
 //	repo, err := registry.Open(registry.Options{BaseURL: "https://registry.example", Repository: "a/model"})
+//	manifest, err := repo.Pull(ctx, "latest", "model", nil)
+//
+// Pull is short for what can also be done step by step, with all the options of Download:
+//
 //	manifest, err := repo.Manifest(ctx, "latest")
 //	opts := repo.DownloadOptions()
+//	opts.DestDir = "model"
 //	opts.Blobs, err = manifest.Blobs()
-//	opts.DestDir = "blobs"
 //	err = transfer.Download(ctx, opts)
 //
 // # Credentials
