@@ -14,8 +14,8 @@ import (
 	"github.com/modeltransfer/transfer/registry"
 )
 
-// demo is what the examples run against: a registry with the model library/model:latest, which wants the password of
-// ada for everything, and a directory.
+// demo is what the examples run against: a registry with the model library/model:latest, which wants
+// the password of ada for everything, and a directory.
 type demo struct {
 	*httptest.Server
 	Dir    string

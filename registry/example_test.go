@@ -83,8 +83,8 @@ func openDemo(demo *demo) *registry.Repository {
 	return repo
 }
 
-// Pushing files: each becomes a blob in a directory, called by its digest, and a layer of a manifest, with its name
-// as the title.
+// Pushing files: each becomes a blob in a directory, called by its digest, and a layer of a manifest,
+// with its name as the title.
 func ExampleRepository_UploadOptions() {
 	demo := newDemo()
 	defer demo.Close()

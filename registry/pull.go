@@ -6,13 +6,13 @@ import (
 	"github.com/modeltransfer/transfer"
 )
 
-// Pull fetches the manifest under a tag or a digest, and its blobs into dir, each as "sha256-<hex>". Of an index that
-// has one manifest only, it is that one. Progress is told how many of the total bytes are in place, as in
-// [transfer.DownloadOptions]; it may be nil.
+// Pull fetches the manifest under a tag or a digest, and its blobs into dir, each as "sha256-<hex>". Of
+// an index that has one manifest only, it is that one. Progress is told how many of the total bytes are
+// in place, as in [transfer.DownloadOptions]; it may be nil.
 //
-// It is short for [Repository.Manifest], [Repository.Platform], [Manifest.Blobs] and [transfer.Download] with
-// [Repository.DownloadOptions], whose errors it returns. Use these where a platform is to be picked or another option
-// is to be set.
+// It is short for [Repository.Manifest], [Repository.Platform], [Manifest.Blobs] and
+// [transfer.Download] with [Repository.DownloadOptions], whose errors it returns. Use these where a
+// platform is to be picked or another option is to be set.
 func (r *Repository) Pull(
 	ctx context.Context, ref, dir string, progress func(completed, total int64),
 ) (Manifest, error) {
