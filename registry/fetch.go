@@ -181,7 +181,7 @@ func manifestRequest(method string, target wire.Target) wire.Request {
 // manifest returns the manifest that the answer is.
 func (a *answer) manifest(ref string) (Manifest, error) {
 	mediaType, _, _ := mime.ParseMediaType(a.Header.Get("Content-Type"))
-	if a.StatusCode != http.StatusOK || mediaType == "text/html" || !isObject(a.body) {
+	if a.StatusCode != http.StatusOK || wire.LooksLikeWebPage(a.Header) || !isObject(a.body) {
 		return Manifest{}, a.broken("the answer is not a manifest but %.100q", mediaType)
 	}
 	m := NewManifest(a.body, knownType(mediaType))
@@ -206,7 +206,7 @@ func isObject(data []byte) bool {
 // knownType returns the media type of an answer where it says something of a manifest.
 func knownType(mediaType string) string {
 	switch mediaType {
-	case "application/json", "text/plain", "application/octet-stream":
+	case "application/json", "application/octet-stream", "text/plain", "text/html":
 		return ""
 	}
 	return mediaType

@@ -71,11 +71,13 @@ func TestManifestMediaType(t *testing.T) {
 		{"application/json", docker, registry.MediaTypeDockerManifest},
 		{"text/plain; charset=utf-8", docker, registry.MediaTypeDockerManifest},
 		{"application/octet-stream", `{"manifests":[]}`, registry.MediaTypeIndex},
+		{"text/html", docker, registry.MediaTypeDockerManifest}, // some registries call everything so
 		{"application/vnd.example+json", `{}`, "application/vnd.example+json"},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			w := newWorld(t, registrytest.H1)
 			w.answers("GET", func(rw http.ResponseWriter, r *http.Request) {
+				rw.Header().Set("Docker-Distribution-Api-Version", "registry/2.0")
 				rw.Header()["Content-Type"] = []string{c.contentType}
 				fmt.Fprint(rw, c.data)
 			})

@@ -43,6 +43,7 @@ import (
 	"log/slog"
 	"net/http"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/modeltransfer/transfer"
@@ -111,6 +112,7 @@ type Repository struct {
 	mirrors  []*wire.Registry
 	client   *wire.Client
 	auth     authorizer
+	idle     idle
 	log      *slog.Logger
 }
 
@@ -151,9 +153,37 @@ func (r *Repository) check() (err error) {
 	return r.opts.Credentials.check()
 }
 
-// CloseIdleConnections closes the connections that wait for the next request. It is not needed: they
-// close by themselves after 30 s. The connections of a caller's Client are left alone.
+// CloseIdleConnections closes the connections that wait for the next call. It is not needed: they are
+// closed when there was no call for 30 s.
 func (r *Repository) CloseIdleConnections() { r.client.Close() }
+
+// idleTimeout is how long connections wait for the next call.
+const idleTimeout = 30 * time.Second
+
+// idle ends what is kept between calls when there was none for some time.
+type idle struct {
+	mu    sync.Mutex // guards the fields that follow
+	calls int        // under way
+	timer *time.Timer
+}
+
+// use notes that a call begins. The caller calls done when it ends; end is called when none has begun
+// for idleTimeout after the last.
+func (i *idle) use(end func()) (done func()) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.calls++
+	if i.timer != nil {
+		i.timer.Stop()
+	}
+	return func() {
+		i.mu.Lock()
+		defer i.mu.Unlock()
+		if i.calls--; i.calls == 0 {
+			i.timer = time.AfterFunc(idleTimeout, end)
+		}
+	}
+}
 
 // DownloadOptions returns options for [transfer.Download] with all that the repository knows filled in:
 // BaseURL, Repository, Mirrors, Client, Token, GetToken, Logger, UserAgent, StallTimeout and

@@ -84,6 +84,32 @@ func TestOwnClient(t *testing.T) {
 	repo.CloseIdleConnections()
 }
 
+// Connections are kept for the next call, but not for ever, also where the caller's client would.
+func TestIdleConnectionsAreClosed(t *testing.T) {
+	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		w := newWorld(t, mode)
+		w.put("latest", "weights")
+		repo := w.open()
+		host := "registry.test:80"
+		if mode == registrytest.H2 {
+			host = "registry.test:443"
+		}
+		for _, c := range []struct {
+			wait  time.Duration
+			dials int
+		}{{0, 1}, {20 * time.Second, 1}, {20 * time.Second, 1}, {31 * time.Second, 2}} {
+			time.Sleep(c.wait)
+			_, err := repo.Manifest(t.Context(), "latest")
+			require.NoError(t, err)
+			assert.Equal(t, c.dials, w.net.Dials(host))
+		}
+		repo.CloseIdleConnections()
+		_, err := repo.Manifest(t.Context(), "latest")
+		require.NoError(t, err)
+		assert.Equal(t, 3, w.net.Dials(host))
+	})
+}
+
 // No secret is in what is logged.
 func TestLogHasNoSecrets(t *testing.T) {
 	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
