@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"sync"
 
 	"github.com/modeltransfer/transfer"
@@ -39,7 +40,7 @@ func (r *Repository) run(
 	})}
 	var watch sync.WaitGroup
 	watch.Go(func() { dog.Run(ctx) })
-	err := translate(do(ctx, c))
+	err := unauthorized(translate(do(ctx, c)))
 	cancel()
 	watch.Wait()
 	tokens.Close()
@@ -49,20 +50,20 @@ func (r *Repository) run(
 	return err
 }
 
-// forPulling is run with a token that may pull.
-func (r *Repository) forPulling(ctx context.Context, do func(context.Context, *call) error) error {
-	return r.run(ctx, r.auth.current(false), r.renewer(false), do)
+// with is run with a token that gives that access.
+func (r *Repository) with(ctx context.Context, a access, do func(context.Context, *call) error) error {
+	return r.run(ctx, r.auth.current(a), func(ctx context.Context, c exchange.Challenge) (string, error) {
+		return r.renewToken(ctx, transfer.AuthChallenge(c), a)
+	}, do)
 }
 
-// forPushing is run with a token that may push.
-func (r *Repository) forPushing(ctx context.Context, do func(context.Context, *call) error) error {
-	return r.run(ctx, r.auth.current(true), r.renewer(true), do)
-}
-
-func (r *Repository) renewer(push bool) exchange.GetToken {
-	return func(ctx context.Context, c exchange.Challenge) (string, error) {
-		return r.renewToken(ctx, transfer.AuthChallenge(c), push)
+// unauthorized has an error match ErrUnauthorized where the last token was refused.
+func unauthorized(err error) error {
+	status, ok := errors.AsType[*transfer.StatusError](err)
+	if ok && status.StatusCode == http.StatusUnauthorized && !errors.Is(err, ErrUnauthorized) {
+		return fmt.Errorf("%w: %w", ErrUnauthorized, err)
 	}
+	return err
 }
 
 // translate has the errors of the internal packages match those of package transfer.

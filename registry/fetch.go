@@ -38,7 +38,7 @@ func (r *Repository) Manifest(ctx context.Context, ref string) (Manifest, error)
 		return Manifest{}, err
 	}
 	var m Manifest
-	err := r.forPulling(ctx, func(ctx context.Context, c *call) (err error) {
+	err := r.with(ctx, toPull, func(ctx context.Context, c *call) (err error) {
 		m, err = c.manifest(ctx, ref)
 		return err
 	})
@@ -54,7 +54,7 @@ func (r *Repository) Exists(ctx context.Context, ref string) (bool, error) {
 	if err := checkRef(ref); err != nil {
 		return false, err
 	}
-	err := r.forPulling(ctx, func(ctx context.Context, c *call) error { return c.probe(ctx, ref) })
+	err := r.with(ctx, toPull, func(ctx context.Context, c *call) error { return c.probe(ctx, ref) })
 	switch {
 	case err == nil:
 		return true, nil

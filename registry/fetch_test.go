@@ -2,6 +2,7 @@ package registry_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"strings"
@@ -163,6 +164,16 @@ func TestManifestOfCancelledContext(t *testing.T) {
 			assert.Equal(t, 3*time.Second, time.Since(begun))
 		})
 	}
+	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		w := newWorld(t, mode)
+		w.reg.Fault("GET", "/manifests/", "**stallheaders")
+		ctx, cancel := context.WithCancelCause(t.Context())
+		why := errors.New("the user has closed the window")
+		time.AfterFunc(time.Second, func() { cancel(why) })
+		_, err := w.open().Manifest(ctx, "latest")
+		require.ErrorIs(t, err, context.Canceled)
+		require.ErrorIs(t, err, why)
+	})
 	var none context.Context
 	_, err := newWorld(t, registrytest.H1).open().Manifest(none, "latest")
 	require.ErrorIs(t, err, transfer.ErrInvalidOption)
@@ -221,6 +232,9 @@ func TestU15PageInsteadOfManifest(t *testing.T) {
 		"JSON called a page": func(rw http.ResponseWriter, r *http.Request) {
 			rw.Header().Set("Content-Type", "text/html")
 			fmt.Fprint(rw, "{}")
+		},
+		"padded beyond 4 MiB": func(rw http.ResponseWriter, r *http.Request) {
+			fmt.Fprint(rw, "{}"+strings.Repeat(" ", 5<<20))
 		},
 		"nothing":  func(rw http.ResponseWriter, r *http.Request) {},
 		"an array": func(rw http.ResponseWriter, r *http.Request) { fmt.Fprint(rw, `["x"]`) },

@@ -72,7 +72,7 @@ func TestMalformedManifests(t *testing.T) {
 		"path for a digest": `{"config":{"digest":"../../etc/passwd","size":1}}`,
 		"upper-case digest": `{"config":{"digest":"sha256:` + strings.Repeat("A", 64) + `","size":1}}`,
 		"unknown algorithm": `{"config":{"digest":"md5:` + strings.Repeat("a", 32) + `","size":1}}`,
-		"negative size":     `{"config":` + good + `,"layers":[` + sized("-1") + `]}`,
+		"negative size":     `{"config":` + sized("-1") + `}`,
 		"huge size":         `{"config":` + sized("1e30") + `}`,
 		"size is a string":  `{"config":` + sized(`"1"`) + `}`,
 		"two sizes":         `{"config":` + good + `,"layers":[` + sized("2") + `]}`,

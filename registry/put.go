@@ -37,7 +37,7 @@ func (r *Repository) PutManifest(ctx context.Context, ref string, m Manifest) er
 		Header: http.Header{"Content-Type": {mediaType}},
 		Body:   func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(m.Data)), nil },
 	}
-	err := r.forPushing(ctx, func(ctx context.Context, c *call) error {
+	err := r.with(ctx, toPush, func(ctx context.Context, c *call) error {
 		return c.retry(ctx, req.Target, func(ctx context.Context, b *retry.Budget) error {
 			ans, err := c.send(ctx, req, b, maxManifest)
 			if err != nil {

@@ -162,26 +162,27 @@ const idleTimeout = 30 * time.Second
 
 // idle ends what is kept between calls when there was none for some time.
 type idle struct {
-	mu    sync.Mutex // guards the fields that follow
-	calls int        // under way
-	timer *time.Timer
+	mu    sync.Mutex
+	timer *time.Timer // guarded by mu
 }
 
-// use notes that a call begins. The caller calls done when it ends; end is called when none has begun
-// for idleTimeout after the last.
+// use notes that a call begins. The caller calls done when it ends. The function end is called when no
+// call has begun for idleTimeout after that, also while another one goes on.
 func (i *idle) use(end func()) (done func()) {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	i.calls++
-	if i.timer != nil {
-		i.timer.Stop()
-	}
+	i.stop()
 	return func() {
+		i.stop()
 		i.mu.Lock()
 		defer i.mu.Unlock()
-		if i.calls--; i.calls == 0 {
-			i.timer = time.AfterFunc(idleTimeout, end)
-		}
+		i.timer = time.AfterFunc(idleTimeout, end)
+	}
+}
+
+func (i *idle) stop() {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.timer != nil {
+		i.timer.Stop()
 	}
 }
 
@@ -192,7 +193,7 @@ func (i *idle) use(end func()) (done func()) {
 func (r *Repository) DownloadOptions() transfer.DownloadOptions {
 	return transfer.DownloadOptions{
 		BaseURL: r.opts.BaseURL, Repository: r.opts.Repository, Mirrors: slices.Clone(r.opts.Mirrors),
-		Client: r.opts.Client, Token: r.auth.current(false), GetToken: r.GetToken, Logger: r.opts.Logger,
+		Client: r.opts.Client, Token: r.auth.current(toPull), GetToken: r.GetToken, Logger: r.opts.Logger,
 		UserAgent: r.opts.UserAgent, StallTimeout: r.opts.StallTimeout, RetryTimeout: r.opts.RetryTimeout,
 	}
 }
@@ -203,7 +204,7 @@ func (r *Repository) DownloadOptions() transfer.DownloadOptions {
 func (r *Repository) UploadOptions() transfer.UploadOptions {
 	return transfer.UploadOptions{
 		BaseURL: r.opts.BaseURL, Repository: r.opts.Repository,
-		Client: r.opts.Client, Token: r.auth.current(true), GetToken: r.getPushToken, Logger: r.opts.Logger,
+		Client: r.opts.Client, Token: r.auth.current(toPush), GetToken: r.getPushToken, Logger: r.opts.Logger,
 		UserAgent: r.opts.UserAgent, StallTimeout: r.opts.StallTimeout, RetryTimeout: r.opts.RetryTimeout,
 	}
 }

@@ -2,6 +2,8 @@ package registry_test
 
 import (
 	"fmt"
+	"net/http"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -43,6 +45,29 @@ func TestA2OneTokenWhenOpenedForPushing(t *testing.T) {
 		assert.NotEmpty(t, repo.UploadOptions().Token)
 		require.Len(t, w.tokens.asked(), 1)
 		assert.Equal(t, []string{pushScope}, w.tokens.asked()[0].scopes)
+	})
+}
+
+// There are registries that answer 403 to a token for pulling.
+func TestA2TokenForPullingOnlyIsForbidden(t *testing.T) {
+	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		w := newWorld(t, mode).protect()
+		m := w.put("latest", "weights")
+		w.reg.Configure(func(o *registrytest.Options) {
+			o.Before = func(rw http.ResponseWriter, r *http.Request) bool {
+				header := r.Header.Get("Authorization")
+				forbidden := r.Method == "PUT" && w.tokens.knows(header) && !w.tokens.allows(header, repository, "push")
+				if forbidden {
+					rw.WriteHeader(http.StatusForbidden)
+				}
+				return forbidden
+			}
+		})
+		repo := w.open(person)
+		_, err := repo.Manifest(t.Context(), "latest")
+		require.NoError(t, err)
+		require.NoError(t, repo.PutManifest(t.Context(), "other", m))
+		assert.Len(t, w.tokens.asked(), 2)
 	})
 }
 
@@ -126,6 +151,16 @@ func TestScopesOfMounts(t *testing.T) {
 		require.Len(t, list, 3, "the refusal is remembered")
 		assert.Equal(t, []string{pushScope}, list[1].scopes)
 		assert.Equal(t, []string{pushScope}, list[2].scopes)
+	})
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, registrytest.H1)
+		var many strings.Builder
+		for i := range 100 {
+			fmt.Fprintf(&many, "repository:library/base-%d:pull ", i)
+		}
+		_, err := w.open(person).GetToken(t.Context(), transfer.AuthChallenge{Realm: w.realm, Scope: many.String()})
+		require.NoError(t, err)
+		assert.LessOrEqual(t, len(w.tokens.asked()[0].scopes), 33)
 	})
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, registrytest.H1)

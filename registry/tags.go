@@ -23,7 +23,7 @@ const (
 // [transfer.ErrProtocol]; the other errors are those of [Repository.Manifest].
 func (r *Repository) Tags(ctx context.Context) ([]string, error) {
 	var tags []string
-	err := r.forPulling(ctx, func(ctx context.Context, c *call) (err error) {
+	err := r.with(ctx, toPull, func(ctx context.Context, c *call) (err error) {
 		tags, err = c.tags(ctx)
 		return err
 	})

@@ -14,8 +14,8 @@ import (
 	"github.com/modeltransfer/transfer/internal/wire"
 )
 
-// ErrUnauthorized means that the registry wants credentials and there are none, or that its token
-// server refused those there are. In the latter case the error is a [*transfer.StatusError] too.
+// ErrUnauthorized means that the registry wants credentials and there are none, or that it or its token
+// server has refused those there are. In the latter case the error is a [*transfer.StatusError] too.
 var ErrUnauthorized = errors.New("credentials are missing or refused")
 
 // expiryMargin is how long before its end a token is no longer used, so that it does not end on its way.
@@ -37,13 +37,22 @@ const expiryMargin = 5 * time.Second
 // is none for this registry, [transfer.ErrProtocol], [transfer.ErrRetriesExhausted],
 // [*transfer.StatusError], what GetCredentials returned, and the error of ctx. None has a secret in it.
 func (r *Repository) GetToken(ctx context.Context, challenge transfer.AuthChallenge) (string, error) {
-	return r.renewToken(ctx, challenge, false)
+	return r.renewToken(ctx, challenge, toPull)
 }
 
 // getPushToken is GetToken for uploads.
 func (r *Repository) getPushToken(ctx context.Context, challenge transfer.AuthChallenge) (string, error) {
-	return r.renewToken(ctx, challenge, true)
+	return r.renewToken(ctx, challenge, toPush)
 }
+
+// access is what a token is for.
+type access int
+
+const (
+	toPull  access = iota // from the repository, and what else the challenge says
+	toPush                // to the repository
+	toLogIn               // no repository
+)
 
 // authorizer holds the token of a repository and what is known of how to get one.
 type authorizer struct {
@@ -74,18 +83,18 @@ func (a *authorizer) init(opts Options) {
 	a.scopes, a.refused = scopes{}, scopes{}
 }
 
-// current returns the token if it is good, also for pushing where that is wanted, or "".
-func (a *authorizer) current(push bool) string {
+// current returns the token if it gives that access, or "".
+func (a *authorizer) current(want access) string {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if !a.expires.IsZero() && time.Now().After(a.expires) || push && !a.mayPush {
+	if !a.expires.IsZero() && time.Now().After(a.expires) || want == toLogIn || want == toPush && !a.mayPush {
 		return ""
 	}
 	return a.token
 }
 
 // renewToken gets a new token, or waits for one that is being got.
-func (r *Repository) renewToken(ctx context.Context, c transfer.AuthChallenge, push bool) (string, error) {
+func (r *Repository) renewToken(ctx context.Context, c transfer.AuthChallenge, want access) (string, error) {
 	a := &r.auth
 	before := a.renewalCount()
 	select {
@@ -94,7 +103,10 @@ func (r *Repository) renewToken(ctx context.Context, c transfer.AuthChallenge, p
 	case <-ctx.Done():
 		return "", context.Cause(ctx)
 	}
-	p := a.plan(c, push || a.push)
+	if want == toPull && a.push {
+		want = toPush
+	}
+	p := a.plan(c, want)
 	if token, ok := a.renewedSince(before, p.scopes); ok {
 		return token, nil
 	}
@@ -129,7 +141,7 @@ type tokenPlan struct {
 }
 
 // plan completes a challenge.
-func (a *authorizer) plan(c transfer.AuthChallenge, push bool) tokenPlan {
+func (a *authorizer) plan(c transfer.AuthChallenge, want access) tokenPlan {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if c.Realm == "" {
@@ -137,23 +149,26 @@ func (a *authorizer) plan(c transfer.AuthChallenge, push bool) tokenPlan {
 	} else {
 		a.challenge = c
 	}
+	if want == toLogIn {
+		return tokenPlan{realm: c.Realm, service: c.Service}
+	}
 	asked, own := parseScopes(c.Scope), a.own
 	if asked[own] == nil && len(asked) == 1 { // a registry may call the repository by another name
 		for own = range asked {
 		}
 	}
 	asked.add(own, "pull")
-	if push {
+	if want == toPush {
 		asked.add(own, "push")
 	}
-	want := a.scopes.with(asked)
-	if len(want) > maxScopes {
-		want = asked
+	all := a.scopes.with(asked)
+	if len(all) > maxScopes {
+		all = asked
 	}
 	for resource := range a.refused {
-		delete(want, resource)
+		delete(all, resource)
 	}
-	return tokenPlan{realm: c.Realm, service: c.Service, own: own, scopes: want}
+	return tokenPlan{realm: c.Realm, service: c.Service, own: own, scopes: all}
 }
 
 // fetchToken gets a token as planned and keeps it.
@@ -200,10 +215,13 @@ func (r *Repository) realm(text string) (wire.Target, error) {
 	return target, nil
 }
 
-// keep makes the grant's token the current one.
+// keep makes the grant's token the current one, unless it is for no repository.
 func (a *authorizer) keep(g grant, p tokenPlan) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	if p.realm != "" && p.own == "" {
+		return
+	}
 	a.token, a.expires, a.scopes = g.token, g.expires, p.scopes
 	a.mayPush = p.realm == "" || slices.Contains(p.scopes[p.own], "push")
 	a.renewals++

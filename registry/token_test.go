@@ -3,6 +3,8 @@ package registry_test
 import (
 	"context"
 	"errors"
+	"fmt"
+	"net/http"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -185,6 +187,52 @@ func TestGetCredentials(t *testing.T) {
 		require.ErrorIs(t, err, fails)
 		assert.Less(t, time.Since(begun), noBackoff)
 		assert.Equal(t, 2, asked)
+	})
+}
+
+// A ping judges the credentials, and is no reason to ask for a repository.
+func TestPing(t *testing.T) {
+	wrong := func(o *registry.Options) {
+		o.Credentials = registry.Credentials{Username: username, Password: "wrong"}
+	}
+	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		w := newWorld(t, mode)
+		require.NoError(t, w.open().Ping(t.Context()))
+		assert.Equal(t, "/v2/", w.reg.Requests()[0].Path)
+		w.reg.Configure(func(o *registrytest.Options) {
+			o.Challenge = fmt.Sprintf(`Bearer realm="%s",service="%s"`, w.realm, service)
+			o.CheckToken = func(r *http.Request) bool { return w.tokens.knows(r.Header.Get("Authorization")) }
+		})
+		repo := w.open(person)
+		require.NoError(t, repo.Ping(t.Context()))
+		assert.Equal(t, []asked{{"GET", username + ":" + password, service, nil}}, w.tokens.asked())
+		assert.Empty(t, repo.DownloadOptions().Token, "it is good for nothing else")
+		require.ErrorIs(t, w.open(wrong).Ping(t.Context()), registry.ErrUnauthorized)
+	})
+	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		w := newWorld(t, mode).basicOnly()
+		require.NoError(t, w.open(person).Ping(t.Context()))
+		require.ErrorIs(t, w.open().Ping(t.Context()), registry.ErrUnauthorized)
+		require.ErrorIs(t, w.open(wrong).Ping(t.Context()), registry.ErrUnauthorized)
+	})
+	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		w := newWorld(t, mode)
+		w.reg.Fault("GET", "/v2/", "503->204->200(content-type: text/html)+errorbody(20)")
+		require.ErrorIs(t, w.open().Ping(t.Context()), transfer.ErrProtocol)
+		require.ErrorIs(t, w.open().Ping(t.Context()), transfer.ErrProtocol)
+	})
+}
+
+// Anonymous access may be enough for a token and not for the repository.
+func TestTokenThatIsNotEnough(t *testing.T) {
+	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		w := newWorld(t, mode).protect()
+		w.put("latest", "weights")
+		w.reg.Configure(func(o *registrytest.Options) { o.CheckToken = func(*http.Request) bool { return false } })
+		_, err := w.open().Manifest(t.Context(), "latest")
+		require.ErrorIs(t, err, registry.ErrUnauthorized)
+		requireStatus(t, err, 401)
+		assert.LessOrEqual(t, len(w.tokens.asked()), 2)
 	})
 }
 

@@ -115,6 +115,14 @@ func TestTokenServerRedirects(t *testing.T) {
 		})
 	}
 	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, registrytest.H1)
+		w.net.Serve("auth.test:5000", w.tokens, registrytest.H1)
+		w.tokens.front.Fault("", "/token", "307(location: https://auth.test:5000/token)")
+		challenge := transfer.AuthChallenge{Realm: "http://auth.test:5000/token"}
+		_, err := w.open(person).GetToken(t.Context(), challenge)
+		require.ErrorIs(t, err, transfer.ErrRedirectRefused, "another scheme is another server")
+	})
+	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, registrytest.H1).protect()
 		w.tokens.front.Fault("", "/token", "**307(location: /token)")
 		_, err := w.open(person).Manifest(t.Context(), "latest")

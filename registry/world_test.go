@@ -262,6 +262,15 @@ func (s *tokenServer) allows(header, repo, action string) bool {
 	return false
 }
 
+// knows tells whether a header has a token.
+func (s *tokenServer) knows(header string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	token, _ := strings.CutPrefix(header, "Bearer ")
+	_, ok := s.tokens[token]
+	return ok
+}
+
 // asked returns what it was asked.
 func (s *tokenServer) asked() []asked {
 	s.mu.Lock()
