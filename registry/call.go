@@ -29,7 +29,7 @@ func (r *Repository) run(
 	if ctx == nil {
 		return fmt.Errorf("%w: nil context", transfer.ErrInvalidOption)
 	}
-	defer r.idle.use(r.client.Close)()
+	defer r.idle.restart(r.client.Close)
 	caller := ctx
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()

@@ -160,30 +160,20 @@ func (r *Repository) CloseIdleConnections() { r.client.Close() }
 // idleTimeout is how long connections wait for the next call.
 const idleTimeout = 30 * time.Second
 
-// idle ends what is kept between calls when there was none for some time.
+// idle ends what is kept between calls.
 type idle struct {
 	mu    sync.Mutex
 	timer *time.Timer // guarded by mu
 }
 
-// use notes that a call begins. The caller calls done when it ends. The function end is called when no
-// call has begun for idleTimeout after that, also while another one goes on.
-func (i *idle) use(end func()) (done func()) {
-	i.stop()
-	return func() {
-		i.stop()
-		i.mu.Lock()
-		defer i.mu.Unlock()
-		i.timer = time.AfterFunc(idleTimeout, end)
-	}
-}
-
-func (i *idle) stop() {
+// restart has end called in idleTimeout, unless restart is called again before.
+func (i *idle) restart(end func()) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	if i.timer != nil {
 		i.timer.Stop()
 	}
+	i.timer = time.AfterFunc(idleTimeout, end)
 }
 
 // DownloadOptions returns options for [transfer.Download] with all that the repository knows filled in:

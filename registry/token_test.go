@@ -207,6 +207,11 @@ func TestPing(t *testing.T) {
 		require.NoError(t, repo.Ping(t.Context()))
 		assert.Equal(t, []asked{{"GET", username + ":" + password, service, nil}}, w.tokens.asked())
 		assert.Empty(t, repo.DownloadOptions().Token, "it is good for nothing else")
+
+		_, err := repo.GetToken(t.Context(), transfer.AuthChallenge{Realm: w.realm})
+		require.NoError(t, err)
+		require.NoError(t, repo.Ping(t.Context()))
+		assert.Len(t, w.tokens.asked(), 3, "a token that is there says nothing of the credentials")
 		require.ErrorIs(t, w.open(wrong).Ping(t.Context()), registry.ErrUnauthorized)
 	})
 	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
