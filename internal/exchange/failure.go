@@ -18,6 +18,7 @@ type Failure struct {
 	Errors     []wire.RegistryError // what the body told, without tokens
 	Digests    []digest.Digest      // named in the body
 	RetryAfter time.Duration
+	Elsewhere  bool // the answer is not the registry's, but that of where it has sent us
 }
 
 // Has tells whether the body told one of the codes.
@@ -25,16 +26,14 @@ func (f *Failure) Has(codes ...string) bool {
 	return slices.ContainsFunc(f.Errors, func(e wire.RegistryError) bool { return slices.Contains(codes, e.Code) })
 }
 
-// Temporary tells whether the same request may succeed later. S3 answers 400 to a body that it waited too long for.
-func (f *Failure) Temporary() bool {
-	return wire.Temporary(f.Status) || f.Status == 400 && f.Has("RequestTimeout")
-}
+// Temporary tells whether the same request may succeed later.
+func (f *Failure) Temporary() bool { return wire.TemporaryAnswer(f.Status, f.Errors) }
 
 // Failure reads the failure that an answer is, and closes the answer.
 func (x *Exchange) Failure(resp *Response) Failure {
 	f := Failure{
 		Method: resp.Request.Method, URL: wire.Redact(resp.Target.URL), Status: resp.StatusCode,
-		RetryAfter: retryAfter(resp.Response),
+		RetryAfter: retryAfter(resp.Response), Elsewhere: resp.Target.Left,
 	}
 	f.Errors, f.Digests = wire.ReadErrors(resp.Body)
 	for i, e := range f.Errors {
