@@ -425,6 +425,7 @@ type call struct {
 	bodies   *pace.BodyLimiter
 	dog      *watchdog.Watchdog
 	exchange *exchange.Exchange
+	retry    *retry.Loop
 	progress *progressTracker
 	started  time.Time
 }
@@ -538,6 +539,7 @@ func (c *call) open(ctx context.Context, cancel context.CancelCauseFunc) (releas
 		Registry: c.registry, Client: client, Watchdog: c.dog, Bodies: c.bodies, Rate: c.rate, Tokens: tokens,
 		Log: c.logger, StatusError: statusError,
 	})
+	c.retry = c.newLoop()
 	var running sync.WaitGroup
 	running.Go(func() { c.dog.Run(ctx) })
 	return func() {

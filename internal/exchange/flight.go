@@ -23,7 +23,7 @@ var ErrUnanswered = errors.New("no answer in time")
 // flight is one request, from before it is sent until the body of its answer is closed.
 type flight struct {
 	x     *Exchange
-	req   *Request
+	req   Request
 	watch *watchdog.Watch
 
 	room   *Room       // its own, or the caller's
@@ -31,16 +31,21 @@ type flight struct {
 	begun  atomic.Bool // bytes of the answer's body have come
 	tokens tokenUse
 	ended  sync.Once
+
+	// In one piece with the rest, because each would be an allocation for each request.
+	own    Room
+	trace  httptrace.ClientTrace
+	answer answerBody
+	resp   Response
 }
 
-// trace has it noted when a request without a body was sent.
-func (f *flight) trace() context.Context {
+// context returns the context that the request is sent with. A request without a body has it noted when it was sent.
+func (f *flight) context() context.Context {
 	if f.req.Body != nil {
 		return f.watch.Context()
 	}
-	return httptrace.WithClientTrace(f.watch.Context(), &httptrace.ClientTrace{
-		WroteRequest: func(info httptrace.WroteRequestInfo) { f.sent.Store(info.Err == nil) },
-	})
+	f.trace.WroteRequest = func(info httptrace.WroteRequestInfo) { f.sent.Store(info.Err == nil) }
+	return httptrace.WithClientTrace(f.watch.Context(), &f.trace)
 }
 
 // before waits until a request, or what it was redirected to, may be sent.
@@ -76,7 +81,8 @@ func (f *flight) awaitHold(host string) error {
 	if b := f.req.Budget; b != nil && wait > b.Left() {
 		return retry.TooLong(host, wait, b.Left())
 	}
-	defer f.watch.Hold()()
+	f.watch.Hold()
+	defer f.watch.Release()
 	return retry.Sleep(f.watch.Context(), wait)
 }
 
@@ -87,7 +93,8 @@ func (f *flight) acquire(host string) error {
 		f.ready()
 		return nil
 	}
-	defer f.watch.Hold()()
+	f.watch.Hold()
+	defer f.watch.Release()
 	f.room.rest()
 	for {
 		since := time.Now()
@@ -156,7 +163,8 @@ func (f *flight) bodies(open func() (io.ReadCloser, error), length int64) func()
 		if err := f.acquire(""); err != nil {
 			return nil, err
 		}
-		defer f.watch.Hold()() // what lies before the body may be hashed first
+		f.watch.Hold() // what lies before the body may be hashed first
+		defer f.watch.Release()
 		body, err := open()
 		if err != nil {
 			return nil, err
