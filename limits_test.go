@@ -133,10 +133,28 @@ func TestDownloadBodyConcurrency(t *testing.T) {
 	}
 }
 
+// dirInMemory returns a directory in memory where there is one: a hundred thousand names take seconds on a disk.
+func dirInMemory(t *testing.T) string {
+	dir, err := os.MkdirTemp("/dev/shm", "transfer-test")
+	if err != nil {
+		return t.TempDir()
+	}
+	t.Cleanup(func() { assert.NoError(t, os.RemoveAll(dir)) })
+	return dir
+}
+
+// allocated returns the bytes that the process has allocated so far.
+func allocated() uint64 {
+	var stats runtime.MemStats
+	runtime.ReadMemStats(&stats)
+	return stats.TotalAlloc
+}
+
 func TestI8ManyBlobs(t *testing.T) {
 	const there, missing, concurrency = 100_000, 300, 8
 	var most atomic.Int64
 	w := newWorld(t, registrytest.H1, registrytest.Options{})
+	w.dir = dirInMemory(t)
 	blobs := make([]transfer.Blob, 0, there+missing)
 	source := filepath.Join(w.dir, "source")
 	for i := range there { // trusted by their size
@@ -154,8 +172,9 @@ func TestI8ManyBlobs(t *testing.T) {
 	opts.Concurrency = concurrency
 	w.client.Transport.(*http.Transport).MaxIdleConnsPerHost = concurrency
 	opts.Progress = func(int64, int64) { most.Store(max(most.Load(), int64(runtime.NumGoroutine()))) }
-	before := runtime.NumGoroutine()
+	before, memory := runtime.NumGoroutine(), allocated()
 	require.NoError(t, transfer.Download(t.Context(), opts))
+	assert.Less(t, allocated()-memory, uint64(128<<20), "bytes, those of the server among them")
 	for _, b := range blobs[there:] {
 		w.requireBlob(b)
 	}
