@@ -73,7 +73,7 @@ func TestI18ProgressCancelsAndReenters(t *testing.T) {
 }
 
 // I6: from what is there to all of it, one call at a time, and none after the return.
-func TestI6DownloadProgress(t *testing.T) {
+func TestDownloadProgress(t *testing.T) {
 	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 		w := newWorld(t, mode, registrytest.Options{})
 		opts := w.downloadOptions(w.local(500), w.remote(1000), w.remote(mebibyte), w.remoteLarge())
@@ -174,7 +174,7 @@ func TestI18DownloadProgressCancelsAndReenters(t *testing.T) {
 }
 
 // What comes slowly is told, and stored, as it comes.
-func TestI6DownloadProgressOfASlowBody(t *testing.T) {
+func TestDownloadProgressOfASlowBody(t *testing.T) {
 	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 		w := newWorld(t, mode, registrytest.Options{})
 		w.reg.Fault("GET", "", "slow(10K)")
