@@ -125,16 +125,7 @@ func TestUploadContinuesTheSessionOfAnEarlierCall(t *testing.T) {
 	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 		w := newWorld(t, mode, registrytest.Options{StrictState: true})
 		b := w.local(40 << 20)
-		ctx, cancel := context.WithCancel(t.Context())
-		opts := w.uploadOptions(b)
-		opts.Progress = func(completed, _ int64) {
-			if completed > 20<<20 {
-				cancel()
-			}
-		}
-		require.ErrorIs(t, transfer.Upload(ctx, opts), context.Canceled)
-		w.reg.Wait()
-		require.Equal(t, 1, w.reg.Sessions(), "the session is kept")
+		w.interrupted(b)
 		before := w.reg.BytesReceived()
 
 		require.NoError(t, w.upload(w.uploadOptions(b)))

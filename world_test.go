@@ -341,15 +341,18 @@ func (w *world) requireNotUploaded(b transfer.Blob) {
 func (w *world) interrupted(b transfer.Blob) {
 	w.t.Helper()
 	ctx, cancel := context.WithCancel(w.t.Context())
+	defer cancel()
 	opts := w.uploadOptions(b)
 	opts.Progress = func(completed, _ int64) {
 		if completed > 20<<20 {
 			cancel()
 		}
 	}
+	slow := w.reg.Fault("PUT", "/uploads/", "slow(10M)") // or all is there before Progress is called
 	require.ErrorIs(w.t, transfer.Upload(ctx, opts), context.Canceled)
+	slow.Stop()
 	w.reg.Wait()
-	require.Equal(w.t, 1, w.reg.Sessions())
+	require.Equal(w.t, 1, w.reg.Sessions(), "the session is kept")
 }
 
 // requestsOf are the methods of the requests that name a blob, in order.
