@@ -236,32 +236,28 @@ func TestI19Concurrency(t *testing.T) {
 }
 
 func TestI19BodiesAreBounded(t *testing.T) {
-	for name, opts := range map[string]transfer.UploadOptions{
+	cases := map[string]transfer.UploadOptions{
 		"Concurrency":     {Concurrency: 3},
 		"BodyConcurrency": {Concurrency: 20, BodyConcurrency: 3},
 		"the lower one":   {Concurrency: 3, BodyConcurrency: 20},
-	} {
-		t.Run(name, func(t *testing.T) {
-			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
-				w := newWorld(t, mode, registrytest.Options{})
-				w.reg.Fault("PUT", "/uploads/", "**slow(1M)")
-				var blobs []transfer.Blob
-				for i := range 12 {
-					blobs = append(blobs, w.local(2<<20+i))
-				}
-				bounds := opts
-				opts := w.uploadOptions(blobs...)
-				opts.Concurrency, opts.BodyConcurrency = bounds.Concurrency, bounds.BodyConcurrency
-				begun := time.Now()
-				require.NoError(t, w.upload(opts))
-				w.reg.Wait()
-				assert.Greater(t, w.reg.MaxInFlight(), 1)
-				// A body that was handed over leaves room for the next one, while its last bytes are on the way.
-				assert.LessOrEqual(t, w.reg.MaxInFlight(), 2*3)
-				assert.Greater(t, time.Since(begun), 4*time.Second, "24 MiB, at most 6 MiB/s")
-			})
-		})
 	}
+	eachInBubbles(t, cases, func(t *testing.T, mode registrytest.Mode, _ string, bounds transfer.UploadOptions) {
+		w := newWorld(t, mode, registrytest.Options{})
+		w.reg.Fault("PUT", "/uploads/", "**slow(1M)")
+		var blobs []transfer.Blob
+		for i := range 12 {
+			blobs = append(blobs, w.local(2<<20+i))
+		}
+		opts := w.uploadOptions(blobs...)
+		opts.Concurrency, opts.BodyConcurrency = bounds.Concurrency, bounds.BodyConcurrency
+		begun := time.Now()
+		require.NoError(t, w.upload(opts))
+		w.reg.Wait()
+		assert.Greater(t, w.reg.MaxInFlight(), 1)
+		// A body that was handed over leaves room for the next one, while its last bytes are on the way.
+		assert.LessOrEqual(t, w.reg.MaxInFlight(), 2*3)
+		assert.Greater(t, time.Since(begun), 4*time.Second, "24 MiB, at most 6 MiB/s")
+	})
 }
 
 func TestUploadSpeedCap(t *testing.T) {

@@ -163,6 +163,16 @@ func newWorld(t *testing.T, mode registrytest.Mode, opts registrytest.Options) *
 	}
 }
 
+// redirectUploads has the registry send bodies to another host.
+func (w *world) redirectUploads(base string) {
+	w.reg.Configure(func(o *registrytest.Options) { o.RedirectUploads = registrytest.To(base) })
+}
+
+// redirectDownloads has the registry send requests for blobs to another host.
+func (w *world) redirectDownloads(base string) {
+	w.reg.Configure(func(o *registrytest.Options) { o.Redirect = registrytest.To(base) })
+}
+
 // observe has look see each request before the registry answers it.
 func (w *world) observe(look func()) {
 	var mu sync.Mutex
