@@ -40,7 +40,7 @@ func (r *Repository) run(
 	})}
 	var watch sync.WaitGroup
 	watch.Go(func() { dog.Run(ctx) })
-	err := unauthorized(translate(do(ctx, c)))
+	err := unauthorized(do(ctx, c))
 	cancel()
 	watch.Wait()
 	tokens.Close()
@@ -62,18 +62,6 @@ func unauthorized(err error) error {
 	status, ok := errors.AsType[*transfer.StatusError](err)
 	if ok && status.StatusCode == http.StatusUnauthorized && !errors.Is(err, ErrUnauthorized) {
 		return fmt.Errorf("%w: %w", ErrUnauthorized, err)
-	}
-	return err
-}
-
-// translate has the errors of the internal packages match those of package transfer.
-func translate(err error) error {
-	for from, to := range map[error]error{
-		retry.ErrExhausted: transfer.ErrRetriesExhausted, watchdog.ErrStalled: transfer.ErrStalled,
-	} {
-		if errors.Is(err, from) && !errors.Is(err, to) {
-			err = fmt.Errorf("%w: %w", to, err)
-		}
 	}
 	return err
 }
