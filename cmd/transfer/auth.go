@@ -19,8 +19,6 @@ import (
 )
 
 const (
-	passwordVariable = "TRANSFER_PASSWORD"
-
 	maxTokenBody    = 1 << 20 // 1 MiB; tokens of some KiB exist
 	maxDockerConfig = 1 << 20 // 1 MiB
 	maxChallenge    = 8 << 10 // 8 KiB

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/modeltransfer/transfer"
+	"github.com/modeltransfer/transfer/cmd/transfer/internal/ref"
+	"github.com/spf13/cobra"
 )
 
 const (
@@ -29,18 +31,28 @@ type demoOptions struct {
 	model                     model
 }
 
-func (a *app) demo(ctx context.Context, args []string) error {
-	fs, s := newFlags("demo")
+func (a *app) demoCommand() *cobra.Command {
 	o := demoOptions{size: defaultDemoSize}
-	fs.StringVar(&o.registry, "registry", "", "")
-	fs.StringVar(&o.repository, "repository", defaultDemoRepository, "")
-	fs.StringVar(&o.dir, "dir", "", "")
-	fs.Var(&o.size, "size", "")
-	fs.IntVar(&o.model.tensors, "tensors", defaultDemoTensors, "")
-	fs.Uint64Var(&o.model.seed, "seed", 1, "")
-	if _, err := a.parse(fs, s, args); err != nil {
-		return err
+	c := &cobra.Command{
+		Use: "demo", Short: "Make a model, push it, pull it back, compare every byte", GroupID: "move",
+		Long: "Demo makes a model, pushes it to a registry inside the program, pulls it back and compares\n" +
+			"every byte. It needs about three times the size of its model on disk, in TMPDIR or --dir.",
+		Example: "  transfer demo\n  transfer demo --size 2G --tensors 5000 --dir /tmp/demo",
+		Args:    operands(),
+		RunE:    func(cmd *cobra.Command, _ []string) error { return a.demo(cmd.Context(), o) },
 	}
+	fs := c.Flags()
+	fs.SortFlags = false
+	fs.Var(&o.size, "size", "`SIZE` of the one big blob, 0 for none")
+	fs.IntVar(&o.model.tensors, "tensors", defaultDemoTensors, "number of small blobs: `N`")
+	fs.Uint64Var(&o.model.seed, "seed", 1, "another `NUMBER` makes another model")
+	fs.StringVar(&o.dir, "dir", "", "work in `DIR` and leave the files there; otherwise they are removed")
+	fs.StringVar(&o.registry, "registry", "", "use the registry at this `URL` or host instead of one inside the program")
+	fs.StringVar(&o.repository, "repository", defaultDemoRepository, "push to the repository of this `NAME`")
+	return c
+}
+
+func (a *app) demo(ctx context.Context, o demoOptions) error {
 	o.model.size = int64(o.size)
 	switch {
 	case o.model.tensors < 0:
@@ -48,7 +60,7 @@ func (a *app) demo(ctx context.Context, args []string) error {
 	case o.size != 0 && o.size < minBlob:
 		return usagef("--size must be 0 or at least %d", minBlob)
 	}
-	return a.demoIn(ctx, &job{app: a, settings: s}, o)
+	return a.demoIn(ctx, &job{app: a}, o)
 }
 
 // demoIn runs the demo in the directory of --dir or in one that is removed
@@ -96,22 +108,22 @@ func (j *job) demoWith(ctx context.Context, o demoOptions) error {
 		defer s.close()
 		o.registry = s.url
 	}
-	ref, err := demoReference(o.registry, o.repository)
+	r, err := demoReference(o.registry, o.repository)
 	if err != nil {
 		return usagef("%v", err)
 	}
-	j.ref = ref
+	j.ref = j.withScheme(r, o.registry)
 	return j.roundTrip(ctx, o)
 }
 
 // demoReference names a repository of a registry that is given as a URL or as a host. A word that
 // is neither would be taken for a namespace of the default registry.
-func demoReference(registry, repository string) (reference, error) {
+func demoReference(registry, repository string) (ref.Reference, error) {
 	registry = strings.TrimRight(registry, "/")
-	if host, _, _ := strings.Cut(registry, "/"); !isHost(host) {
-		return reference{}, fmt.Errorf("--registry %q is neither a URL nor a host such as localhost:5000", registry)
+	if host, _, _ := strings.Cut(registry, "/"); !ref.IsHost(host) {
+		return ref.Reference{}, fmt.Errorf("--registry %q is neither a URL nor a host such as localhost:5000", registry)
 	}
-	return parseReference(registry + "/" + repository)
+	return ref.Parse(registry + "/" + repository)
 }
 
 // roundTrip makes the model, pushes it, pulls it back and compares.
@@ -120,8 +132,8 @@ func (j *job) roundTrip(ctx context.Context, o demoOptions) error {
 	if err := o.model.write(ctx, made); err != nil {
 		return err
 	}
-	j.say("made   a model of %d tensors and a blob of %s in %.1f s", o.model.tensors,
-		formatBytes(float64(o.model.size)), time.Since(start).Seconds())
+	j.say("made   a model of %s and a blob of %s in %.1f s", plural(o.model.tensors, "tensor"),
+		formatBytes(o.model.size), time.Since(start).Seconds())
 	j.dir = made
 	m, done, err := j.upload(ctx)
 	if err != nil {
@@ -137,6 +149,6 @@ func (j *job) roundTrip(ctx context.Context, o demoOptions) error {
 	if err := compare(ctx, made, pulled, m.blobs()); err != nil {
 		return err
 	}
-	j.say("compared every byte of %d files in %.1f s: they are the same", done.blobs, time.Since(start).Seconds())
+	j.say("compared every byte of %s in %.1f s: they are the same", plural(done.blobs, "file"), time.Since(start).Seconds())
 	return nil
 }

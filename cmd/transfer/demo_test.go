@@ -39,7 +39,7 @@ func TestTheDemoLeavesTheFilesInDir(t *testing.T) {
 
 	again := runWith(t, args...)
 	require.Equal(t, exitOK, again.code, again.stderr)
-	assert.Regexp(t, `(?m)^pulled .* were there already\)$`, again.stdout)
+	assert.Regexp(t, `(?m)^pulled .* all there already$`, again.stdout)
 }
 
 func TestTheDemoIsQuietWhenAsked(t *testing.T) {

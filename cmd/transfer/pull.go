@@ -6,6 +6,7 @@ import (
 	"os"
 
 	"github.com/modeltransfer/transfer"
+	"github.com/spf13/cobra"
 )
 
 // pullOptions are the flags that only pull has.
@@ -14,32 +15,40 @@ type pullOptions struct {
 	mirrors urlList
 }
 
-func (a *app) pull(ctx context.Context, args []string) error {
-	fs, s := newFlags("pull")
+func (a *app) pullCommand() *cobra.Command {
 	var o pullOptions
-	fs.BoolVar(&o.verify, "verify", false, "")
-	fs.Var(&o.mirrors, "mirror", "")
-	operands, err := a.parse(fs, s, args, "REF", "DIR")
+	c := &cobra.Command{
+		Use: "pull REF DIR", Short: "Fetch a model into a directory", GroupID: "move",
+		Long: "Pull fetches a model into DIR. What is there already is not fetched again:\n" +
+			"after a failure or Ctrl-C, run the same command again.",
+		Example: "  transfer pull all-minilm ./all-minilm\n" +
+			"  transfer pull --mirror https://mirror.example registry.example/me/model:v1 ./model",
+		Args: operands("REF", "DIR"),
+		RunE: func(cmd *cobra.Command, args []string) error { return a.pull(cmd.Context(), args[0], args[1], o) },
+	}
+	c.Flags().BoolVar(&o.verify, "verify", false, "hash the files that are there already, repair what is wrong")
+	c.Flags().Var(&o.mirrors, "mirror", "ask the registry at this `URL` first; may be repeated")
+	return c
+}
+
+func (a *app) pull(ctx context.Context, name, dir string, o pullOptions) error {
+	r, err := a.reference(name)
 	if err != nil {
 		return err
 	}
-	ref, err := parseReference(operands[0])
-	if err != nil {
-		return usagef("%v", err)
-	}
-	j := &job{app: a, settings: s, ref: ref, dir: operands[1]}
+	j := &job{app: a, ref: r, dir: dir}
 	_, done, err := j.download(ctx, o)
 	if err != nil {
 		return err
 	}
-	j.say("pulled %s to %s: %s", ref, j.dir, done)
+	j.say("pulled %s to %s: %s", r, j.dir, done)
 	return nil
 }
 
 // download fetches the manifest, then the blobs, and writes the manifest last:
 // where there is one, the model is whole.
 func (j *job) download(ctx context.Context, o pullOptions) (*manifest, outcome, error) {
-	remote := j.newRemote(j.ref, j.settings)
+	remote := j.newRemote(j.ref)
 	data, err := remote.manifest(ctx)
 	if err != nil {
 		return nil, outcome{}, err
@@ -51,13 +60,13 @@ func (j *job) download(ctx context.Context, o pullOptions) (*manifest, outcome, 
 	if err := os.MkdirAll(j.dir, 0o755); err != nil {
 		return nil, outcome{}, err
 	}
-	blobs, meter := m.blobs(), j.newMeter("pull")
+	blobs, meter := m.blobs(), j.newMeter("pull", nil)
 	err = transfer.Download(ctx, transfer.DownloadOptions{
-		Blobs: blobs, BaseURL: j.ref.baseURL(), DestDir: j.dir, Repository: j.ref.repository,
-		Concurrency: j.concurrency, Progress: meter.update, Token: remote.token, GetToken: remote.tokens.get,
-		Logger: j.logger(j.settings), MaxBytesPerSecond: int64(j.limitRate), Verify: o.verify, Mirrors: o.mirrors,
+		Blobs: blobs, BaseURL: j.ref.BaseURL(), DestDir: j.dir, Repository: j.ref.Repository,
+		Concurrency: j.concurrency, Progress: meter.Update, Token: remote.token, GetToken: remote.tokens.get,
+		Logger: j.logger(), MaxBytesPerSecond: int64(j.limitRate), Verify: o.verify, Mirrors: o.mirrors,
 	})
-	done := meter.close(len(blobs))
+	done := closeMeter(meter, len(blobs))
 	if err != nil {
 		return nil, done, err
 	}

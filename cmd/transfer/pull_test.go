@@ -187,3 +187,5 @@ func TestTheManifestComesLast(t *testing.T) {
 	assert.True(t, strings.HasSuffix(r.stderr, "transfer: interrupted; run the same command again to continue\n"), r.stderr)
 	assert.NoFileExists(t, filepath.Join(pulled, manifestName))
 }
+
+const someDigest = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"

@@ -8,24 +8,30 @@ import (
 	"path/filepath"
 
 	"github.com/modeltransfer/transfer"
+	"github.com/spf13/cobra"
 )
 
-func (a *app) push(ctx context.Context, args []string) error {
-	fs, s := newFlags("push")
-	operands, err := a.parse(fs, s, args, "DIR", "REF")
+func (a *app) pushCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "push DIR REF", Short: "Send a model to a registry", GroupID: "move",
+		Long:    "Push sends the model that DIR/manifest.json describes.",
+		Example: "  transfer push ./model registry.example/me/model:v1",
+		Args:    operands("DIR", "REF"),
+		RunE:    func(cmd *cobra.Command, args []string) error { return a.push(cmd.Context(), args[0], args[1]) },
+	}
+}
+
+func (a *app) push(ctx context.Context, dir, name string) error {
+	r, err := a.reference(name)
 	if err != nil {
 		return err
 	}
-	ref, err := parseReference(operands[1])
-	if err != nil {
-		return usagef("%v", err)
-	}
-	j := &job{app: a, settings: s, ref: ref, dir: operands[0]}
+	j := &job{app: a, ref: r, dir: dir}
 	_, done, err := j.upload(ctx)
 	if err != nil {
 		return err
 	}
-	j.say("pushed %s to %s: %s", j.dir, ref, done)
+	j.say("pushed %s to %s: %s", j.dir, r, done)
 	return nil
 }
 
@@ -37,16 +43,16 @@ func (j *job) upload(ctx context.Context) (*manifest, outcome, error) {
 		return nil, outcome{}, err
 	}
 	m, err := parseManifest(data)
-	if err = errors.Join(err, checkDigest(data, j.ref.digest)); err != nil {
+	if err = errors.Join(err, checkDigest(data, j.ref.Digest)); err != nil {
 		return nil, outcome{}, fmt.Errorf("%s: %w", filepath.Join(j.dir, manifestName), err)
 	}
-	remote := j.newRemote(j.ref, j.settings)
-	blobs, meter := m.blobs(), j.newMeter("push")
+	remote := j.newRemote(j.ref)
+	blobs, meter := m.blobs(), j.newMeter("push", nil)
 	err = transfer.Upload(ctx, transfer.UploadOptions{
-		Blobs: blobs, BaseURL: j.ref.baseURL(), SrcDir: j.dir, Repository: j.ref.repository,
-		Concurrency: j.concurrency, Progress: meter.update, GetToken: remote.tokens.get,
-		Logger: j.logger(j.settings), MaxBytesPerSecond: int64(j.limitRate),
-		Manifest: data, ManifestRef: cmp.Or(j.ref.tag, j.ref.digest.String()),
+		Blobs: blobs, BaseURL: j.ref.BaseURL(), SrcDir: j.dir, Repository: j.ref.Repository,
+		Concurrency: j.concurrency, Progress: meter.Update, GetToken: remote.tokens.get,
+		Logger: j.logger(), MaxBytesPerSecond: int64(j.limitRate),
+		Manifest: data, ManifestRef: cmp.Or(j.ref.Tag, j.ref.Digest.String()),
 	})
-	return m, meter.close(len(blobs)), err
+	return m, closeMeter(meter, len(blobs)), err
 }

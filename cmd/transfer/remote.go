@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/modeltransfer/transfer"
+	"github.com/modeltransfer/transfer/cmd/transfer/internal/ref"
 	"github.com/opencontainers/go-digest"
 )
 
@@ -31,21 +32,21 @@ var errRedirect = errors.New("redirect refused")
 // remote is what the library leaves to its caller: manifests and tokens of one
 // reference.
 type remote struct {
-	ref    reference
+	ref    ref.Reference
 	tokens *tokens
 	client *http.Client
 	log    *slog.Logger
 	token  string // the last one that was got
 }
 
-func (a *app) newRemote(ref reference, s *settings) *remote {
+func (a *app) newRemote(r ref.Reference) *remote {
 	client := &http.Client{Timeout: requestTimeout, CheckRedirect: checkRedirect}
 	return &remote{
-		ref: ref, client: client, log: cmp.Or(a.logger(s), slog.New(slog.DiscardHandler)),
+		ref: r, client: client, log: cmp.Or(a.logger(), slog.New(slog.DiscardHandler)),
 		tokens: &tokens{
 			client:   client,
-			insecure: ref.scheme == "http",
-			find:     func() (credentials, error) { return a.credentialsFor(ref.host, s.username) },
+			insecure: r.Scheme == "http",
+			find:     func() (credentials, error) { return a.credentialsFor(r.Host, a.username) },
 		},
 	}
 }
@@ -137,7 +138,7 @@ func (r *remote) fetch(ctx context.Context) ([]byte, error) {
 }
 
 func (r *remote) get(ctx context.Context) (*http.Response, error) {
-	u := fmt.Sprintf("%s/v2/%s/manifests/%s", r.ref.baseURL(), r.ref.repository, r.ref.version())
+	u := fmt.Sprintf("%s/v2/%s/manifests/%s", r.ref.BaseURL(), r.ref.Repository, r.ref.Version())
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u, nil)
 	if err != nil {
 		return nil, err
@@ -168,8 +169,8 @@ func withoutURL(err error) error {
 // checkContent compares a manifest with the digest that was asked for or, for a
 // tag, with the one that the registry tells.
 func (r *remote) checkContent(data []byte, header http.Header) error {
-	if r.ref.digest != "" {
-		return checkDigest(data, r.ref.digest)
+	if r.ref.Digest != "" {
+		return checkDigest(data, r.ref.Digest)
 	}
 	told := digest.Digest(header.Get("Docker-Content-Digest"))
 	if told.Validate() != nil {

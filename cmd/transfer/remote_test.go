@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/modeltransfer/transfer"
+	"github.com/modeltransfer/transfer/cmd/transfer/internal/ref"
 	"github.com/opencontainers/go-digest"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -25,10 +26,11 @@ func remoteTo(t *testing.T, version string, h http.HandlerFunc) *remote {
 	t.Helper()
 	s := httptest.NewServer(h)
 	t.Cleanup(s.Close)
-	ref, err := parseReference(s.URL + "/me/model" + version)
+	to, err := ref.Parse(s.URL + "/me/model" + version)
 	require.NoError(t, err)
 	a := &app{stderr: io.Discard, getenv: env(map[string]string{passwordVariable: "hunter2"})}
-	return a.newRemote(ref, &settings{username: "me"})
+	a.username = "me"
+	return a.newRemote(to)
 }
 
 func TestAManifestIsFetchedWithItsTypes(t *testing.T) {
@@ -97,7 +99,7 @@ func (f roundTrips) RoundTrip(r *http.Request) (*http.Response, error) { return 
 
 func inMemory(f roundTrips) *remote {
 	a := &app{stderr: io.Discard, getenv: noEnv}
-	r := a.newRemote(reference{scheme: "https", host: "registry.example", repository: "m", tag: "v1"}, &settings{})
+	r := a.newRemote(ref.Reference{Scheme: "https", Host: "registry.example", Repository: "m", Tag: "v1"})
 	r.client.Transport = f
 	return r
 }

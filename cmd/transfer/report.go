@@ -1,0 +1,67 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"time"
+)
+
+// field is one member of an event.
+type field struct {
+	name  string
+	value any
+}
+
+// event prints a line of --json. Fields that are empty strings or nil are left out.
+func (a *app) event(name string, fields ...field) {
+	line := appendField([]byte{'{'}, field{"event", name})
+	for _, f := range fields {
+		if f.value != "" && f.value != nil {
+			line = appendField(append(line, ','), f)
+		}
+	}
+	_, _ = a.stdout.Write(append(line, '}', '\n')) // the writer remembers that it failed
+}
+
+func appendField(line []byte, f field) []byte {
+	value, err := json.Marshal(f.value)
+	if err != nil {
+		value = []byte(`null`)
+	}
+	return append(append(fmt.Appendf(line, "%q", f.name), ':'), value...)
+}
+
+// say tells how things go, unless --quiet or --json.
+func (a *app) say(format string, args ...any) {
+	if !a.quiet && !a.json {
+		fmt.Fprintf(a.stdout, format+"\n", args...)
+	}
+}
+
+// outcome is what a transfer came to.
+type outcome struct {
+	blobs int
+	total int64 // bytes of all blobs
+	moved int64 // of these, the bytes that were not there already
+	took  time.Duration
+}
+
+func (o outcome) String() string {
+	s := fmt.Sprintf("%s, %s", plural(o.blobs, "blob"), formatBytes(o.total))
+	switch there := o.total - o.moved; {
+	case o.moved == 0:
+		return s + ", all there already"
+	case there > 0:
+		s += fmt.Sprintf(" (%s there already)", formatBytes(there))
+	}
+	s += fmt.Sprintf(" in %.1f s", o.took.Seconds())
+	if o.took <= 0 {
+		return s
+	}
+	return fmt.Sprintf("%s, %s/s", s, formatBytes(int64(float64(o.moved)/o.took.Seconds())))
+}
+
+// fields are what an event says about an outcome.
+func (o outcome) fields() []field {
+	return []field{{"blobs", o.blobs}, {"bytes", o.total}, {"moved", o.moved}, {"seconds", o.took.Seconds()}}
+}
