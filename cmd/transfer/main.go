@@ -100,11 +100,11 @@ func (a *app) explain(ctx context.Context, err error) int {
 	}
 }
 
-// fail prints the last line of a command that failed and, below it, what to do.
+// fail prints the last line of a command that failed and, below it, what to do. With --json it is
+// an event too; stderr gets it in any case, because stdout may be what has failed.
 func (a *app) fail(message, advice string) {
 	if a.json {
 		a.event("error", field{"error", message}, field{"hint", advice})
-		return
 	}
 	fmt.Fprintf(a.stderr, "transfer: %s\n", message)
 	if advice != "" {
