@@ -219,7 +219,7 @@ func (s *session) waitToRetry(ctx context.Context, p *patience, n int, cause err
 	}
 	var status *StatusError
 	if !errors.Is(cause, errOtherWay) && !errors.Is(cause, errSlow) {
-		s.bodies.Trouble()
+		s.bodies.Overloaded()
 	}
 	if errors.As(cause, &status) && status.retryAfter > 0 {
 		s.log.LogAttrs(ctx, slog.LevelWarn, "registry asks to wait", slog.String("digest", p.digest),

@@ -413,7 +413,7 @@ type session struct {
 	mirrors      []*wire.Registry
 	repository   string
 	concurrency  int
-	bodies       *pace.Lanes
+	bodies       *pace.BodyLimiter
 	retryTimeout time.Duration
 	pace         *pace.Limiter
 
@@ -443,7 +443,7 @@ func newSession(o shared) (*session, error) {
 		return nil, err
 	}
 	s.concurrency = limit(o.concurrency, o.defaultConcurrency, maxConcurrency)
-	s.bodies = pace.NewLanes(limit(o.bodyConcurrency, s.concurrency, s.concurrency), o.bodyConcurrency > 0)
+	s.bodies = pace.NewBodyLimiter(limit(o.bodyConcurrency, s.concurrency, s.concurrency), o.bodyConcurrency > 0)
 	s.pace = pace.New(o.maxBytesPerSecond)
 	s.retryTimeout = cmp.Or(o.retryTimeout, defaultRetryTimeout)
 	// More requests are never in flight, in either direction.

@@ -38,6 +38,10 @@ type Request struct {
 
 	// NoFollow makes a redirect the answer.
 	NoFollow bool
+
+	// Before is called before the request is sent, and before each redirect is followed, with what is sent then. It
+	// may wait, and may change the token. Its error ends the chain. Nil means that nothing is to be done.
+	Before func(ctx context.Context, r *Request) error
 }
 
 // Response is the answer at the end of a chain of redirects.
@@ -97,6 +101,11 @@ func (c *Client) Close() {
 // answer, not an error.
 func (c *Client) Do(ctx context.Context, r Request) (*Response, error) {
 	for range maxRedirects + 1 {
+		if r.Before != nil {
+			if err := r.Before(ctx, &r); err != nil {
+				return nil, err
+			}
+		}
 		resp, err := c.send(ctx, r)
 		if err != nil {
 			return nil, err

@@ -1,0 +1,90 @@
+package registry
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strings"
+
+	"github.com/modeltransfer/transfer"
+	"github.com/modeltransfer/transfer/internal/wire"
+)
+
+// Bounds of a list of tags, to keep a server from filling memory.
+const (
+	maxTags     = 100_000
+	maxTagPages = 1_000
+	maxTagPage  = 4 << 20 // 4 MiB
+)
+
+// Tags returns the tags of the repository, in the registry's order. A list of more than 100,000 tags is
+// [transfer.ErrProtocol]; the other errors are those of [Repository.Manifest].
+func (r *Repository) Tags(ctx context.Context) ([]string, error) {
+	var tags []string
+	// A manifest is where "../tags/list" begins, and Resolve keeps the rules of a redirect for the
+	// links that follow.
+	page, err := r.registry.Manifest(r.opts.Repository, "latest").Resolve("../tags/list")
+	for n := 0; err == nil && !page.IsZero(); n++ {
+		if n == maxTagPages || len(tags) > maxTags {
+			return nil, fmt.Errorf("%w: more than %d pages or %d tags", transfer.ErrProtocol, maxTagPages, maxTags)
+		}
+		var some []string
+		some, page, err = r.tagPage(ctx, page)
+		tags = append(tags, some...)
+	}
+	if err != nil {
+		return nil, ended(ctx, fmt.Errorf("tags: %w", err))
+	}
+	return tags, nil
+}
+
+// tagPage fetches one page of the list, and returns where the next one is.
+func (r *Repository) tagPage(
+	ctx context.Context, page wire.Target,
+) (tags []string, next wire.Target, err error) {
+	req := request{Request: wire.Request{Method: http.MethodGet, Target: page}, limit: maxTagPage}
+	err = r.retry(ctx, func() error {
+		ans, err := r.call(ctx, req, false)
+		if err != nil {
+			return err
+		}
+		if ans.status != http.StatusOK {
+			return ans.err()
+		}
+		tags, next, err = ans.tags()
+		return err
+	})
+	return tags, next, err
+}
+
+func (a *answer) tags() ([]string, wire.Target, error) {
+	var list struct {
+		Tags []string `json:"tags"`
+	}
+	if err := json.Unmarshal(a.body, &list); err != nil {
+		return nil, wire.Target{}, fmt.Errorf("%w: %s: the answer is not a list of tags (is this a registry?)",
+			transfer.ErrProtocol, a.what())
+	}
+	link := nextLink(a.header.Values("Link"))
+	if link == "" {
+		return list.Tags, wire.Target{}, nil
+	}
+	next, err := a.target.Resolve(link)
+	return list.Tags, next, err
+}
+
+// nextLink returns the target of the link with relation "next" (RFC 8288 section 3), or "".
+func nextLink(values []string) string {
+	for link := range strings.SplitSeq(strings.Join(values, ","), ",") {
+		target, params, ok := strings.Cut(strings.TrimSpace(link), ">")
+		target, isLink := strings.CutPrefix(target, "<")
+		for param := range strings.SplitSeq(params, ";") {
+			name, value, _ := strings.Cut(strings.TrimSpace(param), "=")
+			if ok && isLink && strings.EqualFold(name, "rel") && strings.EqualFold(strings.Trim(value, `"`), "next") {
+				return target
+			}
+		}
+	}
+	return ""
+}
