@@ -60,23 +60,23 @@ func (a *app) demo(ctx context.Context, o demoOptions) error {
 	case o.size != 0 && o.size < minBlob:
 		return usagef("--size must be 0 or at least %d", minBlob)
 	}
-	return a.demoIn(ctx, &job{app: a}, o)
+	return a.demoIn(ctx, o)
 }
 
 // demoIn runs the demo in the directory of --dir or in one that is removed
 // afterwards, whatever happens.
-func (a *app) demoIn(ctx context.Context, j *job, o demoOptions) (err error) {
+func (a *app) demoIn(ctx context.Context, o demoOptions) (err error) {
 	if o.dir != "" {
-		if err := j.demoWith(ctx, o); err != nil {
+		if err := a.demoWith(ctx, o); err != nil {
 			return err
 		}
-		j.say("the files are in %s", o.dir)
+		a.say("the files are in %s", o.dir)
 		return nil
 	}
 	if o.dir, err = os.MkdirTemp("", "transfer-demo-*"); err != nil {
 		return err
 	}
-	err = moreRoom(j.demoWith(ctx, o))
+	err = moreRoom(a.demoWith(ctx, o))
 	if failed := os.RemoveAll(o.dir); failed != nil {
 		return errors.Join(err, failed)
 	}
@@ -86,7 +86,7 @@ func (a *app) demoIn(ctx context.Context, j *job, o demoOptions) (err error) {
 	if err != nil {
 		return err
 	}
-	j.say("the files in %s were removed; --dir keeps them", o.dir)
+	a.say("the files in %s were removed; --dir keeps them", o.dir)
 	return nil
 }
 
@@ -99,7 +99,7 @@ func moreRoom(err error) error {
 }
 
 // demoWith runs the demo against the registry of --registry or one of its own.
-func (j *job) demoWith(ctx context.Context, o demoOptions) error {
+func (a *app) demoWith(ctx context.Context, o demoOptions) error {
 	if o.registry == "" {
 		s, err := startServer(filepath.Join(o.dir, "registry"))
 		if err != nil {
@@ -112,8 +112,7 @@ func (j *job) demoWith(ctx context.Context, o demoOptions) error {
 	if err != nil {
 		return usagef("%v", err)
 	}
-	j.ref = j.withScheme(r, o.registry)
-	return j.roundTrip(ctx, o)
+	return a.roundTrip(ctx, a.withScheme(r, o.registry), o)
 }
 
 // demoReference names a repository of a registry that is given as a URL or as a host. A word that
@@ -127,28 +126,35 @@ func demoReference(registry, repository string) (ref.Reference, error) {
 }
 
 // roundTrip makes the model, pushes it, pulls it back and compares.
-func (j *job) roundTrip(ctx context.Context, o demoOptions) error {
+func (a *app) roundTrip(ctx context.Context, r ref.Reference, o demoOptions) error {
 	start, made, pulled := time.Now(), filepath.Join(o.dir, "model"), filepath.Join(o.dir, "pulled")
 	if err := o.model.write(ctx, made); err != nil {
 		return err
 	}
-	j.say("made   a model of %s and a blob of %s in %.1f s", plural(o.model.tensors, "tensor"),
+	a.say("made   a model of %s and a blob of %s in %.1f s", plural(o.model.tensors, "tensor"),
 		formatBytes(o.model.size), time.Since(start).Seconds())
-	j.dir = made
-	m, done, err := j.upload(ctx)
+	src, err := blobSource(made)
 	if err != nil {
 		return err
 	}
-	j.say("pushed %s to %s", done, j.ref)
-	j.dir = pulled
-	if _, done, err = j.download(ctx, pullOptions{}); err != nil {
+	done, err := a.upload(ctx, r, src)
+	if err != nil {
 		return err
 	}
-	j.say("pulled %s", done)
+	a.say("pushed %s to %s", done, r)
+	p := &puller{app: a, pullOptions: pullOptions{into: intoBlobs}, ref: r, dir: pulled, notes: new(notes)}
+	if p.repo, err = a.remote(r, nil, p.notes); err != nil {
+		return err
+	}
+	defer p.repo.CloseIdleConnections()
+	if _, done, err = p.run(ctx); err != nil {
+		return err
+	}
+	a.say("pulled %s", done)
 	start = time.Now()
-	if err := compare(ctx, made, pulled, m.blobs()); err != nil {
+	if err := compare(ctx, made, pulled, src.parts[0].Blobs); err != nil {
 		return err
 	}
-	j.say("compared every byte of %s in %.1f s: they are the same", plural(done.blobs, "file"), time.Since(start).Seconds())
+	a.say("compared every byte of %s in %.1f s: they are the same", plural(done.blobs, "file"), time.Since(start).Seconds())
 	return nil
 }

@@ -9,13 +9,6 @@ import (
 	"golang.org/x/term"
 )
 
-// job is one transfer between a reference and a directory.
-type job struct {
-	*app
-	ref ref.Reference
-	dir string
-}
-
 // reference reads a reference as the shared flags want it.
 func (a *app) reference(text string) (ref.Reference, error) {
 	r, err := ref.Parse(text)
@@ -52,5 +45,5 @@ func isTerminal(w io.Writer) bool {
 // closeMeter ends a display and returns what happened.
 func closeMeter(m *progress.Meter, blobs int) outcome {
 	r := m.Close()
-	return outcome{blobs: blobs, total: r.Total, moved: r.Moved, took: r.Took}
+	return outcome{blobs: blobs, total: r.Total, there: r.There, moved: r.Moved, took: r.Took}
 }

@@ -9,8 +9,11 @@ import (
 	"os"
 	"os/signal"
 	"strings"
+	"sync"
 	"syscall"
 	"unicode"
+
+	"github.com/modeltransfer/transfer/cmd/transfer/internal/ref"
 )
 
 // Exit codes.
@@ -34,6 +37,11 @@ type app struct {
 	stdout, stderr io.Writer
 	getenv         func(string) string
 	settings
+
+	// host, repository and who say what was asked last, and as whom, for hints.
+	host       string
+	repository ref.Reference
+	who        string
 
 	// stop ends the clock of --timeout.
 	stop context.CancelFunc
@@ -95,7 +103,7 @@ func (a *app) explain(ctx context.Context, err error) int {
 		a.fail("interrupted; "+next, "")
 		return exitInterrupted
 	default:
-		a.fail(oneLine(err), hint(err))
+		a.fail(oneLine(err), a.hint(err))
 		return exitFailed
 	}
 }
@@ -128,11 +136,14 @@ func printable(s string) string {
 // checkedWriter remembers the first write that failed: results that did not arrive are a failure.
 // It tells nobody else, or the same failure would be told twice.
 type checkedWriter struct {
+	mu  sync.Mutex // guards the fields that follow
 	w   io.Writer
 	err error
 }
 
 func (c *checkedWriter) Write(p []byte) (int, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	if c.err == nil {
 		_, c.err = c.w.Write(p)
 	}
@@ -140,6 +151,8 @@ func (c *checkedWriter) Write(p []byte) (int, error) {
 }
 
 func (c *checkedWriter) failed() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	if c.err == nil {
 		return nil
 	}

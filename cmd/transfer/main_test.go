@@ -69,7 +69,7 @@ func TestUsageErrorsExitWith2(t *testing.T) {
 		"an unknown command":       {"fetch"},
 		"an unknown flag":          {"pull", "--fast", "a", "b"},
 		"too few operands":         {"pull", "a"},
-		"too many operands":        {"push", "a", "b", "c"},
+		"too many operands":        {"pull", "a", "b", "c"},
 		"operands for demo":        {"demo", "a"},
 		"a malformed reference":    {"pull", "localhost:5000/..", "dir"},
 		"a malformed target":       {"push", "dir", "ftp://localhost/a"},
@@ -224,7 +224,7 @@ func TestTheDisplayFitsTheOutput(t *testing.T) {
 }
 
 func TestAnOutcomeSaysWhatMoved(t *testing.T) {
-	o := outcome{blobs: 3, total: 5000, moved: 4000, took: 2 * time.Second}
+	o := outcome{blobs: 3, total: 5000, there: 1000, moved: 4000, took: 2 * time.Second}
 	assert.Equal(t, "3 blobs, 5.0 kB (1.0 kB there already) in 2.0 s, 2.0 kB/s", o.String())
 	o.moved = 0
 	assert.Equal(t, "3 blobs, 5.0 kB, all there already", o.String())

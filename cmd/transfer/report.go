@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"time"
@@ -41,18 +42,20 @@ func (a *app) say(format string, args ...any) {
 // outcome is what a transfer came to.
 type outcome struct {
 	blobs int
-	total int64 // bytes of all blobs
-	moved int64 // of these, the bytes that were not there already
+	noun  string // what they are called; "" is blob
+	total int64  // bytes of all blobs
+	there int64  // of these, the bytes that were there already
+	moved int64  // and those that came
 	took  time.Duration
 }
 
 func (o outcome) String() string {
-	s := fmt.Sprintf("%s, %s", plural(o.blobs, "blob"), formatBytes(o.total))
-	switch there := o.total - o.moved; {
+	s := fmt.Sprintf("%s, %s", plural(o.blobs, cmp.Or(o.noun, "blob")), formatBytes(o.total))
+	switch {
 	case o.moved == 0:
 		return s + ", all there already"
-	case there > 0:
-		s += fmt.Sprintf(" (%s there already)", formatBytes(there))
+	case o.there > 0:
+		s += fmt.Sprintf(" (%s there already)", formatBytes(o.there))
 	}
 	s += fmt.Sprintf(" in %.1f s", o.took.Seconds())
 	if o.took <= 0 {
@@ -63,5 +66,5 @@ func (o outcome) String() string {
 
 // fields are what an event says about an outcome.
 func (o outcome) fields() []field {
-	return []field{{"blobs", o.blobs}, {"bytes", o.total}, {"moved", o.moved}, {"seconds", o.took.Seconds()}}
+	return []field{{"blobs", o.blobs}, {"bytes", o.total}, {"there", o.there}, {"moved", o.moved}, {"seconds", o.took.Seconds()}}
 }

@@ -19,6 +19,7 @@ type lines struct {
 	printed     time.Time
 	printedDone int64
 	pending     bool
+	noted       time.Time
 }
 
 func (l *lines) update(s *state) {
@@ -35,7 +36,12 @@ func (l *lines) update(s *state) {
 	}
 }
 
+// note prints one note a second: when a link is cut, all blobs are tried again at once.
 func (l *lines) note(s *state, text string) {
+	if !l.noted.IsZero() && time.Since(l.noted) < linePause {
+		return
+	}
+	l.noted = time.Now()
 	fmt.Fprintf(l.out, "%s: %s\n", s.label, text)
 }
 

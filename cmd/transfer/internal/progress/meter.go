@@ -111,7 +111,8 @@ func (m *Meter) Note(text string) {
 // Result is what a transfer came to.
 type Result struct {
 	Total int64 // bytes in all
-	Moved int64 // of these, the bytes that were not there already
+	There int64 // of these, the bytes that were there already
+	Moved int64 // and those that moved
 	Took  time.Duration
 }
 
@@ -119,7 +120,7 @@ type Result struct {
 func (m *Meter) Close() Result {
 	m.mu.Lock()
 	m.show.close(&m.state)
-	r := Result{Total: m.total, Moved: max(m.done-m.first, 0), Took: time.Since(m.start)}
+	r := Result{Total: m.total, There: m.first, Moved: max(m.done-m.first, 0), Took: time.Since(m.start)}
 	m.mu.Unlock()
 	if b, ok := m.show.(*bar); ok {
 		b.wait() // the bar takes the lock to draw its last line

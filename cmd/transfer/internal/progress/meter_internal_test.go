@@ -151,7 +151,7 @@ func TestTheMeterTellsTheResult(t *testing.T) {
 		m.Update(1000, 5000)
 		time.Sleep(2 * time.Second)
 		m.Update(5000, 5000)
-		assert.Equal(t, Result{Total: 5000, Moved: 4000, Took: 2 * time.Second}, m.Close())
+		assert.Equal(t, Result{Total: 5000, There: 1000, Moved: 4000, Took: 2 * time.Second}, m.Close())
 	})
 }
 
