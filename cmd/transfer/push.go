@@ -139,14 +139,13 @@ func (a *app) report(verb, what string, r ref.Reference, dg digest.Digest, done 
 
 // upload sends the manifests of a source, each after its blobs.
 func (a *app) upload(ctx context.Context, r ref.Reference, src *source) (outcome, error) {
-	n := new(notes)
+	blobs, meter := mergeBlobs(src.parts), a.newMeter("push", nil)
+	n := &notes{answered: newFinder(blobs, meter.There).answered}
 	repo, err := a.remote(r, nil, n)
 	if err != nil {
 		return outcome{}, err
 	}
 	defer repo.CloseIdleConnections()
-	blobs := mergeBlobs(src.parts)
-	meter := a.newMeter("push", nil)
 	n.show(meter)
 	o := a.uploadOptions(repo)
 	o.SrcDir, o.Blobs, o.Progress = src.dir, blobs, meter.Update

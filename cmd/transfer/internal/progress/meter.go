@@ -63,10 +63,10 @@ type state struct {
 	blobs       func() []Blob
 }
 
-// sample is how much was done at a time.
+// sample is how much had moved at a time.
 type sample struct {
-	at   time.Time
-	done int64
+	at    time.Time
+	moved int64
 }
 
 // NewBar returns a meter that draws on a terminal.
@@ -90,7 +90,7 @@ func (m *Meter) Update(done, total int64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if !m.began {
-		m.began, m.first = true, done
+		m.began, m.first = true, m.first+done
 	}
 	if done > m.done {
 		m.retry = ""
@@ -98,6 +98,14 @@ func (m *Meter) Update(done, total int64) {
 	m.done, m.total = done, total
 	m.sample(time.Now())
 	m.show.update(&m.state)
+}
+
+// There is told of bytes that turned out to be there already, before or after Update counts them as
+// done. They are no part of the rate.
+func (m *Meter) There(n int64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.first += n
 }
 
 // Note shows that something is tried again.
@@ -120,7 +128,7 @@ type Result struct {
 func (m *Meter) Close() Result {
 	m.mu.Lock()
 	m.show.close(&m.state)
-	r := Result{Total: m.total, There: m.first, Moved: max(m.done-m.first, 0), Took: time.Since(m.start)}
+	r := Result{Total: m.total, There: m.first, Moved: m.moved(), Took: time.Since(m.start)}
 	m.mu.Unlock()
 	if b, ok := m.show.(*bar); ok {
 		b.wait() // the bar takes the lock to draw its last line
@@ -132,19 +140,22 @@ func (s *state) sample(now time.Time) {
 	if n := len(s.samples); n > 0 && now.Sub(s.samples[n-1].at) < sampleEvery {
 		return
 	}
-	s.samples = append(s.samples, sample{now, s.done})
+	s.samples = append(s.samples, sample{now, s.moved()})
 	// The first sample may be older than the window, so that the window is always full.
 	for len(s.samples) > 2 && now.Sub(s.samples[1].at) >= rateWindow {
 		s.samples = slices.Delete(s.samples, 0, 1)
 	}
 }
 
+// moved is how much of what is done was not there already.
+func (s *state) moved() int64 { return max(s.done-s.first, 0) }
+
 // rate is the bytes per second of the last time, 0 where it is not known.
 func (s *state) rate() float64 {
 	if len(s.samples) == 0 {
 		return 0
 	}
-	moved, took := s.done-s.samples[0].done, time.Since(s.samples[0].at)
+	moved, took := s.moved()-s.samples[0].moved, time.Since(s.samples[0].at)
 	if moved <= 0 || took < sampleEvery {
 		return 0
 	}

@@ -155,12 +155,24 @@ func TestTheMeterTellsTheResult(t *testing.T) {
 	})
 }
 
+func TestWhatTurnsOutToBeThereIsNotMoved(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := NewSilent()
+		m.Update(0, 5000)
+		m.There(3000)
+		time.Sleep(2 * time.Second)
+		m.Update(5000, 5000)
+		assert.InDelta(t, 1000, m.rate(), 1)
+		assert.Equal(t, Result{Total: 5000, There: 3000, Moved: 2000, Took: 2 * time.Second}, m.Close())
+	})
+}
+
 // moving is a state at full speed, half of it there already.
 func moving() *state {
 	now := time.Now()
 	return &state{
 		label: "pull", began: true, first: 554e6, done: 900e6, total: 1200e6,
-		samples: []sample{{now.Add(-10 * time.Second), 554e6}},
+		samples: []sample{{now.Add(-10 * time.Second), 0}},
 	}
 }
 
