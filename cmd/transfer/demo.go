@@ -105,7 +105,10 @@ func (a *app) demoWith(ctx context.Context, o demoOptions) error {
 		if err != nil {
 			return err
 		}
-		defer s.close()
+		defer func() {
+			s.close()
+			_ = s.registry.Close() // uploads that did not end take room in --dir, and nothing else
+		}()
 		o.registry = s.url
 	}
 	r, err := demoReference(o.registry, o.repository)

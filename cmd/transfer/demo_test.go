@@ -118,19 +118,6 @@ func TestAServerThatIsClosedAnswersNothing(t *testing.T) {
 	require.Error(t, err)
 }
 
-func TestAServerRemovesUploadsThatDidNotEnd(t *testing.T) {
-	s := startedServer(t)
-	wrong := strings.NewReader("not the content")
-	resp, err := http.Post(s.url+"/v2/me/model/blobs/uploads/?digest="+someDigest, "application/octet-stream", wrong)
-	require.NoError(t, err)
-	require.NoError(t, resp.Body.Close())
-	require.NotEqual(t, http.StatusCreated, resp.StatusCode)
-	s.close()
-	left, err := os.ReadDir(s.dir)
-	require.NoError(t, err)
-	assert.Empty(t, left)
-}
-
 func TestABlobThatIsNotThereIsA404(t *testing.T) {
 	s := startedServer(t)
 	for _, method := range []string{http.MethodGet, http.MethodHead} {

@@ -70,8 +70,6 @@ func (a *app) check() error {
 		return usagef("--body-concurrency is negative")
 	case a.timeout < 0, a.retryTimeout < 0, a.stallTimeout < 0:
 		return usagef("a timeout is negative")
-	case a.username != "" && a.getenv(passwordVariable) == "":
-		return usagef("--username needs a password in %s", passwordVariable)
 	}
 	return nil
 }

@@ -139,6 +139,10 @@ func lackOfRoom(err error, need int64, dir string) error {
 // corruptHint is for files that are not what their names say.
 func corruptHint(err error) string {
 	var blob *transfer.BlobError
+	var damaged *damagedError
+	if errors.As(err, &damaged) {
+		return fmt.Sprintf("repair it with: transfer verify %s --from %s", damaged.dir, damaged.from)
+	}
 	if errors.As(err, &blob) && blob.Op == "upload" &&
 		(errors.Is(err, transfer.ErrDigestMismatch) || errors.Is(err, transfer.ErrSizeMismatch) || errors.Is(err, os.ErrNotExist)) {
 		return "the directory is damaged; repair it from where it came: transfer verify DIR --from REF"

@@ -31,7 +31,7 @@ type pullOptions struct {
 	into             string
 	platform         string
 	include, exclude []string
-	verify           bool
+	rehash           bool
 	mirrors          urlList
 }
 
@@ -55,7 +55,7 @@ func (a *app) pullCommand() *cobra.Command {
 	fs.StringArrayVar(&o.include, "include", nil, "fetch only files that match this `PATTERN`; may be repeated")
 	fs.StringArrayVar(&o.exclude, "exclude", nil, "leave out files that match this `PATTERN`; may be repeated")
 	fs.StringVar(&o.platform, "platform", "", "of an index, the manifest for this `OS/ARCH`")
-	fs.BoolVar(&o.verify, "verify", false, "hash the files that are there already, repair what is wrong")
+	fs.BoolVar(&o.rehash, "verify", false, "hash the files that are there already, repair what is wrong")
 	fs.Var(&o.mirrors, "mirror", "ask the registry at this `URL` first; may be repeated")
 	return c
 }
@@ -217,7 +217,7 @@ func (p *puller) fetchFiles(ctx context.Context, dir *unpack.Dir, m registry.Man
 	var missing []unpack.Entry
 	names := map[string]string{}
 	for _, e := range entries {
-		there, err := dir.There(ctx, e, p.verify)
+		there, err := dir.There(ctx, e, p.rehash)
 		if err != nil {
 			return outcome{}, err
 		}
@@ -279,7 +279,7 @@ func (p *puller) intoOCI(ctx context.Context, m registry.Manifest) (outcome, err
 			}
 			seen[b.Digest] = true
 			total += b.Size
-			if p.verify || !layout.There(b) {
+			if p.rehash || !layout.There(b) {
 				missing, size = append(missing, b), size+b.Size
 			}
 		}
@@ -341,7 +341,7 @@ func (p *puller) download(ctx context.Context, blobs []transfer.Blob, dir string
 	meter := p.newMeter("pull", partials(dir, blobs, names))
 	p.notes.show(meter)
 	o := p.downloadOptions(p.repo)
-	o.Blobs, o.DestDir, o.Verify = blobs, dir, p.verify
+	o.Blobs, o.DestDir, o.Verify = blobs, dir, p.rehash
 	o.Progress = func(completed, total int64) { meter.Update(completed+there, total+there) }
 	var err error
 	if len(blobs) > 0 {

@@ -44,13 +44,16 @@ func (a *app) addCommands(root *cobra.Command) {
 	cobra.EnableCommandSorting = false
 	root.AddGroup(
 		&cobra.Group{ID: "move", Title: "Move models:"},
-		&cobra.Group{ID: "look", Title: "Look:"},
+		&cobra.Group{ID: "look", Title: "Ask a registry:"},
 		&cobra.Group{ID: "keep", Title: "Look after directories:"},
 		&cobra.Group{ID: "more", Title: "More:"},
 	)
 	root.AddCommand(
 		a.pullCommand(), a.pushCommand(),
-		a.demoCommand(), a.versionCommand(),
+		a.copyCommand(), a.demoCommand(),
+		a.inspectCommand(), a.tagsCommand(), a.loginCommand(), a.logoutCommand(),
+		a.verifyCommand(), a.pruneCommand(), a.serveCommand(),
+		a.versionCommand(), manCommand(),
 		referenceTopic(), flagsTopic(),
 	)
 	root.SetHelpCommandGroupID("more")
@@ -81,6 +84,9 @@ func commandNames(root *cobra.Command) string {
 func (a *app) prepare(cmd *cobra.Command) error {
 	if err := a.check(); err != nil {
 		return err
+	}
+	if a.username != "" && a.getenv(passwordVariable) == "" && cmd.Name() != "login" {
+		return usagef("--username needs a password in %s; to keep one, use transfer login", passwordVariable)
 	}
 	if a.timeout > 0 {
 		ctx, stop := context.WithTimeoutCause(cmd.Context(), a.timeout, errTimeout)

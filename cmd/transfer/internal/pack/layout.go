@@ -232,3 +232,86 @@ func choiceError(dir, want string, names []string) error {
 	}
 	return fmt.Errorf("%s: %w; name one with --model: %s", dir, ErrChoice, list)
 }
+
+// TreePath is where an OCI layout or Ollama's models have a blob. The digest must be valid.
+func TreePath(dir string, kind Kind, dg digest.Digest) string {
+	if kind == OCI {
+		return filepath.Join(dir, ocispec.ImageBlobsDir, dg.Algorithm().String(), dg.Encoded())
+	}
+	return filepath.Join(dir, "blobs", BlobName(dg))
+}
+
+// Referenced lists the blobs that the models of an OCI layout or of Ollama's models directory name,
+// each once; in a layout the manifests are blobs too. Of a manifest that is missing or damaged it is
+// not known what it names; then they are not the whole.
+func Referenced(dir string, kind Kind) (blobs []transfer.Blob, whole bool, err error) {
+	w := walker{dir: dir, seen: map[string]bool{}, whole: true}
+	if kind == OCI {
+		data, err := ReadManifest(filepath.Join(dir, ocispec.ImageIndexFile))
+		if err == nil {
+			err = w.add(data, maxDepth)
+		}
+		return w.blobs, w.whole, err
+	}
+	names, err := ollamaNames(dir)
+	for _, name := range names {
+		i := strings.LastIndexByte(name, ':')
+		data, err := ReadManifest(filepath.Join(dir, "manifests", filepath.FromSlash(name[:i]), name[i+1:]))
+		if err != nil {
+			return nil, false, err
+		}
+		blobs, err := registry.NewManifest(data, "").Blobs()
+		if err != nil {
+			return nil, false, fmt.Errorf("%s: %w", name, err)
+		}
+		for _, b := range blobs {
+			w.see(b)
+		}
+	}
+	return w.blobs, true, err
+}
+
+// walker lists what a layout names.
+type walker struct {
+	dir   string
+	seen  map[string]bool
+	blobs []transfer.Blob
+	whole bool
+}
+
+func (w *walker) see(b transfer.Blob) bool {
+	if w.seen[b.Digest] {
+		return false
+	}
+	w.seen[b.Digest] = true
+	w.blobs = append(w.blobs, b)
+	return true
+}
+
+// add adds what a manifest or index names.
+func (w *walker) add(data []byte, depth int) error {
+	content, err := registry.NewManifest(data, "").Content()
+	if err != nil {
+		return err
+	}
+	if content.Config != nil {
+		w.see(content.Config.Blob())
+	}
+	for _, l := range content.Layers {
+		w.see(l.Blob())
+	}
+	for _, d := range content.Manifests {
+		if !w.see(d.Blob()) || depth == 0 {
+			continue
+		}
+		child, err := ReadManifest(TreePath(w.dir, OCI, digest.Digest(d.Digest)))
+		if err != nil || digest.Digest(d.Digest).Algorithm().FromBytes(child) != digest.Digest(d.Digest) {
+			w.whole = false
+			continue // that it is wrong is found where it is hashed
+		}
+		if err := w.add(child, depth-1); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -90,7 +90,7 @@ func (s *Stage) ollamaPart(ctx context.Context, kind, path string) (ocispec.Desc
 	if err != nil {
 		return ocispec.Descriptor{}, err
 	}
-	dg, err := HashFile(ctx, path)
+	dg, err := HashFile(ctx, path, digest.Canonical)
 	if err != nil {
 		return ocispec.Descriptor{}, err
 	}

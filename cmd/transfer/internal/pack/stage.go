@@ -90,7 +90,7 @@ func Hash(ctx context.Context, files []File, progress func(done, total int64)) (
 	g.SetLimit(max(runtime.GOMAXPROCS(0), 1))
 	for i, f := range files {
 		g.Go(func() (err error) {
-			digests[i], err = hashFile(ctx, f.Path, func(n int) { progress(done.Add(int64(n)), total.Load()) })
+			digests[i], err = hashFile(ctx, f.Path, digest.Canonical, func(n int) { progress(done.Add(int64(n)), total.Load()) })
 			return err
 		})
 	}
@@ -98,17 +98,17 @@ func Hash(ctx context.Context, files []File, progress func(done, total int64)) (
 }
 
 // HashFile returns the digest of a file.
-func HashFile(ctx context.Context, path string) (digest.Digest, error) {
-	return hashFile(ctx, path, func(int) {})
+func HashFile(ctx context.Context, path string, algorithm digest.Algorithm) (digest.Digest, error) {
+	return hashFile(ctx, path, algorithm, func(int) {})
 }
 
-func hashFile(ctx context.Context, path string, moved func(n int)) (digest.Digest, error) {
+func hashFile(ctx context.Context, path string, algorithm digest.Algorithm, moved func(n int)) (digest.Digest, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return "", err
 	}
 	defer f.Close()
-	digester := digest.Canonical.Digester()
+	digester := algorithm.Digester()
 	buffer := make([]byte, hashBuffer)
 	for ctx.Err() == nil {
 		n, err := f.Read(buffer)

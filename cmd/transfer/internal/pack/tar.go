@@ -29,7 +29,7 @@ func (s *Stage) Archives(ctx context.Context, paths []string, o Options) (Part, 
 		if err != nil {
 			return Part{}, err
 		}
-		dg, err := HashFile(ctx, path)
+		dg, err := HashFile(ctx, path, digest.Canonical)
 		if err != nil {
 			return Part{}, err
 		}
