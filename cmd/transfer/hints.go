@@ -69,8 +69,8 @@ func schemeHint(err error) string {
 	switch {
 	case errors.As(err, &record) && string(record.RecordHeader[:]) == "HTTP/", errors.Is(err, http.ErrSchemeMismatch):
 		return "the registry speaks http; use --plain-http, or http:// before the reference"
-	case errors.As(err, &status) && status.StatusCode == http.StatusBadRequest && strings.Contains(err.Error(), "HTTPS"):
-		return "the registry speaks https; leave out --plain-http, or use https:// before the reference"
+	case errors.As(err, &status) && status.StatusCode == http.StatusBadRequest && strings.HasPrefix(status.URL, "http://"):
+		return "perhaps the registry speaks https; leave out --plain-http, or use https:// before the reference"
 	}
 	return ""
 }
