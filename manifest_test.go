@@ -141,16 +141,8 @@ func TestManifestIsRefused(t *testing.T) {
 		t.Run(http.StatusText(code), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w := newWorld(t, registrytest.H1, registrytest.Options{})
-				w.reg.Configure(func(o *registrytest.Options) {
-					o.Before = func(rw http.ResponseWriter, r *http.Request) bool {
-						if !strings.Contains(r.URL.Path, "/manifests/") {
-							return false
-						}
-						rw.WriteHeader(code)
-						_, _ = rw.Write([]byte(`{"errors":[{"code":"MANIFEST_INVALID","message":"too many legs"},{"code":"DENIED"}]}`))
-						return true
-					}
-				})
+				const said = `{"errors":[{"code":"MANIFEST_INVALID","message":"too many legs"},{"code":"DENIED"}]}`
+				w.reg.Fault("", "/manifests/", fmt.Sprintf("**says(%d, %s)", code, said))
 				opts := w.uploadOptions(w.local(10))
 				opts.Manifest, opts.ManifestRef = []byte(`{}`), "latest"
 				begun := time.Now()
@@ -188,7 +180,7 @@ func TestU14ManifestOfABlobThatCannotBeSentAgain(t *testing.T) {
 	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 		w := newWorld(t, mode, registrytest.Options{CheckManifest: true})
 		b := w.local(3 << 20)
-		w.reg.Fault("HEAD", b.Digest, "200")
+		w.reg.Fault("HEAD", b.Digest, fmt.Sprintf("200(content-length: %d)", b.Size))
 		w.reg.Fault("PUT", "/uploads/", "**403")
 		opts := w.uploadOptions(b)
 		opts.Manifest = fmt.Appendf(nil, `{"schemaVersion":2,"layers":[{"digest":%q,"size":%d}]}`, b.Digest, b.Size)
@@ -211,4 +203,33 @@ func TestN7ManifestOnASlowLink(t *testing.T) {
 		require.NoError(t, w.upload(opts))
 		assert.Equal(t, 1, w.reg.Count("PUT", "/manifests/"))
 	})
+}
+
+func TestManifestWithBlobsThatTheRegistryOnlySaidItHas(t *testing.T) {
+	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		w := newWorld(t, mode, registrytest.Options{CheckManifest: true})
+		b, other := w.local(1000), w.local(2000)
+		w.reg.Fault("HEAD", b.Digest, fmt.Sprintf("200(content-length: %d)", b.Size))
+		opts := w.uploadOptions(b, other)
+		opts.Manifest = fmt.Appendf(nil, `{"schemaVersion":2,"layers":[{"digest":%q,"size":1000},{"digest":%q,"size":2000}]}`, b.Digest, other.Digest)
+		opts.ManifestRef = "latest"
+		require.NoError(t, w.upload(opts))
+		assert.Equal(t, 2, w.reg.Count("PUT", "/manifests/"))
+		assert.Equal(t, 1, w.reg.Count("HEAD", b.Digest))
+	})
+}
+
+func TestManifestWhoseBlobFailsWhenItIsSentAgain(t *testing.T) {
+	for _, script := range []string{"reset(1M)", "503"} {
+		inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+			w := newWorld(t, mode, registrytest.Options{CheckManifest: true})
+			b := w.local(3 << 20)
+			w.reg.Fault("HEAD", b.Digest, "**200")
+			w.reg.Fault("PUT", "/uploads/", script)
+			opts := w.uploadOptions(b)
+			opts.Manifest = fmt.Appendf(nil, `{"schemaVersion":2,"layers":[{"digest":%q,"size":1000}]}`, b.Digest)
+			opts.ManifestRef = "latest"
+			require.NoError(t, w.upload(opts))
+		})
+	}
 }

@@ -4,27 +4,44 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"strings"
 	"testing"
 	"testing/synctest"
 
 	"github.com/stretchr/testify/assert"
-	"github.com/stretchr/testify/require"
 
 	"github.com/modeltransfer/transfer"
 	"github.com/modeltransfer/transfer/internal/registrytest"
 )
 
-// secrets are what must not be told: tokens old and new, what signs a URL, what a session hides in its state.
-var secrets = []string{"geheim", "top-secret", "signed", "_state=0", "_state=1", "crumbs"}
-
-func requireNoSecrets(t *testing.T, told string) {
-	t.Helper()
-	for _, secret := range secrets {
-		require.NotContains(t, told, secret)
+// I15: whatever goes wrong, no token and no signature is told.
+func TestI15DownloadTellsNoSecrets(t *testing.T) {
+	for _, script := range []string{
+		"**403", "503->stall(10)->**404", "**redirect(https://user:signed@elsewhere.test/?sig=signed)", "**302(location: /x?sig=signed)", "flip(1)",
+	} {
+		t.Run(script, func(t *testing.T) {
+			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+				var logged strings.Builder
+				w, cdn := redirecting(t, mode, "cdn.test")
+				b := w.remote(1000)
+				cdn.Fault("GET", b.Digest, script)
+				opts := w.withToken(w.downloadOptions(b))
+				opts.Mirrors = []string{strings.Replace(w.server.URL, "registry.test", "down.test", 1)}
+				opts.Logger = slog.New(slog.NewTextHandler(&logged, &slog.HandlerOptions{Level: slog.LevelDebug}))
+				err := w.download(opts)
+				told := logged.String() + fmt.Sprintf("%v %+v", err, err)
+				assert.Contains(t, told, b.Digest)
+				assert.NotContains(t, told, "signed")
+				assert.NotContains(t, told, "secret")
+			})
+		})
 	}
 }
+
+// secrets are what must not be told: tokens old and new, what signs a URL, what a session hides in its state.
+var secrets = []string{"geheim", "top-secret", "signed", "_state=0", "_state=1", "crumbs"}
 
 func TestI15SecretsInErrorsAndLogs(t *testing.T) {
 	for name, fault := range map[string]struct{ host, method, path, script string }{
@@ -96,13 +113,7 @@ func TestI15RegistryQuotesTheToken(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w := newWorld(t, registrytest.H1, registrytest.Options{})
-				w.reg.Configure(func(o *registrytest.Options) {
-					o.Before = func(rw http.ResponseWriter, r *http.Request) bool {
-						rw.WriteHeader(http.StatusForbidden)
-						_, _ = rw.Write([]byte(body))
-						return true
-					}
-				})
+				w.reg.Fault("", "", "**says(403, "+body+")")
 				var book logBook
 				opts := w.uploadOptions(w.local(3 << 20))
 				opts.Token, opts.Logger = "top-secret-token", book.logger()

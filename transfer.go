@@ -65,12 +65,15 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/modeltransfer/transfer/internal/exchange"
+	"github.com/modeltransfer/transfer/internal/fault"
 	"github.com/modeltransfer/transfer/internal/pace"
+	"github.com/modeltransfer/transfer/internal/retry"
+	"github.com/modeltransfer/transfer/internal/watchdog"
 	"github.com/modeltransfer/transfer/internal/wire"
 )
 
@@ -105,17 +108,17 @@ var (
 
 	// ErrDigestMismatch is content that is not what its digest says. Nothing of it
 	// is left in DestDir or, for an upload, in the registry.
-	ErrDigestMismatch = errors.New("content does not match its digest")
+	ErrDigestMismatch = fault.ErrDigestMismatch
 
 	// ErrSizeMismatch is content longer or shorter than the Size of its blob.
-	ErrSizeMismatch = errors.New("size mismatch")
+	ErrSizeMismatch = fault.ErrSizeMismatch
 
 	// ErrStalled is a request that made no progress for StallTimeout.
-	ErrStalled = errors.New("stalled")
+	ErrStalled = watchdog.ErrStalled
 
 	// ErrRetriesExhausted is a temporary failure that did not pass in time. The error
 	// of the last attempt is wrapped too.
-	ErrRetriesExhausted = errors.New("gave up retrying, run it again to continue")
+	ErrRetriesExhausted = retry.ErrExhausted
 
 	// ErrRedirectRefused is a redirect, an upload Location or a token realm that leads
 	// where no request is sent: from https to http, to a scheme other than these, to this
@@ -127,7 +130,7 @@ var (
 	ErrInsufficientSpace = errors.New("not enough free space")
 
 	// ErrProtocol is an answer that breaks the OCI distribution spec or HTTP.
-	ErrProtocol = errors.New("protocol error")
+	ErrProtocol = fault.ErrProtocol
 )
 
 // RegistryError is one error that a registry tells in the body of its answer (OCI
@@ -143,9 +146,6 @@ type StatusError struct {
 	URL        string // redacted: no user, and no value of a query parameter that may be secret
 	StatusCode int
 	Errors     []RegistryError // what the body told, often nothing
-
-	retryAfter time.Duration
-	digests    []digest.Digest // named in the body
 }
 
 func (e *StatusError) Error() string {
@@ -350,14 +350,14 @@ type UploadOptions struct {
 // error ends the call; what was finished stays, and what is half there stays where it
 // is worth continuing from: the same call made again goes on.
 func Download(ctx context.Context, opts DownloadOptions) error {
-	return run(ctx, shared{
+	return run(ctx, options{
 		op: "download", blobs: opts.Blobs, baseURL: opts.BaseURL, repository: opts.Repository, mirrors: opts.Mirrors,
 		concurrency: opts.Concurrency, defaultConcurrency: DefaultDownloadConcurrency, bodyConcurrency: opts.BodyConcurrency,
 		progress: opts.Progress, client: opts.Client, token: opts.Token, getToken: opts.GetToken,
 		logger: opts.Logger, userAgent: opts.UserAgent, stallTimeout: opts.StallTimeout,
 		retryTimeout: opts.RetryTimeout, maxBytesPerSecond: opts.MaxBytesPerSecond,
-	}, func(ctx context.Context, s *session) error {
-		return s.download(ctx, opts.DestDir, opts.Verify)
+	}, func(ctx context.Context, c *call) error {
+		return download(ctx, c, opts.DestDir, opts.Verify)
 	})
 }
 
@@ -368,19 +368,19 @@ func Download(ctx context.Context, opts DownloadOptions) error {
 // are deleted where the registry lets us; blobs that were finished stay there, and
 // are not sent again by the next call.
 func Upload(ctx context.Context, opts UploadOptions) error {
-	return run(ctx, shared{
+	return run(ctx, options{
 		op: "upload", blobs: opts.Blobs, baseURL: opts.BaseURL, repository: opts.Repository,
 		concurrency: opts.Concurrency, defaultConcurrency: DefaultUploadConcurrency, bodyConcurrency: opts.BodyConcurrency,
 		progress: opts.Progress, client: opts.Client, token: opts.Token, getToken: opts.GetToken,
 		logger: opts.Logger, userAgent: opts.UserAgent, stallTimeout: opts.StallTimeout,
 		retryTimeout: opts.RetryTimeout, maxBytesPerSecond: opts.MaxBytesPerSecond,
-	}, func(ctx context.Context, s *session) error {
-		return s.upload(ctx, opts.SrcDir, opts.Manifest, opts.ManifestRef)
+	}, func(ctx context.Context, c *call) error {
+		return upload(ctx, c, opts)
 	})
 }
 
-// shared are the options that both directions have.
-type shared struct {
+// options are the options that both directions have.
+type options struct {
 	op                              string
 	blobs                           []Blob
 	baseURL, repository             string
@@ -404,58 +404,41 @@ type blob struct {
 	from   string
 }
 
-// session is what all requests of one call share.
-type session struct {
-	op           string
-	blobs        []blob // distinct, largest first
-	total        int64  // the sum of their sizes
-	registry     *wire.Registry
-	mirrors      []*wire.Registry
-	repository   string
-	concurrency  int
-	bodies       *pace.BodyLimiter
-	retryTimeout time.Duration
-	pace         *pace.Limiter
+// call is one call of Download or Upload: the options that were checked, and what all its requests share.
+type call struct {
+	options
+	list        []blob // distinct, largest first
+	total       int64  // the sum of their sizes
+	registry    *wire.Registry
+	mirrors     []*wire.Registry
+	concurrency int
 
-	cancel   context.CancelCauseFunc
-	client   *wire.Client
-	auth     *authorizer
-	answered atomic.Bool // the registry has answered at least once
-	pauses   pauses
-	watchdog *watchdog
+	rate     *pace.Limiter
+	bodies   *pace.BodyLimiter
+	dog      *watchdog.Watchdog
+	exchange *exchange.Exchange
 	progress *progressTracker
-	log      *slog.Logger
-	clock    func() time.Duration // monotonic, since the session began
-	buffers  sync.Pool
+	started  time.Time
 }
 
-// newSession checks all options. It does no I/O.
-func newSession(o shared) (*session, error) {
-	start := time.Now()
-	s := &session{op: o.op, repository: cmp.Or(o.repository, defaultRepository), clock: func() time.Duration { return time.Since(start) }}
-	if err := s.checkPlaces(o); err != nil {
+// newCall checks all options. It does no I/O.
+func newCall(o options) (*call, error) {
+	c := &call{options: o, started: time.Now()}
+	c.repository = cmp.Or(o.repository, defaultRepository)
+	c.retryTimeout = cmp.Or(o.retryTimeout, defaultRetryTimeout)
+	c.stallTimeout = cmp.Or(o.stallTimeout, defaultStallTimeout)
+	c.logger = cmp.Or(o.logger, slog.New(slog.DiscardHandler))
+	if err := c.checkPlaces(); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrInvalidOption, err)
 	}
 	if o.stallTimeout < 0 || o.retryTimeout < 0 || o.maxBytesPerSecond < 0 {
 		return nil, fmt.Errorf("%w: a timeout or a limit is negative", ErrInvalidOption)
 	}
-	if err := s.checkBlobs(o.blobs); err != nil {
+	if err := c.checkBlobs(); err != nil {
 		return nil, err
 	}
-	s.concurrency = limit(o.concurrency, o.defaultConcurrency, maxConcurrency)
-	s.bodies = pace.NewBodyLimiter(limit(o.bodyConcurrency, s.concurrency, s.concurrency), o.bodyConcurrency > 0)
-	s.pace = pace.New(o.maxBytesPerSecond)
-	s.retryTimeout = cmp.Or(o.retryTimeout, defaultRetryTimeout)
-	// More requests are never in flight, in either direction.
-	s.client = wire.NewClient(o.client, cmp.Or(o.userAgent, defaultUserAgent), uploadsAhead*s.concurrency)
-	s.auth = &authorizer{token: o.token, getToken: o.getToken}
-	s.watchdog = &watchdog{
-		stallTimeout: cmp.Or(o.stallTimeout, defaultStallTimeout), pace: s.pace, clock: s.clock, attempts: make(map[*attempt]struct{}),
-	}
-	s.progress = newProgressTracker(s.total, o.progress)
-	s.log = cmp.Or(o.logger, slog.New(slog.DiscardHandler))
-	s.buffers.New = func() any { b := make([]byte, bufferSize); return &b }
-	return s, nil
+	c.concurrency = limit(o.concurrency, o.defaultConcurrency, maxConcurrency)
+	return c, nil
 }
 
 // limit returns n, or the default where n is not positive, and at most highest.
@@ -466,24 +449,24 @@ func limit(n, byDefault, highest int) int {
 	return min(n, highest)
 }
 
-func (s *session) checkPlaces(o shared) (err error) {
-	if s.registry, err = wire.ParseRegistry(o.baseURL); err != nil {
+func (c *call) checkPlaces() (err error) {
+	if c.registry, err = wire.ParseRegistry(c.baseURL); err != nil {
 		return err
 	}
-	for _, m := range o.mirrors {
+	for _, m := range c.options.mirrors {
 		mirror, err := wire.ParseRegistry(m)
 		if err != nil {
 			return fmt.Errorf("mirror: %w", err)
 		}
-		s.mirrors = append(s.mirrors, mirror.Mirror(s.registry))
+		c.mirrors = append(c.mirrors, mirror.Mirror(c.registry))
 	}
-	return wire.CheckRepository(s.repository)
+	return wire.CheckRepository(c.repository)
 }
 
-func (s *session) checkBlobs(listed []Blob) error {
-	seen := make(map[digest.Digest]int64, len(listed))
-	s.blobs = make([]blob, 0, len(listed))
-	for _, b := range listed {
+func (c *call) checkBlobs() error {
+	seen := make(map[digest.Digest]int64, len(c.blobs))
+	c.list = make([]blob, 0, len(c.blobs))
+	for _, b := range c.blobs {
 		dg := digest.Digest(b.Digest)
 		if err := dg.Validate(); err != nil {
 			return fmt.Errorf("%w %.100q: %w", ErrInvalidDigest, b.Digest, err)
@@ -496,91 +479,90 @@ func (s *session) checkBlobs(listed []Blob) error {
 			return fmt.Errorf("%w %s: listed with sizes %d and %d", ErrInvalidBlob, dg, size, b.Size)
 		case twice:
 			continue
-		case s.total > math.MaxInt64-b.Size:
+		case c.total > math.MaxInt64-b.Size:
 			return fmt.Errorf("%w %s: the sizes add up to more than an int64 holds", ErrInvalidBlob, dg)
-		case b.From != "" && wire.CheckRepository(b.From) != nil:
-			return fmt.Errorf("%w %s: From: %w", ErrInvalidBlob, dg, wire.CheckRepository(b.From))
 		}
 		seen[dg] = b.Size
-		s.total += b.Size
-		s.blobs = append(s.blobs, blob{digest: dg, size: b.Size, from: b.From})
+		c.total += b.Size
+		c.list = append(c.list, blob{digest: dg, size: b.Size, from: b.From})
 	}
-	slices.SortStableFunc(s.blobs, func(a, b blob) int { return cmp.Compare(b.size, a.size) })
+	slices.SortStableFunc(c.list, func(a, b blob) int { return cmp.Compare(b.size, a.size) })
 	return nil
 }
 
 // errProgressPanicked ends a call whose Progress panicked.
 var errProgressPanicked = errors.New("progress callback panicked")
 
-// run makes one call: it checks the options, moves, and lets go of everything.
-func run(ctx context.Context, o shared, move func(context.Context, *session) error) error {
+// run makes one call: it checks the options, moves, and releases everything.
+func run(ctx context.Context, o options, move func(context.Context, *call) error) error {
 	if ctx == nil {
 		return fmt.Errorf("%w: nil context", ErrInvalidOption)
 	}
-	s, err := newSession(o)
+	c, err := newCall(o)
 	if err != nil {
 		return err
 	}
 	caller := ctx
-	ctx, s.cancel = context.WithCancelCause(ctx)
-	s.auth.run = ctx
-	var dog sync.WaitGroup
-	dog.Go(func() { s.watchdog.run(ctx) })
-
-	err = move(ctx, s)
-	s.cancel(nil)
-	dog.Wait()
-	s.auth.close()
-	s.client.Close()
-	if p := s.progress.finish(); p != nil {
+	ctx, cancel := context.WithCancelCause(ctx)
+	release := c.open(ctx, cancel)
+	err = move(ctx, c)
+	cancel(nil)
+	release()
+	if p := c.progress.finish(); p != nil {
 		panic(p)
 	}
 	if err != nil && caller.Err() != nil && !errors.Is(err, caller.Err()) {
 		err = fmt.Errorf("%w: %w", caller.Err(), err)
 	}
-	s.summary(err)
+	c.summary(err)
 	return err
 }
 
-// begin reports what is in place before anything moves.
-func (s *session) begin(completed int64) {
-	s.progress.add(completed)
-	s.progress.start(func() { s.cancel(errProgressPanicked) })
+// open makes what the requests share. It returns what releases that, after the context has ended.
+func (c *call) open(ctx context.Context, cancel context.CancelCauseFunc) (release func()) {
+	c.rate = pace.New(c.maxBytesPerSecond)
+	c.bodies = pace.NewBodyLimiter(limit(c.bodyConcurrency, c.concurrency, c.concurrency), c.bodyConcurrency > 0)
+	c.dog = watchdog.New(c.stallTimeout, c.rate)
+	c.progress = newProgressTracker(c.total, c.options.progress, func() { cancel(errProgressPanicked) })
+	tokens := exchange.NewTokens(ctx, c.token, challenged(c.getToken))
+	client := wire.NewClient(c.client, cmp.Or(c.userAgent, defaultUserAgent), uploadsAhead*c.concurrency)
+	c.exchange = exchange.New(exchange.Config{
+		Registry: c.registry, Client: client, Watchdog: c.dog, Bodies: c.bodies, Rate: c.rate, Tokens: tokens,
+		Log: c.logger, StatusError: statusError,
+	})
+	var running sync.WaitGroup
+	running.Go(func() { c.dog.Run(ctx) })
+	return func() {
+		running.Wait()
+		tokens.Close()
+		client.Close()
+	}
 }
 
-func (s *session) summary(err error) {
+func (c *call) summary(err error) {
 	level := slog.LevelDebug
 	if err != nil {
 		level = slog.LevelWarn
 	}
-	s.log.LogAttrs(context.Background(), level, s.op+" ended", slog.Int("blobs", len(s.blobs)),
-		slog.Int64("completed", s.progress.completed.Load()), slog.Int64("total", s.total),
-		slog.Duration("elapsed", s.clock()), slog.Any("error", err))
+	c.logger.LogAttrs(context.Background(), level, c.op+" ended", slog.Int("blobs", len(c.list)),
+		slog.Int64("completed", c.progress.completed.Load()), slog.Int64("total", c.total),
+		slog.Duration("elapsed", time.Since(c.started)), slog.Any("error", err))
 }
 
-// statusError makes an error of an answer, and closes its body.
-func (s *session) statusError(resp *wire.Response) error {
-	e := &StatusError{
-		Method: resp.Request.Method, URL: wire.Redact(resp.Target.URL), StatusCode: resp.StatusCode,
-		retryAfter: parseRetryAfter(resp.Header.Get("Retry-After"), time.Now()),
-	}
-	if e.retryAfter > 0 && e.Temporary() && !resp.Target.Left {
-		s.pauses.add(s.registry.Host(), e.retryAfter) // before there is room for another request
-	}
-	token, _ := strings.CutPrefix(resp.Request.Header.Get("Authorization"), "Bearer ")
-	errs, digests := wire.ReadErrors(resp.Body)
-	e.digests = digests
-	for _, r := range errs {
-		e.Errors = append(e.Errors, RegistryError{Code: withoutToken(r.Code, token), Message: withoutToken(r.Message, token)})
+// statusError makes the error of an answer that is a failure.
+func statusError(f exchange.Failure) error {
+	e := &StatusError{Method: f.Method, URL: f.URL, StatusCode: f.Status}
+	for _, r := range f.Errors {
+		e.Errors = append(e.Errors, RegistryError(r))
 	}
 	return e
 }
 
-func (s *session) blobError(b blob, p *patience, err error) error {
+func (c *call) blobError(dg digest.Digest, budget *retry.Budget, err error) error {
 	if err == nil {
 		return nil
 	}
-	return &BlobError{Digest: b.digest.String(), Op: s.op, Attempts: int(p.attempts.Load()), Err: err}
+	return &BlobError{Digest: dg.String(), Op: c.op, Attempts: budget.Attempts(), Err: err}
 }
 
 // digestToPath returns the file name of a blob: its digest with a dash for the colon.

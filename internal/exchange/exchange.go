@@ -136,13 +136,13 @@ func (x *Exchange) Ask(ctx context.Context, r Request) (*Response, error) {
 
 // authorized sends a request until its token is not refused any more, or refused for good.
 func (f *flight) authorized(r wire.Request) (*wire.Response, error) {
-	x := f.x
+	x, ctx := f.x, f.trace()
 	for refreshes, refusals := 0, 0; ; refusals++ {
-		resp, err := x.Client.Do(f.watch.Context(), r)
+		resp, err := x.Client.Do(ctx, r)
 		if err != nil {
 			return nil, err
 		}
-		x.note(f.watch.Context(), r, resp)
+		x.note(ctx, r, resp)
 		if resp.Target.Left || refusals == maxRefusals || !x.Tokens.renewable(f, resp) {
 			return resp, nil
 		}
@@ -191,6 +191,9 @@ func (x *Exchange) Answered(host string) bool {
 	_, ok := x.answered[host]
 	return ok
 }
+
+// CloseIdle closes the connections that are idle, so that the next request is sent on a new one.
+func (x *Exchange) CloseIdle() { x.Client.Close() }
 
 // Held returns for how long a host still wants to be left alone.
 func (x *Exchange) Held(host string) time.Duration { return x.holds.left(host) }

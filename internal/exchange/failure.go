@@ -25,10 +25,8 @@ func (f *Failure) Has(codes ...string) bool {
 	return slices.ContainsFunc(f.Errors, func(e wire.RegistryError) bool { return slices.Contains(codes, e.Code) })
 }
 
-// Temporary tells whether the same request may succeed later. S3 answers 400 to a body that it waited too long for.
-func (f *Failure) Temporary() bool {
-	return wire.Temporary(f.Status) || f.Status == 400 && f.Has("RequestTimeout")
-}
+// Temporary tells whether the same request may succeed later.
+func (f *Failure) Temporary() bool { return wire.TemporaryAnswer(f.Status, f.Errors) }
 
 // Failure reads the failure that an answer is, and closes the answer.
 func (x *Exchange) Failure(resp *Response) Failure {

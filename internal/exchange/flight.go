@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http/httptrace"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -27,16 +28,27 @@ type flight struct {
 	watch *watchdog.Watch
 
 	slot   atomic.Pointer[pace.Slot] // the room it has; nil before, and after its body was sent
-	sent   atomic.Bool               // the whole body was sent
+	sent   atomic.Bool               // all of the request was sent, its body too
 	begun  atomic.Bool               // bytes of the answer's body have come
 	room   bool                      // the budget knows that it has room
 	tokens tokenUse
 	ended  sync.Once
 }
 
+// trace has it noted when a request without a body was sent.
+func (f *flight) trace() context.Context {
+	if f.req.Body != nil {
+		return f.watch.Context()
+	}
+	return httptrace.WithClientTrace(f.watch.Context(), &httptrace.ClientTrace{
+		WroteRequest: func(info httptrace.WroteRequestInfo) { f.sent.Store(info.Err == nil) },
+	})
+}
+
 // before waits until a request, or what it was redirected to, may be sent.
 func (f *flight) before(_ context.Context, r *wire.Request) error {
 	host := r.Target.URL.Host
+	f.sent.Store(false)
 	if err := f.awaitHold(host); err != nil {
 		return err
 	}
@@ -135,8 +147,7 @@ func (f *flight) end(err error) error {
 
 // unanswered marks a stall for which the server may be the reason and not the network.
 func (f *flight) unanswered(err error) error {
-	waiting := f.req.Body == nil || f.sent.Load()
-	if waiting && !f.begun.Load() && errors.Is(err, watchdog.ErrStalled) && !errors.Is(err, ErrUnanswered) {
+	if f.sent.Load() && !f.begun.Load() && errors.Is(err, watchdog.ErrStalled) && !errors.Is(err, ErrUnanswered) {
 		return fmt.Errorf("%w: %w", err, ErrUnanswered)
 	}
 	return err

@@ -34,12 +34,13 @@ type GetToken func(context.Context, Challenge) (string, error)
 type Tokens struct {
 	get     GetToken        // nil: a 401 is final
 	run     context.Context // of the whole call: a renewal serves all who wait, whoever began it
+	first   string          // the caller's
 	secrets wire.Secrets
 
 	mu       sync.Mutex // guards the fields that follow
 	current  string
-	accepted string    // the token that was last accepted
-	madeFor  Challenge // what current was made for
+	accepted map[string]string // by method, the token that was last accepted
+	madeFor  Challenge         // what current was made for
 	made     map[Challenge]string
 	renewals map[Challenge]*renewal
 }
@@ -47,8 +48,8 @@ type Tokens struct {
 // NewTokens returns tokens, of which the first is given. The context is that of the whole call.
 func NewTokens(ctx context.Context, first string, get GetToken) *Tokens {
 	t := &Tokens{
-		get: get, run: ctx, current: first,
-		made: make(map[Challenge]string), renewals: make(map[Challenge]*renewal),
+		get: get, run: ctx, first: first, current: first,
+		made: make(map[Challenge]string), renewals: make(map[Challenge]*renewal), accepted: make(map[string]string),
 	}
 	t.secrets.Add(first)
 	return t
@@ -82,13 +83,14 @@ func (t *Tokens) newestFor(u *tokenUse) string {
 }
 
 // counts tells whether a refusal counts as one of the refreshes of its request: not where another request has renewed
-// the token meanwhile, and not where it has been accepted before. Then it has merely expired, as a token does that is
-// good for so many requests.
+// the token meanwhile, and not where it has been accepted for such a request before. Then it has merely expired, as a
+// token does that is good for so many requests.
 func (t *Tokens) counts(f *flight) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	token := f.tokens.token
-	return token == t.newestFor(&f.tokens) && (token == "" || token != t.accepted)
+	expired := token != t.first && token == t.accepted[f.req.Method]
+	return token == t.newestFor(&f.tokens) && !expired
 }
 
 // renewable tells whether another token may make a request succeed that was answered so, and remembers for which
@@ -108,7 +110,7 @@ func (t *Tokens) renewable(f *flight, resp *wire.Response) bool {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.accepted = u.token
+	t.accepted[f.req.Method] = u.token
 	return false
 }
 

@@ -66,6 +66,7 @@ func (c *call) redirected() bool {
 	}
 	query := c.r.URL.Query()
 	query.Set("sig", "signed")
+	expire(query, c.opts.SignedFor)
 	status := c.opts.RedirectStatus
 	if status == 0 {
 		status = http.StatusTemporaryRedirect

@@ -27,7 +27,7 @@ func inBubbles(t *testing.T, f func(t *testing.T, mode registrytest.Mode)) {
 }
 
 func TestHourLongFaults(t *testing.T) {
-	for _, script := range []string{"stall(1000)", "stallheaders", "slow(1)", "delay(61m)"} {
+	for _, script := range []string{"stall(1000)", "stallheaders", "slow(1)", "delay(61m)", "late(61m)", "hinting(1m)"} {
 		t.Run(script, func(t *testing.T) {
 			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 				reg := registrytest.New(registrytest.Options{})

@@ -78,7 +78,8 @@ func Retryable(err error) bool {
 	if v, ok := errors.AsType[verdict](err); ok {
 		return v.retryable
 	}
-	if errors.Is(err, wire.ErrRedirectRefused) || is[*tls.CertificateVerificationError](err) {
+	if errors.Is(err, wire.ErrRedirectRefused) || errors.Is(err, wire.ErrWrongScheme) ||
+		is[*tls.CertificateVerificationError](err) {
 		return false
 	}
 	if is[*fs.PathError](err) {

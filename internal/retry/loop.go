@@ -77,5 +77,5 @@ func (l *Loop) wait(ctx context.Context, b *Budget, subject string, n int, cause
 // attempt.
 func TooLong(host string, wait, left time.Duration) error {
 	return Permanent(fmt.Errorf("%w: %s asks to be left alone for %v, longer than the %v that RetryTimeout leaves",
-		ErrExhausted, host, wait.Round(time.Second), max(0, left).Round(time.Second)))
+		ErrExhausted, host, wait.Truncate(time.Second), max(0, left).Truncate(time.Second)))
 }

@@ -20,6 +20,9 @@ var (
 	ErrSlow = errors.New("connection far slower than its peers")
 )
 
+// IsSlow tells whether an error is ErrSlow.
+func IsSlow(err error) bool { return errors.Is(err, ErrSlow) }
+
 // scanEvery is the longest time between two scans.
 const scanEvery = 200 * time.Millisecond
 

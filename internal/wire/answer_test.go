@@ -1,12 +1,9 @@
 package wire
 
 import (
-	"io"
 	"net/http"
-	"strings"
 	"testing"
 
-	"github.com/opencontainers/go-digest"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
@@ -43,50 +40,6 @@ func FuzzContentRange(f *testing.F) {
 		}
 		require.True(t, 0 <= start && start < end && (size == -1 || end <= size), "%d %d %d", start, end, size)
 	})
-}
-
-// countingBody is an endless body that knows how much of it was read.
-type countingBody struct {
-	read   int
-	closed bool
-}
-
-func (b *countingBody) Read(p []byte) (int, error) {
-	for i := range p {
-		p[i] = 'x'
-	}
-	b.read += len(p)
-	return len(p), nil
-}
-
-func (b *countingBody) Close() error { b.closed = true; return nil }
-
-func TestI13EndlessErrorBodyIsNotRead(t *testing.T) {
-	body := &countingBody{}
-	errs, _ := ReadErrors(body)
-	assert.Empty(t, errs)
-	assert.LessOrEqual(t, body.read, 2*maxErrorBody)
-	assert.True(t, body.closed)
-}
-
-func TestReadErrors(t *testing.T) {
-	read := func(s string) []RegistryError {
-		errs, _ := ReadErrors(io.NopCloser(strings.NewReader(s)))
-		return errs
-	}
-	assert.Equal(t, []RegistryError{{"DENIED", "no"}}, read(`{"errors":[{"code":"DENIED","message":"no","detail":{"x":1}}]}`))
-	assert.Equal(t, []RegistryError{{"A B", "line  two"}}, read(`{"errors":[{"code":"A\u0007B","message":"line\n\u001btwo"}]}`))
-	assert.Empty(t, read(`<html>`))
-	assert.Empty(t, read(``))
-	assert.Len(t, read(`{"errors":[`+strings.Repeat(`{"code":"A"},`, 100)+`{"code":"A"}]}`), maxErrors)
-	long := read(`{"errors":[{"code":"A","message":"` + strings.Repeat("é", 1000) + `"}]}`)
-	assert.LessOrEqual(t, len(long[0].Message), maxErrorMessage)
-}
-
-func TestReadErrorsFindsTheDigestsNamed(t *testing.T) {
-	dg := digest.FromString("x")
-	_, named := ReadErrors(io.NopCloser(strings.NewReader(`{"errors":[{"code":"MANIFEST_BLOB_UNKNOWN","detail":{"Digest":"` + dg.String() + `"}}]}`)))
-	assert.Equal(t, []digest.Digest{dg}, named)
 }
 
 func TestU12SignedHeaders(t *testing.T) {

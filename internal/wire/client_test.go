@@ -251,3 +251,49 @@ func TestN30CookiesStayAtTheRegistry(t *testing.T) {
 		assert.Equal(t, "registry.test", cookie.Name)
 	}
 }
+
+// A3: a token that is "Basic <base64>" is sent as that, and both kinds to the registry's origin only.
+func TestA3TokenOfBasicAuthentication(t *testing.T) {
+	for token, want := range map[string]string{
+		"": "", "secret": "Bearer secret", "Basic c2VjcmV0": "Basic c2VjcmV0", "basic  c2VjcmV0 ": "Basic c2VjcmV0",
+		"Basic": "Bearer Basic", "Basically c2VjcmV0": "Bearer Basically c2VjcmV0",
+	} {
+		sent := map[string]string{}
+		c := NewClient(&http.Client{Transport: transportOf(func(r *http.Request) (*http.Response, error) {
+			sent[r.URL.Host] = r.Header.Get("Authorization")
+			to := map[string]string{"registry.test": "http://cdn.test/x", "cdn.test": "http://registry.test:8080/x"}[r.URL.Host]
+			if to == "" {
+				return &http.Response{StatusCode: http.StatusOK}, nil
+			}
+			return &http.Response{StatusCode: http.StatusFound, Header: http.Header{"Location": {to}}}, nil
+		})}, "test", 1)
+		target := mustParse(t, "http://registry.test").Blob("a", "sha256:x")
+		_, err := c.Do(t.Context(), Request{Method: http.MethodGet, Target: target, Token: token})
+		require.NoError(t, err)
+		assert.Equal(t, map[string]string{"registry.test": want, "cdn.test": "", "registry.test:8080": ""}, sent, "%q", token)
+	}
+}
+
+func TestU22ResponseTellsWhoRedirected(t *testing.T) {
+	next := map[string]string{
+		"http://registry.test/v2/a/blobs/sha256:x": "/here", "http://registry.test/here": "http://cdn.test/1", "http://cdn.test/1": "/2",
+	}
+	c := NewClient(&http.Client{Transport: transportOf(func(r *http.Request) (*http.Response, error) {
+		header := http.Header{"From": {r.URL.String()}}
+		if to := next[r.URL.String()]; to != "" {
+			header.Set("Location", to)
+			return &http.Response{StatusCode: http.StatusFound, Header: header}, nil
+		}
+		return &http.Response{StatusCode: http.StatusForbidden, Header: header}, nil
+	})}, "test", 1)
+	r := mustParse(t, "http://registry.test")
+	resp, err := c.Do(t.Context(), Request{Method: http.MethodHead, Target: r.Blob("a", "sha256:x")})
+	require.NoError(t, err)
+	assert.Equal(t, 3, resp.Hops)
+	assert.Equal(t, "http://registry.test/here", resp.Referral.Get("From"))
+
+	resp, err = c.Do(t.Context(), Request{Method: http.MethodHead, Target: r.Blob("b", "sha256:x")})
+	require.NoError(t, err)
+	assert.Zero(t, resp.Hops)
+	assert.Nil(t, resp.Referral)
+}

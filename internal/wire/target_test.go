@@ -1,7 +1,6 @@
 package wire
 
 import (
-	"net/netip"
 	"net/url"
 	"strings"
 	"testing"
@@ -133,9 +132,9 @@ func TestWithQueryKeepsTheState(t *testing.T) {
 }
 
 func TestI15Redact(t *testing.T) {
-	u, err := url.Parse("https://user:secret@h.example/a%20b?X-Amz-Signature=secret&digest=sha256:ab&_state=secret&flag&=secret")
+	u, err := url.Parse("https://user:secret@h.example/a%20b?X-Amz-Signature=secret&digest=sha256:ab&_state=secret&secret&=secret&from&")
 	require.NoError(t, err)
-	assert.Equal(t, "https://h.example/a%20b?X-Amz-Signature=***&digest=sha256:ab&_state=***&flag&=***", Redact(u))
+	assert.Equal(t, "https://h.example/a%20b?X-Amz-Signature=***&digest=sha256:ab&_state=***&***&=***&from", Redact(u))
 	u.Path = strings.Repeat("long", 1000)
 	assert.LessOrEqual(t, len(Redact(u)), maxShownURL+3)
 }
@@ -157,20 +156,6 @@ func TestTag(t *testing.T) {
 	}
 	for _, name := range []string{"latest", "v1.0", "_x", "8B-q4_K_M"} {
 		assert.NoError(t, CheckTag(name), "%q", name)
-	}
-}
-
-func TestU5AddressesAtDial(t *testing.T) {
-	public, local := mustParse(t, "https://192.0.2.1"), mustParse(t, "http://localhost")
-	for addr, want := range map[string]reach{
-		"127.0.0.1": reachMachine, "::1": reachMachine, "::": reachMachine, "::ffff:127.0.0.1": reachMachine,
-		"169.254.169.254": reachLink, "fe80::1": reachLink, "224.0.0.1": reachLink,
-		"10.0.0.1": reachAny, "172.16.0.1": reachAny, "192.168.0.1": reachAny, "8.8.8.8": reachAny, "2001:db8::1": reachAny,
-	} {
-		got := addrReach(netip.MustParseAddr(addr))
-		assert.Equal(t, want, got, addr)
-		assert.Equal(t, want == reachAny, public.mayReach(got), addr)
-		assert.Equal(t, want != reachLink, local.mayReach(got), addr)
 	}
 }
 

@@ -1,18 +1,8 @@
 package transfer_test
 
 import (
-	"bytes"
-	"context"
-	"fmt"
-	"io"
-	"net"
-	"net/http"
-	"os"
 	"strings"
-	"sync/atomic"
-	"syscall"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -22,45 +12,6 @@ import (
 	"github.com/modeltransfer/transfer"
 	"github.com/modeltransfer/transfer/internal/registrytest"
 )
-
-// requireNotUploaded checks what a permanent failure leaves: no blob, no session, no manifest.
-func (w *world) requireNotUploaded(b transfer.Blob) {
-	w.t.Helper()
-	w.reg.Wait()
-	_, there := w.reg.Blob(digest.Digest(b.Digest))
-	require.False(w.t, there)
-	require.Zero(w.t, w.reg.Sessions())
-	require.Zero(w.t, w.reg.Count("", "/manifests/"))
-}
-
-func TestU7FileThatIsNotItsDigest(t *testing.T) {
-	for name, size := range map[string]int{"small": 1000, "large": 3 << 20} {
-		for _, opts := range []registrytest.Options{{}, {SingleShot: true}, {MaxBody: 2 << 20}} {
-			t.Run(fmt.Sprintf("%s %v %d", name, opts.SingleShot, opts.MaxBody), func(t *testing.T) {
-				inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
-					w := newWorld(t, mode, opts)
-					b := w.local(size)
-					wrong := append([]byte(nil), w.data(b)...)
-					wrong[0] ^= 1
-					require.NoError(t, os.WriteFile(w.path(b), wrong, 0o644))
-					up := w.uploadOptions(b)
-					up.Manifest, up.ManifestRef = []byte(`{}`), "latest"
-					begun := time.Now()
-					err := w.upload(up)
-					require.ErrorIs(t, err, transfer.ErrDigestMismatch)
-					requireBlobError(t, err, b, "upload")
-					assert.Less(t, time.Since(begun), time.Second)
-					if !opts.SingleShot { // the session of a single POST has no name that we know
-						w.requireNotUploaded(b)
-					}
-					_, there := w.reg.Blob(digest.Digest(b.Digest))
-					assert.False(t, there)
-					assert.Less(t, w.reg.BytesReceived(), b.Size, "the last bytes are held back")
-				})
-			})
-		}
-	}
-}
 
 func TestU11LostAnswer(t *testing.T) {
 	for _, script := range []string{"swallow", "swallow+504", "swallow+reset", "swallow+hangup", "swallow+stallheaders"} {
@@ -113,37 +64,6 @@ func TestN1UploadConnectionBreaks(t *testing.T) {
 	}
 }
 
-// brokenPipe fails the first write of a PUT, as a connection does that the other side has closed while it was idle.
-type brokenPipe struct {
-	net.Conn
-	broken *atomic.Bool
-}
-
-func (c brokenPipe) Write(p []byte) (int, error) {
-	if bytes.HasPrefix(p, []byte("PUT ")) && !c.broken.Swap(true) {
-		_ = c.Close()
-		return 0, &net.OpError{Op: "write", Net: "tcp", Err: os.NewSyscallError("write", syscall.EPIPE)}
-	}
-	return c.Conn.Write(p)
-}
-
-// N37: a body whose connection was closed while it was idle is sent over another, without a wait.
-func TestN37BodyIsReplayed(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, registrytest.H1, registrytest.Options{})
-		var broken atomic.Bool
-		w.client.Transport.(*http.Transport).DialContext = func(ctx context.Context, network, to string) (net.Conn, error) {
-			c, err := w.net.DialContext(ctx, network, to)
-			return brokenPipe{c, &broken}, err
-		}
-		begun := time.Now()
-		require.NoError(t, w.upload(w.uploadOptions(w.local(3<<20))))
-		assert.True(t, broken.Load())
-		assert.Less(t, time.Since(begun), noBackoff)
-		assert.Equal(t, 1, w.reg.Count("POST", "/uploads/"))
-	})
-}
-
 func TestN7N8UploadStalls(t *testing.T) {
 	for name, c := range map[string]struct{ method, path, script string }{
 		"N7 body":      {"PUT", "/uploads/", "stallbody(1M)"},
@@ -193,39 +113,11 @@ func TestN7N8UploadStalls(t *testing.T) {
 func TestSlowDigestIsNoStall(t *testing.T) {
 	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 		w := newWorld(t, mode, registrytest.Options{})
-		slow := w.net.Serve("slow.test", http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
-			data, err := io.ReadAll(r.Body)
-			if r.Method == http.MethodPut && err == nil {
-				time.Sleep(2500 * time.Millisecond)
-			}
-			r.Body = io.NopCloser(strings.NewReader(string(data)))
-			w.reg.ServeHTTP(rw, r)
-		}), mode)
+		w.reg.Fault("PUT", "", "**late(2500ms)")
 		opts := w.uploadOptions(w.local(33 << 20))
-		opts.BaseURL, opts.StallTimeout = slow.URL, time.Second
+		opts.StallTimeout = time.Second
 		require.NoError(t, w.upload(opts))
 		assert.Equal(t, 1, w.reg.Count("PUT", ""))
-	})
-}
-
-func TestN32AndN33UploadNoConnection(t *testing.T) {
-	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
-		w := newWorld(t, mode, registrytest.Options{})
-		w.net.Down("registry.test", registrytest.Refused())
-		err := w.upload(w.uploadOptions(w.local(3 << 20)))
-		var op *net.OpError
-		require.ErrorAs(t, err, &op)
-		require.ErrorIs(t, err, syscall.ECONNREFUSED)
-		require.ErrorIs(t, err, transfer.ErrRetriesExhausted)
-		assert.Equal(t, 6, w.net.Dials("registry.test:80")+w.net.Dials("registry.test:443"))
-
-		opts := w.uploadOptions(w.local(100))
-		opts.BaseURL = strings.Replace(opts.BaseURL, "registry", "unknown", 1)
-		begun := time.Now()
-		var dns *net.DNSError
-		require.ErrorAs(t, w.upload(opts), &dns)
-		assert.Equal(t, "unknown.test", dns.Name)
-		assert.Zero(t, time.Since(begun))
 	})
 }
 
@@ -290,20 +182,10 @@ func TestN9UploadOverASlowLinkWithBuffers(t *testing.T) {
 func TestU11FailsAfterALongDigest(t *testing.T) {
 	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 		w := newWorld(t, mode, registrytest.Options{})
-		failed := false
-		slow := w.net.Serve("slow.test", http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
-			if r.Method == http.MethodPut && !failed {
-				failed = true
-				_, _ = io.Copy(io.Discard, r.Body)
-				time.Sleep(1900 * time.Millisecond)
-				rw.WriteHeader(http.StatusGatewayTimeout)
-				return
-			}
-			w.reg.ServeHTTP(rw, r)
-		}), mode)
+		fault := w.reg.Fault("PUT", "", "read+late(1900ms)+504")
 		opts := w.uploadOptions(w.local(33 << 20))
-		opts.BaseURL, opts.RetryTimeout = slow.URL, time.Second
+		opts.RetryTimeout = time.Second
 		require.NoError(t, w.upload(opts))
-		assert.True(t, failed)
+		assert.True(t, fault.Done())
 	})
 }

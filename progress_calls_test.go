@@ -2,7 +2,6 @@ package transfer_test
 
 import (
 	"context"
-	"net/http"
 	"sync"
 	"testing"
 	"time"
@@ -13,6 +12,65 @@ import (
 	"github.com/modeltransfer/transfer"
 	"github.com/modeltransfer/transfer/internal/registrytest"
 )
+
+func TestI16ProgressPanics(t *testing.T) {
+	for _, at := range []int{1, 2} {
+		inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+			w := newWorld(t, mode, registrytest.Options{})
+			w.reg.Fault("PUT", "/uploads/", "**slow(1M)")
+			opts := w.uploadOptions(w.local(3<<20), w.local(4<<20))
+			calls := 0
+			opts.Progress = func(int64, int64) {
+				if calls++; calls == at {
+					panic("out of paper")
+				}
+			}
+			begun := time.Now()
+			assert.PanicsWithValue(t, "out of paper", func() { _ = transfer.Upload(t.Context(), opts) })
+			assert.Less(t, time.Since(begun), time.Second, "nothing more is sent")
+			assert.Equal(t, at, calls, "no call after the panic")
+			w.reg.Wait()
+			assert.Zero(t, w.reg.Sessions())
+		})
+	}
+}
+
+func TestI17ProgressBlocks(t *testing.T) {
+	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		w := newWorld(t, mode, registrytest.Options{})
+		opts := w.uploadOptions(w.local(10), w.local(3<<20))
+		begun := time.Now()
+		opts.Manifest, opts.ManifestRef = []byte(`{}`), "latest"
+		opts.Progress = func(completed, total int64) {
+			time.Sleep(time.Hour)
+			w.progress.add(completed, total)
+		}
+		require.NoError(t, w.upload(opts))
+		assert.Equal(t, 1, w.reg.Count("PUT", "/manifests/"))
+		requests := w.reg.Requests()
+		last := requests[len(requests)-1]
+		assert.Contains(t, last.Path, "/manifests/")
+		assert.Less(t, last.At.Sub(begun), time.Minute, "requests do not wait for the callback")
+	})
+}
+
+func TestI18ProgressCancelsAndReenters(t *testing.T) {
+	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		w := newWorld(t, mode, registrytest.Options{})
+		w.reg.Fault("PUT", "/uploads/", "slow(1M)")
+		ctx, cancel := context.WithCancel(t.Context())
+		opts := w.uploadOptions(w.local(3 << 20))
+		opts.Progress = func(int64, int64) { cancel() }
+		require.ErrorIs(t, transfer.Upload(ctx, opts), context.Canceled)
+
+		inner := w.uploadOptions(w.local(100))
+		opts.Progress = func(completed, total int64) {
+			assert.NoError(t, transfer.Upload(t.Context(), inner))
+			w.progress.add(completed, total)
+		}
+		require.NoError(t, transfer.Upload(t.Context(), opts))
+	})
+}
 
 // I6: from what is there to all of it, one call at a time, and none after the return.
 func TestI6DownloadProgress(t *testing.T) {
@@ -74,30 +132,21 @@ func TestI16DownloadProgressPanics(t *testing.T) {
 // I17: a slow callback delays nothing but itself.
 func TestI17DownloadProgressBlocks(t *testing.T) {
 	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
-		var mu sync.Mutex
-		var last time.Duration
 		start := time.Now()
 		w := newWorld(t, mode, registrytest.Options{})
 		opts := w.downloadOptions()
 		for i := range 30 {
 			opts.Blobs = append(opts.Blobs, w.remote(1000+i))
 		}
-		w.reg.Configure(func(o *registrytest.Options) {
-			o.Before = func(http.ResponseWriter, *http.Request) bool {
-				mu.Lock()
-				defer mu.Unlock()
-				last = time.Since(start)
-				return false
-			}
-		})
 		opts.Concurrency = 2
 		opts.Progress = func(completed, total int64) {
 			time.Sleep(time.Hour)
 			w.progress.add(completed, total)
 		}
 		require.NoError(t, w.download(opts))
-		assert.Less(t, last, time.Hour, "all requests were made while the first callback slept")
-		assert.Len(t, w.reg.Requests(), 30)
+		requests := w.reg.Requests()
+		require.Len(t, requests, 30)
+		assert.Less(t, requests[29].At.Sub(start), time.Hour, "all were made while the first callback slept")
 		assert.LessOrEqual(t, len(w.progress.calls), 3, "what came meanwhile is told at once")
 	})
 }
@@ -132,4 +181,22 @@ func TestI6DownloadProgressOfASlowBody(t *testing.T) {
 		require.NoError(t, w.download(w.downloadOptions(w.remote(50_000))))
 		assert.Greater(t, len(w.progress.calls), 15)
 	})
+}
+
+func TestUploadProgress(t *testing.T) {
+	for name, script := range map[string]string{"clean": "ok", "reset": "reset(9M)", "lost answer": "swallow"} {
+		t.Run(name, func(t *testing.T) {
+			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+				w := newWorld(t, mode, registrytest.Options{})
+				w.reg.Fault("PUT", "/uploads/", script)
+				there, b, small := w.local(5<<20), w.local(10<<20), w.local(100)
+				w.reg.Put(repository, w.data(there))
+				require.NoError(t, w.upload(w.uploadOptions(there, b, small, small)))
+				assert.Zero(t, w.progress.falls, "it never goes backwards")
+				for _, call := range w.progress.calls {
+					assert.EqualValues(t, 15<<20+100, call[1], "total")
+				}
+			})
+		})
+	}
 }
