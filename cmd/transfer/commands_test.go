@@ -271,7 +271,7 @@ func TestHintsFollowTheFailure(t *testing.T) {
 	defer plain.Close()
 	for name, test := range map[string]struct{ ref, want string }{
 		"an unknown authority": {secure.URL + "/me/model", "--ca-file FILE"},
-		"https to http":        {"https" + strings.TrimPrefix(plain.URL, "http") + "/me/model", "speaks http; use --plain-http"},
+		"https to http":        {"https" + strings.TrimPrefix(plain.URL, "http") + "/me/model", " speaks http; use --plain-http"},
 		"http to https":        {"http" + strings.TrimPrefix(secure.URL, "https") + "/me/model", "speaks https"},
 		"nobody there":         {"http://127.0.0.1:1/me/model", "nothing answers there"},
 	} {

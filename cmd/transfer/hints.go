@@ -14,13 +14,14 @@ import (
 	"github.com/modeltransfer/transfer"
 	"github.com/modeltransfer/transfer/cmd/transfer/internal/logins"
 	"github.com/modeltransfer/transfer/cmd/transfer/internal/ref"
+	"github.com/modeltransfer/transfer/internal/wire"
 	"github.com/modeltransfer/transfer/registry"
 )
 
 // hint returns what to do about an error where that is known, or nothing.
 func (a *app) hint(err error) string {
 	for _, find := range []func(error) string{
-		a.loginHint, a.certificateHint, schemeHint, proxyHint, a.notFoundHint, hostHint, spaceHint, corruptHint,
+		a.loginHint, a.certificateHint, a.schemeHint, proxyHint, a.notFoundHint, hostHint, spaceHint, corruptHint,
 	} {
 		if h := find(err); h != "" {
 			return h
@@ -63,16 +64,15 @@ func (a *app) certificateHint(err error) string {
 }
 
 // schemeHint tells http and https taken for each other.
-func schemeHint(err error) string {
+func (a *app) schemeHint(err error) string {
 	var record tls.RecordHeaderError
-	var status *transfer.StatusError
 	switch {
-	case errors.As(err, &record) && string(record.RecordHeader[:]) == "HTTP/", errors.Is(err, http.ErrSchemeMismatch):
-		return "the registry speaks http; use --plain-http, or http:// before the reference"
-	case errors.As(err, &status) && status.StatusCode == http.StatusBadRequest && strings.HasPrefix(status.URL, "http://"):
-		return "perhaps the registry speaks https; leave out --plain-http, or use https:// before the reference"
+	case !errors.Is(err, wire.ErrWrongScheme) && !errors.Is(err, http.ErrSchemeMismatch) && !errors.As(err, &record):
+		return ""
+	case a.repository.Scheme == "http":
+		return fmt.Sprintf("%s speaks https; leave out --plain-http, or use https:// before the reference", a.host)
 	}
-	return ""
+	return fmt.Sprintf("%s speaks http; use --plain-http, or http:// before the reference", a.host)
 }
 
 func proxyHint(err error) string {

@@ -71,6 +71,34 @@ func TestAManifestThatCannotBeUsedIsNamed(t *testing.T) {
 	}
 }
 
+func TestARegistryWithBasicAuthenticationOnlyIsUsed(t *testing.T) {
+	s := startedServer(t)
+	front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if name, password, _ := r.BasicAuth(); name == "me" && password == "hunter2" {
+			s.http.Handler.ServeHTTP(w, r)
+			return
+		}
+		w.Header().Set("WWW-Authenticate", `Basic realm="me"`)
+		w.WriteHeader(http.StatusUnauthorized)
+	}))
+	defer front.Close()
+	made, _ := makeModel(t, model{tensors: 1, seed: 9})
+	pulled := t.TempDir()
+	for _, args := range [][]string{{"push", made, front.URL + "/me/model"}, {"pull", front.URL + "/me/model", pulled}} {
+		r := runWith(t, args...)
+		assert.Equal(t, exitFailed, r.code)
+		assert.Contains(t, r.stderr, "hint: log in with: transfer login "+strings.TrimPrefix(front.URL, "http://"))
+
+		r = runIn(t.Context(), env(map[string]string{passwordVariable: "wrong"}), append(args, "--username", "me")...)
+		assert.Equal(t, exitFailed, r.code)
+		assert.Contains(t, r.stderr, "hint: check the name and the password of --username me")
+
+		r = runIn(t.Context(), env(map[string]string{passwordVariable: "hunter2"}), append(args, "--username", "me")...)
+		assert.Equal(t, exitOK, r.code, r.stderr)
+	}
+	assert.Equal(t, contents(t, made), contents(t, pulled))
+}
+
 func TestVerifyRepairsWhatIsWrong(t *testing.T) {
 	made, m := makeModel(t, model{tensors: 2, seed: 5})
 	ref := startedServer(t).url + "/me/model"

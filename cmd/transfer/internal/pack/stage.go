@@ -20,7 +20,7 @@ import (
 const hashBuffer = 1 << 20 // 1 MiB
 
 // Stage is a temporary directory that has the blobs of a push under the names of their digests.
-// Files are linked into it, not copied, where the file system lets us.
+// Files are linked into it, not copied, where the system lets us.
 type Stage struct{ Dir string }
 
 // NewStage makes a stage, which must be closed.
@@ -48,10 +48,12 @@ func (s *Stage) Add(path string, dg digest.Digest) error {
 		return err
 	}
 	name := filepath.Join(s.Dir, BlobName(dg))
-	if err := os.Link(absolute, name); err == nil || errors.Is(err, fs.ErrExist) {
-		return nil
+	for _, link := range []func(string, string) error{os.Symlink, os.Link} {
+		if err := link(absolute, name); err == nil || errors.Is(err, fs.ErrExist) {
+			return nil
+		}
 	}
-	return copyFile(name, absolute)
+	return copyFile(name, absolute) // where nobody may make links
 }
 
 // AddBytes makes a blob of bytes.
