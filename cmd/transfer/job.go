@@ -3,11 +3,15 @@ package main
 import (
 	"io"
 	"os"
+	"time"
 
 	"github.com/modeltransfer/transfer/cmd/transfer/internal/progress"
 	"github.com/modeltransfer/transfer/cmd/transfer/internal/ref"
 	"golang.org/x/term"
 )
+
+// hashDelay is how long hashing may take before it is told of.
+const hashDelay = 2 * time.Second
 
 // reference reads a reference as the shared flags want it.
 func (a *app) reference(text string) (ref.Reference, error) {
@@ -22,6 +26,9 @@ func (a *app) reference(text string) (ref.Reference, error) {
 // --quiet. The log of --verbose would tear a bar apart, so it goes with lines.
 func (a *app) newMeter(label string, blobs func() []progress.Blob) *progress.Meter {
 	o := progress.Options{Label: label, Out: a.stderr, Blobs: blobs}
+	if label == "hash" {
+		o.Delay = hashDelay
+	}
 	switch {
 	case a.quiet:
 		return progress.NewSilent()

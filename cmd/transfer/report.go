@@ -39,6 +39,12 @@ func (a *app) say(format string, args ...any) {
 	}
 }
 
+// A rate is told of what took at least so long or moved so much.
+const (
+	leastTook  = 500 * time.Millisecond
+	leastMoved = 1_000_000
+)
+
 // outcome is what a transfer came to.
 type outcome struct {
 	blobs int
@@ -58,8 +64,8 @@ func (o outcome) String() string {
 		s += fmt.Sprintf(" (%s there already)", formatBytes(o.there))
 	}
 	s += fmt.Sprintf(" in %.1f s", o.took.Seconds())
-	if o.took <= 0 {
-		return s
+	if o.took < leastTook && o.moved < leastMoved {
+		return s // no rate can be told from so little
 	}
 	return fmt.Sprintf("%s, %s/s", s, formatBytes(int64(float64(o.moved)/o.took.Seconds())))
 }

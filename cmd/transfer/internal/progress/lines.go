@@ -16,6 +16,7 @@ const (
 // lines prints progress where there is no terminal.
 type lines struct {
 	out         io.Writer
+	delay       time.Duration // before the first line
 	printed     time.Time
 	printedDone int64
 	pending     bool
@@ -24,13 +25,16 @@ type lines struct {
 
 func (l *lines) update(s *state) {
 	if l.printed.IsZero() {
-		if s.done < s.total { // where nothing has to move, the result says so
+		if s.done < s.total && time.Since(s.start) >= l.delay { // where nothing has to move, the result says so
 			l.print(s)
 		}
 		return
 	}
-	l.pending = true
 	since, moved := time.Since(l.printed), s.done-l.printedDone
+	if moved == 0 {
+		return
+	}
+	l.pending = true
 	if s.done == s.total || since >= lineSilence || since >= linePause && moved*10 >= s.total {
 		l.print(s)
 	}

@@ -33,6 +33,9 @@ type Options struct {
 	// Blobs returns the blobs of which a part is there, for the lines below the bar. Nil means none.
 	Blobs func() []Blob
 
+	// Delay is how long lines wait before the first: what is done sooner needs none.
+	Delay time.Duration
+
 	// Event gets the progress instead of Out when it is set.
 	Event func(completed, total int64)
 }
@@ -73,7 +76,7 @@ type sample struct {
 func NewBar(o Options) *Meter { return newMeter(o, &bar{out: o.Out}) }
 
 // NewLines returns a meter that prints lines.
-func NewLines(o Options) *Meter { return newMeter(o, &lines{out: o.Out}) }
+func NewLines(o Options) *Meter { return newMeter(o, &lines{out: o.Out, delay: o.Delay}) }
 
 // NewEvents returns a meter that calls Event at most once a second.
 func NewEvents(o Options) *Meter { return newMeter(o, &events{tell: o.Event}) }

@@ -112,6 +112,21 @@ func TestNothingIsShownWhereNothingMoves(t *testing.T) {
 	assert.Empty(t, out.String())
 }
 
+func TestWhatIsDoneSoonNeedsNoLines(t *testing.T) {
+	for total, want := range map[int64]int{1: 0, 3: 2} {
+		var out bytes.Buffer
+		synctest.Test(t, func(*testing.T) {
+			m := NewLines(Options{Label: "hash", Out: &out, Delay: 2 * time.Second})
+			for done := range total + 1 {
+				m.Update(done, total)
+				time.Sleep(time.Second)
+			}
+			m.Close()
+		})
+		assert.Equal(t, want, strings.Count(out.String(), "\n"), out.String())
+	}
+}
+
 func TestRetriesAreShown(t *testing.T) {
 	out := linesOf(t, func(m *Meter) { m.Note("trying again: 503") })
 	assert.Equal(t, "pull: trying again: 503\n", out)
