@@ -58,8 +58,11 @@ func (b *bar) keep(s *state) {
 func (b *bar) begin() {
 	b.container = mpb.New(mpb.WithOutput(b.out), mpb.WithRefreshRate(refresh), mpb.WithAutoRefresh())
 	var err error
-	b.drawn, err = b.container.Add(0, mpb.BarFillerFunc(b.fill),
-		mpb.BarExtender(mpb.BarFillerFunc(b.extend), false), mpb.BarFillerTrim())
+	below := make([]mpb.BarFiller, maxBlobLines+1)
+	for i := range below {
+		below[i] = mpb.BarFillerFunc(func(w io.Writer, stat decor.Statistics) error { return b.extend(w, stat, i) })
+	}
+	b.drawn, err = b.container.Add(0, mpb.BarFillerFunc(b.fill), mpb.BarBtmExtender(below...), mpb.BarFillerTrim())
 	if err != nil { // only after Wait
 		b.container = nil
 	}
@@ -72,22 +75,23 @@ func (b *bar) fill(w io.Writer, stat decor.Statistics) error {
 	return err
 }
 
-// extend draws the lines below the bar; they go when it ends.
-func (b *bar) extend(w io.Writer, stat decor.Statistics) error {
+// extend draws one of the lines below the bar: a blob or, behind these, the note. All go when the bar ends.
+func (b *bar) extend(w io.Writer, stat decor.Statistics, i int) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.ended {
 		return nil
 	}
-	for _, blob := range b.largest() {
-		if _, err := io.WriteString(w, blobLine(blob, stat.AvailableWidth)+"\n"); err != nil {
-			return err
-		}
+	line := ""
+	if blobs := b.largest(); i < len(blobs) {
+		line = blobLine(blobs[i], stat.AvailableWidth)
+	} else if i == len(blobs) && b.line.retry != "" && time.Since(b.noted) < noteTime {
+		line = fit("  "+b.line.retry, stat.AvailableWidth)
 	}
-	if b.line.retry == "" || time.Since(b.noted) > noteTime {
+	if line == "" {
 		return nil
 	}
-	_, err := io.WriteString(w, fit("  "+b.line.retry, stat.AvailableWidth)+"\n")
+	_, err := io.WriteString(w, line+"\n")
 	return err
 }
 
