@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"strings"
-	"text/tabwriter"
 
 	"github.com/modeltransfer/transfer/cmd/transfer/internal/pack"
 	"github.com/modeltransfer/transfer/cmd/transfer/internal/ref"
@@ -59,7 +58,8 @@ func (a *app) inspect(ctx context.Context, name, platform string, raw bool) erro
 		a.inspectJSON(r, m, content)
 		return nil
 	}
-	return a.inspectText(r, m, content)
+	a.inspectText(r, m, content)
+	return nil
 }
 
 // part is a layer, or a manifest of an index, in JSON.
@@ -121,7 +121,7 @@ func sizeOf(c registry.Content) (size int64) {
 	return size
 }
 
-func (a *app) inspectText(r ref.Reference, m registry.Manifest, c registry.Content) error {
+func (a *app) inspectText(r ref.Reference, m registry.Manifest, c registry.Content) {
 	lines := [][2]string{{"name", r.String()}, {"digest", m.Digest}, {"type", m.MediaType}}
 	if c.ArtifactType != "" {
 		lines = append(lines, [2]string{"artifact", c.ArtifactType})
@@ -135,17 +135,15 @@ func (a *app) inspectText(r ref.Reference, m registry.Manifest, c registry.Conte
 		fmt.Fprintf(a.stdout, "%-9s %s\n", l[0], printable(l[1]))
 	}
 	if len(c.Manifests)+len(c.Layers) == 0 {
-		return nil
+		return
 	}
 	fmt.Fprintln(a.stdout)
-	w := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
 	for _, d := range c.Manifests {
-		fmt.Fprintf(w, "%s\t%s\t  %s\n", orDash(d.Platform), formatBytes(d.Size), d.Digest)
+		fmt.Fprintf(a.stdout, "%8s  %s  %s\n", formatBytes(d.Size), d.Digest, orDash(d.Platform))
 	}
 	for _, d := range c.Layers {
-		fmt.Fprintf(w, "%s\t  %s\t\n", formatBytes(d.Size), layerText(d))
+		fmt.Fprintf(a.stdout, "%8s  %s\n", formatBytes(d.Size), layerText(d))
 	}
-	return w.Flush()
 }
 
 func orDash(s string) string {

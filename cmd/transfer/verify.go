@@ -212,7 +212,7 @@ func fileHolding(dir string) (*holding, error) {
 		return nil, errors.Join(fmt.Errorf("%s was not made by pull: it has neither %s/record.json nor a manifest.json, "+
 			"and is neither an OCI layout nor Ollama's models: %w", dir, pack.StateDir, fs.ErrNotExist), h.close())
 	}
-	content, err := registry.NewManifest(d.Record.Manifest, "").Content()
+	content, err := registry.NewManifest([]byte(d.Record.Manifest), "").Content()
 	if err != nil {
 		return nil, errors.Join(err, h.close())
 	}

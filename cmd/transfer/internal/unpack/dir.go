@@ -28,7 +28,7 @@ const (
 type Record struct {
 	Reference string          `json:"reference,omitempty"`
 	Digest    string          `json:"digest,omitempty"`
-	Manifest  json.RawMessage `json:"manifest,omitempty"`
+	Manifest  string          `json:"manifest,omitempty"` // byte for byte
 	Files     map[string]Seen `json:"files"`
 }
 
@@ -244,7 +244,7 @@ func (d *Dir) Remember(reference string, m registry.Manifest, entries []Entry) {
 			keep[e.Title] = seen
 		}
 	}
-	d.Record = Record{Reference: reference, Digest: m.Digest, Manifest: m.Data, Files: keep}
+	d.Record = Record{Reference: reference, Digest: m.Digest, Manifest: string(m.Data), Files: keep}
 }
 
 // contextReader ends with its context.
