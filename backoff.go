@@ -28,15 +28,14 @@ func (e *StatusError) Temporary() bool {
 	return f.Temporary()
 }
 
-// retry makes attempts at a blob or a manifest until one succeeds, fails for good, or the budget is spent.
-func (c *call) retry(ctx context.Context, b *retry.Budget, subject string, attempt func() (moved bool, err error)) error {
-	loop := retry.Loop{
+// newLoop returns what makes the attempts of a call at its blobs and its manifest.
+func (c *call) newLoop() *retry.Loop {
+	return &retry.Loop{
 		Answered:   func() bool { return c.exchange.Answered(c.registry.Host()) },
 		Overloaded: c.bodies.Overloaded,
 		Unhurried:  watchdog.IsSlow,
 		Log:        c.logger,
 	}
-	return loop.Run(ctx, b, subject, attempt)
 }
 
 // backoff waits after attempt number attempt, counted from 0, for at most longest. It returns the cause of the context

@@ -125,8 +125,12 @@ var (
 	// machine or its link from elsewhere, in circles, or nowhere.
 	ErrRedirectRefused = wire.ErrRedirectRefused
 
-	// ErrInsufficientSpace is a DestDir with less free space than is still to
-	// be fetched. It is found before the first request.
+	// ErrWrongScheme is an https URL of a port that speaks plain HTTP, an http URL of one that speaks TLS, or a Location
+	// that names another port or scheme of the registry's host where nobody listens. The message says what to check.
+	ErrWrongScheme = wire.ErrWrongScheme
+
+	// ErrInsufficientSpace is a DestDir with less free space than is still to be fetched. It is found before the first
+	// request or, with ENOSPC or EDQUOT behind it, when the disk is full. What is recorded of a large blob stays.
 	ErrInsufficientSpace = errors.New("not enough free space")
 
 	// ErrProtocol is an answer that breaks the OCI distribution spec or HTTP.
@@ -136,7 +140,7 @@ var (
 // RegistryError is one error that a registry tells in the body of its answer (OCI
 // distribution spec, "Error Codes").
 type RegistryError struct {
-	Code    string // such as "MANIFEST_BLOB_UNKNOWN"
+	Code    string // such as "MANIFEST_BLOB_UNKNOWN"; empty where the body was plain text or of another form
 	Message string
 }
 
@@ -146,18 +150,22 @@ type StatusError struct {
 	URL        string // redacted: no user, and no value of a query parameter that may be secret
 	StatusCode int
 	Errors     []RegistryError // what the body told, often nothing
+
+	elsewhere bool // it is not the registry's: its token has nothing to do with it
 }
 
 func (e *StatusError) Error() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s %s: %d %s", e.Method, e.URL, e.StatusCode, http.StatusText(e.StatusCode))
 	for _, r := range e.Errors {
-		fmt.Fprintf(&b, "; %s: %s", r.Code, r.Message)
+		fmt.Fprintf(&b, "; %s", strings.TrimPrefix(r.Code+": "+r.Message, ": "))
 	}
-	switch e.StatusCode {
-	case http.StatusUnauthorized, http.StatusForbidden:
+	switch {
+	case e.elsewhere:
+		b.WriteString(" (not the registry but where it has sent us)")
+	case e.StatusCode == http.StatusUnauthorized, e.StatusCode == http.StatusForbidden:
 		b.WriteString(" (check the token and what it may do in this repository)")
-	case http.StatusNotFound:
+	case e.StatusCode == http.StatusNotFound:
 		b.WriteString(" (check the repository, and the tag or digest)")
 	}
 	return b.String()
@@ -417,6 +425,7 @@ type call struct {
 	bodies   *pace.BodyLimiter
 	dog      *watchdog.Watchdog
 	exchange *exchange.Exchange
+	retry    *retry.Loop
 	progress *progressTracker
 	started  time.Time
 }
@@ -530,6 +539,7 @@ func (c *call) open(ctx context.Context, cancel context.CancelCauseFunc) (releas
 		Registry: c.registry, Client: client, Watchdog: c.dog, Bodies: c.bodies, Rate: c.rate, Tokens: tokens,
 		Log: c.logger, StatusError: statusError,
 	})
+	c.retry = c.newLoop()
 	var running sync.WaitGroup
 	running.Go(func() { c.dog.Run(ctx) })
 	return func() {
@@ -551,7 +561,7 @@ func (c *call) summary(err error) {
 
 // statusError makes the error of an answer that is a failure.
 func statusError(f exchange.Failure) error {
-	e := &StatusError{Method: f.Method, URL: f.URL, StatusCode: f.Status}
+	e := &StatusError{Method: f.Method, URL: f.URL, StatusCode: f.Status, elsewhere: f.Elsewhere}
 	for _, r := range f.Errors {
 		e.Errors = append(e.Errors, RegistryError(r))
 	}

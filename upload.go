@@ -139,7 +139,7 @@ func (u *uploader) sendAgain(ctx context.Context, b blob) error {
 
 // finish makes attempts until the registry has the blob, and ends its upload.
 func (u *uploader) finish(ctx context.Context, b blob, budget *retry.Budget, up *push.Blob) error {
-	err := u.retry(ctx, budget, b.digest.String(), func() (bool, error) { return up.Attempt(ctx) })
+	err := u.retry.Run(ctx, budget, b.digest.String(), func() (bool, error) { return up.Attempt(ctx) })
 	if err = up.Close(ctx, err); err != nil {
 		return u.blobError(b.digest, budget, err)
 	}
@@ -171,7 +171,7 @@ func (u *uploader) pushManifest(ctx context.Context, data []byte, ref string) er
 func (u *uploader) putManifest(ctx context.Context, data []byte, ref string) (lacking []digest.Digest, err error) {
 	budget := retry.NewBudget(u.retryTimeout)
 	m := u.pusher.Manifest(data, ref, budget)
-	err = u.retry(ctx, budget, ref, func() (bool, error) { return m.Attempt(ctx) })
+	err = u.retry.Run(ctx, budget, ref, func() (bool, error) { return m.Attempt(ctx) })
 	return m.Lacking(), err
 }
 

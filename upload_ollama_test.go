@@ -42,18 +42,15 @@ func TestOllamaUploads(t *testing.T) {
 }
 
 func TestU12SignedHeadersThatAreNotTheRegistrysBusiness(t *testing.T) {
-	for _, header := range []string{"Host", "Authorization", "Cookie", "Content-Length", "Transfer-Encoding", "Connection"} {
-		t.Run(header, func(t *testing.T) {
-			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
-				w := newWorld(t, mode, registrytest.Options{})
-				o := registrytest.Ollama{Direct: true, SignedHeaders: http.Header{header: {"x"}}}
-				store := w.reg.ServeOllama(w.net, "store.test", mode, o)
-				require.ErrorIs(t, w.upload(w.uploadOptions(w.local(100))), transfer.ErrProtocol)
-				assert.Empty(t, store.Requests())
-				assert.Equal(t, 1, w.reg.Count("POST", ""), "no second try would mend it")
-			})
-		})
-	}
+	cases := named("Host", "Authorization", "Cookie", "Content-Length", "Transfer-Encoding", "Connection")
+	eachInBubbles(t, cases, func(t *testing.T, mode registrytest.Mode, _ string, header string) {
+		w := newWorld(t, mode, registrytest.Options{})
+		o := registrytest.Ollama{Direct: true, SignedHeaders: http.Header{header: {"x"}}}
+		store := w.reg.ServeOllama(w.net, "store.test", mode, o)
+		require.ErrorIs(t, w.upload(w.uploadOptions(w.local(100))), transfer.ErrProtocol)
+		assert.Empty(t, store.Requests())
+		assert.Equal(t, 1, w.reg.Count("POST", ""), "no second try would mend it")
+	})
 }
 
 func TestU11DirectUploadIsSentOnce(t *testing.T) {

@@ -163,6 +163,16 @@ func newWorld(t *testing.T, mode registrytest.Mode, opts registrytest.Options) *
 	}
 }
 
+// redirectUploads has the registry send bodies to another host.
+func (w *world) redirectUploads(base string) {
+	w.reg.Configure(func(o *registrytest.Options) { o.RedirectUploads = registrytest.To(base) })
+}
+
+// redirectDownloads has the registry send requests for blobs to another host.
+func (w *world) redirectDownloads(base string) {
+	w.reg.Configure(func(o *registrytest.Options) { o.Redirect = registrytest.To(base) })
+}
+
 // observe has look see each request before the registry answers it.
 func (w *world) observe(look func()) {
 	var mu sync.Mutex
@@ -349,15 +359,18 @@ func (w *world) requireNotUploaded(b transfer.Blob) {
 func (w *world) interrupted(b transfer.Blob) {
 	w.t.Helper()
 	ctx, cancel := context.WithCancel(w.t.Context())
+	defer cancel()
 	opts := w.uploadOptions(b)
 	opts.Progress = func(completed, _ int64) {
 		if completed > 20<<20 {
 			cancel()
 		}
 	}
+	slow := w.reg.Fault("PUT", "/uploads/", "slow(10M)") // or all is there before Progress is called
 	require.ErrorIs(w.t, transfer.Upload(ctx, opts), context.Canceled)
+	slow.Stop()
 	w.reg.Wait()
-	require.Equal(w.t, 1, w.reg.Sessions())
+	require.Equal(w.t, 1, w.reg.Sessions(), "the session is kept")
 }
 
 // requestsOf are the methods of the requests that name a blob, in order.

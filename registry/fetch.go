@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"mime"
 	"net/http"
@@ -16,7 +15,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/modeltransfer/transfer"
-	"github.com/modeltransfer/transfer/internal/manifest"
+	"github.com/modeltransfer/transfer/internal/retry"
 	"github.com/modeltransfer/transfer/internal/wire"
 )
 
@@ -32,52 +31,55 @@ var accepted = strings.Join(manifestTypes, ", ")
 //
 // Errors are [transfer.ErrInvalidOption] for a malformed tag, [transfer.ErrInvalidDigest],
 // [transfer.ErrDigestMismatch], [transfer.ErrProtocol] for an answer that is no manifest or larger than
-// 4 MiB, [transfer.ErrRetriesExhausted], [transfer.ErrRedirectRefused], [*transfer.StatusError], those
-// of [Repository.GetToken], and the error of ctx.
+// 4 MiB, [transfer.ErrRetriesExhausted], [transfer.ErrStalled], [transfer.ErrRedirectRefused],
+// [*transfer.StatusError], those of [Repository.GetToken], and the error of ctx.
 func (r *Repository) Manifest(ctx context.Context, ref string) (Manifest, error) {
 	if err := checkRef(ref); err != nil {
 		return Manifest{}, err
 	}
-	sources := r.sources(ref)
 	var m Manifest
-	err := r.retry(ctx, func() (err error) {
-		m, err = r.fetchFromAny(ctx, sources, ref)
+	err := r.with(ctx, toPull, func(ctx context.Context, c *call) (err error) {
+		m, err = c.manifest(ctx, ref)
 		return err
 	})
 	if err != nil {
-		return Manifest{}, ended(ctx, fmt.Errorf("manifest %s: %w", ref, err))
+		return Manifest{}, fmt.Errorf("manifest %s: %w", ref, err)
 	}
 	return m, nil
 }
 
 // Exists reports whether the registry has a manifest under the tag or digest. Mirrors are not asked.
-// The errors are those of [Repository.Manifest]; what the registry does not have is none.
+// The errors are those of [Repository.Manifest], except that a 404 is none.
 func (r *Repository) Exists(ctx context.Context, ref string) (bool, error) {
 	if err := checkRef(ref); err != nil {
 		return false, err
 	}
-	req := manifestRequest(http.MethodHead, r.registry.Manifest(r.opts.Repository, ref))
-	var ans *answer
-	err := r.retry(ctx, func() (err error) {
-		ans, err = r.call(ctx, req, false)
-		if err == nil && ans.status != http.StatusOK && ans.status != http.StatusNotFound {
-			err = ans.err()
+	err := r.with(ctx, toPull, func(ctx context.Context, c *call) error { return c.probe(ctx, ref) })
+	switch {
+	case err == nil:
+		return true, nil
+	case isNotFound(err):
+		return false, nil
+	}
+	return false, fmt.Errorf("manifest %s: %w", ref, err)
+}
+
+// probe asks for the headers of a manifest, and for the manifest where these say too little.
+func (c *call) probe(ctx context.Context, ref string) error {
+	named := false
+	req := manifestRequest(http.MethodHead, c.repo.registry.Manifest(c.repo.opts.Repository, ref))
+	err := c.retry(ctx, req.Target, func(ctx context.Context, b *retry.Budget) error {
+		ans, err := c.send(ctx, req, b, 0)
+		if err == nil {
+			named = ans.StatusCode == http.StatusOK && namesManifest(ans.Header)
 		}
 		return err
 	})
-	switch {
-	case err != nil:
-		return false, ended(ctx, fmt.Errorf("manifest %s: %w", ref, err))
-	case ans.status == http.StatusNotFound:
-		return false, nil
-	case namesManifest(ans.header):
-		return true, nil
+	if err != nil || named {
+		return err
 	}
-	// 200 alone may be the front page of something else.
-	if _, err := r.Manifest(ctx, ref); err != nil {
-		return false, err
-	}
-	return true, nil
+	_, err = c.manifestFrom(ctx, []*source{{registry: c.repo.registry}}, ref)
+	return err
 }
 
 // namesManifest tells whether the headers of an answer are those of a manifest.
@@ -95,6 +97,11 @@ func namedDigest(h http.Header) digest.Digest {
 	return d
 }
 
+func isNotFound(err error) bool {
+	status, ok := errors.AsType[*transfer.StatusError](err)
+	return ok && status.StatusCode == http.StatusNotFound && !errors.Is(err, errNoMethod)
+}
+
 // checkRef checks a tag or a digest before a URL is made of it.
 func checkRef(ref string) error {
 	if strings.Contains(ref, ":") {
@@ -109,99 +116,82 @@ func checkRef(ref string) error {
 	return nil
 }
 
-// ended makes sure that an error of a context that has ended matches the context's.
-func ended(ctx context.Context, err error) error {
-	if ctx.Err() != nil && !errors.Is(err, ctx.Err()) {
-		return fmt.Errorf("%w: %w", ctx.Err(), err)
-	}
-	return err
-}
-
 // source is a place that may have a manifest.
 type source struct {
-	target wire.Target
-	mirror bool
-	over   bool // a mirror that will not have it
+	registry *wire.Registry
+	mirror   bool
+	over     bool // a mirror that will not have it
 }
 
-// sources returns the mirrors and, last, the registry.
-func (r *Repository) sources(ref string) []*source {
-	var list []*source
-	for _, m := range r.mirrors {
-		list = append(list, &source{target: m.Manifest(r.opts.Repository, ref), mirror: true})
+// manifest fetches a manifest from the mirrors or, last, the registry.
+func (c *call) manifest(ctx context.Context, ref string) (Manifest, error) {
+	var sources []*source
+	for _, m := range c.repo.mirrors {
+		sources = append(sources, &source{registry: m, mirror: true})
 	}
-	return append(list, &source{target: r.registry.Manifest(r.opts.Repository, ref)})
+	return c.manifestFrom(ctx, append(sources, &source{registry: c.repo.registry}), ref)
 }
 
-// fetchFromAny asks each source once. A mirror that cannot answer is passed over; the error is that of
-// the registry.
-func (r *Repository) fetchFromAny(ctx context.Context, sources []*source, ref string) (Manifest, error) {
-	var err error
-	for _, s := range sources {
-		if s.over {
-			continue
+// manifestFrom asks the sources in turn, and again while the failure of the last is temporary.
+func (c *call) manifestFrom(ctx context.Context, sources []*source, ref string) (Manifest, error) {
+	var m Manifest
+	last := c.repo.registry.Manifest(c.repo.opts.Repository, ref)
+	err := c.retry(ctx, last, func(ctx context.Context, b *retry.Budget) (err error) {
+		for _, s := range sources {
+			if s.over || s.mirror && c.x.Held(s.registry.Host()) > 0 {
+				continue
+			}
+			if m, err = c.fetch(ctx, b, s, ref); err == nil || ctx.Err() != nil {
+				return err
+			}
+			if s.mirror {
+				s.over = !retry.Retryable(err)
+				c.logMirror(ctx, s, err)
+			}
 		}
-		var m Manifest
-		if m, err = r.fetchFrom(ctx, s, ref); err == nil || ctx.Err() != nil {
-			return m, err
-		}
-		if s.mirror {
-			s.over = r.passOver(ctx, s, err)
-		}
-	}
-	return Manifest{}, err
+		return err
+	})
+	return m, err
 }
 
-// passOver logs why a mirror did not answer, and tells whether it never will.
-func (r *Repository) passOver(ctx context.Context, s *source, err error) bool {
-	var status *transfer.StatusError
+// logMirror logs why a mirror did not give the manifest.
+func (c *call) logMirror(ctx context.Context, s *source, err error) {
 	level := slog.LevelWarn
-	if errors.As(err, &status) && status.StatusCode == http.StatusNotFound {
+	if isNotFound(err) {
 		level = slog.LevelDebug // mirrors often do not have what is asked for
 	}
-	r.log.LogAttrs(ctx, level, "mirror did not give the manifest", slog.String("mirror", s.target.URL.Host),
+	c.repo.log.LogAttrs(ctx, level, "mirror did not give the manifest", slog.String("mirror", s.registry.Host()),
 		slog.Any("error", err))
-	var after retryAfterError
-	return !retryable(err) || errors.As(err, &after) && after.wait > 0
 }
 
-func (r *Repository) fetchFrom(ctx context.Context, s *source, ref string) (Manifest, error) {
-	ans, err := r.call(ctx, manifestRequest(http.MethodGet, s.target), false)
+// fetch asks one source once.
+func (c *call) fetch(ctx context.Context, b *retry.Budget, s *source, ref string) (Manifest, error) {
+	target := s.registry.Manifest(c.repo.opts.Repository, ref)
+	ans, err := c.send(ctx, manifestRequest(http.MethodGet, target), b, maxManifest)
 	if err != nil {
 		return Manifest{}, err
-	}
-	if ans.status != http.StatusOK {
-		return Manifest{}, ans.err()
 	}
 	return ans.manifest(ref)
 }
 
-func manifestRequest(method string, target wire.Target) request {
-	return request{
-		Request: wire.Request{Method: method, Target: target, Header: http.Header{"Accept": {accepted}}},
-		limit:   maxManifest,
-	}
+func manifestRequest(method string, target wire.Target) wire.Request {
+	return wire.Request{Method: method, Target: target, Header: http.Header{"Accept": {accepted}}}
 }
 
 // manifest returns the manifest that the answer is.
 func (a *answer) manifest(ref string) (Manifest, error) {
-	mediaType, _, _ := mime.ParseMediaType(a.header.Get("Content-Type"))
-	if mediaType == "text/html" || !isObject(a.body) {
-		return Manifest{}, fmt.Errorf("%w: %s: the answer is not a manifest but %.100q (is this a registry?)",
-			transfer.ErrProtocol, a.what(), mediaType)
+	mediaType, _, _ := mime.ParseMediaType(a.Header.Get("Content-Type"))
+	if a.StatusCode != http.StatusOK || wire.LooksLikeWebPage(a.Header) || !isObject(a.body) {
+		return Manifest{}, a.broken("the answer is not a manifest but %.100q", mediaType)
 	}
 	m := NewManifest(a.body, knownType(mediaType))
-	named := namedDigest(a.header)
-	asked := digest.Digest(ref)
-	if asked.Validate() != nil {
-		asked = named
-	}
-	for _, want := range []digest.Digest{named, asked} {
-		if want == "" {
+	for _, want := range []digest.Digest{namedDigest(a.Header), digest.Digest(ref)} {
+		if want.Validate() != nil { // a tag, or nothing
 			continue
 		}
 		if got := want.Algorithm().FromBytes(a.body); got != want {
-			return Manifest{}, fmt.Errorf("%w: %s: it is %s, not %s", transfer.ErrDigestMismatch, a.what(), got, want)
+			return Manifest{}, retry.Permanent(fmt.Errorf("%w: %s: it is %s, not %s",
+				transfer.ErrDigestMismatch, a.what(), got, want))
 		}
 		m.Digest = want.String()
 	}
@@ -216,62 +206,8 @@ func isObject(data []byte) bool {
 // knownType returns the media type of an answer where it says something of a manifest.
 func knownType(mediaType string) string {
 	switch mediaType {
-	case "application/json", "text/plain", "application/octet-stream":
+	case "application/json", "application/octet-stream", "text/plain", "text/html":
 		return ""
 	}
 	return mediaType
-}
-
-// PutManifest pushes a manifest or an index under a tag or a digest; with an empty ref, under its
-// digest. A zero MediaType is found out from the bytes. What the manifest names must be there already:
-// see [transfer.Upload], which pushes blobs and then a manifest. A nil error means that the registry
-// has confirmed it.
-//
-// The errors are those of [Repository.Manifest]. Where a registry has refused the manifest, its
-// [*transfer.StatusError] says why.
-func (r *Repository) PutManifest(ctx context.Context, ref string, m Manifest) error {
-	if ref == "" {
-		ref = digest.FromBytes(m.Data).String()
-	}
-	if err := checkRef(ref); err != nil {
-		return err
-	}
-	if want := digest.Digest(ref); want.Validate() == nil && want.Algorithm().FromBytes(m.Data) != want {
-		return fmt.Errorf("%w: the manifest to push is not %s", transfer.ErrDigestMismatch, ref)
-	}
-	mediaType := m.MediaType
-	if mediaType == "" {
-		mediaType = manifest.MediaType(m.Data)
-	}
-	req := request{Request: wire.Request{
-		Method: http.MethodPut, Target: r.registry.Manifest(r.opts.Repository, ref), Length: int64(len(m.Data)),
-		Header: http.Header{"Content-Type": {mediaType}},
-		Body:   func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(m.Data)), nil },
-	}, limit: maxManifest}
-	err := r.retry(ctx, func() error {
-		ans, err := r.call(ctx, req, true)
-		if err != nil {
-			return err
-		}
-		return ans.confirm(m.Data)
-	})
-	if err != nil {
-		return ended(ctx, fmt.Errorf("manifest %s: %w", ref, err))
-	}
-	return nil
-}
-
-// confirm tells whether the answer to a PUT says that the registry has the manifest.
-func (a *answer) confirm(data []byte) error {
-	named := namedDigest(a.header)
-	switch {
-	case a.status >= http.StatusMultipleChoices:
-		return a.err()
-	case named != "" && named.Algorithm().FromBytes(data) != named:
-		return fmt.Errorf("%w: the registry took the manifest for %s", transfer.ErrDigestMismatch, named)
-	case a.status == http.StatusCreated, a.status == http.StatusAccepted, named != "":
-		return nil
-	}
-	return fmt.Errorf("%w: %s: %d without a digest is no confirmation (is this a registry?)",
-		transfer.ErrProtocol, a.what(), a.status)
 }

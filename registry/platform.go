@@ -10,8 +10,9 @@ import (
 const maxListed = 20
 
 // Platform returns the manifest of an index for a platform, "os/architecture" or
-// "os/architecture/variant" as in "linux/arm64". An empty platform picks the only manifest of an index
-// that has one only. What is no index is returned as it is, whatever the platform.
+// "os/architecture/variant" as in "linux/arm64". Of several variants, the first that is listed is taken
+// where the platform names none. An empty platform picks the only manifest of an index that has one
+// only. What is no index is returned as it is, whatever the platform.
 //
 // The error is [ErrPlatform] where there is no or more than one manifest to pick, [ErrManifest], or one of
 // [Repository.Manifest].
@@ -38,7 +39,7 @@ func pick(list []Descriptor, platform string) (Descriptor, error) {
 		case isAttestation(d):
 		case platform != "" && normal(d.Platform) == normal(platform):
 			return d, nil
-		case platform == "", strings.HasPrefix(d.Platform, platform+"/"):
+		case platform == "", strings.Contains(platform, "/") && strings.HasPrefix(d.Platform, platform+"/"):
 			found = append(found, d)
 		}
 	}

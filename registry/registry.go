@@ -2,10 +2,14 @@
 // credentials, manifests and tags of one repository of an OCI, Docker or Ollama registry.
 //
 //	repo, err := registry.Open(registry.Options{BaseURL: "https://registry.example", Repository: "a/model"})
+//	manifest, err := repo.Pull(ctx, "latest", "model", nil)
+//
+// Pull is short for what can also be done step by step, with all the options of Download:
+//
 //	manifest, err := repo.Manifest(ctx, "latest")
 //	opts := repo.DownloadOptions()
+//	opts.DestDir = "model"
 //	opts.Blobs, err = manifest.Blobs()
-//	opts.DestDir = "blobs"
 //	err = transfer.Download(ctx, opts)
 //
 // # Credentials
@@ -39,6 +43,7 @@ import (
 	"log/slog"
 	"net/http"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/modeltransfer/transfer"
@@ -107,6 +112,7 @@ type Repository struct {
 	mirrors  []*wire.Registry
 	client   *wire.Client
 	auth     authorizer
+	idle     idle
 	log      *slog.Logger
 }
 
@@ -147,9 +153,28 @@ func (r *Repository) check() (err error) {
 	return r.opts.Credentials.check()
 }
 
-// CloseIdleConnections closes the connections that wait for the next request. It is not needed: they
-// close by themselves after 30 s. The connections of a caller's Client are left alone.
+// CloseIdleConnections closes the connections that wait for the next call. It is not needed: they are
+// closed when there was no call for 30 s.
 func (r *Repository) CloseIdleConnections() { r.client.Close() }
+
+// idleTimeout is how long connections wait for the next call.
+const idleTimeout = 30 * time.Second
+
+// idle ends what is kept between calls.
+type idle struct {
+	mu    sync.Mutex
+	timer *time.Timer // guarded by mu
+}
+
+// restart has end called in idleTimeout, unless restart is called again before.
+func (i *idle) restart(end func()) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.timer != nil {
+		i.timer.Stop()
+	}
+	i.timer = time.AfterFunc(idleTimeout, end)
+}
 
 // DownloadOptions returns options for [transfer.Download] with all that the repository knows filled in:
 // BaseURL, Repository, Mirrors, Client, Token, GetToken, Logger, UserAgent, StallTimeout and
@@ -158,7 +183,7 @@ func (r *Repository) CloseIdleConnections() { r.client.Close() }
 func (r *Repository) DownloadOptions() transfer.DownloadOptions {
 	return transfer.DownloadOptions{
 		BaseURL: r.opts.BaseURL, Repository: r.opts.Repository, Mirrors: slices.Clone(r.opts.Mirrors),
-		Client: r.opts.Client, Token: r.auth.current(), GetToken: r.GetToken, Logger: r.opts.Logger,
+		Client: r.opts.Client, Token: r.auth.current(toPull), GetToken: r.GetToken, Logger: r.opts.Logger,
 		UserAgent: r.opts.UserAgent, StallTimeout: r.opts.StallTimeout, RetryTimeout: r.opts.RetryTimeout,
 	}
 }
@@ -169,7 +194,7 @@ func (r *Repository) DownloadOptions() transfer.DownloadOptions {
 func (r *Repository) UploadOptions() transfer.UploadOptions {
 	return transfer.UploadOptions{
 		BaseURL: r.opts.BaseURL, Repository: r.opts.Repository,
-		Client: r.opts.Client, Token: r.auth.current(), GetToken: r.getPushToken, Logger: r.opts.Logger,
+		Client: r.opts.Client, Token: r.auth.current(toPush), GetToken: r.getPushToken, Logger: r.opts.Logger,
 		UserAgent: r.opts.UserAgent, StallTimeout: r.opts.StallTimeout, RetryTimeout: r.opts.RetryTimeout,
 	}
 }

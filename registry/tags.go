@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/modeltransfer/transfer"
+	"github.com/modeltransfer/transfer/internal/retry"
 	"github.com/modeltransfer/transfer/internal/wire"
 )
 
@@ -22,6 +23,18 @@ const (
 // [transfer.ErrProtocol]; the other errors are those of [Repository.Manifest].
 func (r *Repository) Tags(ctx context.Context) ([]string, error) {
 	var tags []string
+	err := r.with(ctx, toPull, func(ctx context.Context, c *call) (err error) {
+		tags, err = c.tags(ctx)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("tags of %s: %w", r.opts.Repository, err)
+	}
+	return tags, nil
+}
+
+func (c *call) tags(ctx context.Context) (tags []string, err error) {
+	r := c.repo
 	// A manifest is where "../tags/list" begins, and Resolve keeps the rules of a redirect for the
 	// links that follow.
 	page, err := r.registry.Manifest(r.opts.Repository, "latest").Resolve("../tags/list")
@@ -30,27 +43,20 @@ func (r *Repository) Tags(ctx context.Context) ([]string, error) {
 			return nil, fmt.Errorf("%w: more than %d pages or %d tags", transfer.ErrProtocol, maxTagPages, maxTags)
 		}
 		var some []string
-		some, page, err = r.tagPage(ctx, page)
+		some, page, err = c.tagPage(ctx, page)
 		tags = append(tags, some...)
 	}
-	if err != nil {
-		return nil, ended(ctx, fmt.Errorf("tags: %w", err))
-	}
-	return tags, nil
+	return tags, err
 }
 
 // tagPage fetches one page of the list, and returns where the next one is.
-func (r *Repository) tagPage(
+func (c *call) tagPage(
 	ctx context.Context, page wire.Target,
 ) (tags []string, next wire.Target, err error) {
-	req := request{Request: wire.Request{Method: http.MethodGet, Target: page}, limit: maxTagPage}
-	err = r.retry(ctx, func() error {
-		ans, err := r.call(ctx, req, false)
+	err = c.retry(ctx, page, func(ctx context.Context, b *retry.Budget) error {
+		ans, err := c.send(ctx, wire.Request{Method: http.MethodGet, Target: page}, b, maxTagPage)
 		if err != nil {
 			return err
-		}
-		if ans.status != http.StatusOK {
-			return ans.err()
 		}
 		tags, next, err = ans.tags()
 		return err
@@ -62,15 +68,14 @@ func (a *answer) tags() ([]string, wire.Target, error) {
 	var list struct {
 		Tags []string `json:"tags"`
 	}
-	if err := json.Unmarshal(a.body, &list); err != nil {
-		return nil, wire.Target{}, fmt.Errorf("%w: %s: the answer is not a list of tags (is this a registry?)",
-			transfer.ErrProtocol, a.what())
+	if !isObject(a.body) || json.Unmarshal(a.body, &list) != nil {
+		return nil, wire.Target{}, a.broken("the answer is not a list of tags")
 	}
-	link := nextLink(a.header.Values("Link"))
+	link := nextLink(a.Header.Values("Link"))
 	if link == "" {
 		return list.Tags, wire.Target{}, nil
 	}
-	next, err := a.target.Resolve(link)
+	next, err := a.Target.Resolve(link)
 	return list.Tags, next, err
 }
 

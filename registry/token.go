@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -13,8 +14,8 @@ import (
 	"github.com/modeltransfer/transfer/internal/wire"
 )
 
-// ErrUnauthorized means that the registry wants credentials and there are none, or that its token
-// server refused those there are. In the latter case the error is a [*transfer.StatusError] too.
+// ErrUnauthorized means that the registry wants credentials and there are none, or that it or its token
+// server has refused those there are. In the latter case the error is a [*transfer.StatusError] too.
 var ErrUnauthorized = errors.New("credentials are missing or refused")
 
 // expiryMargin is how long before its end a token is no longer used, so that it does not end on its way.
@@ -36,13 +37,22 @@ const expiryMargin = 5 * time.Second
 // is none for this registry, [transfer.ErrProtocol], [transfer.ErrRetriesExhausted],
 // [*transfer.StatusError], what GetCredentials returned, and the error of ctx. None has a secret in it.
 func (r *Repository) GetToken(ctx context.Context, challenge transfer.AuthChallenge) (string, error) {
-	return r.renewToken(ctx, challenge, false)
+	return r.renewToken(ctx, challenge, toPull)
 }
 
 // getPushToken is GetToken for uploads.
 func (r *Repository) getPushToken(ctx context.Context, challenge transfer.AuthChallenge) (string, error) {
-	return r.renewToken(ctx, challenge, true)
+	return r.renewToken(ctx, challenge, toPush)
 }
+
+// access is what a token is for.
+type access int
+
+const (
+	toPull  access = iota // from the repository, and what else the challenge says
+	toPush                // to the repository
+	toLogIn               // no repository
+)
 
 // authorizer holds the token of a repository and what is known of how to get one.
 type authorizer struct {
@@ -56,7 +66,8 @@ type authorizer struct {
 	scopes    scopes                 // of the token
 	refused   scopes                 // of other repositories, for which the token server gives none
 	token     string
-	expires   time.Time
+	mayPush   bool      // what the token was made for
+	expires   time.Time // zero: never
 	renewals  int
 	rotated   [2]string // an identity token, and the one that has replaced it
 }
@@ -72,30 +83,18 @@ func (a *authorizer) init(opts Options) {
 	a.scopes, a.refused = scopes{}, scopes{}
 }
 
-// current returns the token while it is good, or "".
-func (a *authorizer) current() string {
+// current returns the token if it gives that access, or "".
+func (a *authorizer) current(want access) string {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.token == "" || !a.expires.IsZero() && time.Now().After(a.expires) {
+	if !a.expires.IsZero() && time.Now().After(a.expires) || want == toLogIn || want == toPush && !a.mayPush {
 		return ""
 	}
 	return a.token
 }
 
-// mayPush tells whether the token was asked for pushing too.
-func (a *authorizer) mayPush() bool {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	for _, actions := range a.scopes {
-		if len(actions) > 1 {
-			return true
-		}
-	}
-	return false
-}
-
 // renewToken gets a new token, or waits for one that is being got.
-func (r *Repository) renewToken(ctx context.Context, c transfer.AuthChallenge, push bool) (string, error) {
+func (r *Repository) renewToken(ctx context.Context, c transfer.AuthChallenge, want access) (string, error) {
 	a := &r.auth
 	before := a.renewalCount()
 	select {
@@ -104,7 +103,10 @@ func (r *Repository) renewToken(ctx context.Context, c transfer.AuthChallenge, p
 	case <-ctx.Done():
 		return "", context.Cause(ctx)
 	}
-	p := a.plan(c, push || a.push)
+	if want == toPull && a.push {
+		want = toPush
+	}
+	p := a.plan(c, want)
 	if token, ok := a.renewedSince(before, p.scopes); ok {
 		return token, nil
 	}
@@ -139,7 +141,7 @@ type tokenPlan struct {
 }
 
 // plan completes a challenge.
-func (a *authorizer) plan(c transfer.AuthChallenge, push bool) tokenPlan {
+func (a *authorizer) plan(c transfer.AuthChallenge, want access) tokenPlan {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if c.Realm == "" {
@@ -147,23 +149,26 @@ func (a *authorizer) plan(c transfer.AuthChallenge, push bool) tokenPlan {
 	} else {
 		a.challenge = c
 	}
+	if want == toLogIn {
+		return tokenPlan{realm: c.Realm, service: c.Service}
+	}
 	asked, own := parseScopes(c.Scope), a.own
 	if asked[own] == nil && len(asked) == 1 { // a registry may call the repository by another name
 		for own = range asked {
 		}
 	}
 	asked.add(own, "pull")
-	if push {
+	if want == toPush {
 		asked.add(own, "push")
 	}
-	want := a.scopes.with(asked)
-	if len(want) > maxScopes {
-		want = asked
+	all := a.scopes.with(asked)
+	if len(all) > maxScopes {
+		all = asked
 	}
 	for resource := range a.refused {
-		delete(want, resource)
+		delete(all, resource)
 	}
-	return tokenPlan{realm: c.Realm, service: c.Service, own: own, scopes: want}
+	return tokenPlan{realm: c.Realm, service: c.Service, own: own, scopes: all}
 }
 
 // fetchToken gets a token as planned and keeps it.
@@ -172,24 +177,28 @@ func (r *Repository) fetchToken(ctx context.Context, p tokenPlan, who Credential
 		if who.Username == "" {
 			return "", fmt.Errorf("%w: %s wants a user name and a password", ErrUnauthorized, r.registry.Host())
 		}
-		r.auth.keep(grant{token: who.basic()}, p.scopes)
+		r.auth.keep(grant{token: who.basic()}, p)
 		return who.basic(), nil
 	}
 	realm, err := r.realm(p.realm)
 	if err != nil {
 		return "", err
 	}
-	server := tokenServer{repo: r, realm: realm, service: p.service, who: who}
-	g, err := server.ask(ctx, p.scopes)
-	if isRefusal(err) && len(p.scopes) > 1 { // perhaps of a repository that is only to be mounted from
-		r.auth.refuse(p)
-		p.scopes = p.scopes.only(p.own)
+	var g grant
+	err = r.run(ctx, "", nil, func(ctx context.Context, c *call) error {
+		server := c.newTokenServer(realm, p.service, who)
 		g, err = server.ask(ctx, p.scopes)
-	}
+		if isRefusal(err) && len(p.scopes) > 1 { // perhaps of a repository that is only to be mounted from
+			r.auth.refuse(p)
+			p.scopes = p.scopes.only(p.own)
+			g, err = server.ask(ctx, p.scopes)
+		}
+		return err
+	})
 	if err != nil {
 		return "", err
 	}
-	r.auth.keep(g, p.scopes)
+	r.auth.keep(g, p)
 	return g.token, nil
 }
 
@@ -206,11 +215,15 @@ func (r *Repository) realm(text string) (wire.Target, error) {
 	return target, nil
 }
 
-// keep makes the grant's token the current one.
-func (a *authorizer) keep(g grant, s scopes) {
+// keep makes the grant's token the current one, unless it is for no repository.
+func (a *authorizer) keep(g grant, p tokenPlan) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.token, a.expires, a.scopes = g.token, g.expires, s
+	if p.realm != "" && p.own == "" {
+		return
+	}
+	a.token, a.expires, a.scopes = g.token, g.expires, p.scopes
+	a.mayPush = p.realm == "" || slices.Contains(p.scopes[p.own], "push")
 	a.renewals++
 }
 

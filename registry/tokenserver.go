@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/modeltransfer/transfer"
+	"github.com/modeltransfer/transfer/internal/exchange"
+	"github.com/modeltransfer/transfer/internal/retry"
 	"github.com/modeltransfer/transfer/internal/wire"
 )
 
@@ -29,6 +31,12 @@ const (
 	defaultExpiry = time.Minute
 )
 
+// maxRedirects is the most redirects of a request with credentials.
+const maxRedirects = 5
+
+// minSecret is from how many bytes on a secret is kept out of errors: taking out fewer would spoil them.
+const minSecret = 4
+
 // grant is what a token server gives.
 type grant struct {
 	token   string
@@ -41,19 +49,32 @@ var errNoMethod = errors.New("the token server does not know this method")
 
 // tokenServer is the server that a challenge names, and who asks it.
 type tokenServer struct {
-	repo    *Repository
+	call    *call
 	realm   wire.Target
 	service string
 	who     Credentials
+	secrets wire.Secrets // what no error may quote
+}
+
+// newTokenServer returns the token server at the realm.
+func (c *call) newTokenServer(realm wire.Target, service string, who Credentials) *tokenServer {
+	s := &tokenServer{call: c, realm: realm, service: service, who: who}
+	identity := c.repo.auth.identity(who.IdentityToken)
+	for _, secret := range []string{who.Password, identity, strings.TrimPrefix(who.basic(), "Basic ")} {
+		if len(secret) >= minSecret {
+			s.secrets.Add(secret)
+		}
+	}
+	return s
 }
 
 // ask gets a token, with retries.
-func (s tokenServer) ask(ctx context.Context, want scopes) (grant, error) {
+func (s *tokenServer) ask(ctx context.Context, want scopes) (grant, error) {
 	var g grant
 	var err error
 	for _, way := range s.ways() {
-		err = s.repo.retry(ctx, func() error {
-			g, err = way(ctx, want)
+		err = s.call.retry(ctx, s.realm, func(ctx context.Context, b *retry.Budget) error {
+			g, err = s.send(ctx, b, way(want))
 			return err
 		})
 		// A password that was refused is not tried another way, because that may count as a second failure.
@@ -65,32 +86,43 @@ func (s tokenServer) ask(ctx context.Context, want scopes) (grant, error) {
 		err = fmt.Errorf("%w: %w", ErrUnauthorized, err)
 	}
 	if err != nil {
-		return grant{}, fmt.Errorf("token server %s: %w", s.realm.URL.Host, err)
+		return grant{}, finalError{fmt.Errorf("token server %s: %w", s.realm.URL.Host, err)}
 	}
 	if g.refresh != "" && s.who.IdentityToken != "" {
-		s.repo.auth.rotate(s.who.IdentityToken, g.refresh)
+		s.call.repo.auth.rotate(s.who.IdentityToken, g.refresh)
 	}
 	return g, nil
 }
 
+// finalError is a failure that was tried again for long enough, so that nobody else tries again.
+type finalError struct{ error }
+
+func (e finalError) Unwrap() error { return e.error }
+
+// Temporary is what package transfer asks an error of GetToken.
+func (finalError) Temporary() bool { return false }
+
+// Timeout is what it asks too.
+func (finalError) Timeout() bool { return false }
+
 // ways returns how to ask, in this order: as OAuth 2.0 says where there is an identity token, otherwise
 // as the distribution project's "Token Authentication" does. The second way is for token servers that
 // do not know the first.
-func (s tokenServer) ways() []func(context.Context, scopes) (grant, error) {
+func (s *tokenServer) ways() []func(scopes) wire.Request {
 	hasPassword := s.who.Username != "" && s.who.Password != ""
 	switch {
 	case s.who.IdentityToken != "" && hasPassword:
-		return []func(context.Context, scopes) (grant, error){s.post, s.get}
+		return []func(scopes) wire.Request{s.byIdentity, s.get}
 	case s.who.IdentityToken != "":
-		return []func(context.Context, scopes) (grant, error){s.post}
+		return []func(scopes) wire.Request{s.byIdentity}
 	case hasPassword:
-		return []func(context.Context, scopes) (grant, error){s.get, s.postPassword}
+		return []func(scopes) wire.Request{s.get, s.byPassword}
 	}
-	return []func(context.Context, scopes) (grant, error){s.get}
+	return []func(scopes) wire.Request{s.get}
 }
 
 // get asks anonymously, or with user and password.
-func (s tokenServer) get(ctx context.Context, want scopes) (grant, error) {
+func (s *tokenServer) get(want scopes) wire.Request {
 	target := s.realm
 	if s.service != "" {
 		target = target.WithQuery("service", s.service)
@@ -98,88 +130,120 @@ func (s tokenServer) get(ctx context.Context, want scopes) (grant, error) {
 	for _, scope := range want.list() {
 		target = target.WithQuery("scope", scope)
 	}
-	req := request{Request: wire.Request{Method: http.MethodGet, Target: target}, limit: maxTokenAnswer}
-	if s.who.Username != "" {
-		req.Target = target.WithQuery("account", s.who.Username)
-		req.authorization = s.who.basic()
-		req.secrets = []string{s.who.Password, strings.TrimPrefix(s.who.basic(), "Basic ")}
+	if s.who.Username == "" {
+		return wire.Request{Method: http.MethodGet, Target: target}
 	}
-	return s.send(ctx, req)
+	return wire.Request{
+		Method: http.MethodGet, Target: target.WithQuery("account", s.who.Username),
+		Header: http.Header{"Authorization": {s.who.basic()}}, NoFollow: true,
+	}
 }
 
-// post asks with the identity token (RFC 6749 section 6).
-func (s tokenServer) post(ctx context.Context, want scopes) (grant, error) {
-	identity := s.repo.auth.identity(s.who.IdentityToken)
-	return s.sendForm(ctx, want, identity, url.Values{
-		"grant_type": {"refresh_token"}, "refresh_token": {identity},
+// byIdentity asks with the identity token (RFC 6749 section 6).
+func (s *tokenServer) byIdentity(want scopes) wire.Request {
+	return s.form(want, url.Values{
+		"grant_type": {"refresh_token"}, "refresh_token": {s.call.repo.auth.identity(s.who.IdentityToken)},
 	})
 }
 
-// postPassword asks with user and password (RFC 6749 section 4.3).
-func (s tokenServer) postPassword(ctx context.Context, want scopes) (grant, error) {
-	return s.sendForm(ctx, want, s.who.Password, url.Values{
+// byPassword asks with user and password (RFC 6749 section 4.3).
+func (s *tokenServer) byPassword(want scopes) wire.Request {
+	return s.form(want, url.Values{
 		"grant_type": {"password"}, "username": {s.who.Username}, "password": {s.who.Password},
 	})
 }
 
-// sendForm asks as the distribution project's "OAuth2 Token Authentication" says.
-func (s tokenServer) sendForm(
-	ctx context.Context, want scopes, secret string, form url.Values,
-) (grant, error) {
+// form asks as the distribution project's "OAuth2 Token Authentication" says.
+func (s *tokenServer) form(want scopes, form url.Values) wire.Request {
 	form.Set("service", s.service)
 	form.Set("client_id", clientID)
 	form.Set("scope", strings.Join(want.list(), " "))
 	body := []byte(form.Encode())
-	return s.send(ctx, request{
-		Request: wire.Request{
-			Method: http.MethodPost, Target: s.realm, Length: int64(len(body)),
-			Header: http.Header{"Content-Type": {"application/x-www-form-urlencoded"}},
-			Body:   func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil },
-		},
-		limit: maxTokenAnswer, confined: true, secrets: []string{secret},
-	})
+	return wire.Request{
+		Method: http.MethodPost, Target: s.realm, Length: int64(len(body)), NoFollow: true,
+		Header: http.Header{"Content-Type": {"application/x-www-form-urlencoded"}},
+		Body:   func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil },
+	}
 }
 
-// send sends one request.
-func (s tokenServer) send(ctx context.Context, req request) (grant, error) {
+// send sends a request and reads the token of its answer.
+func (s *tokenServer) send(ctx context.Context, b *retry.Budget, r wire.Request) (grant, error) {
 	asked := time.Now()
-	ans, err := s.repo.send(ctx, req)
+	resp, err := s.follow(ctx, b, r)
 	if err != nil {
 		return grant{}, err
 	}
-	switch ans.status {
-	case http.StatusOK:
-		return parseGrant(ans.body, asked)
-	case http.StatusNotFound, http.StatusMethodNotAllowed:
-		return grant{}, fmt.Errorf("%w: %w", errNoMethod, ans.err())
+	if exchange.Failed(resp.StatusCode) {
+		return grant{}, s.failure(resp)
 	}
-	return grant{}, ans.err()
+	ans, err := read(resp, maxTokenAnswer)
+	if err != nil {
+		return grant{}, err
+	}
+	return ans.grant(asked)
 }
 
-// parseGrant reads the answer of a token server. Its errors do not quote it, because there may be a
-// token in it.
-func parseGrant(body []byte, asked time.Time) (grant, error) {
-	var a struct {
+// follow sends a request. One that has credentials is redirected only within the origin of the realm, so that
+// nobody else sees them.
+func (s *tokenServer) follow(
+	ctx context.Context, b *retry.Budget, r wire.Request,
+) (*exchange.Response, error) {
+	for range maxRedirects {
+		resp, err := s.call.x.Do(ctx, exchange.Request{Request: r, MaySlow: true, Budget: b})
+		if err != nil || !wire.IsRedirect(resp.StatusCode) {
+			return resp, err
+		}
+		resp.Discard()
+		next, err := r.Target.Resolve(resp.Header.Get("Location"))
+		if err != nil {
+			return nil, err
+		}
+		if next.URL.Scheme != r.Target.URL.Scheme || !strings.EqualFold(next.URL.Host, r.Target.URL.Host) {
+			return nil, fmt.Errorf("%w: %s leads to %s, which would see the credentials",
+				transfer.ErrRedirectRefused, wire.Redact(r.Target.URL), wire.Redact(next.URL))
+		}
+		r.Target = next
+	}
+	return nil, fmt.Errorf("%w: more than %d redirects, the last to %s", transfer.ErrRedirectRefused,
+		maxRedirects, wire.Redact(r.Target.URL))
+}
+
+// failure returns the error of an answer, without what is secret in it.
+func (s *tokenServer) failure(resp *exchange.Response) error {
+	f := s.call.x.Failure(resp)
+	for i, e := range f.Errors {
+		f.Errors[i] = wire.RegistryError{Code: s.secrets.Mask(e.Code), Message: s.secrets.Mask(e.Message)}
+	}
+	err := s.call.x.Err(f)
+	if f.Status == http.StatusNotFound || f.Status == http.StatusMethodNotAllowed {
+		return fmt.Errorf("%w: %w", errNoMethod, err)
+	}
+	return err
+}
+
+// grant reads the answer of a token server. Its errors do not quote it, because there may be a token in it.
+func (a *answer) grant(asked time.Time) (grant, error) {
+	var told struct {
 		Token        string          `json:"token"`
 		AccessToken  string          `json:"access_token"`
 		RefreshToken string          `json:"refresh_token"`
 		ExpiresIn    json.RawMessage `json:"expires_in"`
 	}
-	if json.Unmarshal(body, &a) != nil {
-		return grant{}, fmt.Errorf("%w: an answer that is not the JSON of a token", transfer.ErrProtocol)
+	if json.Unmarshal(a.body, &told) != nil {
+		return grant{}, a.broken("the answer is not the JSON of a token")
 	}
-	g := grant{token: a.Token, refresh: a.RefreshToken}
+	g := grant{token: told.Token, refresh: told.RefreshToken}
 	if g.token == "" {
-		g.token = a.AccessToken
+		g.token = told.AccessToken
 	}
 	if g.token == "" {
-		return grant{}, fmt.Errorf("%w: an answer without a token", transfer.ErrProtocol)
+		return grant{}, a.broken("there is no token in the answer")
 	}
 	// A token with a space would be sent as something else than a bearer token.
 	if strings.ContainsFunc(g.token, func(c rune) bool { return c <= ' ' || c >= 0x7f }) {
-		return grant{}, fmt.Errorf("%w: a token that cannot be sent (RFC 6750 section 2.1)", transfer.ErrProtocol)
+		return grant{}, a.broken("the token cannot be sent (RFC 6750 section 2.1)")
 	}
-	g.expires = asked.Add(expiry(a.ExpiresIn) - expiryMargin)
+	g.expires = asked.Add(expiry(told.ExpiresIn) - expiryMargin)
 	return g, nil
 }
 

@@ -3,8 +3,11 @@ package registry_test
 import (
 	"encoding/json"
 	"fmt"
+	"io"
+	"log/slog"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -22,6 +25,7 @@ import (
 
 const (
 	repository = "library/model"
+	service    = "registry.test"
 	username   = "ada"
 	password   = "correct-horse-battery"
 	identity   = "identity-token-1815"
@@ -64,7 +68,7 @@ func newWorld(t *testing.T, mode registrytest.Mode) *world {
 // protect makes the registry want a token of its token server that is good for what is asked.
 func (w *world) protect() *world {
 	w.reg.Configure(func(o *registrytest.Options) {
-		o.Challenge = fmt.Sprintf(`Bearer realm="%s",service="registry.test",scope="repository:%s:pull"`, w.realm, repository)
+		o.Challenge = fmt.Sprintf(`Bearer realm="%s",service="%s",scope="%s"`, w.realm, service, pullScope)
 		o.CheckToken = func(r *http.Request) bool {
 			action := "pull"
 			if r.Method != http.MethodGet && r.Method != http.MethodHead {
@@ -108,6 +112,13 @@ func person(o *registry.Options) {
 // withIdentity opens the repository with an identity token.
 func withIdentity(o *registry.Options) { o.Credentials = registry.Credentials{IdentityToken: identity} }
 
+// logTo opens the repository with a log of everything.
+func logTo(w io.Writer) func(*registry.Options) {
+	return func(o *registry.Options) {
+		o.Logger = slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	}
+}
+
 // push opens the repository for pushing.
 func push(o *registry.Options) { o.Push = true }
 
@@ -119,7 +130,8 @@ func (w *world) put(tag string, layers ...string) registry.Manifest {
 	return registry.NewManifest(data, registry.MediaTypeManifest)
 }
 
-// manifestOf makes a manifest of an empty config and layers, each called layer-<number>, and stores all of these.
+// manifestOf makes a manifest of an empty config and layers, each called layer-<number>, and stores all
+// of these.
 func manifestOf(t *testing.T, store func(string), layers ...string) []byte {
 	t.Helper()
 	store("{}")
@@ -175,6 +187,8 @@ type tokenServer struct {
 
 	mu      sync.Mutex // guards the fields that follow
 	deny    string     // scopes for this repository are refused as a whole
+	anyUser bool       // every password is good
+	raw     *string    // the answer, whatever was asked
 	narrow  bool       // tokens are for pulling only, whatever is asked
 	answer  func(token string) any
 	tokens  map[string][]string // scopes of each
@@ -211,9 +225,12 @@ func (s *tokenServer) serve(w http.ResponseWriter, r *http.Request) {
 		a.scopes = append(a.scopes, strings.Fields(value)...)
 	}
 	s.log = append(s.log, a)
-	denied := s.deny != "" && slices.ContainsFunc(a.scopes, func(x string) bool { return strings.Contains(x, s.deny) })
+	denied := s.deny != "" && strings.Contains(strings.Join(a.scopes, " "), s.deny)
 	switch {
-	case a.who != "" && a.who != username+":"+password && a.who != "refresh:"+s.refresh:
+	case s.raw != nil:
+		_, _ = io.WriteString(w, *s.raw)
+		return
+	case a.who != "" && !s.anyUser && a.who != username+":"+password && a.who != "refresh:"+s.refresh:
 		http.Error(w, `{"errors":[{"code":"UNAUTHORIZED","message":"not `+a.who+`"}]}`, http.StatusUnauthorized)
 		return
 	case denied:
@@ -226,7 +243,9 @@ func (s *tokenServer) serve(w http.ResponseWriter, r *http.Request) {
 	if s.answer != nil {
 		answer = s.answer(token)
 	}
-	_ = json.NewEncoder(w).Encode(answer)
+	data, _ := json.Marshal(answer)
+	w.Header().Set("Content-Length", strconv.Itoa(len(data)))
+	_, _ = w.Write(data)
 }
 
 // allows tells whether a header has a token for that action.
@@ -241,6 +260,15 @@ func (s *tokenServer) allows(header, repo, action string) bool {
 		}
 	}
 	return false
+}
+
+// knows tells whether a header has a token.
+func (s *tokenServer) knows(header string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	token, _ := strings.CutPrefix(header, "Bearer ")
+	_, ok := s.tokens[token]
+	return ok
 }
 
 // asked returns what it was asked.

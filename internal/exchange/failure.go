@@ -18,6 +18,7 @@ type Failure struct {
 	Errors     []wire.RegistryError // what the body told, without tokens
 	Digests    []digest.Digest      // named in the body
 	RetryAfter time.Duration
+	Elsewhere  bool // the answer is not the registry's, but that of where it has sent us
 }
 
 // Has tells whether the body told one of the codes.
@@ -32,7 +33,7 @@ func (f *Failure) Temporary() bool { return wire.TemporaryAnswer(f.Status, f.Err
 func (x *Exchange) Failure(resp *Response) Failure {
 	f := Failure{
 		Method: resp.Request.Method, URL: wire.Redact(resp.Target.URL), Status: resp.StatusCode,
-		RetryAfter: retryAfter(resp.Response),
+		RetryAfter: retryAfter(resp.Response), Elsewhere: resp.Target.Left,
 	}
 	f.Errors, f.Digests = wire.ReadErrors(resp.Body)
 	for i, e := range f.Errors {

@@ -147,8 +147,5 @@ func (b *Blob) stored(a answer) (state, error) {
 		return done, nil
 	}
 	b.memory.doubt, b.memory.unsent = a.unexpected("201"), !a.whole()
-	if a.webPage() {
-		return confirming, b.memory.doubt
-	}
 	return confirming, nil
 }

@@ -115,8 +115,9 @@ type Blob struct {
 	session session
 	way     way
 	budget  *retry.Budget
-	again   bool   // the registry has said that it has the blob, and has not
-	memory  memory // of what was tried
+	room    exchange.Room // for a body, kept where a URL is asked for that does not live long
+	again   bool          // the registry has said that it has the blob, and has not
+	memory  memory        // of what was tried
 }
 
 // memory is what was tried for a blob.
@@ -153,6 +154,7 @@ func (p *Pusher) Again(dg digest.Digest, size int64, budget *retry.Budget) *Blob
 // on from there. It tells whether bytes moved that had not moved before.
 func (b *Blob) Attempt(ctx context.Context) (moved bool, err error) {
 	b.budget.Attempt()
+	defer b.room.Close()
 	before := b.source.reported.Load()
 	for err == nil && b.state != done {
 		b.state, err = b.step(ctx)
@@ -188,10 +190,10 @@ func (b *Blob) step(ctx context.Context) (state, error) {
 // start decides what is asked first.
 func (b *Blob) start() state {
 	b.claim()
-	if b.from != "" && b.session.isZero() {
+	if b.from != "" {
 		return mounting // where that is refused, it is asked after it whether the blob is there
 	}
-	b.memory.probed = b.again || b.size <= smallBody && b.from == "" && b.learned.likelyAbsent()
+	b.memory.probed = b.again || b.size <= smallBody && b.learned.likelyAbsent()
 	return b.next()
 }
 

@@ -74,6 +74,9 @@ func (b *Blob) open(ctx context.Context) (state, error) {
 	if single {
 		a, err = b.send(ctx, r, 0, b.size)
 	} else {
+		if b.learned.direct.Load() { // the URL that it answers with may be too old when there is room
+			r.Room, r.Keep = b.size, &b.room
+		}
 		a, err = b.ask(ctx, r)
 	}
 	took := err == nil && a.is(http.StatusCreated)
@@ -130,6 +133,7 @@ func (b *Blob) opened(a answer) error {
 		if err != nil {
 			return err
 		}
+		b.learned.direct.Store(true)
 		b.way = &direct{Blob: b, target: target, header: header}
 	}
 	return b.follow(a)

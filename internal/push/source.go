@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptrace"
 	"sync/atomic"
 	"time"
 
@@ -13,6 +14,7 @@ import (
 	"github.com/modeltransfer/transfer/internal/exchange"
 	"github.com/modeltransfer/transfer/internal/fault"
 	"github.com/modeltransfer/transfer/internal/retry"
+	"github.com/modeltransfer/transfer/internal/wire"
 )
 
 const (
@@ -87,7 +89,7 @@ func (s *source) close() error {
 // server is asked first.
 func (b *Blob) send(ctx context.Context, r exchange.Request, start, end int64) (answer, error) {
 	r.MaySlow = true
-	r.Room, r.Length = end-start, end-start
+	r.Room, r.Keep, r.Length = end-start, &b.room, end-start
 	r.AnswerTime = b.answerTime()
 	if r.Header == nil {
 		r.Header = make(http.Header, 2)
@@ -99,8 +101,10 @@ func (b *Blob) send(ctx context.Context, r exchange.Request, start, end int64) (
 		r.Body = func() (io.ReadCloser, error) { return b.source.body(start, end) }
 	}
 	expects := b.learned.expects(end - start)
+	var asked atomic.Bool
 	if expects {
 		r.Header.Set("Expect", "100-continue")
+		ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{Got100Continue: func() { asked.Store(true) }})
 	}
 	resp, err := b.Exchange.Do(ctx, r)
 	if err == nil && expects && resp.StatusCode == http.StatusExpectationFailed { // RFC 9110 section 10.1.1
@@ -109,11 +113,19 @@ func (b *Blob) send(ctx context.Context, r exchange.Request, start, end int64) (
 		r.Header.Del("Expect")
 		resp, err = b.Exchange.Do(ctx, r)
 	}
-	return b.sent(resp, err, r)
+	a, err := b.sent(resp, err)
+	switch {
+	case err != nil:
+	case a.Target.Left && !r.Target.Left, wire.IsRedirect(a.StatusCode):
+		b.learned.sendsOff.Store(true)
+	case !a.failed && a.whole() && expects && !asked.Load():
+		b.learned.noAsking.Store(true)
+	}
+	return a, err
 }
 
-// sent judges what came of a body.
-func (b *Blob) sent(resp *exchange.Response, err error, r exchange.Request) (answer, error) {
+// sent reads the answer to a body.
+func (b *Blob) sent(resp *exchange.Response, err error) (answer, error) {
 	if wrong := b.source.wrong(); wrong != nil {
 		if err == nil {
 			resp.Discard()
@@ -123,9 +135,6 @@ func (b *Blob) sent(resp *exchange.Response, err error, r exchange.Request) (ans
 	if err != nil {
 		b.unanswered(err)
 		return answer{}, err
-	}
-	if resp.Target.Left && !r.Target.Left {
-		b.learned.sendsOff.Store(true)
 	}
 	return b.read(resp), nil
 }

@@ -19,8 +19,9 @@ const maxRedirects = 10
 // connection can be used again: less than a new connection costs.
 const drainLimit = 4 << 10 // 4 KiB
 
-// maxOtherPorts is how many other ports of the registry's host are remembered as right.
-const maxOtherPorts = 16
+// maxOrigins is how many origins on the hosts of the registry and its mirrors are remembered to have
+// answered.
+const maxOrigins = 64
 
 // Request is what goes to a target.
 type Request struct {
@@ -40,8 +41,9 @@ type Request struct {
 	// NoFollow makes a redirect the answer.
 	NoFollow bool
 
-	// Before is called before the request is sent, and before each redirect is followed, with what is sent then. It
-	// may wait, and may change the token. Its error ends the chain. Nil means that nothing is to be done.
+	// Before is called before the request is sent, and before each redirect is followed, with what is
+	// sent then. It may wait, and may change the token. Its error ends the chain. Nil means that nothing
+	// is to be done.
 	Before func(ctx context.Context, r *Request) error
 }
 
@@ -77,8 +79,8 @@ type Client struct {
 	jar       http.CookieJar
 	userAgent string
 
-	mu         sync.Mutex
-	otherPorts map[string]bool // guarded by mu: those of the registry's host that have answered
+	mu       sync.Mutex
+	answered map[origin]bool // guarded by mu; on the hosts of the registry and its mirrors
 }
 
 // NewClient returns a client that sends through the transport of c or, when c is
@@ -87,7 +89,7 @@ type Client struct {
 // Of a caller's *http.Transport it uses a copy that checks the addresses it dials. Any other
 // RoundTripper is used as it is: which addresses it dials cannot be seen.
 func NewClient(c *http.Client, userAgent string, conns int) *Client {
-	client := &Client{userAgent: userAgent, otherPorts: make(map[string]bool)}
+	client := &Client{userAgent: userAgent, answered: make(map[origin]bool)}
 	if c == nil {
 		client.own = newTransport(conns)
 		client.transport = client.own
@@ -133,10 +135,7 @@ func (c *Client) Do(ctx context.Context, r Request) (*Response, error) {
 			return resp, nil
 		}
 		resp.Discard()
-		if resp.StatusCode == http.StatusSeeOther && r.Method != http.MethodGet && r.Method != http.MethodHead {
-			return nil, fmt.Errorf("%w: 303 to a %s of %s", ErrRedirectRefused, r.Method, Redact(r.Target.URL))
-		}
-		next, err := r.Target.Resolve(resp.Header.Get("Location"))
+		next, err := r.redirected(resp)
 		if err != nil {
 			return nil, err
 		}
@@ -147,6 +146,16 @@ func (c *Client) Do(ctx context.Context, r Request) (*Response, error) {
 	}
 	return nil, fmt.Errorf("%w: more than %d redirects, the last to %s",
 		ErrRedirectRefused, maxRedirects, Redact(r.Target.URL))
+}
+
+// redirected returns where a redirect leads.
+func (r *Request) redirected(resp *Response) (Target, error) {
+	changesMethod := r.Method != http.MethodGet && r.Method != http.MethodHead
+	if resp.StatusCode == http.StatusSeeOther && changesMethod {
+		place := Redact(r.Target.URL)
+		return r.Target, fmt.Errorf("%w: 303 to a %s of %s", ErrRedirectRefused, r.Method, place)
+	}
+	return r.Target.Resolve(resp.Header.Get("Location"))
 }
 
 // IsRedirect reports whether a status sends the client to a Location.
@@ -188,22 +197,25 @@ func (c *Client) send(ctx context.Context, r Request) (*Response, error) {
 	return &Response{Response: resp, Target: r.Target}, nil
 }
 
-// noteAnswer remembers that another port of the registry's host is right.
+// origin is a scheme, a host and a port.
+type origin struct{ scheme, host string }
+
+// noteAnswer remembers that a scheme and port of the registry's host are right.
 func (c *Client) noteAnswer(t Target) {
-	if !t.OtherPort() {
+	if !sameHost(t.URL, t.registry.base) {
 		return
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if len(c.otherPorts) < maxOtherPorts {
-		c.otherPorts[dialAddress(t.URL)] = true
+	if len(c.answered) < maxOrigins {
+		c.answered[origin{t.URL.Scheme, t.URL.Host}] = true
 	}
 }
 
 func (c *Client) hasAnswered(t Target) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.otherPorts[dialAddress(t.URL)]
+	return c.answered[origin{t.URL.Scheme, t.URL.Host}]
 }
 
 func (c *Client) newRequest(ctx context.Context, r Request) (*http.Request, error) {

@@ -63,7 +63,8 @@ func parseErrors(data []byte) []RegistryError {
 	case len(data) == maxErrorBody || !utf8.ValidString(text) || strings.ContainsRune(text, 0):
 		return nil
 	}
-	return []RegistryError{{Message: strings.Join(strings.Fields(text[:min(len(text), 2*maxErrorMessage)]), " ")}}
+	words := strings.Fields(text[:min(len(text), 2*maxErrorMessage)])
+	return []RegistryError{{Message: strings.Join(words, " ")}}
 }
 
 // jsonErrors returns the errors of the specification's form or, where there are none, the one that the
@@ -87,6 +88,9 @@ func jsonErrors(answer any) (errs []RegistryError) {
 // maxErrorDepth is how many objects deep an error may be in another.
 const maxErrorDepth = 3
 
+// messageFields are what servers call a message, the clearest first.
+var messageFields = []string{"message", "error_description", "msg", "details", "detail", "title", "reason"}
+
 func jsonError(value any, depth int) RegistryError {
 	if text, ok := value.(string); ok {
 		return RegistryError{Message: text}
@@ -100,8 +104,7 @@ func jsonError(value any, depth int) RegistryError {
 			return jsonError(inner, depth+1)
 		}
 	}
-	e := RegistryError{Code: firstText(object, "code")}
-	e.Message = firstText(object, "message", "error_description", "msg", "details", "detail", "title", "reason")
+	e := RegistryError{Code: firstText(object, "code"), Message: firstText(object, messageFields...)}
 	// OAuth 2 (RFC 6749 section 5.2) and others have a short and a long text.
 	if short := firstText(object, "error", "errors"); e.Message == "" {
 		e.Message = short

@@ -62,13 +62,13 @@ func TestReadErrorsFindsTheDigestsNamed(t *testing.T) {
 func TestReadErrorsOfOtherForms(t *testing.T) {
 	for body, want := range map[string]RegistryError{
 		"access denied":                                                       {"", "access denied"},
-		" \n404 page\tnot \x1b[31m found\r\n ":                                {"", "404 page not  [31m found"},
+		" \n404\tnot \x1b[31m found\r\n ":                                     {"", "404 not  [31m found"},
 		"\ufeffé":                                                             {"", "é"},
 		`"unauthorized"`:                                                      {"", "unauthorized"},
 		`{"error":"access denied"}`:                                           {"", "access denied"},
 		`{"message":"no such model"}`:                                         {"", "no such model"},
 		`{"Message":"no such model"}`:                                         {"", "no such model"},
-		`{"details":"incorrect username or password"}`:                        {"", "incorrect username or password"},
+		`{"details":"wrong password"}`:                                        {"", "wrong password"},
 		`{"detail":"not here","status":404}`:                                  {"", "not here"},
 		`{"code":401,"message":"no"}`:                                         {"", "no"},
 		`{"error":{"code":403,"message":"denied","status":1}}`:                {"", "denied"},
@@ -89,7 +89,8 @@ func TestReadErrorsOfOtherForms(t *testing.T) {
 		assert.Equal(t, []RegistryError{want}, read(body), "%q", body)
 	}
 	for _, body := range []string{
-		"", " ", "{}", "[]", "null", "42", `{"ok":true}`, `{"errors":[{}]}`, `{"errors":[[]]}`, `{"error":{}}`, `""`,
+		"", " ", "{}", "[]", "null", "42", `{"ok":true}`, `{"errors":[{}]}`, `{"errors":[[]]}`,
+		`{"error":{}}`, `""`,
 		"<html><body>a whole page</body></html>", "<", "<x/>", "\x1f\x8b\x08\x00", "a\x00b", "\xff",
 		strings.Repeat(`{"error":`, 100) + `"deep"` + strings.Repeat("}", 100),
 		strings.Repeat("a text that goes on ", 1<<12),
@@ -101,12 +102,13 @@ func TestReadErrorsOfOtherForms(t *testing.T) {
 func TestU23ErrorsOfObjectStores(t *testing.T) {
 	for body, want := range map[string]RegistryError{
 		`<?xml version="1.0" encoding="UTF-8"?>
-<Error><Code>RequestTimeout</Code><Message>Your socket connection to the server was not read from or written to within
-the timeout period.</Message><RequestId>1</RequestId></Error>`: {"RequestTimeout",
-			"Your socket connection to the server was not read from or written to within the timeout period."},
-		"\ufeff" + `<?xml version="1.0" encoding="utf-8"?><Error xmlns="x"><Code>AuthenticationFailed</Code></Error>`: {
-			"AuthenticationFailed", ""},
-		`<ErrorResponse><Error><Code>A</Code><Message>b &amp; c</Message></Error></ErrorResponse>`: {"A", "b & c"},
+<Error><Code>RequestTimeout</Code><Message>Your socket connection to the server was not read from
+or written to within the timeout period.</Message><RequestId>1</RequestId></Error>`: {
+			"RequestTimeout",
+			"Your socket connection to the server was not read from or written to within the timeout period.",
+		},
+		"\ufeff" + `<?xml version="1.0"?><Error xmlns="x"><Code>Failed</Code></Error>`: {"Failed", ""},
+		`<Response><Error><Code>A</Code><Message>b&#38;c</Message></Error></Response>`: {"A", "b&c"},
 	} {
 		assert.Equal(t, []RegistryError{want}, read(body), "%q", body)
 	}
@@ -122,8 +124,9 @@ the timeout period.</Message><RequestId>1</RequestId></Error>`: {"RequestTimeout
 
 func FuzzI13ReadErrors(f *testing.F) {
 	for _, seed := range []string{
-		`{"errors":[{"code":"DENIED","message":"no"}]}`, `{"error":{"message":"no"}}`, "access denied", "<title>x</title>",
-		"<Error><Code>x</Code></Error>", "\ufeff<", `["a",{"b":[]}]`, "<title>" + strings.Repeat("é", maxErrorMessage),
+		`{"errors":[{"code":"DENIED","message":"no"}]}`, `{"error":{"message":"no"}}`, "access denied",
+		"<title>x</title>", "<Error><Code>x</Code></Error>", "\ufeff<", `["a",{"b":[]}]`,
+		"<title>" + strings.Repeat("é", maxErrorMessage),
 	} {
 		f.Add(seed)
 	}

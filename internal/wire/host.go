@@ -35,7 +35,7 @@ var metadataServices = map[netip.Addr]bool{
 func addrReach(ip netip.Addr) reach {
 	zoned := ip.Zone() != ""
 	switch ip = embeddedIPv4(ip.WithZone("")); {
-	case ip.IsLoopback(), ip.IsUnspecified(), ip.Is4() && ip.As4()[0] == 0: // 0.0.0.0/8 is this host (RFC 1122)
+	case ip.IsLoopback(), ip.IsUnspecified(), thisHost.Contains(ip):
 		return reachMachine
 	case zoned, ip.IsLinkLocalUnicast(), ip.IsMulticast(), metadataServices[ip]:
 		return reachLink
@@ -45,6 +45,7 @@ func addrReach(ip netip.Addr) reach {
 }
 
 var (
+	thisHost   = netip.MustParsePrefix("0.0.0.0/8")    // RFC 1122 section 3.2.1.3
 	compatible = netip.MustParsePrefix("::/96")        // IPv4-compatible, RFC 4291 section 2.5.5.1
 	nat64      = netip.MustParsePrefix("64:ff9b::/96") // RFC 6052
 	sixToFour  = netip.MustParsePrefix("2002::/16")    // RFC 3056

@@ -38,7 +38,9 @@ func TestI23LocationIsEscapedAsBrowsersDo(t *testing.T) {
 		assert.Equal(t, want, next.URL.RequestURI(), "%q", location)
 		assert.False(t, next.Left, "%q", location)
 	}
-	for _, location := range []string{"https://registry .example/x", "https://a b@registry.example/x", "https:// /x"} {
+	for _, location := range []string{
+		"https://registry .example/x", "https://a b@registry.example/x", "https:// /x",
+	} {
 		_, err := from.Resolve(location)
 		assert.ErrorIs(t, err, ErrRedirectRefused, "%q", location)
 	}
@@ -58,7 +60,7 @@ func TestI23EscapedLocationIsRequested(t *testing.T) {
 	c := NewClient(nil, "test", 1)
 	defer c.Close()
 	target := mustParse(t, server.URL).Blob("a", "sha256:x")
-	resp, err := c.Do(t.Context(), Request{Method: http.MethodGet, Target: target})
+	resp, err := get(t, c, target)
 	require.NoError(t, err)
 	resp.Discard()
 	assert.Equal(t, http.StatusOK, resp.StatusCode)
@@ -68,7 +70,8 @@ func TestI23EscapedLocationIsRequested(t *testing.T) {
 func TestI23ControlCharactersAreRefused(t *testing.T) {
 	from := mustParse(t, "https://registry.example").Blob("a", "sha256:x")
 	for _, location := range []string{
-		"/\x00", "/x?\x00", "/x#\x00", "\x01/x", "/x\x7f", "/x\ty", "/x\r\ny", "https://registry.example\x00.evil.example/x",
+		"/\x00", "/x?\x00", "/x#\x00", "\x01/x", "/x\x7f", "/x\ty", "/x\r\ny",
+		"https://registry.example\x00.evil.example/x",
 	} {
 		_, err := from.Resolve(location)
 		assert.ErrorIs(t, err, ErrRedirectRefused, "%q", location)
@@ -78,15 +81,18 @@ func TestI23ControlCharactersAreRefused(t *testing.T) {
 // net/http takes no answer with such a header, and quotes it.
 func TestI23ControlCharactersOnTheWire(t *testing.T) {
 	for header, refused := range map[string]bool{
-		"Location: /x?sig=secret\x00": true, "LOCATION: /x?sig=secret\x01": true, "X-Secret: secret\x00": false, "secret": false,
+		"Location: /x?sig=secret\x00": true,
+		"LOCATION: /x?sig=secret\x01": true,
+		"X-Secret: secret\x00":        false,
+		"secret":                      false,
 	} {
 		c := piped(func(conn net.Conn) {
 			if _, err := http.ReadRequest(bufio.NewReader(conn)); err == nil {
-				_, _ = io.WriteString(conn, "HTTP/1.1 307 Temporary Redirect\r\n"+header+"\r\nContent-Length: 0\r\n\r\n")
+				_, _ = io.WriteString(conn, "HTTP/1.1 307 Temporary Redirect\r\n"+header+"\r\n"+emptyAndLast)
 			}
 		})
 		target := mustParse(t, "http://registry.test").Blob("a", "sha256:x")
-		_, err := c.Do(t.Context(), Request{Method: http.MethodGet, Target: target})
+		_, err := get(t, c, target)
 		c.Close()
 		require.Error(t, err)
 		assert.Equal(t, refused, errors.Is(err, ErrRedirectRefused), "%q: %v", header, err)

@@ -39,27 +39,40 @@ func (t Target) downgradeHint(u *url.URL) string {
 // wrongScheme says what is wrong, and what to check.
 func wrongScheme(t Target, what string) error {
 	hint := "check the scheme and the port"
-	if t.OtherPort() {
+	switch {
+	case t.atHome():
+		hint += " of the base URL"
+	case t.OtherPort():
 		hint = "the registry led there; " + proxyHint
 	}
 	return fmt.Errorf("%w: %s (%s)", ErrWrongScheme, what, hint)
 }
 
 // explain adds ErrWrongScheme to the error of a transport if the scheme or the port of the target is
-// the cause. A port that has answered before is not wrong: its server is down.
+// the cause. A port that has answered before is not wrong: its server is down, or another is in its place
+// for a moment.
 func explain(t Target, err error, answered bool) error {
 	var why error
 	switch {
+	case answered:
+		return err
 	case isPlainAnswer(err):
 		why = wrongScheme(t, "the server speaks plain HTTP there")
 	case isTLSAnswer(t.URL, err):
 		why = wrongScheme(t, speaksTLS)
-	case t.OtherPort() && !answered && errors.Is(err, syscall.ECONNREFUSED):
+	case t.OtherPort() && isRefused(err):
 		why = wrongScheme(t, "nobody listens there")
 	default:
 		return err
 	}
 	return fmt.Errorf("%w: %w", why, err)
+}
+
+// wsaECONNREFUSED is what Windows says for ECONNREFUSED. No other system has this number.
+const wsaECONNREFUSED = syscall.Errno(10061)
+
+func isRefused(err error) bool {
+	return errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, wsaECONNREFUSED)
 }
 
 const speaksTLS = "the server speaks TLS there"

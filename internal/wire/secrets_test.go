@@ -26,18 +26,19 @@ func TestI22TokensAreMasked(t *testing.T) {
 		tokens     []string
 		text, want string
 	}{
-		"none":              {nil, "token first-token", "token first-token"},
-		"empty":             {[]string{""}, "abc", "abc"},
-		"the current one":   {[]string{"first-token", "second-token"}, "x second-token y", "x *** y"},
-		"a replaced one":    {[]string{"first-token", "second-token"}, "x first-token y", "x *** y"},
-		"both, twice":       {[]string{"first-token", "second-token"}, "first-token,second-token,first-token", "***,***,***"},
+		"none":            {nil, "token first-token", "token first-token"},
+		"empty":           {[]string{""}, "abc", "abc"},
+		"the current one": {[]string{"first-token", "second-token"}, "x second-token y", "x *** y"},
+		"a replaced one":  {[]string{"first-token", "second-token"}, "x first-token y", "x *** y"},
+		"both, twice": {
+			[]string{"first-token", "second-token"}, "first-token,second-token,first-token", "***,***,***"},
 		"cut short":         {[]string{"first-token", "second-token"}, "x first-to", "x ***"},
 		"cut very short":    {[]string{"first-token"}, "x fir", "x fir"},
 		"the longest cut":   {[]string{"xx-token", "token-xx-t"}, "a token-xx-t", "a ***"},
 		"prefix of another": {[]string{"token", "token-and-more"}, "a token-and-more b", "a *** b"},
 		"prefix cut short":  {[]string{"token", "token-and-more"}, "a token-and", "a ***"},
-		"in a URL":          {[]string{"a/b+c=="}, "GET /x?token=" + url.QueryEscape("a/b+c==") + "&y", "GET /x?token=***&y"},
-		"as a header":       {[]string{"first-token"}, "Authorization: Bearer first-token", "Authorization: Bearer ***"},
+		"in a URL":          {[]string{"a/b+c=="}, "/x?t=" + url.QueryEscape("a/b+c==") + "&y", "/x?t=***&y"},
+		"after its scheme":  {[]string{"first-token"}, "you sent Bearer first-token", "you sent Bearer ***"},
 		"Basic": {
 			[]string{"Basic " + base64.StdEncoding.EncodeToString([]byte("me:secret"))},
 			"Basic bWU6c2VjcmV0, user me:secret, Basic bWU6c2V", "Basic ***, user ***, Basic ***"},
@@ -84,8 +85,8 @@ func FuzzI22Mask(f *testing.F) {
 	f.Fuzz(func(t *testing.T, one, other, text string) {
 		masked := secrets(one, other).Mask(text)
 		for _, token := range []string{one, other} {
-			if len(token) >= 4 && !strings.Contains(token, "*") && !strings.HasPrefix(strings.ToLower(token), "basic ") &&
-				strings.Contains(masked, token) {
+			basic := strings.HasPrefix(strings.ToLower(token), "basic ")
+			if token != "" && !basic && !strings.Contains(token, "*") && strings.Contains(masked, token) {
 				t.Errorf("%q shows %q", masked, token)
 			}
 		}

@@ -4,7 +4,6 @@ import (
 	"mime"
 	"net/http"
 	"net/url"
-	"path"
 	"strings"
 
 	"github.com/opencontainers/go-digest"
@@ -46,12 +45,8 @@ func LooksLikeWebPage(h http.Header) bool {
 }
 
 func isFromRegistry(h http.Header) bool {
-	for _, name := range []string{"Docker-Distribution-Api-Version", "Docker-Content-Digest", "Docker-Upload-Uuid"} {
-		if h.Get(name) != "" {
-			return true
-		}
-	}
-	return false
+	return h.Get("Docker-Distribution-Api-Version") != "" || h.Get("Docker-Content-Digest") != "" ||
+		h.Get("Docker-Upload-Uuid") != ""
 }
 
 // ExistsBehindRedirect reports whether the answer to a HEAD of a blob means that the blob exists although
@@ -70,7 +65,7 @@ func (r *Response) ExistsBehindRedirect(dg digest.Digest) bool {
 		return false
 	}
 	u := r.Target.URL
-	return isFromRegistry(r.Referral) || strings.Contains(path.Clean(u.Path), dg.Encoded()) || isSigned(u.Query())
+	return isFromRegistry(r.Referral) || strings.Contains(u.Path, dg.Encoded()) || isSigned(u.Query())
 }
 
 // isSigned reports whether a query is that of a signed URL of Amazon S3, Google Cloud Storage, Azure or their

@@ -24,7 +24,7 @@ type Registry struct {
 	ns      string // the host whose blobs a mirror is asked for
 
 	reach  func() reach  // of the base URL's host; it may ask the network, once
-	dialed *atomic.Int32 // a reach: of the address at which a caller's dialer found the registry
+	dialed *atomic.Int32 // 1 + reach of the address at which a caller's dialer found the registry, 0: unknown
 }
 
 // ParseRegistry checks the base URL of a registry: absolute, http or https, with
@@ -121,7 +121,7 @@ func (t Target) Resolve(location string) (Target, error) {
 		return refuse("a user name in the URL")
 	case t.URL.Scheme == "https" && u.Scheme == "http":
 		return refuse("https is not left for http" + t.downgradeHint(u))
-	case canonicalize(u) != nil:
+	case !sameHost(u, t.registry.base) && canonicalize(u) != nil:
 		return refuse("the host is malformed")
 	}
 	if !t.registry.mayReach(literalReach(u.Hostname())) {
@@ -185,5 +185,5 @@ func (r *Registry) mayReach(to reach) bool {
 
 // mayDial reports whether the registry may send a client to the address that a name stands for.
 func (r *Registry) mayDial(to reach) bool {
-	return to == reachAny || to == reach(r.dialed.Load()) || to == r.reach()
+	return to == reachAny || int32(to)+1 == r.dialed.Load() || to == r.reach()
 }

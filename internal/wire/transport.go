@@ -74,10 +74,10 @@ func guardTransport(t *http.Transport) *http.Transport {
 		//lint:ignore SA1019 as above
 		guarded.DialContext = guardDial(ignoreContext(t.Dial))
 	default:
-		dialer := &net.Dialer{ControlContext: func(ctx context.Context, _, address string, _ syscall.RawConn) error {
+		check := func(ctx context.Context, _, address string, _ syscall.RawConn) error {
 			return checkDial(ctx, address)
-		}}
-		guarded.DialContext = guardDial(dialer.DialContext)
+		}
+		guarded.DialContext = guardDial((&net.Dialer{ControlContext: check}).DialContext)
 	}
 	switch {
 	case t.DialTLSContext != nil:
@@ -108,7 +108,9 @@ func (c bodyConn) ReadFrom(r io.Reader) (int64, error) {
 type dialFunc = func(ctx context.Context, network, address string) (net.Conn, error)
 
 func ignoreContext(dial func(network, address string) (net.Conn, error)) dialFunc {
-	return func(_ context.Context, network, address string) (net.Conn, error) { return dial(network, address) }
+	return func(_ context.Context, network, address string) (net.Conn, error) {
+		return dial(network, address)
+	}
 }
 
 // dialRule is what a dial for a target may reach. It travels in the context of the request.
@@ -126,7 +128,8 @@ type dialRuleKey struct{}
 // withDialRule adds the rule for a target, if there is one, to the context of a request.
 func (c *Client) withDialRule(ctx context.Context, t Target) context.Context {
 	home := !t.Left || t.URL.Host == t.registry.base.Host
-	if c.own == nil || home && !c.guarded {
+	known := !c.guarded || t.registry.dialed.Load() != 0
+	if c.own == nil || home && known {
 		return ctx
 	}
 	return context.WithValue(ctx, dialRuleKey{}, &dialRule{t.registry, dialAddress(t.URL), home})
@@ -158,7 +161,7 @@ func guardDial(dial dialFunc) dialFunc {
 		reached := conn.RemoteAddr().String()
 		if rule.home {
 			if ip, err := netip.ParseAddrPort(reached); err == nil {
-				rule.registry.dialed.Store(int32(addrReach(ip.Addr())))
+				rule.registry.dialed.Store(int32(addrReach(ip.Addr())) + 1)
 			}
 			return conn, nil
 		}
