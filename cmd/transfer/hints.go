@@ -85,13 +85,15 @@ func proxyHint(err error) string {
 
 func (a *app) notFoundHint(err error) string {
 	var status *transfer.StatusError
-	if !errors.As(err, &status) || status.StatusCode != http.StatusNotFound || !strings.Contains(status.URL, "/manifests/") {
+	switch {
+	case !errors.As(err, &status) || status.StatusCode != http.StatusNotFound:
 		return ""
+	case strings.HasSuffix(status.URL, "/v2/"):
+		return fmt.Sprintf("%s does not answer as a registry does; check its name and port", a.host)
+	case strings.Contains(status.URL, "/manifests/"):
+		return fmt.Sprintf("list what is there: transfer tags %s/%s", a.host, a.repository.Repository)
 	}
-	if a.repository.Repository == "" {
-		return ""
-	}
-	return fmt.Sprintf("list what is there: transfer tags %s/%s", a.host, a.repository.Repository)
+	return ""
 }
 
 // hostHint is for hosts that are not there.
@@ -109,11 +111,11 @@ func hostHint(err error) string {
 func spaceHint(err error) string {
 	var lack *spaceError
 	switch {
-	case errors.As(err, &lack):
+	case errors.As(err, &lack) && lack.need > 0:
 		return fmt.Sprintf("%s are still to be fetched to %s; make room and run the same command again: "+
 			"what is there is not fetched again", formatBytes(lack.need), lack.dir)
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, transfer.ErrInsufficientSpace):
-		return "make room and run the same command again"
+		return "make room and run the same command again: what is there is not fetched again"
 	}
 	return ""
 }

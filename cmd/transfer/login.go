@@ -2,19 +2,14 @@ package main
 
 import (
 	"bufio"
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
-	"net/http"
 	"os"
 	"strings"
-	"time"
 
-	"github.com/modeltransfer/transfer"
 	"github.com/modeltransfer/transfer/cmd/transfer/internal/ref"
-	"github.com/modeltransfer/transfer/internal/challenge"
 	"github.com/modeltransfer/transfer/registry"
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
@@ -22,11 +17,6 @@ import (
 
 // maxPassword is the longest password that is read. Tokens of some KiB serve as passwords.
 const maxPassword = 64 << 10 // 64 KiB
-
-// pingTimeout is for one request that has a small answer.
-const pingTimeout = 30 * time.Second
-
-var errNotRegistry = errors.New("it does not answer as a registry does")
 
 func (a *app) loginCommand() *cobra.Command {
 	var fromStdin bool
@@ -85,7 +75,7 @@ func (a *app) login(ctx context.Context, text string, fromStdin bool) error {
 	}
 	a.username = who.Username
 	if err := a.tryLogin(ctx, r, who); err != nil {
-		return fmt.Errorf("logging in to %s: %w", r.Host, err)
+		return fmt.Errorf("logging in: %w", err)
 	}
 	where, err := a.logins().Put(ctx, r.Host, who)
 	if err != nil {
@@ -158,18 +148,12 @@ func (a *app) ask(ctx context.Context, terminal *os.File, read func(*os.File) ([
 
 func readLine(f *os.File) ([]byte, error) { return bufio.NewReader(f).ReadBytes('\n') }
 
-// tryLogin asks the registry for its API version with the credentials.
+// tryLogin asks the registry, with the credentials and for no repository, whether it lets us in.
 func (a *app) tryLogin(ctx context.Context, r ref.Reference, who registry.Credentials) error {
 	a.asked(r)
 	client, err := a.client()
 	if err != nil {
 		return err
-	}
-	client = cmp.Or(client, &http.Client{})
-	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
-	answer, err := ping(ctx, client, r, "")
-	if err != nil || answer.StatusCode != http.StatusUnauthorized {
-		return errors.Join(err, checkPing(answer))
 	}
 	repo, err := registry.Open(registry.Options{
 		BaseURL: r.BaseURL(), Repository: "library/_", Client: client, Credentials: who,
@@ -179,48 +163,5 @@ func (a *app) tryLogin(ctx context.Context, r ref.Reference, who registry.Creden
 		return err
 	}
 	defer repo.CloseIdleConnections()
-	var c transfer.AuthChallenge
-	c.Realm, c.Service, c.Scope, _ = challenge.Bearer(answer.Header.Values("WWW-Authenticate")...)
-	token, err := repo.GetToken(ctx, c)
-	if err != nil {
-		return err
-	}
-	if answer, err = ping(ctx, client, r, token); err != nil {
-		return err
-	}
-	return checkPing(answer)
-}
-
-// ping asks for the API version.
-func ping(ctx context.Context, client *http.Client, r ref.Reference, token string) (*http.Response, error) {
-	ctx, cancel := context.WithTimeout(ctx, pingTimeout)
-	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, r.BaseURL()+"/v2/", nil)
-	if err != nil {
-		return nil, err
-	}
-	switch {
-	case strings.Contains(token, " "): // it says its scheme itself
-		req.Header.Set("Authorization", token)
-	case token != "":
-		req.Header.Set("Authorization", "Bearer "+token)
-	}
-	resp, err := client.Do(req)
-	if err != nil {
-		return nil, err
-	}
-	return resp, resp.Body.Close()
-}
-
-// checkPing says what an answer means for a log-in.
-func checkPing(resp *http.Response) error {
-	switch {
-	case resp == nil:
-		return nil
-	case resp.StatusCode == http.StatusUnauthorized:
-		return registry.ErrUnauthorized
-	case resp.StatusCode == http.StatusOK:
-		return nil
-	}
-	return fmt.Errorf("%w: GET %s: %s", errNotRegistry, resp.Request.URL.Redacted(), resp.Status)
+	return repo.Ping(ctx)
 }
