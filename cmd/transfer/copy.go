@@ -20,9 +20,9 @@ func (a *app) copyCommand() *cobra.Command {
 	var platform, dir string
 	c := &cobra.Command{
 		Use: "copy REF REF", Short: "Copy a model from one registry or repository to another", GroupID: "move",
-		Long: "Copy copies a model, or an index with all it lists. Within one registry blobs are mounted where it\n" +
-			"lets us. What the target lacks goes through a directory on this machine, which is removed when all\n" +
-			"is copied; after a failure or Ctrl-C, run the same command again.",
+		Long: "Copy copies a model, or an index with all it lists. Within one registry blobs are mounted " +
+			"where it lets us. What the target lacks goes through a directory on this machine, which is " +
+			"removed when all is copied; after a failure or Ctrl-C, run the same command again.",
 		Example: "  transfer copy all-minilm registry.example/me/all-minilm\n" +
 			"  transfer copy registry.example/me/model:v1 registry.example/team/model:v1",
 		Args: operands("REF", "REF"),

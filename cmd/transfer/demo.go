@@ -35,7 +35,7 @@ func (a *app) demoCommand() *cobra.Command {
 	o := demoOptions{size: defaultDemoSize}
 	c := &cobra.Command{
 		Use: "demo", Short: "Make a model, push it, pull it back, compare every byte", GroupID: "move",
-		Long: "Demo makes a model, pushes it to a registry inside the program, pulls it back and compares\n" +
+		Long: "Demo makes a model, pushes it to a registry inside the program, pulls it back and compares " +
 			"every byte. It needs about three times the size of its model on disk, in TMPDIR or --dir.",
 		Example: "  transfer demo\n  transfer demo --size 2G --tensors 5000 --dir /tmp/demo",
 		Args:    operands(),
@@ -47,7 +47,7 @@ func (a *app) demoCommand() *cobra.Command {
 	fs.IntVar(&o.model.tensors, "tensors", defaultDemoTensors, "number of small blobs: `N`")
 	fs.Uint64Var(&o.model.seed, "seed", 1, "another `NUMBER` makes another model")
 	fs.StringVar(&o.dir, "dir", "", "work in `DIR` and leave the files there; otherwise they are removed")
-	fs.StringVar(&o.registry, "registry", "", "use the registry at this `URL` or host instead of one inside the program")
+	fs.StringVar(&o.registry, "registry", "", "use the registry at this `URL` or host instead of its own")
 	fs.StringVar(&o.repository, "repository", defaultDemoRepository, "push to the repository of this `NAME`")
 	return c
 }
@@ -123,7 +123,8 @@ func (a *app) demoWith(ctx context.Context, o demoOptions) error {
 func demoReference(registry, repository string) (ref.Reference, error) {
 	registry = strings.TrimRight(registry, "/")
 	if host, _, _ := strings.Cut(registry, "/"); !ref.IsHost(host) {
-		return ref.Reference{}, fmt.Errorf("--registry %q is neither a URL nor a host such as localhost:5000", registry)
+		const form = "--registry %q is neither a URL nor a host such as localhost:5000"
+		return ref.Reference{}, fmt.Errorf(form, registry)
 	}
 	return ref.Parse(registry + "/" + repository)
 }
@@ -158,6 +159,7 @@ func (a *app) roundTrip(ctx context.Context, r ref.Reference, o demoOptions) err
 	if err := compare(ctx, made, pulled, src.parts[0].Blobs); err != nil {
 		return err
 	}
-	a.say("compared every byte of %s in %.1f s: they are the same", plural(done.blobs, "file"), time.Since(start).Seconds())
+	took := time.Since(start).Seconds()
+	a.say("compared every byte of %s in %.1f s: they are the same", plural(done.blobs, "file"), took)
 	return nil
 }

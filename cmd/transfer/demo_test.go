@@ -79,7 +79,8 @@ func TestARegistryIsAURLOrAHost(t *testing.T) {
 }
 
 func TestALackOfRoomSaysWhatToDo(t *testing.T) {
-	for _, err := range []error{&fs.PathError{Op: "write", Path: "f", Err: syscall.ENOSPC}, transfer.ErrInsufficientSpace} {
+	full := &fs.PathError{Op: "write", Path: "f", Err: syscall.ENOSPC}
+	for _, err := range []error{full, transfer.ErrInsufficientSpace} {
 		told := moreRoom(err)
 		require.ErrorIs(t, told, err)
 		assert.Contains(t, told.Error(), "TMPDIR")

@@ -126,7 +126,10 @@ func TestSomeFilesArePulled(t *testing.T) {
 		{[]string{"--include", "*.json"}, []string{"config.json"}},
 		{[]string{"--include", "tokenizer/"}, []string{"tokenizer/merges.txt", "tokenizer/vocab.txt"}},
 		{[]string{"--include", "*.txt", "--exclude", "tokenizer/v*"}, []string{"tokenizer/merges.txt"}},
-		{[]string{"--exclude", "tokenizer", "--exclude", "*.bin"}, []string{"README.md", "config.json", "model.safetensors"}},
+		{
+			[]string{"--exclude", "tokenizer", "--exclude", "*.bin"},
+			[]string{"README.md", "config.json", "model.safetensors"},
+		},
 	} {
 		pulled := t.TempDir()
 		must(t, append([]string{"pull", ref, pulled}, test.flags...)...)
@@ -136,7 +139,11 @@ func TestSomeFilesArePulled(t *testing.T) {
 	assert.Equal(t, exitFailed, r.code)
 	assert.Contains(t, r.stderr, "no file matches; there are README.md, config.json")
 	assert.Equal(t, exitUsage, runWith(t, "pull", "--include", "[", ref, t.TempDir()).code)
-	assert.Equal(t, exitUsage, runWith(t, "pull", "--include", "*.json", "--into", "blobs", ref, t.TempDir()).code)
+	assert.Equal(
+		t,
+		exitUsage,
+		runWith(t, "pull", "--include", "*.json", "--into", "blobs", ref, t.TempDir()).code,
+	)
 }
 
 func TestFilesAndDirectoriesArePushedTogether(t *testing.T) {
@@ -144,7 +151,11 @@ func TestFilesAndDirectoriesArePushedTogether(t *testing.T) {
 	must(t, "push", filepath.Join(made, "README.md"), filepath.Join(made, "tokenizer"), ref)
 	pulled := t.TempDir()
 	must(t, "pull", ref, pulled)
-	assert.Equal(t, []string{"README.md", "tokenizer/merges.txt", "tokenizer/vocab.txt"}, slices.Sorted(maps.Keys(filesOf(t, pulled))))
+	assert.Equal(
+		t,
+		[]string{"README.md", "tokenizer/merges.txt", "tokenizer/vocab.txt"},
+		slices.Sorted(maps.Keys(filesOf(t, pulled))),
+	)
 }
 
 func TestADirectoryIsPushedAsAnArchive(t *testing.T) {
@@ -152,7 +163,11 @@ func TestADirectoryIsPushedAsAnArchive(t *testing.T) {
 	first := must(t, "push", "--tar", filepath.Join(made, "tokenizer"), filepath.Join(made, "README.md"), ref)
 	pulled := t.TempDir()
 	must(t, "pull", ref, pulled)
-	assert.Equal(t, []string{"README.md", "tokenizer/merges.txt", "tokenizer/vocab.txt"}, slices.Sorted(maps.Keys(filesOf(t, pulled))))
+	assert.Equal(
+		t,
+		[]string{"README.md", "tokenizer/merges.txt", "tokenizer/vocab.txt"},
+		slices.Sorted(maps.Keys(filesOf(t, pulled))),
+	)
 	assert.Contains(t, must(t, "pull", ref, pulled).stdout, "all there already")
 	again := must(t, "push", "--tar", filepath.Join(made, "tokenizer"), filepath.Join(made, "README.md"), ref)
 	assert.Contains(t, again.stdout, "all there already", first.stdout)
@@ -186,7 +201,11 @@ func TestAnOCILayoutIsPulledAndPushed(t *testing.T) {
 	assert.Contains(t, must(t, "pull", "--into", "oci", ref, layout).stdout, "all there already")
 
 	second := must(t, "push", layout, startedServer(t).url+"/you/model:v2")
-	assert.Equal(t, first.stdout[strings.Index(first.stdout, "digest "):], second.stdout[strings.Index(second.stdout, "digest "):])
+	assert.Equal(
+		t,
+		first.stdout[strings.Index(first.stdout, "digest "):],
+		second.stdout[strings.Index(second.stdout, "digest "):],
+	)
 
 	must(t, "push", filepath.Join(made, "tokenizer"), s.url+"/me/other:v2")
 	must(t, "pull", "--into", "oci", s.url+"/me/other:v2", layout)
@@ -205,11 +224,22 @@ func TestAnIndexIsPulledAndPushedWhole(t *testing.T) {
 		must(t, "push", made, base+":"+platform)
 		data, err := pack.ReadManifest(filepath.Join(made, pack.ManifestName))
 		require.NoError(t, err)
-		listed = append(listed, fmt.Sprintf(`{"mediaType":%q,"digest":%q,"size":%d,"platform":{"os":"linux","architecture":%q}}`,
-			dockerManifest, digest.FromBytes(data), len(data), platform))
+		listed = append(
+			listed,
+			fmt.Sprintf(`{"mediaType":%q,"digest":%q,"size":%d,"platform":{"os":"linux","architecture":%q}}`,
+				dockerManifest, digest.FromBytes(data), len(data), platform),
+		)
 	}
-	putManifest(t, s.url+"/v2/me/model", "latest", ocispec.MediaTypeImageIndex,
-		`{"schemaVersion":2,"mediaType":"`+ocispec.MediaTypeImageIndex+`","manifests":[`+strings.Join(listed, ",")+`]}`)
+	putManifest(
+		t,
+		s.url+"/v2/me/model",
+		"latest",
+		ocispec.MediaTypeImageIndex,
+		`{"schemaVersion":2,"mediaType":"`+ocispec.MediaTypeImageIndex+`","manifests":[`+strings.Join(
+			listed,
+			",",
+		)+`]}`,
+	)
 	layout, again := t.TempDir(), t.TempDir()
 	must(t, "pull", "--into", "oci", base, layout)
 	other := startedServer(t).url + "/you/model"
@@ -226,7 +256,10 @@ func TestAnOllamaModelIsMadePulledAndPushed(t *testing.T) {
 	_, m := makeModel(t, model{size: 4096, seed: 1})
 	dir, _ := makeModel(t, model{size: 4096, seed: 1})
 	gguf := blobPath(dir, m.Layers[0].Digest)
-	parts := tree(t, map[string]string{"template.txt": "{{ .Prompt }}", "params.json": `{"temperature":0.7}`, "bad.json": "{"})
+	parts := tree(
+		t,
+		map[string]string{"template.txt": "{{ .Prompt }}", "params.json": `{"temperature":0.7}`, "bad.json": "{"},
+	)
 	base := startedServer(t).url
 	must(t, "push", "--type", "ollama", gguf, "--template", filepath.Join(parts, "template.txt"),
 		"--params", filepath.Join(parts, "params.json"), base+"/library/tiny:1b")
@@ -250,7 +283,11 @@ func TestAnOllamaModelIsMadePulledAndPushed(t *testing.T) {
 
 	files := t.TempDir()
 	must(t, "pull", "--into", "files", base+"/library/tiny:1b", files)
-	assert.Equal(t, []string{"model.gguf", "params.json", "template.txt"}, slices.Sorted(maps.Keys(filesOf(t, files))))
+	assert.Equal(
+		t,
+		[]string{"model.gguf", "params.json", "template.txt"},
+		slices.Sorted(maps.Keys(filesOf(t, files))),
+	)
 
 	must(t, "pull", "--into", "ollama", base+"/library/tiny:1b", models)
 	must(t, "push", models, base+"/you/again:1")
@@ -285,17 +322,19 @@ func TestAModelPackManifestSaysWhatEachFileIs(t *testing.T) {
 		types[l.Annotations["org.cncf.model.filepath"]] = l.MediaType
 		assert.True(t, json.Valid([]byte(l.Annotations["org.cncf.model.file.metadata+json"])))
 	}
+	const doc, weight = "application/vnd.cncf.model.doc.v1.raw", "application/vnd.cncf.model.weight.v1.raw"
+	const config = "application/vnd.cncf.model.weight.config.v1.raw"
 	assert.Equal(t, map[string]string{
-		"README.md": "application/vnd.cncf.model.doc.v1.raw", "config.json": "application/vnd.cncf.model.weight.config.v1.raw",
-		"model.safetensors": "application/vnd.cncf.model.weight.v1.raw", "empty.bin": "application/vnd.cncf.model.weight.v1.raw",
-		"tokenizer/vocab.txt": "application/vnd.cncf.model.weight.config.v1.raw", "tokenizer/merges.txt": "application/vnd.cncf.model.weight.config.v1.raw",
+		"README.md": doc, "config.json": config, "model.safetensors": weight, "empty.bin": weight,
+		"tokenizer/vocab.txt": config, "tokenizer/merges.txt": config,
 	}, types)
-	config, err := os.ReadFile(blobPath(dir, m.Config.Digest.String()))
+	data, err = os.ReadFile(blobPath(dir, m.Config.Digest.String()))
 	require.NoError(t, err)
-	assert.Contains(t, string(config), `"format":"safetensors"`)
+	assert.Contains(t, string(data), `"format":"safetensors"`)
 }
 
 func TestWhatCannotBePushedIsNamed(t *testing.T) {
+	const ref = "localhost:1/a"
 	blobs := tree(t, map[string]string{"sha256-" + strings.Repeat("0", 64): "x"})
 	for name, test := range map[string]struct {
 		args []string
@@ -303,14 +342,14 @@ func TestWhatCannotBePushedIsNamed(t *testing.T) {
 		want string
 	}{
 		"nothing there":    {[]string{"push", "/nonexistent", "localhost:1/a"}, exitFailed, "/nonexistent"},
-		"an empty DIR":     {[]string{"push", t.TempDir(), "localhost:1/a"}, exitFailed, "is empty; push takes files"},
-		"blobs alone":      {[]string{"push", blobs, "localhost:1/a"}, exitFailed, "has blobs but no manifest.json"},
-		"an unknown type":  {[]string{"push", "--type", "zip", blobs, "localhost:1/a"}, exitUsage, "none of files, modelpack and ollama"},
-		"swapped operands": {[]string{"push", "localhost:1/a", blobs}, exitUsage, "transfer push " + blobs + " localhost:1/a"},
-		"swapped pull":     {[]string{"pull", blobs, "localhost:1/a"}, exitUsage, "transfer pull localhost:1/a " + blobs},
+		"an empty DIR":     {[]string{"push", t.TempDir(), ref}, exitFailed, "is empty; push takes files"},
+		"blobs alone":      {[]string{"push", blobs, ref}, exitFailed, "has blobs but no manifest.json"},
+		"an unknown type":  {[]string{"push", "--type", "zip", blobs, ref}, exitUsage, "none of files, modelpack"},
+		"swapped operands": {[]string{"push", ref, blobs}, exitUsage, "transfer push " + blobs + " " + ref},
+		"swapped pull":     {[]string{"pull", blobs, ref}, exitUsage, "transfer pull " + ref + " " + blobs},
 		"an empty operand": {[]string{"pull", "localhost:1/a", ""}, exitUsage, "DIR is empty"},
-		"an unknown form":  {[]string{"pull", "--into", "zip", "localhost:1/a", "x"}, exitUsage, "none of files, blobs, oci and ollama"},
-		"a registry alone": {[]string{"pull", "10.0.0.1:5000", "x"}, exitUsage, "no repository; expected 10.0.0.1:5000/NAME"},
+		"an unknown form":  {[]string{"pull", "--into", "zip", ref, "x"}, exitUsage, "none of files, blobs, oci"},
+		"a registry alone": {[]string{"pull", "10.0.0.1:5000", "x"}, exitUsage, "expected 10.0.0.1:5000/NAME"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := runWith(t, test.args...)

@@ -27,7 +27,7 @@ Exit: 0 done, 1 failed, 2 not understood, 130 interrupted{{end}}{{end}}
 {{- if and .HasParent .HasAvailableLocalFlags}}
 
 Flags:
-{{.LocalFlags.FlagUsagesWrapped 98 | trimTrailingWhitespaces}}{{end}}
+{{.LocalFlags.FlagUsagesWrapped 80 | trimTrailingWhitespaces}}{{end}}
 {{- if and .HasParent .Runnable}}
 
 Flags of all commands: transfer help flags{{end}}
@@ -36,6 +36,9 @@ Flags of all commands: transfer help flags{{end}}
 const helpTemplate = `{{with (or .Long .Short)}}{{. | trimTrailingWhitespaces}}
 
 {{end}}{{if or .Runnable .HasSubCommands}}{{.UsageString}}{{end}}`
+
+// helpWidth is the width of help texts: that of the terminal that everybody has.
+const helpWidth = 80
 
 func setHelp(root *cobra.Command) {
 	root.SetUsageTemplate(usageTemplate)
@@ -46,9 +49,25 @@ func setHelp(root *cobra.Command) {
 		if c.Name() == "help" {
 			c.Short = "Show the help of a command or a page"
 		}
+		if c.Runnable() {
+			c.Long = wrap(c.Long, helpWidth)
+		}
 		hideHelpFlag(c)
 	}
 	root.CompletionOptions.SetDefaultShellCompDirective(cobra.ShellCompDirectiveDefault)
+}
+
+// wrap breaks a paragraph into lines.
+func wrap(text string, width int) string {
+	var lines []string
+	line := ""
+	for word := range strings.FieldsSeq(text) {
+		if line != "" && len(line)+1+len(word) > width {
+			lines, line = append(lines, line), ""
+		}
+		line = strings.TrimPrefix(line+" "+word, " ")
+	}
+	return strings.Join(append(lines, line), "\n")
 }
 
 // hideHelpFlag leaves --help out of the lists of flags: whoever reads them has found it.
@@ -73,11 +92,11 @@ const referenceText = `A reference (REF) names a model:
   name[:tag], namespace/name[:tag]
         registry.ollama.ai/library/name, registry.ollama.ai/namespace/name
 
-The tag is "latest" where neither a tag nor a digest is given. A word before the
-first slash is a host when it has a dot or a colon in it or is localhost.
+The tag is "latest" where neither a tag nor a digest is given. A word before
+the first slash is a host when it has a dot or a colon in it or is localhost.
 
 A digest (sha256:...) names one content for ever. Pull and push print it:
-pin a model with it, as in transfer pull registry.example/me/model@sha256:... DIR`
+pin a model with it, as in transfer pull registry.example/me/m@sha256:... DIR`
 
 func referenceTopic() *cobra.Command {
 	return &cobra.Command{Use: "references", Short: "How a model is named", Long: referenceText}
@@ -86,15 +105,17 @@ func referenceTopic() *cobra.Command {
 func flagsTopic() *cobra.Command {
 	c := &cobra.Command{Use: "flags", Short: "The flags of all commands"}
 	c.SetHelpFunc(func(c *cobra.Command, _ []string) {
-		usages := c.Root().PersistentFlags().FlagUsagesWrapped(98)
+		usages := c.Root().PersistentFlags().FlagUsagesWrapped(helpWidth)
 		c.Print("Flags of all commands:\n\n" + strings.TrimRight(usages, "\n") + "\n\n" + credentialsText)
 	})
 	return c
 }
 
-const credentialsText = `Sizes end in k, M, G or T (powers of 1000) or Ki, Mi, Gi or Ti (powers of 1024), times in s, m or h.
+const credentialsText = `Sizes end in k, M, G or T (powers of 1000) or Ki, Mi, Gi or Ti (powers of
+1024), times in s, m or h.
 
-Without --username, credentials come from the Docker configuration (~/.docker/config.json, or
-DOCKER_CONFIG/config.json) with its helpers and stores, then from podman's auth.json; without
-any, access is anonymous. HTTP_PROXY, HTTPS_PROXY and NO_PROXY are honoured.
+Without --username, credentials come from the Docker configuration
+(~/.docker/config.json, or DOCKER_CONFIG/config.json) with its helpers and
+stores, then from podman's auth.json; without any, access is anonymous.
+HTTP_PROXY, HTTPS_PROXY and NO_PROXY are honoured.
 `

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -42,7 +41,12 @@ func (a *app) loginHint(err error) string {
 	case a.username != "":
 		return fmt.Sprintf("check the name and the password of --username %s for %s", a.username, a.host)
 	case a.who != "":
-		return fmt.Sprintf("%s refuses %s; check the name and the password, or log in again: transfer login %s", a.host, a.who, a.host)
+		return fmt.Sprintf(
+			"%s refuses %s; check the name and the password, or log in again: transfer login %s",
+			a.host,
+			a.who,
+			a.host,
+		)
 	}
 	return fmt.Sprintf("log in with: transfer login %s", a.host)
 }
@@ -56,18 +60,23 @@ func (a *app) certificateHint(err error) string {
 		return fmt.Sprintf("the certificate of %s is signed by an authority that is not known here; name its "+
 			"certificate with --ca-file FILE, or let --insecure check nothing", a.host)
 	case errors.As(err, &name):
-		return fmt.Sprintf("the certificate of %s is for another name; use that name, or let --insecure check nothing", a.host)
+		return fmt.Sprintf(
+			"the certificate of %s is for another name; use that name, or let --insecure check nothing",
+			a.host,
+		)
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
-		return fmt.Sprintf("the certificate of %s has expired or is not good yet; check the clock of this machine", a.host)
+		return fmt.Sprintf(
+			"the certificate of %s has expired or is not good yet; check the clock of this machine",
+			a.host,
+		)
 	}
 	return ""
 }
 
 // schemeHint tells http and https taken for each other.
 func (a *app) schemeHint(err error) string {
-	var record tls.RecordHeaderError
 	switch {
-	case !errors.Is(err, wire.ErrWrongScheme) && !errors.Is(err, http.ErrSchemeMismatch) && !errors.As(err, &record):
+	case !errors.Is(err, wire.ErrWrongScheme):
 		return ""
 	case a.repository.Scheme == "http":
 		return fmt.Sprintf("%s speaks https; leave out --plain-http, or use https:// before the reference", a.host)
@@ -101,7 +110,10 @@ func hostHint(err error) string {
 	var dns *net.DNSError
 	switch {
 	case errors.As(err, &dns) && dns.IsNotFound:
-		return fmt.Sprintf("check the name %s, or set HTTPS_PROXY where hosts are reached through a proxy", dns.Name)
+		return fmt.Sprintf(
+			"check the name %s, or set HTTPS_PROXY where hosts are reached through a proxy",
+			dns.Name,
+		)
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return "nothing answers there; check the port, and that the registry runs"
 	}
@@ -145,8 +157,9 @@ func corruptHint(err error) string {
 	if errors.As(err, &damaged) {
 		return fmt.Sprintf("repair it with: transfer verify %s --from %s", damaged.dir, damaged.from)
 	}
-	if errors.As(err, &blob) && blob.Op == "upload" &&
-		(errors.Is(err, transfer.ErrDigestMismatch) || errors.Is(err, transfer.ErrSizeMismatch) || errors.Is(err, os.ErrNotExist)) {
+	wrong := errors.Is(err, transfer.ErrDigestMismatch) || errors.Is(err, transfer.ErrSizeMismatch) ||
+		errors.Is(err, os.ErrNotExist)
+	if wrong && errors.As(err, &blob) && blob.Op == "upload" {
 		return "the directory is damaged; repair it from where it came: transfer verify DIR --from REF"
 	}
 	return ""

@@ -16,8 +16,8 @@ func (a *app) inspectCommand() *cobra.Command {
 	var raw bool
 	c := &cobra.Command{
 		Use: "inspect REF", Short: "Show what a model consists of", GroupID: "look",
-		Long: "Inspect shows the digest of a model, its layers with sizes and names, or the platforms of an index.\n" +
-			"Nothing but manifests is fetched.",
+		Long: "Inspect shows the digest of a model and its layers with sizes and names, or the platforms of an " +
+			"index. Nothing but manifests is fetched.",
 		Example: "  transfer inspect all-minilm\n  transfer inspect --json registry.example/me/model:v1",
 		Args:    operands("REF"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -89,7 +89,10 @@ func nameOf(d registry.Descriptor) string {
 
 func (a *app) inspectJSON(r ref.Reference, m registry.Manifest, c registry.Content) {
 	fields := []field{
-		{"reference", r.String()}, {"digest", m.Digest}, {"mediaType", m.MediaType}, {"artifactType", c.ArtifactType},
+		{
+			"reference",
+			r.String(),
+		}, {"digest", m.Digest}, {"mediaType", m.MediaType}, {"artifactType", c.ArtifactType},
 	}
 	if m.IsIndex() {
 		fields = append(fields, field{"manifests", partsOf(c.Manifests)})
@@ -129,7 +132,8 @@ func (a *app) inspectText(r ref.Reference, m registry.Manifest, c registry.Conte
 	if m.IsIndex() {
 		lines = append(lines, [2]string{"lists", plural(len(c.Manifests), "manifest")})
 	} else {
-		lines = append(lines, [2]string{"size", fmt.Sprintf("%s in %s", formatBytes(sizeOf(c)), plural(len(c.Layers), "layer"))})
+		size := formatBytes(sizeOf(c)) + " in " + plural(len(c.Layers), "layer")
+		lines = append(lines, [2]string{"size", size})
 	}
 	for _, l := range lines {
 		fmt.Fprintf(a.stdout, "%-9s %s\n", l[0], printable(l[1]))

@@ -22,7 +22,7 @@ func (a *app) loginCommand() *cobra.Command {
 	var fromStdin bool
 	c := &cobra.Command{
 		Use: "login REGISTRY", Short: "Keep the name and password for a registry", GroupID: "look",
-		Long: "Login checks a name and a password with a registry and keeps them where Docker, oras and crane\n" +
+		Long: "Login checks a name and a password with a registry and keeps them where Docker, oras and crane " +
 			"do too: in ~/.docker/config.json or the credential store that it names.",
 		Example: "  transfer login registry.example\n" +
 			"  echo \"$TOKEN\" | transfer login --username me --password-stdin docker.io",
@@ -89,7 +89,11 @@ func (a *app) login(ctx context.Context, text string, fromStdin bool) error {
 }
 
 // askCredentials gets the name and the password from the flags, the environment or a person.
-func (a *app) askCredentials(ctx context.Context, r ref.Reference, fromStdin bool) (registry.Credentials, error) {
+func (a *app) askCredentials(
+	ctx context.Context,
+	r ref.Reference,
+	fromStdin bool,
+) (registry.Credentials, error) {
 	c := registry.Credentials{Username: a.username, Password: a.getenv(passwordVariable)}
 	terminal, interactive := a.stdin.(*os.File)
 	interactive = interactive && term.IsTerminal(int(terminal.Fd()))
@@ -106,7 +110,10 @@ func (a *app) askCredentials(ctx context.Context, r ref.Reference, fromStdin boo
 	case c.Username != "" && c.Password != "":
 		return c, nil
 	case !interactive:
-		return c, usagef("there is no terminal to ask for the password; use --username and --password-stdin, or %s", passwordVariable)
+		return c, usagef(
+			"there is no terminal to ask for the password; use --username and --password-stdin, or %s",
+			passwordVariable,
+		)
 	}
 	if c.Username == "" {
 		fmt.Fprintf(a.stderr, "Name for %s: ", r.Host)
@@ -117,14 +124,22 @@ func (a *app) askCredentials(ctx context.Context, r ref.Reference, fromStdin boo
 		c.Username = strings.TrimSpace(string(name))
 	}
 	fmt.Fprintf(a.stderr, "Password: ")
-	password, err := a.ask(ctx, terminal, func(f *os.File) ([]byte, error) { return term.ReadPassword(int(f.Fd())) })
+	password, err := a.ask(
+		ctx,
+		terminal,
+		func(f *os.File) ([]byte, error) { return term.ReadPassword(int(f.Fd())) },
+	)
 	fmt.Fprintln(a.stderr)
 	c.Password = string(password)
 	return c, err
 }
 
 // ask reads an answer from a terminal. When the context ends first, it leaves the terminal as it was.
-func (a *app) ask(ctx context.Context, terminal *os.File, read func(*os.File) ([]byte, error)) ([]byte, error) {
+func (a *app) ask(
+	ctx context.Context,
+	terminal *os.File,
+	read func(*os.File) ([]byte, error),
+) ([]byte, error) {
 	state, err := term.GetState(int(terminal.Fd()))
 	if err != nil {
 		return nil, err

@@ -156,7 +156,9 @@ func TestADifferenceIsFound(t *testing.T) {
 	data, err := os.ReadFile(filepath.Join(made, big))
 	require.NoError(t, err)
 	for name, wrong := range map[string][]byte{
-		"a byte": append(bytes.Clone(data[:len(data)-1]), data[len(data)-1]^1), "short": data[:copyBuffer], "long": append(bytes.Clone(data), 0),
+		"a byte": append(bytes.Clone(data[:len(data)-1]), data[len(data)-1]^1),
+		"short":  data[:copyBuffer],
+		"long":   append(bytes.Clone(data), 0),
 	} {
 		t.Run(name, func(t *testing.T) {
 			pulled := t.TempDir()

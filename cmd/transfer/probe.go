@@ -34,7 +34,12 @@ func newProber(client *http.Client, r ref.Reference, repo *registry.Repository) 
 	quiet := *cmp.Or(client, &http.Client{})
 	// A redirect is an answer: it leads to what is there, and the token must not go with it.
 	quiet.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
-	return &prober{client: &quiet, base: r.BaseURL() + "/v2/" + r.Repository + "/blobs/", getToken: o.GetToken, token: o.Token}
+	return &prober{
+		client:   &quiet,
+		base:     r.BaseURL() + "/v2/" + r.Repository + "/blobs/",
+		getToken: o.GetToken,
+		token:    o.Token,
+	}
 }
 
 // all returns the blobs that are there, or are mounted from a repository where one is given.

@@ -21,8 +21,8 @@ func (a *app) pruneCommand() *cobra.Command {
 	var dry bool
 	c := &cobra.Command{
 		Use: "prune DIR", Short: "Remove blobs that no model of a directory needs", GroupID: "keep",
-		Long: "Prune removes blobs that no manifest in DIR names, and what interrupted pulls have left. DIR is as\n" +
-			"pull has made it, in any of its forms. Nothing may be pulled into it at the same time.",
+		Long: "Prune removes blobs that no manifest in DIR names, and what interrupted pulls have left. DIR is " +
+			"as pull has made it, in any of its forms. Nothing may be pulled into it at the same time.",
 		Example: "  transfer prune --dry-run ~/.ollama/models\n  transfer prune ./model",
 		Args:    operands("DIR"),
 		RunE:    func(cmd *cobra.Command, args []string) error { return a.prune(cmd.Context(), args[0], dry) },
@@ -44,7 +44,11 @@ func (a *app) prune(ctx context.Context, dir string, dry bool) error {
 	}
 	defer h.close()
 	if h.partly {
-		return fmt.Errorf("%s: %w: a manifest is missing or wrong, and so it is not known which blobs are needed", dir, errDamaged)
+		return fmt.Errorf(
+			"%s: %w: a manifest is missing or wrong, and so it is not known which blobs are needed",
+			dir,
+			errDamaged,
+		)
 	}
 	found, err := findUnneeded(dir, h)
 	if err != nil {

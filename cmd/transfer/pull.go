@@ -39,19 +39,24 @@ func (a *app) pullCommand() *cobra.Command {
 	var o pullOptions
 	c := &cobra.Command{
 		Use: "pull REF DIR", Short: "Fetch a model into a directory", GroupID: "move",
-		Long: "Pull fetches a model into DIR: its files under their names where it has names, otherwise its\n" +
-			"blobs as sha256-... with their manifest.json. What is there already is not fetched again: after\n" +
+		Long: "Pull fetches a model into DIR: its files under their names where it has names, otherwise its " +
+			"blobs as sha256-... with their manifest.json. What is there already is not fetched again: after " +
 			"a failure or Ctrl-C, run the same command again.",
 		Example: "  transfer pull all-minilm ./all-minilm\n" +
 			"  transfer pull --include '*.json' registry.example/me/model:v1 ./model\n" +
 			"  transfer pull --into ollama all-minilm ~/.ollama/models\n" +
-			"  transfer pull --mirror https://mirror.example registry.example/me/model:v1 ./model",
+			"  transfer pull --mirror https://mirror.example registry.example/me/m ./model",
 		Args: pullOperands,
 		RunE: func(cmd *cobra.Command, args []string) error { return a.pull(cmd.Context(), args[0], args[1], o) },
 	}
 	fs := c.Flags()
 	fs.SortFlags = false
-	fs.StringVar(&o.into, "into", intoAuto, "`FORM` of DIR: files, blobs, oci (an OCI layout) or ollama (its models directory)")
+	fs.StringVar(
+		&o.into,
+		"into",
+		intoAuto,
+		"`FORM` of DIR: files, blobs, oci (an OCI layout) or ollama (its models directory)",
+	)
 	fs.StringArrayVar(&o.include, "include", nil, "fetch only files that match this `PATTERN`; may be repeated")
 	fs.StringArrayVar(&o.exclude, "exclude", nil, "leave out files that match this `PATTERN`; may be repeated")
 	fs.StringVar(&o.platform, "platform", "", "of an index, the manifest for this `OS/ARCH`")
@@ -185,13 +190,21 @@ func (p *puller) intoOllama(ctx context.Context, m registry.Manifest) (outcome, 
 }
 
 // intoFiles pulls named files.
-func (p *puller) intoFiles(ctx context.Context, m registry.Manifest, content registry.Content) (outcome, error) {
+func (p *puller) intoFiles(
+	ctx context.Context,
+	m registry.Manifest,
+	content registry.Content,
+) (outcome, error) {
 	entries, unnamed, err := unpack.Entries(content)
 	if err != nil {
 		return outcome{}, fmt.Errorf("%s: %w", p.ref, err)
 	}
 	if len(entries) == 0 && unnamed > 0 {
-		return outcome{}, fmt.Errorf("%s: none of its %s has a name; pull it with --into blobs", p.ref, plural(unnamed, "layer"))
+		return outcome{}, fmt.Errorf(
+			"%s: none of its %s has a name; pull it with --into blobs",
+			p.ref,
+			plural(unnamed, "layer"),
+		)
 	}
 	chosen, err := unpack.Filter(entries, p.include, p.exclude)
 	if err != nil {
@@ -213,7 +226,12 @@ func (p *puller) intoFiles(ctx context.Context, m registry.Manifest, content reg
 }
 
 // fetchFiles fetches the entries that are not in the directory yet.
-func (p *puller) fetchFiles(ctx context.Context, dir *unpack.Dir, m registry.Manifest, entries []unpack.Entry) (outcome, error) {
+func (p *puller) fetchFiles(
+	ctx context.Context,
+	dir *unpack.Dir,
+	m registry.Manifest,
+	entries []unpack.Entry,
+) (outcome, error) {
 	var missing []unpack.Entry
 	names := map[string]string{}
 	for _, e := range entries {
@@ -309,7 +327,12 @@ func (p *puller) tree(ctx context.Context, m registry.Manifest, depth int) ([]re
 }
 
 // manifestTree lists a manifest of a repository after all that it lists.
-func manifestTree(ctx context.Context, repo *registry.Repository, m registry.Manifest, depth int) ([]registry.Manifest, error) {
+func manifestTree(
+	ctx context.Context,
+	repo *registry.Repository,
+	m registry.Manifest,
+	depth int,
+) ([]registry.Manifest, error) {
 	if !m.IsIndex() {
 		return []registry.Manifest{m}, nil
 	}
@@ -337,7 +360,13 @@ func manifestTree(ctx context.Context, repo *registry.Repository, m registry.Man
 
 // download fetches blobs into a directory. There is what the directory above has already; it counts
 // as a part of the whole.
-func (p *puller) download(ctx context.Context, blobs []transfer.Blob, dir string, there int64, names map[string]string) (outcome, error) {
+func (p *puller) download(
+	ctx context.Context,
+	blobs []transfer.Blob,
+	dir string,
+	there int64,
+	names map[string]string,
+) (outcome, error) {
 	meter := p.newMeter("pull", partials(dir, blobs, names))
 	p.notes.show(meter)
 	o := p.downloadOptions(p.repo)

@@ -84,16 +84,23 @@ func TestARegistryWithBasicAuthenticationOnlyIsUsed(t *testing.T) {
 	defer front.Close()
 	made, _ := makeModel(t, model{tensors: 1, seed: 9})
 	pulled := t.TempDir()
-	for _, args := range [][]string{{"push", made, front.URL + "/me/model"}, {"pull", front.URL + "/me/model", pulled}} {
+	name := front.URL + "/me/model"
+	for _, args := range [][]string{{"push", made, name}, {"pull", name, pulled}} {
 		r := runWith(t, args...)
 		assert.Equal(t, exitFailed, r.code)
 		assert.Contains(t, r.stderr, "hint: log in with: transfer login "+strings.TrimPrefix(front.URL, "http://"))
 
-		r = runIn(t.Context(), env(map[string]string{passwordVariable: "wrong"}), append(args, "--username", "me")...)
+		r = runIn(
+			t.Context(),
+			env(map[string]string{passwordVariable: "wrong"}),
+			append(args, "--username", "me")...)
 		assert.Equal(t, exitFailed, r.code)
 		assert.Contains(t, r.stderr, "hint: check the name and the password of --username me")
 
-		r = runIn(t.Context(), env(map[string]string{passwordVariable: "hunter2"}), append(args, "--username", "me")...)
+		r = runIn(
+			t.Context(),
+			env(map[string]string{passwordVariable: "hunter2"}),
+			append(args, "--username", "me")...)
 		assert.Equal(t, exitOK, r.code, r.stderr)
 	}
 	assert.Equal(t, contents(t, made), contents(t, pulled))
@@ -156,7 +163,8 @@ func guard(t *testing.T, s *server) string {
 		case r.Header.Get("Authorization") == "Bearer opaque-token":
 			s.http.Handler.ServeHTTP(w, r)
 		default:
-			w.Header().Set("WWW-Authenticate", `Bearer realm="http://`+r.Host+`/token",service="test",scope="repository:me/model:pull,push"`)
+			const scope = `service="test",scope="repository:me/model:pull,push"`
+			w.Header().Set("WWW-Authenticate", `Bearer realm="http://`+r.Host+`/token",`+scope)
 			w.WriteHeader(http.StatusUnauthorized)
 		}
 	}))
@@ -192,11 +200,22 @@ func TestAnIndexNeedsAChoice(t *testing.T) {
 		require.Equal(t, exitOK, runWith(t, "push", made, ref+":"+platform).code)
 		data, err := pack.ReadManifest(filepath.Join(made, pack.ManifestName))
 		require.NoError(t, err)
-		listed = append(listed, fmt.Sprintf(`{"mediaType":%q,"digest":%q,"size":%d,"platform":{"os":"linux","architecture":%q}}`,
-			dockerManifest, digest.FromBytes(data), len(data), platform))
+		listed = append(
+			listed,
+			fmt.Sprintf(`{"mediaType":%q,"digest":%q,"size":%d,"platform":{"os":"linux","architecture":%q}}`,
+				dockerManifest, digest.FromBytes(data), len(data), platform),
+		)
 	}
-	putManifest(t, s.url+"/v2/me/model", "latest", ocispec.MediaTypeImageIndex,
-		`{"schemaVersion":2,"mediaType":"`+ocispec.MediaTypeImageIndex+`","manifests":[`+strings.Join(listed, ",")+`]}`)
+	putManifest(
+		t,
+		s.url+"/v2/me/model",
+		"latest",
+		ocispec.MediaTypeImageIndex,
+		`{"schemaVersion":2,"mediaType":"`+ocispec.MediaTypeImageIndex+`","manifests":[`+strings.Join(
+			listed,
+			",",
+		)+`]}`,
+	)
 
 	r := runWith(t, "pull", ref, t.TempDir())
 	assert.Equal(t, exitFailed, r.code)
@@ -227,7 +246,11 @@ func TestTheManifestComesLast(t *testing.T) {
 	pulled := t.TempDir()
 	r := runIn(ctx, noEnv, "pull", front.URL+"/me/model", pulled)
 	assert.Equal(t, exitInterrupted, r.code)
-	assert.True(t, strings.HasSuffix(r.stderr, "transfer: interrupted; run the same command again to continue\n"), r.stderr)
+	assert.True(
+		t,
+		strings.HasSuffix(r.stderr, "transfer: interrupted; run the same command again to continue\n"),
+		r.stderr,
+	)
 	assert.NoFileExists(t, filepath.Join(pulled, pack.ManifestName))
 }
 

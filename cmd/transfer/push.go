@@ -42,12 +42,12 @@ func (a *app) pushCommand() *cobra.Command {
 	o := pushOptions{parts: map[string]*[]string{}}
 	c := &cobra.Command{
 		Use: "push PATH... REF", Short: "Send a model to a registry", GroupID: "move",
-		Long: "Push sends files, or a directory as pull has made it: blobs with a manifest.json, an OCI layout,\n" +
+		Long: "Push sends files, or a directory as pull has made it: blobs with a manifest.json, an OCI layout, " +
 			"or Ollama's models directory. What the registry has already is not sent again.",
 		Example: "  transfer push model.gguf README.md registry.example/me/model:v1\n" +
 			"  transfer push --type modelpack ./model registry.example/me/model:v1\n" +
-			"  transfer push --type ollama model.gguf --template template.txt registry.example/me/model:v1\n" +
-			"  transfer push ~/.ollama/models --model llama3.2:1b registry.example/me/llama3.2:1b",
+			"  transfer push --type ollama model.gguf --template t.txt registry.example/me/m\n" +
+			"  transfer push ~/.ollama/models --model llama3.2:1b registry.example/me/m",
 		Args: pushOperands,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.push(cmd.Context(), args[:len(args)-1], args[len(args)-1], o)
@@ -55,12 +55,23 @@ func (a *app) pushCommand() *cobra.Command {
 	}
 	fs := c.Flags()
 	fs.SortFlags = false
-	fs.StringVar(&o.kind, "type", typeAuto, "what to make of files: `TYPE` files, modelpack (CNCF ModelPack) or ollama")
+	fs.StringVar(
+		&o.kind,
+		"type",
+		typeAuto,
+		"what to make of files: `TYPE` files, modelpack (CNCF ModelPack) or ollama",
+	)
 	fs.StringVar(&o.model, "model", "", "the model of this `NAME`, where a directory has several")
 	fs.BoolVar(&o.tar, "tar", false, "send each directory as one archive, as oras does")
 	fs.StringVar(&o.artifactType, "artifact-type", "", "`TYPE` of the artifact, for files")
 	fs.StringVar(&o.mediaType, "media-type", "", "`TYPE` of each file, for files")
-	fs.StringToStringVar(&o.annotations, "annotation", nil, "annotation of the manifest, `KEY=VALUE`; may be repeated")
+	fs.StringToStringVar(
+		&o.annotations,
+		"annotation",
+		nil,
+		"annotation of the manifest, `KEY=VALUE`; may be repeated",
+	)
+	fs.Lookup("annotation").DefValue = "" // none
 	for _, part := range pack.OllamaParts {
 		o.parts[part] = fs.StringArray(part, nil, "`FILE` with the "+part+", for ollama")
 	}
@@ -111,7 +122,13 @@ func (a *app) push(ctx context.Context, paths []string, name string, o pushOptio
 	dg := digest.FromBytes(last.Manifest)
 	if r.Digest != "" {
 		if dg = r.Digest.Algorithm().FromBytes(last.Manifest); dg != r.Digest {
-			return fmt.Errorf("%s: %w: the manifest is %s, not %s", cmp.Or(src.manifest, src.what), transfer.ErrDigestMismatch, dg, r.Digest)
+			return fmt.Errorf(
+				"%s: %w: the manifest is %s, not %s",
+				cmp.Or(src.manifest, src.what),
+				transfer.ErrDigestMismatch,
+				dg,
+				r.Digest,
+			)
 		}
 	}
 	done, err := a.upload(ctx, r, src)
@@ -192,7 +209,12 @@ func mergeBlobs(parts []pack.Part) []transfer.Blob {
 }
 
 // openSource finds out what the paths are and makes a source of them.
-func (a *app) openSource(ctx context.Context, paths []string, r ref.Reference, o pushOptions) (*source, error) {
+func (a *app) openSource(
+	ctx context.Context,
+	paths []string,
+	r ref.Reference,
+	o pushOptions,
+) (*source, error) {
 	kind := pack.Plain
 	if len(paths) == 1 && o.kind == typeAuto {
 		kind = pack.KindOf(paths[0])
@@ -258,7 +280,12 @@ func blobSource(dir string) (*source, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", manifest, err)
 	}
-	return &source{what: dir, dir: dir, manifest: manifest, parts: []pack.Part{{Manifest: data, Blobs: blobs}}}, nil
+	return &source{
+		what:     dir,
+		dir:      dir,
+		manifest: manifest,
+		parts:    []pack.Part{{Manifest: data, Blobs: blobs}},
+	}, nil
 }
 
 // checkPlain refuses a directory that was meant as something else than files.
@@ -271,17 +298,31 @@ func checkPlain(dir string) error {
 		return err
 	}
 	if len(entries) == 0 {
-		return fmt.Errorf("%s is empty; push takes files, or a directory with files, with blobs and a manifest.json, "+
-			"an OCI layout or Ollama's models: %w", dir, fs.ErrNotExist)
+		return fmt.Errorf(
+			"%s is empty; push takes files, or a directory with files, with blobs and a manifest.json, "+
+				"an OCI layout or Ollama's models: %w",
+			dir,
+			fs.ErrNotExist,
+		)
 	}
 	if blobs, _ := filepath.Glob(filepath.Join(dir, "sha256-*")); len(blobs) > 0 {
-		return fmt.Errorf("%s has blobs but no manifest.json; if a pull was interrupted, run it again: %w", dir, fs.ErrNotExist)
+		return fmt.Errorf(
+			"%s has blobs but no manifest.json; if a pull was interrupted, run it again: %w",
+			dir,
+			fs.ErrNotExist,
+		)
 	}
 	return nil
 }
 
 // packFiles makes a manifest of files, after hashing them.
-func (a *app) packFiles(ctx context.Context, s *pack.Stage, paths []string, r ref.Reference, o pushOptions) (pack.Part, error) {
+func (a *app) packFiles(
+	ctx context.Context,
+	s *pack.Stage,
+	paths []string,
+	r ref.Reference,
+	o pushOptions,
+) (pack.Part, error) {
 	options := pack.Options{ArtifactType: o.artifactType, MediaType: o.mediaType, Annotations: o.annotations}
 	if o.tar {
 		return s.Archives(ctx, paths, options)
@@ -307,9 +348,18 @@ func (a *app) packFiles(ctx context.Context, s *pack.Stage, paths []string, r re
 }
 
 // packOllama makes an Ollama model of one GGUF file.
-func packOllama(ctx context.Context, s *pack.Stage, files []pack.File, digests []digest.Digest, o pushOptions) (pack.Part, error) {
+func packOllama(
+	ctx context.Context,
+	s *pack.Stage,
+	files []pack.File,
+	digests []digest.Digest,
+	o pushOptions,
+) (pack.Part, error) {
 	if len(files) != 1 {
-		return pack.Part{}, usagef("--type ollama takes one GGUF file, not %d; its other parts are named by flags", len(files))
+		return pack.Part{}, usagef(
+			"--type ollama takes one GGUF file, not %d; its other parts are named by flags",
+			len(files),
+		)
 	}
 	parts := map[string][]string{}
 	for name, paths := range o.parts {

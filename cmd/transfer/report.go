@@ -72,5 +72,11 @@ func (o outcome) String() string {
 
 // fields are what an event says about an outcome.
 func (o outcome) fields() []field {
-	return []field{{"blobs", o.blobs}, {"bytes", o.total}, {"there", o.there}, {"moved", o.moved}, {"seconds", o.took.Seconds()}}
+	return []field{
+		{"blobs", o.blobs},
+		{"bytes", o.total},
+		{"there", o.there},
+		{"moved", o.moved},
+		{"seconds", o.took.Seconds()},
+	}
 }

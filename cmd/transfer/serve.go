@@ -25,8 +25,8 @@ func (a *app) serveCommand() *cobra.Command {
 	var o serveOptions
 	c := &cobra.Command{
 		Use: "serve DIR", Short: "Run a small registry that keeps all in a directory", GroupID: "keep",
-		Long: "Serve runs a registry for this machine or a local network until it is interrupted. It keeps blobs\n" +
-			"and manifests in DIR and knows no users: whoever reaches it may push, unless it is --read-only.",
+		Long: "Serve runs a registry for this machine or a local network until it is interrupted. It keeps " +
+			"blobs and manifests in DIR and knows no users: whoever reaches it may push, unless it is --read-only.",
 		Example: "  transfer serve ./registry\n" +
 			"  transfer push ./model localhost:5000/me/model\n" +
 			"  transfer serve --listen :5000 --read-only ./registry",
@@ -35,7 +35,12 @@ func (a *app) serveCommand() *cobra.Command {
 	}
 	fs := c.Flags()
 	fs.SortFlags = false
-	fs.StringVar(&o.listen, "listen", "127.0.0.1:5000", "listen at this `ADDRESS`; :5000 is every address of this machine")
+	fs.StringVar(
+		&o.listen,
+		"listen",
+		"127.0.0.1:5000",
+		"listen at this `ADDRESS`; :5000 is every address of this machine",
+	)
 	fs.BoolVar(&o.readOnly, "read-only", false, "take nothing")
 	fs.StringVar(&o.cert, "tls-cert", "", "speak https with the certificate in this PEM `FILE`")
 	fs.StringVar(&o.key, "tls-key", "", "and the key in this PEM `FILE`")

@@ -23,7 +23,7 @@ func (a *app) verifyCommand() *cobra.Command {
 	var from string
 	c := &cobra.Command{
 		Use: "verify DIR", Short: "Hash every file of a pulled model, and repair what is wrong", GroupID: "keep",
-		Long: "Verify hashes every file of a directory that pull has made, in any of its forms, and names those\n" +
+		Long: "Verify hashes every file of a directory that pull has made, in any of its forms, and names those " +
 			"that are wrong or missing. With --from it fetches them again.",
 		Example: "  transfer verify ./model\n  transfer verify ./model --from registry.example/me/model:v1",
 		Args:    operands("DIR"),
@@ -209,8 +209,11 @@ func fileHolding(dir string) (*holding, error) {
 	}
 	h := &holding{kind: pack.Plain, dir: d}
 	if d.Record.Digest == "" {
-		return nil, errors.Join(fmt.Errorf("%s was not made by pull: it has neither %s/record.json nor a manifest.json, "+
-			"and is neither an OCI layout nor Ollama's models: %w", dir, pack.StateDir, fs.ErrNotExist), h.close())
+		return nil, errors.Join(
+			fmt.Errorf("%s was not made by pull: it has neither %s/record.json nor a manifest.json, "+
+				"and is neither an OCI layout nor Ollama's models: %w", dir, pack.StateDir, fs.ErrNotExist),
+			h.close(),
+		)
 	}
 	content, err := registry.NewManifest([]byte(d.Record.Manifest), "").Content()
 	if err != nil {

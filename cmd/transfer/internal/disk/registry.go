@@ -31,8 +31,10 @@ const (
 )
 
 var (
-	namePattern = regexp.MustCompile(`^[0-9A-Za-z_]+([._-]*[0-9A-Za-z_]+)*(/[0-9A-Za-z_]+([._-]*[0-9A-Za-z_]+)*)*$`)
-	tagPattern  = regexp.MustCompile(`^[0-9A-Za-z_][0-9A-Za-z_.-]{0,127}$`)
+	namePattern = regexp.MustCompile(
+		`^[0-9A-Za-z_]+([._-]*[0-9A-Za-z_]+)*(/[0-9A-Za-z_]+([._-]*[0-9A-Za-z_]+)*)*$`,
+	)
+	tagPattern = regexp.MustCompile(`^[0-9A-Za-z_][0-9A-Za-z_.-]{0,127}$`)
 
 	// routes, the longest first: a name may have "blobs" in it.
 	uploadPath   = regexp.MustCompile(`^/v2/(.+)/blobs/uploads/([0-9a-f]{32})?$`)
@@ -111,7 +113,10 @@ func (r *Registry) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	for _, route := range []struct {
 		pattern *regexp.Regexp
 		serve   func(w http.ResponseWriter, req *http.Request, name, what string)
-	}{{uploadPath, r.serveUpload}, {blobPath, r.serveBlob}, {manifestPath, r.serveManifest}, {tagsPath, r.serveTags}} {
+	}{
+		{uploadPath, r.serveUpload}, {blobPath, r.serveBlob},
+		{manifestPath, r.serveManifest}, {tagsPath, r.serveTags},
+	} {
 		if m := route.pattern.FindStringSubmatch(path); m != nil {
 			if !validName(m[1]) {
 				refuse(w, http.StatusBadRequest, "NAME_INVALID", "malformed repository name")

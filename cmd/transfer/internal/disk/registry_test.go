@@ -130,15 +130,24 @@ func TestABlobIsMountedWhereItIsThere(t *testing.T) {
 	dg := put(t, base, "content")
 	resp, _ := call(t, "POST", base+"/v2/you/model/blobs/uploads/?mount="+dg.String()+"&from=me/model", "")
 	assert.Equal(t, 201, resp.StatusCode)
-	resp, _ = call(t, "POST", base+"/v2/you/model/blobs/uploads/?mount="+digest.FromString("none").String()+"&from=me/model", "")
+	resp, _ = call(
+		t,
+		"POST",
+		base+"/v2/you/model/blobs/uploads/?mount="+digest.FromString("none").String()+"&from=me/model",
+		"",
+	)
 	assert.Equal(t, 202, resp.StatusCode)
 }
 
 const manifestType = "application/vnd.oci.image.manifest.v1+json"
 
 func manifestOf(config digest.Digest, size int) string {
-	return fmt.Sprintf(`{"schemaVersion":2,"mediaType":%q,"config":{"mediaType":"x/y","digest":%q,"size":%d},"layers":[]}`,
-		manifestType, config, size)
+	return fmt.Sprintf(
+		`{"schemaVersion":2,"mediaType":%q,"config":{"mediaType":"x/y","digest":%q,"size":%d},"layers":[]}`,
+		manifestType,
+		config,
+		size,
+	)
 }
 
 func TestAManifestIsKeptUnderItsTagAndItsDigest(t *testing.T) {
@@ -177,7 +186,14 @@ func TestManifestsThatCannotBeServedAreRefused(t *testing.T) {
 		"too large":         {"v1", strings.Repeat(" ", 5<<20), "MANIFEST_INVALID"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			resp, body := call(t, "PUT", base+"/v2/me/model/manifests/"+test.version, test.text, "Content-Type", manifestType)
+			resp, body := call(
+				t,
+				"PUT",
+				base+"/v2/me/model/manifests/"+test.version,
+				test.text,
+				"Content-Type",
+				manifestType,
+			)
 			assert.GreaterOrEqual(t, resp.StatusCode, 400)
 			assert.Contains(t, body, test.want)
 		})
@@ -187,8 +203,10 @@ func TestManifestsThatCannotBeServedAreRefused(t *testing.T) {
 func TestNamesStayInTheDirectory(t *testing.T) {
 	base := start(t, t.TempDir(), false)
 	for _, path := range []string{
-		"/v2/../x/manifests/v1", "/v2/a/../../x/manifests/v1", "/v2/_tags/manifests/v1", "/v2/a/_manifests/manifests/v1",
-		"/v2/a/blobs/sha256:..", "/v2/a..b/manifests/v1", "/v2/A%2f..%2fb/manifests/v1", "/v2/" + strings.Repeat("a", 300) + "/tags/list",
+		"/v2/../x/manifests/v1", "/v2/a/../../x/manifests/v1", "/v2/_tags/manifests/v1",
+		"/v2/a/_manifests/manifests/v1",
+		"/v2/a/blobs/sha256:..", "/v2/a..b/manifests/v1", "/v2/A%2f..%2fb/manifests/v1",
+		"/v2/" + strings.Repeat("a", 300) + "/tags/list",
 		"/v3/", "/",
 	} {
 		resp, _ := call(t, "GET", base+path, "")

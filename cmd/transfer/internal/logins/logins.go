@@ -117,7 +117,12 @@ func (f Files) read(ctx context.Context, path, host, repository string) (registr
 // convert keeps what package registry knows.
 func convert(path, key string, c auth.Credential) (registry.Credentials, error) {
 	if c.AccessToken != "" && c.RefreshToken == "" && c.Username == "" {
-		return registry.Credentials{}, fmt.Errorf("%w: %s: the entry of %s is a registrytoken; log in again", ErrUnreadable, path, key)
+		return registry.Credentials{}, fmt.Errorf(
+			"%w: %s: the entry of %s is a registrytoken; log in again",
+			ErrUnreadable,
+			path,
+			key,
+		)
 	}
 	password := strings.TrimRight(c.Password, "\x00") // some tools pad
 	return registry.Credentials{Username: c.Username, Password: password, IdentityToken: c.RefreshToken}, nil

@@ -53,7 +53,9 @@ func TestCredentialsAreFoundInTheDockerConfiguration(t *testing.T) {
 }
 
 func TestCredentialsAreFoundWherePodmanKeepsThem(t *testing.T) {
-	entry := func(name string) string { return fmt.Sprintf(`{"auths":{%q:{"auth":%q}}}`, name, encoded("me:pw")) }
+	entry := func(name string) string {
+		return fmt.Sprintf(`{"auths":{%q:{"auth":%q}}}`, name, encoded("me:pw"))
+	}
 	home, run := t.TempDir(), t.TempDir()
 	write(t, filepath.Join(run, "containers", "auth.json"), entry("run.example"))
 	write(t, filepath.Join(home, ".config", "containers", "auth.json"), entry("home.example/team"))
@@ -81,14 +83,15 @@ func TestWithoutAHomeAccessIsAnonymous(t *testing.T) {
 }
 
 func TestCredentialsThatCannotBeReadAreNamedWithoutTheirSecret(t *testing.T) {
+	const malformed, helper = "malformed entry of registry.example", "docker-credential-none-such"
 	for name, test := range map[string]struct{ config, want string }{
 		"not JSON":          {`{"auths":secret`, "is not a Docker configuration"},
-		"not base64":        {`{"auths":{"registry.example":{"auth":"secret!!"}}}`, "malformed entry of registry.example"},
-		"without a colon":   {`{"auths":{"registry.example":{"auth":"` + encoded("secret") + `"}}}`, "malformed entry of registry.example"},
-		"of another type":   {`{"auths":{"registry.example":"secret"}}`, "malformed entry of registry.example"},
+		"not base64":        {`{"auths":{"registry.example":{"auth":"secret!!"}}}`, malformed},
+		"without a colon":   {`{"auths":{"registry.example":{"auth":"` + encoded("secret") + `"}}}`, malformed},
+		"of another type":   {`{"auths":{"registry.example":"secret"}}`, malformed},
 		"a registry token":  {`{"auths":{"registry.example":{"registrytoken":"secret"}}}`, "is a registrytoken"},
-		"a missing helper":  {`{"auths":{"registry.example":{}},"credsStore":"none-such"}`, "docker-credential-none-such"},
-		"the host's helper": {`{"credHelpers":{"registry.example":"none-such"}}`, "docker-credential-none-such"},
+		"a missing helper":  {`{"auths":{"registry.example":{}},"credsStore":"none-such"}`, helper},
+		"the host's helper": {`{"credHelpers":{"registry.example":"none-such"}}`, helper},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := docker(t, test.config).Get(t.Context(), "registry.example", "me/model")
@@ -117,12 +120,19 @@ func helper(t *testing.T, name, script string) {
 		t.Skip("the helper is a shell script")
 	}
 	dir := t.TempDir()
-	require.NoError(t, os.WriteFile(filepath.Join(dir, "docker-credential-"+name), []byte("#!/bin/sh\n"+script), 0o700))
+	require.NoError(
+		t,
+		os.WriteFile(filepath.Join(dir, "docker-credential-"+name), []byte("#!/bin/sh\n"+script), 0o700),
+	)
 	t.Setenv("PATH", dir+string(os.PathListSeparator)+os.Getenv("PATH"))
 }
 
 func TestHelpersAreAsked(t *testing.T) {
-	helper(t, "fake", `read host; echo "{\"ServerURL\":\"$host\",\"Username\":\"me\",\"Secret\":\"pw of $host\"}"`)
+	helper(
+		t,
+		"fake",
+		`read host; echo "{\"ServerURL\":\"$host\",\"Username\":\"me\",\"Secret\":\"pw of $host\"}"`,
+	)
 	for _, config := range []string{`{"credsStore":"fake"}`, `{"credHelpers":{"registry.example":"fake"}}`} {
 		c, err := docker(t, config).Get(t.Context(), "registry.example", "")
 		require.NoError(t, err)
@@ -184,6 +194,7 @@ func TestAConfigurationThatIsBrokenIsNotOverwritten(t *testing.T) {
 	f := docker(t, `{"auths":`)
 	_, err := f.Put(t.Context(), "registry.example", registry.Credentials{Username: "me", Password: "pw"})
 	require.ErrorIs(t, err, logins.ErrUnreadable)
-	_, err = logins.Find(env(nil)).Put(t.Context(), "registry.example", registry.Credentials{Username: "me", Password: "pw"})
+	_, err = logins.Find(env(nil)).
+		Put(t.Context(), "registry.example", registry.Credentials{Username: "me", Password: "pw"})
 	require.ErrorContains(t, err, "DOCKER_CONFIG")
 }

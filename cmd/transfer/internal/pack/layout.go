@@ -185,7 +185,8 @@ func OpenOllama(dir, want string) (Model, error) {
 	}
 	var found []string
 	for _, name := range names {
-		if want == "" || name == want || strings.HasSuffix(name, "/"+want) || strings.HasSuffix(name, "/"+want+":latest") {
+		if want == "" || name == want || strings.HasSuffix(name, "/"+want) ||
+			strings.HasSuffix(name, "/"+want+":latest") {
 			found = append(found, name)
 		}
 	}
@@ -207,12 +208,16 @@ func OpenOllama(dir, want string) (Model, error) {
 // ollamaNames lists the models of an Ollama directory: host/namespace/name:tag.
 func ollamaNames(dir string) ([]string, error) {
 	var names []string
-	err := fs.WalkDir(os.DirFS(filepath.Join(dir, "manifests")), ".", func(name string, d fs.DirEntry, err error) error {
-		if err == nil && d.Type().IsRegular() && strings.Contains(name, "/") && !strings.HasPrefix(d.Name(), ".") {
-			names = append(names, path.Dir(name)+":"+path.Base(name))
-		}
-		return err
-	})
+	err := fs.WalkDir(
+		os.DirFS(filepath.Join(dir, "manifests")),
+		".",
+		func(name string, d fs.DirEntry, err error) error {
+			if err == nil && d.Type().IsRegular() && strings.Contains(name, "/") && !strings.HasPrefix(d.Name(), ".") {
+				names = append(names, path.Dir(name)+":"+path.Base(name))
+			}
+			return err
+		},
+	)
 	slices.Sort(names)
 	return names, err
 }

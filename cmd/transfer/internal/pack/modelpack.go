@@ -40,10 +40,23 @@ const unknownWeight = 128 << 20 // 128 MiB
 // kinds tells the kind of a file by its extension.
 var kinds = map[string][]string{
 	kindWeight: {
-		".safetensors", ".gguf", ".ggml", ".bin", ".pt", ".pth", ".ckpt", ".onnx", ".h5", ".hdf5", ".keras", ".tflite",
+		".safetensors", ".gguf", ".ggml", ".bin", ".pt", ".pth", ".ckpt", ".onnx", ".h5",
+		".hdf5", ".keras", ".tflite",
 		".pb", ".npy", ".npz", ".msgpack", ".mlmodel", ".engine", ".nemo", ".pkl", ".joblib",
 	},
-	kindConfig:  {".json", ".jinja", ".model", ".tiktoken", ".vocab", ".yaml", ".yml", ".toml", ".ini", ".txt", ".modelfile"},
+	kindConfig: {
+		".json",
+		".jinja",
+		".model",
+		".tiktoken",
+		".vocab",
+		".yaml",
+		".yml",
+		".toml",
+		".ini",
+		".txt",
+		".modelfile",
+	},
 	kindDoc:     {".md", ".rst", ".pdf", ".html", ".png", ".jpg", ".jpeg", ".gif", ".svg", ".webp"},
 	kindCode:    {".py", ".ipynb", ".sh", ".go", ".c", ".cc", ".cpp", ".h", ".cu", ".rs", ".js", ".ts", ".java"},
 	kindDataset: {".parquet", ".arrow", ".jsonl", ".csv", ".tsv", ".tfrecord"},

@@ -92,7 +92,12 @@ func Hash(ctx context.Context, files []File, progress func(done, total int64)) (
 	g.SetLimit(max(runtime.GOMAXPROCS(0), 1))
 	for i, f := range files {
 		g.Go(func() (err error) {
-			digests[i], err = hashFile(ctx, f.Path, digest.Canonical, func(n int) { progress(done.Add(int64(n)), total.Load()) })
+			digests[i], err = hashFile(
+				ctx,
+				f.Path,
+				digest.Canonical,
+				func(n int) { progress(done.Add(int64(n)), total.Load()) },
+			)
 			return err
 		})
 	}
@@ -104,7 +109,12 @@ func HashFile(ctx context.Context, path string, algorithm digest.Algorithm) (dig
 	return hashFile(ctx, path, algorithm, func(int) {})
 }
 
-func hashFile(ctx context.Context, path string, algorithm digest.Algorithm, moved func(n int)) (digest.Digest, error) {
+func hashFile(
+	ctx context.Context,
+	path string,
+	algorithm digest.Algorithm,
+	moved func(n int),
+) (digest.Digest, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return "", err

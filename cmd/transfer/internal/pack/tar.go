@@ -105,7 +105,12 @@ func writeParents(archive *tar.Writer, title string, made map[string]bool) error
 }
 
 func writeFile(ctx context.Context, archive *tar.Writer, title string, f File) error {
-	header := &tar.Header{Typeflag: tar.TypeReg, Name: title, Mode: int64(f.Info.Mode().Perm()), Size: f.Info.Size()}
+	header := &tar.Header{
+		Typeflag: tar.TypeReg,
+		Name:     title,
+		Mode:     int64(f.Info.Mode().Perm()),
+		Size:     f.Info.Size(),
+	}
 	if err := archive.WriteHeader(header); err != nil {
 		return err
 	}

@@ -77,7 +77,8 @@ func TestTheRateFollowsALinkThatChanges(t *testing.T) {
 
 func TestALongTimeLeftIsNotTold(t *testing.T) {
 	for total, want := range map[int64]string{
-		3_600: "  1 B/s  59m59s left\n", 300_000: "  1 B/s  83h19m left\n", 400_000: "  1 B/s\n", 100e9: "  1 B/s\n", 1e18: "  1 B/s\n",
+		3_600: "  1 B/s  59m59s left\n", 300_000: "  1 B/s  83h19m left\n", 400_000: "  1 B/s\n",
+		100e9: "  1 B/s\n", 1e18: "  1 B/s\n",
 	} {
 		out := linesOf(t, func(m *Meter) {
 			m.Update(0, total)

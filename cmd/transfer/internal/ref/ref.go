@@ -21,7 +21,9 @@ const (
 )
 
 var (
-	hostPattern       = regexp.MustCompile(`^(\[[0-9A-Fa-f:.]+\]|[0-9A-Za-z]([0-9A-Za-z._-]*[0-9A-Za-z])?)(:[0-9]{1,5})?$`)
+	hostPattern = regexp.MustCompile(
+		`^(\[[0-9A-Fa-f:.]+\]|[0-9A-Za-z]([0-9A-Za-z._-]*[0-9A-Za-z])?)(:[0-9]{1,5})?$`,
+	)
 	repositoryPattern = regexp.MustCompile(
 		`^[0-9A-Za-z_]([0-9A-Za-z._-]*[0-9A-Za-z_])?(/[0-9A-Za-z_]([0-9A-Za-z._-]*[0-9A-Za-z_])?)*$`)
 	tagPattern = regexp.MustCompile(`^[0-9A-Za-z_][0-9A-Za-z_.-]{0,127}$`)

@@ -47,9 +47,11 @@ func TestReferencesAreParsed(t *testing.T) {
 
 func TestMalformedReferencesAreRefused(t *testing.T) {
 	for _, text := range []string{
-		"", "/", ":", "@", "model:", "model@", "model@sha256:abc", "model:v1@md5:abc", "a//b", "a/", "../b", "localhost:5000/../b",
+		"", "/", ":", "@", "model:", "model@", "model@sha256:abc", "model:v1@md5:abc", "a//b", "a/",
+		"../b", "localhost:5000/../b",
 		"localhost:5000/a..b", "http://", "http://localhost:5000", "http:///repo", "ftp://localhost/repo", "a b",
-		"localhost:port/repo", "localhost:5000/repo?x", "localhost:5000/repo#x", "localhost:5000/re%2fpo", "-a", "a/-b",
+		"localhost:port/repo", "localhost:5000/repo?x", "localhost:5000/repo#x", "localhost:5000/re%2fpo",
+		"-a", "a/-b",
 		"model:" + strings.Repeat("x", 129), "model:.tag", "http://local\nhost/repo", "host_:5000/\x00",
 	} {
 		_, err := ref.Parse(text)
