@@ -86,40 +86,37 @@ func findUnneeded(dir string, h *holding) ([]unneeded, error) {
 		needed[filepath.Clean(i.path)] = true
 	}
 	var found []unneeded
-	collect := func(path string, d fs.DirEntry) error {
-		info, err := d.Info()
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil
-		}
-		if err == nil && !needed[filepath.Clean(path)] {
-			found = append(found, unneeded{path, info.Size()})
-		}
-		return err
-	}
 	for _, place := range blobPlaces(dir, h.kind) {
 		err := filepath.WalkDir(place, func(path string, d fs.DirEntry, err error) error {
 			switch {
-			case errors.Is(err, fs.ErrNotExist):
+			case errors.Is(err, fs.ErrNotExist): // it is gone, or nothing was ever pulled
 				return nil
 			case err != nil:
 				return err
-			case d.IsDir():
-				if path != place && h.kind == pack.Blobs {
-					return fs.SkipDir
-				}
-				return nil
-			case h.kind != pack.OCI && !blobFilePattern.MatchString(d.Name()):
-				return nil
-			case h.kind == pack.OCI && strings.HasPrefix(d.Name(), "."):
+			case d.IsDir() && path != place && h.kind == pack.Blobs:
+				return fs.SkipDir
+			case d.IsDir() || !isBlobFile(h.kind, d.Name()) || needed[filepath.Clean(path)]:
 				return nil
 			}
-			return collect(path, d)
+			info, err := d.Info()
+			if err == nil {
+				found = append(found, unneeded{path, info.Size()})
+			}
+			return err
 		})
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", place, err)
 		}
 	}
 	return found, nil
+}
+
+// isBlobFile tells the files of blobs by their names: all in the directories of a layout are.
+func isBlobFile(kind pack.Kind, name string) bool {
+	if kind == pack.OCI {
+		return !strings.HasPrefix(name, ".")
+	}
+	return blobFilePattern.MatchString(name)
 }
 
 // blobPlaces are the directories that have nothing but blobs under names of blobs.
