@@ -146,6 +146,15 @@ func TestSomeFilesArePulled(t *testing.T) {
 	)
 }
 
+func TestFilesThatWerePulledOneAfterTheOtherAreAllVerified(t *testing.T) {
+	made, ref := tree(t, someFiles), startedServer(t).url+"/me/model:v1"
+	must(t, "push", made, ref)
+	pulled := t.TempDir()
+	must(t, "pull", "--include", "*.json", ref, pulled)
+	must(t, "pull", "--include", "*.md", ref, pulled)
+	assert.Contains(t, must(t, "verify", pulled).stdout, "2 files")
+}
+
 func TestFilesAndDirectoriesArePushedTogether(t *testing.T) {
 	made, ref := tree(t, someFiles), startedServer(t).url+"/me/model:v1"
 	must(t, "push", filepath.Join(made, "README.md"), filepath.Join(made, "tokenizer"), ref)

@@ -218,7 +218,12 @@ func (p *puller) intoFiles(
 		return outcome{}, err
 	}
 	defer dir.Close()
-	done, err := p.fetchFiles(ctx, dir, m, chosen)
+	done, err := p.fetchFiles(ctx, dir, chosen)
+	if err == nil {
+		// All of the model's files, because other patterns may have chosen others before.
+		dir.Remember(p.ref.String(), m, entries)
+		err = dir.Save()
+	}
 	if err == nil && unnamed > 0 {
 		p.say("left out %s without a name; --into blobs fetches all", plural(unnamed, "layer"))
 	}
@@ -226,12 +231,7 @@ func (p *puller) intoFiles(
 }
 
 // fetchFiles fetches the entries that are not in the directory yet.
-func (p *puller) fetchFiles(
-	ctx context.Context,
-	dir *unpack.Dir,
-	m registry.Manifest,
-	entries []unpack.Entry,
-) (outcome, error) {
+func (p *puller) fetchFiles(ctx context.Context, dir *unpack.Dir, entries []unpack.Entry) (outcome, error) {
 	var missing []unpack.Entry
 	names := map[string]string{}
 	for _, e := range entries {
@@ -255,8 +255,7 @@ func (p *puller) fetchFiles(
 	}
 	done.blobs = len(entries)
 	done.noun = "file"
-	dir.Remember(p.ref.String(), m, entries)
-	return done, dir.Save()
+	return done, nil
 }
 
 func titles(entries []unpack.Entry) string {
