@@ -94,14 +94,20 @@ var (
 	waits   = rapid.SampledFrom([]string{"1ms", "300ms", "3s", "40s"})
 
 	// faults stand for one each; # is an amount and @ a duration.
-	faults = rapid.SampledFrom([]string{
+	faults = rapid.OneOf(ofTheWay, ofRegistries, ofRegistries) // the first is drawn most
+
+	ofRegistries = rapid.SampledFrom([]string{
 		"ok", "ok", "ok", "200", "202", "204", "206", "304", "400", "403", "404", "408", "410", "411", "413", "416", "429", "500", "502", "503", "504",
 		"429(retry-after: 1)", "503(retry-after: 100)", "401", "redirect(?again)", "redirect(http://nowhere.test/)", "redirect(file:///etc/passwd)", "302",
 		"errorbody(#)", "errorbody(endless)", "hangup", "reset", "stallheaders", "206", "range()", "range(bytes 0-0/1)", "asked(bytes=5-9)", "norange",
 		"encoding(gzip)", "chunked", "clen(#)", "header(location: ?x; -range)", "header(-location)", "header(-docker-content-digest; etag: \"x\")", "headerbomb(#)", "hints(3)", "goaway",
 		"reset(#)", "connreset(#)", "eof(#)", "noclen(#)", "noclen", "truncchunk(#)", "stall(#)", "long(#)", "endless", "flip(#)", "slow(200K)", "slow(5M)",
 		"cut(#)", "stallbody(#)", "swallow", "swallow+504", "swallow+reset", "swallow+stallheaders", "delay(@)", "delay(@)+500", "delay(@)+reset(#)",
-		"520", "521", "523", "524", "530", "page", "page", "says(403, denied)", "late(@)", "read+late(@)+504", "416(content-range: bytes */1)",
+	})
+
+	// ofTheWay are what proxies, portals and object stores between us and the registry add.
+	ofTheWay = rapid.SampledFrom([]string{
+		"page", "520", "521", "523", "524", "530", "says(403, denied)", "late(@)", "read+late(@)+504", "416(content-range: bytes */1)",
 		"s3(400 ExpiredToken)", "s3(403 AccessDenied)", "s3(400 RequestTimeout)",
 	})
 
