@@ -173,7 +173,7 @@ func TestU14ManifestOfABlobThatCannotBeSentAgain(t *testing.T) {
 	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 		w := newWorld(t, mode, registrytest.Options{CheckManifest: true})
 		b := w.local(3 << 20)
-		w.reg.Fault("HEAD", b.Digest, "200")
+		w.reg.Fault("HEAD", b.Digest, fmt.Sprintf("200(content-length: %d)", b.Size))
 		w.reg.Fault("PUT", "/uploads/", "**403")
 		opts := w.uploadOptions(b)
 		opts.Manifest = fmt.Appendf(nil, `{"schemaVersion":2,"layers":[{"digest":%q,"size":%d}]}`, b.Digest, b.Size)
@@ -202,7 +202,7 @@ func TestManifestWithBlobsThatTheRegistryOnlySaidItHas(t *testing.T) {
 	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 		w := newWorld(t, mode, registrytest.Options{CheckManifest: true})
 		b, other := w.local(1000), w.local(2000)
-		w.reg.Fault("HEAD", b.Digest, "200")
+		w.reg.Fault("HEAD", b.Digest, fmt.Sprintf("200(content-length: %d)", b.Size))
 		opts := w.uploadOptions(b, other)
 		opts.Manifest = fmt.Appendf(nil, `{"schemaVersion":2,"layers":[{"digest":%q,"size":1000},{"digest":%q,"size":2000}]}`, b.Digest, other.Digest)
 		opts.ManifestRef = "latest"

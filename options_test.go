@@ -166,18 +166,31 @@ func TestI5I7S13Blobs(t *testing.T) {
 		says  string
 		blobs []transfer.Blob
 	}{
-		"I5 negative size":      {"negative", []transfer.Blob{{Digest: one, Size: -1}}},
-		"I5 the least size":     {"negative", []transfer.Blob{{Digest: one, Size: math.MinInt64}}},
-		"I5 after a good blob":  {"negative", []transfer.Blob{{Digest: other, Size: 1}, {Digest: one, Size: -1}}},
-		"I7 sum overflows":      {"add up", []transfer.Blob{{Digest: one, Size: math.MaxInt64}, {Digest: other, Size: 1}}},
-		"S13 with other sizes":  {"sizes 1 and 2", []transfer.Blob{{Digest: one, Size: 1}, {Digest: one, Size: 2}}},
-		"From outside":          {"From", []transfer.Blob{{Digest: one, Size: 1, From: "../other"}}},
-		"From with a query":     {"From", []transfer.Blob{{Digest: one, Size: 1, From: "other?x"}}},
-		"From of a second blob": {"From", []transfer.Blob{{Digest: other, Size: 1}, {Digest: one, Size: 1, From: "a//b"}}},
+		"I5 negative size":     {"negative", []transfer.Blob{{Digest: one, Size: -1}}},
+		"I5 the least size":    {"negative", []transfer.Blob{{Digest: one, Size: math.MinInt64}}},
+		"I5 after a good blob": {"negative", []transfer.Blob{{Digest: other, Size: 1}, {Digest: one, Size: -1}}},
+		"I7 sum overflows":     {"add up", []transfer.Blob{{Digest: one, Size: math.MaxInt64}, {Digest: other, Size: 1}}},
+		"S13 with other sizes": {"sizes 1 and 2", []transfer.Blob{{Digest: one, Size: 1}, {Digest: one, Size: 2}}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			err := refuse(t, transfer.ErrInvalidBlob, func(o *transfer.DownloadOptions) { o.Blobs = c.blobs })
 			assert.ErrorContains(t, err, c.says)
+		})
+	}
+}
+
+// U24: what no blob can be mounted from is not mounted from, and never an error.
+func TestU24UnusableFrom(t *testing.T) {
+	for _, from := range []string{"../other", "other?x", "a//b", "other.test/a/b:latest", ":", "@", "a\nb"} {
+		t.Run(from, func(t *testing.T) {
+			w := newWorld(t, registrytest.H1, registrytest.Options{})
+			b := w.local(100)
+			b.From = from
+			require.NoError(t, w.upload(w.uploadOptions(b)))
+			assert.True(t, w.reg.Has(repository, digest.Digest(b.Digest)))
+			for _, r := range w.reg.Requests() {
+				assert.NotContains(t, r.RawQuery, "from=")
+			}
 		})
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -20,14 +21,11 @@ import (
 
 func TestU8Source(t *testing.T) {
 	for name, spoil := range map[string]func(path string) error{
-		"missing":   os.Remove,
-		"directory": func(path string) error { _ = os.Remove(path); return os.Mkdir(path, 0o755) },
-		"symlink": func(path string) error {
-			if err := os.Rename(path, path+".real"); err != nil {
-				return err
-			}
-			return os.Symlink(path+".real", path)
-		},
+		"missing":                      os.Remove,
+		"directory":                    func(path string) error { _ = os.Remove(path); return os.Mkdir(path, 0o755) },
+		"S7 link that leads nowhere":   func(path string) error { _ = os.Remove(path); return os.Symlink("nowhere", path) },
+		"S7 link to a directory":       func(path string) error { _ = os.Remove(path); return os.Symlink(".", path) },
+		"S7 link that leads to itself": func(path string) error { _ = os.Remove(path); return os.Symlink(path, path) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t, registrytest.H1, registrytest.Options{})
@@ -53,6 +51,17 @@ func TestU8Source(t *testing.T) {
 		require.ErrorAs(t, w.upload(opts), &path)
 		assert.Empty(t, w.reg.Requests())
 	})
+}
+
+// S7: people keep their blobs on another disk.
+func TestS7LinkedSourceIsSent(t *testing.T) {
+	w := newWorld(t, registrytest.H1, registrytest.Options{})
+	b := w.local(100)
+	elsewhere := filepath.Join(t.TempDir(), "blob")
+	require.NoError(t, os.Rename(w.path(b), elsewhere))
+	require.NoError(t, os.Symlink(elsewhere, w.path(b)))
+	require.NoError(t, w.upload(w.uploadOptions(b)))
+	assert.True(t, w.reg.Has(repository, digest.Digest(b.Digest)))
 }
 
 func TestU6SourceOfAnotherSize(t *testing.T) {

@@ -325,6 +325,14 @@ func (w *world) requireNothing(b transfer.Blob) {
 	require.Empty(w.t, left)
 }
 
+// requirePartial checks that what came of a blob is left to go on with (½ in the matrix of faults).
+func (w *world) requirePartial(b transfer.Blob) {
+	w.t.Helper()
+	left, err := filepath.Glob(w.path(b) + "*")
+	require.NoError(w.t, err)
+	require.Equal(w.t, []string{w.path(b) + ".journal", w.path(b) + ".partial"}, left)
+}
+
 // upload uploads with the world's options and checks what must hold whatever comes.
 func (w *world) upload(opts transfer.UploadOptions) error {
 	w.t.Helper()

@@ -12,18 +12,16 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/modeltransfer/transfer/internal/filelock"
 	"github.com/opencontainers/go-digest"
+
+	"github.com/modeltransfer/transfer/internal/filelock"
+	"github.com/modeltransfer/transfer/internal/rootfile"
 )
 
 // How long a claim waits until it looks again whether a blob has become free.
 const (
 	shortestWait = 2 * time.Millisecond
 	longestWait  = 100 * time.Millisecond
-)
-
-var (
-	errMoved = errors.New("replaced while it was opened")
 )
 
 // Claim gives the right to write a blob, to one caller of all processes. The others wait until
@@ -42,7 +40,7 @@ func (d *Dir) Claim(ctx context.Context, dg digest.Digest, size int64) (*Partial
 			return nil, context.Cause(ctx)
 		}
 		p, err := d.tryClaim(ctx, dg, size)
-		if !errors.Is(err, filelock.ErrBusy) && !errors.Is(err, errMoved) {
+		if !errors.Is(err, filelock.ErrBusy) && !errors.Is(err, rootfile.ErrReplaced) {
 			return p, err
 		}
 		if err := sleep(ctx, wait/2+mrand.N(wait/2)); err != nil {
@@ -89,7 +87,7 @@ func cannotShare(err error) bool {
 var errForeign = errors.New("not ours to write")
 
 // grab opens and locks a file, and creates it if it is not there (fresh). The error
-// matches filelock.ErrBusy where another holds it, and errMoved where it is no longer the file of that name.
+// matches filelock.ErrBusy where another holds it, and rootfile.ErrReplaced where it is no longer the file of that name.
 func (d *Dir) grab(name string) (f *os.File, fresh bool, err error) {
 	f, err = d.create(name)
 	fresh = err == nil
@@ -97,7 +95,7 @@ func (d *Dir) grab(name string) (f *os.File, fresh bool, err error) {
 		f, err = d.openRegular(name, os.O_RDWR)
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
-			err = errMoved
+			err = rootfile.ErrReplaced
 		case errors.Is(err, fs.ErrPermission):
 			err = errForeign
 		}
@@ -119,25 +117,14 @@ func (d *Dir) grab(name string) (f *os.File, fresh bool, err error) {
 }
 
 func (d *Dir) create(name string) (*os.File, error) {
-	f, err := d.root.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL|openNonblock, 0o644)
-	if err != nil {
-		return nil, d.pathError("open", name, err)
-	}
-	return f, nil
+	f, err := rootfile.Create(d.root, name, 0o666)
+	return f, d.pathError("open", name, err)
 }
 
 // stillNamed makes sure that a file has kept its name until it was locked: the
 // holder before us may have given it its final name, or removed it.
 func (d *Dir) stillNamed(f *os.File, name string) error {
-	open, err := f.Stat()
-	if err != nil {
-		return err
-	}
-	named, err := d.root.Lstat(name)
-	if errors.Is(err, fs.ErrNotExist) || err == nil && !os.SameFile(open, named) {
-		return errMoved
-	}
-	return d.pathError("lstat", name, err)
+	return d.pathError("lstat", name, rootfile.Named(d.root, f, name))
 }
 
 // grabUnique makes a data file that nobody else knows. The rename decides between several.
@@ -166,7 +153,7 @@ func (p *Partial) begin(ctx context.Context) error {
 	p.dir.sweep(p.name, false)
 	if err := p.resume(); err != nil {
 		if !NoDescriptor(err) {
-			p.fail(err)
+			p.writeFailed(err)
 		}
 		return err
 	}
@@ -191,7 +178,7 @@ func (p *Partial) unfinished() error {
 	if err != nil {
 		return err
 	}
-	if fi == nil || !fi.Mode().IsRegular() || fi.Size() != p.size {
+	if fi == nil || fi.Size() != p.size {
 		return nil
 	}
 	p.dir.mu.Lock()

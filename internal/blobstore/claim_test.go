@@ -14,6 +14,7 @@ import (
 
 	"github.com/modeltransfer/transfer/internal/filelock"
 	"github.com/modeltransfer/transfer/internal/pieces"
+	"github.com/modeltransfer/transfer/internal/rootfile"
 )
 
 // S12: the data file may be renamed or removed by the holder before, until it is locked.
@@ -34,7 +35,7 @@ func TestS12FileThatLosesItsNameBeforeItIsLocked(t *testing.T) {
 				return filelock.Lock(f)
 			}
 			_, err := d.tryClaim(t.Context(), digest.FromBytes(content), 1000)
-			require.ErrorIs(t, err, errMoved)
+			require.ErrorIs(t, err, rootfile.ErrReplaced)
 			p := claim(t, d, content)
 			fill(t, p, content)
 			commit(t, p)

@@ -18,6 +18,7 @@ import (
 	_ "crypto/sha512"
 
 	"github.com/modeltransfer/transfer/internal/filelock"
+	"github.com/modeltransfer/transfer/internal/rootfile"
 	"github.com/opencontainers/go-digest"
 )
 
@@ -28,12 +29,13 @@ var (
 	// ErrSize is a file or a write that is longer or shorter than the blob.
 	ErrSize = errors.New("wrong size")
 
-	// ErrNotRegular is a symbolic link, a pipe or a device where a file should be.
-	ErrNotRegular = errors.New("not a regular file")
+	// ErrNotRegular is a pipe or a device where a file should be, or a symbolic link where none is followed.
+	ErrNotRegular = rootfile.ErrNotRegular
 )
 
-// Dir is a directory of blobs, each a file "sha256-<hex>". Nothing outside of it is ever
-// touched, whatever links are put into it. Its methods are safe for concurrent use.
+// Dir is a directory of blobs, each a file "sha256-<hex>" or a symbolic link to one, since people keep their blobs
+// on another disk. Nothing is ever written through a link, and nothing but a final name is read through
+// one. Its methods are safe for concurrent use.
 type Dir struct {
 	root    *os.Root
 	path    string
@@ -59,7 +61,7 @@ func versionOf(fi fs.FileInfo) version { return version{fi.Size(), fi.ModTime()}
 // they are missing. The path itself may be a link. Errors are *fs.PathError: syscall.ENOTDIR
 // where a file is in the way.
 func Open(path string) (*Dir, error) {
-	if err := os.MkdirAll(path, 0o755); err != nil {
+	if err := os.MkdirAll(path, 0o777); err != nil {
 		return nil, err
 	}
 	d, err := OpenSource(path)
@@ -107,25 +109,41 @@ func (d *Dir) Close() error {
 	return errors.Join(err, d.root.Close())
 }
 
-// Has tells whether a regular file of that size has the blob's final name. A directory in
-// its place is an error, because nothing could replace it.
+// Has tells whether the blob's final name is that of a regular file of that size, or of a link to one. A
+// directory in its place is an error, because nothing could replace it.
 func (d *Dir) Has(dg digest.Digest, size int64) (bool, error) {
 	fi, err := d.final(nameOf(dg))
-	return err == nil && fi != nil && fi.Mode().IsRegular() && fi.Size() == size, err
+	return err == nil && fi != nil && fi.Size() == size, err
 }
 
-// final returns what has the final name, nil when nothing has.
+// final returns the regular file that has the final name, or that a link of that name leads to. It is nil when
+// there is none, so that a blob may take the name.
 func (d *Dir) final(name string) (fs.FileInfo, error) {
 	fi, err := d.root.Lstat(name)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return nil, nil
-	case err != nil:
-		return nil, d.pathError("lstat", name, err)
-	case fi.IsDir():
+	if err == nil && fi.IsDir() {
 		return nil, d.pathError("open", name, syscall.EISDIR)
 	}
+	if err == nil && isLink(fi) {
+		fi, err = os.Stat(d.full(name))
+	}
+	switch {
+	case leadsNowhere(err):
+		return nil, nil
+	case err != nil:
+		return nil, d.pathError("stat", name, err)
+	case !fi.Mode().IsRegular():
+		return nil, nil
+	}
 	return fi, nil
+}
+
+func isLink(fi fs.FileInfo) bool { return fi.Mode().Type() == fs.ModeSymlink }
+
+// leadsNowhere tells whether there can be no file at the end of a path. Where access is denied, or a disk does
+// not answer, there may be one.
+func leadsNowhere(err error) bool {
+	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) || errors.Is(err, syscall.ELOOP) ||
+		errors.Is(err, syscall.ENAMETOOLONG) || platformLeadsNowhere(err)
 }
 
 // Check is Has, and hashes the file. What it finds wrong may then be claimed and replaced.
@@ -134,7 +152,8 @@ func (d *Dir) Check(ctx context.Context, dg digest.Digest, size int64) (bool, er
 		return false, err
 	}
 	f, err := d.Source(dg, size)
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, ErrSize) || errors.Is(err, ErrNotRegular) {
+	if leadsNowhere(err) || errors.Is(err, ErrSize) || errors.Is(err, ErrNotRegular) ||
+		errors.Is(err, rootfile.ErrReplaced) {
 		return false, nil // replaced since
 	}
 	if err != nil {
@@ -174,11 +193,11 @@ func (d *Dir) readAll(ctx context.Context, f *os.File, to io.Writer) error {
 	return context.Cause(ctx)
 }
 
-// Source opens a blob for reading, never through a link. The error matches [ErrNotRegular] for
+// Source opens a blob for reading, also through a link at its final name. The error matches [ErrNotRegular] for
 // what is no regular file, and [ErrSize] for one of another size.
 func (d *Dir) Source(dg digest.Digest, size int64) (*os.File, error) {
 	name := nameOf(dg)
-	f, err := d.openRegular(name, os.O_RDONLY)
+	f, err := d.openFinal(name)
 	if err != nil {
 		return nil, err
 	}
@@ -193,31 +212,21 @@ func (d *Dir) Source(dg digest.Digest, size int64) (*os.File, error) {
 	return f, nil
 }
 
-// openRegular opens an existing file without ever going through a link or waiting for
-// the other end of a pipe.
+// openRegular opens an existing file, never through a link.
 func (d *Dir) openRegular(name string, flag int) (*os.File, error) {
-	before, err := d.root.Lstat(name)
-	switch {
-	case err != nil:
-		return nil, d.pathError("open", name, err)
-	case before.IsDir():
-		return nil, d.pathError("open", name, syscall.EISDIR)
-	case !before.Mode().IsRegular():
-		return nil, d.pathError("open", name, ErrNotRegular)
+	f, err := rootfile.Open(d.root, name, flag)
+	return f, d.pathError("open", name, err)
+}
+
+// openFinal opens what has a final name for reading.
+func (d *Dir) openFinal(name string) (*os.File, error) {
+	f, err := rootfile.Open(d.root, name, os.O_RDONLY)
+	if errors.Is(err, ErrNotRegular) {
+		if fi, lerr := d.root.Lstat(name); lerr == nil && isLink(fi) {
+			f, err = rootfile.OpenLinked(d.full(name))
+		}
 	}
-	f, err := d.root.OpenFile(name, flag|openNonblock, 0)
-	if err != nil {
-		return nil, d.pathError("open", name, err)
-	}
-	after, err := f.Stat()
-	if err == nil && !os.SameFile(before, after) {
-		err = d.pathError("open", name, errMoved)
-	}
-	if err != nil {
-		_ = f.Close()
-		return nil, err
-	}
-	return f, nil
+	return f, d.pathError("open", name, err)
 }
 
 // Path returns the path that the directory was opened with.

@@ -70,12 +70,17 @@ func TestHasCheckSource(t *testing.T) {
 		has, check bool
 		source     error
 	}{
-		"good":             {put(content), true, true, nil},
-		"S9 wrong bytes":   {put(wrong), true, false, nil},
-		"S10 longer":       {put(append(content, 0)), false, false, ErrSize},
-		"S10 shorter":      {put(content[1:]), false, false, ErrSize},
-		"nothing":          {func(*testing.T, string) {}, false, false, fs.ErrNotExist},
-		"S7 symbolic link": {linkTo(content), false, false, ErrNotRegular},
+		"good":           {put(content), true, true, nil},
+		"S9 wrong bytes": {put(wrong), true, false, nil},
+		"S10 longer":     {put(append(content, 0)), false, false, ErrSize},
+		"S10 shorter":    {put(content[1:]), false, false, ErrSize},
+		"nothing":        {func(*testing.T, string) {}, false, false, fs.ErrNotExist},
+		"S7 link":        {linkTo(content), true, true, nil},
+		"S7 wrong link":  {linkTo(wrong), true, false, nil},
+		"S7 longer link": {linkTo(append(content, 0)), false, false, ErrSize},
+		"S7 dangling link": {func(t *testing.T, path string) {
+			require.NoError(t, os.Symlink("nowhere", path))
+		}, false, false, fs.ErrNotExist},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
@@ -171,13 +176,13 @@ func TestSha512(t *testing.T) {
 	assert.Equal(t, []string{"sha512-" + dg.Encoded()}, files(t, d.path))
 }
 
-// S7: a link is no blob, though it is itself as long as the blob is.
+// S7: the length of a link itself says nothing, even when it is that of the blob.
 func TestS7LinkOfTheSizeOfTheBlob(t *testing.T) {
 	dir := t.TempDir()
 	victim := "a-file-that-is-not-the-blob"
 	content := random(len(victim))
 	dg := digest.FromBytes(content)
-	require.NoError(t, os.WriteFile(filepath.Join(dir, victim), content, 0o644))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, victim), []byte("shorter"), 0o644))
 	require.NoError(t, os.Symlink(victim, filepath.Join(dir, nameOf(dg))))
 	d := open(t, dir)
 	has, err := d.Has(dg, int64(len(content)))
@@ -189,6 +194,34 @@ func TestS7LinkOfTheSizeOfTheBlob(t *testing.T) {
 	fi, err := os.Lstat(filepath.Join(dir, nameOf(dg)))
 	require.NoError(t, err)
 	assert.True(t, fi.Mode().IsRegular())
+}
+
+// S7: people keep their blobs on another disk.
+func TestS7BlobBehindALink(t *testing.T) {
+	content := random(1000)
+	dg := digest.FromBytes(content)
+	elsewhere, dir := filepath.Join(t.TempDir(), "blob"), t.TempDir()
+	link := filepath.Join(dir, nameOf(dg))
+	require.NoError(t, os.WriteFile(elsewhere, content, 0o644))
+	require.NoError(t, os.Symlink(elsewhere, link))
+	d := open(t, dir)
+	has, err := d.Has(dg, 1000)
+	require.NoError(t, err)
+	assert.True(t, has)
+	_, err = d.Claim(t.Context(), dg, 1000)
+	require.ErrorIs(t, err, fs.ErrExist)
+
+	require.NoError(t, os.WriteFile(elsewhere, make([]byte, 1000), 0o644)) // spoilt
+	ok, err := d.Check(t.Context(), dg, 1000)
+	require.NoError(t, err)
+	assert.False(t, ok)
+	p := claim(t, d, content)
+	fill(t, p, content)
+	commit(t, p)
+	requireBlob(t, dir, content)
+	left, err := os.ReadFile(elsewhere)
+	require.NoError(t, err)
+	assert.Equal(t, make([]byte, 1000), left, "nothing is written through the link")
 }
 
 // S17: what was hashed is closed again at once, and not when the garbage is collected.

@@ -44,9 +44,9 @@ type journal struct {
 
 // newJournal makes a journal of a partial of which nothing is complete. It is an error if something has its name.
 func (d *Dir) newJournal(name string, size int64) (*journal, error) {
-	f, err := d.root.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL|openNonblock, 0o644)
+	f, err := d.create(name)
 	if err != nil {
-		return nil, d.pathError("open", name, err)
+		return nil, err
 	}
 	var header [headerSize]byte
 	if _, err := f.WriteAt(appendHeader(header[:0], size), 0); err != nil {
@@ -139,9 +139,11 @@ func (j *journal) add(e extent) error {
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	n, err := j.f.WriteAt(appendRecord(j.record[:0], e), j.end)
-	j.end += int64(n) // after an error nothing is kept
-	return err
+	if _, err := j.f.WriteAt(appendRecord(j.record[:0], e), j.end); err != nil {
+		return err // the next record overwrites what was written of this one
+	}
+	j.end += recordSize
+	return nil
 }
 
 func (j *journal) addAll(s extents) error {

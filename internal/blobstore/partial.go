@@ -66,7 +66,8 @@ type Partial struct {
 	recorded  extents
 	writers   []*Writer // those with bytes that are not recorded yet
 	damaged   bool      // a recorded extent was found damaged on disk and is missing now
-	failed    error     // why nothing of the partial can be kept
+	failed    error     // the first error that ended writing
+	ruined    bool      // an error was such that nothing recorded can be trusted
 	closed    bool
 	following bool
 	ctx       context.Context // of the follower; nil when it must not run
@@ -84,10 +85,23 @@ func (p *Partial) Missing() []pieces.Range {
 	return p.recorded.missing(p.size)
 }
 
-// fail remembers the first error after which nothing of the partial can be kept.
+// fail ends all writing and has Close remove the partial.
 func (p *Partial) fail(err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.ruined = true
+	if p.failed == nil {
+		p.failed = err
+	}
+}
+
+// writeFailed ends all writing. What is recorded survives when there was merely no room for more.
+// A failed sync must not end here, even for want of room: the kernel may have dropped bytes that it still
+// shows to readers.
+func (p *Partial) writeFailed(err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.ruined = p.ruined || !NoSpace(err)
 	if p.failed == nil {
 		p.failed = err
 	}
@@ -99,6 +113,15 @@ func (p *Partial) usable() error {
 		return p.dir.pathError("write", p.data, fs.ErrClosed)
 	}
 	return p.failed
+}
+
+// recordable returns why nothing more can be recorded. After a failed write the bytes written before it still
+// can be. The caller holds mu.
+func (p *Partial) recordable() error {
+	if p.closed || p.ruined {
+		return p.usable()
+	}
+	return nil
 }
 
 // Commit checks the digest of what was written, syncs it and gives it the final name, which is durable
@@ -192,15 +215,15 @@ func (p *Partial) removeJournal() error {
 	return p.dir.remove(p.name + journalSuffix)
 }
 
-// Close gives up the claim. With keep it leaves a large partial for the next claim to continue, unless
-// writing it has failed; otherwise nothing is left. After a successful Commit, and when it
-// was called before, it does nothing.
+// Close gives up the claim. With keep, what is recorded of a large partial stays for the next claim to
+// continue, also after a write that failed for want of room ([NoSpace]). Nothing stays without keep, or after any
+// other failure. After a successful Commit, and when it was called before, Close does nothing.
 func (p *Partial) Close(keep bool) error {
 	p.stopFollowing()
 	p.mu.Lock()
 	closed := p.closed
 	p.closed = true
-	keep = keep && p.failed == nil && p.worthKeeping()
+	keep = keep && !p.ruined && p.worthKeeping()
 	p.mu.Unlock()
 	switch {
 	case closed:

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"syscall"
 	"testing"
 
 	"github.com/opencontainers/go-digest"
@@ -195,6 +196,17 @@ func TestS1S2NothingIsKeptAfterAFailedWrite(t *testing.T) {
 	var pe *fs.PathError
 	require.ErrorAs(t, err, &pe)
 	require.ErrorIs(t, w.Close(), fs.ErrClosed)
+	require.NoError(t, p.Close(true))
+	assert.Empty(t, files(t, dir))
+}
+
+// S2: bytes that a failed sync may have lost are not kept, though it was for want of room.
+func TestS2NothingIsKeptAfterAFailedSync(t *testing.T) {
+	content, dir := random(large), t.TempDir()
+	p := claim(t, open(t, dir), content)
+	write(t, p, content, 0, 5e6)
+	p.writeFailed(syscall.ENOSPC)
+	p.fail(syscall.ENOSPC)
 	require.NoError(t, p.Close(true))
 	assert.Empty(t, files(t, dir))
 }

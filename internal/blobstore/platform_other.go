@@ -9,6 +9,10 @@ import (
 
 func sharingViolation(error) bool { return false }
 
+func platformNoSpace(error) bool { return false }
+
+func platformLeadsNowhere(error) bool { return false }
+
 // syncDir makes the names in a directory durable.
 func syncDir(root *os.Root) error {
 	f, err := root.Open(".")

@@ -15,7 +15,7 @@ func (p *Partial) resume() error {
 	if p.unique {
 		return nil
 	}
-	if p.fresh && p.dir.leftoversOf(p.name).prefix {
+	if p.dir.leftoversOf(p.name).prefix {
 		if err := p.adoptPrefix(); err != nil {
 			return err
 		}
@@ -29,9 +29,16 @@ func (p *Partial) resume() error {
 	return p.file.Truncate(0)
 }
 
-// adoptPrefix makes a file with prefixSuffix the data file. One that is no use to us, or that is in
-// use, is left alone; one that is too long is removed.
+// adoptPrefix makes a file with prefixSuffix the data file, where the data file has no bytes of its own.
+// A prefix that cannot be used, or that is in use, is left alone; one that is too long is removed.
+//
+// The journal comes before the rename: without a journal the bytes would not be found again, should there
+// be no room for it.
 func (p *Partial) adoptPrefix() error {
+	own, err := p.file.Stat()
+	if err != nil || own.Size() > 0 {
+		return err
+	}
 	name := p.name + prefixSuffix
 	f, err := p.dir.openRegular(name, os.O_RDWR)
 	if err != nil {
@@ -42,20 +49,29 @@ func (p *Partial) adoptPrefix() error {
 		return errors.Join(f.Close(), p.dir.remove(name))
 	}
 	// Locked before it gets the name: whoever waits for that name goes on waiting.
-	if err != nil || p.dir.lock(f) != nil || rename(p.dir.root, name, p.data) != nil {
+	if err != nil || p.dir.lock(f) != nil {
 		return f.Close()
 	}
+	adopted := adoptedExtents(fi.Size())
+	if p.large() {
+		if err := p.beginJournal(p.name+journalSuffix, adopted); err != nil {
+			return errors.Join(err, f.Close())
+		}
+	}
+	if rename(p.dir.root, name, p.data) != nil {
+		return errors.Join(p.journal.reset(), f.Close())
+	}
 	_ = p.file.Close() // nothing was written to it
-	p.file, p.fresh = f, false
-	p.adopt(fi.Size())
+	p.file, p.fresh, p.recorded = f, false, adopted
 	return nil
 }
 
-// adopt takes the first bytes of the data file for complete, until the digest tells.
-func (p *Partial) adopt(size int64) {
-	if size > 0 {
-		p.recorded = extents{{Range: pieces.Range{End: size}, adopted: true}}
+// adoptedExtents takes the first bytes of a data file for complete, until the digest tells.
+func adoptedExtents(size int64) extents {
+	if size == 0 {
+		return nil
 	}
+	return extents{{Range: pieces.Range{End: size}, adopted: true}}
 }
 
 // resumeJournal continues the journal of a large blob, or begins one.
@@ -73,7 +89,7 @@ func (p *Partial) resumeJournal() error {
 	if p.journal != nil {
 		return nil
 	}
-	return p.beginJournal(name)
+	return p.beginJournal(name, p.recorded)
 }
 
 // reuse takes over a data file of that size as far as its journal tells what is complete.
@@ -84,7 +100,7 @@ func (p *Partial) reuse(name string, have int64) error {
 		p.journal, p.recorded = journal, recorded.within(have)
 		return p.file.Truncate(min(have, p.size))
 	case errors.Is(err, fs.ErrNotExist) && have == p.size:
-		p.adopt(p.size) // killed between the end of the journal and the final name
+		p.recorded = adoptedExtents(p.size) // killed between the end of the journal and the final name
 		return nil
 	case NoDescriptor(err):
 		return err
@@ -92,9 +108,9 @@ func (p *Partial) reuse(name string, have int64) error {
 	return p.file.Truncate(0)
 }
 
-// beginJournal begins a journal. Where something other than a file has its name, the partial
+// beginJournal begins a journal of what is recorded. Where something other than a file has its name, the partial
 // goes without one, and is not kept.
-func (p *Partial) beginJournal(name string) error {
+func (p *Partial) beginJournal(name string, recorded extents) error {
 	fi, err := p.dir.root.Lstat(name)
 	if err == nil && !fi.Mode().IsRegular() {
 		return nil
@@ -105,7 +121,7 @@ func (p *Partial) beginJournal(name string) error {
 	if p.journal, err = p.dir.newJournal(name, p.size); err != nil {
 		return err
 	}
-	return p.journal.addAll(p.recorded)
+	return p.journal.addAll(recorded)
 }
 
 // Half returns how many bytes of a blob that has no final name yet an earlier run has left, as far

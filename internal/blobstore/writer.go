@@ -40,7 +40,7 @@ type Writer struct {
 func (p *Partial) WriterAt(off int64) *Writer { return &Writer{p: p, start: off, end: off} }
 
 // Write writes all of b behind what was written before. An error of the file system, which
-// is a *fs.PathError, is final for the partial. Bytes beyond the blob's size
+// is a *fs.PathError, ends all writing to the partial. Bytes beyond the blob's size
 // are refused with an error that matches [ErrSize], and bytes that are not missing are refused too;
 // then nothing is written.
 func (w *Writer) Write(b []byte) (int, error) {
@@ -51,20 +51,39 @@ func (w *Writer) Write(b []byte) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	n, err := w.p.file.WriteAt(b, off)
-	if err != nil {
-		w.p.fail(err)
+	n, err := w.p.writeAt(b, off)
+	if !w.p.large() {
+		w.p.hashWritten(off, b[:n])
 		return n, err
 	}
-	if !w.p.large() {
-		w.p.hashWritten(off, b)
-		return n, nil
+	w.crc = crc32.Update(w.crc, castagnoli, b[:n])
+	if err != nil {
+		w.cut(off + int64(n))
+		return n, err
 	}
-	w.crc = crc32.Update(w.crc, castagnoli, b)
 	if w.end-w.start >= w.p.segment() {
 		return n, w.record()
 	}
 	return n, nil
+}
+
+// writeAt writes to the data file. A failure ends all writing.
+func (p *Partial) writeAt(b []byte, off int64) (n int, err error) {
+	n, err = p.file.WriteAt(b, off)
+	if errors.Is(err, io.ErrUnexpectedEOF) { // a write of no bytes
+		err = p.dir.pathError("write", p.data, io.ErrShortWrite)
+	}
+	if err != nil {
+		p.writeFailed(err)
+	}
+	return n, err
+}
+
+// cut gives back what was reserved from an offset on, because it was not written.
+func (w *Writer) cut(end int64) {
+	w.p.mu.Lock()
+	defer w.p.mu.Unlock()
+	w.end = end
 }
 
 // reserve makes the next n bytes this writer's, and returns where they begin.
@@ -112,6 +131,9 @@ func (w *Writer) Close() error {
 	err := w.record()
 	w.p.mu.Lock()
 	defer w.p.mu.Unlock()
+	if err == nil && w.active {
+		err = w.p.failed
+	}
 	w.active = false
 	w.p.writers = slices.DeleteFunc(w.p.writers, func(o *Writer) bool { return o == w })
 	return err
@@ -125,13 +147,13 @@ func (w *Writer) record() error {
 	}
 	p := w.p
 	p.mu.Lock()
-	err := p.usable()
+	err := p.recordable()
 	p.mu.Unlock()
 	if err != nil {
 		return err
 	}
 	if err := p.journal.add(e); err != nil {
-		p.fail(err)
+		p.writeFailed(err)
 		return err
 	}
 	p.mu.Lock()

@@ -2,8 +2,8 @@ package pace
 
 import "sync"
 
-// ChunkSize is how large the chunks of uploads are: as large as what takes them allows, which
-// is only found out by being refused.
+// ChunkSize is the size of the chunks of uploads. It grows while a registry takes the chunks, and shrinks
+// when the registry refuses one: what a registry takes is not announced.
 type ChunkSize struct {
 	least int64
 
@@ -11,20 +11,20 @@ type ChunkSize struct {
 	size, most int64
 }
 
-// NewChunkSize returns a size that starts so, and moves between the other two.
+// NewChunkSize returns a size that starts at start, and stays between least and most.
 func NewChunkSize(start, least, most int64) *ChunkSize {
 	return &ChunkSize{least: least, size: start, most: most}
 }
 
-// Size is how large the next chunk may be.
+// Size returns the size of the next chunk.
 func (c *ChunkSize) Size() int64 {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.size
 }
 
-// Refused makes chunks smaller than one that was refused, and keeps them so. It reports whether
-// they are smaller now.
+// Refused makes chunks smaller than the one of that size that was refused, and keeps them so. It reports
+// whether a smaller chunk is allowed; otherwise another attempt cannot help.
 func (c *ChunkSize) Refused(size int64) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -36,7 +36,7 @@ func (c *ChunkSize) Refused(size int64) bool {
 	return true
 }
 
-// Taken makes chunks larger after one of the size that they have was taken.
+// Taken doubles the size after a whole chunk was taken.
 func (c *ChunkSize) Taken(size int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

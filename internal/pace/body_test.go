@@ -11,10 +11,10 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-const largeBody = startBytes / fewSlots
+const largeBody = startBytes / fewBodies
 
 // acquire returns whether there was room for a body at once, and then takes it.
-func acquire(t *testing.T, l *Lanes, size int64) (*Slot, bool) {
+func acquire(t *testing.T, l *BodyLimiter, size int64) (*Slot, bool) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	var slot *Slot
@@ -28,17 +28,17 @@ func acquire(t *testing.T, l *Lanes, size int64) (*Slot, bool) {
 
 func TestSmallBodiesDoNotWaitForLargeOnes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := NewLanes(64, false)
+		l := NewBodyLimiter(64, false)
 		var taken []*Slot
-		for range fewSlots {
+		for range fewBodies {
 			slot, ok := acquire(t, l, largeBody)
 			require.True(t, ok)
 			taken = append(taken, slot)
 		}
-		assert.Equal(t, fewSlots, l.Large())
+		assert.Equal(t, fewBodies, l.Large())
 		_, ok := acquire(t, l, largeBody)
 		require.False(t, ok, "no room for more large ones")
-		for range 64 - fewSlots {
+		for range 64 - fewBodies {
 			slot, ok := acquire(t, l, 1000)
 			require.True(t, ok)
 			taken = append(taken, slot)
@@ -58,9 +58,9 @@ func TestSmallBodiesDoNotWaitForLargeOnes(t *testing.T) {
 	})
 }
 
-func TestLanesEndWithTheContext(t *testing.T) {
+func TestBodyLimiterEndsWithItsContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := NewLanes(1, false)
+		l := NewBodyLimiter(1, false)
 		_, ok := acquire(t, l, largeBody)
 		require.True(t, ok)
 		cause := errors.New("enough")
@@ -73,46 +73,47 @@ func TestLanesEndWithTheContext(t *testing.T) {
 		synctest.Wait()
 		cancel(cause)
 		wg.Wait()
-		assert.Zero(t, l.small.busy)
+		assert.Zero(t, l.small.active)
 	})
 }
 
-func TestFixedLanesAreOne(t *testing.T) {
+func TestFixedBodyLimiterHasOneLimit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := NewLanes(2, true)
+		l := NewBodyLimiter(2, true)
 		for _, size := range []int64{1000, largeBody} {
 			_, ok := acquire(t, l, size)
 			require.True(t, ok)
 		}
 		_, ok := acquire(t, l, 1000)
 		assert.False(t, ok)
-		l.Trouble()
+		l.Overloaded()
 		assert.Equal(t, 2, l.Large())
 	})
 }
 
-func TestTroubleIsOfBothLanes(t *testing.T) {
+func TestOverloadHalvesBothLimits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := NewLanes(64, false)
+		l := NewBodyLimiter(64, false)
 		for _, size := range []int64{1000, largeBody} {
 			slot, ok := acquire(t, l, size)
 			require.True(t, ok)
 			slot.Release()
 		}
-		l.Trouble()
+		l.Overloaded()
 		assert.Equal(t, 32, l.small.limit)
-		assert.Equal(t, fewSlots/2, l.Large())
+		assert.Equal(t, fewBodies/2, l.Large())
 	})
 }
 
-// What small bodies move counts when the number of large ones is judged, or a link that they fill would seem to have room.
+// What small bodies move counts when the number of large ones is judged, or a link that they fill would
+// seem to have room.
 func TestLargeBodiesAreJudgedByWhatAllMove(t *testing.T) {
-	l := NewLanes(64, false)
+	l := NewBodyLimiter(64, false)
 	large, err := l.Acquire(t.Context(), largeBody)
 	require.NoError(t, err)
 	small, err := l.Acquire(t.Context(), 1000)
 	require.NoError(t, err)
 	large.Moved(1)
 	small.Moved(1000)
-	assert.EqualValues(t, 1001, l.large.bytes)
+	assert.EqualValues(t, 1001, l.large.controller.epoch.bytes)
 }

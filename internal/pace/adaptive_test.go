@@ -22,7 +22,7 @@ type server struct {
 }
 
 // serve runs 64 workers for a time, and returns what was moved.
-func (v *server) serve(t *testing.T, s *Slots, d time.Duration) (moved float64) {
+func (v *server) serve(t *testing.T, s *AdaptiveLimit, d time.Duration) (moved float64) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), d)
 	defer cancel()
@@ -64,47 +64,50 @@ func (v *server) serve(t *testing.T, s *Slots, d time.Duration) (moved float64) 
 	return moved
 }
 
-func TestSlotsFindTheBestNumber(t *testing.T) {
+func TestAdaptiveLimitFindsTheBest(t *testing.T) {
 	own := func(n int) float64 { return float64(n) * 14e6 }
 	full := func(int) float64 { return 50e6 }
+	fast := func(int) float64 { return 1e9 }
 	collapse := func(n int) float64 { return 400e6 * min(1, 256/float64(n*n)) }
 	const short, long = 3 * time.Second, 30 * time.Second
+	const ms = time.Millisecond
+	all, most, few := []int{4, 16, 64}, []int{16, 64}, []int{4, 16}
 	for name, tt := range map[string]struct {
 		server
-		share    float64 // of what the best fixed number moves
-		min, max int     // what the number is in the end
+		share    float64 // of what the best fixed limit moves
+		min, max int     // what the limit is in the end
 		from     []int
 	}{
-		"each connection has its own speed":       {server{speed: own, reads: 256}, 0.95, 64, 64, []int{4, 16, 64}},
-		"the same, far away":                      {server{speed: own, late: 300 * time.Millisecond, reads: 256}, 0.85, 48, 64, []int{4, 16, 64}},
-		"small bodies wait longer than they flow": {server{speed: func(int) float64 { return 1e9 }, late: 50 * time.Millisecond, reads: 1}, 0.95, 64, 64, []int{16, 64}},
-		"the link is full with a few":             {server{speed: full, reads: 64}, 0.95, 4, 32, []int{4, 16, 64}},
-		"the server collapses above 16":           {server{speed: collapse, reads: 64}, 0.9, 4, 16, []int{4, 16}},
-		"the server collapses, far away":          {server{speed: collapse, late: 50 * time.Millisecond, reads: 64}, 0.9, 4, 16, []int{4, 16}},
-		"the server collapses, small bodies":      {server{speed: collapse, late: 10 * time.Millisecond, reads: 2}, 0.75, 16, 48, []int{16, 64}},
+		"each connection has its own speed":  {server{speed: own, reads: 256}, 0.95, 64, 64, all},
+		"the same, far away":                 {server{speed: own, late: 300 * ms, reads: 256}, 0.85, 48, 64, all},
+		"small bodies mostly wait":           {server{speed: fast, late: 50 * ms, reads: 1}, 0.95, 64, 64, most},
+		"the link is full with a few":        {server{speed: full, reads: 64}, 0.95, 4, 32, all},
+		"the server collapses above 16":      {server{speed: collapse, reads: 64}, 0.9, 4, 16, few},
+		"the server collapses, far away":     {server{speed: collapse, late: 50 * ms, reads: 64}, 0.9, 4, 16, few},
+		"the server collapses, small bodies": {server{speed: collapse, late: 10 * ms, reads: 2}, 0.75, 16, 48, most},
 	} {
 		for _, start := range tt.from {
 			t.Run(fmt.Sprintf("%s, from %d", name, start), func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					most := 0.0
 					for _, n := range []int{2, 4, 8, 12, 16, 20, 24, 32, 48, 64} {
-						most = max(most, tt.serve(t, NewSlots(n, true), short)/short.Seconds())
+						most = max(most, tt.serve(t, NewAdaptiveLimit(n, true), short)/short.Seconds())
 					}
-					s := NewSlots(64, false)
+					s := NewAdaptiveLimit(64, false)
 					tt.size = startBytes / start
 					share := tt.serve(t, s, long) / most / long.Seconds()
-					t.Logf("%d at once, %.2f of what the best fixed number moves", s.best, share)
+					t.Logf("%d at once, %.2f of what the best fixed limit moves", s.controller.best, share)
 					assert.Greater(t, share, tt.share)
-					assert.GreaterOrEqual(t, s.best, tt.min)
-					assert.LessOrEqual(t, s.best, tt.max)
+					assert.GreaterOrEqual(t, s.controller.best, tt.min)
+					assert.LessOrEqual(t, s.controller.best, tt.max)
 				})
 			})
 		}
 	}
 }
 
-// What was found is doubted at once when the speed falls, and not only when its time has come.
-func TestSlotsNoticeAChange(t *testing.T) {
+// A settled limit is probed again at once when the speed falls.
+func TestAdaptiveLimitNoticesAChange(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		start := time.Now()
 		v := server{reads: 16, size: startBytes / 4, speed: func(n int) float64 {
@@ -113,36 +116,39 @@ func TestSlotsNoticeAChange(t *testing.T) {
 			}
 			return float64(n) * 1e6
 		}}
-		s := NewSlots(64, false)
+		s := NewAdaptiveLimit(64, false)
 		v.serve(t, s, 20*time.Second)
-		require.Less(t, s.best, 32)
-		require.Greater(t, time.Until(s.next), 12*time.Second, "it is not doubted before long")
+		require.Less(t, s.controller.best, 32)
+		left := time.Until(s.controller.reprobe.at)
+		require.Greater(t, left, 12*time.Second, "it is not probed again before long")
 		v.serve(t, s, 9*time.Second)
-		assert.Equal(t, 64, s.best)
+		assert.Equal(t, 64, s.controller.best)
 	})
 }
 
 // Many small bodies follow a few large ones, as in a model of one large blob and many small ones.
-func TestSmallerBodiesGetMoreSlots(t *testing.T) {
-	s := NewSlots(64, false)
-	for _, c := range []struct{ size, limit int }{{8 << 20, 4}, {3 << 20, 4}, {2 << 20, 16}, {512 << 10, 64}, {0, 64}, {8 << 20, 64}} {
+func TestSmallerBodiesGetALargerLimit(t *testing.T) {
+	s := NewAdaptiveLimit(64, false)
+	for _, c := range []struct{ size, limit int }{
+		{8 << 20, 4}, {3 << 20, 4}, {2 << 20, 16}, {512 << 10, 64}, {0, 64}, {8 << 20, 64},
+	} {
 		slot, err := s.Acquire(t.Context(), int64(c.size))
 		require.NoError(t, err)
 		assert.Equal(t, c.limit, s.limit, c.size)
 		slot.Release()
 	}
-	harmed := NewSlots(64, false)
-	harmed.harmful = 17
+	harmed := NewAdaptiveLimit(64, false)
+	harmed.controller.harmful = 17
 	slot, err := harmed.Acquire(t.Context(), 1)
 	require.NoError(t, err)
 	assert.Equal(t, 16, harmed.limit, "not as many as did harm")
 	slot.Release()
 }
 
-func TestFixedSlotsStayFixed(t *testing.T) {
+func TestFixedLimitStaysFixed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := NewSlots(5, true)
-		s.Trouble()
+		s := NewAdaptiveLimit(5, true)
+		s.Overloaded()
 		v := server{reads: 4, speed: func(n int) float64 {
 			assert.LessOrEqual(t, n, 5)
 			return float64(n) * 1e6
@@ -152,23 +158,23 @@ func TestFixedSlotsStayFixed(t *testing.T) {
 	})
 }
 
-func TestTroubleHalvesOnceForAll(t *testing.T) {
+func TestOverloadHalvesOnceForAll(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := NewSlots(64, false)
+		s := NewAdaptiveLimit(64, false)
 		slot, err := s.Acquire(t.Context(), 1)
 		require.NoError(t, err)
 		slot.Release()
 		require.Equal(t, 64, s.limit)
 		for range 10 {
-			s.Trouble()
+			s.Overloaded()
 		}
 		assert.Equal(t, 64/2, s.limit)
-		time.Sleep(2 * troubleEvery)
-		s.Trouble()
+		time.Sleep(2 * overloadedEvery)
+		s.Overloaded()
 		assert.Equal(t, 64/4, s.limit)
 		for range 10 {
-			time.Sleep(2 * troubleEvery)
-			s.Trouble()
+			time.Sleep(2 * overloadedEvery)
+			s.Overloaded()
 		}
 		assert.Equal(t, 1, s.limit)
 	})
@@ -176,7 +182,7 @@ func TestTroubleHalvesOnceForAll(t *testing.T) {
 
 func TestAcquireEndsWithItsContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := NewSlots(1, true)
+		s := NewAdaptiveLimit(1, true)
 		slot, err := s.Acquire(t.Context(), 1)
 		require.NoError(t, err)
 		cause := errors.New("enough")
@@ -194,12 +200,12 @@ func TestAcquireEndsWithItsContext(t *testing.T) {
 		slot, err = s.Acquire(t.Context(), 1)
 		require.NoError(t, err, "who left is not waited for")
 		slot.Release()
-		assert.Zero(t, s.busy)
+		assert.Zero(t, s.active)
 	})
 }
 
 func BenchmarkMoved(b *testing.B) {
-	s := NewSlots(64, false)
+	s := NewAdaptiveLimit(64, false)
 	b.ReportAllocs()
 	b.RunParallel(func(pb *testing.PB) {
 		slot, err := s.Acquire(b.Context(), 1)

@@ -1,5 +1,0 @@
-//go:build !unix
-
-package blobstore
-
-const openNonblock = 0

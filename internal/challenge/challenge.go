@@ -1,0 +1,156 @@
+// Package challenge parses the WWW-Authenticate header of a 401 answer (RFC 9110 section 11.6.1).
+//
+// Registries, and the proxies in front of them, send several challenges in one header value, several
+// header values, and malformed ones. What is malformed is passed over; no input is an error.
+package challenge
+
+import "strings"
+
+// maxHeader is how many bytes of all values together are read: a server must not choose how much work
+// its answer is.
+const maxHeader = 8 << 10 // 8 KiB
+
+// Challenge is one challenge. A parameter that it does not have is empty.
+type Challenge struct {
+	Scheme string // as the server wrote it; schemes are compared without regard to case
+
+	Realm   string
+	Service string
+	Scope   string
+	Error   string // such as "invalid_token" (RFC 6750 section 3.1)
+}
+
+// Is reports whether the challenge is of the scheme.
+func (c *Challenge) Is(scheme string) bool { return strings.EqualFold(c.Scheme, scheme) }
+
+// set keeps the first value of a parameter; later ones may have been added by somebody in between.
+func (c *Challenge) set(name, value string) {
+	var param *string
+	switch strings.ToLower(name) {
+	case "realm":
+		param = &c.Realm
+	case "service":
+		param = &c.Service
+	case "scope":
+		param = &c.Scope
+	case "error":
+		param = &c.Error
+	default:
+		return
+	}
+	if *param == "" {
+		*param = value
+	}
+}
+
+// rank orders Bearer challenges: one whose realm can be asked for a token comes before one whose realm
+// cannot, and then one that says for which scope comes before one that does not.
+func (c *Challenge) rank() int {
+	r := 0
+	scheme, _, isURL := strings.Cut(c.Realm, "://")
+	if isURL && (strings.EqualFold(scheme, "https") || strings.EqualFold(scheme, "http")) {
+		r += 4
+	}
+	if c.Realm != "" {
+		r += 2
+	}
+	if c.Scope != "" {
+		r++
+	}
+	return r
+}
+
+// Bearer returns the best Bearer challenge (RFC 6750 section 3) of the header values, and the first
+// among equals. ok reports whether there is one.
+func Bearer(values ...string) (realm, service, scope string, ok bool) {
+	var best Challenge
+	for _, c := range Parse(values...) {
+		if c.Is("Bearer") && (!ok || c.rank() > best.rank()) {
+			best, ok = c, true
+		}
+	}
+	return best.Realm, best.Service, best.Scope, ok
+}
+
+// HasBasic reports whether a challenge of the header values asks for Basic authentication (RFC 7617).
+func HasBasic(values ...string) bool {
+	for _, c := range Parse(values...) {
+		if c.Is("Basic") {
+			return true
+		}
+	}
+	return false
+}
+
+// Parse returns the challenges of the header values in their order. A value that ends in the middle
+// of a quoted string does not swallow the next value.
+func Parse(values ...string) []Challenge {
+	var list []Challenge
+	left := maxHeader
+	for _, value := range values {
+		value = value[:min(len(value), left)]
+		left -= len(value)
+		list = append(list, parse(value)...)
+	}
+	return list
+}
+
+// parse parses one value. A token that "=" follows is a parameter of the challenge before it; any
+// other token begins a challenge.
+func parse(s string) (list []Challenge) {
+	for {
+		if s = strings.TrimLeft(s, " \t,"); s == "" {
+			return list
+		}
+		name, after := cutToken(s)
+		value, isParam := strings.CutPrefix(strings.TrimLeft(after, " \t"), "=")
+		switch {
+		case name == "":
+			s = s[1:]
+		case !isParam:
+			list = append(list, Challenge{Scheme: name})
+			s = after
+		default:
+			value, s = cutValue(strings.TrimLeft(value, " \t"))
+			if len(list) > 0 {
+				list[len(list)-1].set(name, value)
+			}
+		}
+	}
+}
+
+// cutToken cuts a token (RFC 9110 section 5.6.2) off the front of s.
+func cutToken(s string) (token, rest string) {
+	i := strings.IndexFunc(s, func(r rune) bool {
+		return r <= ' ' || r >= 0x7f || strings.ContainsRune(`"(),/:;<=>?@[\]{}`, r)
+	})
+	if i < 0 {
+		return s, ""
+	}
+	return s[:i], s[i:]
+}
+
+// cutValue cuts the value of a parameter off the front of s. It is a quoted string (RFC 9110 section
+// 5.6.4) or ends at a comma or a space; a token would end at the slash of an unquoted URL too.
+func cutValue(s string) (value, rest string) {
+	quoted, isQuoted := strings.CutPrefix(s, `"`)
+	if !isQuoted {
+		if i := strings.IndexAny(s, ", \t"); i >= 0 {
+			return s[:i], s[i:]
+		}
+		return s, ""
+	}
+	var b strings.Builder
+	for i := 0; i < len(quoted); i++ {
+		switch c := quoted[i]; {
+		case c == '"':
+			return b.String(), quoted[i+1:]
+		case c == '\\' && i+1 < len(quoted):
+			i++
+			b.WriteByte(quoted[i])
+		default:
+			b.WriteByte(c)
+		}
+	}
+	return b.String(), ""
+}

@@ -1,0 +1,178 @@
+package pace
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/semaphore"
+)
+
+// AdaptiveLimit admits bodies up to a limit. A controller finds the limit that moves the most bytes, unless
+// the limit is fixed.
+type AdaptiveLimit struct {
+	// beside is the limit of larger bodies on the same link. It is told what bodies of this limit move, because
+	// it must judge its own limit by what the link moves in all. May be nil.
+	beside *AdaptiveLimit
+
+	mu         sync.Mutex  // guards the fields that follow, and those of all slots
+	limit      int         // 0 before the first body
+	active     int         // slots that are held
+	waiting    []*waiter   // first come, first served
+	controller *controller // nil where the limit is fixed
+}
+
+// Slot is room for one body. A nil Slot counts nothing.
+type Slot struct {
+	owner      *AdaptiveLimit
+	generation int       // of the controller, when the slot was acquired
+	acquired   time.Time // when
+	flowing    bool      // the first byte has come
+	released   bool
+	total      *semaphore.Weighted // gets one back when the slot is released; may be nil
+}
+
+// waiter waits for a slot.
+type waiter struct {
+	slot Slot
+	turn chan struct{} // closed when the slot is held
+}
+
+// NewAdaptiveLimit returns a limit that never exceeds most, or always is most where it is fixed.
+func NewAdaptiveLimit(most int, fixed bool) *AdaptiveLimit {
+	if fixed {
+		return &AdaptiveLimit{limit: most}
+	}
+	return &AdaptiveLimit{controller: newController(most)}
+}
+
+// Acquire waits for a slot for a body of that size. The caller must release the slot. On failure, Acquire
+// returns the cause of ctx, and holds no slot.
+func (l *AdaptiveLimit) Acquire(ctx context.Context, size int64) (*Slot, error) {
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	l.mu.Lock()
+	if l.controller != nil {
+		l.controller.fit(size)
+		l.admit()
+	}
+	w := &waiter{slot: Slot{owner: l}}
+	if l.active < l.limit && len(l.waiting) == 0 {
+		l.hold(&w.slot)
+		l.mu.Unlock()
+		return &w.slot, nil
+	}
+	w.turn = make(chan struct{})
+	l.waiting = append(l.waiting, w)
+	l.mu.Unlock()
+	select {
+	case <-w.turn:
+		return &w.slot, nil
+	case <-ctx.Done():
+		l.leave(w)
+		return nil, context.Cause(ctx)
+	}
+}
+
+// admit takes over the limit of the controller, and gives free slots to who waits. The caller holds mu.
+func (l *AdaptiveLimit) admit() {
+	if l.controller != nil {
+		l.limit = l.controller.limit
+	}
+	for l.active < l.limit && len(l.waiting) > 0 {
+		w := l.waiting[0]
+		l.waiting = l.waiting[1:]
+		l.hold(&w.slot)
+		close(w.turn)
+	}
+}
+
+// hold makes a slot a held one. The caller holds mu.
+func (l *AdaptiveLimit) hold(s *Slot) {
+	l.active++
+	if l.controller != nil {
+		s.acquired, s.generation = time.Now(), l.controller.generation
+		l.controller.admitted()
+	}
+}
+
+// leave ends the waiting of w. A slot that w got at the same moment is released.
+func (l *AdaptiveLimit) leave(w *waiter) {
+	l.mu.Lock()
+	if i := slices.Index(l.waiting, w); i >= 0 {
+		l.waiting = slices.Delete(l.waiting, i, i+1)
+		l.mu.Unlock()
+		return
+	}
+	l.mu.Unlock()
+	w.slot.Release()
+}
+
+// now returns the limit, and how many slots are held.
+func (l *AdaptiveLimit) now() (limit, active int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.limit, l.active
+}
+
+// addBytes counts bytes that moved on the same link, but not by bodies of this limit.
+func (l *AdaptiveLimit) addBytes(n int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.controller != nil {
+		l.controller.addBytes(n)
+	}
+}
+
+// Overloaded halves the limit: a server refused a request or broke a connection, as servers do that have too
+// many. A fixed limit stays.
+func (l *AdaptiveLimit) Overloaded() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.controller != nil {
+		l.controller.overloaded(time.Now())
+		l.admit()
+	}
+}
+
+// Release gives the slot back. Only the first call counts.
+func (s *Slot) Release() {
+	if s == nil {
+		return
+	}
+	l := s.owner
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if s.released {
+		return
+	}
+	s.released = true
+	if s.total != nil {
+		s.total.Release(1)
+	}
+	l.active--
+	l.admit()
+}
+
+// Moved counts bytes of the body.
+func (s *Slot) Moved(n int) {
+	if s == nil || s.owner.controller == nil {
+		return
+	}
+	l := s.owner
+	if l.beside != nil {
+		l.beside.addBytes(n)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now := time.Now()
+	if !s.flowing {
+		s.flowing = true
+		l.controller.firstByte(now.Sub(s.acquired), s.generation)
+	}
+	if l.controller.moved(now, n, l.active) {
+		l.admit()
+	}
+}

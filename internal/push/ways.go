@@ -1,0 +1,189 @@
+package push
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+
+	"github.com/modeltransfer/transfer/internal/exchange"
+	"github.com/modeltransfer/transfer/internal/fault"
+	"github.com/modeltransfer/transfer/internal/wire"
+)
+
+// way is one way to send a blob in a session.
+type way interface {
+	// send sends the next body, and returns the state that follows.
+	send(ctx context.Context) (state, error)
+
+	// commit returns where the session is ended.
+	commit() wire.Target
+
+	// afterFault returns the state that follows when it is not known what became of a body.
+	afterFault(ctx context.Context) state
+
+	// smaller is told that a body was refused for its size. It returns the way to go on with smaller ones, or nil.
+	smaller() way
+
+	// resumable tells whether a later call can go on with the session.
+	resumable() bool
+}
+
+var (
+	_ way = whole{}
+	_ way = chunks{}
+	_ way = (*direct)(nil)
+	_ way = (*parts)(nil)
+)
+
+// whole sends the blob with the request that ends the session.
+type whole struct{ *Blob }
+
+func (w whole) send(ctx context.Context) (state, error) {
+	w.memory.committed = true
+	a, err := w.Blob.send(ctx, w.request(http.MethodPut, w.commit()), 0, w.size)
+	switch {
+	case err != nil:
+		return recovering, err
+	case a.failed:
+		return w.judge(ctx, a)
+	default:
+		return w.stored(a)
+	}
+}
+
+func (w whole) commit() wire.Target {
+	return w.session.target.WithQuery("digest", w.digest.String())
+}
+
+// afterFault sends a large blob on in chunks: what breaks once may break again, and then less is lost.
+func (w whole) afterFault(ctx context.Context) state {
+	if w.size >= resumeSize {
+		w.memory.chunked = true
+	}
+	return w.askOrDrop(ctx)
+}
+
+func (w whole) smaller() way {
+	w.memory.chunked = true
+	return chunks(w)
+}
+
+func (whole) resumable() bool { return true }
+
+// askOrDrop asks a session how much it has where that is worth it, and otherwise deletes it.
+func (b *Blob) askOrDrop(ctx context.Context) state {
+	if b.session.target.Left || b.size < resumeSize && b.memory.overdue == 0 {
+		b.drop(ctx)
+	}
+	if b.session.isZero() {
+		return opening
+	}
+	return restoring
+}
+
+// chunks sends the blob in several requests (OCI distribution spec, "Pushing a blob in chunks").
+type chunks struct{ *Blob }
+
+func (c chunks) send(ctx context.Context) (state, error) {
+	start, end := c.session.offset, c.size
+	if start == end {
+		return committing, nil
+	}
+	if size := max(c.learned.chunk.Size(), c.session.minChunk); size < end-start {
+		end = start + size
+	}
+	r := c.patch(start, end)
+	a, err := c.Blob.send(ctx, r, start, end)
+	if err == nil && wire.IsRedirect(a.StatusCode) {
+		if a.Header.Get("Docker-Upload-Location") != "" {
+			return c.ollama(ctx), nil
+		}
+		if r.Target, err = a.Target.Resolve(a.Header.Get("Location")); err != nil {
+			return sending, err
+		}
+		r.NoFollow = false
+		a, err = c.Blob.send(ctx, r, start, end)
+	}
+	switch {
+	case err != nil:
+		return recovering, err
+	case a.failed:
+		return c.judge(ctx, a)
+	case a.webPage():
+		return recovering, a.unexpected("202")
+	}
+	return c.accepted(a, start, end)
+}
+
+// patch is the request for the bytes [start, end).
+func (b *Blob) patch(start, end int64) exchange.Request {
+	r := b.request(http.MethodPatch, b.session.target)
+	r.Header = http.Header{"Content-Range": {fmt.Sprintf("%d-%d", start, end-1)}}
+	r.NoFollow = true
+	return r
+}
+
+// accepted notes how much the session has after a chunk: less, perhaps, than was sent.
+func (c chunks) accepted(a answer, start, end int64) (state, error) {
+	have := end
+	if a.Header.Get("Range") != "" {
+		var err error
+		have, err = wire.UploadRange(a.Header)
+		if have == 0 && end == 1 {
+			have = 1 // "0-0" is said of one byte as well as of none
+		}
+		if err != nil || have <= start || have > end {
+			return recovering, fmt.Errorf("%w: the registry has bytes %.50q after %d-%d were sent",
+				fault.ErrProtocol, a.Header.Get("Range"), start, end-1)
+		}
+	} else if !a.whole() {
+		return c.unsent(a)
+	}
+	c.learned.chunk.Taken(end - start)
+	c.session.offset, c.memory.lost, c.memory.renewed = have, 0, false
+	return sending, c.follow(a)
+}
+
+func (c chunks) commit() wire.Target { return whole(c).commit() }
+
+func (c chunks) afterFault(ctx context.Context) state { return c.askOrDrop(ctx) }
+
+func (c chunks) smaller() way {
+	size := min(c.learned.chunk.Size(), c.size)
+	if size > c.session.minChunk && c.learned.chunk.Refused(size) {
+		return c
+	}
+	return nil
+}
+
+func (chunks) resumable() bool { return true }
+
+// ollama goes on in parts where a registry has shown only now that it wants them. The chunk has not the size of a part,
+// so it is asked for again.
+func (c chunks) ollama(ctx context.Context) state {
+	if c.session.offset > 0 {
+		c.drop(ctx)
+		c.memory.parts = true
+		return opening
+	}
+	c.toParts()
+	return sending
+}
+
+// commit ends a session that has the whole blob.
+func (b *Blob) commit(ctx context.Context) (state, error) {
+	b.memory.committed = true
+	r := b.request(http.MethodPut, b.way.commit())
+	r.Header = http.Header{"Content-Type": {"application/octet-stream"}}
+	r.AnswerTime = b.answerTime()
+	a, err := b.ask(ctx, r)
+	switch {
+	case err != nil:
+		b.unanswered(err)
+		return recovering, err
+	case a.failed:
+		return b.judge(ctx, a)
+	default:
+		return b.stored(a)
+	}
+}
