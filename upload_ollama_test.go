@@ -145,7 +145,7 @@ func TestU17SignedUploadURLsAreUsedInTime(t *testing.T) {
 				for i := range 8 {
 					opts.Blobs = append(opts.Blobs, w.local(4<<20+i))
 				}
-				opts.BodyConcurrency = 1
+				opts.Concurrency, opts.BodyConcurrency = 2, 1
 				require.NoError(t, w.upload(opts))
 				late := 0
 				for _, r := range store.Requests() {
