@@ -226,6 +226,13 @@ func TestAReadOnlyRegistryTakesNothing(t *testing.T) {
 	assert.Empty(t, entries)
 }
 
+func TestADirectoryOfSomethingElseIsRefused(t *testing.T) {
+	dir := t.TempDir()
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "model.gguf"), nil, 0o600))
+	_, err := disk.Open(dir, false)
+	require.ErrorIs(t, err, disk.ErrOther)
+}
+
 func TestClosingForgetsUploads(t *testing.T) {
 	dir := t.TempDir()
 	r, err := disk.Open(dir, false)
