@@ -79,9 +79,10 @@ func (a *app) schemeHint(err error) string {
 	case !errors.Is(err, wire.ErrWrongScheme):
 		return ""
 	case a.repository.Scheme == "http":
-		return fmt.Sprintf("%s speaks https; leave out --plain-http, or use https:// before the reference", a.host)
+		return fmt.Sprintf("%s speaks https; leave out --plain-http, or use https:// before the reference",
+			a.repository.Host)
 	}
-	return fmt.Sprintf("%s speaks http; use --plain-http, or http:// before the reference", a.host)
+	return fmt.Sprintf("%s speaks http; use --plain-http, or http:// before the reference", a.repository.Host)
 }
 
 func proxyHint(err error) string {
@@ -100,7 +101,7 @@ func (a *app) notFoundHint(err error) string {
 	case strings.HasSuffix(status.URL, "/v2/"):
 		return fmt.Sprintf("%s does not answer as a registry does; check its name and port", a.host)
 	case strings.Contains(status.URL, "/manifests/"):
-		return fmt.Sprintf("list what is there: transfer tags %s/%s", a.host, a.repository.Repository)
+		return fmt.Sprintf("list what is there: transfer tags %s", a.repository.Bare())
 	}
 	return ""
 }
@@ -166,4 +167,4 @@ func corruptHint(err error) string {
 }
 
 // asked remembers where a command went, for hints.
-func (a *app) asked(r ref.Reference) { a.host, a.repository = r.Host, r }
+func (a *app) asked(r ref.Reference) { a.host, a.repository = r.Registry(), r }

@@ -142,7 +142,7 @@ func (a *app) push(ctx context.Context, paths []string, name string, o pushOptio
 // report tells what was moved, and the digest to pin it by.
 func (a *app) report(verb, what string, r ref.Reference, dg digest.Digest, done outcome) {
 	if a.json {
-		a.event(verb, append([]field{{"reference", r.String()}, {"digest", dg.String()}}, done.fields()...)...)
+		a.event(verb, append([]field{{"reference", r.URL()}, {"digest", dg.String()}}, done.fields()...)...)
 		return
 	}
 	switch verb {

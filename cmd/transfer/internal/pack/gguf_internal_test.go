@@ -61,8 +61,10 @@ func TestAFileWithoutAnArchitectureIsAModelToo(t *testing.T) {
 func TestWhatIsNoGGUFIsRefused(t *testing.T) {
 	endless := binary.LittleEndian.AppendUint64(nil, 1<<62)
 	for name, content := range map[string][]byte{
-		"empty": nil, "text": []byte(strings.Repeat("text", 100)), "cut": gguf()[:10], "version 1": append([]byte("GGUF\x01\x00\x00\x00"), make([]byte, 16)...),
-		"a key without end": append(gguf(nil), endless...), "a value that is cut": gguf(pair("general.architecture", ggufString, endless)),
+		"empty": nil, "text": []byte(strings.Repeat("text", 100)), "cut": gguf()[:10],
+		"version 1":           append([]byte("GGUF\x01\x00\x00\x00"), make([]byte, 16)...),
+		"a key without end":   append(gguf(nil), endless...),
+		"a value that is cut": gguf(pair("general.architecture", ggufString, endless)),
 	} {
 		got, err := architectureOf(t, content)
 		assert.Empty(t, got, name)
