@@ -89,10 +89,7 @@ func nameOf(d registry.Descriptor) string {
 
 func (a *app) inspectJSON(r ref.Reference, m registry.Manifest, c registry.Content) {
 	fields := []field{
-		{
-			"reference",
-			r.URL(),
-		}, {"digest", m.Digest}, {"mediaType", m.MediaType}, {"artifactType", c.ArtifactType},
+		{"reference", r.URL()}, {"digest", m.Digest}, {"mediaType", m.MediaType}, {"artifactType", c.ArtifactType},
 	}
 	if m.IsIndex() {
 		fields = append(fields, field{"manifests", partsOf(c.Manifests)})

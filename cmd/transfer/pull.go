@@ -52,9 +52,7 @@ func (a *app) pullCommand() *cobra.Command {
 	fs := c.Flags()
 	fs.SortFlags = false
 	fs.StringVar(
-		&o.into,
-		"into",
-		intoAuto,
+		&o.into, "into", intoAuto,
 		"`FORM` of DIR: files, blobs, oci (an OCI layout) or ollama (its models directory)",
 	)
 	fs.StringArrayVar(&o.include, "include", nil, "fetch only files that match this `PATTERN`; may be repeated")
@@ -231,9 +229,7 @@ func (p *puller) intoFiles(
 	}
 	if len(entries) == 0 && unnamed > 0 {
 		return outcome{}, fmt.Errorf(
-			"%s: none of its %s has a name; pull it with --into blobs",
-			p.ref,
-			plural(unnamed, "layer"),
+			"%s: none of its %s has a name; pull it with --into blobs", p.ref, plural(unnamed, "layer"),
 		)
 	}
 	chosen, err := unpack.Filter(entries, p.include, p.exclude)

@@ -248,8 +248,7 @@ func TestTheManifestComesLast(t *testing.T) {
 	r := runIn(ctx, noEnv, "pull", front.URL+"/me/model", pulled)
 	assert.Equal(t, exitInterrupted, r.code)
 	assert.True(
-		t,
-		strings.HasSuffix(r.stderr, "transfer: interrupted; run the same command again to continue\n"),
+		t, strings.HasSuffix(r.stderr, "transfer: interrupted; run the same command again to continue\n"),
 		r.stderr,
 	)
 	assert.NoFileExists(t, filepath.Join(pulled, pack.ManifestName))

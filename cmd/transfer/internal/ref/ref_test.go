@@ -80,8 +80,9 @@ func TestASchemeThatGoesWithoutSayingIsNotSaid(t *testing.T) {
 		"http://registry.example/m:v1":  "http://registry.example/m:v1",
 		"http://localhost:5000/m":       "localhost:5000/m:latest",
 		"https://localhost:5000/m":      "https://localhost:5000/m:latest",
-		"https://registry/m":            "https://registry/m:latest", "http://registry:80/m": "http://registry:80/m:latest",
-		"all-minilm": "registry.ollama.ai/library/all-minilm:latest",
+		"https://registry/m":            "https://registry/m:latest",
+		"http://registry:80/m":          "http://registry:80/m:latest",
+		"all-minilm":                    "registry.ollama.ai/library/all-minilm:latest",
 	} {
 		r, err := ref.Parse(text)
 		require.NoError(t, err)

@@ -206,9 +206,7 @@ func TestArchivesStayInTheirDirectory(t *testing.T) {
 
 func TestALinkInsideAnArchiveIsKept(t *testing.T) {
 	content := archive(
-		t,
-		tar.Header{Name: "sub/a"},
-		tar.Header{Name: "sub/l", Typeflag: tar.TypeSymlink, Linkname: "a"},
+		t, tar.Header{Name: "sub/a"}, tar.Header{Name: "sub/l", Typeflag: tar.TypeSymlink, Linkname: "a"},
 		tar.Header{Name: "sub/h", Typeflag: tar.TypeLink, Linkname: "sub/a"},
 	)
 	path, dir := staged(t, content)
