@@ -41,7 +41,8 @@ func (a *app) loginHint(err error) string {
 	case a.username != "":
 		return fmt.Sprintf("check the name and the password of --username %s for %s", a.username, a.host)
 	case a.who != "":
-		const refused = "%[1]s refuses %[2]s; check the name and the password, or log in again: transfer login %[1]s"
+		const refused = "%[1]s refuses %[2]s; check the name and the password, or log in again: " +
+			"transfer login %[1]s"
 		return fmt.Sprintf(refused, a.host, a.who)
 	}
 	return fmt.Sprintf("log in with: transfer login %s", a.host)
