@@ -220,6 +220,6 @@ func TestI24PiecesBeyondTwoGiB(t *testing.T) {
 		}
 		p.Finish()
 	}
-	require.EqualValues(t, size, at)
+	require.Equal(t, int64(size), at)
 	require.True(t, q.Done())
 }

@@ -1,9 +1,10 @@
-package main
+package ref_test
 
 import (
 	"strings"
 	"testing"
 
+	"github.com/modeltransfer/transfer/cmd/transfer/internal/ref"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
@@ -31,9 +32,13 @@ func TestReferencesAreParsed(t *testing.T) {
 		"http://registry/repo":                "http://registry/repo:latest",
 		"10.0.0.1:5000/model":                 "https://10.0.0.1:5000/model:latest",
 		"localhost.example/model":             "https://localhost.example/model:latest",
+		"docker.io/alpine":                    "https://registry-1.docker.io/library/alpine:latest",
+		"docker.io/ai/smollm2:1":              "https://registry-1.docker.io/ai/smollm2:1",
+		"index.docker.io/library/alpine":      "https://registry-1.docker.io/library/alpine:latest",
+		"registry-1.docker.io/alpine":         "https://registry-1.docker.io/library/alpine:latest",
 	} {
 		t.Run(text, func(t *testing.T) {
-			r, err := parseReference(text)
+			r, err := ref.Parse(text)
 			require.NoError(t, err)
 			assert.Equal(t, want, r.String())
 		})
@@ -42,41 +47,75 @@ func TestReferencesAreParsed(t *testing.T) {
 
 func TestMalformedReferencesAreRefused(t *testing.T) {
 	for _, text := range []string{
-		"", "/", ":", "@", "model:", "model@", "model@sha256:abc", "model:v1@md5:abc", "a//b", "a/", "../b", "localhost:5000/../b",
+		"", "/", ":", "@", "model:", "model@", "model@sha256:abc", "model:v1@md5:abc", "a//b", "a/",
+		"../b", "localhost:5000/../b",
 		"localhost:5000/a..b", "http://", "http://localhost:5000", "http:///repo", "ftp://localhost/repo", "a b",
-		"localhost:port/repo", "localhost:5000/repo?x", "localhost:5000/repo#x", "localhost:5000/re%2fpo", "-a", "a/-b",
+		"localhost:port/repo", "localhost:5000/repo?x", "localhost:5000/repo#x", "localhost:5000/re%2fpo",
+		"-a", "a/-b",
 		"model:" + strings.Repeat("x", 129), "model:.tag", "http://local\nhost/repo", "host_:5000/\x00",
 	} {
-		_, err := parseReference(text)
+		_, err := ref.Parse(text)
 		assert.Error(t, err, "%q", text)
 	}
 }
 
 func TestAPasswordInAReferenceIsNotRepeated(t *testing.T) {
 	for _, text := range []string{"https://me:hunter2@registry.example/a", "me:hunter2@registry.example/a"} {
-		_, err := parseReference(text)
-		require.ErrorIs(t, err, errCredentialsInReference)
+		_, err := ref.Parse(text)
+		require.ErrorIs(t, err, ref.ErrCredentials)
 		assert.NotContains(t, err.Error(), "hunter2")
 	}
 }
 
 func TestADigestNamesTheManifestBeforeATag(t *testing.T) {
-	r, err := parseReference("registry.example/m:v1@" + someDigest)
+	r, err := ref.Parse("registry.example/m:v1@" + someDigest)
 	require.NoError(t, err)
-	assert.Equal(t, someDigest, r.version())
-	assert.Equal(t, "v1", r.tag)
+	assert.Equal(t, someDigest, r.Version())
+	assert.Equal(t, "v1", r.Tag)
 }
 
 func FuzzParseReference(f *testing.F) {
 	f.Add("registry.example:5000/me/model:v1@" + someDigest)
 	f.Add("http://[::1]:5000/a:b")
 	f.Fuzz(func(t *testing.T, text string) {
-		r, err := parseReference(text)
+		r, err := ref.Parse(text)
 		if err != nil {
 			return
 		}
-		again, err := parseReference(r.String())
+		again, err := ref.Parse(r.String())
 		require.NoError(t, err)
 		assert.Equal(t, r, again)
 	})
+}
+
+func TestARegistryWithoutARepositoryIsNamedSo(t *testing.T) {
+	for _, text := range []string{
+		"10.0.0.1:5000", "10.0.0.1", "[::1]:5000", "localhost", "localhost:5000", "registry.example:5000",
+		"http://registry.example", "https://10.0.0.1:5000/",
+	} {
+		_, err := ref.Parse(text)
+		require.ErrorContains(t, err, "names a registry but no repository", text)
+	}
+}
+
+func TestARepositoryNeedsNoTag(t *testing.T) {
+	r, err := ref.ParseRepository("registry.example/me/model")
+	require.NoError(t, err)
+	assert.Equal(t, "https://registry.example/me/model", r.String())
+	assert.Equal(t, "registry.example/me/model", r.Name())
+}
+
+func TestRegistriesAreParsed(t *testing.T) {
+	for text, want := range map[string]string{
+		"registry.example": "https://registry.example", "localhost:5000": "http://localhost:5000",
+		"docker.io": "https://registry-1.docker.io", "http://myhost:5000/": "http://myhost:5000",
+	} {
+		r, err := ref.ParseRegistry(text)
+		require.NoError(t, err, text)
+		assert.Equal(t, want, r.BaseURL())
+	}
+	for _, text := range []string{"", "registry.example/me", "ftp://x", "a b", "me:pw@registry.example"} {
+		_, err := ref.ParseRegistry(text)
+		require.Error(t, err, text)
+	}
 }
