@@ -45,42 +45,39 @@ func TestN38CancelledAttemptIsNotTriedAgain(t *testing.T) {
 }
 
 func TestN38Cancel(t *testing.T) {
-	for name, script := range map[string]string{
+	cases := map[string]string{
 		"before the headers":  "stallheaders",
 		"in the body":         "stall(500)",
 		"while backing off":   "**503",
 		"during Retry-After":  "2*429(retry-after: 100)",
 		"in a slow body":      "slow(1)",
 		"while slots are few": "**delay(2s)+slow(1)",
-	} {
-		t.Run(name, func(t *testing.T) {
-			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
-				w := newWorld(t, mode, registrytest.Options{})
-				b, other := w.remote(1000), w.remote(999)
-				w.reg.Fault("GET", "", script)
-				opts := w.downloadOptions(b, other)
-				opts.Concurrency, opts.BodyConcurrency = 2, 1
-				start := time.Now()
-				ctx, cancel := withCancelAfter(t, 5*time.Second)
-				defer cancel()
-				err := transfer.Download(ctx, opts)
-				require.ErrorIs(t, err, errOurs, "the caller's reason")
-				require.ErrorIs(t, err, context.Canceled)
-				assert.Equal(t, 5*time.Second, time.Since(start))
-				w.checkDownload(opts, err)
-				w.requireNothing(b)
-				w.reg.Wait()
-
-				deadline, stop := context.WithTimeout(t.Context(), 3*time.Second)
-				defer stop()
-				w.reg.Fault("GET", "", "**stallheaders")
-				err = transfer.Download(deadline, w.downloadOptions(b))
-				require.ErrorIs(t, err, context.DeadlineExceeded)
-				w.requireNothing(b)
-				w.reg.Wait()
-			})
-		})
 	}
+	eachInBubbles(t, cases, func(t *testing.T, mode registrytest.Mode, _ string, script string) {
+		w := newWorld(t, mode, registrytest.Options{})
+		b, other := w.remote(1000), w.remote(999)
+		w.reg.Fault("GET", "", script)
+		opts := w.downloadOptions(b, other)
+		opts.Concurrency, opts.BodyConcurrency = 2, 1
+		start := time.Now()
+		ctx, cancel := withCancelAfter(t, 5*time.Second)
+		defer cancel()
+		err := transfer.Download(ctx, opts)
+		require.ErrorIs(t, err, errOurs, "the caller's reason")
+		require.ErrorIs(t, err, context.Canceled)
+		assert.Equal(t, 5*time.Second, time.Since(start))
+		w.checkDownload(opts, err)
+		w.requireNothing(b)
+		w.reg.Wait()
+
+		deadline, stop := context.WithTimeout(t.Context(), 3*time.Second)
+		defer stop()
+		w.reg.Fault("GET", "", "**stallheaders")
+		err = transfer.Download(deadline, w.downloadOptions(b))
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		w.requireNothing(b)
+		w.reg.Wait()
+	})
 }
 
 func TestN38CancelledBefore(t *testing.T) {
@@ -113,31 +110,28 @@ func TestI9NilContext(t *testing.T) {
 
 func TestUploadCancelled(t *testing.T) {
 	reason := errors.New("changed my mind")
-	for name, after := range map[string]time.Duration{
+	cases := map[string]time.Duration{
 		"during HEAD": 500 * time.Millisecond, "during POST": 1500 * time.Millisecond, "during PUT": 4 * time.Second, "while it is answered": 9 * time.Second,
-	} {
-		t.Run(name, func(t *testing.T) {
-			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
-				w := newWorld(t, mode, registrytest.Options{})
-				w.reg.Fault("HEAD", "", "delay(1s)")
-				w.reg.Fault("POST", "", "delay(1s)")
-				w.reg.Fault("PUT", "", "slow(1M)+swallow+stallheaders")
-				opts := w.uploadOptions(w.local(5 << 20))
-				opts.Manifest, opts.ManifestRef = []byte(`{}`), "latest"
-				ctx, cancel := context.WithCancelCause(t.Context())
-				time.AfterFunc(after, func() { cancel(reason) })
-				begun := time.Now()
-				err := transfer.Upload(ctx, opts)
-				require.ErrorIs(t, err, context.Canceled)
-				require.ErrorIs(t, err, reason)
-				assert.LessOrEqual(t, time.Since(begun), after+time.Second)
-				w.progress.check(t, err)
-				w.reg.Wait()
-				assert.Zero(t, w.reg.Sessions(), "the session is deleted")
-				assert.Zero(t, w.reg.Count("PUT", "/manifests/"))
-			})
-		})
 	}
+	eachInBubbles(t, cases, func(t *testing.T, mode registrytest.Mode, _ string, after time.Duration) {
+		w := newWorld(t, mode, registrytest.Options{})
+		w.reg.Fault("HEAD", "", "delay(1s)")
+		w.reg.Fault("POST", "", "delay(1s)")
+		w.reg.Fault("PUT", "", "slow(1M)+swallow+stallheaders")
+		opts := w.uploadOptions(w.local(5 << 20))
+		opts.Manifest, opts.ManifestRef = []byte(`{}`), "latest"
+		ctx, cancel := context.WithCancelCause(t.Context())
+		time.AfterFunc(after, func() { cancel(reason) })
+		begun := time.Now()
+		err := transfer.Upload(ctx, opts)
+		require.ErrorIs(t, err, context.Canceled)
+		require.ErrorIs(t, err, reason)
+		assert.LessOrEqual(t, time.Since(begun), after+time.Second)
+		w.progress.check(t, err)
+		w.reg.Wait()
+		assert.Zero(t, w.reg.Sessions(), "the session is deleted")
+		assert.Zero(t, w.reg.Count("PUT", "/manifests/"))
+	})
 }
 
 func TestUploadDeadline(t *testing.T) {

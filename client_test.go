@@ -30,9 +30,7 @@ func TestI20ClientIsCopied(t *testing.T) {
 	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 		w := newWorld(t, mode, registrytest.Options{})
 		cdn := w.reg.CDN()
-		w.reg.Configure(func(o *registrytest.Options) {
-			o.RedirectUploads = registrytest.To(w.net.Serve("cdn.test", cdn, mode).URL)
-		})
+		w.redirectUploads(w.net.Serve("cdn.test", cdn, mode).URL)
 		cdn.Fault("PUT", "", "slow(1M)")
 		asked := 0
 		client := &http.Client{
@@ -215,7 +213,7 @@ func TestLoggerGetsWhatHappens(t *testing.T) {
 	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 		w := newWorld(t, mode, registrytest.Options{Token: "new"})
 		cdn := w.net.Serve("cdn.test", w.reg.CDN(), mode).URL
-		w.reg.Configure(func(o *registrytest.Options) { o.Redirect = registrytest.To(cdn) })
+		w.redirectDownloads(cdn)
 		b := w.remote(1000)
 		w.reg.Fault("GET", b.Digest, "503->ok")
 		var book logBook
@@ -240,30 +238,27 @@ func TestLoggerGetsWhatHappens(t *testing.T) {
 }
 
 func TestHeadersThatCannotBeSent(t *testing.T) {
-	for name, change := range map[string]func(*transfer.UploadOptions){
+	cases := map[string]func(*transfer.UploadOptions){
 		"token": func(o *transfer.UploadOptions) { o.Token = "secret\n" },
 		"agent": func(o *transfer.UploadOptions) { o.UserAgent = "a\nb" },
 		"new token": func(o *transfer.UploadOptions) {
 			o.GetToken = (&issuer{give: func(context.Context, int) (string, error) { return "secret\n", nil }}).getToken
 		},
 		"manifest": func(o *transfer.UploadOptions) { o.Manifest = []byte(`{"mediaType":"a\nb"}`) },
-	} {
-		t.Run(name, func(t *testing.T) {
-			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
-				w := newWorld(t, mode, registrytest.Options{})
-				if name == "new token" {
-					w.reg.Fault("HEAD", "", "**401")
-				}
-				opts := w.uploadOptions(w.local(100))
-				opts.Manifest, opts.ManifestRef = []byte(`{}`), "latest"
-				change(&opts)
-				begun := time.Now()
-				err := w.upload(opts)
-				require.Error(t, err)
-				assert.NotContains(t, err.Error(), "secret")
-				assert.NotErrorIs(t, err, transfer.ErrRetriesExhausted)
-				assert.Less(t, time.Since(begun), noBackoff)
-			})
-		})
 	}
+	eachInBubbles(t, cases, func(t *testing.T, mode registrytest.Mode, name string, change func(*transfer.UploadOptions)) {
+		w := newWorld(t, mode, registrytest.Options{})
+		if name == "new token" {
+			w.reg.Fault("HEAD", "", "**401")
+		}
+		opts := w.uploadOptions(w.local(100))
+		opts.Manifest, opts.ManifestRef = []byte(`{}`), "latest"
+		change(&opts)
+		begun := time.Now()
+		err := w.upload(opts)
+		require.Error(t, err)
+		assert.NotContains(t, err.Error(), "secret")
+		assert.NotErrorIs(t, err, transfer.ErrRetriesExhausted)
+		assert.Less(t, time.Since(begun), noBackoff)
+	})
 }

@@ -37,6 +37,23 @@ const (
 	hashers = 4
 )
 
+// Download fetches the blobs that are not in DestDir yet.
+//
+// It returns nil when every blob is there, whole and synced. On failure the first
+// error ends the call; what was finished stays, and what is half there stays where it
+// is worth continuing from: the same call made again goes on.
+func Download(ctx context.Context, opts DownloadOptions) error {
+	return run(ctx, options{
+		op: "download", blobs: opts.Blobs, baseURL: opts.BaseURL, repository: opts.Repository, mirrors: opts.Mirrors,
+		concurrency: opts.Concurrency, defaultConcurrency: DefaultDownloadConcurrency, bodyConcurrency: opts.BodyConcurrency,
+		progress: opts.Progress, client: opts.Client, token: opts.Token, getToken: opts.GetToken,
+		logger: opts.Logger, userAgent: opts.UserAgent, stallTimeout: opts.StallTimeout,
+		retryTimeout: opts.RetryTimeout, maxBytesPerSecond: opts.MaxBytesPerSecond,
+	}, func(ctx context.Context, c *call) error {
+		return download(ctx, c, opts.DestDir, opts.Verify)
+	})
+}
+
 // download fetches what is not in the directory.
 func download(ctx context.Context, c *call, path string, verify bool) (err error) {
 	if len(c.list) == 0 {
@@ -213,11 +230,11 @@ func (d *downloader) noRoom(err error) error {
 func (d *downloader) advance(ctx context.Context, job pieces.Job) error {
 	p := job.Piece
 	if p == nil {
-		there, err := d.claim(ctx, job.Blob)
+		missing, there, err := d.claim(ctx, job.Blob)
 		if there || err != nil {
 			return err
 		}
-		p = d.schedule.Start(job.Blob, d.downloads[job.Blob].partial.Missing())
+		p = d.schedule.Start(job.Blob, missing)
 	}
 	b := d.downloads[job.Blob]
 	var err error
@@ -230,27 +247,28 @@ func (d *downloader) advance(ctx context.Context, job pieces.Job) error {
 	return d.blobError(b.Digest, b.Budget, d.noRoom(err))
 }
 
-// claim takes hold of a blob, or finds that another call or process has fetched it.
-func (d *downloader) claim(ctx context.Context, i int) (there bool, err error) {
+// claim takes hold of a blob and returns what is missing of it, or finds that another call or process has fetched it.
+func (d *downloader) claim(ctx context.Context, i int) (missing []pieces.Range, there bool, err error) {
 	p, budget := d.missing[i], retry.NewBudget(d.retryTimeout)
 	b := &blobDownload{Blob: pull.Blob{Digest: p.digest, Size: p.size, Index: i, Budget: budget}}
-	err = d.retry(ctx, budget, p.digest.String(), func() (moved bool, err error) { // there may be no descriptor free
+	err = d.retry.Run(ctx, budget, p.digest.String(), func() (moved bool, err error) { // there may be no descriptor free
 		b.partial, err = d.dir.Claim(ctx, p.digest, p.size)
 		return false, err
 	})
 	if errors.Is(err, fs.ErrExist) {
 		d.progress.add(p.size - p.inPlace)
 		d.schedule.Finish(i)
-		return true, nil
+		return nil, true, nil
 	}
 	if err != nil {
-		return false, d.blobError(p.digest, budget, d.noRoom(err))
+		return nil, false, d.blobError(p.digest, budget, d.noRoom(err))
 	}
 	d.downloads[i] = b
 	budget.Renew() // whoever had it before may have kept us waiting for long
 	// Another process may have gone on with it, or thrown it away.
-	d.progress.add(p.size - lengths(b.partial.Missing()) - p.inPlace)
-	return false, nil
+	missing = b.partial.Missing()
+	d.progress.add(p.size - lengths(missing) - p.inPlace)
+	return missing, false, nil
 }
 
 func lengths(ranges []pieces.Range) (n int64) {
@@ -264,7 +282,7 @@ func lengths(ranges []pieces.Range) (n int64) {
 func (d *downloader) commit(ctx context.Context, b *blobDownload) error {
 	err := b.partial.Commit(ctx)
 	if retry.NoDescriptor(err) {
-		err = d.retry(ctx, b.Budget, b.Digest.String(), func() (bool, error) { return false, b.partial.Commit(ctx) })
+		err = d.retry.Run(ctx, b.Budget, b.Digest.String(), func() (bool, error) { return false, b.partial.Commit(ctx) })
 	}
 	if mismatch, ok := errors.AsType[*blobstore.MismatchError](err); ok {
 		return d.repair(ctx, b, mismatch)
@@ -311,7 +329,7 @@ func (d *downloader) fetchPiece(ctx context.Context, b *blobDownload, p *pieces.
 	defer lose(nil)
 	p.OnTakeOver(func() { lose(watchdog.ErrSlow) })
 	r := pull.NewRequest(&b.Blob, p)
-	err := d.retry(ctx, b.Budget, b.Digest.String(), func() (moved bool, err error) {
+	err := d.retry.Run(ctx, b.Budget, b.Digest.String(), func() (moved bool, err error) {
 		at := p.Pos()
 		if at >= p.End() {
 			return false, nil // another worker took the rest

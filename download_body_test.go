@@ -207,26 +207,23 @@ func TestN17IdentityIsAskedFor(t *testing.T) {
 }
 
 func TestN15ObjectChangedBetweenTries(t *testing.T) {
-	for etag, ifRange := range map[string]string{`"v1"`: `"v1"`, `W/"v1"`: "", "v1": ""} {
-		t.Run(etag, func(t *testing.T) {
-			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
-				w := newWorld(t, mode, registrytest.Options{})
-				b := w.remote(mebibyte)
-				dg := digest.Digest(b.Digest)
-				w.reg.Replace(repository, dg, make([]byte, mebibyte))
-				w.reg.Fault("GET", b.Digest, "header(etag: "+etag+")+eof(300K)")
-				w.observe(func() {
-					if w.gets(b) > 1 {
-						w.reg.Replace(repository, dg, w.data(b))
-					}
-				})
-				require.NoError(t, w.download(w.downloadOptions(b)))
-				assert.Equal(t, 3, w.gets(b), "the digest decides")
-				assert.Equal(t, ifRange, w.reg.Requests()[1].Header.Get("If-Range"))
-				assert.LessOrEqual(t, w.progress.falls, b.Size)
-			})
+	cases := map[string]string{`"v1"`: `"v1"`, `W/"v1"`: "", "v1": ""}
+	eachInBubbles(t, cases, func(t *testing.T, mode registrytest.Mode, etag, ifRange string) {
+		w := newWorld(t, mode, registrytest.Options{})
+		b := w.remote(mebibyte)
+		dg := digest.Digest(b.Digest)
+		w.reg.Replace(repository, dg, make([]byte, mebibyte))
+		w.reg.Fault("GET", b.Digest, "header(etag: "+etag+")+eof(300K)")
+		w.observe(func() {
+			if w.gets(b) > 1 {
+				w.reg.Replace(repository, dg, w.data(b))
+			}
 		})
-	}
+		require.NoError(t, w.download(w.downloadOptions(b)))
+		assert.Equal(t, 3, w.gets(b), "the digest decides")
+		assert.Equal(t, ifRange, w.reg.Requests()[1].Header.Get("If-Range"))
+		assert.LessOrEqual(t, w.progress.falls, b.Size)
+	})
 }
 
 func TestN16FlippedBit(t *testing.T) {
@@ -266,25 +263,23 @@ func TestN16FlippedBitOfALargeBlob(t *testing.T) {
 // patience with the others of its blob.
 func TestN20PiecesAreLeftToThoseWhoRetryThem(t *testing.T) {
 	const pieces = 10
-	for name, c := range map[string]struct{ bodies, requests int }{
+	type test struct{ bodies, requests int }
+	cases := map[string]test{
 		"one at a time after the trouble": {0, pieces + 40},
 		"all at once":                     {pieces, pieces * 10},
-	} {
-		t.Run(name, func(t *testing.T) {
-			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
-				w := newWorld(t, mode, registrytest.Options{})
-				b := w.remote(pieces * 8 << 20)
-				w.reg.Fault("GET", b.Digest, "ok->**delay(700ms)+503")
-				opts := w.downloadOptions(b)
-				opts.RetryTimeout, opts.StallTimeout, opts.BodyConcurrency = 20*time.Second, 2*time.Second, c.bodies
-				took, err := w.timed(opts)
-				requireStatus(t, err, http.StatusServiceUnavailable)
-				assert.ErrorIs(t, err, transfer.ErrRetriesExhausted)
-				assert.InDelta(t, 20, took.Seconds(), 10, "the last attempt begins before the patience is over, and may wait for the others")
-				assert.LessOrEqual(t, w.gets(b), c.requests)
-			})
-		})
 	}
+	eachInBubbles(t, cases, func(t *testing.T, mode registrytest.Mode, _ string, c test) {
+		w := newWorld(t, mode, registrytest.Options{})
+		b := w.remote(pieces * 8 << 20)
+		w.reg.Fault("GET", b.Digest, "ok->**delay(700ms)+503")
+		opts := w.downloadOptions(b)
+		opts.RetryTimeout, opts.StallTimeout, opts.BodyConcurrency = 20*time.Second, 2*time.Second, c.bodies
+		took, err := w.timed(opts)
+		requireStatus(t, err, http.StatusServiceUnavailable)
+		assert.ErrorIs(t, err, transfer.ErrRetriesExhausted)
+		assert.InDelta(t, 20, took.Seconds(), 10, "the last attempt begins before the patience is over, and may wait for the others")
+		assert.LessOrEqual(t, w.gets(b), c.requests)
+	})
 }
 
 // What an earlier call left may be wrong in more ways than one: damaged on disk, never the blob's, or both.

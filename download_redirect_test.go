@@ -21,9 +21,7 @@ func TestUnauthorizedElsewhere(t *testing.T) {
 	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 		w := newWorld(t, mode, registrytest.Options{})
 		cdn := w.reg.CDN()
-		w.reg.Configure(func(o *registrytest.Options) {
-			o.RedirectUploads = registrytest.To(w.net.Serve("cdn.test", cdn, mode).URL)
-		})
+		w.redirectUploads(w.net.Serve("cdn.test", cdn, mode).URL)
 		cdn.Fault("PUT", "", "**401(www-authenticate: Bearer realm=\"https://evil.test/token\")")
 		var tokens issuer
 		requireStatus(t, w.move(t.Context(), "PUT", tokens.getToken), http.StatusUnauthorized)
@@ -51,7 +49,7 @@ func redirecting(t *testing.T, mode registrytest.Mode, host string) (*world, *re
 	cdn := w.reg.CDN()
 	cdn.RefuseAuth()
 	server := w.net.Serve(host, cdn, mode)
-	w.reg.Configure(func(o *registrytest.Options) { o.Redirect = registrytest.To(server.URL) })
+	w.redirectDownloads(server.URL)
 	return w, cdn
 }
 
@@ -72,30 +70,27 @@ func requireBare(t *testing.T, requests []registrytest.Request) {
 
 // N30 and N31: a CDN is another origin, and so is another port, or a name below the registry's.
 func TestN30N31Redirect(t *testing.T) {
-	for _, host := range []string{"cdn.test", "registry.test:5000", "sub.registry.test"} {
-		t.Run(host, func(t *testing.T) {
-			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
-				w, cdn := redirecting(t, mode, host)
-				w.client.Jar = eagerJar{}
-				small, size := []transfer.Blob{w.remote(10), w.remote(1000), w.remote(mebibyte)}, int64(10+1000+mebibyte)
-				blobs := small
-				if host == "cdn.test" {
-					blobs = append(blobs, w.remoteLarge())
-					size += largeSize
-				}
-				require.NoError(t, w.download(w.withToken(w.downloadOptions(blobs...))))
-				cdn.Wait()
-				requireBare(t, cdn.Requests())
-				for _, r := range w.reg.Requests() {
-					assert.Equal(t, "Bearer secret", r.Header.Get("Authorization"))
-				}
-				assert.Equal(t, size, cdn.BytesSent())
-				for _, b := range blobs {
-					assert.LessOrEqual(t, w.gets(b), 2, "the URL of a large one is used again")
-				}
-			})
-		})
-	}
+	cases := named("cdn.test", "registry.test:5000", "sub.registry.test")
+	eachInBubbles(t, cases, func(t *testing.T, mode registrytest.Mode, _ string, host string) {
+		w, cdn := redirecting(t, mode, host)
+		w.client.Jar = eagerJar{}
+		small, size := []transfer.Blob{w.remote(10), w.remote(1000), w.remote(mebibyte)}, int64(10+1000+mebibyte)
+		blobs := small
+		if host == "cdn.test" {
+			blobs = append(blobs, w.remoteLarge())
+			size += largeSize
+		}
+		require.NoError(t, w.download(w.withToken(w.downloadOptions(blobs...))))
+		cdn.Wait()
+		requireBare(t, cdn.Requests())
+		for _, r := range w.reg.Requests() {
+			assert.Equal(t, "Bearer secret", r.Header.Get("Authorization"))
+		}
+		assert.Equal(t, size, cdn.BytesSent())
+		for _, b := range blobs {
+			assert.LessOrEqual(t, w.gets(b), 2, "the URL of a large one is used again")
+		}
+	})
 }
 
 // eagerJar has a cookie for everybody.
@@ -144,7 +139,7 @@ func TestN29NoWayFromHTTPSToHTTP(t *testing.T) {
 				w := newWorld(t, mode, registrytest.Options{})
 				cdn := w.reg.CDN()
 				plain := w.net.Serve("cdn.test", cdn, registrytest.H1)
-				w.reg.Configure(func(o *registrytest.Options) { o.Redirect = registrytest.To(plain.URL) })
+				w.redirectDownloads(plain.URL)
 				b := w.remote(1000)
 				took, err := w.timed(w.downloadOptions(b))
 				require.ErrorIs(t, err, transfer.ErrRedirectRefused)
@@ -232,16 +227,13 @@ func TestN26RefusedForGood(t *testing.T) {
 }
 
 func TestCDNThatFails(t *testing.T) {
-	for _, script := range []string{"2*503", "reset(300K)", "eof(300K)->503", "stall(300K)", "429(retry-after: 5)"} {
-		t.Run(script, func(t *testing.T) {
-			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
-				w, cdn := redirecting(t, mode, "cdn.test")
-				b := w.remote(mebibyte)
-				cdn.Fault("GET", b.Digest, script)
-				require.NoError(t, w.download(w.withToken(w.downloadOptions(b))))
-				requireBare(t, cdn.Requests())
-				assert.LessOrEqual(t, strings.Count(fmt.Sprint(w.reg.Tokens()), "Bearer"), 1)
-			})
-		})
-	}
+	cases := named("2*503", "reset(300K)", "eof(300K)->503", "stall(300K)", "429(retry-after: 5)")
+	eachInBubbles(t, cases, func(t *testing.T, mode registrytest.Mode, _ string, script string) {
+		w, cdn := redirecting(t, mode, "cdn.test")
+		b := w.remote(mebibyte)
+		cdn.Fault("GET", b.Digest, script)
+		require.NoError(t, w.download(w.withToken(w.downloadOptions(b))))
+		requireBare(t, cdn.Requests())
+		assert.LessOrEqual(t, strings.Count(fmt.Sprint(w.reg.Tokens()), "Bearer"), 1)
+	})
 }

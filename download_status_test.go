@@ -15,53 +15,47 @@ import (
 
 // S20: a token that expires while the registry wants to be left alone costs a refresh, and no wait of its own.
 func TestS20UnauthorizedDuringRetryAfter(t *testing.T) {
-	for name, scripts := range map[string][2]string{
+	cases := map[string][2]string{
 		"one after the other": {"429(retry-after: 60)->401", "ok"}, "of another blob": {"429(retry-after: 60)", "delay(1s)+401"},
 		"in the middle": {"eof(300K)->503(retry-after: 60)->401", "ok"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
-				w := newWorld(t, mode, registrytest.Options{})
-				b, other := w.remote(mebibyte), w.remote(1000)
-				w.reg.Fault("GET", b.Digest, scripts[0])
-				w.reg.Fault("GET", other.Digest, scripts[1])
-				var tokens issuer
-				opts := w.downloadOptions(b, other)
-				opts.Token, opts.GetToken = "old", tokens.getToken
-				took, err := w.timed(opts)
-				require.NoError(t, err)
-				assert.Len(t, tokens.calls(), 1)
-				assert.InDelta(t, 60, took.Seconds(), 2)
-				assert.Zero(t, w.progress.falls)
-				w.requireOnly(b, other)
-			})
-		})
 	}
+	eachInBubbles(t, cases, func(t *testing.T, mode registrytest.Mode, _ string, scripts [2]string) {
+		w := newWorld(t, mode, registrytest.Options{})
+		b, other := w.remote(mebibyte), w.remote(1000)
+		w.reg.Fault("GET", b.Digest, scripts[0])
+		w.reg.Fault("GET", other.Digest, scripts[1])
+		var tokens issuer
+		opts := w.downloadOptions(b, other)
+		opts.Token, opts.GetToken = "old", tokens.getToken
+		took, err := w.timed(opts)
+		require.NoError(t, err)
+		assert.Len(t, tokens.calls(), 1)
+		assert.InDelta(t, 60, took.Seconds(), 2)
+		assert.Zero(t, w.progress.falls)
+		w.requireOnly(b, other)
+	})
 }
 
 // I13: of an error body no more is read than tells something.
 func TestI13DownloadErrorBodies(t *testing.T) {
-	for script, want := range map[string]int{
+	cases := map[string]int{
 		"**404+errorbody(endless)": 404, "**403+errorbody(1G)": 403, "503+errorbody(endless)": 0, "**404+errorbody(0)": 404,
-	} {
-		t.Run(script, func(t *testing.T) {
-			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
-				w := newWorld(t, mode, registrytest.Options{})
-				b := w.remote(1000)
-				w.reg.Fault("GET", b.Digest, script)
-				took, err := w.timed(w.downloadOptions(b))
-				if want == 0 {
-					require.NoError(t, err)
-				} else {
-					status := w.requireStatus(err, b, want)
-					assert.Empty(t, status.Errors)
-					assert.Less(t, len(err.Error()), 1000)
-				}
-				assert.Less(t, took, time.Second)
-				assert.Less(t, w.reg.BytesSent(), int64(6*mebibyte), "64 KiB and what the connection buffers")
-			})
-		})
 	}
+	eachInBubbles(t, cases, func(t *testing.T, mode registrytest.Mode, script string, want int) {
+		w := newWorld(t, mode, registrytest.Options{})
+		b := w.remote(1000)
+		w.reg.Fault("GET", b.Digest, script)
+		took, err := w.timed(w.downloadOptions(b))
+		if want == 0 {
+			require.NoError(t, err)
+		} else {
+			status := w.requireStatus(err, b, want)
+			assert.Empty(t, status.Errors)
+			assert.Less(t, len(err.Error()), 1000)
+		}
+		assert.Less(t, took, time.Second)
+		assert.Less(t, w.reg.BytesSent(), int64(6*mebibyte), "64 KiB and what the connection buffers")
+	})
 }
 
 // I13: an answer says what it says, though its body never comes.

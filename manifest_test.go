@@ -90,20 +90,16 @@ func TestManifestReferencesThatAreRefused(t *testing.T) {
 }
 
 func TestManifestIsOptional(t *testing.T) {
-	for name, opts := range map[string]transfer.UploadOptions{
+	cases := map[string]transfer.UploadOptions{
 		"no manifest": {ManifestRef: "latest"}, "no reference": {Manifest: []byte(`{}`)}, "neither": {},
-	} {
-		t.Run(name, func(t *testing.T) {
-			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
-				w := newWorld(t, mode, registrytest.Options{})
-				given := opts
-				opts := w.uploadOptions(w.local(10))
-				opts.Manifest, opts.ManifestRef = given.Manifest, given.ManifestRef
-				require.NoError(t, w.upload(opts))
-				assert.Zero(t, w.reg.Count("", "/manifests/"))
-			})
-		})
 	}
+	eachInBubbles(t, cases, func(t *testing.T, mode registrytest.Mode, _ string, given transfer.UploadOptions) {
+		w := newWorld(t, mode, registrytest.Options{})
+		opts := w.uploadOptions(w.local(10))
+		opts.Manifest, opts.ManifestRef = given.Manifest, given.ManifestRef
+		require.NoError(t, w.upload(opts))
+		assert.Zero(t, w.reg.Count("", "/manifests/"))
+	})
 }
 
 func TestManifestThatTheRegistryMistakes(t *testing.T) {
@@ -118,22 +114,19 @@ func TestManifestThatTheRegistryMistakes(t *testing.T) {
 }
 
 func TestManifestIsTriedAgain(t *testing.T) {
-	for _, script := range []string{"503", "2*500->reset", "stallheaders", "swallow", "429(retry-after: 3)", "reset(0)"} {
-		t.Run(script, func(t *testing.T) {
-			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
-				w := newWorld(t, mode, registrytest.Options{})
-				fault := w.reg.Fault("PUT", "/manifests/", script)
-				opts := w.uploadOptions(w.local(10))
-				opts.Manifest, opts.ManifestRef = []byte(`{}`), "latest"
-				begun := time.Now()
-				require.NoError(t, w.upload(opts))
-				assert.True(t, fault.Done())
-				assert.Less(t, time.Since(begun), 15*time.Second)
-				_, ok := w.reg.Manifest(repository, "latest")
-				assert.True(t, ok)
-			})
-		})
-	}
+	cases := named("503", "2*500->reset", "stallheaders", "swallow", "429(retry-after: 3)", "reset(0)")
+	eachInBubbles(t, cases, func(t *testing.T, mode registrytest.Mode, _ string, script string) {
+		w := newWorld(t, mode, registrytest.Options{})
+		fault := w.reg.Fault("PUT", "/manifests/", script)
+		opts := w.uploadOptions(w.local(10))
+		opts.Manifest, opts.ManifestRef = []byte(`{}`), "latest"
+		begun := time.Now()
+		require.NoError(t, w.upload(opts))
+		assert.True(t, fault.Done())
+		assert.Less(t, time.Since(begun), 15*time.Second)
+		_, ok := w.reg.Manifest(repository, "latest")
+		assert.True(t, ok)
+	})
 }
 
 func TestManifestIsRefused(t *testing.T) {

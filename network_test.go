@@ -41,31 +41,28 @@ func TestN32NoSuchHost(t *testing.T) {
 
 // N32 and N33: a registry that never answered is tried six times.
 func TestN32N33NeverAnswered(t *testing.T) {
-	for name, down := range map[string]error{
+	cases := map[string]error{
 		"N32 DNS out of order": &net.DNSError{Err: "server misbehaving", Name: "registry.test", IsTemporary: true},
 		"N33 refused":          registrytest.Refused(),
 		"N33 unreachable":      os.NewSyscallError("connect", syscall.ENETUNREACH),
-	} {
-		t.Run(name, func(t *testing.T) {
-			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
-				w := newWorld(t, mode, registrytest.Options{})
-				b := w.remote(1000)
-				w.net.Down("registry.test", down)
-				took, err := w.timed(w.downloadOptions(b))
-				w.requireExhausted(err, b, down)
-				var op *net.OpError
-				require.ErrorAs(t, err, &op)
-				assert.Contains(t, err.Error(), "registry.test")
-				assert.Equal(t, 6, w.dials())
-				assert.Less(t, took, 10*time.Second)
-				w.requireNothing(b)
-
-				w.net.Down("registry.test", down)
-				time.AfterFunc(2*time.Second, func() { w.net.Down("registry.test", nil) })
-				require.NoError(t, w.download(w.downloadOptions(b)), "back in time")
-			})
-		})
 	}
+	eachInBubbles(t, cases, func(t *testing.T, mode registrytest.Mode, _ string, down error) {
+		w := newWorld(t, mode, registrytest.Options{})
+		b := w.remote(1000)
+		w.net.Down("registry.test", down)
+		took, err := w.timed(w.downloadOptions(b))
+		w.requireExhausted(err, b, down)
+		var op *net.OpError
+		require.ErrorAs(t, err, &op)
+		assert.Contains(t, err.Error(), "registry.test")
+		assert.Equal(t, 6, w.dials())
+		assert.Less(t, took, 10*time.Second)
+		w.requireNothing(b)
+
+		w.net.Down("registry.test", down)
+		time.AfterFunc(2*time.Second, func() { w.net.Down("registry.test", nil) })
+		require.NoError(t, w.download(w.downloadOptions(b)), "back in time")
+	})
 }
 
 // N33: one that has answered is waited for.

@@ -73,7 +73,7 @@ func TestI18ProgressCancelsAndReenters(t *testing.T) {
 }
 
 // I6: from what is there to all of it, one call at a time, and none after the return.
-func TestI6DownloadProgress(t *testing.T) {
+func TestDownloadProgress(t *testing.T) {
 	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 		w := newWorld(t, mode, registrytest.Options{})
 		opts := w.downloadOptions(w.local(500), w.remote(1000), w.remote(mebibyte), w.remoteLarge())
@@ -100,33 +100,30 @@ func TestI6DownloadProgress(t *testing.T) {
 
 // I16: a panic of the callback reaches the caller, when all has been let go.
 func TestI16DownloadProgressPanics(t *testing.T) {
-	for name, at := range map[string]int64{"at once": 0, "in the middle": 1, "at the end": 3 * mebibyte} {
-		t.Run(name, func(t *testing.T) {
-			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
-				w := newWorld(t, mode, registrytest.Options{})
-				opts := w.downloadOptions(w.remote(mebibyte), w.remote(2*mebibyte))
-				w.reg.Fault("GET", "", "**slow(1M)")
-				calls := 0
-				opts.Progress = func(completed, total int64) {
-					if calls++; completed >= at {
-						panic("ours")
-					}
-				}
-				begun := time.Now()
-				assert.PanicsWithValue(t, "ours", func() { _ = transfer.Download(t.Context(), opts) })
-				if at < mebibyte {
-					assert.Less(t, time.Since(begun), time.Second, "nothing more is fetched")
-				}
-				told := calls
-				w.reg.Wait()
-				assert.Zero(t, w.reg.InFlight())
-				assert.Equal(t, told, calls, "it is not called again")
-				w.checkNames()
-				opts.Progress = nil
-				require.NoError(t, transfer.Download(t.Context(), opts), "nothing is locked")
-			})
-		})
-	}
+	cases := map[string]int64{"at once": 0, "in the middle": 1, "at the end": 3 * mebibyte}
+	eachInBubbles(t, cases, func(t *testing.T, mode registrytest.Mode, _ string, at int64) {
+		w := newWorld(t, mode, registrytest.Options{})
+		opts := w.downloadOptions(w.remote(mebibyte), w.remote(2*mebibyte))
+		w.reg.Fault("GET", "", "**slow(1M)")
+		calls := 0
+		opts.Progress = func(completed, total int64) {
+			if calls++; completed >= at {
+				panic("ours")
+			}
+		}
+		begun := time.Now()
+		assert.PanicsWithValue(t, "ours", func() { _ = transfer.Download(t.Context(), opts) })
+		if at < mebibyte {
+			assert.Less(t, time.Since(begun), time.Second, "nothing more is fetched")
+		}
+		told := calls
+		w.reg.Wait()
+		assert.Zero(t, w.reg.InFlight())
+		assert.Equal(t, told, calls, "it is not called again")
+		w.checkNames()
+		opts.Progress = nil
+		require.NoError(t, transfer.Download(t.Context(), opts), "nothing is locked")
+	})
 }
 
 // I17: a slow callback delays nothing but itself.
@@ -174,7 +171,7 @@ func TestI18DownloadProgressCancelsAndReenters(t *testing.T) {
 }
 
 // What comes slowly is told, and stored, as it comes.
-func TestI6DownloadProgressOfASlowBody(t *testing.T) {
+func TestDownloadProgressOfASlowBody(t *testing.T) {
 	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 		w := newWorld(t, mode, registrytest.Options{})
 		w.reg.Fault("GET", "", "slow(10K)")
@@ -184,19 +181,16 @@ func TestI6DownloadProgressOfASlowBody(t *testing.T) {
 }
 
 func TestUploadProgress(t *testing.T) {
-	for name, script := range map[string]string{"clean": "ok", "reset": "reset(9M)", "lost answer": "swallow"} {
-		t.Run(name, func(t *testing.T) {
-			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
-				w := newWorld(t, mode, registrytest.Options{})
-				w.reg.Fault("PUT", "/uploads/", script)
-				there, b, small := w.local(5<<20), w.local(10<<20), w.local(100)
-				w.reg.Put(repository, w.data(there))
-				require.NoError(t, w.upload(w.uploadOptions(there, b, small, small)))
-				assert.Zero(t, w.progress.falls, "it never goes backwards")
-				for _, call := range w.progress.calls {
-					assert.EqualValues(t, 15<<20+100, call[1], "total")
-				}
-			})
-		})
-	}
+	cases := map[string]string{"clean": "ok", "reset": "reset(9M)", "lost answer": "swallow"}
+	eachInBubbles(t, cases, func(t *testing.T, mode registrytest.Mode, _ string, script string) {
+		w := newWorld(t, mode, registrytest.Options{})
+		w.reg.Fault("PUT", "/uploads/", script)
+		there, b, small := w.local(5<<20), w.local(10<<20), w.local(100)
+		w.reg.Put(repository, w.data(there))
+		require.NoError(t, w.upload(w.uploadOptions(there, b, small, small)))
+		assert.Zero(t, w.progress.falls, "it never goes backwards")
+		for _, call := range w.progress.calls {
+			assert.EqualValues(t, 15<<20+100, call[1], "total")
+		}
+	})
 }

@@ -86,3 +86,24 @@ func inBubbles(t *testing.T, test func(t *testing.T, mode registrytest.Mode)) {
 		})
 	}
 }
+
+// eachInBubbles runs a test for each case and protocol, with faked time. Cases have names.
+func eachInBubbles[C any](
+	t *testing.T, cases map[string]C, test func(t *testing.T, mode registrytest.Mode, name string, c C),
+) {
+	t.Helper()
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			inBubbles(t, func(t *testing.T, mode registrytest.Mode) { test(t, mode, name, c) })
+		})
+	}
+}
+
+// named returns cases that are their own names.
+func named(cases ...string) map[string]string {
+	all := make(map[string]string, len(cases))
+	for _, c := range cases {
+		all[c] = c
+	}
+	return all
+}

@@ -48,20 +48,17 @@ func TestU11LostAnswer(t *testing.T) {
 }
 
 func TestN1UploadConnectionBreaks(t *testing.T) {
-	for _, script := range []string{"reset(100K)", "cut(100K)", "2*reset(1M)", "reset", "hangup", "goaway->reset"} {
-		t.Run(script, func(t *testing.T) {
-			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
-				w := newWorld(t, mode, registrytest.Options{})
-				w.reg.Fault("PUT", "/uploads/", script)
-				b := w.local(3 << 20)
-				begun := time.Now()
-				require.NoError(t, w.upload(w.uploadOptions(b)))
-				assert.Less(t, time.Since(begun), 3*time.Second)
-				w.reg.Wait()
-				assert.Zero(t, w.reg.Sessions(), "the broken session was deleted")
-			})
-		})
-	}
+	cases := named("reset(100K)", "cut(100K)", "2*reset(1M)", "reset", "hangup", "goaway->reset")
+	eachInBubbles(t, cases, func(t *testing.T, mode registrytest.Mode, _ string, script string) {
+		w := newWorld(t, mode, registrytest.Options{})
+		w.reg.Fault("PUT", "/uploads/", script)
+		b := w.local(3 << 20)
+		begun := time.Now()
+		require.NoError(t, w.upload(w.uploadOptions(b)))
+		assert.Less(t, time.Since(begun), 3*time.Second)
+		w.reg.Wait()
+		assert.Zero(t, w.reg.Sessions(), "the broken session was deleted")
+	})
 }
 
 func TestN7N8UploadStalls(t *testing.T) {
@@ -123,19 +120,16 @@ func TestSlowDigestIsNoStall(t *testing.T) {
 
 func TestRegistryThatStoresAnotherBlob(t *testing.T) {
 	other := digest.FromString("another").String()
-	for name, opts := range map[string]registrytest.Options{"PUT": {}, "POST": {SingleShot: true}} {
-		t.Run(name, func(t *testing.T) {
-			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
-				w := newWorld(t, mode, opts)
-				w.reg.Fault(name, "digest=", "**header(-docker-content-digest; docker-content-digest: "+other+")")
-				b := w.local(1000)
-				err := w.upload(w.uploadOptions(b))
-				require.ErrorIs(t, err, transfer.ErrDigestMismatch)
-				requireBlobError(t, err, b, "upload")
-				assert.Equal(t, 1, w.reg.Count(name, "digest="))
-			})
-		})
-	}
+	cases := map[string]registrytest.Options{"PUT": {}, "POST": {SingleShot: true}}
+	eachInBubbles(t, cases, func(t *testing.T, mode registrytest.Mode, name string, opts registrytest.Options) {
+		w := newWorld(t, mode, opts)
+		w.reg.Fault(name, "digest=", "**header(-docker-content-digest; docker-content-digest: "+other+")")
+		b := w.local(1000)
+		err := w.upload(w.uploadOptions(b))
+		require.ErrorIs(t, err, transfer.ErrDigestMismatch)
+		requireBlobError(t, err, b, "upload")
+		assert.Equal(t, 1, w.reg.Count(name, "digest="))
+	})
 }
 
 // A registry may name what it has stored by a digest of another algorithm, which says nothing.

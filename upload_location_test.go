@@ -21,30 +21,27 @@ import (
 )
 
 func TestU1AcceptedWithoutLocation(t *testing.T) {
-	for _, script := range []string{"**202", "**200", "**204", "**200(location: /v2/library/model/blobs/uploads/x)", "**201+header(docker-content-digest: " + digest.FromString("x").String() + ")"} {
-		t.Run(script, func(t *testing.T) {
-			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
-				w := newWorld(t, mode, registrytest.Options{})
-				w.reg.Fault("POST", "", script)
-				b := w.local(3 << 20)
-				begun := time.Now()
-				err := w.upload(w.uploadOptions(b))
-				if strings.HasPrefix(script, "**201") {
-					require.ErrorIs(t, err, transfer.ErrDigestMismatch)
-				} else {
-					require.ErrorIs(t, err, transfer.ErrProtocol)
-				}
-				requireBlobError(t, err, b, "upload")
-				assert.Equal(t, 1, w.reg.Count("POST", ""))
-				assert.Less(t, time.Since(begun), noBackoff)
-				w.requireNotUploaded(b)
-			})
-		})
-	}
+	cases := named("**202", "**200", "**204", "**200(location: /v2/library/model/blobs/uploads/x)", "**201+header(docker-content-digest: "+digest.FromString("x").String()+")")
+	eachInBubbles(t, cases, func(t *testing.T, mode registrytest.Mode, _ string, script string) {
+		w := newWorld(t, mode, registrytest.Options{})
+		w.reg.Fault("POST", "", script)
+		b := w.local(3 << 20)
+		begun := time.Now()
+		err := w.upload(w.uploadOptions(b))
+		if strings.HasPrefix(script, "**201") {
+			require.ErrorIs(t, err, transfer.ErrDigestMismatch)
+		} else {
+			require.ErrorIs(t, err, transfer.ErrProtocol)
+		}
+		requireBlobError(t, err, b, "upload")
+		assert.Equal(t, 1, w.reg.Count("POST", ""))
+		assert.Less(t, time.Since(begun), noBackoff)
+		w.requireNotUploaded(b)
+	})
 }
 
 func TestU2Location(t *testing.T) {
-	for name, location := range map[string]string{
+	cases := map[string]string{
 		"absolute":       "%s/v2/library/model/blobs/uploads/session-1?_state=0",
 		"path":           "/v2/library/model/blobs/uploads/session-1?_state=0",
 		"relative":       "session-1?_state=0",
@@ -53,55 +50,50 @@ func TestU2Location(t *testing.T) {
 		"fragment":       "session-1?_state=0#part",
 		"query in place": "session-1?a=?&_state=0",
 		"default port":   "",
-	} {
-		t.Run(name, func(t *testing.T) {
-			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
-				w := newWorld(t, mode, registrytest.Options{Token: "secret", StrictState: true})
-				port := ":443"
-				if mode == registrytest.H1 {
-					port = ":80"
-				}
-				where := strings.ReplaceAll(location, "%%", "%")
-				where = strings.Replace(where, "%s", w.server.URL, 1)
-				if where == "" {
-					where = w.server.URL + port + "/v2/library/model/blobs/uploads/session-1?_state=0"
-				}
-				w.reg.Fault("POST", "", "header(-location; location: "+where+")")
-				opts := w.uploadOptions(w.local(3 << 20))
-				opts.Token = "secret"
-				require.NoError(t, w.upload(opts), "the token stays with it")
-				query, _, _ := strings.Cut(where[strings.Index(where, "?")+1:], "#")
-				last := w.reg.Requests()[len(w.reg.Requests())-1]
-				assert.Equal(t, query+"&digest="+url.QueryEscape(opts.Blobs[0].Digest), last.RawQuery, "the state is kept as it is")
-			})
-		})
 	}
+	eachInBubbles(t, cases, func(t *testing.T, mode registrytest.Mode, _ string, location string) {
+		w := newWorld(t, mode, registrytest.Options{Token: "secret", StrictState: true})
+		port := ":443"
+		if mode == registrytest.H1 {
+			port = ":80"
+		}
+		where := strings.ReplaceAll(location, "%%", "%")
+		where = strings.Replace(where, "%s", w.server.URL, 1)
+		if where == "" {
+			where = w.server.URL + port + "/v2/library/model/blobs/uploads/session-1?_state=0"
+		}
+		w.reg.Fault("POST", "", "header(-location; location: "+where+")")
+		opts := w.uploadOptions(w.local(3 << 20))
+		opts.Token = "secret"
+		require.NoError(t, w.upload(opts), "the token stays with it")
+		query, _, _ := strings.Cut(where[strings.Index(where, "?")+1:], "#")
+		last := w.reg.Requests()[len(w.reg.Requests())-1]
+		assert.Equal(t, query+"&digest="+url.QueryEscape(opts.Blobs[0].Digest), last.RawQuery, "the state is kept as it is")
+	})
 }
 
 // Over a CDN as the place of the session.
 func TestU3LocationOnAnotherHost(t *testing.T) {
-	for name, change := range map[string]struct{ host string }{
+	type test struct{ host string }
+	cases := map[string]test{
 		"another host": {"uploads.test"}, "another port": {"registry.test:5000"}, "a host below": {"cdn.registry.test"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
-				w := newWorld(t, mode, registrytest.Options{Token: "secret"})
-				cdn := w.reg.CDN()
-				elsewhere := w.net.Serve(change.host, cdn, mode)
-				w.reg.Fault("POST", "", "header(-location; location: "+elsewhere.URL+"/v2/library/model/blobs/uploads/session-1?_state=0)")
-				opts := w.uploadOptions(w.local(3 << 20))
-				opts.Token, opts.Client = "secret", &http.Client{Transport: w.client.Transport, Jar: jar{}}
-				require.NoError(t, w.upload(opts))
-				requests := cdn.Requests()
-				require.Len(t, requests, 1)
-				for _, name := range []string{"Authorization", "Cookie", "Referer"} {
-					assert.Empty(t, requests[0].Header.Values(name), name)
-				}
-				assert.Equal(t, opts.Blobs[0].Size, requests[0].BodyBytes)
-				assert.Zero(t, w.reg.Count("PUT", ""))
-			})
-		})
 	}
+	eachInBubbles(t, cases, func(t *testing.T, mode registrytest.Mode, name string, change test) {
+		w := newWorld(t, mode, registrytest.Options{Token: "secret"})
+		cdn := w.reg.CDN()
+		elsewhere := w.net.Serve(change.host, cdn, mode)
+		w.reg.Fault("POST", "", "header(-location; location: "+elsewhere.URL+"/v2/library/model/blobs/uploads/session-1?_state=0)")
+		opts := w.uploadOptions(w.local(3 << 20))
+		opts.Token, opts.Client = "secret", &http.Client{Transport: w.client.Transport, Jar: jar{}}
+		require.NoError(t, w.upload(opts))
+		requests := cdn.Requests()
+		require.Len(t, requests, 1)
+		for _, name := range []string{"Authorization", "Cookie", "Referer"} {
+			assert.Empty(t, requests[0].Header.Values(name), name)
+		}
+		assert.Equal(t, opts.Blobs[0].Size, requests[0].BodyBytes)
+		assert.Zero(t, w.reg.Count("PUT", ""))
+	})
 }
 
 func TestU3OnceLeftTheTokenStaysOff(t *testing.T) {
@@ -195,29 +187,26 @@ func allSessionRecords(t *testing.T) string {
 }
 
 func TestU3FromHTTPSToHTTP(t *testing.T) {
-	for _, how := range []string{"Location", "redirect"} {
-		t.Run(how, func(t *testing.T) {
-			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
-				if mode == registrytest.H1 {
-					return // it is http already
-				}
-				w := newWorld(t, mode, registrytest.Options{})
-				cdn := w.reg.CDN()
-				plain := w.net.Serve("registry.test", cdn, registrytest.H1)
-				session := plain.URL + "/v2/library/model/blobs/uploads/session-1?_state=0"
-				if how == "Location" {
-					w.reg.Fault("POST", "", "header(-location; location: "+session+")")
-				} else {
-					w.reg.Fault("PUT", "", "redirect("+session+")")
-				}
-				begun := time.Now()
-				require.ErrorIs(t, w.upload(w.uploadOptions(w.local(3<<20))), transfer.ErrRedirectRefused)
-				assert.Empty(t, cdn.Requests())
-				assert.Equal(t, 1, w.reg.Count("POST", ""))
-				assert.Less(t, time.Since(begun), noBackoff)
-			})
-		})
-	}
+	cases := named("Location", "redirect")
+	eachInBubbles(t, cases, func(t *testing.T, mode registrytest.Mode, _ string, how string) {
+		if mode == registrytest.H1 {
+			return // it is http already
+		}
+		w := newWorld(t, mode, registrytest.Options{})
+		cdn := w.reg.CDN()
+		plain := w.net.Serve("registry.test", cdn, registrytest.H1)
+		session := plain.URL + "/v2/library/model/blobs/uploads/session-1?_state=0"
+		if how == "Location" {
+			w.reg.Fault("POST", "", "header(-location; location: "+session+")")
+		} else {
+			w.reg.Fault("PUT", "", "redirect("+session+")")
+		}
+		begun := time.Now()
+		require.ErrorIs(t, w.upload(w.uploadOptions(w.local(3<<20))), transfer.ErrRedirectRefused)
+		assert.Empty(t, cdn.Requests())
+		assert.Equal(t, 1, w.reg.Count("POST", ""))
+		assert.Less(t, time.Since(begun), noBackoff)
+	})
 }
 
 // refusedPlaces are where no upload goes.
@@ -274,26 +263,22 @@ func TestU4AndU5PlacesThatAreRefused(t *testing.T) {
 }
 
 func TestU5PlacesThatAreNot(t *testing.T) {
-	for name, c := range map[string]struct{ registry, store string }{
+	type test struct{ registry, store string }
+	cases := map[string]test{
 		"private from public":     {publicAddress, "10.1.2.3"},
 		"private from private":    {"192.168.1.2", "172.16.3.4:9000"},
 		"loopback from loopback":  {"127.0.0.1:5000", "127.0.0.1:9000"},
 		"localhost from loopback": {"127.0.0.1:5000", "localhost:9000"},
 		"link from link":          {"169.254.1.1", "169.254.1.2"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
-				w := newWorld(t, mode, registrytest.Options{})
-				cdn := w.reg.CDN()
-				w.server = w.net.Serve(c.registry, w.reg, mode)
-				w.reg.Configure(func(o *registrytest.Options) {
-					o.RedirectUploads = registrytest.To(w.net.Serve(c.store, cdn, mode).URL)
-				})
-				require.NoError(t, w.upload(w.uploadOptions(w.local(3<<20))))
-				assert.Equal(t, 1, cdn.Count("PUT", ""))
-			})
-		})
 	}
+	eachInBubbles(t, cases, func(t *testing.T, mode registrytest.Mode, _ string, c test) {
+		w := newWorld(t, mode, registrytest.Options{})
+		cdn := w.reg.CDN()
+		w.server = w.net.Serve(c.registry, w.reg, mode)
+		w.redirectUploads(w.net.Serve(c.store, cdn, mode).URL)
+		require.NoError(t, w.upload(w.uploadOptions(w.local(3<<20))))
+		assert.Equal(t, 1, cdn.Count("PUT", ""))
+	})
 }
 
 // U2: a Location is relative to the request that it answers, not to where the upload began.

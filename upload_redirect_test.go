@@ -41,32 +41,40 @@ func (c tapped) Write(p []byte) (int, error) {
 }
 
 func TestU10BodiesThatAreRedirected(t *testing.T) {
-	for name, opts := range map[string]registrytest.Options{
+	cases := map[string]registrytest.Options{
 		"PUT": {}, "PUT 308": {RedirectStatus: 308}, "PUT 302": {RedirectStatus: 302}, "PATCH": {MaxBody: 1 << 20},
 		"POST and PUT": {SingleShot: true},
-	} {
-		t.Run(name, func(t *testing.T) {
-			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
-				w := newWorld(t, mode, opts)
-				cdn := w.reg.CDN()
-				cdn.RefuseAuth()
-				w.reg.Configure(func(o *registrytest.Options) {
-					o.Token, o.RedirectUploads = "secret", registrytest.To(w.net.Serve("cdn.test", cdn, mode).URL)
-				})
-				sent := w.wireTap("registry.test")
-				up := w.uploadOptions(w.local(3<<20), w.local(2<<20))
-				up.Token, up.Concurrency = "secret", 1
-				require.NoError(t, w.upload(up))
-				cdn.Wait()
-				assert.EqualValues(t, 5<<20, cdn.BytesReceived(), "each byte is sent there once")
-				assert.Zero(t, w.reg.BytesReceived())
-				assert.Less(t, sent.Load(), int64(64<<10), "bytes on the wire to the registry")
-				assert.Empty(t, cdn.Tokens())
-				for _, r := range cdn.Requests() {
-					assert.Empty(t, r.Header.Values("Referer"))
-				}
-			})
+	}
+	eachInBubbles(t, cases, func(t *testing.T, mode registrytest.Mode, _ string, opts registrytest.Options) {
+		w := newWorld(t, mode, opts)
+		cdn := w.reg.CDN()
+		cdn.RefuseAuth()
+		w.reg.Configure(func(o *registrytest.Options) {
+			o.Token, o.RedirectUploads = "secret", registrytest.To(w.net.Serve("cdn.test", cdn, mode).URL)
 		})
+		sent := w.wireTap("registry.test")
+		up := w.uploadOptions(w.local(3<<20), w.local(2<<20))
+		up.Token, up.Concurrency = "secret", 1
+		require.NoError(t, w.upload(up))
+		cdn.Wait()
+		assert.EqualValues(t, 5<<20, cdn.BytesReceived(), "each byte is sent there once")
+		assert.Zero(t, w.reg.BytesReceived())
+		assert.Less(t, sent.Load(), int64(64<<10), "bytes on the wire to the registry")
+		assert.Empty(t, cdn.Tokens())
+		for _, r := range cdn.Requests() {
+			assert.Empty(t, r.Header.Values("Referer"))
+		}
+	})
+}
+
+// afterTwo returns a redirect for all requests but the first two.
+func afterTwo(elsewhere string) func(*http.Request) string {
+	var asked atomic.Int64
+	return func(*http.Request) string {
+		if asked.Add(1) <= 2 {
+			return ""
+		}
+		return elsewhere
 	}
 }
 
@@ -76,15 +84,7 @@ func TestU10LargeBodyIsAskedForEachTime(t *testing.T) {
 		w := newWorld(t, mode, registrytest.Options{})
 		cdn := w.reg.CDN()
 		elsewhere := w.net.Serve("cdn.test", cdn, mode).URL
-		taken := 0
-		w.reg.Configure(func(o *registrytest.Options) {
-			o.RedirectUploads = func(*http.Request) string {
-				if taken++; taken <= 2 {
-					return ""
-				}
-				return elsewhere
-			}
-		})
+		w.reg.Configure(func(o *registrytest.Options) { o.RedirectUploads = afterTwo(elsewhere) })
 		w.reg.Fault("PUT", "", "**slow(1M)")
 		sent := w.wireTap("registry.test")
 		opts := w.uploadOptions(w.local(3<<20), w.local(3<<20), w.local(3<<20))
@@ -101,9 +101,7 @@ func TestU10HastyTransport(t *testing.T) {
 	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 		w := newWorld(t, mode, registrytest.Options{})
 		cdn := w.reg.CDN()
-		w.reg.Configure(func(o *registrytest.Options) {
-			o.RedirectUploads = registrytest.To(w.net.Serve("cdn.test", cdn, mode).URL)
-		})
+		w.redirectUploads(w.net.Serve("cdn.test", cdn, mode).URL)
 		transport := w.net.Transport()
 		w.client = &http.Client{Transport: transport}
 		b := w.local(3 << 20)
@@ -126,19 +124,16 @@ func TestU10SeeOther(t *testing.T) {
 }
 
 func TestN27UploadLoopsOfRedirects(t *testing.T) {
-	for _, method := range []string{"HEAD", "POST", "PUT"} {
-		t.Run(method, func(t *testing.T) {
-			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
-				w := newWorld(t, mode, registrytest.Options{})
-				w.reg.Fault(method, "", "**redirect(?again)")
-				begun := time.Now()
-				require.ErrorIs(t, w.upload(w.uploadOptions(w.local(3<<20))), transfer.ErrRedirectRefused)
-				assert.Equal(t, 11, w.reg.Count(method, ""))
-				assert.Less(t, time.Since(begun), noBackoff)
-				assert.Zero(t, w.reg.BytesReceived())
-			})
-		})
-	}
+	cases := named("HEAD", "POST", "PUT")
+	eachInBubbles(t, cases, func(t *testing.T, mode registrytest.Mode, _ string, method string) {
+		w := newWorld(t, mode, registrytest.Options{})
+		w.reg.Fault(method, "", "**redirect(?again)")
+		begun := time.Now()
+		require.ErrorIs(t, w.upload(w.uploadOptions(w.local(3<<20))), transfer.ErrRedirectRefused)
+		assert.Equal(t, 11, w.reg.Count(method, ""))
+		assert.Less(t, time.Since(begun), noBackoff)
+		assert.Zero(t, w.reg.BytesReceived())
+	})
 }
 
 // A registry that reads a body before it sends it elsewhere.

@@ -31,20 +31,17 @@ func TestUploadContinuesItsSessionAfterAFault(t *testing.T) {
 }
 
 func TestU9LostSessionIsBegunAnew(t *testing.T) {
-	for name, script := range map[string]string{
+	cases := map[string]string{
 		"404": "404", "416": "416", "unknown": "reset(9M)",
-	} {
-		t.Run(name, func(t *testing.T) {
-			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
-				w := newWorld(t, mode, registrytest.Options{})
-				w.reg.Fault("PUT", "/uploads/", script)
-				w.reg.Fault("GET", "/uploads/", "**404")
-				b := w.local(10 << 20)
-				require.NoError(t, w.upload(w.uploadOptions(b)))
-				assert.Equal(t, 2, w.reg.Count("POST", "/uploads/"))
-			})
-		})
 	}
+	eachInBubbles(t, cases, func(t *testing.T, mode registrytest.Mode, _ string, script string) {
+		w := newWorld(t, mode, registrytest.Options{})
+		w.reg.Fault("PUT", "/uploads/", script)
+		w.reg.Fault("GET", "/uploads/", "**404")
+		b := w.local(10 << 20)
+		require.NoError(t, w.upload(w.uploadOptions(b)))
+		assert.Equal(t, 2, w.reg.Count("POST", "/uploads/"))
+	})
 	t.Run("for ever", func(t *testing.T) {
 		inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 			w := newWorld(t, mode, registrytest.Options{})
@@ -61,24 +58,21 @@ func TestU9LostSessionIsBegunAnew(t *testing.T) {
 // U9: a registry may tell by its error code alone that it has forgotten a session. U20: DIGEST_INVALID is believed the
 // second time, where our own hash was right.
 func TestU9U20SessionThatIsLostByItsErrorCode(t *testing.T) {
-	for code, lost := range map[string]bool{
+	cases := map[string]bool{
 		"BLOB_UPLOAD_UNKNOWN": true, "BLOB_UPLOAD_INVALID": true, "DIGEST_INVALID": true, "SIZE_INVALID": false,
-	} {
-		t.Run(code, func(t *testing.T) {
-			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
-				w := newWorld(t, mode, registrytest.Options{})
-				w.reg.Fault("PUT", "", fmt.Sprintf(`says(400, {"errors":[{"code":%q,"message":"no"}]})`, code))
-				err := w.upload(w.uploadOptions(w.local(3 << 20)))
-				if lost {
-					require.NoError(t, err)
-					assert.Equal(t, 2, w.reg.Count("POST", "/uploads/"))
-					return
-				}
-				requireStatus(t, err, http.StatusBadRequest)
-				assert.Equal(t, 1, w.reg.Count("POST", "/uploads/"))
-			})
-		})
 	}
+	eachInBubbles(t, cases, func(t *testing.T, mode registrytest.Mode, code string, lost bool) {
+		w := newWorld(t, mode, registrytest.Options{})
+		w.reg.Fault("PUT", "", fmt.Sprintf(`says(400, {"errors":[{"code":%q,"message":"no"}]})`, code))
+		err := w.upload(w.uploadOptions(w.local(3 << 20)))
+		if lost {
+			require.NoError(t, err)
+			assert.Equal(t, 2, w.reg.Count("POST", "/uploads/"))
+			return
+		}
+		requireStatus(t, err, http.StatusBadRequest)
+		assert.Equal(t, 1, w.reg.Count("POST", "/uploads/"))
+	})
 }
 
 // U9: a session of a small blob that is out of step is not asked how much it has.
@@ -128,16 +122,7 @@ func TestUploadContinuesTheSessionOfAnEarlierCall(t *testing.T) {
 	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 		w := newWorld(t, mode, registrytest.Options{StrictState: true})
 		b := w.local(40 << 20)
-		ctx, cancel := context.WithCancel(t.Context())
-		opts := w.uploadOptions(b)
-		opts.Progress = func(completed, _ int64) {
-			if completed > 20<<20 {
-				cancel()
-			}
-		}
-		require.ErrorIs(t, transfer.Upload(ctx, opts), context.Canceled)
-		w.reg.Wait()
-		require.Equal(t, 1, w.reg.Sessions(), "the session is kept")
+		w.interrupted(b)
 		before := w.reg.BytesReceived()
 
 		require.NoError(t, w.upload(w.uploadOptions(b)))
@@ -149,46 +134,42 @@ func TestUploadContinuesTheSessionOfAnEarlierCall(t *testing.T) {
 }
 
 func TestUploadKeepsTheSessionOfAnEarlierCall(t *testing.T) {
-	for name, c := range map[string]struct{ method, script string }{
+	type test struct{ method, script string }
+	cases := map[string]test{
 		"while the session is asked": {"GET", "delay(1m)"}, "before a byte": {"PATCH", "stallbody(0)"}, "busy": {"GET", "**503"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
-				w := newWorld(t, mode, registrytest.Options{StrictState: true})
-				b := w.local(40 << 20)
-				w.interrupted(b)
-				w.reg.Fault(c.method, "/uploads/", c.script)
-				ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
-				defer cancel()
-				opts := w.uploadOptions(b)
-				opts.Progress = nil
-				require.ErrorIs(t, transfer.Upload(ctx, opts), context.DeadlineExceeded)
-				w.reg.Wait()
-				require.Equal(t, 1, w.reg.Sessions(), "it is for the next call")
-			})
-		})
 	}
+	eachInBubbles(t, cases, func(t *testing.T, mode registrytest.Mode, _ string, c test) {
+		w := newWorld(t, mode, registrytest.Options{StrictState: true})
+		b := w.local(40 << 20)
+		w.interrupted(b)
+		w.reg.Fault(c.method, "/uploads/", c.script)
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		defer cancel()
+		opts := w.uploadOptions(b)
+		opts.Progress = nil
+		require.ErrorIs(t, transfer.Upload(ctx, opts), context.DeadlineExceeded)
+		w.reg.Wait()
+		require.Equal(t, 1, w.reg.Sessions(), "it is for the next call")
+	})
 }
 
 func TestUploadSessionsThatAreGivenUpAreDeleted(t *testing.T) {
-	for name, c := range map[string]struct{ put, patch, get string }{
+	type test struct{ put, patch, get string }
+	cases := map[string]test{
 		"will not tell how much":   {"reset(9M)", "ok", "**405"},
 		"has more than there is":   {"reset(9M)", "ok", "**header(-range; range: 0-99999999)"},
 		"tells nothing":            {"reset(9M)", "ok", "**header(-range)"},
 		"out of step":              {"416", "2*416", "ok"},
 		"invalid for the registry": {`says(400, {"errors":[{"code":"BLOB_UPLOAD_INVALID"}]})`, "ok", "ok"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
-				w := newWorld(t, mode, registrytest.Options{})
-				w.reg.Fault("PUT", "/uploads/", c.put)
-				w.reg.Fault("PATCH", "/uploads/", c.patch)
-				w.reg.Fault("GET", "/uploads/", c.get)
-				require.NoError(t, w.upload(w.uploadOptions(w.local(10<<20))))
-				w.reg.Wait()
-				assert.Equal(t, 2, w.reg.Count("POST", "/uploads/"))
-				assert.Zero(t, w.reg.Sessions())
-			})
-		})
 	}
+	eachInBubbles(t, cases, func(t *testing.T, mode registrytest.Mode, _ string, c test) {
+		w := newWorld(t, mode, registrytest.Options{})
+		w.reg.Fault("PUT", "/uploads/", c.put)
+		w.reg.Fault("PATCH", "/uploads/", c.patch)
+		w.reg.Fault("GET", "/uploads/", c.get)
+		require.NoError(t, w.upload(w.uploadOptions(w.local(10<<20))))
+		w.reg.Wait()
+		assert.Equal(t, 2, w.reg.Count("POST", "/uploads/"))
+		assert.Zero(t, w.reg.Sessions())
+	})
 }

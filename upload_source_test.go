@@ -106,7 +106,7 @@ func TestU7FileThatIsNotItsDigest(t *testing.T) {
 }
 
 func TestU6U7SourceThatChangesWhileItIsSent(t *testing.T) {
-	for name, change := range map[string]func(path string) error{
+	cases := map[string]func(path string) error{
 		"U7 other bytes": func(path string) error {
 			f, err := os.OpenFile(path, os.O_WRONLY, 0)
 			if err != nil {
@@ -117,27 +117,24 @@ func TestU6U7SourceThatChangesWhileItIsSent(t *testing.T) {
 		},
 		"U6 shorter": func(path string) error { return os.Truncate(path, 8<<20) },
 		"U6 longer":  func(path string) error { return os.Truncate(path, 11<<20) },
-	} {
-		t.Run(name, func(t *testing.T) {
-			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
-				w := newWorld(t, mode, registrytest.Options{})
-				w.reg.Fault("PUT", "/uploads/", "slow(1M)")
-				b := w.local(10 << 20)
-				time.AfterFunc(2*time.Second, func() { assert.NoError(t, change(w.path(b))) })
-				err := w.upload(w.uploadOptions(b))
-				if strings.HasPrefix(name, "U7") {
-					require.ErrorIs(t, err, transfer.ErrDigestMismatch)
-				} else {
-					require.ErrorIs(t, err, transfer.ErrSizeMismatch)
-				}
-				w.reg.Wait()
-				_, there := w.reg.Blob(digest.Digest(b.Digest))
-				assert.False(t, there)
-				assert.Equal(t, 1, w.reg.Count("PUT", "/uploads/"))
-				assert.Zero(t, w.reg.Sessions())
-			})
-		})
 	}
+	eachInBubbles(t, cases, func(t *testing.T, mode registrytest.Mode, name string, change func(path string) error) {
+		w := newWorld(t, mode, registrytest.Options{})
+		w.reg.Fault("PUT", "/uploads/", "slow(1M)")
+		b := w.local(10 << 20)
+		time.AfterFunc(2*time.Second, func() { assert.NoError(t, change(w.path(b))) })
+		err := w.upload(w.uploadOptions(b))
+		if strings.HasPrefix(name, "U7") {
+			require.ErrorIs(t, err, transfer.ErrDigestMismatch)
+		} else {
+			require.ErrorIs(t, err, transfer.ErrSizeMismatch)
+		}
+		w.reg.Wait()
+		_, there := w.reg.Blob(digest.Digest(b.Digest))
+		assert.False(t, there)
+		assert.Equal(t, 1, w.reg.Count("PUT", "/uploads/"))
+		assert.Zero(t, w.reg.Sessions())
+	})
 }
 
 func TestUploadWhoseFileWasAnotherInAnEarlierCall(t *testing.T) {

@@ -131,19 +131,16 @@ func TestUploadWithOtherDigests(t *testing.T) {
 }
 
 func TestHeadThatDoesNotTell(t *testing.T) {
-	for _, script := range []string{"400", "403", "405", "410", "501"} {
-		t.Run(script, func(t *testing.T) {
-			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
-				w := newWorld(t, mode, registrytest.Options{})
-				w.reg.Fault("HEAD", "", "**"+script)
-				b := w.local(3 << 20)
-				begun := time.Now()
-				require.NoError(t, w.upload(w.uploadOptions(b)))
-				assert.Equal(t, []string{"HEAD", "PUT"}, w.requestsOf(b))
-				assert.Less(t, time.Since(begun), noBackoff)
-			})
-		})
-	}
+	cases := named("400", "403", "405", "410", "501")
+	eachInBubbles(t, cases, func(t *testing.T, mode registrytest.Mode, _ string, script string) {
+		w := newWorld(t, mode, registrytest.Options{})
+		w.reg.Fault("HEAD", "", "**"+script)
+		b := w.local(3 << 20)
+		begun := time.Now()
+		require.NoError(t, w.upload(w.uploadOptions(b)))
+		assert.Equal(t, []string{"HEAD", "PUT"}, w.requestsOf(b))
+		assert.Less(t, time.Since(begun), noBackoff)
+	})
 }
 
 func TestUploadsOfTheSameBlobsAtOnce(t *testing.T) {

@@ -4,8 +4,11 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"crypto/sha256"
 	"encoding/binary"
 	"errors"
+	"fmt"
+	"io"
 	"math/rand/v2"
 	"net/http"
 	"net/url"
@@ -161,6 +164,16 @@ func newWorld(t *testing.T, mode registrytest.Mode, opts registrytest.Options) *
 		t: t, reg: reg, net: n, server: n.Serve("registry.test", reg, mode), client: &http.Client{Transport: transport},
 		dir: t.TempDir(), progress: &progressLog{}, content: make(map[digest.Digest][]byte),
 	}
+}
+
+// redirectUploads has the registry send bodies to another host.
+func (w *world) redirectUploads(base string) {
+	w.reg.Configure(func(o *registrytest.Options) { o.RedirectUploads = registrytest.To(base) })
+}
+
+// redirectDownloads has the registry send requests for blobs to another host.
+func (w *world) redirectDownloads(base string) {
+	w.reg.Configure(func(o *registrytest.Options) { o.Redirect = registrytest.To(base) })
 }
 
 // observe has look see each request before the registry answers it.
@@ -349,15 +362,18 @@ func (w *world) requireNotUploaded(b transfer.Blob) {
 func (w *world) interrupted(b transfer.Blob) {
 	w.t.Helper()
 	ctx, cancel := context.WithCancel(w.t.Context())
+	defer cancel()
 	opts := w.uploadOptions(b)
 	opts.Progress = func(completed, _ int64) {
 		if completed > 20<<20 {
 			cancel()
 		}
 	}
+	slow := w.reg.Fault("PUT", "/uploads/", "slow(10M)") // or all is there before Progress is called
 	require.ErrorIs(w.t, transfer.Upload(ctx, opts), context.Canceled)
+	slow.Stop()
 	w.reg.Wait()
-	require.Equal(w.t, 1, w.reg.Sessions())
+	require.Equal(w.t, 1, w.reg.Sessions(), "the session is kept")
 }
 
 // requestsOf are the methods of the requests that name a blob, in order.
@@ -368,4 +384,24 @@ func (w *world) requestsOf(b transfer.Blob) (methods []string) {
 		}
 	}
 	return methods
+}
+
+// sparse returns a blob of zeros in the directory, which takes no room there.
+func (w *world) sparse(size int64) transfer.Blob {
+	w.t.Helper()
+	sum := sha256.New()
+	_, err := io.CopyN(sum, zeros{}, size)
+	require.NoError(w.t, err)
+	b := transfer.Blob{Digest: fmt.Sprintf("sha256:%x", sum.Sum(nil)), Size: size}
+	require.NoError(w.t, os.WriteFile(w.path(b), nil, 0o644))
+	require.NoError(w.t, os.Truncate(w.path(b), size))
+	return b
+}
+
+// zeros is a reader of zeros without an end.
+type zeros struct{}
+
+func (zeros) Read(p []byte) (int, error) {
+	clear(p)
+	return len(p), nil
 }

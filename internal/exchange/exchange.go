@@ -12,6 +12,7 @@
 package exchange
 
 import (
+	"cmp"
 	"context"
 	"io"
 	"log/slog"
@@ -72,6 +73,10 @@ type Request struct {
 	// means that none is needed.
 	Room int64
 
+	// Keep is the caller's room, which is taken where there is none and not given back at the end. Nil means that the
+	// request has its own.
+	Keep *Room
+
 	// AskFirst says that the registry answers with a redirect, for which no room is needed. Room is taken before the
 	// redirect is followed, or before the answer is returned.
 	AskFirst bool
@@ -100,7 +105,8 @@ type Response struct {
 // Do sends a request. Whatever status the answer has, it is no error. The error matches [watchdog.ErrStalled] and
 // [watchdog.ErrSlow] where the watchdog has ended the request, and [ErrUnanswered] where all of it was sent before.
 func (x *Exchange) Do(ctx context.Context, r Request) (*Response, error) {
-	f := &flight{x: x, req: &r, watch: x.Watchdog.Watch(ctx, r.MaySlow)}
+	f := &flight{x: x, req: r, watch: x.Watchdog.Watch(ctx, r.MaySlow)}
+	f.room = cmp.Or(r.Keep, &f.own)
 	if r.Body == nil {
 		f.watch.Allow(r.AnswerTime)
 	} else {
@@ -116,8 +122,10 @@ func (x *Exchange) Do(ctx context.Context, r Request) (*Response, error) {
 	if err != nil {
 		return nil, f.end(x.judge(err))
 	}
-	resp.Body = &answerBody{body: resp.Body, f: f}
-	return &Response{Response: resp, Sent: f.sent.Load()}, nil
+	f.answer = answerBody{body: resp.Body, f: f}
+	resp.Body = &f.answer
+	f.resp = Response{Response: resp, Sent: f.sent.Load()}
+	return &f.resp, nil
 }
 
 // Ask is Do for a request whose answer has no body of interest. A failure is an error.
@@ -136,7 +144,7 @@ func (x *Exchange) Ask(ctx context.Context, r Request) (*Response, error) {
 
 // authorized sends a request until its token is not refused any more, or refused for good.
 func (f *flight) authorized(r wire.Request) (*wire.Response, error) {
-	x, ctx := f.x, f.trace()
+	x, ctx := f.x, f.context()
 	for refreshes, refusals := 0, 0; ; refusals++ {
 		resp, err := x.Client.Do(ctx, r)
 		if err != nil {
@@ -204,11 +212,12 @@ func (f *flight) moved(n int) error {
 		return nil
 	}
 	f.watch.Moved(n)
-	f.slot.Load().Moved(n)
+	f.room.slot.Load().Moved(n)
 	if f.x.Rate == nil {
 		return nil
 	}
-	defer f.watch.Hold()()
+	f.watch.Hold()
+	defer f.watch.Release()
 	return f.x.Rate.Pay(f.watch.Context(), n)
 }
 

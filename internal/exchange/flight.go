@@ -11,7 +11,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/modeltransfer/transfer/internal/pace"
 	"github.com/modeltransfer/transfer/internal/retry"
 	"github.com/modeltransfer/transfer/internal/watchdog"
 	"github.com/modeltransfer/transfer/internal/wire"
@@ -24,25 +23,29 @@ var ErrUnanswered = errors.New("no answer in time")
 // flight is one request, from before it is sent until the body of its answer is closed.
 type flight struct {
 	x     *Exchange
-	req   *Request
+	req   Request
 	watch *watchdog.Watch
 
-	slot   atomic.Pointer[pace.Slot] // the room it has; nil before, and after its body was sent
-	sent   atomic.Bool               // all of the request was sent, its body too
-	begun  atomic.Bool               // bytes of the answer's body have come
-	room   bool                      // the budget knows that it has room
+	room   *Room       // its own, or the caller's
+	sent   atomic.Bool // all of the request was sent, its body too
+	begun  atomic.Bool // bytes of the answer's body have come
 	tokens tokenUse
 	ended  sync.Once
+
+	// In one piece with the rest, because each would be an allocation for each request.
+	own    Room
+	trace  httptrace.ClientTrace
+	answer answerBody
+	resp   Response
 }
 
-// trace has it noted when a request without a body was sent.
-func (f *flight) trace() context.Context {
+// context returns the context that the request is sent with. A request without a body has it noted when it was sent.
+func (f *flight) context() context.Context {
 	if f.req.Body != nil {
 		return f.watch.Context()
 	}
-	return httptrace.WithClientTrace(f.watch.Context(), &httptrace.ClientTrace{
-		WroteRequest: func(info httptrace.WroteRequestInfo) { f.sent.Store(info.Err == nil) },
-	})
+	f.trace.WroteRequest = func(info httptrace.WroteRequestInfo) { f.sent.Store(info.Err == nil) }
+	return httptrace.WithClientTrace(f.watch.Context(), &f.trace)
 }
 
 // before waits until a request, or what it was redirected to, may be sent.
@@ -78,19 +81,21 @@ func (f *flight) awaitHold(host string) error {
 	if b := f.req.Budget; b != nil && wait > b.Left() {
 		return retry.TooLong(host, wait, b.Left())
 	}
-	defer f.watch.Hold()()
+	f.watch.Hold()
+	defer f.watch.Release()
 	return retry.Sleep(f.watch.Context(), wait)
 }
 
 // acquire waits for room, if the request needs some and has none, and for a host that came to be held meanwhile. That is
 // neither a stall, nor does the wait for room count against the budget.
 func (f *flight) acquire(host string) error {
-	if f.req.Room <= 0 || f.x.Bodies == nil || f.slot.Load() != nil {
+	if f.req.Room <= 0 || f.x.Bodies == nil || f.room.slot.Load() != nil {
 		f.ready()
 		return nil
 	}
-	defer f.watch.Hold()()
-	f.rest()
+	f.watch.Hold()
+	defer f.watch.Release()
+	f.room.rest()
 	for {
 		since := time.Now()
 		slot, err := f.x.Bodies.Acquire(f.watch.Context(), f.req.Room)
@@ -101,17 +106,15 @@ func (f *flight) acquire(host string) error {
 			}
 			return err
 		}
-		f.slot.Store(slot)
+		f.room.take(slot, f.req.Budget)
 		if f.req.Budget != nil {
 			f.req.Budget.Room(since)
-			f.room = true
 		}
 		if host == "" || f.x.holds.left(host) <= 0 {
 			f.ready()
 			return nil
 		}
-		f.release()
-		f.rest()
+		f.room.Close()
 		if err := f.awaitHold(host); err != nil {
 			return err
 		}
@@ -124,23 +127,13 @@ func (f *flight) ready() {
 	}
 }
 
-// release gives the room back.
-func (f *flight) release() { f.slot.Swap(nil).Release() }
-
-// rest tells the budget that there is no room for now or any more.
-func (f *flight) rest() {
-	if f.room {
-		f.room = false
-		f.req.Budget.Rest()
-	}
-}
-
 // end ends the flight. It returns err or, where that came from the watchdog, its reason.
 func (f *flight) end(err error) error {
 	f.ended.Do(func() {
 		err = f.unanswered(f.watch.End(err))
-		f.release()
-		f.rest()
+		if f.req.Keep == nil {
+			f.room.Close()
+		}
 	})
 	return err
 }
@@ -170,7 +163,8 @@ func (f *flight) bodies(open func() (io.ReadCloser, error), length int64) func()
 		if err := f.acquire(""); err != nil {
 			return nil, err
 		}
-		defer f.watch.Hold()() // what lies before the body may be hashed first
+		f.watch.Hold() // what lies before the body may be hashed first
+		defer f.watch.Release()
 		body, err := open()
 		if err != nil {
 			return nil, err
@@ -192,7 +186,7 @@ func (b *requestBody) Read(p []byte) (int, error) {
 	if n > 0 && b.left == 0 {
 		b.f.sent.Store(true)
 		b.f.watch.Allow(b.f.req.AnswerTime)
-		defer b.f.release() // others may send while the registry digests this one
+		defer b.f.room.release() // others may send while the registry digests this one
 	}
 	if paid := b.f.moved(n); paid != nil && (err == nil || err == io.EOF) {
 		err = paid

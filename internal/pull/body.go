@@ -38,8 +38,10 @@ func (s *Sources) takeWhole(r *Request, a *asked, resp *exchange.Response, w io.
 	} else if resp.Header.Get("Accept-Ranges") == "bytes" {
 		s.Schedule.RangesServed(r.Index)
 	}
-	if _, err := io.CopyN(io.Discard, resp.Body, r.Piece.Pos()); err != nil {
-		return short(err)
+	if at := r.Piece.Pos(); at > 0 {
+		if _, err := io.CopyN(io.Discard, resp.Body, at); err != nil {
+			return short(err)
+		}
 	}
 	if err := s.copy(r, resp.Body, w); err != nil || resp.ContentLength >= 0 || r.Piece.Pos() < r.Size {
 		return err

@@ -57,7 +57,7 @@ func (s *Sources) attempt(ctx context.Context, src *source, r *Request, w io.Wri
 // request makes the request for what is left of a piece. It asks for a range unless that is the whole blob.
 func (s *Sources) request(src *source, r *Request) asked {
 	a := asked{mirror: src.mirror}
-	a.Method, a.Header = http.MethodGet, make(http.Header, 4)
+	a.Method = http.MethodGet
 	a.Target = src.Blob(s.Repository, r.Digest)
 	a.Room, a.Budget, a.MaySlow = min(r.Size, roomSize), r.Budget, r.slow >= watchdog.MaxReplaced
 	a.OnRoom = func() { r.Piece.Asked(s.now()) }
@@ -74,6 +74,7 @@ func (s *Sources) request(src *source, r *Request) asked {
 		return a
 	}
 	a.ranged = true
+	a.Header = make(http.Header, 2)
 	a.Header.Set("Range", fmt.Sprintf("bytes=%d-%d", start, end-1))
 	if etag := r.etag.Load(); etag != nil && start > r.begin && !src.mirror {
 		a.ifRange = true

@@ -16,6 +16,9 @@ import (
 //
 // It returns an empty string where the name is of another host, or of no repository.
 func From(host, name string) string {
+	if name == "" {
+		return ""
+	}
 	name, _, _ = strings.Cut(name, "@")
 	if scheme, rest, ok := strings.Cut(name, "://"); ok && (scheme == "http" || scheme == "https") {
 		name = rest

@@ -27,8 +27,10 @@ const (
 type learned struct {
 	single   atomic.Int32 // whether it takes a blob with the request that begins its upload
 	noExpect atomic.Bool  // it, or what is before it, does not let a body wait to be asked for
+	noAsking atomic.Bool  // it lets a body wait, but does not ask for it
 	sendsOff atomic.Bool  // it has sent a body elsewhere
 	ollama   atomic.Bool  // it speaks the protocol of the Ollama registry
+	direct   atomic.Bool  // it gives out URLs of its object store
 	absent   atomic.Int32 // blobs in a row that it was asked about and did not have
 	unasked  atomic.Int32 // blobs that it need not have been asked about
 	chunk    *pace.ChunkSize
@@ -76,7 +78,10 @@ func (l *learned) probed(there bool) {
 }
 
 // expects tells whether a body waits until it is asked for (RFC 9110 section 10.1.1), so that a 401 or a redirect does
-// not cost it.
+// not cost it. Where nobody asks, each body would wait in vain, for as long as a client waits.
 func (l *learned) expects(size int64) bool {
-	return !l.noExpect.Load() && (size > smallBody || size > 0 && l.sendsOff.Load())
+	if size == 0 || l.noExpect.Load() {
+		return false
+	}
+	return l.sendsOff.Load() || size > smallBody && !l.noAsking.Load()
 }

@@ -325,8 +325,8 @@ func TestS20FailingCallsAfterAKill(t *testing.T) {
 	}
 }
 
-// TestI3DamagedPartial changes a byte of a partial, as a disk does that loses what was not synced.
-func TestI3DamagedPartial(t *testing.T) {
+// TestS11DamagedPartial changes a byte of a partial, as a disk does that loses what was not synced.
+func TestS11DamagedPartial(t *testing.T) {
 	a := newArena(t)
 	box := a.halfway(t)
 	damaged := box.paths(".partial")[0]
@@ -372,8 +372,8 @@ func (o outcome) last(name, path string) call {
 	return found
 }
 
-// TestI2NothingOutside looks at every call that could change a file.
-func TestI2NothingOutside(t *testing.T) {
+// TestNothingOutside looks at every call that could change a file.
+func TestNothingOutside(t *testing.T) {
 	a := newArena(t)
 	box := a.halfway(t)
 	out := box.trace(everything, "-e", "trace=openat,open,creat,mkdir,mkdirat,unlink,unlinkat,rename,renameat,renameat2,link,linkat,symlink,symlinkat,truncate,mknod,mknodat,chmod,fchmodat,utimensat")

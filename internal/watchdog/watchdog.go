@@ -135,11 +135,11 @@ func (a *Watch) Context() context.Context { return a.ctx }
 // Moved counts bytes of a body.
 func (a *Watch) Moved(n int) { a.bytes.Add(int64(n)) }
 
-// Hold keeps the watchdog from the request until release is called: it waits for us and not for the network.
-func (a *Watch) Hold() (release func()) {
-	a.held.Add(1)
-	return func() { a.held.Add(-1) }
-}
+// Hold keeps the watchdog from the request until Release is called: it waits for us and not for the network.
+func (a *Watch) Hold() { a.held.Add(1) }
+
+// Release ends a Hold.
+func (a *Watch) Release() { a.held.Add(-1) }
 
 // Restart judges the speed of the request from now on.
 func (a *Watch) Restart() { a.began.Store(int64(a.dog.now())) }

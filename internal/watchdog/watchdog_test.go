@@ -47,9 +47,9 @@ func TestWatchdogSparesWhatMovesOrWaitsForUs(t *testing.T) {
 			time.Sleep(700 * time.Millisecond)
 			a.Moved(1)
 		}
-		release := a.Hold()
+		a.Hold()
 		time.Sleep(time.Hour)
-		release()
+		a.Release()
 		require.NoError(t, a.Context().Err())
 		time.Sleep(2 * time.Second)
 		require.ErrorIs(t, a.End(errors.New("read")), watchdog.ErrStalled)
