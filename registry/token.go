@@ -84,11 +84,12 @@ func (a *authorizer) credentials(ctx context.Context) (who Credentials, err erro
 	if who = a.repo.opts.Credentials; a.repo.opts.GetCredentials != nil {
 		who, err = a.repo.opts.GetCredentials(ctx)
 	}
-	if err == nil {
-		err = who.check()
-	}
 	if err != nil {
 		return Credentials{}, fmt.Errorf("credentials of %s: %w", a.repo.registry.Host(), err)
+	}
+	if err := who.check(); err != nil {
+		return Credentials{}, fmt.Errorf("%w: credentials of %s: %w",
+			transfer.ErrInvalidOption, a.repo.registry.Host(), err)
 	}
 	return who, nil
 }
