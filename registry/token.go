@@ -35,7 +35,8 @@ const expiryMargin = 5 * time.Second
 // share one. A token server that fails temporarily is asked again until RetryTimeout is over, as it
 // wishes with Retry-After. Errors are [ErrUnauthorized], [transfer.ErrRedirectRefused] for a realm that
 // is none for this registry, [transfer.ErrProtocol], [transfer.ErrRetriesExhausted],
-// [*transfer.StatusError], what GetCredentials returned, and the error of ctx. None has a secret in it.
+// [*transfer.StatusError], what GetCredentials returned, [transfer.ErrInvalidOption] where that cannot
+// be sent, and the error of ctx. None has a secret in it.
 func (r *Repository) GetToken(ctx context.Context, challenge transfer.AuthChallenge) (string, error) {
 	return r.auth.renew(ctx, challenge, toPull)
 }
