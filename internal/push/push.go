@@ -2,45 +2,45 @@
 //
 // A blob's upload is a state machine. Each state makes one request, and the answer says what comes next:
 //
-//	state       request                 answer                                    next state
-//	probing     HEAD blob               200 of the right length or digest         done
-//	                                    redirect to a store that refuses HEAD     done
-//	                                    200 of another length, 404, other 4xx     mounting, restoring, opening
-//	mounting    POST ?mount&from        201                                       done
-//	                                    202                                       as after a 404 to HEAD
-//	                                    refused                                   as after a 404 to HEAD
-//	restoring   GET session             how much an earlier attempt has sent      sending the rest, committing
-//	                                    refused, or more than there is            opening
-//	opening     POST, small: with body  202 with Location                         sending
-//	                                    201                                       done
-//	                                    refused with body                         opening without
-//	sending     whole:  PUT and body    201, or 2xx with the right digest         done
-//	            chunks: PATCH           202                                       sending, committing
-//	                                    307 with Docker-Upload-Location           sending as parts
-//	            parts:  PATCH, PUT      2xx of the store                          sending, committing
-//	            direct: PUT             2xx of the store                          committing
-//	committing  PUT                     201, or 2xx with the right digest         done
-//	confirming  HEAD blob               200 of the right length or digest         done
-//	                                    absent, the body never left               opening, then chunks
-//	                                    absent                                    protocol error
-//	recovering  HEAD blob, if a commit  200 of the right length or digest         done
-//	            may have arrived        absent                                    restoring, sending, opening
+//	state       request                answer                                      next state
+//	probing     HEAD blob              200 of the right length, or the digest      done
+//	                                   redirect to a store that refuses HEAD       done
+//	                                   200 of another length, 404, other 4xx       mounting, restoring or opening
+//	mounting    POST ?mount&from       201                                         done
+//	                                   202, or refused                             probing, then as above
+//	restoring   GET session            how much it has                             sending
+//	                                   more than there is, or refused              opening
+//	opening     POST; small: and body  202 with a Location                         sending
+//	                                   201                                         done
+//	                                   the body was refused, the first time        opening
+//	sending     whole:  PUT and body   as in committing
+//	            chunks: PATCH          202                                         sending, then committing
+//	                                   307 with Docker-Upload-Location             sending parts
+//	            parts:  PATCH and PUT  2xx of the store                            sending, then committing
+//	            direct: PUT            2xx of the store                            committing
+//	committing  PUT                    201, or the right digest                    done
+//	                                   another digest, or a web page               error
+//	                                   any other 2xx, or the body never left       confirming
+//	confirming  HEAD blob              200 of the right length, or the digest      done
+//	                                   not there, and the body never left          opening chunks, once
+//	                                   not there                                   error
+//	recovering  HEAD blob, where the   200 of the right length, or the digest      done
+//	            end may have arrived   not there, or not asked                     restoring, sending or opening
 //
-// While bytes are sent and committed, an answer that is no success means:
+// A failure while bytes are sent or committed means, for each way to send:
 //
-//	answer                              whole             chunks              parts         direct
-//	no answer, 5xx, 429, ...            recovering        recovering          recovering    recovering
-//	no answer though all was sent       recovering; the next may take twice as long
-//	411, 413                            chunks            smaller chunks      error         error
-//	403, 400 ExpiredToken of a store    once again        once again          once again    opening, once
-//	404, upload unknown or invalid      opening           opening             opening       opening
-//	416                                 recovering        recovering          opening       opening
-//	400 DIGEST_INVALID                  opening, once     opening, once       opening, once opening, once
-//	any other                           error             error               error         error
+//	answer                             whole         chunks          parts         direct
+//	none, 5xx, 429 and their kin       recovering    recovering      recovering    recovering
+//	none, though all was sent          recovering, and the next answer may take twice as long
+//	413, 411                           chunks        smaller chunks  error         error
+//	403, or 400 ExpiredToken: a store  again, once   again, once     again, once   opening, once
+//	416 of a large blob                recovering, twice; then as the next row
+//	404, 416, unknown or invalid       recovering, and opening unless the blob is there; three times
+//	400 DIGEST_INVALID                 opening, once
+//	any other                          error
 //
-// After a fault, recovering is where the next attempt begins. It goes on by sending what a session lacks: a large
-// blob's session is asked how much it has, a small blob is sent in a new one, parts and a direct upload that is
-// complete are not sent again.
+// Recovering goes on with what a session lacks. The session of a large blob is asked how much it has, a small blob is
+// sent in a new one, a part is sent again alone, and a direct upload that is complete is not sent again.
 package push
 
 import (
@@ -105,56 +105,40 @@ const (
 
 // Blob is one blob on its way to the registry. It is not safe for concurrent use.
 type Blob struct {
-	*Pusher
-	digest digest.Digest
-	size   int64
-	from   string // where it may be mounted from; empty once that was tried
-
-	state   state
-	source  *source
-	session session
-	way     way
-	budget  *retry.Budget
-	room    exchange.Room // for a body, kept where a URL is asked for that does not live long
-	again   bool          // the registry has said that it has the blob, and has not
-	memory  memory        // of what was tried
-}
-
-// memory is what was tried for a blob.
-type memory struct {
-	probed    bool  // the registry was asked whether it has the blob
-	committed bool  // the request that ends the session may have arrived
-	chunked   bool  // a whole body was refused, or broke
-	parts     bool  // the registry has shown late that it wants parts
-	overdue   int   // answers to whole bodies that did not come in time
-	renewed   bool  // a store refused the body, and a new URL was asked for
-	anew      bool  // the registry found another digest, and the blob was sent anew
-	lost      int   // sessions in a row that the registry has forgotten
-	doubt     error // why an answer that may be a success is none, unless the registry has the blob
-	unsent    bool  // the answer in doubt was given to a body that never left
+	*item
+	state    state
+	source   source   // its bytes
+	session  session  // where they go
+	way      way      // how they go
+	presence presence // whether the registry has them already
+	recovery recovery // what failures have led to
 }
 
 // Blob returns a blob that is to be pushed, mounted from another repository where from names one.
 func (p *Pusher) Blob(dg digest.Digest, size int64, from string, budget *retry.Budget) *Blob {
-	b := &Blob{Pusher: p, digest: dg, size: size, from: from, budget: budget}
-	b.source = &source{blob: b}
+	it := &item{Pusher: p, digest: dg, size: size, budget: budget}
+	b := &Blob{item: it}
+	b.source.item, b.session.item = it, it
+	b.presence.blob, b.presence.from = b, from
+	b.recovery.blob = b
 	b.way = whole{b}
 	return b
 }
 
-// Again returns a blob that is to be sent though the registry says that it has it, because it has shown that it has not.
+// Again returns a blob that is to be sent though the registry says that it has it, because it has shown that
+// it has not.
 func (p *Pusher) Again(dg digest.Digest, size int64, budget *retry.Budget) *Blob {
 	b := p.Blob(dg, size, "", budget)
-	b.again = true
+	b.presence.disproved = true
 	b.source.reported.Store(size)
 	return b
 }
 
-// Attempt makes one request after another until the registry has the blob or one of them fails. The next attempt goes
-// on from there. It tells whether bytes moved that had not moved before.
+// Attempt makes one request after another until the registry has the blob or one of them fails. The next
+// attempt goes on from there. It tells whether bytes moved that had not moved before.
 func (b *Blob) Attempt(ctx context.Context) (moved bool, err error) {
 	b.budget.Attempt()
-	defer b.room.Close()
+	defer b.source.room.Close()
 	before := b.source.reported.Load()
 	for err == nil && b.state != done {
 		b.state, err = b.step(ctx)
@@ -162,16 +146,19 @@ func (b *Blob) Attempt(ctx context.Context) (moved bool, err error) {
 	return b.source.reported.Load() > before, err
 }
 
-// step makes the request of the state, and returns the state that follows; with an error, that is where the next
-// attempt begins.
+// step makes the request of the state, and returns the state that follows; with an error, that is where the
+// next attempt begins.
 func (b *Blob) step(ctx context.Context) (state, error) {
 	switch b.state {
 	case starting:
-		return b.start(), nil
+		if !b.presence.disproved {
+			b.session.claim()
+		}
+		return b.presence.first(), nil
 	case probing:
-		return b.probe(ctx)
+		return b.presence.probe(ctx)
 	case mounting:
-		return b.mount(ctx)
+		return b.presence.mount(ctx)
 	case restoring:
 		return b.restore(ctx)
 	case opening:
@@ -181,40 +168,15 @@ func (b *Blob) step(ctx context.Context) (state, error) {
 	case committing:
 		return b.commit(ctx)
 	case confirming:
-		return b.confirm(ctx)
+		return b.presence.confirm(ctx)
 	default:
-		return b.recover(ctx)
+		return b.recovery.recover(ctx)
 	}
 }
 
-// start decides what is asked first.
-func (b *Blob) start() state {
-	b.claim()
-	if b.from != "" {
-		return mounting // where that is refused, it is asked after it whether the blob is there
-	}
-	b.memory.probed = b.again || b.size <= smallBody && b.learned.likelyAbsent()
-	return b.next()
-}
-
-// next returns the state in which a blob goes on that is not there, as far as is known.
-func (b *Blob) next() state {
-	switch {
-	case !b.memory.probed:
-		return probing
-	case b.from != "":
-		return mounting
-	case b.session.isZero():
-		return opening
-	case b.session.earlier:
-		return restoring
-	default:
-		return sending
-	}
-}
-
-// Close ends the upload with the error that the attempts ended with, nil where the registry has the blob, and returns it.
-// A session is deleted, so that the registry need not keep what it has, unless a later call may continue it.
+// Close ends the upload with the error that the attempts ended with, nil where the registry has the blob, and
+// returns it. A session is deleted, so that the registry need not keep what it has, unless a later call may
+// continue it.
 func (b *Blob) Close(ctx context.Context, err error) error {
 	err = errors.Join(err, b.source.close())
 	if err == nil {
@@ -222,11 +184,12 @@ func (b *Blob) Close(ctx context.Context, err error) error {
 		b.Moved(b.size - b.source.reported.Load())
 		return nil
 	}
-	begun := b.session.earlier || b.source.reported.Load() > 0
-	keep := begun && b.session.saved != nil && b.resumable() && (ctx.Err() != nil || retry.Retryable(err))
+	begun := b.session.foreign || b.source.reported.Load() > 0
+	lasts := b.session.saved != nil && b.session.lasts() && b.way.resumable()
+	keep := begun && lasts && (ctx.Err() != nil || retry.Retryable(err))
 	b.session.saved.Close(keep)
 	if !keep {
-		b.drop(ctx)
+		b.session.drop(ctx)
 	}
 	return err
 }

@@ -9,11 +9,13 @@ import (
 	"net/http"
 
 	"github.com/modeltransfer/transfer/internal/exchange"
+	"github.com/modeltransfer/transfer/internal/fault"
 	"github.com/modeltransfer/transfer/internal/retry"
 	"github.com/modeltransfer/transfer/internal/wire"
 )
 
-// The Ollama registry takes a blob in about partCount parts, of minPart at least and maxPart at most. Its object store wants all parts but the last to have one size.
+// The Ollama registry takes a blob in about partCount parts, of minPart at least and maxPart at most. Its
+// object store wants all parts but the last to have one size.
 const (
 	partCount = 16
 	minPart   = 100 << 20  // 100 MiB
@@ -28,32 +30,45 @@ type direct struct {
 	complete bool        // the body is there
 }
 
+// newDirect sends the blob where an answer with a new session says.
+func newDirect(b *Blob, a answer) (*direct, error) {
+	header, err := wire.SignedHeaders(a.Header)
+	if err != nil {
+		return nil, retry.Permanent(fmt.Errorf("%w: %w", fault.ErrProtocol, err))
+	}
+	b.learned.ollama.Store(b.learned.ollama.Load() || a.Header.Get("Docker-Upload-Location") != "")
+	b.learned.direct.Store(true)
+	target, err := a.Target.Resolve(a.Header.Get("X-Direct-Upload-Url"))
+	return &direct{Blob: b, target: target, header: header}, err
+}
+
 func (d *direct) send(ctx context.Context) (state, error) {
 	r := d.request(http.MethodPut, d.target)
 	r.Header = d.header.Clone()
-	a, err := d.Blob.send(ctx, r, 0, d.size)
+	a, err := d.source.send(ctx, r, 0, d.size)
 	switch {
 	case err != nil:
 		return recovering, err
 	case a.failed:
-		return d.judge(ctx, a)
+		return d.recovery.judge(ctx, a)
 	case !a.whole():
-		return d.unsent(a)
+		return d.recovery.unsent(a)
 	case a.webPage():
 		return recovering, a.unexpected("200 of an object store")
 	}
-	d.complete, d.memory.renewed = true, false
+	d.complete = true
+	d.recovery.taken()
 	return committing, nil
 }
 
-func (d *direct) commit() wire.Target { return whole{d.Blob}.commit() }
+func (d *direct) end() wire.Target { return whole{d.Blob}.end() }
 
 // afterFault asks for a new URL, unless the body is there.
 func (d *direct) afterFault(ctx context.Context) state {
 	if d.complete {
 		return committing
 	}
-	d.drop(ctx)
+	d.session.drop(ctx)
 	return opening
 }
 
@@ -61,7 +76,8 @@ func (*direct) smaller() way { return nil }
 
 func (*direct) resumable() bool { return false }
 
-// parts sends the blob in parts, each to a URL of the registry's object store that the registry gives out for it.
+// parts sends the blob in parts, each to a URL of the registry's object store that the registry gives out for
+// it.
 type parts struct {
 	*Blob
 	size int64     // of all parts but the last
@@ -70,10 +86,10 @@ type parts struct {
 	sent int       // how many
 }
 
-// toParts has the blob sent in parts from now on.
-func (b *Blob) toParts() {
+// newParts sends the blob in parts.
+func newParts(b *Blob) *parts {
 	b.learned.ollama.Store(true)
-	b.way = &parts{Blob: b, size: partSize(b.size), sums: md5.New(), sum: md5.New()}
+	return &parts{Blob: b, size: partSize(b.size), sums: md5.New(), sum: md5.New()}
 }
 
 // partSize returns the size of all parts but the last of a blob.
@@ -85,10 +101,10 @@ func (p *parts) send(ctx context.Context) (state, error) {
 	if start == end {
 		return committing, nil
 	}
-	r := p.patch(start, end)
+	r := p.session.patch(start, end)
 	r.Header.Set("X-Redirect-Uploads", "1")
 	r.Body = func() (io.ReadCloser, error) { return p.body(start, end) }
-	a, err := p.Blob.send(ctx, r, start, end)
+	a, err := p.source.send(ctx, r, start, end)
 	part := a
 	if err == nil && wire.IsRedirect(a.StatusCode) {
 		part, err = p.put(ctx, a, start, end)
@@ -98,15 +114,16 @@ func (p *parts) send(ctx context.Context) (state, error) {
 	case err != nil:
 		return recovering, err
 	case part.failed:
-		return p.judge(ctx, part)
+		return p.recovery.judge(ctx, part)
 	case !part.whole():
-		return p.unsent(part)
+		return p.recovery.unsent(part)
 	case part.webPage():
 		return recovering, part.unexpected("200 of an object store")
 	}
 	p.sums.Write(p.sum.Sum(nil))
 	p.sent++
-	p.session.offset, p.memory.lost, p.memory.renewed = end, 0, false
+	p.session.offset = end
+	p.recovery.taken()
 	return sending, p.follow(a)
 }
 
@@ -119,7 +136,7 @@ func (p *parts) put(ctx context.Context, to answer, start, end int64) (answer, e
 	r := exchange.Request{Request: wire.Request{
 		Method: http.MethodPut, Target: target, Body: func() (io.ReadCloser, error) { return p.body(start, end) },
 	}, Budget: p.budget}
-	return p.Blob.send(ctx, r, start, end)
+	return p.source.send(ctx, r, start, end)
 }
 
 // body returns the bytes of a part, which are summed up as they are read.
@@ -135,9 +152,9 @@ func (p *parts) body(start, end int64) (io.ReadCloser, error) {
 	}{io.TeeReader(body, p.sum), body}, nil
 }
 
-// commit tells the sum of all parts as object stores do: that of the sums, and how many they were.
-func (p *parts) commit() wire.Target {
-	return whole{p.Blob}.commit().WithQuery("etag", fmt.Sprintf("%x-%d", p.sums.Sum(nil), p.sent))
+// end tells the sum of all parts as object stores do: that of the sums, and how many they were.
+func (p *parts) end() wire.Target {
+	return whole{p.Blob}.end().WithQuery("etag", fmt.Sprintf("%x-%d", p.sums.Sum(nil), p.sent))
 }
 
 // afterFault sends the part that failed again, with a new URL.
@@ -146,15 +163,3 @@ func (p *parts) afterFault(context.Context) state { return sending }
 func (*parts) smaller() way { return nil }
 
 func (*parts) resumable() bool { return false }
-
-// unsent goes on after a success that was told before the body had left. It is sent again without the question that a
-// server may have taken for all of it, and then is an error.
-func (b *Blob) unsent(a answer) (state, error) {
-	err := a.unexpected("the body being read")
-	if b.memory.unsent {
-		return recovering, err
-	}
-	b.memory.unsent = true
-	b.learned.noExpect.Store(true)
-	return recovering, retry.OtherWay(err)
-}

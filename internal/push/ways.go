@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/http"
 
-	"github.com/modeltransfer/transfer/internal/exchange"
 	"github.com/modeltransfer/transfer/internal/fault"
 	"github.com/modeltransfer/transfer/internal/wire"
 )
@@ -15,13 +14,14 @@ type way interface {
 	// send sends the next body, and returns the state that follows.
 	send(ctx context.Context) (state, error)
 
-	// commit returns where the session is ended.
-	commit() wire.Target
+	// end returns where the session is ended.
+	end() wire.Target
 
 	// afterFault returns the state that follows when it is not known what became of a body.
 	afterFault(ctx context.Context) state
 
-	// smaller is told that a body was refused for its size. It returns the way to go on with smaller ones, or nil.
+	// smaller is told that a body was refused for its size. It returns the way to go on with smaller ones, or
+	// nil.
 	smaller() way
 
 	// resumable tells whether a later call can go on with the session.
@@ -39,47 +39,36 @@ var (
 type whole struct{ *Blob }
 
 func (w whole) send(ctx context.Context) (state, error) {
-	w.memory.committed = true
-	a, err := w.Blob.send(ctx, w.request(http.MethodPut, w.commit()), 0, w.size)
+	w.recovery.committed = true
+	a, err := w.source.send(ctx, w.request(http.MethodPut, w.end()), 0, w.size)
 	switch {
 	case err != nil:
 		return recovering, err
 	case a.failed:
-		return w.judge(ctx, a)
+		return w.recovery.judge(ctx, a)
 	default:
-		return w.stored(a)
+		return w.presence.stored(a)
 	}
 }
 
-func (w whole) commit() wire.Target {
+func (w whole) end() wire.Target {
 	return w.session.target.WithQuery("digest", w.digest.String())
 }
 
 // afterFault sends a large blob on in chunks: what breaks once may break again, and then less is lost.
 func (w whole) afterFault(ctx context.Context) state {
 	if w.size >= resumeSize {
-		w.memory.chunked = true
+		w.recovery.chunked = true
 	}
-	return w.askOrDrop(ctx)
+	return w.recovery.askOrDrop(ctx)
 }
 
 func (w whole) smaller() way {
-	w.memory.chunked = true
+	w.recovery.chunked = true
 	return chunks(w)
 }
 
 func (whole) resumable() bool { return true }
-
-// askOrDrop asks a session how much it has where that is worth it, and otherwise deletes it.
-func (b *Blob) askOrDrop(ctx context.Context) state {
-	if b.session.target.Left || b.size < resumeSize && b.memory.overdue == 0 {
-		b.drop(ctx)
-	}
-	if b.session.isZero() {
-		return opening
-	}
-	return restoring
-}
 
 // chunks sends the blob in several requests (OCI distribution spec, "Pushing a blob in chunks").
 type chunks struct{ *Blob }
@@ -92,8 +81,8 @@ func (c chunks) send(ctx context.Context) (state, error) {
 	if size := max(c.learned.chunk.Size(), c.session.minChunk); size < end-start {
 		end = start + size
 	}
-	r := c.patch(start, end)
-	a, err := c.Blob.send(ctx, r, start, end)
+	r := c.session.patch(start, end)
+	a, err := c.source.send(ctx, r, start, end)
 	if err == nil && wire.IsRedirect(a.StatusCode) {
 		if a.Header.Get("Docker-Upload-Location") != "" {
 			return c.ollama(ctx), nil
@@ -102,29 +91,21 @@ func (c chunks) send(ctx context.Context) (state, error) {
 			return sending, err
 		}
 		r.NoFollow = false
-		a, err = c.Blob.send(ctx, r, start, end)
+		a, err = c.source.send(ctx, r, start, end)
 	}
 	switch {
 	case err != nil:
 		return recovering, err
 	case a.failed:
-		return c.judge(ctx, a)
+		return c.recovery.judge(ctx, a)
 	case a.webPage():
 		return recovering, a.unexpected("202")
 	}
-	return c.accepted(a, start, end)
+	return c.added(a, start, end)
 }
 
-// patch is the request for the bytes [start, end).
-func (b *Blob) patch(start, end int64) exchange.Request {
-	r := b.request(http.MethodPatch, b.session.target)
-	r.Header = http.Header{"Content-Range": {fmt.Sprintf("%d-%d", start, end-1)}}
-	r.NoFollow = true
-	return r
-}
-
-// accepted notes how much the session has after a chunk: less, perhaps, than was sent.
-func (c chunks) accepted(a answer, start, end int64) (state, error) {
+// added notes how much the session has after a chunk: less, perhaps, than was sent.
+func (c chunks) added(a answer, start, end int64) (state, error) {
 	have := end
 	if a.Header.Get("Range") != "" {
 		var err error
@@ -137,16 +118,17 @@ func (c chunks) accepted(a answer, start, end int64) (state, error) {
 				fault.ErrProtocol, a.Header.Get("Range"), start, end-1)
 		}
 	} else if !a.whole() {
-		return c.unsent(a)
+		return c.recovery.unsent(a)
 	}
 	c.learned.chunk.Taken(end - start)
-	c.session.offset, c.memory.lost, c.memory.renewed = have, 0, false
+	c.session.offset = have
+	c.recovery.taken()
 	return sending, c.follow(a)
 }
 
-func (c chunks) commit() wire.Target { return whole(c).commit() }
+func (c chunks) end() wire.Target { return whole(c).end() }
 
-func (c chunks) afterFault(ctx context.Context) state { return c.askOrDrop(ctx) }
+func (c chunks) afterFault(ctx context.Context) state { return c.recovery.askOrDrop(ctx) }
 
 func (c chunks) smaller() way {
 	size := min(c.learned.chunk.Size(), c.size)
@@ -158,32 +140,14 @@ func (c chunks) smaller() way {
 
 func (chunks) resumable() bool { return true }
 
-// ollama goes on in parts where a registry has shown only now that it wants them. The chunk has not the size of a part,
-// so it is asked for again.
+// ollama goes on in parts where a registry has shown only now that it wants them. The chunk has not the size
+// of a part, so it is asked for again.
 func (c chunks) ollama(ctx context.Context) state {
 	if c.session.offset > 0 {
-		c.drop(ctx)
-		c.memory.parts = true
+		c.session.drop(ctx)
+		c.recovery.parts = true
 		return opening
 	}
-	c.toParts()
+	c.way = newParts(c.Blob)
 	return sending
-}
-
-// commit ends a session that has the whole blob.
-func (b *Blob) commit(ctx context.Context) (state, error) {
-	b.memory.committed = true
-	r := b.request(http.MethodPut, b.way.commit())
-	r.Header = http.Header{"Content-Type": {"application/octet-stream"}}
-	r.AnswerTime = b.answerTime()
-	a, err := b.ask(ctx, r)
-	switch {
-	case err != nil:
-		b.unanswered(err)
-		return recovering, err
-	case a.failed:
-		return b.judge(ctx, a)
-	default:
-		return b.stored(a)
-	}
 }
