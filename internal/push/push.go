@@ -2,30 +2,30 @@
 //
 // A blob's upload is a state machine. Each state makes one request, and the answer says what comes next:
 //
-//	state       request                answer                                      next state
-//	probing     HEAD blob              200 of the right length, or the digest      done
-//	                                   redirect to a store that refuses HEAD       done
-//	                                   200 of another length, 404, other 4xx       mounting, restoring or opening
-//	mounting    POST ?mount&from       201                                         done
-//	                                   202, or refused                             probing, then as above
-//	restoring   GET session            how much it has                             sending
-//	                                   more than there is, or refused              opening
-//	opening     POST; small: and body  202 with a Location                         sending
-//	                                   201                                         done
-//	                                   the body was refused, the first time        opening
+//	state       request                answer                                  next state
+//	probing     HEAD blob              200 of the right length, or the digest  done
+//	                                   redirect to a store that refuses HEAD   done
+//	                                   200 of another length, 404, other 4xx   mounting, restoring, opening
+//	mounting    POST ?mount&from       201                                     done
+//	                                   202, or refused                         probing, then as above
+//	restoring   GET session            how much it has                         sending
+//	                                   more than there is, or refused          opening
+//	opening     POST; small: and body  202 with a Location                     sending
+//	                                   201                                     done
+//	                                   the body was refused, the first time    opening
 //	sending     whole:  PUT and body   as in committing
-//	            chunks: PATCH          202                                         sending, then committing
-//	                                   307 with Docker-Upload-Location             sending parts
-//	            parts:  PATCH and PUT  2xx of the store                            sending, then committing
-//	            direct: PUT            2xx of the store                            committing
-//	committing  PUT                    201, or the right digest                    done
-//	                                   another digest, or a web page               error
-//	                                   any other 2xx, or the body never left       confirming
-//	confirming  HEAD blob              200 of the right length, or the digest      done
-//	                                   not there, and the body never left          opening chunks, once
-//	                                   not there                                   error
-//	recovering  HEAD blob, where the   200 of the right length, or the digest      done
-//	            end may have arrived   not there, or not asked                     restoring, sending or opening
+//	            chunks: PATCH          202                                     sending, then committing
+//	                                   307 with Docker-Upload-Location         sending parts
+//	            parts:  PATCH and PUT  2xx of the store                        sending, then committing
+//	            direct: PUT            2xx of the store                        committing
+//	committing  PUT                    201, or the right digest                done
+//	                                   another digest                          error
+//	                                   any other 2xx, or the body never left   confirming
+//	confirming  HEAD blob              200 of the right length, or the digest  done
+//	                                   not there, and the body never left      opening chunks, once
+//	                                   not there                               error
+//	recovering  HEAD blob, where the   200 of the right length, or the digest  done
+//	            end may have arrived   not there, or not asked                 restoring, sending, opening
 //
 // A failure while bytes are sent or committed means, for each way to send:
 //
@@ -39,8 +39,9 @@
 //	400 DIGEST_INVALID                 opening, once
 //	any other                          error
 //
-// Recovering goes on with what a session lacks. The session of a large blob is asked how much it has, a small blob is
-// sent in a new one, a part is sent again alone, and a direct upload that is complete is not sent again.
+// Recovering goes on with what a session lacks. The session of a large blob is asked how much it has, a small
+// blob is sent in a new one, a part is sent again alone, and a direct upload that is complete is not sent
+// again.
 package push
 
 import (
