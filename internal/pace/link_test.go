@@ -55,6 +55,7 @@ type conn struct {
 	silent            time.Duration // until when a timeout lets nothing be sent
 	idleSince         time.Duration
 	sent              float64 // bytes in this step
+	wants             float64 // bytes that the client still asks for
 }
 
 // network moves the bytes of all connections of a link.
@@ -109,7 +110,7 @@ func (n *network) share(active int) float64 {
 }
 
 // advance moves time on by a step, and the bytes of the connections. What came in is taken with receive.
-func (n *network) advance(sending []*conn, wants func(*conn) float64) {
+func (n *network) advance(sending []*conn) {
 	n.now += n.dt
 	var queued, arriving float64
 	for _, c := range sending {
@@ -121,7 +122,7 @@ func (n *network) advance(sending []*conn, wants func(*conn) float64) {
 		c.sent = 0
 		if n.now >= c.silent {
 			rate := min(c.window/round.Seconds(), each)
-			c.sent = min(rate*n.dt.Seconds(), max(wants(c)-c.queued-c.held, 0))
+			c.sent = min(rate*n.dt.Seconds(), max(c.wants-c.queued-c.held, 0))
 			arriving += c.sent
 		}
 	}
@@ -149,8 +150,8 @@ func (n *network) adjust(c *conn, acked, dropped float64, round time.Duration) {
 		return
 	}
 	packets := c.sent / segment
-	random := n.random.Float64() < 1-math.Exp(-packets*n.loss)
-	congested := dropped > 0 && n.random.Float64() < 1-math.Exp(-packets*dropped)
+	random := n.happens(packets * n.loss)
+	congested := n.happens(packets * dropped)
 	if random || congested {
 		n.lose(c, congested, round)
 		return
@@ -174,6 +175,11 @@ func (n *network) adjust(c *conn, acked, dropped float64, round time.Duration) {
 	default:
 		c.window += segment * acked / c.window
 	}
+}
+
+// happens draws whether something happens at least once that happens so often on average.
+func (n *network) happens(often float64) bool {
+	return often > 0 && n.random.Float64() < often && n.random.Float64() < (1-math.Exp(-often))/min(often, 1)
 }
 
 // growCubic is RFC 9438.

@@ -60,7 +60,7 @@ func (t *transfer) bodies() (all []int64) {
 // simulate returns how long a transfer takes, or the deadline if that comes first.
 func (t *transfer) simulate(l limiter, seed uint64, deadline time.Duration) time.Duration {
 	s := &simulation{
-		network: newNetwork(&t.link, seed), limit: l, queued: t.bodies(), byConn: make(map[*conn]*body, mostBodies),
+		network: newNetwork(&t.link, seed), limit: l, queued: t.bodies(),
 	}
 	return s.run(deadline)
 }
@@ -68,7 +68,7 @@ func (t *transfer) simulate(l limiter, seed uint64, deadline time.Duration) time
 // body is a request under way.
 type body struct {
 	conn       *conn
-	left, got  float64 // bytes
+	got        float64 // bytes; conn.wants is how many are left
 	acquired   time.Duration
 	ready      time.Duration // when the server begins to send
 	started    time.Duration // when the first byte came
@@ -81,24 +81,23 @@ type simulation struct {
 	limit  limiter
 	queued []int64 // the sizes of bodies that wait
 	active []*body
-	byConn map[*conn]*body
 	idle   []*conn
 }
 
 func (s *simulation) run(deadline time.Duration) time.Duration {
 	var sending []*conn
-	wants := func(c *conn) float64 { return s.byConn[c].left }
+	var flowing []*body
 	s.start()
 	for len(s.active) > 0 && s.now < deadline {
-		sending = sending[:0]
+		sending, flowing = sending[:0], flowing[:0]
 		for _, b := range s.active {
 			if s.now >= b.ready {
-				sending = append(sending, b.conn)
+				sending, flowing = append(sending, b.conn), append(flowing, b)
 			}
 		}
-		s.advance(sending, wants)
-		for _, c := range sending {
-			s.take(s.byConn[c])
+		s.advance(sending)
+		for _, b := range flowing {
+			s.take(b)
 		}
 		s.start()
 	}
@@ -121,7 +120,7 @@ func (s *simulation) start() {
 			generation = s.limit.acquire(size)
 		}
 		s.queued = s.queued[1:]
-		b := &body{left: float64(size), acquired: s.now, ready: s.now + s.rtt + s.think, generation: generation}
+		b := &body{acquired: s.now, ready: s.now + s.rtt + s.think, generation: generation}
 		if n := len(s.idle); n > 0 {
 			b.conn, s.idle = s.idle[n-1], s.idle[:n-1]
 			s.reuse(b.conn)
@@ -129,7 +128,7 @@ func (s *simulation) start() {
 			b.conn = newConn()
 			b.ready += time.Duration(s.handshakes) * s.rtt
 		}
-		s.byConn[b.conn] = b
+		b.conn.wants = float64(size)
 		s.active = append(s.active, b)
 	}
 }
@@ -144,14 +143,13 @@ func (s *simulation) take(b *body) {
 		b.started = s.now
 		s.limit.firstByte(s.now-b.acquired, b.generation)
 	}
-	b.got, b.left = b.got+n, b.left-n
+	b.got, b.conn.wants = b.got+n, b.conn.wants-n
 	s.limit.moved(time.Unix(0, 0).Add(s.now), int(n), len(s.active))
-	if b.left >= 1 {
+	if b.conn.wants >= 1 {
 		return
 	}
 	b.conn.idleSince, b.conn.queued, b.conn.held = s.now, 0, 0
 	s.idle = append(s.idle, b.conn)
-	delete(s.byConn, b.conn)
 	s.active = slices.DeleteFunc(s.active, func(o *body) bool { return o == b })
 	s.start()
 }
@@ -164,19 +162,19 @@ func (s *simulation) split() bool {
 	var slowest *body
 	longest := splitAfter
 	for _, b := range s.active {
-		if b.got == 0 || b.left < 2*minSplit {
+		if b.got == 0 || b.conn.wants < 2*minSplit {
 			continue
 		}
 		speed := b.got / max(s.now-b.started, time.Millisecond).Seconds()
-		if left := time.Duration(b.left / speed * float64(time.Second)); left > longest {
+		if left := time.Duration(b.conn.wants / speed * float64(time.Second)); left > longest {
 			slowest, longest = b, left
 		}
 	}
 	if slowest == nil {
 		return false
 	}
-	half := slowest.left / 2
-	slowest.left -= half
+	half := slowest.conn.wants / 2
+	slowest.conn.wants -= half
 	s.queued = append(s.queued, int64(half))
 	return true
 }
