@@ -112,7 +112,8 @@ func TestU17SignedUploadURLThatHasExpired(t *testing.T) {
 					store.Fault("PUT", "", script)
 					b := w.local(3 << 20)
 					require.NoError(t, w.upload(w.uploadOptions(b)))
-					puts := slices.DeleteFunc(store.Requests(), func(r registrytest.Request) bool { return r.Method != "PUT" })
+					puts := slices.DeleteFunc(store.Requests(),
+						func(r registrytest.Request) bool { return r.Method != "PUT" })
 					require.Len(t, puts, 2)
 					assert.NotEqual(t, puts[0].Path+puts[0].RawQuery, puts[1].Path+puts[1].RawQuery, "another URL")
 					assert.Empty(t, store.Violations())
@@ -138,7 +139,8 @@ func TestU17SignedUploadURLsAreUsedInTime(t *testing.T) {
 	for name, o := range ollamaModes() {
 		t.Run(name, func(t *testing.T) {
 			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
-				w := newWorld(t, mode, registrytest.Options{SignedFor: 5 * time.Second, ExpiredStatus: http.StatusBadRequest})
+				w := newWorld(t, mode, registrytest.Options{SignedFor: 5 * time.Second,
+					ExpiredStatus: http.StatusBadRequest})
 				store := w.reg.ServeOllama(w.net, "store.test", mode, o)
 				store.Fault("PUT", "", "**slow(1M)")
 				opts := w.uploadOptions()
