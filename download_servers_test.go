@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -53,40 +54,35 @@ func TestN40SignedURLRefusedForEver(t *testing.T) {
 	})
 }
 
+// firstElsewhere returns a redirect of the first request to one place and of all others to another.
+func firstElsewhere(first, others string) func(*http.Request) string {
+	var asked atomic.Int64
+	return func(*http.Request) string {
+		if asked.Add(1) == 1 {
+			return first
+		}
+		return others
+	}
+}
+
 // N41: one of several hosts of an object store is dead. Its URL is not remembered.
 func TestN41DeadHostOfTheObjectStore(t *testing.T) {
-	for _, script := range []string{
-		"eof(300K)->**503", "eof(300K)->**reset", "eof(300K)->**521", "eof(300K)->**hangup",
-	} {
-		t.Run(script, func(t *testing.T) {
-			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
-				w, one := redirecting(t, mode, "one.test")
-				two := w.reg.CDN()
-				other := w.net.Serve("two.test", two, mode).URL
-				b := w.remote(mebibyte)
-				one.Fault("GET", b.Digest, script)
-				first := registrytest.To(w.net.Serve("again.test", one, mode).URL)
-				var mu sync.Mutex
-				asked := 0
-				w.reg.Configure(func(o *registrytest.Options) {
-					o.Redirect = func(r *http.Request) string {
-						mu.Lock()
-						defer mu.Unlock()
-						if asked++; asked == 1 {
-							return first(r)
-						}
-						return registrytest.To(other)(r)
-					}
-				})
-				took, err := w.timed(w.withToken(w.downloadOptions(b)))
-				require.NoError(t, err)
-				assert.LessOrEqual(t, one.Count("GET", b.Digest), 4,
-					"net/http sends a request again where a used connection breaks")
-				assert.Less(t, took, 3*time.Second)
-				assert.Equal(t, 2, w.gets(b))
-			})
-		})
-	}
+	cases := named("eof(300K)->**503", "eof(300K)->**reset", "eof(300K)->**521", "eof(300K)->**hangup")
+	eachInBubbles(t, cases, func(t *testing.T, mode registrytest.Mode, _, script string) {
+		w, one := redirecting(t, mode, "one.test")
+		two := w.reg.CDN()
+		other := w.net.Serve("two.test", two, mode).URL
+		b := w.remote(mebibyte)
+		one.Fault("GET", b.Digest, script)
+		first := w.net.Serve("again.test", one, mode).URL
+		w.reg.Configure(func(o *registrytest.Options) { o.Redirect = firstElsewhere(first, other) })
+		took, err := w.timed(w.withToken(w.downloadOptions(b)))
+		require.NoError(t, err)
+		assert.LessOrEqual(t, one.Count("GET", b.Digest), 4,
+			"net/http sends a request again where a used connection breaks")
+		assert.Less(t, took, 3*time.Second)
+		assert.Equal(t, 2, w.gets(b))
+	})
 }
 
 // forgetful is a transport that cannot look up a host from one request on, for so many requests.
