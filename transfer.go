@@ -164,8 +164,10 @@ func (e *StatusError) Error() string {
 	switch {
 	case e.elsewhere:
 		b.WriteString(" (not the registry but where it has sent us)")
-	case e.StatusCode == http.StatusUnauthorized, e.StatusCode == http.StatusForbidden:
-		b.WriteString(" (check the token and what it may do in this repository)")
+	case e.StatusCode == http.StatusUnauthorized: // programs look for these words
+		b.WriteString(" (unauthorized: check the token and what it may do in this repository)")
+	case e.StatusCode == http.StatusForbidden:
+		b.WriteString(" (access denied: check the token and what it may do in this repository)")
 	case e.StatusCode == http.StatusNotFound:
 		b.WriteString(" (check the repository, and the tag or digest)")
 	}
