@@ -80,7 +80,7 @@ func (a *app) copy(ctx context.Context, from, to, platform, dir string) error {
 func (c *copier) plan(ctx context.Context, platform string) error {
 	m, err := c.source.Manifest(ctx, c.from.Version())
 	if err == nil && platform != "" {
-		m, err = c.source.Platform(ctx, m, platform)
+		m, err = c.choose(ctx, c.from, c.source, m, platform)
 	}
 	if err != nil {
 		return err

@@ -52,7 +52,7 @@ func TestTheDemoUsesAnotherRegistry(t *testing.T) {
 	s := startedServer(t)
 	r := runWith(t, "demo", "--registry", s.url, "--repository", "me/model", "--size", "0", "--tensors", "2")
 	require.Equal(t, exitOK, r.code, r.stderr)
-	assert.Contains(t, r.stdout, s.url+"/me/model:latest")
+	assert.Contains(t, r.stdout, strings.TrimPrefix(s.url, "http://")+"/me/model:latest")
 	resp, err := http.Get(s.url + "/v2/me/model/manifests/latest")
 	require.NoError(t, err)
 	defer resp.Body.Close()
@@ -70,7 +70,7 @@ func TestARegistryIsAURLOrAHost(t *testing.T) {
 	} {
 		ref, err := demoReference(registry, defaultDemoRepository)
 		require.NoError(t, err, registry)
-		assert.Equal(t, want, ref.String())
+		assert.Equal(t, want, ref.URL())
 	}
 	for _, registry := range []string{"myhost", "me/too", "/"} {
 		_, err := demoReference(registry, defaultDemoRepository)

@@ -140,9 +140,7 @@ func TestSomeFilesArePulled(t *testing.T) {
 	assert.Contains(t, r.stderr, "no file matches; there are README.md, config.json")
 	assert.Equal(t, exitUsage, runWith(t, "pull", "--include", "[", ref, t.TempDir()).code)
 	assert.Equal(
-		t,
-		exitUsage,
-		runWith(t, "pull", "--include", "*.json", "--into", "blobs", ref, t.TempDir()).code,
+		t, exitUsage, runWith(t, "pull", "--include", "*.json", "--into", "blobs", ref, t.TempDir()).code,
 	)
 }
 
@@ -161,8 +159,7 @@ func TestFilesAndDirectoriesArePushedTogether(t *testing.T) {
 	pulled := t.TempDir()
 	must(t, "pull", ref, pulled)
 	assert.Equal(
-		t,
-		[]string{"README.md", "tokenizer/merges.txt", "tokenizer/vocab.txt"},
+		t, []string{"README.md", "tokenizer/merges.txt", "tokenizer/vocab.txt"},
 		slices.Sorted(maps.Keys(filesOf(t, pulled))),
 	)
 }
@@ -173,8 +170,7 @@ func TestADirectoryIsPushedAsAnArchive(t *testing.T) {
 	pulled := t.TempDir()
 	must(t, "pull", ref, pulled)
 	assert.Equal(
-		t,
-		[]string{"README.md", "tokenizer/merges.txt", "tokenizer/vocab.txt"},
+		t, []string{"README.md", "tokenizer/merges.txt", "tokenizer/vocab.txt"},
 		slices.Sorted(maps.Keys(filesOf(t, pulled))),
 	)
 	assert.Contains(t, must(t, "pull", ref, pulled).stdout, "all there already")
@@ -211,8 +207,7 @@ func TestAnOCILayoutIsPulledAndPushed(t *testing.T) {
 
 	second := must(t, "push", layout, startedServer(t).url+"/you/model:v2")
 	assert.Equal(
-		t,
-		first.stdout[strings.Index(first.stdout, "digest "):],
+		t, first.stdout[strings.Index(first.stdout, "digest "):],
 		second.stdout[strings.Index(second.stdout, "digest "):],
 	)
 
@@ -293,9 +288,7 @@ func TestAnOllamaModelIsMadePulledAndPushed(t *testing.T) {
 	files := t.TempDir()
 	must(t, "pull", "--into", "files", base+"/library/tiny:1b", files)
 	assert.Equal(
-		t,
-		[]string{"model.gguf", "params.json", "template.txt"},
-		slices.Sorted(maps.Keys(filesOf(t, files))),
+		t, []string{"model.gguf", "params.json", "template.txt"}, slices.Sorted(maps.Keys(filesOf(t, files))),
 	)
 
 	must(t, "pull", "--into", "ollama", base+"/library/tiny:1b", models)

@@ -41,12 +41,9 @@ func (a *app) loginHint(err error) string {
 	case a.username != "":
 		return fmt.Sprintf("check the name and the password of --username %s for %s", a.username, a.host)
 	case a.who != "":
-		return fmt.Sprintf(
-			"%s refuses %s; check the name and the password, or log in again: transfer login %s",
-			a.host,
-			a.who,
-			a.host,
-		)
+		const refused = "%[1]s refuses %[2]s; check the name and the password, or log in again: " +
+			"transfer login %[1]s"
+		return fmt.Sprintf(refused, a.host, a.who)
 	}
 	return fmt.Sprintf("log in with: transfer login %s", a.host)
 }
@@ -79,9 +76,10 @@ func (a *app) schemeHint(err error) string {
 	case !errors.Is(err, wire.ErrWrongScheme):
 		return ""
 	case a.repository.Scheme == "http":
-		return fmt.Sprintf("%s speaks https; leave out --plain-http, or use https:// before the reference", a.host)
+		return fmt.Sprintf("%s speaks https; leave out --plain-http, or use https:// before the reference",
+			a.repository.Host)
 	}
-	return fmt.Sprintf("%s speaks http; use --plain-http, or http:// before the reference", a.host)
+	return fmt.Sprintf("%s speaks http; use --plain-http, or http:// before the reference", a.repository.Host)
 }
 
 func proxyHint(err error) string {
@@ -100,7 +98,7 @@ func (a *app) notFoundHint(err error) string {
 	case strings.HasSuffix(status.URL, "/v2/"):
 		return fmt.Sprintf("%s does not answer as a registry does; check its name and port", a.host)
 	case strings.Contains(status.URL, "/manifests/"):
-		return fmt.Sprintf("list what is there: transfer tags %s/%s", a.host, a.repository.Repository)
+		return fmt.Sprintf("list what is there: transfer tags %s", a.repository.Bare())
 	}
 	return ""
 }
@@ -166,4 +164,4 @@ func corruptHint(err error) string {
 }
 
 // asked remembers where a command went, for hints.
-func (a *app) asked(r ref.Reference) { a.host, a.repository = r.Host, r }
+func (a *app) asked(r ref.Reference) { a.host, a.repository = r.Registry(), r }

@@ -41,7 +41,7 @@ func (a *app) inspect(ctx context.Context, name, platform string, raw bool) erro
 	defer repo.CloseIdleConnections()
 	m, err := repo.Manifest(ctx, r.Version())
 	if err == nil && platform != "" {
-		m, err = repo.Platform(ctx, m, platform)
+		m, err = a.choose(ctx, r, repo, m, platform)
 	}
 	if err != nil {
 		return fmt.Errorf("%s: %w", r, err)
@@ -89,10 +89,7 @@ func nameOf(d registry.Descriptor) string {
 
 func (a *app) inspectJSON(r ref.Reference, m registry.Manifest, c registry.Content) {
 	fields := []field{
-		{
-			"reference",
-			r.String(),
-		}, {"digest", m.Digest}, {"mediaType", m.MediaType}, {"artifactType", c.ArtifactType},
+		{"reference", r.URL()}, {"digest", m.Digest}, {"mediaType", m.MediaType}, {"artifactType", c.ArtifactType},
 	}
 	if m.IsIndex() {
 		fields = append(fields, field{"manifests", partsOf(c.Manifests)})

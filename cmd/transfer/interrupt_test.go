@@ -146,7 +146,8 @@ func TestServeEndsWhenItIsInterrupted(t *testing.T) {
 	dir := t.TempDir()
 	ended := make(chan int)
 	go func() { ended <- a.run(ctx, []string{"serve", "--listen", "127.0.0.1:0", dir}) }()
-	require.Eventually(t, func() bool { return strings.Contains(stdout.String(), "; Ctrl-C ends it") }, 10*time.Second, 10*time.Millisecond)
+	listening := func() bool { return strings.Contains(stdout.String(), "; Ctrl-C ends it") }
+	require.Eventually(t, listening, 10*time.Second, 10*time.Millisecond)
 	_, rest, _ := strings.Cut(stdout.String(), " at ")
 	url, _, _ := strings.Cut(rest, ";")
 	must(t, "push", tree(t, someFiles), url+"/me/model")

@@ -125,9 +125,7 @@ func (a *app) askCredentials(
 	}
 	fmt.Fprintf(a.stderr, "Password: ")
 	password, err := a.ask(
-		ctx,
-		terminal,
-		func(f *os.File) ([]byte, error) { return term.ReadPassword(int(f.Fd())) },
+		ctx, terminal, func(f *os.File) ([]byte, error) { return term.ReadPassword(int(f.Fd())) },
 	)
 	fmt.Fprintln(a.stderr)
 	c.Password = string(password)

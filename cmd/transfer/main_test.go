@@ -97,12 +97,7 @@ func TestUsageErrorsExitWith2(t *testing.T) {
 
 func TestHelpGoesToStdoutAndFitsAScreen(t *testing.T) {
 	commands := [][]string{
-		{"help"},
-		{"-h"},
-		{"--help"},
-		{"demo", "-help"},
-		{"help", "flags"},
-		{"help", "references"},
+		{"help"}, {"-h"}, {"--help"}, {"demo", "-help"}, {"help", "flags"}, {"help", "references"},
 	}
 	for _, c := range new(app).newRoot().Commands() {
 		commands = append(commands, []string{c.Name(), "--help"}, []string{"help", c.Name()})
@@ -134,14 +129,7 @@ func TestHelpNamesEachSharedFlag(t *testing.T) {
 
 func TestFlagsMayStandAnywhere(t *testing.T) {
 	r := runWith(
-		t,
-		"--quiet",
-		"push",
-		"--limit-rate=2K",
-		"/nonexistent",
-		"--concurrency",
-		"3",
-		"localhost:1/a",
+		t, "--quiet", "push", "--limit-rate=2K", "/nonexistent", "--concurrency", "3", "localhost:1/a",
 		"--json=false",
 	)
 	assert.Equal(t, exitFailed, r.code)

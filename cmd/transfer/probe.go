@@ -35,10 +35,8 @@ func newProber(client *http.Client, r ref.Reference, repo *registry.Repository) 
 	// A redirect is an answer: it leads to what is there, and the token must not go with it.
 	quiet.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	return &prober{
-		client:   &quiet,
-		base:     r.BaseURL() + "/v2/" + r.Repository + "/blobs/",
-		getToken: o.GetToken,
-		token:    o.Token,
+		client: &quiet, base: r.BaseURL() + "/v2/" + r.Repository + "/blobs/", getToken: o.GetToken,
+		token: o.Token,
 	}
 }
 

@@ -52,9 +52,7 @@ func (a *app) pullCommand() *cobra.Command {
 	fs := c.Flags()
 	fs.SortFlags = false
 	fs.StringVar(
-		&o.into,
-		"into",
-		intoAuto,
+		&o.into, "into", intoAuto,
 		"`FORM` of DIR: files, blobs, oci (an OCI layout) or ollama (its models directory)",
 	)
 	fs.StringArrayVar(&o.include, "include", nil, "fetch only files that match this `PATTERN`; may be repeated")
@@ -123,21 +121,51 @@ func (p *puller) run(ctx context.Context) (registry.Manifest, outcome, error) {
 		done, err := p.intoOCI(ctx, m)
 		return m, done, err
 	}
-	chosen, err := p.repo.Platform(ctx, m, p.platform)
+	chosen, err := p.choose(ctx, p.ref, p.repo, m, p.platform)
 	if err != nil {
-		return m, outcome{}, fmt.Errorf("%s: %w%s", p.ref, err, platformHint(err))
+		return m, outcome{}, fmt.Errorf("%s: %w", p.ref, err)
 	}
 	done, err := p.intoDir(ctx, chosen)
 	return m, done, err
 }
 
-// platformHint says how to choose where there is a choice.
-func platformHint(err error) string {
-	if errors.Is(err, registry.ErrPlatform) {
-		return "; choose with --platform OS/ARCH, or one by its digest (see: transfer inspect)"
+// choose returns the manifest of an index for a platform, or says what there is to choose from.
+func (a *app) choose(
+	ctx context.Context, r ref.Reference, repo *registry.Repository, m registry.Manifest, platform string,
+) (registry.Manifest, error) {
+	chosen, err := repo.Platform(ctx, m, platform)
+	if !errors.Is(err, registry.ErrPlatform) {
+		return chosen, err
 	}
-	return ""
+	content, err := m.Content()
+	if err != nil {
+		return m, err
+	}
+	var platforms []string
+	for _, d := range content.Manifests {
+		if d.Platform != "" {
+			platforms = append(platforms, d.Platform)
+		}
+	}
+	text := "it is an index of " + plural(len(content.Manifests), "manifest")
+	if platform != "" {
+		text += ", none of them for " + platform
+	}
+	switch {
+	case len(platforms) > 0:
+		text += "; choose with --platform " + strings.Join(platforms, ", ")
+	case len(content.Manifests) > 0:
+		one := r.WithDigest(digest.Digest(content.Manifests[0].Digest))
+		text += "; choose one by its digest, such as " + one.String()
+	}
+	return m, &choiceError{text}
 }
+
+// choiceError is an index of which a manifest must be chosen.
+type choiceError struct{ text string }
+
+func (e *choiceError) Error() string { return e.text }
+func (e *choiceError) Unwrap() error { return registry.ErrPlatform }
 
 // intoDir pulls one manifest.
 func (p *puller) intoDir(ctx context.Context, m registry.Manifest) (outcome, error) {
@@ -201,9 +229,7 @@ func (p *puller) intoFiles(
 	}
 	if len(entries) == 0 && unnamed > 0 {
 		return outcome{}, fmt.Errorf(
-			"%s: none of its %s has a name; pull it with --into blobs",
-			p.ref,
-			plural(unnamed, "layer"),
+			"%s: none of its %s has a name; pull it with --into blobs", p.ref, plural(unnamed, "layer"),
 		)
 	}
 	chosen, err := unpack.Filter(entries, p.include, p.exclude)

@@ -56,20 +56,14 @@ func (a *app) pushCommand() *cobra.Command {
 	fs := c.Flags()
 	fs.SortFlags = false
 	fs.StringVar(
-		&o.kind,
-		"type",
-		typeAuto,
-		"what to make of files: `TYPE` files, modelpack (CNCF ModelPack) or ollama",
+		&o.kind, "type", typeAuto, "what to make of files: `TYPE` files, modelpack (CNCF ModelPack) or ollama",
 	)
 	fs.StringVar(&o.model, "model", "", "the model of this `NAME`, where a directory has several")
 	fs.BoolVar(&o.tar, "tar", false, "send each directory as one archive, as oras does")
 	fs.StringVar(&o.artifactType, "artifact-type", "", "`TYPE` of the artifact, for files")
 	fs.StringVar(&o.mediaType, "media-type", "", "`TYPE` of each file, for files")
 	fs.StringToStringVar(
-		&o.annotations,
-		"annotation",
-		nil,
-		"annotation of the manifest, `KEY=VALUE`; may be repeated",
+		&o.annotations, "annotation", nil, "annotation of the manifest, `KEY=VALUE`; may be repeated",
 	)
 	fs.Lookup("annotation").DefValue = "" // none
 	for _, part := range pack.OllamaParts {
@@ -123,10 +117,7 @@ func (a *app) push(ctx context.Context, paths []string, name string, o pushOptio
 	if r.Digest != "" {
 		if dg = r.Digest.Algorithm().FromBytes(last.Manifest); dg != r.Digest {
 			return fmt.Errorf(
-				"%s: %w: the manifest is %s, not %s",
-				cmp.Or(src.manifest, src.what),
-				transfer.ErrDigestMismatch,
-				dg,
+				"%s: %w: the manifest is %s, not %s", cmp.Or(src.manifest, src.what), transfer.ErrDigestMismatch, dg,
 				r.Digest,
 			)
 		}
@@ -142,7 +133,7 @@ func (a *app) push(ctx context.Context, paths []string, name string, o pushOptio
 // report tells what was moved, and the digest to pin it by.
 func (a *app) report(verb, what string, r ref.Reference, dg digest.Digest, done outcome) {
 	if a.json {
-		a.event(verb, append([]field{{"reference", r.String()}, {"digest", dg.String()}}, done.fields()...)...)
+		a.event(verb, append([]field{{"reference", r.URL()}, {"digest", dg.String()}}, done.fields()...)...)
 		return
 	}
 	switch verb {
@@ -281,10 +272,7 @@ func blobSource(dir string) (*source, error) {
 		return nil, fmt.Errorf("%s: %w", manifest, err)
 	}
 	return &source{
-		what:     dir,
-		dir:      dir,
-		manifest: manifest,
-		parts:    []pack.Part{{Manifest: data, Blobs: blobs}},
+		what: dir, dir: dir, manifest: manifest, parts: []pack.Part{{Manifest: data, Blobs: blobs}},
 	}, nil
 }
 
@@ -307,9 +295,7 @@ func checkPlain(dir string) error {
 	}
 	if blobs, _ := filepath.Glob(filepath.Join(dir, "sha256-*")); len(blobs) > 0 {
 		return fmt.Errorf(
-			"%s has blobs but no manifest.json; if a pull was interrupted, run it again: %w",
-			dir,
-			fs.ErrNotExist,
+			"%s has blobs but no manifest.json; if a pull was interrupted, run it again: %w", dir, fs.ErrNotExist,
 		)
 	}
 	return nil

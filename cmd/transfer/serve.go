@@ -36,10 +36,7 @@ func (a *app) serveCommand() *cobra.Command {
 	fs := c.Flags()
 	fs.SortFlags = false
 	fs.StringVar(
-		&o.listen,
-		"listen",
-		"127.0.0.1:5000",
-		"listen at this `ADDRESS`; :5000 is every address of this machine",
+		&o.listen, "listen", "127.0.0.1:5000", "listen at this `ADDRESS`; :5000 is every address of this machine",
 	)
 	fs.BoolVar(&o.readOnly, "read-only", false, "take nothing")
 	fs.StringVar(&o.cert, "tls-cert", "", "speak https with the certificate in this PEM `FILE`")

@@ -9,6 +9,7 @@ package disk
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"os"
@@ -65,12 +66,29 @@ func Open(dir string, readOnly bool) (*Registry, error) {
 		_, err := os.Stat(dir)
 		return r, err
 	}
+	if err := checkDir(dir); err != nil {
+		return nil, err
+	}
 	for _, sub := range []string{"blobs", "repositories", "uploads"} {
 		if err := os.MkdirAll(filepath.Join(dir, sub), 0o777); err != nil {
 			return nil, err
 		}
 	}
 	return r, r.removeUploads(maxUploadAge)
+}
+
+// ErrOther is a directory that holds something else than a registry.
+var ErrOther = errors.New("neither empty nor a directory of serve")
+
+func checkDir(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil || len(entries) == 0 {
+		return nil // what cannot be made or read is told by who makes it
+	}
+	if info, err := os.Stat(filepath.Join(dir, "repositories")); err == nil && info.IsDir() {
+		return nil
+	}
+	return fmt.Errorf("%s: %w", dir, ErrOther)
 }
 
 // removeUploads removes uploads that nobody has continued for so long.

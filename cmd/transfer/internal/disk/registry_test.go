@@ -58,10 +58,8 @@ func TestABlobIsServedWholeAndInRanges(t *testing.T) {
 		status  int
 		want    string
 	}{
-		{nil, 200, "0123456789"},
-		{[]string{"Range", "bytes=2-4"}, 206, "234"},
-		{[]string{"Range", "bytes=7-"}, 206, "789"},
-		{[]string{"Range", "bytes=-2"}, 206, "89"},
+		{nil, 200, "0123456789"}, {[]string{"Range", "bytes=2-4"}, 206, "234"},
+		{[]string{"Range", "bytes=7-"}, 206, "789"}, {[]string{"Range", "bytes=-2"}, 206, "89"},
 		{[]string{"Range", "bytes=2-4", "If-Range", `"` + dg.String() + `"`}, 206, "234"},
 		{[]string{"Range", "bytes=2-4", "If-Range", `"other"`}, 200, "0123456789"},
 	} {
@@ -131,9 +129,7 @@ func TestABlobIsMountedWhereItIsThere(t *testing.T) {
 	resp, _ := call(t, "POST", base+"/v2/you/model/blobs/uploads/?mount="+dg.String()+"&from=me/model", "")
 	assert.Equal(t, 201, resp.StatusCode)
 	resp, _ = call(
-		t,
-		"POST",
-		base+"/v2/you/model/blobs/uploads/?mount="+digest.FromString("none").String()+"&from=me/model",
+		t, "POST", base+"/v2/you/model/blobs/uploads/?mount="+digest.FromString("none").String()+"&from=me/model",
 		"",
 	)
 	assert.Equal(t, 202, resp.StatusCode)
@@ -144,9 +140,7 @@ const manifestType = "application/vnd.oci.image.manifest.v1+json"
 func manifestOf(config digest.Digest, size int) string {
 	return fmt.Sprintf(
 		`{"schemaVersion":2,"mediaType":%q,"config":{"mediaType":"x/y","digest":%q,"size":%d},"layers":[]}`,
-		manifestType,
-		config,
-		size,
+		manifestType, config, size,
 	)
 }
 
@@ -187,12 +181,7 @@ func TestManifestsThatCannotBeServedAreRefused(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			resp, body := call(
-				t,
-				"PUT",
-				base+"/v2/me/model/manifests/"+test.version,
-				test.text,
-				"Content-Type",
-				manifestType,
+				t, "PUT", base+"/v2/me/model/manifests/"+test.version, test.text, "Content-Type", manifestType,
 			)
 			assert.GreaterOrEqual(t, resp.StatusCode, 400)
 			assert.Contains(t, body, test.want)
@@ -224,6 +213,13 @@ func TestAReadOnlyRegistryTakesNothing(t *testing.T) {
 	entries, err := os.ReadDir(dir)
 	require.NoError(t, err)
 	assert.Empty(t, entries)
+}
+
+func TestADirectoryOfSomethingElseIsRefused(t *testing.T) {
+	dir := t.TempDir()
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "model.gguf"), nil, 0o600))
+	_, err := disk.Open(dir, false)
+	require.ErrorIs(t, err, disk.ErrOther)
 }
 
 func TestClosingForgetsUploads(t *testing.T) {

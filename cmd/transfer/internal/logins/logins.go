@@ -118,10 +118,7 @@ func (f Files) read(ctx context.Context, path, host, repository string) (registr
 func convert(path, key string, c auth.Credential) (registry.Credentials, error) {
 	if c.AccessToken != "" && c.RefreshToken == "" && c.Username == "" {
 		return registry.Credentials{}, fmt.Errorf(
-			"%w: %s: the entry of %s is a registrytoken; log in again",
-			ErrUnreadable,
-			path,
-			key,
+			"%w: %s: the entry of %s is a registrytoken; log in again", ErrUnreadable, path, key,
 		)
 	}
 	password := strings.TrimRight(c.Password, "\x00") // some tools pad

@@ -129,9 +129,7 @@ func helper(t *testing.T, name, script string) {
 
 func TestHelpersAreAsked(t *testing.T) {
 	helper(
-		t,
-		"fake",
-		`read host; echo "{\"ServerURL\":\"$host\",\"Username\":\"me\",\"Secret\":\"pw of $host\"}"`,
+		t, "fake", `read host; echo "{\"ServerURL\":\"$host\",\"Username\":\"me\",\"Secret\":\"pw of $host\"}"`,
 	)
 	for _, config := range []string{`{"credsStore":"fake"}`, `{"credHelpers":{"registry.example":"fake"}}`} {
 		c, err := docker(t, config).Get(t.Context(), "registry.example", "")

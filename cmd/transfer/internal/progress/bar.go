@@ -63,10 +63,7 @@ func (b *bar) begin() {
 		below[i] = mpb.BarFillerFunc(func(w io.Writer, stat decor.Statistics) error { return b.extend(w, stat, i) })
 	}
 	b.drawn, err = b.container.Add(
-		0,
-		mpb.BarFillerFunc(b.fill),
-		mpb.BarBtmExtender(below...),
-		mpb.BarFillerTrim(),
+		0, mpb.BarFillerFunc(b.fill), mpb.BarBtmExtender(below...), mpb.BarFillerTrim(),
 	)
 	if err != nil { // only after Wait
 		b.container = nil

@@ -58,11 +58,7 @@ func (l *lines) close(s *state) {
 
 func (l *lines) print(s *state) {
 	line := fmt.Sprintf(
-		"%s %3d %%  %s of %s",
-		s.label,
-		percent(s.done, s.total),
-		bytesText(s.done),
-		bytesText(s.total),
+		"%s %3d %%  %s of %s", s.label, percent(s.done, s.total), bytesText(s.done), bytesText(s.total),
 	)
 	if l.printed.IsZero() && s.first > 0 {
 		line += fmt.Sprintf(" (%s there already)", bytesText(s.first))

@@ -174,18 +174,20 @@ func (r Reference) Version() string {
 	return r.Tag
 }
 
-// Name returns the reference without the scheme.
-func (r Reference) Name() string {
-	return strings.TrimPrefix(r.String(), r.Scheme+"://")
-}
-
 // WithDigest returns the reference of one manifest of the same repository.
 func (r Reference) WithDigest(dg digest.Digest) Reference {
 	r.Tag, r.Digest = "", dg
 	return r
 }
 
-func (r Reference) String() string {
+// Bare returns the reference of the repository.
+func (r Reference) Bare() Reference {
+	r.Tag, r.Digest = "", ""
+	return r
+}
+
+// URL returns the reference with its scheme.
+func (r Reference) URL() string {
 	s := r.BaseURL() + "/" + r.Repository
 	if r.Tag != "" {
 		s += ":" + r.Tag
@@ -194,4 +196,17 @@ func (r Reference) String() string {
 		s += "@" + r.Digest.String()
 	}
 	return s
+}
+
+// String returns the reference as a person writes it, without a scheme that goes without saying.
+func (r Reference) String() string { return r.short(r.URL()) }
+
+// Registry returns the registry as a person writes it.
+func (r Reference) Registry() string { return r.short(r.BaseURL()) }
+
+func (r Reference) short(url string) string {
+	if IsHost(r.Host) && r.Scheme == defaultScheme(r.Host) {
+		return strings.TrimPrefix(url, r.Scheme+"://")
+	}
+	return url
 }

@@ -40,7 +40,7 @@ func TestReferencesAreParsed(t *testing.T) {
 		t.Run(text, func(t *testing.T) {
 			r, err := ref.Parse(text)
 			require.NoError(t, err)
-			assert.Equal(t, want, r.String())
+			assert.Equal(t, want, r.URL())
 		})
 	}
 }
@@ -74,6 +74,26 @@ func TestADigestNamesTheManifestBeforeATag(t *testing.T) {
 	assert.Equal(t, "v1", r.Tag)
 }
 
+func TestASchemeThatGoesWithoutSayingIsNotSaid(t *testing.T) {
+	for text, want := range map[string]string{
+		"https://registry.example/m:v1": "registry.example/m:v1",
+		"http://registry.example/m:v1":  "http://registry.example/m:v1",
+		"http://localhost:5000/m":       "localhost:5000/m:latest",
+		"https://localhost:5000/m":      "https://localhost:5000/m:latest",
+		"https://registry/m":            "https://registry/m:latest",
+		"http://registry:80/m":          "http://registry:80/m:latest",
+		"all-minilm":                    "registry.ollama.ai/library/all-minilm:latest",
+	} {
+		r, err := ref.Parse(text)
+		require.NoError(t, err)
+		assert.Equal(t, want, r.String())
+	}
+	r, err := ref.Parse("http://registry.example/m@" + someDigest)
+	require.NoError(t, err)
+	assert.Equal(t, "http://registry.example/m", r.Bare().String())
+	assert.Equal(t, "http://registry.example", r.Registry())
+}
+
 func FuzzParseReference(f *testing.F) {
 	f.Add("registry.example:5000/me/model:v1@" + someDigest)
 	f.Add("http://[::1]:5000/a:b")
@@ -82,9 +102,11 @@ func FuzzParseReference(f *testing.F) {
 		if err != nil {
 			return
 		}
-		again, err := ref.Parse(r.String())
-		require.NoError(t, err)
-		assert.Equal(t, r, again)
+		for _, written := range []string{r.String(), r.URL()} {
+			again, err := ref.Parse(written)
+			require.NoError(t, err)
+			assert.Equal(t, r, again)
+		}
 	})
 }
 
@@ -101,8 +123,7 @@ func TestARegistryWithoutARepositoryIsNamedSo(t *testing.T) {
 func TestARepositoryNeedsNoTag(t *testing.T) {
 	r, err := ref.ParseRepository("registry.example/me/model")
 	require.NoError(t, err)
-	assert.Equal(t, "https://registry.example/me/model", r.String())
-	assert.Equal(t, "registry.example/me/model", r.Name())
+	assert.Equal(t, "https://registry.example/me/model", r.URL())
 }
 
 func TestRegistriesAreParsed(t *testing.T) {

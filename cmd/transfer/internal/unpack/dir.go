@@ -162,7 +162,13 @@ func (d *Dir) Place(ctx context.Context, entries []Entry) error {
 	}
 	for _, e := range entries {
 		uses[e.Layer.Digest]--
-		if err := d.place(ctx, e, uses[e.Layer.Digest] == 0); err != nil {
+		err := d.place(ctx, e, uses[e.Layer.Digest] == 0)
+		if errors.Is(err, fs.ErrNotExist) { // another pull into the directory may have placed it
+			if there, _ := d.There(ctx, e, e.Archive == None); there {
+				err = nil
+			}
+		}
+		if err != nil {
 			return fmt.Errorf("%s: %w", e.Title, err)
 		}
 	}

@@ -16,6 +16,9 @@ var (
 	// ErrTitle is a file name that leads out of the directory, or that two files share.
 	ErrTitle = errors.New("refused file name")
 
+	// ErrPacked is an archive that cannot be unpacked.
+	ErrPacked = errors.New("packed in a way that cannot be unpacked; --into blobs fetches it as it is")
+
 	// ErrPattern is a malformed pattern.
 	ErrPattern = errors.New("malformed pattern")
 )
@@ -88,6 +91,9 @@ func Entries(c registry.Content) (entries []Entry, unnamed int, err error) {
 			}
 			continue
 		}
+		if strings.HasSuffix(l.MediaType, "+zstd") && archives(l) {
+			return nil, 0, fmt.Errorf("%q: %w", title, ErrPacked)
+		}
 		taken[title] = l
 		entries = append(entries, Entry{Title: title, Layer: l, Archive: archiveOf(l)})
 	}
@@ -125,14 +131,18 @@ func checkTitle(title string) (string, error) {
 	return clean, nil
 }
 
+// archives tells whether a layer whose type says that it is an archive is one.
+func archives(d registry.Descriptor) bool {
+	return d.Annotations[pack.UnpackAnnotation] == "true" ||
+		strings.HasPrefix(d.MediaType, "application/vnd.cncf.model.")
+}
+
 // archiveOf tells the archives that are to be unpacked: directories as oras packs them, and those of
 // ModelPack. An image layer is a file.
 func archiveOf(d registry.Descriptor) Archive {
-	modelPack := strings.HasPrefix(d.MediaType, "application/vnd.cncf.model.")
-	if d.Annotations[pack.UnpackAnnotation] != "true" && !modelPack {
-		return None
-	}
 	switch {
+	case !archives(d):
+		return None
 	case strings.HasSuffix(d.MediaType, ".tar+gzip"), strings.HasSuffix(d.MediaType, ".tar.gzip"):
 		return TarGzip
 	case strings.HasSuffix(d.MediaType, ".tar"):

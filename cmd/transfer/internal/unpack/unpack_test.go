@@ -134,6 +134,23 @@ func TestABlobOfTwoTitlesIsBoth(t *testing.T) {
 	}
 }
 
+func TestAnEntryThatAnotherPullHasPlacedIsThere(t *testing.T) {
+	path, dir := staged(t, "x")
+	e := unpack.Entry{Title: "a", Layer: layer("a", "x")}
+	blob := filepath.Join(dir.Stage(), pack.BlobName(digest.FromString("x")))
+	require.NoError(t, os.Rename(blob, filepath.Join(path, "a")))
+	require.NoError(t, dir.Place(t.Context(), []unpack.Entry{e}))
+	require.NoError(t, os.WriteFile(filepath.Join(path, "a"), []byte("y"), 0o600))
+	require.ErrorIs(t, dir.Place(t.Context(), []unpack.Entry{e}), os.ErrNotExist)
+}
+
+func TestAnArchiveThatCannotBeUnpackedIsNamed(t *testing.T) {
+	l := layer("a", "x")
+	l.MediaType = "application/vnd.cncf.model.weight.v1.tar+zstd"
+	_, _, err := unpack.Entries(registry.Content{Layers: []registry.Descriptor{l}})
+	require.ErrorIs(t, err, unpack.ErrPacked)
+}
+
 func TestADirectoryInTheWayIsAnError(t *testing.T) {
 	path, dir := staged(t, "x")
 	require.NoError(t, os.Mkdir(filepath.Join(path, "a"), 0o755))
@@ -189,9 +206,7 @@ func TestArchivesStayInTheirDirectory(t *testing.T) {
 
 func TestALinkInsideAnArchiveIsKept(t *testing.T) {
 	content := archive(
-		t,
-		tar.Header{Name: "sub/a"},
-		tar.Header{Name: "sub/l", Typeflag: tar.TypeSymlink, Linkname: "a"},
+		t, tar.Header{Name: "sub/a"}, tar.Header{Name: "sub/l", Typeflag: tar.TypeSymlink, Linkname: "a"},
 		tar.Header{Name: "sub/h", Typeflag: tar.TypeLink, Linkname: "sub/a"},
 	)
 	path, dir := staged(t, content)
