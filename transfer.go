@@ -245,7 +245,8 @@ type DownloadOptions struct {
 	// there already; the last one of a successful call is (total, total).
 	// Completed falls only by bytes that had to be thrown away because they were
 	// not the blob's. A panic in Progress ends the call and is raised again
-	// in its caller. Nil means that nobody wants to know.
+	// in its caller. The call returns after the last call of Progress or, where that has not returned a second after
+	// the context has ended, without waiting for it. Nil means that nobody wants to know.
 	Progress func(completed, total int64)
 
 	// Client sends the requests. It is copied, never changed; its redirect policy
@@ -503,8 +504,11 @@ func run(ctx context.Context, o options, move func(context.Context, *call) error
 	err = move(ctx, c)
 	cancel(nil)
 	release()
-	if p := c.progress.finish(); p != nil {
+	if p := c.progress.finish(caller); p != nil {
 		panic(p)
+	}
+	if err == nil && c.progress.abandoned.Load() {
+		err = context.Cause(caller) // Progress was not told that all is there
 	}
 	if err != nil && caller.Err() != nil && !errors.Is(err, caller.Err()) {
 		err = fmt.Errorf("%w: %w", caller.Err(), err)
