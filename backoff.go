@@ -2,12 +2,13 @@ package transfer
 
 import (
 	"context"
+	"log/slog"
 	"time"
 
 	"github.com/modeltransfer/transfer/internal/exchange"
+	"github.com/modeltransfer/transfer/internal/pace"
 	"github.com/modeltransfer/transfer/internal/retry"
 	"github.com/modeltransfer/transfer/internal/watchdog"
-	"github.com/modeltransfer/transfer/internal/wire"
 )
 
 const (
@@ -18,23 +19,13 @@ const (
 	defaultStallTimeout = 10 * time.Second
 )
 
-// Temporary reports whether the same request may succeed later: 408, 425, 429, 500, 502, 503 and 504 (RFC 9110
-// section 15), 520 to 524 and 530 of proxies, and 400 where an object store says RequestTimeout.
-func (e *StatusError) Temporary() bool {
-	f := exchange.Failure{Status: e.StatusCode}
-	for _, r := range e.Errors {
-		f.Errors = append(f.Errors, wire.RegistryError(r))
-	}
-	return f.Temporary()
-}
-
 // newLoop returns what makes the attempts of a call at its blobs and its manifest.
-func (c *call) newLoop() *retry.Loop {
+func newLoop(x *exchange.Exchange, bodies *pace.BodyLimiter, log *slog.Logger) *retry.Loop {
 	return &retry.Loop{
-		Answered:   func() bool { return c.exchange.Answered(c.registry.Host()) },
-		Overloaded: c.bodies.Overloaded,
+		Answered:   func() bool { return x.Answered(x.Registry.Host()) },
+		Overloaded: bodies.Overloaded,
 		Unhurried:  watchdog.IsSlow,
-		Log:        c.logger,
+		Log:        log,
 	}
 }
 

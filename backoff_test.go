@@ -3,6 +3,7 @@ package transfer
 import (
 	"context"
 	"errors"
+	"math"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -29,7 +30,7 @@ func TestBackoff(t *testing.T) {
 			assert.LessOrEqual(t, time.Since(start), want)
 			assert.GreaterOrEqual(t, time.Since(start), want/2)
 		}
-		for _, attempt := range []int{-1, 63, 64, 1 << 40} {
+		for _, attempt := range []int{-1, 63, 64, math.MaxInt} {
 			start := time.Now()
 			require.NoError(t, backoff(t.Context(), attempt, time.Second))
 			assert.InDelta(t, 750*time.Millisecond, time.Since(start), float64(250*time.Millisecond))

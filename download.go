@@ -37,6 +37,23 @@ const (
 	hashers = 4
 )
 
+// Download fetches the blobs that are not in DestDir yet.
+//
+// It returns nil when every blob is there, whole and synced. On failure the first
+// error ends the call; what was finished stays, and what is half there stays where it
+// is worth continuing from: the same call made again goes on.
+func Download(ctx context.Context, opts DownloadOptions) error {
+	return run(ctx, options{
+		op: "download", blobs: opts.Blobs, baseURL: opts.BaseURL, repository: opts.Repository, mirrors: opts.Mirrors,
+		concurrency: opts.Concurrency, defaultConcurrency: DefaultDownloadConcurrency, bodyConcurrency: opts.BodyConcurrency,
+		progress: opts.Progress, client: opts.Client, token: opts.Token, getToken: opts.GetToken,
+		logger: opts.Logger, userAgent: opts.UserAgent, stallTimeout: opts.StallTimeout,
+		retryTimeout: opts.RetryTimeout, maxBytesPerSecond: opts.MaxBytesPerSecond,
+	}, func(ctx context.Context, c *call) error {
+		return download(ctx, c, opts.DestDir, opts.Verify)
+	})
+}
+
 // download fetches what is not in the directory.
 func download(ctx context.Context, c *call, path string, verify bool) (err error) {
 	if len(c.list) == 0 {

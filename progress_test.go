@@ -96,7 +96,7 @@ func BenchmarkProgress(b *testing.B) {
 	b.ReportAllocs()
 	b.RunParallel(func(pb *testing.PB) {
 		for pb.Next() {
-			p.add(bufferSize)
+			p.add(128 << 10)
 		}
 	})
 	require.Nil(b, p.finish())

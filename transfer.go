@@ -89,8 +89,9 @@ const (
 	// the process.
 	maxConcurrency = 1024
 
-	// bufferSize is how much a worker reads and writes at once.
-	bufferSize = 128 << 10 // 128 KiB
+	// askingAhead is how many requests for each body there may be where the caller has not set Concurrency: most of
+	// them ask, or wait for an answer.
+	askingAhead = 5
 )
 
 // The causes of failure that have no error of their own elsewhere. All are matched
@@ -169,6 +170,16 @@ func (e *StatusError) Error() string {
 		b.WriteString(" (check the repository, and the tag or digest)")
 	}
 	return b.String()
+}
+
+// Temporary reports whether the same request may succeed later: 408, 425, 429, 500, 502, 503 and 504 (RFC 9110
+// section 15), 520 to 524 and 530 of proxies, and 400 where an object store says RequestTimeout.
+func (e *StatusError) Temporary() bool {
+	f := exchange.Failure{Status: e.StatusCode}
+	for _, r := range e.Errors {
+		f.Errors = append(f.Errors, wire.RegistryError(r))
+	}
+	return f.Temporary()
 }
 
 // BlobError says which blob an error is about. It wraps the cause.
@@ -352,41 +363,6 @@ type UploadOptions struct {
 	MaxBytesPerSecond int64
 }
 
-// Download fetches the blobs that are not in DestDir yet.
-//
-// It returns nil when every blob is there, whole and synced. On failure the first
-// error ends the call; what was finished stays, and what is half there stays where it
-// is worth continuing from: the same call made again goes on.
-func Download(ctx context.Context, opts DownloadOptions) error {
-	return run(ctx, options{
-		op: "download", blobs: opts.Blobs, baseURL: opts.BaseURL, repository: opts.Repository, mirrors: opts.Mirrors,
-		concurrency: opts.Concurrency, defaultConcurrency: DefaultDownloadConcurrency, bodyConcurrency: opts.BodyConcurrency,
-		progress: opts.Progress, client: opts.Client, token: opts.Token, getToken: opts.GetToken,
-		logger: opts.Logger, userAgent: opts.UserAgent, stallTimeout: opts.StallTimeout,
-		retryTimeout: opts.RetryTimeout, maxBytesPerSecond: opts.MaxBytesPerSecond,
-	}, func(ctx context.Context, c *call) error {
-		return download(ctx, c, opts.DestDir, opts.Verify)
-	})
-}
-
-// Upload sends the blobs that the registry does not have yet and then the manifest.
-//
-// It returns nil when the registry has confirmed every blob and the manifest. On
-// failure the first error ends the call and the manifest is not sent; upload sessions
-// are deleted where the registry lets us; blobs that were finished stay there, and
-// are not sent again by the next call.
-func Upload(ctx context.Context, opts UploadOptions) error {
-	return run(ctx, options{
-		op: "upload", blobs: opts.Blobs, baseURL: opts.BaseURL, repository: opts.Repository,
-		concurrency: opts.Concurrency, defaultConcurrency: DefaultUploadConcurrency, bodyConcurrency: opts.BodyConcurrency,
-		progress: opts.Progress, client: opts.Client, token: opts.Token, getToken: opts.GetToken,
-		logger: opts.Logger, userAgent: opts.UserAgent, stallTimeout: opts.StallTimeout,
-		retryTimeout: opts.RetryTimeout, maxBytesPerSecond: opts.MaxBytesPerSecond,
-	}, func(ctx context.Context, c *call) error {
-		return upload(ctx, c, opts)
-	})
-}
-
 // options are the options that both directions have.
 type options struct {
 	op                              string
@@ -456,6 +432,14 @@ func limit(n, byDefault, highest int) int {
 		n = byDefault
 	}
 	return min(n, highest)
+}
+
+// requests is the most requests in flight at once.
+func (c *call) requests() int {
+	if c.options.concurrency > 0 {
+		return c.concurrency
+	}
+	return askingAhead * c.concurrency
 }
 
 func (c *call) checkPlaces() (err error) {
@@ -534,12 +518,12 @@ func (c *call) open(ctx context.Context, cancel context.CancelCauseFunc) (releas
 	c.dog = watchdog.New(c.stallTimeout, c.rate)
 	c.progress = newProgressTracker(c.total, c.options.progress, func() { cancel(errProgressPanicked) })
 	tokens := exchange.NewTokens(ctx, c.token, challenged(c.getToken))
-	client := wire.NewClient(c.client, cmp.Or(c.userAgent, defaultUserAgent), uploadsAhead*c.concurrency)
+	client := wire.NewClient(c.client, cmp.Or(c.userAgent, defaultUserAgent), c.requests())
 	c.exchange = exchange.New(exchange.Config{
 		Registry: c.registry, Client: client, Watchdog: c.dog, Bodies: c.bodies, Rate: c.rate, Tokens: tokens,
 		Log: c.logger, StatusError: statusError,
 	})
-	c.retry = c.newLoop()
+	c.retry = newLoop(c.exchange, c.bodies, c.logger)
 	var running sync.WaitGroup
 	running.Go(func() { c.dog.Run(ctx) })
 	return func() {

@@ -19,9 +19,23 @@ import (
 	"github.com/modeltransfer/transfer/internal/wire"
 )
 
-// uploadsAhead is how many blobs for each that may send its body are asked about or waiting for the answer, where
-// the caller has not set Concurrency.
-const uploadsAhead = 5
+// Upload sends the blobs that the registry does not have yet and then the manifest.
+//
+// It returns nil when the registry has confirmed every blob and the manifest. On
+// failure the first error ends the call and the manifest is not sent; upload sessions
+// are deleted where the registry lets us; blobs that were finished stay there, and
+// are not sent again by the next call.
+func Upload(ctx context.Context, opts UploadOptions) error {
+	return run(ctx, options{
+		op: "upload", blobs: opts.Blobs, baseURL: opts.BaseURL, repository: opts.Repository,
+		concurrency: opts.Concurrency, defaultConcurrency: DefaultUploadConcurrency, bodyConcurrency: opts.BodyConcurrency,
+		progress: opts.Progress, client: opts.Client, token: opts.Token, getToken: opts.GetToken,
+		logger: opts.Logger, userAgent: opts.UserAgent, stallTimeout: opts.StallTimeout,
+		retryTimeout: opts.RetryTimeout, maxBytesPerSecond: opts.MaxBytesPerSecond,
+	}, func(ctx context.Context, c *call) error {
+		return upload(ctx, c, opts)
+	})
+}
 
 // upload sends the blobs and then the manifest, which is pushed only where it, its reference and the repository are all
 // given.
@@ -115,14 +129,6 @@ func (u *uploader) sendBlobs(ctx context.Context, blobs []blob, send func(contex
 		})
 	}
 	return g.Wait()
-}
-
-// requests is the most requests in flight at once.
-func (u *uploader) requests() int {
-	if u.options.concurrency > 0 {
-		return u.concurrency
-	}
-	return uploadsAhead * u.concurrency
 }
 
 // sendBlob has one blob in the registry when it returns nil.

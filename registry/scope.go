@@ -35,7 +35,8 @@ func (s scopes) add(resource string, actions ...string) {
 
 // with returns the union.
 func (s scopes) with(other scopes) scopes {
-	union := maps.Clone(s)
+	union := scopes{}
+	maps.Copy(union, s)
 	for resource, actions := range other {
 		union.add(resource, actions...)
 	}

@@ -218,7 +218,10 @@ func TestPing(t *testing.T) {
 		w := newWorld(t, mode).basicOnly()
 		require.NoError(t, w.open(person).Ping(t.Context()))
 		require.ErrorIs(t, w.open().Ping(t.Context()), registry.ErrUnauthorized)
-		require.ErrorIs(t, w.open(wrong).Ping(t.Context()), registry.ErrUnauthorized)
+		repo := w.open(wrong)
+		require.ErrorIs(t, repo.Ping(t.Context()), registry.ErrUnauthorized)
+		_, err := repo.Manifest(t.Context(), "latest")
+		require.ErrorIs(t, err, registry.ErrUnauthorized)
 	})
 	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 		w := newWorld(t, mode)

@@ -44,11 +44,6 @@ func (p *Pusher) ask(ctx context.Context, r exchange.Request) (answer, error) {
 	return p.read(resp), nil
 }
 
-// request is a request of the blob's that has no body.
-func (b *Blob) request(method string, t wire.Target) exchange.Request {
-	return exchange.Request{Request: wire.Request{Method: method, Target: t}, Budget: b.budget}
-}
-
 // refused tells whether a server does not do what it was asked, though it lets us in and works: then there may be
 // another way.
 func (a answer) refused() bool {
@@ -119,3 +114,22 @@ func (a answer) mismatch(dg digest.Digest) error {
 
 // whole tells whether all of the request's body has left.
 func (a answer) whole() bool { return a.Sent || a.Request.ContentLength == 0 }
+
+// outOfStep tells whether a registry has more, or less, of a session than its URL says. It may still be writing what it
+// got of a request that was cut.
+func (a answer) outOfStep() bool { return a.is(http.StatusRequestedRangeNotSatisfiable) }
+
+// sessionLost tells whether a registry no longer knows a session, or not as it was left.
+func (a answer) sessionLost() bool {
+	return a.is(http.StatusNotFound) || a.outOfStep() || a.failure.Has("BLOB_UPLOAD_UNKNOWN", "BLOB_UPLOAD_INVALID")
+}
+
+// expired tells whether a URL that was signed for a short time is refused: that of an object store, but not of a session
+// that is elsewhere, whose URL is all that there is of it.
+func (a answer) expired(session wire.Target) bool {
+	if !a.Target.Left {
+		return false
+	}
+	told := a.failure.Has("ExpiredToken", "RequestExpired", "AccessDenied")
+	return a.is(http.StatusBadRequest) && told || a.is(http.StatusForbidden) && (told || !session.Left)
+}

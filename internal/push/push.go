@@ -105,39 +105,22 @@ const (
 
 // Blob is one blob on its way to the registry. It is not safe for concurrent use.
 type Blob struct {
-	*Pusher
-	digest digest.Digest
-	size   int64
-	from   string // where it may be mounted from; empty once that was tried
-
-	state   state
-	source  *source
-	session session
-	way     way
-	budget  *retry.Budget
-	room    exchange.Room // for a body, kept where a URL is asked for that does not live long
-	again   bool          // the registry has said that it has the blob, and has not
-	memory  memory        // of what was tried
-}
-
-// memory is what was tried for a blob.
-type memory struct {
-	probed    bool  // the registry was asked whether it has the blob
-	committed bool  // the request that ends the session may have arrived
-	chunked   bool  // a whole body was refused, or broke
-	parts     bool  // the registry has shown late that it wants parts
-	overdue   int   // answers to whole bodies that did not come in time
-	renewed   bool  // a store refused the body, and a new URL was asked for
-	anew      bool  // the registry found another digest, and the blob was sent anew
-	lost      int   // sessions in a row that the registry has forgotten
-	doubt     error // why an answer that may be a success is none, unless the registry has the blob
-	unsent    bool  // the answer in doubt was given to a body that never left
+	*item
+	state    state
+	source   source   // its bytes
+	session  session  // where they go
+	way      way      // how they go
+	presence presence // whether the registry has them already
+	recovery recovery // what failures have led to
 }
 
 // Blob returns a blob that is to be pushed, mounted from another repository where from names one.
 func (p *Pusher) Blob(dg digest.Digest, size int64, from string, budget *retry.Budget) *Blob {
-	b := &Blob{Pusher: p, digest: dg, size: size, from: from, budget: budget}
-	b.source = &source{blob: b}
+	it := &item{Pusher: p, digest: dg, size: size, budget: budget}
+	b := &Blob{item: it}
+	b.source.item, b.session.item = it, it
+	b.presence.blob, b.presence.from = b, from
+	b.recovery.blob = b
 	b.way = whole{b}
 	return b
 }
@@ -145,7 +128,7 @@ func (p *Pusher) Blob(dg digest.Digest, size int64, from string, budget *retry.B
 // Again returns a blob that is to be sent though the registry says that it has it, because it has shown that it has not.
 func (p *Pusher) Again(dg digest.Digest, size int64, budget *retry.Budget) *Blob {
 	b := p.Blob(dg, size, "", budget)
-	b.again = true
+	b.presence.disproved = true
 	b.source.reported.Store(size)
 	return b
 }
@@ -154,7 +137,7 @@ func (p *Pusher) Again(dg digest.Digest, size int64, budget *retry.Budget) *Blob
 // on from there. It tells whether bytes moved that had not moved before.
 func (b *Blob) Attempt(ctx context.Context) (moved bool, err error) {
 	b.budget.Attempt()
-	defer b.room.Close()
+	defer b.source.room.Close()
 	before := b.source.reported.Load()
 	for err == nil && b.state != done {
 		b.state, err = b.step(ctx)
@@ -167,11 +150,14 @@ func (b *Blob) Attempt(ctx context.Context) (moved bool, err error) {
 func (b *Blob) step(ctx context.Context) (state, error) {
 	switch b.state {
 	case starting:
-		return b.start(), nil
+		if !b.presence.disproved {
+			b.session.claim()
+		}
+		return b.presence.first(), nil
 	case probing:
-		return b.probe(ctx)
+		return b.presence.probe(ctx)
 	case mounting:
-		return b.mount(ctx)
+		return b.presence.mount(ctx)
 	case restoring:
 		return b.restore(ctx)
 	case opening:
@@ -181,35 +167,9 @@ func (b *Blob) step(ctx context.Context) (state, error) {
 	case committing:
 		return b.commit(ctx)
 	case confirming:
-		return b.confirm(ctx)
+		return b.presence.confirm(ctx)
 	default:
-		return b.recover(ctx)
-	}
-}
-
-// start decides what is asked first.
-func (b *Blob) start() state {
-	b.claim()
-	if b.from != "" {
-		return mounting // where that is refused, it is asked after it whether the blob is there
-	}
-	b.memory.probed = b.again || b.size <= smallBody && b.learned.likelyAbsent()
-	return b.next()
-}
-
-// next returns the state in which a blob goes on that is not there, as far as is known.
-func (b *Blob) next() state {
-	switch {
-	case !b.memory.probed:
-		return probing
-	case b.from != "":
-		return mounting
-	case b.session.isZero():
-		return opening
-	case b.session.earlier:
-		return restoring
-	default:
-		return sending
+		return b.recovery.recover(ctx)
 	}
 }
 
@@ -222,11 +182,12 @@ func (b *Blob) Close(ctx context.Context, err error) error {
 		b.Moved(b.size - b.source.reported.Load())
 		return nil
 	}
-	begun := b.session.earlier || b.source.reported.Load() > 0
-	keep := begun && b.session.saved != nil && b.resumable() && (ctx.Err() != nil || retry.Retryable(err))
+	begun := b.session.foreign || b.source.reported.Load() > 0
+	lasts := b.session.saved != nil && b.session.lasts() && b.way.resumable()
+	keep := begun && lasts && (ctx.Err() != nil || retry.Retryable(err))
 	b.session.saved.Close(keep)
 	if !keep {
-		b.drop(ctx)
+		b.session.drop(ctx)
 	}
 	return err
 }

@@ -31,20 +31,21 @@ const (
 
 // source is the file of a blob, from which the bodies of its requests are read.
 type source struct {
-	blob     *Blob
+	*item
 	file     *content.File
-	reported atomic.Int64 // up to where its bytes were told as progress
+	room     exchange.Room // for a body, kept where a URL is asked for that does not live long
+	reported atomic.Int64  // up to where its bytes were told as progress
+	overdue  int           // answers to all of it that did not come in time
 }
 
 // body returns the bytes [start, end) of the blob. The file is opened for the first of them.
 func (s *source) body(start, end int64) (io.ReadCloser, error) {
-	b := s.blob
 	if s.file == nil {
-		f, err := b.Open(b.digest, b.size)
+		f, err := s.Open(s.digest, s.size)
 		if err != nil {
 			return nil, err
 		}
-		s.file = content.New(f, b.digest, b.size, readSize)
+		s.file = content.New(f, s.digest, s.size, readSize)
 	}
 	pos := start
 	return s.file.Body(start, end, func(n int) error {
@@ -58,8 +59,8 @@ func (s *source) body(start, end int64) (io.ReadCloser, error) {
 func (s *source) moved(pos int64) {
 	if fresh := pos - s.reported.Load(); fresh > 0 {
 		s.reported.Store(pos)
-		s.blob.budget.Renew()
-		s.blob.Moved(fresh)
+		s.budget.Renew()
+		s.Moved(fresh)
 	}
 }
 
@@ -87,10 +88,10 @@ func (s *source) close() error {
 
 // send sends the bytes [start, end) of the blob with a request. A 401 or a redirect costs no large body, because the
 // server is asked first.
-func (b *Blob) send(ctx context.Context, r exchange.Request, start, end int64) (answer, error) {
+func (s *source) send(ctx context.Context, r exchange.Request, start, end int64) (answer, error) {
 	r.MaySlow = true
-	r.Room, r.Keep, r.Length = end-start, &b.room, end-start
-	r.AnswerTime = b.answerTime()
+	r.Room, r.Keep, r.Length = end-start, &s.room, end-start
+	r.AnswerTime = s.answerTime()
 	if r.Header == nil {
 		r.Header = make(http.Header, 2)
 	}
@@ -98,60 +99,60 @@ func (b *Blob) send(ctx context.Context, r exchange.Request, start, end int64) (
 		r.Header.Set("Content-Type", "application/octet-stream")
 	}
 	if r.Body == nil {
-		r.Body = func() (io.ReadCloser, error) { return b.source.body(start, end) }
+		r.Body = func() (io.ReadCloser, error) { return s.body(start, end) }
 	}
-	expects := b.learned.expects(end - start)
+	expects := s.learned.expects(end - start)
 	var asked atomic.Bool
 	if expects {
 		r.Header.Set("Expect", "100-continue")
 		ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{Got100Continue: func() { asked.Store(true) }})
 	}
-	resp, err := b.Exchange.Do(ctx, r)
+	resp, err := s.Exchange.Do(ctx, r)
 	if err == nil && expects && resp.StatusCode == http.StatusExpectationFailed { // RFC 9110 section 10.1.1
 		resp.Discard()
-		b.learned.noExpect.Store(true)
+		s.learned.noExpect.Store(true)
 		r.Header.Del("Expect")
-		resp, err = b.Exchange.Do(ctx, r)
+		resp, err = s.Exchange.Do(ctx, r)
 	}
-	a, err := b.sent(resp, err)
+	a, err := s.sent(resp, err)
 	switch {
 	case err != nil:
 	case a.Target.Left && !r.Target.Left, wire.IsRedirect(a.StatusCode):
-		b.learned.sendsOff.Store(true)
+		s.learned.sendsOff.Store(true)
 	case !a.failed && a.whole() && expects && !asked.Load():
-		b.learned.noAsking.Store(true)
+		s.learned.noAsking.Store(true)
 	}
 	return a, err
 }
 
 // sent reads the answer to a body.
-func (b *Blob) sent(resp *exchange.Response, err error) (answer, error) {
-	if wrong := b.source.wrong(); wrong != nil {
+func (s *source) sent(resp *exchange.Response, err error) (answer, error) {
+	if wrong := s.wrong(); wrong != nil {
 		if err == nil {
 			resp.Discard()
 		}
 		return answer{}, wrong
 	}
 	if err != nil {
-		b.unanswered(err)
+		s.unanswered(err)
 		return answer{}, err
 	}
-	return b.read(resp), nil
+	return s.read(resp), nil
 }
 
 // unanswered has the next answer waited for longer, where all was sent and none has come: the registry may be busy with
 // what it got, and on a slow link buffers on the way may hold the end of it.
-func (b *Blob) unanswered(err error) {
+func (s *source) unanswered(err error) {
 	if errors.Is(err, exchange.ErrUnanswered) {
-		b.memory.overdue = min(b.memory.overdue+1, maxOverdue)
+		s.overdue = min(s.overdue+1, maxOverdue)
 	}
 }
 
 // answerTime is how much longer than the stall timeout the answer to the last byte may take. It doubles with each one
 // that did not come, as far as the retry budget lets it.
-func (b *Blob) answerTime() time.Duration {
-	digest := time.Duration(float64(b.size) / digestRate * float64(time.Second))
-	return digest + overtime(b.Exchange.Watchdog.StallTimeout(), b.memory.overdue, b.budget)
+func (s *source) answerTime() time.Duration {
+	digest := time.Duration(float64(s.size) / digestRate * float64(time.Second))
+	return digest + overtime(s.Exchange.Watchdog.StallTimeout(), s.overdue, s.budget)
 }
 
 func overtime(stall time.Duration, overdue int, budget *retry.Budget) time.Duration {

@@ -9,11 +9,11 @@ import (
 	"net/http"
 
 	"github.com/modeltransfer/transfer/internal/exchange"
-	"github.com/modeltransfer/transfer/internal/retry"
 	"github.com/modeltransfer/transfer/internal/wire"
 )
 
-// The Ollama registry takes a blob in about partCount parts, of minPart at least and maxPart at most. Its object store wants all parts but the last to have one size.
+// The Ollama registry takes a blob in about partCount parts, of minPart at least and maxPart at most. Its object store
+// wants all parts but the last to have one size.
 const (
 	partCount = 16
 	minPart   = 100 << 20  // 100 MiB
@@ -31,18 +31,19 @@ type direct struct {
 func (d *direct) send(ctx context.Context) (state, error) {
 	r := d.request(http.MethodPut, d.target)
 	r.Header = d.header.Clone()
-	a, err := d.Blob.send(ctx, r, 0, d.size)
+	a, err := d.source.send(ctx, r, 0, d.size)
 	switch {
 	case err != nil:
 		return recovering, err
 	case a.failed:
-		return d.judge(ctx, a)
+		return d.recovery.judge(ctx, a)
 	case !a.whole():
-		return d.unsent(a)
+		return d.recovery.unsent(a)
 	case a.webPage():
 		return recovering, a.unexpected("200 of an object store")
 	}
-	d.complete, d.memory.renewed = true, false
+	d.complete = true
+	d.recovery.progressed()
 	return committing, nil
 }
 
@@ -53,7 +54,7 @@ func (d *direct) afterFault(ctx context.Context) state {
 	if d.complete {
 		return committing
 	}
-	d.drop(ctx)
+	d.session.drop(ctx)
 	return opening
 }
 
@@ -88,7 +89,7 @@ func (p *parts) send(ctx context.Context) (state, error) {
 	r := p.patch(start, end)
 	r.Header.Set("X-Redirect-Uploads", "1")
 	r.Body = func() (io.ReadCloser, error) { return p.body(start, end) }
-	a, err := p.Blob.send(ctx, r, start, end)
+	a, err := p.source.send(ctx, r, start, end)
 	part := a
 	if err == nil && wire.IsRedirect(a.StatusCode) {
 		part, err = p.put(ctx, a, start, end)
@@ -98,16 +99,17 @@ func (p *parts) send(ctx context.Context) (state, error) {
 	case err != nil:
 		return recovering, err
 	case part.failed:
-		return p.judge(ctx, part)
+		return p.recovery.judge(ctx, part)
 	case !part.whole():
-		return p.unsent(part)
+		return p.recovery.unsent(part)
 	case part.webPage():
 		return recovering, part.unexpected("200 of an object store")
 	}
 	p.sums.Write(p.sum.Sum(nil))
 	p.sent++
-	p.session.offset, p.memory.lost, p.memory.renewed = end, 0, false
-	return sending, p.follow(a)
+	p.session.offset = end
+	p.recovery.progressed()
+	return sending, p.session.follow(a, false)
 }
 
 // put sends a part where the registry wants it.
@@ -119,7 +121,7 @@ func (p *parts) put(ctx context.Context, to answer, start, end int64) (answer, e
 	r := exchange.Request{Request: wire.Request{
 		Method: http.MethodPut, Target: target, Body: func() (io.ReadCloser, error) { return p.body(start, end) },
 	}, Budget: p.budget}
-	return p.Blob.send(ctx, r, start, end)
+	return p.source.send(ctx, r, start, end)
 }
 
 // body returns the bytes of a part, which are summed up as they are read.
@@ -146,15 +148,3 @@ func (p *parts) afterFault(context.Context) state { return sending }
 func (*parts) smaller() way { return nil }
 
 func (*parts) resumable() bool { return false }
-
-// unsent goes on after a success that was told before the body had left. It is sent again without the question that a
-// server may have taken for all of it, and then is an error.
-func (b *Blob) unsent(a answer) (state, error) {
-	err := a.unexpected("the body being read")
-	if b.memory.unsent {
-		return recovering, err
-	}
-	b.memory.unsent = true
-	b.learned.noExpect.Store(true)
-	return recovering, retry.OtherWay(err)
-}

@@ -39,15 +39,15 @@ var (
 type whole struct{ *Blob }
 
 func (w whole) send(ctx context.Context) (state, error) {
-	w.memory.committed = true
-	a, err := w.Blob.send(ctx, w.request(http.MethodPut, w.commit()), 0, w.size)
+	w.recovery.committed = true
+	a, err := w.source.send(ctx, w.request(http.MethodPut, w.commit()), 0, w.size)
 	switch {
 	case err != nil:
 		return recovering, err
 	case a.failed:
-		return w.judge(ctx, a)
+		return w.recovery.judge(ctx, a)
 	default:
-		return w.stored(a)
+		return w.presence.stored(a)
 	}
 }
 
@@ -58,28 +58,17 @@ func (w whole) commit() wire.Target {
 // afterFault sends a large blob on in chunks: what breaks once may break again, and then less is lost.
 func (w whole) afterFault(ctx context.Context) state {
 	if w.size >= resumeSize {
-		w.memory.chunked = true
+		w.recovery.chunked = true
 	}
-	return w.askOrDrop(ctx)
+	return w.recovery.askOrDrop(ctx)
 }
 
 func (w whole) smaller() way {
-	w.memory.chunked = true
+	w.recovery.chunked = true
 	return chunks(w)
 }
 
 func (whole) resumable() bool { return true }
-
-// askOrDrop asks a session how much it has where that is worth it, and otherwise deletes it.
-func (b *Blob) askOrDrop(ctx context.Context) state {
-	if b.session.target.Left || b.size < resumeSize && b.memory.overdue == 0 {
-		b.drop(ctx)
-	}
-	if b.session.isZero() {
-		return opening
-	}
-	return restoring
-}
 
 // chunks sends the blob in several requests (OCI distribution spec, "Pushing a blob in chunks").
 type chunks struct{ *Blob }
@@ -93,7 +82,7 @@ func (c chunks) send(ctx context.Context) (state, error) {
 		end = start + size
 	}
 	r := c.patch(start, end)
-	a, err := c.Blob.send(ctx, r, start, end)
+	a, err := c.source.send(ctx, r, start, end)
 	if err == nil && wire.IsRedirect(a.StatusCode) {
 		if a.Header.Get("Docker-Upload-Location") != "" {
 			return c.ollama(ctx), nil
@@ -102,13 +91,13 @@ func (c chunks) send(ctx context.Context) (state, error) {
 			return sending, err
 		}
 		r.NoFollow = false
-		a, err = c.Blob.send(ctx, r, start, end)
+		a, err = c.source.send(ctx, r, start, end)
 	}
 	switch {
 	case err != nil:
 		return recovering, err
 	case a.failed:
-		return c.judge(ctx, a)
+		return c.recovery.judge(ctx, a)
 	case a.webPage():
 		return recovering, a.unexpected("202")
 	}
@@ -137,16 +126,17 @@ func (c chunks) accepted(a answer, start, end int64) (state, error) {
 				fault.ErrProtocol, a.Header.Get("Range"), start, end-1)
 		}
 	} else if !a.whole() {
-		return c.unsent(a)
+		return c.recovery.unsent(a)
 	}
 	c.learned.chunk.Taken(end - start)
-	c.session.offset, c.memory.lost, c.memory.renewed = have, 0, false
-	return sending, c.follow(a)
+	c.session.offset = have
+	c.recovery.progressed()
+	return sending, c.session.follow(a, true)
 }
 
 func (c chunks) commit() wire.Target { return whole(c).commit() }
 
-func (c chunks) afterFault(ctx context.Context) state { return c.askOrDrop(ctx) }
+func (c chunks) afterFault(ctx context.Context) state { return c.recovery.askOrDrop(ctx) }
 
 func (c chunks) smaller() way {
 	size := min(c.learned.chunk.Size(), c.size)
@@ -162,8 +152,8 @@ func (chunks) resumable() bool { return true }
 // so it is asked for again.
 func (c chunks) ollama(ctx context.Context) state {
 	if c.session.offset > 0 {
-		c.drop(ctx)
-		c.memory.parts = true
+		c.session.drop(ctx)
+		c.recovery.parts = true
 		return opening
 	}
 	c.toParts()
@@ -172,18 +162,18 @@ func (c chunks) ollama(ctx context.Context) state {
 
 // commit ends a session that has the whole blob.
 func (b *Blob) commit(ctx context.Context) (state, error) {
-	b.memory.committed = true
+	b.recovery.committed = true
 	r := b.request(http.MethodPut, b.way.commit())
 	r.Header = http.Header{"Content-Type": {"application/octet-stream"}}
-	r.AnswerTime = b.answerTime()
+	r.AnswerTime = b.source.answerTime()
 	a, err := b.ask(ctx, r)
 	switch {
 	case err != nil:
-		b.unanswered(err)
+		b.source.unanswered(err)
 		return recovering, err
 	case a.failed:
-		return b.judge(ctx, a)
+		return b.recovery.judge(ctx, a)
 	default:
-		return b.stored(a)
+		return b.presence.stored(a)
 	}
 }

@@ -81,6 +81,8 @@ func (c *call) redirect() func(*http.Request) string {
 	case c.target.kind == "blobs" && c.r.Method == http.MethodGet,
 		c.target.kind == "blobs" && c.r.Method == http.MethodHead && c.opts.RedirectHead:
 		return c.opts.Redirect
+	case c.opts.Ollama != nil: // it redirects uploads itself
+		return nil
 	case c.target.kind == "uploads" && (c.r.Method == http.MethodPut || c.r.Method == http.MethodPatch):
 		return c.opts.RedirectUploads
 	}
