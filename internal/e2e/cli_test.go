@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -25,7 +26,10 @@ var buildCLI = sync.OnceValues(func() (string, error) {
 	program := filepath.Join(dir, "transfer")
 	build := exec.Command("go", "build", "-o", program, ".")
 	build.Dir = filepath.Join("..", "..", "cmd", "transfer")
-	build.Env = append(os.Environ(), "GOWORK=off")
+	// The toolchain's own cache is not where TestMain keeps that of the library.
+	build.Env = slices.DeleteFunc(append(os.Environ(), "GOWORK=off"), func(v string) bool {
+		return strings.HasPrefix(v, "XDG_CACHE_HOME=")
+	})
 	build.Stderr = os.Stderr
 	return program, build.Run()
 })
@@ -136,7 +140,8 @@ func TestCLIRoundTripAtEveryRegistry(t *testing.T) {
 			layout, again := t.TempDir(), t.TempDir()
 			c.must(t, "pull", "--into", "oci", s.url+"/me/model:files", layout)
 			c.must(t, "push", layout, s.url+"/you/model:v1")
-			c.must(t, "copy", "--dir", filepath.Join(t.TempDir(), "stage"), s.url+"/you/model:v1", s.url+"/team/model:v1")
+			stage := filepath.Join(t.TempDir(), "stage")
+			c.must(t, "copy", "--dir", stage, s.url+"/you/model:v1", s.url+"/team/model:v1")
 			c.must(t, "pull", s.url+"/team/model:v1", again)
 			requireSameFiles(t, made, again)
 		})
@@ -152,9 +157,10 @@ func TestCLITokens(t *testing.T) {
 	pulled := t.TempDir()
 	c.must(t, "pull", ref, pulled)
 	requireSameFiles(t, made, pulled)
-	assert.Contains(t, c.must(t, "copy", "--dir", filepath.Join(t.TempDir(), "a"), ref, from.url+"/team/model:v1"),
-		"all there already", "blobs are mounted")
-	c.must(t, "copy", "--dir", filepath.Join(t.TempDir(), "b"), ref, to.url+"/you/model:v1")
+	stage := filepath.Join(t.TempDir(), "stage")
+	mounted := c.must(t, "copy", "--dir", stage, ref, from.url+"/team/model:v1")
+	assert.Contains(t, mounted, "all there already")
+	c.must(t, "copy", "--dir", stage, ref, to.url+"/you/model:v1")
 	assert.Equal(t, "v1\n", c.must(t, "tags", ref))
 	for _, secret := range ts.tokens() {
 		_, stderr, _ := c.run(t.Context(), "", "pull", "--verbose", ref, t.TempDir())
