@@ -3,7 +3,10 @@ package transfer_test
 import (
 	"fmt"
 	"net/http"
+	"slices"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -61,6 +64,111 @@ func TestU11DirectUploadIsSentOnce(t *testing.T) {
 			w.reg.Fault("PUT", "", "2*"+status)
 			require.NoError(t, w.upload(w.uploadOptions(w.local(3<<20))))
 			assert.Equal(t, 1, store.Count("PUT", ""))
+		})
+	}
+}
+
+// The only test that moves so much: parts of 100 MiB are the smallest there are.
+func TestU26PartsAreOfOneSize(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, registrytest.H1, registrytest.Options{})
+		o := registrytest.Ollama{ExactParts: true, Discard: true}
+		store := w.reg.ServeOllama(w.net, "store.test", registrytest.H1, o)
+		b := w.sparse(201 << 20)
+		require.NoError(t, transfer.Upload(t.Context(), w.uploadOptions(b)))
+		assert.Empty(t, store.Violations())
+		require.Len(t, store.Uploads(), 1)
+		assert.Equal(t, []int64{100 << 20, 100 << 20, 1 << 20}, store.Uploads()[0].Sizes)
+		assert.Equal(t, b.Size, store.BytesReceived(), "no byte is sent twice")
+	})
+}
+
+// Some Ollama registries tell that they are one with the answer to PATCH, and not before.
+func TestU26ProtocolIsLearntFromTheAnswerToPATCH(t *testing.T) {
+	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		w := newWorld(t, mode, registrytest.Options{Token: "secret"})
+		o := registrytest.Ollama{LateLocation: true, ExactParts: true}
+		store := w.reg.ServeOllama(w.net, "store.test", mode, o)
+		b := w.local(70 << 20)
+		opts := w.uploadOptions(b)
+		opts.Token = "secret"
+		require.NoError(t, w.upload(opts))
+		assert.Empty(t, store.Violations())
+		assert.Empty(t, store.Tokens())
+		assert.Equal(t, b.Size, store.BytesReceived(), "the body is sent once")
+		require.Len(t, store.Uploads(), 1)
+		assert.Equal(t, []int64{b.Size}, store.Uploads()[0].Sizes)
+	})
+}
+
+// A signed URL that is over when the body's turn has come, or that the store says is over.
+func TestU17SignedUploadURLThatHasExpired(t *testing.T) {
+	for name, o := range ollamaModes() {
+		for _, script := range []string{"s3(403 AccessDenied)", "s3(400 ExpiredToken)"} {
+			t.Run(name+" "+script, func(t *testing.T) {
+				inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+					w := newWorld(t, mode, registrytest.Options{})
+					store := w.reg.ServeOllama(w.net, "store.test", mode, o)
+					store.Fault("PUT", "", script)
+					b := w.local(3 << 20)
+					require.NoError(t, w.upload(w.uploadOptions(b)))
+					puts := slices.DeleteFunc(store.Requests(), func(r registrytest.Request) bool { return r.Method != "PUT" })
+					require.Len(t, puts, 2)
+					assert.NotEqual(t, puts[0].Path+puts[0].RawQuery, puts[1].Path+puts[1].RawQuery, "another URL")
+					assert.Empty(t, store.Violations())
+				})
+			})
+			t.Run(name+" "+script+" for ever", func(t *testing.T) {
+				inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+					w := newWorld(t, mode, registrytest.Options{})
+					store := w.reg.ServeOllama(w.net, "store.test", mode, o)
+					store.Fault("PUT", "", "**"+script)
+					err := w.upload(w.uploadOptions(w.local(3 << 20)))
+					var status *transfer.StatusError
+					require.ErrorAs(t, err, &status)
+					assert.LessOrEqual(t, store.Count("PUT", ""), 3, "a new URL is asked for once a body")
+				})
+			})
+		}
+	}
+}
+
+// No URL is asked for long before there is room to use it.
+func TestU17SignedUploadURLsAreUsedInTime(t *testing.T) {
+	for name, o := range ollamaModes() {
+		t.Run(name, func(t *testing.T) {
+			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+				w := newWorld(t, mode, registrytest.Options{SignedFor: 5 * time.Second, ExpiredStatus: http.StatusBadRequest})
+				store := w.reg.ServeOllama(w.net, "store.test", mode, o)
+				store.Fault("PUT", "", "**slow(1M)")
+				opts := w.uploadOptions()
+				for i := range 8 {
+					opts.Blobs = append(opts.Blobs, w.local(4<<20+i))
+				}
+				opts.Concurrency, opts.BodyConcurrency = 2, 1
+				require.NoError(t, w.upload(opts))
+				late := 0
+				for _, r := range store.Requests() {
+					if r.Status == http.StatusBadRequest {
+						late++
+					}
+				}
+				assert.LessOrEqual(t, late, 1, "URLs that were over when they were used")
+			})
+		})
+	}
+}
+
+func TestU23RequestTimeoutOfAnObjectStoreIsTemporary(t *testing.T) {
+	for name, o := range ollamaModes() {
+		t.Run(name, func(t *testing.T) {
+			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+				w := newWorld(t, mode, registrytest.Options{})
+				store := w.reg.ServeOllama(w.net, "store.test", mode, o)
+				store.Fault("PUT", "", "2*s3(400 RequestTimeout)")
+				require.NoError(t, w.upload(w.uploadOptions(w.local(3<<20))))
+				assert.Equal(t, 3, store.Count("PUT", ""))
+			})
 		})
 	}
 }

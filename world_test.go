@@ -4,8 +4,11 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"crypto/sha256"
 	"encoding/binary"
 	"errors"
+	"fmt"
+	"io"
 	"math/rand/v2"
 	"net/http"
 	"net/url"
@@ -381,4 +384,24 @@ func (w *world) requestsOf(b transfer.Blob) (methods []string) {
 		}
 	}
 	return methods
+}
+
+// sparse returns a blob of zeros in the directory, which takes no room there.
+func (w *world) sparse(size int64) transfer.Blob {
+	w.t.Helper()
+	sum := sha256.New()
+	_, err := io.CopyN(sum, zeros{}, size)
+	require.NoError(w.t, err)
+	b := transfer.Blob{Digest: fmt.Sprintf("sha256:%x", sum.Sum(nil)), Size: size}
+	require.NoError(w.t, os.WriteFile(w.path(b), nil, 0o644))
+	require.NoError(w.t, os.Truncate(w.path(b), size))
+	return b
+}
+
+// zeros is a reader of zeros without an end.
+type zeros struct{}
+
+func (zeros) Read(p []byte) (int, error) {
+	clear(p)
+	return len(p), nil
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -26,6 +27,21 @@ const (
 // Challenge is what a registry asks for when it answers 401. It is zero where that named no Bearer challenge.
 type Challenge struct{ Realm, Service, Scope string }
 
+// key is the challenge by which tokens are kept. Distribution names the actions of a scope in any order, and another
+// one each time: "pull,push" wants the same token as "push,pull".
+func (c Challenge) key() Challenge {
+	parts := strings.Fields(c.Scope)
+	for i, part := range parts {
+		colon := strings.LastIndexByte(part, ':') + 1
+		actions := strings.Split(part[colon:], ",")
+		slices.Sort(actions)
+		parts[i] = part[:colon] + strings.Join(actions, ",")
+	}
+	slices.Sort(parts)
+	c.Scope = strings.Join(parts, " ")
+	return c
+}
+
 // GetToken returns a token for a challenge.
 type GetToken func(context.Context, Challenge) (string, error)
 
@@ -39,10 +55,10 @@ type Tokens struct {
 
 	mu       sync.Mutex // guards the fields that follow
 	current  string
-	accepted map[string]string // by method, the token that was last accepted
-	madeFor  Challenge         // what current was made for
-	made     map[Challenge]string
-	renewals map[Challenge]*renewal
+	accepted map[string]string      // by method, the token that was last accepted
+	madeFor  Challenge              // what current was made for
+	made     map[Challenge]string   // by key
+	renewals map[Challenge]*renewal // by key
 }
 
 // NewTokens returns tokens, of which the first is given. The context is that of the whole call.
@@ -63,6 +79,7 @@ type tokenUse struct {
 	token      string
 	challenged bool
 	challenge  Challenge // that the request was answered with
+	key        Challenge // of the challenge
 	widened    bool      // a token for pushing was asked for instead of one for pulling
 }
 
@@ -76,7 +93,7 @@ func (t *Tokens) use(u *tokenUse) string {
 
 // newestFor returns the newest token that a request may use. The caller holds mu.
 func (t *Tokens) newestFor(u *tokenUse) string {
-	if token, ok := t.made[u.challenge]; u.challenged && ok {
+	if token, ok := t.made[u.key]; u.challenged && ok {
 		return token
 	}
 	return t.current
@@ -103,7 +120,7 @@ func (t *Tokens) renewable(f *flight, resp *wire.Response) bool {
 	switch resp.StatusCode {
 	case http.StatusUnauthorized:
 		realm, service, scope, _ := challenge.Bearer(resp.Header.Values("WWW-Authenticate")...)
-		u.challenge, u.challenged = Challenge{realm, service, scope}, true
+		u.answered(Challenge{realm, service, scope})
 		return true
 	case http.StatusForbidden:
 		return !u.widened && t.widen(u, f.req.Method)
@@ -129,9 +146,12 @@ func (t *Tokens) widen(u *tokenUse, method string) bool {
 		return false
 	}
 	c.Scope += ",push"
-	u.challenge, u.challenged, u.widened = c, true, true
+	u.answered(c)
+	u.widened = true
 	return true
 }
+
+func (u *tokenUse) answered(c Challenge) { u.challenge, u.key, u.challenged = c, c.key(), true }
 
 // renewal is one call of GetToken.
 type renewal struct {
@@ -153,16 +173,17 @@ func (x *Exchange) renew(f *flight, resp *wire.Response) error {
 }
 
 func (t *Tokens) renew(ctx context.Context, c Challenge, refused string) error {
+	key := c.key()
 	t.mu.Lock()
-	token, ok := t.made[c]
-	if ok && token != refused || !ok && t.current != refused && t.madeFor == c {
+	token, ok := t.made[key]
+	if ok && token != refused || !ok && t.current != refused && t.madeFor.key() == key {
 		t.mu.Unlock()
 		return nil // another request has renewed it meanwhile
 	}
-	r := t.renewals[c]
+	r := t.renewals[key]
 	if r == nil {
 		r = &renewal{done: make(chan struct{})}
-		t.renewals[c] = r
+		t.renewals[key] = r
 		go t.fetch(r, c)
 	}
 	t.mu.Unlock()
@@ -196,10 +217,10 @@ func (t *Tokens) settle(r *renewal, c Challenge, token string, err error) {
 		if len(t.made) >= maxChallenges {
 			clear(t.made)
 		}
-		t.current, t.madeFor, t.made[c] = token, c, token
+		t.current, t.madeFor, t.made[c.key()] = token, c, token
 		t.secrets.Add(token)
 	}
-	delete(t.renewals, c)
+	delete(t.renewals, c.key())
 	close(r.done)
 }
 
