@@ -5,12 +5,15 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"time"
 
 	"github.com/modeltransfer/transfer/internal/filelock"
+	"github.com/modeltransfer/transfer/internal/rootfile"
 )
 
 const (
@@ -36,6 +39,8 @@ func Open() Store {
 
 // Entry is what is remembered of one blob's upload. A nil Entry remembers nothing.
 type Entry struct {
+	dir    *os.Root
+	name   string
 	file   *os.File
 	blob   string
 	stored string
@@ -53,30 +58,71 @@ func (s Store) Claim(blob string) *Entry {
 	if s.dir == "" || os.MkdirAll(s.dir, 0o700) != nil {
 		return nil
 	}
-	sum := sha256.Sum256([]byte(blob))
-	f, err := os.OpenFile(filepath.Join(s.dir, hex.EncodeToString(sum[:])), os.O_RDWR|os.O_CREATE, 0o600)
+	dir, err := os.OpenRoot(s.dir)
 	if err != nil {
 		return nil
 	}
-	if filelock.Lock(f) != nil {
-		_ = f.Close()
+	sum := sha256.Sum256([]byte(blob))
+	e := &Entry{dir: dir, name: hex.EncodeToString(sum[:]), blob: blob}
+	if !e.open() {
+		_ = dir.Close()
 		return nil
 	}
-	e := &Entry{file: f, blob: blob}
-	e.load()
 	return e
 }
 
-func (e *Entry) load() {
-	info, err := e.file.Stat()
-	if err != nil || !info.Mode().IsRegular() || time.Since(info.ModTime()) > maxAge {
-		return
+// open opens and locks the file, and reads it. Whatever else has its name is removed, and never written: it may be
+// a link to another file, or another name of one.
+func (e *Entry) open() bool {
+	for range 3 {
+		if f, err := rootfile.Open(e.dir, e.name, os.O_RDWR); err == nil {
+			if filelock.Lock(f) != nil {
+				_ = f.Close()
+				return false
+			}
+			if e.file = f; e.load() {
+				return true
+			}
+			_ = f.Close()
+		}
+		if fi, err := e.dir.Lstat(e.name); err == nil && !fi.IsDir() {
+			_ = e.dir.Remove(e.name)
+		}
+		f, err := rootfile.Create(e.dir, e.name, 0o600)
+		if errors.Is(err, fs.ErrExist) {
+			continue // another process was faster
+		}
+		if err != nil {
+			return false
+		}
+		if e.file = f; filelock.Lock(f) == nil {
+			return true
+		}
+		_ = f.Close()
+		return false
+	}
+	return false
+}
+
+// load reads the file, and tells whether it is one that this package may write: of this user, still of that name, and
+// either empty or with what Save writes.
+func (e *Entry) load() bool {
+	info, err := rootfile.Named(e.dir, e.file, e.name)
+	if err != nil || info.Size() >= maxFile || !rootfile.IsOwn(info) {
+		return false
+	}
+	if info.Size() == 0 {
+		return true
 	}
 	var r record
 	data, err := io.ReadAll(io.LimitReader(e.file, maxFile))
-	if err == nil && json.Unmarshal(data, &r) == nil && r.Blob == e.blob {
+	if err != nil || json.Unmarshal(data, &r) != nil || r.Blob != e.blob {
+		return false
+	}
+	if time.Since(info.ModTime()) <= maxAge {
 		e.stored = r.Session
 	}
+	return true
 }
 
 // Session returns the URL where the upload goes on, "" when none is remembered.
@@ -105,9 +151,14 @@ func (e *Entry) Close(keep bool) {
 	if e == nil {
 		return
 	}
+	var err error
 	if !keep {
-		_ = e.file.Truncate(0) // where an open file cannot be removed
-		_ = os.Remove(e.file.Name())
+		_ = e.file.Truncate(0) // should it not be possible to remove it
+		err = e.dir.Remove(e.name)
 	}
 	_ = e.file.Close()
+	if err != nil {
+		_ = e.dir.Remove(e.name) // some systems do not remove a file that is open
+	}
+	_ = e.dir.Close()
 }
