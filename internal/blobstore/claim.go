@@ -75,6 +75,9 @@ func (p *Partial) begin(ctx context.Context) error {
 		return err
 	}
 	p.dir.sweep(p.name, false)
+	if p.data.fresh && p.large() {
+		makeSparse(p.data.File)
+	}
 	if err := p.resume(); err != nil {
 		if !NoDescriptor(err) {
 			p.writeFailed(err)
