@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	mrand "math/rand/v2"
+	"syscall"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -64,6 +65,9 @@ func (p *Partial) begin(ctx context.Context) error {
 		return err
 	}
 	p.dir.sweep(p.name, false)
+	if p.data.fresh && p.large() {
+		makeSparse(p.data.File)
+	}
 	if err := p.resume(); err != nil {
 		if !retry.NoDescriptor(err) {
 			p.writeFailed(err)

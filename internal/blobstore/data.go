@@ -98,12 +98,8 @@ func (d *Dir) openUnique(final string) (dataFile, error) {
 	return data, nil
 }
 
-// create creates a data file. Pieces far into it cost no more than their bytes.
 func (d *Dir) create(name string) (*os.File, error) {
 	f, err := rootfile.Create(d.root, name, 0o666)
-	if err == nil {
-		makeSparse(f)
-	}
 	return f, d.pathError("open", name, err)
 }
 

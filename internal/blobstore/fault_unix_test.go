@@ -137,7 +137,9 @@ func TestS8InTheWay(t *testing.T) {
 				p := claim(t, d, content)
 				write(t, p, content, 0, 1000)
 				require.NoError(t, p.Close(true))
-				untouched()
+				if what != "pipe" || suffix != journalSuffix { // only the holder of the data file uses that name
+					untouched()
+				}
 				if what != "directory" || suffix != journalSuffix {
 					assert.EqualValues(t, 1000, d.Half(dg, large), "what is in the way does not keep it from being continued")
 				}

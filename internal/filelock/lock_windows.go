@@ -24,7 +24,8 @@ func lock(f *os.File) error {
 func keep(f *os.File) (release func(), err error) {
 	self := windows.CurrentProcess()
 	var h windows.Handle
-	if err := windows.DuplicateHandle(self, windows.Handle(f.Fd()), self, &h, 0, false, windows.DUPLICATE_SAME_ACCESS); err != nil {
+	err = windows.DuplicateHandle(self, windows.Handle(f.Fd()), self, &h, 0, false, windows.DUPLICATE_SAME_ACCESS)
+	if err != nil {
 		return nil, err
 	}
 	return func() { _ = windows.CloseHandle(h) }, nil
