@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	mrand "math/rand/v2"
-	"syscall"
 	"time"
 
 	"github.com/opencontainers/go-digest"

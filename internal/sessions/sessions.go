@@ -42,7 +42,6 @@ type Entry struct {
 	dir    *os.Root
 	name   string
 	file   *os.File
-	name   string
 	blob   string
 	stored string
 }
@@ -53,8 +52,8 @@ type record struct {
 	Session string `json:"session"`
 }
 
-// Claim returns the entry of a blob, which must be closed. It is nil where another upload of the same blob has it: two
-// must not use the same session. A link, a pipe or a file of another user in its place is removed, and never followed.
+// Claim returns the entry of a blob, which must be closed. It is nil where another upload of
+// the same blob has it: two must not use the same session.
 func (s Store) Claim(blob string) *Entry {
 	if s.dir == "" || os.MkdirAll(s.dir, 0o700) != nil {
 		return nil
@@ -147,8 +146,7 @@ func (e *Entry) Save(session string) {
 	_, _ = e.file.WriteAt(data, 0)
 }
 
-// Close lets go of the entry, and forgets it unless it is to be kept. An open file cannot be removed everywhere, so it is
-// closed first; who claims it in between finds it empty.
+// Close lets go of the entry, and forgets it unless it is to be kept.
 func (e *Entry) Close(keep bool) {
 	if e == nil {
 		return
