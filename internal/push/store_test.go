@@ -200,7 +200,7 @@ func TestU17EachChunkMayExpireOnce(t *testing.T) {
 		w.reg.Configure(func(o *registrytest.Options) {
 			o.RedirectUploads = registrytest.To(w.net.Serve("cdn.test", cdn, mode).URL)
 		})
-		script := cdn.Fault("PATCH", "", "403->header(-location)->403->header(-location)")
+		script := cdn.Fault("PATCH", "", "ok->403->header(-location)->403->header(-location)")
 		b := w.local(4 << 20)
 		require.NoError(t, w.push(b, ""))
 		w.requireStored(b)
