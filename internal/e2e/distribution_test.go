@@ -3,6 +3,7 @@ package e2e
 import (
 	"context"
 	"net/http"
+	"os"
 	"path/filepath"
 	"testing"
 
@@ -11,7 +12,9 @@ import (
 	_ "github.com/distribution/distribution/v3/registry/storage/driver/filesystem"
 	_ "github.com/distribution/distribution/v3/registry/storage/driver/s3-aws"
 	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 
+	_ "github.com/distribution/distribution/v3/registry/auth/htpasswd"
 	_ "github.com/distribution/distribution/v3/registry/auth/token"
 )
 
@@ -41,6 +44,15 @@ func (d *distribution) withToken(ts *tokenServer) *distribution {
 	d.Auth = configuration.Auth{"token": {
 		"realm": ts.realm(), "service": ts.service, "issuer": ts.issuer, "jwks": ts.keyFile,
 	}}
+	return d
+}
+
+// withPasswords lets in a person, with Basic authentication only.
+func (d *distribution) withPasswords(t testing.TB) *distribution {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "htpasswd")
+	require.NoError(t, os.WriteFile(file, []byte(passwordFile), 0o600))
+	d.Auth = configuration.Auth{"htpasswd": {"realm": "e2e", "path": file}}
 	return d
 }
 
