@@ -47,12 +47,11 @@ func (d *distribution) withToken(ts *tokenServer) *distribution {
 	return d
 }
 
-// withPassword lets in the user me with the password hunter2, by Basic authentication alone.
-func (d *distribution) withPassword(t testing.TB) *distribution {
+// withPasswords lets in a person, with Basic authentication only.
+func (d *distribution) withPasswords(t testing.TB) *distribution {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "htpasswd")
-	const me = "me:$2a$04$a4LPNWMPOKlbmMRg8jilK.Jpmq6iduKfa00UBf.I5Ys0.llwyTYlK\n" // bcrypt, at its cheapest
-	require.NoError(t, os.WriteFile(file, []byte(me), 0o600))
+	require.NoError(t, os.WriteFile(file, []byte(passwordFile), 0o600))
 	d.Auth = configuration.Auth{"htpasswd": {"realm": "e2e", "path": file}}
 	return d
 }

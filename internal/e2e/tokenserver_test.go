@@ -27,6 +27,7 @@ type tokenServer struct {
 	*server
 	service, issuer string
 	keyFile         string // the public key as a JWKS, for the registry
+	user, password  string // who gets a token; empty means anybody
 	key             *ecdsa.PrivateKey
 
 	mu       sync.Mutex // guards the fields that follow
@@ -81,6 +82,10 @@ func (ts *tokenServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	query := r.URL.Query()
 	if r.URL.Path != "/token" || query.Get("service") != ts.service {
 		http.Error(w, "no such service", http.StatusNotFound)
+		return
+	}
+	if u, p, _ := r.BasicAuth(); u != ts.user || p != ts.password {
+		http.Error(w, "who are you?", http.StatusUnauthorized)
 		return
 	}
 	ts.mu.Lock()

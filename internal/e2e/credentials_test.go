@@ -1,0 +1,178 @@
+package e2e
+
+import (
+	"encoding/json"
+	"net/http"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/modeltransfer/transfer"
+	"github.com/modeltransfer/transfer/registry"
+)
+
+// The tests of this file use package registry at the reference registry, with each way to let somebody in.
+
+const (
+	user     = "ada"
+	password = "correct:horse" // a colon belongs to the password
+	// passwordFile has the password's hash by bcrypt, of the least cost.
+	passwordFile = user + ":$2a$04$M.hU9LL7XzTE5Ld8e4hnxOe9tVwQOt67bwbSFlf/4P.nhCpD..QB2\n"
+)
+
+// open opens the repository of most tests.
+func open(t testing.TB, s *server, c registry.Credentials) *registry.Repository {
+	t.Helper()
+	repo, err := registry.Open(registry.Options{
+		BaseURL: s.url, Repository: repository, Credentials: c, Client: s.client, UserAgent: userAgent,
+	})
+	require.NoError(t, err)
+	t.Cleanup(repo.CloseIdleConnections)
+	return repo
+}
+
+// layersOf returns a manifest of a config and of layers that are in dir. The config is put there.
+func layersOf(t testing.TB, dir string, layers []transfer.Blob) (registry.Manifest, []transfer.Blob) {
+	t.Helper()
+	describe := func(b transfer.Blob, mediaType string) map[string]any {
+		return map[string]any{"mediaType": mediaType, "digest": b.Digest, "size": b.Size}
+	}
+	config := addBlob(t, dir, []byte(`{"made":"by e2e"}`))
+	list := make([]any, 0, len(layers))
+	for _, b := range layers {
+		list = append(list, describe(b, "application/octet-stream"))
+	}
+	data, err := json.Marshal(map[string]any{
+		"schemaVersion": 2, "mediaType": registry.MediaTypeManifest,
+		"config": describe(config, "application/vnd.example.model.v1+json"), "layers": list,
+	})
+	require.NoError(t, err)
+	return registry.NewManifest(data, ""), append([]transfer.Blob{config}, layers...)
+}
+
+// pushModel pushes blobs and a manifest of them under a tag.
+func pushModel(t testing.TB, repo *registry.Repository, dir, tag string, m registry.Manifest, blobs []transfer.Blob) {
+	t.Helper()
+	opts := repo.UploadOptions()
+	opts.SrcDir, opts.Blobs, opts.Manifest, opts.ManifestRef = dir, blobs, m.Data, tag
+	push(t, opts)
+}
+
+func TestCredentialsAtTheReferenceRegistry(t *testing.T) {
+	person := registry.Credentials{Username: user, Password: password}
+	for _, tc := range []struct {
+		name string
+		open func(t testing.TB) *server
+		who  registry.Credentials
+	}{
+		{"nobody asks", func(t testing.TB) *server { return newDistribution(t).serve(t) }, registry.Credentials{}},
+		{"tokens for anybody", func(t testing.TB) *server {
+			return newDistribution(t).withToken(newTokenServer(t)).serve(t)
+		}, registry.Credentials{}},
+		{"tokens for a person", func(t testing.TB) *server {
+			ts := newTokenServer(t)
+			ts.user, ts.password = user, password
+			return newDistribution(t).withToken(ts).serve(t)
+		}, person},
+		{"Basic only", func(t testing.TB) *server { return newDistribution(t).withPasswords(t).serve(t) }, person},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			s := tc.open(t)
+			src, dst := t.TempDir(), t.TempDir()
+			m, blobs := layersOf(t, src, addBlobs(t, src, 1, 10, 70_000, 12*mib))
+			repo := open(t, s, tc.who)
+			pushModel(t, repo, src, "latest", m, blobs)
+
+			repo = open(t, s, tc.who)
+			got, err := repo.Pull(t.Context(), "latest", dst, nil)
+			require.NoError(t, err)
+			assert.Equal(t, m, got)
+			requireSame(t, src, dst, blobs)
+			tags, err := repo.Tags(t.Context())
+			require.NoError(t, err)
+			assert.Equal(t, []string{"latest"}, tags)
+			require.NoError(t, repo.Ping(t.Context()))
+			require.NoError(t, repo.PutManifest(t.Context(), "stable", got))
+			there, err := repo.Exists(t.Context(), "stable")
+			require.NoError(t, err)
+			assert.True(t, there)
+		})
+	}
+}
+
+func TestWrongPasswordAtTheReferenceRegistry(t *testing.T) {
+	ts := newTokenServer(t)
+	ts.user, ts.password = user, password
+	for name, s := range map[string]*server{
+		"tokens": newDistribution(t).withToken(ts).serve(t),
+		"Basic":  newDistribution(t).withPasswords(t).serve(t),
+	} {
+		for who, c := range map[string]registry.Credentials{
+			"nobody":         {},
+			"wrong password": {Username: user, Password: "a-wrong-secret"},
+		} {
+			t.Run(name+" for "+who, func(t *testing.T) {
+				src := t.TempDir()
+				blobs := addBlobs(t, src, 1, 1000)
+				repo := open(t, s, c)
+				_, err := repo.Manifest(t.Context(), "latest")
+				require.ErrorIs(t, err, registry.ErrUnauthorized)
+				assert.NotContains(t, err.Error(), "a-wrong-secret")
+				opts := repo.UploadOptions()
+				opts.SrcDir, opts.Blobs = src, blobs
+				err = transfer.Upload(t.Context(), opts)
+				require.Error(t, err)
+				assert.NotContains(t, err.Error(), "a-wrong-secret")
+				assert.Zero(t, sumReceived(s.seen(kind(kindUpload))))
+			})
+		}
+	}
+}
+
+// The token of a person expires while blobs are fetched, and one to push with has expired before it comes.
+func TestCredentialsOutliveATokenInTheMiddle(t *testing.T) {
+	ts := newTokenServer(t)
+	ts.user, ts.password = user, password
+	handler := newDistribution(t).withToken(ts).handler(t)
+	g := newGate(handler)
+	s := serve(t, g, false)
+	person := registry.Credentials{Username: user, Password: password}
+	src, dst := t.TempDir(), t.TempDir()
+	m, blobs := layersOf(t, src, manySmall(t, src))
+	pushModel(t, open(t, s, person), src, "latest", m, blobs)
+
+	repo := open(t, s, person)
+	ts.ttlOnce = []time.Duration{3*time.Second - leeway}
+	got, err := repo.Manifest(t.Context(), "latest")
+	require.NoError(t, err)
+	opts := repo.DownloadOptions()
+	require.NotEmpty(t, opts.Token, "that of the manifest")
+	s.forget()
+	ts.forget()
+	g.hold(len(blobs)/2, func() {
+		for accepts(t, handler, opts.Token, blobs[0]) {
+			time.Sleep(50 * time.Millisecond)
+		}
+	})
+	opts.DestDir = dst
+	opts.Blobs, err = got.Blobs()
+	require.NoError(t, err)
+	pull(t, opts)
+	requireSame(t, src, dst, blobs)
+	assert.Len(t, ts.seen(), 1, "one new token for all who were refused")
+	assert.NotEmpty(t, s.seen(status(http.StatusUnauthorized)), "the token has expired")
+	assert.Len(t, s.seen(byLibrary, status(http.StatusOK)), len(blobs), "no blob was fetched twice")
+
+	t.Run("upload", func(t *testing.T) {
+		ts.forget()
+		s.forget()
+		more := t.TempDir()
+		ts.ttlOnce = []time.Duration{-2 * leeway}
+		m, blobs := layersOf(t, more, addBlobs(t, more, 5000, 10, 70_000, 9*mib))
+		pushModel(t, open(t, s, person), more, "next", m, blobs)
+		assert.NotEmpty(t, s.seen(status(http.StatusUnauthorized)))
+		assert.LessOrEqual(t, sumReceived(s.seen(kind(kindUpload), status(http.StatusCreated))), sumOf(blobs))
+	})
+}
