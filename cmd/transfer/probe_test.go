@@ -1,11 +1,13 @@
 package main
 
 import (
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/modeltransfer/transfer"
 	"github.com/modeltransfer/transfer/cmd/transfer/internal/ref"
@@ -85,27 +87,46 @@ func TestABlobThatCannotBeAskedForIsNotThere(t *testing.T) {
 	}
 }
 
+// fakeMeter counts what was there.
+type fakeMeter struct{ there, moved int64 }
+
+func (m *fakeMeter) There(n int64) { m.there += n }
+func (m *fakeMeter) Moved() int64  { return m.moved }
+
 func TestOnlyTheFirstAnswerSaysWhatWasThere(t *testing.T) {
 	other := "sha256:" + strings.Repeat("0", 64)
-	var there int64
-	f := newFinder(
-		[]transfer.Blob{{Digest: someDigest, Size: 5}, {Digest: other, Size: 7}},
-		func(n int64) { there += n },
-	)
+	m := new(fakeMeter)
+	f := newFinder([]transfer.Blob{{Digest: someDigest, Size: 5}, {Digest: other, Size: 7}}, m)
 	const base = "https://registry.example/v2/me/model/blobs/"
 	f.answered(http.MethodHead, base+someDigest, http.StatusUnauthorized)
 	f.answered(http.MethodHead, base+someDigest, http.StatusServiceUnavailable)
 	f.answered(http.MethodHead, base+someDigest, http.StatusOK)
 	f.answered(http.MethodHead, base+someDigest, http.StatusOK)
-	assert.EqualValues(t, 5, there)
+	assert.EqualValues(t, 5, m.there)
 	f.answered(http.MethodHead, base+other, http.StatusNotFound)
 	f.answered(http.MethodPut, base+"uploads/1?digest="+other, http.StatusCreated)
 	f.answered(http.MethodHead, base+other, http.StatusOK) // that it came is no news
-	assert.EqualValues(t, 5, there)
+	assert.EqualValues(t, 5, m.there)
 
-	f = newFinder([]transfer.Blob{{Digest: other, Size: 7}}, func(n int64) { there += n })
-	f.answered(
-		http.MethodPost, base+"uploads/?from=a&mount="+strings.Replace(other, ":", "%3A", 1), http.StatusCreated,
-	)
-	assert.EqualValues(t, 12, there)
+	f = newFinder([]transfer.Blob{{Digest: other, Size: 7}}, m)
+	mount := strings.Replace(other, ":", "%3A", 1)
+	f.answered(http.MethodPost, base+"uploads/?from=a&mount="+mount, http.StatusCreated)
+	assert.EqualValues(t, 12, m.there)
+}
+
+func TestWhatThisRunHasSentWasNotThere(t *testing.T) {
+	m := new(fakeMeter)
+	f := newFinder(nil, m)
+	record := func(dg string, offset int64) {
+		r := slog.NewRecord(time.Now(), slog.LevelDebug, "upload continues", 0)
+		r.AddAttrs(slog.String("digest", dg), slog.Int64("offset", offset))
+		f.record(r)
+	}
+	record("a", 100)
+	assert.EqualValues(t, 100, m.there)
+	record("a", 200) // after a failure of this run
+	assert.EqualValues(t, 100, m.there)
+	m.moved = 50
+	record("b", 40) // so too, as far as anybody knows
+	assert.EqualValues(t, 100, m.there)
 }

@@ -210,12 +210,13 @@ func TestWhatTurnsOutToBeThereIsNotMoved(t *testing.T) {
 		time.Sleep(2 * time.Second)
 		m.Update(5000, 5000)
 		assert.InDelta(t, 1000, m.rate(), 1)
+		assert.EqualValues(t, 2000, m.Moved())
 		assert.Equal(t, Result{Total: 5000, There: 3000, Moved: 2000, Took: 2 * time.Second}, m.Close())
 	})
 }
 
-// moving is a state at full speed, half of it there already.
-func moving() *state {
+// halfway is a state at full speed, half of it there already.
+func halfway() *state {
 	now := time.Now()
 	return &state{
 		label: "pull", began: true, first: 554e6, done: 900e6, total: 1200e6,
@@ -226,7 +227,7 @@ func moving() *state {
 func TestTheBarFitsAnyWidth(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for width := 1; width <= 200; width++ {
-			line := barLine(moving(), width)
+			line := barLine(halfway(), width)
 			assert.LessOrEqual(t, utf8.RuneCountInString(line), width, line)
 			if width >= 40 {
 				assert.Contains(t, line, "pull  75%", "width %d", width)
