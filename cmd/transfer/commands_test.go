@@ -118,9 +118,9 @@ func TestVerifyFindsAndRepairsDamageInEachForm(t *testing.T) {
 			info, err := os.Stat(path)
 			require.NoError(t, err)
 			for damage, apply := range map[string]func() error{
-				"its content": func() error { return os.WriteFile(path, make([]byte, info.Size()), 0o600) },
-				"bytes":       func() error { return os.WriteFile(path, []byte("short"), 0o600) },
-				"missing":     func() error { return os.Remove(path) },
+				"does not match": func() error { return os.WriteFile(path, make([]byte, info.Size()), 0o600) },
+				"bytes":          func() error { return os.WriteFile(path, []byte("short"), 0o600) },
+				"missing":        func() error { return os.Remove(path) },
 			} {
 				require.NoError(t, apply())
 				r := runWith(t, "verify", dir)

@@ -39,16 +39,17 @@ func TestEachFailureHasItsHint(t *testing.T) {
 		"105 MB are still to be fetched to dir; make room": lackOfRoom(full, 105e6, "dir"),
 		tags: &transfer.StatusError{StatusCode: 404, URL: "x/manifests/v1"},
 		"registry.example does not answer as a registry does":              notRegistry,
-		"repair it from where it came: transfer verify DIR --from REF":     corrupt,
+		"repair it from where it came: transfer verify model --from REF":   corrupt,
 		"repair it with: transfer verify dir --from registry.example/m:v1": damaged,
 	} {
-		a := new(app)
+		a := &app{source: "model"}
 		a.asked(r)
 		assert.Contains(t, a.hint(fmt.Errorf("wrapped: %w", err)), want)
 		assert.ErrorIs(t, lackOfRoom(err, 1, "dir"), err)
 	}
 	a := new(app)
 	assert.Empty(t, a.hint(errors.New("anything else")))
+	assert.Contains(t, a.hint(corrupt), "a file was changed or removed while it was pushed")
 }
 
 func TestARefusalSaysWhoIsRefused(t *testing.T) {

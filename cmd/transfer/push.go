@@ -215,6 +215,9 @@ func (a *app) openSource(
 	default:
 		return nil, usagef("--type %q is none of files, modelpack and ollama", o.kind)
 	}
+	if kind != pack.Plain {
+		a.source = paths[0]
+	}
 	switch kind {
 	case pack.Blobs:
 		return blobSource(paths[0])
