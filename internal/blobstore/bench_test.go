@@ -32,7 +32,7 @@ func BenchmarkWrite(b *testing.B) {
 	d := open(b, b.TempDir())
 	p, err := d.Claim(b.Context(), digest.FromString("never"), size)
 	require.NoError(b, err)
-	p.stopFollowing()
+	p.stopHashing()
 	chunk := random(256 << 10)
 	w := p.WriterAt(0)
 	b.SetBytes(int64(len(chunk)))

@@ -86,12 +86,12 @@ func (p *Partial) begin(ctx context.Context) error {
 	}
 	p.begun = true
 	if p.large() {
-		p.startFollowing()
+		p.startHashing()
 		return nil
 	}
 	p.hashing.Lock()
 	defer p.hashing.Unlock()
-	return p.follow(ctx)
+	return p.hashPrefix(ctx)
 }
 
 // NoDescriptor tells whether a file could not be opened because too many are: that says nothing about it.

@@ -171,7 +171,7 @@ func TestCommitEndsWithContext(t *testing.T) {
 	content, dir := random(large), t.TempDir()
 	d := open(t, dir)
 	p := claim(t, d, content)
-	p.stopFollowing() // so that all is left to Commit
+	p.stopHashing() // so that all is left to Commit
 	fill(t, p, content)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -189,7 +189,7 @@ func TestS1S2NothingIsKeptAfterAFailedWrite(t *testing.T) {
 	content, dir := random(large), t.TempDir()
 	p := claim(t, open(t, dir), content)
 	write(t, p, content, 0, 5e6)
-	p.stopFollowing()
+	p.stopHashing()
 	require.NoError(t, p.data.Close()) // so that no write can succeed
 	w := p.WriterAt(5e6)
 	_, err := w.Write(content[5e6:6e6])

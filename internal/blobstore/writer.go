@@ -160,6 +160,6 @@ func (w *Writer) record() error {
 	defer p.mu.Unlock()
 	p.recorded = p.recorded.insert(e)
 	w.start, w.crc = w.end, 0
-	p.kick()
+	p.startHasher()
 	return nil
 }

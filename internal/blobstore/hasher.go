@@ -13,47 +13,47 @@ import (
 	"github.com/modeltransfer/transfer/internal/pieces"
 )
 
-// stride is how much of an extent without a CRC is hashed before it counts.
-const stride = 4 << 20 // 4 MiB
+// step is how much of an extent without a CRC is hashed before it counts.
+const step = 4 << 20 // 4 MiB
 
-// startFollowing lets the bytes of a large blob be hashed as they are recorded.
-func (p *Partial) startFollowing() {
+// startHashing lets the bytes of a large blob be hashed as they are recorded.
+func (p *Partial) startHashing() {
 	if !p.large() {
 		return
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.ctx, p.stop = context.WithCancel(context.Background())
-	p.kick()
+	p.startHasher()
 }
 
-// stopFollowing returns when no goroutine of the partial is left.
-func (p *Partial) stopFollowing() {
+// stopHashing returns when no goroutine of the partial is left.
+func (p *Partial) stopHashing() {
 	p.mu.Lock()
 	if p.ctx != nil {
 		p.stop()
 		p.ctx = nil
 	}
 	p.mu.Unlock()
-	p.follower.Wait()
+	p.hasher.Wait()
 }
 
-// kick starts the goroutine that hashes what is recorded, if there may be something to hash and it is
+// startHasher starts the goroutine that hashes what is recorded, if there may be something to hash and it is
 // not running. It ends by itself. The caller holds mu.
-func (p *Partial) kick() {
-	if p.ctx == nil || p.following || len(p.recorded) == 0 {
+func (p *Partial) startHasher() {
+	if p.ctx == nil || p.running || len(p.recorded) == 0 {
 		return
 	}
-	p.following = true
+	p.running = true
 	ctx := p.ctx
-	p.follower.Go(func() {
+	p.hasher.Go(func() {
 		p.hashing.Lock()
 		defer p.hashing.Unlock()
 		for {
-			err := p.follow(ctx) // Commit meets the error again
+			err := p.hashPrefix(ctx) // Commit meets the error again
 			p.mu.Lock()
 			if _, more := p.next(); err != nil || !more {
-				p.following = false
+				p.running = false
 				p.mu.Unlock()
 				return
 			}
@@ -62,9 +62,9 @@ func (p *Partial) kick() {
 	})
 }
 
-// follow hashes what is recorded from the frontier on, up to the first gap. The
+// hashPrefix hashes what is recorded from the frontier on, up to the first gap. The
 // caller holds hashing.
-func (p *Partial) follow(ctx context.Context) error {
+func (p *Partial) hashPrefix(ctx context.Context) error {
 	for {
 		p.mu.Lock()
 		e, ok := p.next()
@@ -88,7 +88,7 @@ func (p *Partial) next() (extent, bool) {
 	e := p.recorded[i]
 	if !p.checked(e) {
 		e.Start = p.hashed
-		e.End = min(e.End, e.Start+stride)
+		e.End = min(e.End, e.Start+step)
 	}
 	return e, true
 }
@@ -174,11 +174,11 @@ func (p *Partial) drop(e extent) {
 	}
 }
 
-// verify hashes what the follower has not, and compares the digest.
+// verify hashes what the hasher has not, and compares the digest.
 func (p *Partial) verify(ctx context.Context) error {
 	p.hashing.Lock()
 	defer p.hashing.Unlock()
-	if err := p.follow(ctx); err != nil {
+	if err := p.hashPrefix(ctx); err != nil {
 		return p.readFailed(ctx, err)
 	}
 	if p.hashed < p.size {
