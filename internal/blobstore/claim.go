@@ -75,12 +75,12 @@ func (p *Partial) begin(ctx context.Context) error {
 	}
 	p.begun = true
 	if p.large() {
-		p.startFollowing()
+		p.startHashing()
 		return nil
 	}
 	p.hashing.Lock()
 	defer p.hashing.Unlock()
-	return p.follow(ctx)
+	return p.hashPrefix(ctx)
 }
 
 // unfinished makes sure that the blob does not have its final name by now.

@@ -161,8 +161,8 @@ func TestS8InTheWay(t *testing.T) {
 	}
 }
 
-// S21: what somebody has put under the name of the partial, and that cannot be written, makes nobody fetch for
-// himself: all agree on another name.
+// S21: what somebody has put under the name of the partial, and that cannot be written, makes nobody fetch
+// for himself: all agree on another name.
 func TestS21AllAgreeOnAnotherName(t *testing.T) {
 	content := random(large)
 	for what, put := range inTheWay {

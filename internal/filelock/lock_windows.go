@@ -7,7 +7,8 @@ import (
 	"golang.org/x/sys/windows"
 )
 
-// lock locks one byte far behind all data, because a lock on Windows also keeps others from reading what it covers.
+// lock locks one byte far behind all data, because a lock on Windows also keeps others from reading what it
+// covers.
 func lock(f *os.File) error {
 	at := windows.Overlapped{OffsetHigh: 1 << 30}
 	const flags = windows.LOCKFILE_EXCLUSIVE_LOCK | windows.LOCKFILE_FAIL_IMMEDIATELY

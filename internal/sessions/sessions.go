@@ -71,8 +71,8 @@ func (s Store) Claim(blob string) *Entry {
 	return e
 }
 
-// open opens and locks the file, and reads it. Whatever else has its name is removed, and never written: it may be
-// a link to another file, or another name of one.
+// open opens and locks the file, and reads it. Whatever else has its name is removed, and never written: it
+// may be a link to another file, or another name of one.
 func (e *Entry) open() bool {
 	for range 3 {
 		if f, err := rootfile.Open(e.dir, e.name, os.O_RDWR); err == nil {
@@ -104,8 +104,8 @@ func (e *Entry) open() bool {
 	return false
 }
 
-// load reads the file, and tells whether it is one that this package may write: of this user, still of that name, and
-// either empty or with what Save writes.
+// load reads the file, and tells whether it is one that this package may write: of this user, still of that
+// name, and either empty or with what Save writes.
 func (e *Entry) load() bool {
 	info, err := rootfile.Named(e.dir, e.file, e.name)
 	if err != nil || info.Size() >= maxFile || !rootfile.IsOwn(info) {

@@ -103,7 +103,8 @@ func TestWithoutADirectoryNothingIsRemembered(t *testing.T) {
 	assert.Nil(t, Store{dir: file}.Claim("blob"))
 }
 
-// S22: a link in the store is not followed: what it leads to is not truncated, and the session is remembered all the same.
+// S22: a link in the store is not followed: what it leads to is not truncated, and the session is
+// remembered all the same.
 func TestS22LinksAreNotFollowed(t *testing.T) {
 	for what, link := range map[string]func(victim, name string) error{"symbolic": os.Symlink, "hard": os.Link} {
 		t.Run(what, func(t *testing.T) {
