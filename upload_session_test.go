@@ -174,3 +174,15 @@ func TestUploadSessionsThatAreGivenUpAreDeleted(t *testing.T) {
 		assert.Zero(t, w.reg.Sessions())
 	})
 }
+
+// Others have learnt in the meantime that the chunk of this blob was too large.
+func TestUploadInChunksOfSeveralBlobsWhereBodiesAreLimited(t *testing.T) {
+	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		w := newWorld(t, mode, registrytest.Options{MinChunk: 5 << 20, MaxBody: 6 << 20})
+		opts := w.uploadOptions()
+		for i := range 4 {
+			opts.Blobs = append(opts.Blobs, w.local(20<<20+i))
+		}
+		require.NoError(t, w.upload(opts))
+	})
+}
