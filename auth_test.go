@@ -54,6 +54,14 @@ func (i *issuer) calls() []transfer.AuthChallenge {
 	return i.asked
 }
 
+// tokenAfter returns a function that gives a token after a while.
+func tokenAfter(wait time.Duration, token string) func(context.Context, int) (string, error) {
+	return func(context.Context, int) (string, error) {
+		time.Sleep(wait)
+		return token, nil
+	}
+}
+
 // move makes a call in which a request of that method occurs once, with a token that gets old.
 func (w *world) move(ctx context.Context, method string, getToken func(context.Context, transfer.AuthChallenge) (string, error)) error {
 	if method == "GET" {
@@ -76,14 +84,6 @@ func (w *world) move(ctx context.Context, method string, getToken func(context.C
 	w.reg.Wait()
 	assert.Zero(w.t, w.reg.Sessions())
 	return err
-}
-
-func requireStatus(t *testing.T, err error, code int) *transfer.StatusError {
-	t.Helper()
-	var status *transfer.StatusError
-	require.ErrorAs(t, err, &status)
-	require.Equal(t, code, status.StatusCode)
-	return status
 }
 
 func TestN22UnauthorizedWithoutGetToken(t *testing.T) {
@@ -154,36 +154,30 @@ func TestN23TokensExpireInTheMiddle(t *testing.T) {
 }
 
 func TestN23RefreshIsCoalesced(t *testing.T) {
-	for _, direction := range []string{"download", "upload"} {
-		t.Run(direction, func(t *testing.T) {
-			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
-				w := newWorld(t, mode, registrytest.Options{Token: "token-1", Latency: 100 * time.Millisecond})
-				tokens := issuer{give: func(context.Context, int) (string, error) {
-					time.Sleep(3 * time.Second)
-					return "token-1", nil
-				}}
-				down, up := w.downloadOptions(), w.uploadOptions()
-				for i := range 32 {
-					down.Blobs, up.Blobs = append(down.Blobs, w.remote(100+i)), append(up.Blobs, w.local(200+i))
-				}
-				down.GetToken, up.GetToken = tokens.getToken, tokens.getToken
-				down.Concurrency, up.Concurrency = 32, 32
-				if direction == "upload" {
-					require.NoError(t, w.upload(up))
-				} else {
-					require.NoError(t, w.download(down))
-				}
-				assert.Len(t, tokens.calls(), 1)
-				refused := 0
-				for _, r := range w.reg.Requests() {
-					if r.Status == http.StatusUnauthorized {
-						refused++
-					}
-				}
-				assert.Equal(t, 32, refused)
-			})
-		})
-	}
+	cases := named("download", "upload")
+	eachInBubbles(t, cases, func(t *testing.T, mode registrytest.Mode, _ string, direction string) {
+		w := newWorld(t, mode, registrytest.Options{Token: "token-1", Latency: 100 * time.Millisecond})
+		tokens := issuer{give: tokenAfter(3*time.Second, "token-1")}
+		down, up := w.downloadOptions(), w.uploadOptions()
+		for i := range 32 {
+			down.Blobs, up.Blobs = append(down.Blobs, w.remote(100+i)), append(up.Blobs, w.local(200+i))
+		}
+		down.GetToken, up.GetToken = tokens.getToken, tokens.getToken
+		down.Concurrency, up.Concurrency = 32, 32
+		if direction == "upload" {
+			require.NoError(t, w.upload(up))
+		} else {
+			require.NoError(t, w.download(down))
+		}
+		assert.Len(t, tokens.calls(), 1)
+		refused := 0
+		for _, r := range w.reg.Requests() {
+			if r.Status == http.StatusUnauthorized {
+				refused++
+			}
+		}
+		assert.Equal(t, 32, refused)
+	})
 }
 
 func TestN24UnauthorizedForEver(t *testing.T) {
@@ -245,41 +239,38 @@ func TestN25GetTokenFails(t *testing.T) {
 }
 
 func TestN25GetTokenBlocks(t *testing.T) {
-	for _, heeds := range []bool{true, false} {
-		t.Run(fmt.Sprintf("heeds its context %v", heeds), func(t *testing.T) {
-			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
-				w := newWorld(t, mode, registrytest.Options{Token: "x"})
-				end := make(chan struct{})
-				defer close(end)
-				ended := atomic.Bool{}
-				tokens := issuer{give: func(ctx context.Context, _ int) (string, error) {
-					if heeds {
-						<-ctx.Done()
-						time.Sleep(500 * time.Millisecond) // it has to tidy up first
-						ended.Store(true)
-						return "", ctx.Err()
-					}
-					<-end
-					return "", nil
-				}}
-				reason := errors.New("lunch")
-				ctx, cancel := context.WithCancelCause(t.Context())
-				time.AfterFunc(5*time.Second, func() { cancel(reason) })
-				opts := w.uploadOptions()
-				for i := range 10 {
-					opts.Blobs = append(opts.Blobs, w.local(100+i))
-				}
-				opts.GetToken = tokens.getToken
-				begun := time.Now()
-				err := transfer.Upload(ctx, opts)
-				require.ErrorIs(t, err, context.Canceled)
-				require.ErrorIs(t, err, reason)
-				assert.Len(t, tokens.calls(), 1)
-				assert.LessOrEqual(t, time.Since(begun), 7*time.Second)
-				assert.Equal(t, heeds, ended.Load(), "one that ends has ended when Upload returns")
-			})
-		})
-	}
+	cases := map[string]bool{"heeds its context true": true, "heeds its context false": false}
+	eachInBubbles(t, cases, func(t *testing.T, mode registrytest.Mode, _ string, heeds bool) {
+		w := newWorld(t, mode, registrytest.Options{Token: "x"})
+		end := make(chan struct{})
+		defer close(end)
+		ended := atomic.Bool{}
+		tokens := issuer{give: func(ctx context.Context, _ int) (string, error) {
+			if heeds {
+				<-ctx.Done()
+				time.Sleep(500 * time.Millisecond) // it has to tidy up first
+				ended.Store(true)
+				return "", ctx.Err()
+			}
+			<-end
+			return "", nil
+		}}
+		reason := errors.New("lunch")
+		ctx, cancel := context.WithCancelCause(t.Context())
+		time.AfterFunc(5*time.Second, func() { cancel(reason) })
+		opts := w.uploadOptions()
+		for i := range 10 {
+			opts.Blobs = append(opts.Blobs, w.local(100+i))
+		}
+		opts.GetToken = tokens.getToken
+		begun := time.Now()
+		err := transfer.Upload(ctx, opts)
+		require.ErrorIs(t, err, context.Canceled)
+		require.ErrorIs(t, err, reason)
+		assert.Len(t, tokens.calls(), 1)
+		assert.LessOrEqual(t, time.Since(begun), 7*time.Second)
+		assert.Equal(t, heeds, ended.Load(), "one that ends has ended when Upload returns")
+	})
 }
 
 // A person may have to log in somewhere before there is a token.
@@ -289,10 +280,7 @@ func TestN25GetTokenTakesItsTime(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w := newWorld(t, registrytest.H1, registrytest.Options{})
 				w.reg.Fault(g.method, g.path, "401")
-				tokens := issuer{give: func(context.Context, int) (string, error) {
-					time.Sleep(2 * time.Minute)
-					return "new", nil
-				}}
+				tokens := issuer{give: tokenAfter(2*time.Minute, "new")}
 				begun := time.Now()
 				require.NoError(t, w.move(t.Context(), g.name, tokens.getToken))
 				assert.Len(t, tokens.calls(), 1)
@@ -307,7 +295,7 @@ func TestN25GetTokenTakesItsTime(t *testing.T) {
 const publicAddress = "203.0.113.5"
 
 func TestI12Realms(t *testing.T) {
-	for realm, fine := range map[string]bool{
+	cases := map[string]bool{
 		"https://auth.test/token":       true,
 		"http://auth.test/token":        false, // for a registry with https
 		"https://10.1.2.3/token":        true,
@@ -321,55 +309,33 @@ func TestI12Realms(t *testing.T) {
 		"https://[::1":                  false,
 		"/token":                        false,
 		"javascript:alert(1)":           false,
-	} {
-		t.Run(realm, func(t *testing.T) {
-			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
-				fine := fine || mode == registrytest.H1 && realm == "http://auth.test/token"
-				w := newWorld(t, mode, registrytest.Options{})
-				w.server = w.net.Serve(publicAddress, w.reg, mode)
-				w.reg.Fault("HEAD", "/blobs/", fmt.Sprintf("401(www-authenticate: Bearer realm=%q)", realm))
-				var tokens issuer
-				err := w.move(t.Context(), "HEAD", tokens.getToken)
-				if fine {
-					require.NoError(t, err)
-					assert.Equal(t, realm, tokens.calls()[0].Realm)
-					return
-				}
-				require.ErrorIs(t, err, transfer.ErrRedirectRefused)
-				assert.NotContains(t, err.Error(), "geheim")
-				assert.Empty(t, tokens.calls())
-				assert.Len(t, w.reg.Requests(), 1)
-			})
-		})
 	}
+	eachInBubbles(t, cases, func(t *testing.T, mode registrytest.Mode, realm string, fine bool) {
+		fine = fine || mode == registrytest.H1 && realm == "http://auth.test/token"
+		w := newWorld(t, mode, registrytest.Options{})
+		w.server = w.net.Serve(publicAddress, w.reg, mode)
+		w.reg.Fault("HEAD", "/blobs/", fmt.Sprintf("401(www-authenticate: Bearer realm=%q)", realm))
+		var tokens issuer
+		err := w.move(t.Context(), "HEAD", tokens.getToken)
+		if fine {
+			require.NoError(t, err)
+			assert.Equal(t, realm, tokens.calls()[0].Realm)
+			return
+		}
+		require.ErrorIs(t, err, transfer.ErrRedirectRefused)
+		assert.NotContains(t, err.Error(), "geheim")
+		assert.Empty(t, tokens.calls())
+		assert.Len(t, w.reg.Requests(), 1)
+	})
 }
 
 func TestI12HugeChallenge(t *testing.T) {
 	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
-		w := newWorld(t, mode, registrytest.Options{})
-		w.reg.Configure(func(o *registrytest.Options) {
-			o.CheckToken = func(r *http.Request) bool { return r.Header.Get("Authorization") == "Bearer token-1" }
-			o.Challenge = `Bearer realm="` + strings.Repeat("x", 1<<18)
-		})
+		challenge := `Bearer realm="` + strings.Repeat("x", 1<<18)
+		w := newWorld(t, mode, registrytest.Options{Token: "token-1", Challenge: challenge})
 		var tokens issuer
 		err := w.move(t.Context(), "HEAD", tokens.getToken)
 		require.ErrorIs(t, err, transfer.ErrRedirectRefused)
 		assert.Less(t, len(err.Error()), 1000)
-	})
-}
-
-// A 401 of the object store says nothing of our token, and must not have it refreshed.
-func TestUnauthorizedElsewhere(t *testing.T) {
-	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
-		w := newWorld(t, mode, registrytest.Options{})
-		cdn := w.reg.CDN()
-		w.reg.Configure(func(o *registrytest.Options) {
-			o.RedirectUploads = registrytest.To(w.net.Serve("cdn.test", cdn, mode).URL)
-		})
-		cdn.Fault("PUT", "", "**401(www-authenticate: Bearer realm=\"https://evil.test/token\")")
-		var tokens issuer
-		requireStatus(t, w.move(t.Context(), "PUT", tokens.getToken), http.StatusUnauthorized)
-		assert.Empty(t, tokens.calls())
-		assert.Empty(t, cdn.Tokens())
 	})
 }

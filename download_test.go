@@ -1,18 +1,16 @@
 package transfer_test
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 	"os"
 	"path/filepath"
 	"runtime"
-	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
-	"github.com/opencontainers/go-digest"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -20,26 +18,102 @@ import (
 	"github.com/modeltransfer/transfer/internal/registrytest"
 )
 
-// timed downloads, and says how long that took by the clock of the bubble.
-func (w *world) timed(opts transfer.DownloadOptions) (time.Duration, error) {
-	w.t.Helper()
-	start := time.Now()
-	err := w.download(opts)
-	w.reg.Wait()
-	return time.Since(start), err
+// Nothing that a call has started runs when it has returned (I5).
+func TestNothingRunsWhenACallHasReturned(t *testing.T) {
+	w := newWorld(t, registrytest.H1, registrytest.Options{})
+	opts := w.downloadOptions(w.local(10))
+	stacks := make([]byte, 1<<20)
+	for range 100 {
+		require.NoError(t, transfer.Download(t.Context(), opts))
+		running := string(stacks[:runtime.Stack(stacks, true)])
+		require.NotContains(t, running, "watchdog).run")
+		require.NotContains(t, running, "progressTracker).report")
+	}
 }
 
-// gets is how often a blob was asked for.
-func (w *world) gets(b transfer.Blob) int { return w.reg.Count("GET", b.Digest) }
-
-// ranges are the Range headers of the requests for a blob, "" where there was none.
-func (w *world) ranges(b transfer.Blob) (all []string) {
-	for _, r := range w.reg.Requests() {
-		if strings.Contains(r.Path, b.Digest) {
-			all = append(all, r.Header.Get("Range"))
+// What other blobs were doing when one failed ends too, and leaves nothing.
+func TestFailureEndsTheOthers(t *testing.T) {
+	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		w := newWorld(t, mode, registrytest.Options{})
+		opts := w.downloadOptions()
+		for i := range 10 {
+			opts.Blobs = append(opts.Blobs, w.remote(1000+i))
 		}
-	}
-	return all
+		w.reg.Fault("GET", opts.Blobs[3].Digest, "delay(3s)+403")
+		w.reg.Fault("GET", "", "**stall(100)")
+		took, err := w.timed(opts)
+		w.requireStatus(err, opts.Blobs[3], http.StatusForbidden)
+		assert.Equal(t, 3*time.Second, took)
+		assert.Zero(t, w.reg.InFlight())
+		w.requireOnly()
+		assert.NotContains(t, err.Error(), fmt.Sprint(context.Canceled), "the first error, and not what came of it")
+	})
+}
+
+func TestI6EmptyBlobIsFetched(t *testing.T) {
+	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		w := newWorld(t, mode, registrytest.Options{})
+		empty := w.remote(0)
+		require.NoError(t, w.download(w.downloadOptions(empty)))
+		w.requireOnly(empty)
+
+		wrong := transfer.Blob{Digest: "sha256:" + someHex}
+		w.progress = &progressLog{}
+		require.ErrorIs(t, w.download(w.downloadOptions(wrong)), transfer.ErrDigestMismatch)
+		w.requireNothing(wrong)
+	})
+}
+
+func TestS13ListedTwice(t *testing.T) {
+	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		w := newWorld(t, mode, registrytest.Options{})
+		b := w.remote(mebibyte)
+		w.reg.Fault("GET", "", "slow(1M)")
+		require.NoError(t, w.download(w.downloadOptions(b, b, b)))
+		assert.Equal(t, 1, w.gets(b))
+		assert.Equal(t, [2]int64{mebibyte, mebibyte}, w.progress.calls[len(w.progress.calls)-1], "counted once")
+	})
+}
+
+// Small blobs move beside the pieces of a large one, and not after them, when nothing fills the link while they are waited for.
+func TestDownloadOfSmallBlobsBesideALargeOne(t *testing.T) {
+	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		w := newWorld(t, mode, registrytest.Options{Latency: 50 * time.Millisecond})
+		large := w.remote(72 << 20) // nine pieces, a second for each
+		w.reg.Fault("GET", large.Digest, "**slow(8M)")
+		blobs := []transfer.Blob{large}
+		for i := range 40 {
+			blobs = append(blobs, w.remote(1000+i))
+		}
+		opts := w.downloadOptions(blobs...)
+		opts.Concurrency = 9
+		begun, early := time.Now(), 0
+		opts.Progress = func(int64, int64) {
+			if time.Since(begun) < time.Second {
+				early = len(w.reg.Requests()) - w.reg.Count("GET", large.Digest)
+			}
+		}
+		require.NoError(t, w.download(opts))
+		assert.Equal(t, 40, early, "small blobs that were asked for before a piece was complete")
+	})
+}
+
+// An idle worker takes no tail as long as it could not move it: what was on its way would come twice, and nothing sooner.
+func TestDownloadTakesNoTailWithoutRoom(t *testing.T) {
+	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		w := newWorld(t, mode, registrytest.Options{})
+		w.reg.Fault("GET", "", "**slow(1M)")
+		var blobs []transfer.Blob
+		for i := range 4 {
+			blobs = append(blobs, w.remote(8<<20+i))
+		}
+		opts := w.downloadOptions(blobs...)
+		opts.BodyConcurrency = 4
+		require.NoError(t, w.download(opts))
+		w.reg.Wait()
+		assert.Len(t, w.reg.Requests(), 4)
+		assert.Equal(t, w.progress.calls[0][1], w.reg.BytesSent())
+	})
 }
 
 func TestDownload(t *testing.T) {
@@ -105,77 +179,6 @@ func TestS9VerifyWithoutARegistry(t *testing.T) {
 	opts := w.downloadOptions(w.local(1000), w.local(2000))
 	opts.Verify = true
 	require.NoError(t, w.download(opts))
-}
-
-func TestDownloadMaxBytesPerSecond(t *testing.T) {
-	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
-		w := newWorld(t, mode, registrytest.Options{})
-		opts := w.downloadOptions(w.remote(4<<20), w.remote(3<<20), w.remote(2<<20), w.remote(1<<20))
-		opts.MaxBytesPerSecond = 1 << 20
-		took, err := w.timed(opts)
-		require.NoError(t, err)
-		assert.InEpsilon(t, 10, took.Seconds(), 0.05)
-	})
-}
-
-// Pieces that are slow only because of the cap are left with those who have them: on a new connection they would be no faster,
-// and what was on its way would come twice.
-func TestDownloadMaxBytesPerSecondFetchesNothingTwice(t *testing.T) {
-	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
-		w := newWorld(t, mode, registrytest.Options{})
-		b, fast := w.remote(50<<20), w.remote(64<<10) // this one comes before the cap is felt
-		opts := w.downloadOptions(b, fast)
-		opts.MaxBytesPerSecond = 3 << 20
-		require.NoError(t, w.download(opts))
-		w.reg.Wait()
-		assert.Equal(t, b.Size+fast.Size, w.reg.BytesSent())
-	})
-}
-
-// What has to be read past counts too.
-func TestDownloadMaxBytesPerSecondWithoutRanges(t *testing.T) {
-	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
-		w := newWorld(t, mode, registrytest.Options{NoRange: true})
-		b := w.remote(4 * mebibyte)
-		w.reg.Fault("GET", b.Digest, "slow(4M)+eof(2M)")
-		opts := w.downloadOptions(b)
-		opts.MaxBytesPerSecond = mebibyte
-		took, err := w.timed(opts)
-		require.NoError(t, err)
-		assert.InEpsilon(t, 6, took.Seconds(), 0.1)
-	})
-}
-
-func TestDownloadMaxBytesPerSecondIsNoStall(t *testing.T) {
-	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
-		w := newWorld(t, mode, registrytest.Options{})
-		b := w.remote(10_000)
-		opts := w.downloadOptions(b)
-		opts.MaxBytesPerSecond, opts.StallTimeout = 100, time.Second
-		took, err := w.timed(opts)
-		require.NoError(t, err)
-		assert.InEpsilon(t, 100, took.Seconds(), 0.05)
-		assert.Equal(t, 1, w.gets(b))
-	})
-}
-
-func TestDownloadBodyConcurrency(t *testing.T) {
-	for _, c := range []struct{ concurrency, bodies, want int }{{8, 3, 3}, {2, 0, 2}, {4, 100, 4}, {1, 1, 1}} {
-		t.Run(fmt.Sprint(c.concurrency, c.bodies), func(t *testing.T) {
-			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
-				w := newWorld(t, mode, registrytest.Options{})
-				w.reg.Fault("GET", "", "**delay(100ms)+slow(1M)")
-				var blobs []transfer.Blob
-				for range 10 {
-					blobs = append(blobs, w.remote(300<<10))
-				}
-				opts := w.downloadOptions(blobs...)
-				opts.Concurrency, opts.BodyConcurrency = c.concurrency, c.bodies
-				require.NoError(t, w.download(opts))
-				assert.Equal(t, c.want, w.reg.MaxInFlight())
-			})
-		})
-	}
 }
 
 // A blob whose turn comes late has all its patience.
@@ -253,50 +256,5 @@ func TestDownloadResumesAfterCancel(t *testing.T) {
 		w.reg.Wait()
 		assert.Equal(t, b.Size-w.progress.first(), w.reg.BytesSent()-before, "only what is missing was fetched")
 		assert.Greater(t, w.progress.first(), int64(8<<20))
-	})
-}
-
-func TestI8ManyBlobs(t *testing.T) {
-	const there, missing, concurrency = 100_000, 300, 8
-	var most atomic.Int64
-	w := newWorld(t, registrytest.H1, registrytest.Options{})
-	blobs := make([]transfer.Blob, 0, there+missing)
-	source := filepath.Join(w.dir, "source")
-	for i := range there { // trusted by their size
-		b := transfer.Blob{Digest: digest.FromString(fmt.Sprint(i)).String()}
-		blobs = append(blobs, b)
-		if os.Link(source, w.path(b)) != nil { // it has as many names as it can have
-			source = w.path(b)
-			require.NoError(t, os.WriteFile(source, nil, 0o644))
-		}
-	}
-	for range missing {
-		blobs = append(blobs, w.remote(100))
-	}
-	opts := w.downloadOptions(blobs...)
-	opts.Concurrency = concurrency
-	w.client.Transport.(*http.Transport).MaxIdleConnsPerHost = concurrency
-	opts.Progress = func(int64, int64) { most.Store(max(most.Load(), int64(runtime.NumGoroutine()))) }
-	before := runtime.NumGoroutine()
-	require.NoError(t, transfer.Download(t.Context(), opts))
-	for _, b := range blobs[there:] {
-		w.requireBlob(b)
-	}
-	assert.Len(t, w.reg.Requests(), missing)
-	assert.Less(t, int(most.Load())-before, missing/2, "goroutines, with those of the connections and the server")
-}
-
-func TestI8ManyMissingBlobsOfOneWorker(t *testing.T) {
-	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
-		w := newWorld(t, mode, registrytest.Options{})
-		var blobs []transfer.Blob
-		for range 100 {
-			blobs = append(blobs, w.remote(50))
-		}
-		opts := w.downloadOptions(blobs...)
-		opts.Concurrency = 1
-		require.NoError(t, w.download(opts))
-		assert.Len(t, w.reg.Requests(), 100)
-		assert.Equal(t, 1, w.dials(), "the connection is used again")
 	})
 }

@@ -90,20 +90,16 @@ func TestManifestReferencesThatAreRefused(t *testing.T) {
 }
 
 func TestManifestIsOptional(t *testing.T) {
-	for name, opts := range map[string]transfer.UploadOptions{
+	cases := map[string]transfer.UploadOptions{
 		"no manifest": {ManifestRef: "latest"}, "no reference": {Manifest: []byte(`{}`)}, "neither": {},
-	} {
-		t.Run(name, func(t *testing.T) {
-			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
-				w := newWorld(t, mode, registrytest.Options{})
-				given := opts
-				opts := w.uploadOptions(w.local(10))
-				opts.Manifest, opts.ManifestRef = given.Manifest, given.ManifestRef
-				require.NoError(t, w.upload(opts))
-				assert.Zero(t, w.reg.Count("", "/manifests/"))
-			})
-		})
 	}
+	eachInBubbles(t, cases, func(t *testing.T, mode registrytest.Mode, _ string, given transfer.UploadOptions) {
+		w := newWorld(t, mode, registrytest.Options{})
+		opts := w.uploadOptions(w.local(10))
+		opts.Manifest, opts.ManifestRef = given.Manifest, given.ManifestRef
+		require.NoError(t, w.upload(opts))
+		assert.Zero(t, w.reg.Count("", "/manifests/"))
+	})
 }
 
 func TestManifestThatTheRegistryMistakes(t *testing.T) {
@@ -118,22 +114,19 @@ func TestManifestThatTheRegistryMistakes(t *testing.T) {
 }
 
 func TestManifestIsTriedAgain(t *testing.T) {
-	for _, script := range []string{"503", "2*500->reset", "stallheaders", "swallow", "429(retry-after: 3)", "reset(0)"} {
-		t.Run(script, func(t *testing.T) {
-			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
-				w := newWorld(t, mode, registrytest.Options{})
-				fault := w.reg.Fault("PUT", "/manifests/", script)
-				opts := w.uploadOptions(w.local(10))
-				opts.Manifest, opts.ManifestRef = []byte(`{}`), "latest"
-				begun := time.Now()
-				require.NoError(t, w.upload(opts))
-				assert.True(t, fault.Done())
-				assert.Less(t, time.Since(begun), 15*time.Second)
-				_, ok := w.reg.Manifest(repository, "latest")
-				assert.True(t, ok)
-			})
-		})
-	}
+	cases := named("503", "2*500->reset", "stallheaders", "swallow", "429(retry-after: 3)", "reset(0)")
+	eachInBubbles(t, cases, func(t *testing.T, mode registrytest.Mode, _ string, script string) {
+		w := newWorld(t, mode, registrytest.Options{})
+		fault := w.reg.Fault("PUT", "/manifests/", script)
+		opts := w.uploadOptions(w.local(10))
+		opts.Manifest, opts.ManifestRef = []byte(`{}`), "latest"
+		begun := time.Now()
+		require.NoError(t, w.upload(opts))
+		assert.True(t, fault.Done())
+		assert.Less(t, time.Since(begun), 15*time.Second)
+		_, ok := w.reg.Manifest(repository, "latest")
+		assert.True(t, ok)
+	})
 }
 
 func TestManifestIsRefused(t *testing.T) {
@@ -141,16 +134,8 @@ func TestManifestIsRefused(t *testing.T) {
 		t.Run(http.StatusText(code), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w := newWorld(t, registrytest.H1, registrytest.Options{})
-				w.reg.Configure(func(o *registrytest.Options) {
-					o.Before = func(rw http.ResponseWriter, r *http.Request) bool {
-						if !strings.Contains(r.URL.Path, "/manifests/") {
-							return false
-						}
-						rw.WriteHeader(code)
-						_, _ = rw.Write([]byte(`{"errors":[{"code":"MANIFEST_INVALID","message":"too many legs"},{"code":"DENIED"}]}`))
-						return true
-					}
-				})
+				const said = `{"errors":[{"code":"MANIFEST_INVALID","message":"too many legs"},{"code":"DENIED"}]}`
+				w.reg.Fault("", "/manifests/", fmt.Sprintf("**says(%d, %s)", code, said))
 				opts := w.uploadOptions(w.local(10))
 				opts.Manifest, opts.ManifestRef = []byte(`{}`), "latest"
 				begun := time.Now()
@@ -188,7 +173,7 @@ func TestU14ManifestOfABlobThatCannotBeSentAgain(t *testing.T) {
 	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 		w := newWorld(t, mode, registrytest.Options{CheckManifest: true})
 		b := w.local(3 << 20)
-		w.reg.Fault("HEAD", b.Digest, "200")
+		w.reg.Fault("HEAD", b.Digest, fmt.Sprintf("200(content-length: %d)", b.Size))
 		w.reg.Fault("PUT", "/uploads/", "**403")
 		opts := w.uploadOptions(b)
 		opts.Manifest = fmt.Appendf(nil, `{"schemaVersion":2,"layers":[{"digest":%q,"size":%d}]}`, b.Digest, b.Size)
@@ -211,4 +196,33 @@ func TestN7ManifestOnASlowLink(t *testing.T) {
 		require.NoError(t, w.upload(opts))
 		assert.Equal(t, 1, w.reg.Count("PUT", "/manifests/"))
 	})
+}
+
+func TestManifestWithBlobsThatTheRegistryOnlySaidItHas(t *testing.T) {
+	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		w := newWorld(t, mode, registrytest.Options{CheckManifest: true})
+		b, other := w.local(1000), w.local(2000)
+		w.reg.Fault("HEAD", b.Digest, fmt.Sprintf("200(content-length: %d)", b.Size))
+		opts := w.uploadOptions(b, other)
+		opts.Manifest = fmt.Appendf(nil, `{"schemaVersion":2,"layers":[{"digest":%q,"size":1000},{"digest":%q,"size":2000}]}`, b.Digest, other.Digest)
+		opts.ManifestRef = "latest"
+		require.NoError(t, w.upload(opts))
+		assert.Equal(t, 2, w.reg.Count("PUT", "/manifests/"))
+		assert.Equal(t, 1, w.reg.Count("HEAD", b.Digest))
+	})
+}
+
+func TestManifestWhoseBlobFailsWhenItIsSentAgain(t *testing.T) {
+	for _, script := range []string{"reset(1M)", "503"} {
+		inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+			w := newWorld(t, mode, registrytest.Options{CheckManifest: true})
+			b := w.local(3 << 20)
+			w.reg.Fault("HEAD", b.Digest, "**200")
+			w.reg.Fault("PUT", "/uploads/", script)
+			opts := w.uploadOptions(b)
+			opts.Manifest = fmt.Appendf(nil, `{"schemaVersion":2,"layers":[{"digest":%q,"size":1000}]}`, b.Digest)
+			opts.ManifestRef = "latest"
+			require.NoError(t, w.upload(opts))
+		})
+	}
 }

@@ -52,45 +52,40 @@ func TestMirrorsAreAskedInOrder(t *testing.T) {
 	})
 }
 
-// A mirror that lacks what it is asked for is asked again; one that fails three times is not.
+// A mirror that lacks what it is asked for is asked again; one that fails three times is not, nor one that wants to be
+// left alone (N46).
 func TestMirrorThatFails(t *testing.T) {
-	for script, asked := range map[string]int{"**404": 20, "**503": 3, "**401": 3, "**429(retry-after: 100)": 3, "**hangup": 3, "2*503->ok->2*503->**ok": 20} {
-		t.Run(script, func(t *testing.T) {
-			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
-				w, one, _, options := mirrored(t, mode)
-				one.Fault("GET", "", script)
-				opts := options()
-				for i := range 20 {
-					opts.Blobs = append(opts.Blobs, w.remote(1000+i))
-					one.Put(repository, w.data(opts.Blobs[i]))
-				}
-				opts.Mirrors, opts.Concurrency = opts.Mirrors[:1], 1
-				took, err := w.timed(opts)
-				require.NoError(t, err)
-				assert.Equal(t, asked, one.Count("GET", ""))
-				assert.Less(t, took, noBackoff, "the next is asked at once")
-			})
-		})
-	}
+	cases := map[string]int{"**404": 20, "**503": 3, "**401": 3, "**429(retry-after: 100)": 1, "**hangup": 3, "2*503->ok->2*503->**ok": 20}
+	eachInBubbles(t, cases, func(t *testing.T, mode registrytest.Mode, script string, asked int) {
+		w, one, _, options := mirrored(t, mode)
+		one.Fault("GET", "", script)
+		opts := options()
+		for i := range 20 {
+			opts.Blobs = append(opts.Blobs, w.remote(1000+i))
+			one.Put(repository, w.data(opts.Blobs[i]))
+		}
+		opts.Mirrors, opts.Concurrency = opts.Mirrors[:1], 1
+		took, err := w.timed(opts)
+		require.NoError(t, err)
+		assert.Equal(t, asked, one.Count("GET", ""))
+		assert.Less(t, took, noBackoff, "the next is asked at once")
+	})
 }
 
 // What a mirror began the registry goes on with.
 func TestMirrorThatBreaksOff(t *testing.T) {
-	for _, script := range []string{"eof(300K)", "reset(300K)", "stall(300K)"} {
-		t.Run(script, func(t *testing.T) {
-			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
-				w, one, _, options := mirrored(t, mode)
-				b := w.remote(mebibyte)
-				one.Put(repository, w.data(b))
-				one.Fault("GET", "", script)
-				took, err := w.timed(options(b))
-				require.NoError(t, err)
-				assert.LessOrEqual(t, took, 11*time.Second)
-				assert.Regexp(t, `^bytes=[1-9]\d*-1048575$`, w.ranges(b)[0])
-				assert.Zero(t, w.progress.falls)
-			})
-		})
-	}
+	cases := named("eof(300K)", "reset(300K)", "stall(300K)")
+	eachInBubbles(t, cases, func(t *testing.T, mode registrytest.Mode, _ string, script string) {
+		w, one, _, options := mirrored(t, mode)
+		b := w.remote(mebibyte)
+		one.Put(repository, w.data(b))
+		one.Fault("GET", "", script)
+		took, err := w.timed(options(b))
+		require.NoError(t, err)
+		assert.LessOrEqual(t, took, 11*time.Second)
+		assert.Regexp(t, `^bytes=[1-9]\d*-1048575$`, w.ranges(b)[0])
+		assert.Zero(t, w.progress.falls)
+	})
 }
 
 // A mirror that does not serve ranges does not have the registry send again what came.
@@ -140,26 +135,23 @@ func TestMirrorThatGoesOn(t *testing.T) {
 
 // A mirror need not be trusted: what it spoils comes from the registry.
 func TestMirrorThatLies(t *testing.T) {
-	for _, script := range []string{
+	cases := named(
 		"**flip(5)", "**long(1)", "**endless", "**clen(5)", "**206", "**range()", "**encoding(gzip)", "**norange", "**redirect(file:///x)", "**307",
 		"**204", "**errorbody(endless)",
-	} {
-		t.Run(script, func(t *testing.T) {
-			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
-				w, one, _, options := mirrored(t, mode)
-				b := w.remote(mebibyte)
-				one.Put(repository, w.data(b))
-				one.Fault("GET", "", script)
-				opts := options(b)
-				opts.Mirrors = opts.Mirrors[:1]
-				took, err := w.timed(opts)
-				require.NoError(t, err)
-				assert.Less(t, took, time.Second)
-				assert.LessOrEqual(t, w.reg.BytesSent(), b.Size, "the registry sends it once at most")
-				w.requireOnly(b)
-			})
-		})
-	}
+	)
+	eachInBubbles(t, cases, func(t *testing.T, mode registrytest.Mode, _ string, script string) {
+		w, one, _, options := mirrored(t, mode)
+		b := w.remote(mebibyte)
+		one.Put(repository, w.data(b))
+		one.Fault("GET", "", script)
+		opts := options(b)
+		opts.Mirrors = opts.Mirrors[:1]
+		took, err := w.timed(opts)
+		require.NoError(t, err)
+		assert.Less(t, took, time.Second)
+		assert.LessOrEqual(t, w.reg.BytesSent(), b.Size, "the registry sends it once at most")
+		w.requireOnly(b)
+	})
 }
 
 func TestMirrorWithAnotherBlob(t *testing.T) {

@@ -1,17 +1,11 @@
 package transfer_test
 
 import (
-	"context"
-	"io/fs"
-	"log/slog"
 	"math"
-	"net/http"
 	"os"
-	"runtime"
+	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
-	"time"
 
 	"github.com/opencontainers/go-digest"
 	"github.com/stretchr/testify/assert"
@@ -20,6 +14,99 @@ import (
 	"github.com/modeltransfer/transfer"
 	"github.com/modeltransfer/transfer/internal/registrytest"
 )
+
+const someHex = "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"
+
+// I1 to I11: what no request can be made of is refused before anything is touched (I2).
+func TestDownloadRefuses(t *testing.T) {
+	blob := func(digest string, size int64) func(*transfer.DownloadOptions) {
+		return func(o *transfer.DownloadOptions) {
+			o.Blobs = append(o.Blobs, transfer.Blob{Digest: digest, Size: size})
+		}
+	}
+	base := func(url string) func(*transfer.DownloadOptions) {
+		return func(o *transfer.DownloadOptions) { o.BaseURL = url }
+	}
+	repo := func(name string) func(*transfer.DownloadOptions) {
+		return func(o *transfer.DownloadOptions) { o.Repository = name }
+	}
+	for _, c := range []struct {
+		name   string
+		change func(*transfer.DownloadOptions)
+		is     error
+	}{
+		{"I1 climbing", blob("sha256:../../"+someHex[:58], 1), transfer.ErrInvalidDigest},
+		{"I1 absolute", blob("sha256:/"+someHex[:63], 1), transfer.ErrInvalidDigest},
+		{"I1 backslash", blob(`sha256:..\..\`+someHex[:58], 1), transfer.ErrInvalidDigest},
+		{"I1 NUL", blob("sha256:"+someHex[:63]+"\x00", 1), transfer.ErrInvalidDigest},
+		{"I1 line end", blob("sha256:"+someHex+"\n", 1), transfer.ErrInvalidDigest},
+		{"I2 upper case", blob("sha256:"+strings.ToUpper(someHex), 1), transfer.ErrInvalidDigest},
+		{"I3 short", blob("sha256:"+someHex[:63], 1), transfer.ErrInvalidDigest},
+		{"I3 long", blob("sha256:"+someHex+"0", 1), transfer.ErrInvalidDigest},
+		{"I3 no colon", blob(someHex, 1), transfer.ErrInvalidDigest},
+		{"I3 a file name", blob("sha256-"+someHex, 1), transfer.ErrInvalidDigest},
+		{"I3 empty", blob("", 1), transfer.ErrInvalidDigest},
+		{"I4 weak algorithm", blob("md5:d41d8cd98f00b204e9800998ecf8427e", 1), transfer.ErrInvalidDigest},
+		{"I4 unknown algorithm", blob("sha999:"+someHex, 1), transfer.ErrInvalidDigest},
+		{"I5 negative size", blob("sha256:"+someHex, -1), transfer.ErrInvalidBlob},
+		{"S13 two sizes", func(o *transfer.DownloadOptions) {
+			o.Blobs = append(o.Blobs, transfer.Blob{Digest: o.Blobs[0].Digest, Size: o.Blobs[0].Size + 1})
+		}, transfer.ErrInvalidBlob},
+		{"I7 too much", blob("sha256:"+someHex, math.MaxInt64), transfer.ErrInvalidBlob},
+		{"I10 no base URL", base(""), transfer.ErrInvalidOption},
+		{"I10 no scheme", base("registry.test"), transfer.ErrInvalidOption},
+		{"I10 other scheme", base("ftp://registry.test"), transfer.ErrInvalidOption},
+		{"I10 no host", base("http://"), transfer.ErrInvalidOption},
+		{"I10 malformed host", base("http://[::1"), transfer.ErrInvalidOption},
+		{"I10 user", base("http://user:secret@registry.test"), transfer.ErrInvalidOption},
+		{"I10 query", base("http://registry.test?token=secret"), transfer.ErrInvalidOption},
+		{"I11 climbing", repo("library/../model"), transfer.ErrInvalidOption},
+		{"I11 empty segment", repo("library//model"), transfer.ErrInvalidOption},
+		{"I11 slash at the end", repo("library/"), transfer.ErrInvalidOption},
+		{"I11 backslash", repo(`library\model`), transfer.ErrInvalidOption},
+		{"I11 escape", repo("library/%2e%2e"), transfer.ErrInvalidOption},
+		{"I11 query", repo("library/model?x"), transfer.ErrInvalidOption},
+		{"I11 fragment", repo("library/model#x"), transfer.ErrInvalidOption},
+		{"I11 control", repo("library/mo\rdel"), transfer.ErrInvalidOption},
+		{"mirror", func(o *transfer.DownloadOptions) { o.Mirrors = []string{"http://fine.test", "nowhere"} }, transfer.ErrInvalidOption},
+		{"StallTimeout", func(o *transfer.DownloadOptions) { o.StallTimeout = -1 }, transfer.ErrInvalidOption},
+		{"RetryTimeout", func(o *transfer.DownloadOptions) { o.RetryTimeout = -1 }, transfer.ErrInvalidOption},
+		{"MaxBytesPerSecond", func(o *transfer.DownloadOptions) { o.MaxBytesPerSecond = -1 }, transfer.ErrInvalidOption},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			w := newWorld(t, registrytest.H1, registrytest.Options{})
+			opts := w.downloadOptions(w.remote(10))
+			opts.DestDir = filepath.Join(w.dir, "new")
+			c.change(&opts)
+			err := transfer.Download(t.Context(), opts)
+			require.ErrorIs(t, err, c.is)
+			assert.NotContains(t, err.Error(), "secret")
+			assert.Empty(t, w.reg.Requests())
+			assert.NoDirExists(t, opts.DestDir)
+			assert.Empty(t, w.progress.calls)
+		})
+	}
+}
+
+// I10 and I11: what exists in the field passes.
+func TestDownloadAccepts(t *testing.T) {
+	for _, c := range []struct{ suffix, repository, path string }{
+		{"/", repository, "/v2/library/model/blobs/"},
+		{"///", "Mixed/Case.Name-1_2", "/v2/Mixed/Case.Name-1_2/blobs/"},
+		{"", "", "/v2/library/_/blobs/"},
+	} {
+		t.Run(c.path, func(t *testing.T) {
+			w := newWorld(t, registrytest.H1, registrytest.Options{})
+			b := w.remote(10)
+			w.reg.Put(strings.Split(c.path, "/blobs/")[0][len("/v2/"):], w.data(b))
+			opts := w.downloadOptions(b)
+			opts.BaseURL += c.suffix
+			opts.Repository = c.repository
+			require.NoError(t, w.download(opts))
+			assert.Equal(t, c.path+b.Digest, w.reg.Requests()[0].Path)
+		})
+	}
+}
 
 // refuse makes the same call in both directions, and checks that it fails before anything
 // is asked or touched.
@@ -79,18 +166,31 @@ func TestI5I7S13Blobs(t *testing.T) {
 		says  string
 		blobs []transfer.Blob
 	}{
-		"I5 negative size":      {"negative", []transfer.Blob{{Digest: one, Size: -1}}},
-		"I5 the least size":     {"negative", []transfer.Blob{{Digest: one, Size: math.MinInt64}}},
-		"I5 after a good blob":  {"negative", []transfer.Blob{{Digest: other, Size: 1}, {Digest: one, Size: -1}}},
-		"I7 sum overflows":      {"add up", []transfer.Blob{{Digest: one, Size: math.MaxInt64}, {Digest: other, Size: 1}}},
-		"S13 with other sizes":  {"sizes 1 and 2", []transfer.Blob{{Digest: one, Size: 1}, {Digest: one, Size: 2}}},
-		"From outside":          {"From", []transfer.Blob{{Digest: one, Size: 1, From: "../other"}}},
-		"From with a query":     {"From", []transfer.Blob{{Digest: one, Size: 1, From: "other?x"}}},
-		"From of a second blob": {"From", []transfer.Blob{{Digest: other, Size: 1}, {Digest: one, Size: 1, From: "a//b"}}},
+		"I5 negative size":     {"negative", []transfer.Blob{{Digest: one, Size: -1}}},
+		"I5 the least size":    {"negative", []transfer.Blob{{Digest: one, Size: math.MinInt64}}},
+		"I5 after a good blob": {"negative", []transfer.Blob{{Digest: other, Size: 1}, {Digest: one, Size: -1}}},
+		"I7 sum overflows":     {"add up", []transfer.Blob{{Digest: one, Size: math.MaxInt64}, {Digest: other, Size: 1}}},
+		"S13 with other sizes": {"sizes 1 and 2", []transfer.Blob{{Digest: one, Size: 1}, {Digest: one, Size: 2}}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			err := refuse(t, transfer.ErrInvalidBlob, func(o *transfer.DownloadOptions) { o.Blobs = c.blobs })
 			assert.ErrorContains(t, err, c.says)
+		})
+	}
+}
+
+// U24: what no blob can be mounted from is not mounted from, and never an error.
+func TestU24UnusableFrom(t *testing.T) {
+	for _, from := range []string{"../other", "other?x", "a//b", "other.test/a/b:latest", ":", "@", "a\nb"} {
+		t.Run(from, func(t *testing.T) {
+			w := newWorld(t, registrytest.H1, registrytest.Options{})
+			b := w.local(100)
+			b.From = from
+			require.NoError(t, w.upload(w.uploadOptions(b)))
+			assert.True(t, w.reg.Has(repository, digest.Digest(b.Digest)))
+			for _, r := range w.reg.Requests() {
+				assert.NotContains(t, r.RawQuery, "from=")
+			}
 		})
 	}
 }
@@ -107,12 +207,6 @@ func TestI6EmptyBlob(t *testing.T) {
 		_, there := w.reg.Blob(digest.Digest(wrong.Digest))
 		assert.False(t, there)
 	})
-}
-
-func TestI9NilContext(t *testing.T) {
-	var none context.Context
-	assert.ErrorIs(t, transfer.Download(none, transfer.DownloadOptions{}), transfer.ErrInvalidOption)
-	assert.ErrorIs(t, transfer.Upload(none, transfer.UploadOptions{}), transfer.ErrInvalidOption)
 }
 
 func TestI10BaseURL(t *testing.T) {
@@ -174,220 +268,5 @@ func TestNegativeLimits(t *testing.T) {
 		"MaxBytesPerSecond": func(o *transfer.DownloadOptions) { o.MaxBytesPerSecond = -1 },
 	} {
 		t.Run(name, func(t *testing.T) { refuse(t, transfer.ErrInvalidOption, change) })
-	}
-}
-
-func TestI8ManyBlobsFewGoroutines(t *testing.T) {
-	const count, concurrency = 1500, 4
-	w := newWorld(t, registrytest.H1, registrytest.Options{})
-	var blobs []transfer.Blob
-	for i := range count {
-		// All are in the registry, so that what is in the files does not matter.
-		dg := digest.FromBytes([]byte{byte(i), byte(i >> 8)})
-		w.reg.Replace(repository, dg, []byte{1})
-		blobs = append(blobs, transfer.Blob{Digest: dg.String(), Size: 1})
-		require.NoError(t, os.WriteFile(w.path(blobs[i]), []byte{1}, 0o644))
-	}
-	var mu sync.Mutex
-	most, before := 0, runtime.NumGoroutine() // what tests before have left is still ending
-	w.reg.Configure(func(o *registrytest.Options) {
-		o.Before = func(http.ResponseWriter, *http.Request) bool {
-			mu.Lock()
-			defer mu.Unlock()
-			most = max(most, runtime.NumGoroutine())
-			return false
-		}
-	})
-	opts := w.uploadOptions(blobs...)
-	opts.Concurrency = concurrency
-	// Else the transport dials more than it needs whenever a dial takes longer than a request.
-	w.client.Transport.(*http.Transport).MaxConnsPerHost = 3 * concurrency
-	require.NoError(t, transfer.Upload(t.Context(), opts))
-	mu.Lock()
-	defer mu.Unlock()
-	assert.Less(t, most-before, 200)
-	assert.Equal(t, [2]int64{count, count}, w.progress.calls[len(w.progress.calls)-1])
-}
-
-func TestI19Concurrency(t *testing.T) {
-	for _, n := range []int{-1, math.MinInt, 0, 1, 1 << 40} {
-		inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
-			w := newWorld(t, mode, registrytest.Options{})
-			var blobs []transfer.Blob
-			for i := range 40 {
-				blobs = append(blobs, w.local(100+i))
-			}
-			opts := w.uploadOptions(blobs...)
-			opts.Concurrency, opts.BodyConcurrency = n, n
-			require.NoError(t, w.upload(opts))
-		})
-	}
-}
-
-func TestI19BodiesAreBounded(t *testing.T) {
-	for name, opts := range map[string]transfer.UploadOptions{
-		"Concurrency":     {Concurrency: 3},
-		"BodyConcurrency": {Concurrency: 20, BodyConcurrency: 3},
-		"the lower one":   {Concurrency: 3, BodyConcurrency: 20},
-	} {
-		t.Run(name, func(t *testing.T) {
-			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
-				w := newWorld(t, mode, registrytest.Options{})
-				w.reg.Fault("PUT", "/uploads/", "**slow(1M)")
-				var blobs []transfer.Blob
-				for i := range 12 {
-					blobs = append(blobs, w.local(2<<20+i))
-				}
-				bounds := opts
-				opts := w.uploadOptions(blobs...)
-				opts.Concurrency, opts.BodyConcurrency = bounds.Concurrency, bounds.BodyConcurrency
-				begun := time.Now()
-				require.NoError(t, w.upload(opts))
-				w.reg.Wait()
-				assert.Greater(t, w.reg.MaxInFlight(), 1)
-				// A body that was handed over leaves room for the next one, while its last bytes are on the way.
-				assert.LessOrEqual(t, w.reg.MaxInFlight(), 2*3)
-				assert.Greater(t, time.Since(begun), 4*time.Second, "24 MiB, at most 6 MiB/s")
-			})
-		})
-	}
-}
-
-func TestU8Source(t *testing.T) {
-	for name, spoil := range map[string]func(path string) error{
-		"missing":   os.Remove,
-		"directory": func(path string) error { _ = os.Remove(path); return os.Mkdir(path, 0o755) },
-		"symlink": func(path string) error {
-			if err := os.Rename(path, path+".real"); err != nil {
-				return err
-			}
-			return os.Symlink(path+".real", path)
-		},
-	} {
-		t.Run(name, func(t *testing.T) {
-			w := newWorld(t, registrytest.H1, registrytest.Options{})
-			good, b := w.local(3<<20), w.local(100)
-			require.NoError(t, spoil(w.path(b)))
-			err := w.upload(w.uploadOptions(good, b))
-			var path *fs.PathError
-			require.ErrorAs(t, err, &path)
-			requireBlobError(t, err, b, "upload")
-			if name == "missing" {
-				require.ErrorIs(t, err, fs.ErrNotExist)
-			}
-			assert.Empty(t, w.reg.Requests(), "all files are looked at before the first request")
-		})
-	}
-	t.Run("no directory", func(t *testing.T) {
-		w := newWorld(t, registrytest.H1, registrytest.Options{})
-		opts := w.uploadOptions(w.local(100))
-		opts.SrcDir += "/missing"
-		require.ErrorIs(t, w.upload(opts), fs.ErrNotExist)
-		opts.SrcDir = w.path(opts.Blobs[0])
-		var path *fs.PathError
-		require.ErrorAs(t, w.upload(opts), &path)
-		assert.Empty(t, w.reg.Requests())
-	})
-}
-
-func TestU6SourceOfAnotherSize(t *testing.T) {
-	for _, by := range []int64{-1, 1} {
-		w := newWorld(t, registrytest.H1, registrytest.Options{})
-		b := w.local(3 << 20)
-		require.NoError(t, os.Truncate(w.path(b), b.Size+by))
-		err := w.upload(w.uploadOptions(b))
-		require.ErrorIs(t, err, transfer.ErrSizeMismatch)
-		requireBlobError(t, err, b, "upload")
-		assert.Empty(t, w.reg.Requests())
-	}
-}
-
-// requireBlobError checks that an error names the blob and what was being done.
-func requireBlobError(t *testing.T, err error, b transfer.Blob, op string) *transfer.BlobError {
-	t.Helper()
-	var blob *transfer.BlobError
-	require.ErrorAs(t, err, &blob)
-	require.Equal(t, b.Digest, blob.Digest)
-	require.Equal(t, op, blob.Op)
-	require.Contains(t, err.Error(), b.Digest)
-	return blob
-}
-
-// logBook keeps all that was logged.
-type logBook struct {
-	mu   sync.Mutex
-	text strings.Builder
-}
-
-func (l *logBook) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(p)
-}
-
-func (l *logBook) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.String()
-}
-
-func (l *logBook) logger() *slog.Logger {
-	return slog.New(slog.NewTextHandler(l, &slog.HandlerOptions{Level: slog.LevelDebug}))
-}
-
-func TestLoggerGetsWhatHappens(t *testing.T) {
-	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
-		w := newWorld(t, mode, registrytest.Options{Token: "new"})
-		cdn := w.net.Serve("cdn.test", w.reg.CDN(), mode).URL
-		w.reg.Configure(func(o *registrytest.Options) { o.Redirect = registrytest.To(cdn) })
-		b := w.remote(1000)
-		w.reg.Fault("GET", b.Digest, "503->ok")
-		var book logBook
-		opts := w.downloadOptions(b)
-		opts.Logger = book.logger()
-		opts.GetToken = func(context.Context, transfer.AuthChallenge) (string, error) { return "new", nil }
-		require.NoError(t, w.download(opts))
-		told := book.String()
-		for _, part := range []string{
-			`level=DEBUG msg="download planned" blobs=1 missing=1`,
-			`level=DEBUG msg=answer method=GET url=` + w.server.URL + "/v2/library/model/blobs/" + b.Digest + " status=503",
-			`level=WARN msg="attempt failed, trying again" digest=` + b.Digest + " attempt=1 wait=",
-			`level=DEBUG msg="token refused, asking for a new one"`,
-			`level=DEBUG msg=answer method=GET url="` + cdn,
-			`level=DEBUG msg="registry redirects" host=cdn.test`,
-			`level=DEBUG msg="blob in place" digest=` + b.Digest + " size=1000",
-			`level=DEBUG msg="download ended" blobs=1 completed=1000 total=1000`,
-		} {
-			assert.Contains(t, told, part)
-		}
-	})
-}
-
-func TestHeadersThatCannotBeSent(t *testing.T) {
-	for name, change := range map[string]func(*transfer.UploadOptions){
-		"token": func(o *transfer.UploadOptions) { o.Token = "secret\n" },
-		"agent": func(o *transfer.UploadOptions) { o.UserAgent = "a\nb" },
-		"new token": func(o *transfer.UploadOptions) {
-			o.GetToken = (&issuer{give: func(context.Context, int) (string, error) { return "secret\n", nil }}).getToken
-		},
-		"manifest": func(o *transfer.UploadOptions) { o.Manifest = []byte(`{"mediaType":"a\nb"}`) },
-	} {
-		t.Run(name, func(t *testing.T) {
-			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
-				w := newWorld(t, mode, registrytest.Options{})
-				if name == "new token" {
-					w.reg.Fault("HEAD", "", "**401")
-				}
-				opts := w.uploadOptions(w.local(100))
-				opts.Manifest, opts.ManifestRef = []byte(`{}`), "latest"
-				change(&opts)
-				begun := time.Now()
-				err := w.upload(opts)
-				require.Error(t, err)
-				assert.NotContains(t, err.Error(), "secret")
-				assert.NotErrorIs(t, err, transfer.ErrRetriesExhausted)
-				assert.Less(t, time.Since(begun), noBackoff)
-			})
-		})
 	}
 }

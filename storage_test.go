@@ -178,32 +178,6 @@ func TestS20DamagedOnDiskAndOnTheWay(t *testing.T) {
 	})
 }
 
-func flipBit(t *testing.T, name string, at int64) {
-	f, err := os.OpenFile(name, os.O_RDWR, 0)
-	require.NoError(t, err)
-	var one [1]byte
-	_, err = f.ReadAt(one[:], at)
-	require.NoError(t, err)
-	one[0] ^= 1
-	_, err = f.WriteAt(one[:], at)
-	require.NoError(t, err)
-	require.NoError(t, f.Close())
-}
-
-// leavePartial has a call end when it has fetched the first bytes of a blob.
-func (w *world) leavePartial(b transfer.Blob, bytes int64) {
-	w.t.Helper()
-	w.reg.Fault("GET", b.Digest, "ok->ok->eof(4M)->404")
-	opts := w.downloadOptions(b)
-	opts.Concurrency = 1
-	w.requireStatus(w.download(opts), b, 404)
-	w.requireHalf(b)
-	w.reg.Wait()
-	last := w.progress.calls[len(w.progress.calls)-1]
-	require.Equal(w.t, bytes, last[0])
-	w.progress = &progressLog{}
-}
-
 // S12: several calls on one directory fetch each blob once, and all of them succeed.
 func TestS12CallsAtTheSameTime(t *testing.T) {
 	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {

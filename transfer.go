@@ -65,12 +65,15 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/modeltransfer/transfer/internal/exchange"
+	"github.com/modeltransfer/transfer/internal/fault"
 	"github.com/modeltransfer/transfer/internal/pace"
+	"github.com/modeltransfer/transfer/internal/retry"
+	"github.com/modeltransfer/transfer/internal/watchdog"
 	"github.com/modeltransfer/transfer/internal/wire"
 )
 
@@ -86,8 +89,9 @@ const (
 	// the process.
 	maxConcurrency = 1024
 
-	// bufferSize is how much a worker reads and writes at once.
-	bufferSize = 128 << 10 // 128 KiB
+	// askingAhead is how many requests for each body there may be where the caller has not set Concurrency: most of
+	// them ask, or wait for an answer.
+	askingAhead = 5
 )
 
 // The causes of failure that have no error of their own elsewhere. All are matched
@@ -105,35 +109,39 @@ var (
 
 	// ErrDigestMismatch is content that is not what its digest says. Nothing of it
 	// is left in DestDir or, for an upload, in the registry.
-	ErrDigestMismatch = errors.New("content does not match its digest")
+	ErrDigestMismatch = fault.ErrDigestMismatch
 
 	// ErrSizeMismatch is content longer or shorter than the Size of its blob.
-	ErrSizeMismatch = errors.New("size mismatch")
+	ErrSizeMismatch = fault.ErrSizeMismatch
 
 	// ErrStalled is a request that made no progress for StallTimeout.
-	ErrStalled = errors.New("stalled")
+	ErrStalled = watchdog.ErrStalled
 
 	// ErrRetriesExhausted is a temporary failure that did not pass in time. The error
 	// of the last attempt is wrapped too.
-	ErrRetriesExhausted = errors.New("gave up retrying, run it again to continue")
+	ErrRetriesExhausted = retry.ErrExhausted
 
 	// ErrRedirectRefused is a redirect, an upload Location or a token realm that leads
 	// where no request is sent: from https to http, to a scheme other than these, to this
 	// machine or its link from elsewhere, in circles, or nowhere.
 	ErrRedirectRefused = wire.ErrRedirectRefused
 
-	// ErrInsufficientSpace is a DestDir with less free space than is still to
-	// be fetched. It is found before the first request.
+	// ErrWrongScheme is an https URL of a port that speaks plain HTTP, an http URL of one that speaks TLS, or a Location
+	// that names another port or scheme of the registry's host where nobody listens. The message says what to check.
+	ErrWrongScheme = wire.ErrWrongScheme
+
+	// ErrInsufficientSpace is a DestDir with less free space than is still to be fetched. It is found before the first
+	// request or, with ENOSPC or EDQUOT behind it, when the disk is full. What is recorded of a large blob stays.
 	ErrInsufficientSpace = errors.New("not enough free space")
 
 	// ErrProtocol is an answer that breaks the OCI distribution spec or HTTP.
-	ErrProtocol = errors.New("protocol error")
+	ErrProtocol = fault.ErrProtocol
 )
 
 // RegistryError is one error that a registry tells in the body of its answer (OCI
 // distribution spec, "Error Codes").
 type RegistryError struct {
-	Code    string // such as "MANIFEST_BLOB_UNKNOWN"
+	Code    string // such as "MANIFEST_BLOB_UNKNOWN"; empty where the body was plain text or of another form
 	Message string
 }
 
@@ -144,23 +152,34 @@ type StatusError struct {
 	StatusCode int
 	Errors     []RegistryError // what the body told, often nothing
 
-	retryAfter time.Duration
-	digests    []digest.Digest // named in the body
+	elsewhere bool // it is not the registry's: its token has nothing to do with it
 }
 
 func (e *StatusError) Error() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s %s: %d %s", e.Method, e.URL, e.StatusCode, http.StatusText(e.StatusCode))
 	for _, r := range e.Errors {
-		fmt.Fprintf(&b, "; %s: %s", r.Code, r.Message)
+		fmt.Fprintf(&b, "; %s", strings.TrimPrefix(r.Code+": "+r.Message, ": "))
 	}
-	switch e.StatusCode {
-	case http.StatusUnauthorized, http.StatusForbidden:
+	switch {
+	case e.elsewhere:
+		b.WriteString(" (not the registry but where it has sent us)")
+	case e.StatusCode == http.StatusUnauthorized, e.StatusCode == http.StatusForbidden:
 		b.WriteString(" (check the token and what it may do in this repository)")
-	case http.StatusNotFound:
+	case e.StatusCode == http.StatusNotFound:
 		b.WriteString(" (check the repository, and the tag or digest)")
 	}
 	return b.String()
+}
+
+// Temporary reports whether the same request may succeed later: 408, 425, 429, 500, 502, 503 and 504 (RFC 9110
+// section 15), 520 to 524 and 530 of proxies, and 400 where an object store says RequestTimeout.
+func (e *StatusError) Temporary() bool {
+	f := exchange.Failure{Status: e.StatusCode}
+	for _, r := range e.Errors {
+		f.Errors = append(f.Errors, wire.RegistryError(r))
+	}
+	return f.Temporary()
 }
 
 // BlobError says which blob an error is about. It wraps the cause.
@@ -344,43 +363,8 @@ type UploadOptions struct {
 	MaxBytesPerSecond int64
 }
 
-// Download fetches the blobs that are not in DestDir yet.
-//
-// It returns nil when every blob is there, whole and synced. On failure the first
-// error ends the call; what was finished stays, and what is half there stays where it
-// is worth continuing from: the same call made again goes on.
-func Download(ctx context.Context, opts DownloadOptions) error {
-	return run(ctx, shared{
-		op: "download", blobs: opts.Blobs, baseURL: opts.BaseURL, repository: opts.Repository, mirrors: opts.Mirrors,
-		concurrency: opts.Concurrency, defaultConcurrency: DefaultDownloadConcurrency, bodyConcurrency: opts.BodyConcurrency,
-		progress: opts.Progress, client: opts.Client, token: opts.Token, getToken: opts.GetToken,
-		logger: opts.Logger, userAgent: opts.UserAgent, stallTimeout: opts.StallTimeout,
-		retryTimeout: opts.RetryTimeout, maxBytesPerSecond: opts.MaxBytesPerSecond,
-	}, func(ctx context.Context, s *session) error {
-		return s.download(ctx, opts.DestDir, opts.Verify)
-	})
-}
-
-// Upload sends the blobs that the registry does not have yet and then the manifest.
-//
-// It returns nil when the registry has confirmed every blob and the manifest. On
-// failure the first error ends the call and the manifest is not sent; upload sessions
-// are deleted where the registry lets us; blobs that were finished stay there, and
-// are not sent again by the next call.
-func Upload(ctx context.Context, opts UploadOptions) error {
-	return run(ctx, shared{
-		op: "upload", blobs: opts.Blobs, baseURL: opts.BaseURL, repository: opts.Repository,
-		concurrency: opts.Concurrency, defaultConcurrency: DefaultUploadConcurrency, bodyConcurrency: opts.BodyConcurrency,
-		progress: opts.Progress, client: opts.Client, token: opts.Token, getToken: opts.GetToken,
-		logger: opts.Logger, userAgent: opts.UserAgent, stallTimeout: opts.StallTimeout,
-		retryTimeout: opts.RetryTimeout, maxBytesPerSecond: opts.MaxBytesPerSecond,
-	}, func(ctx context.Context, s *session) error {
-		return s.upload(ctx, opts.SrcDir, opts.Manifest, opts.ManifestRef)
-	})
-}
-
-// shared are the options that both directions have.
-type shared struct {
+// options are the options that both directions have.
+type options struct {
 	op                              string
 	blobs                           []Blob
 	baseURL, repository             string
@@ -404,58 +388,42 @@ type blob struct {
 	from   string
 }
 
-// session is what all requests of one call share.
-type session struct {
-	op           string
-	blobs        []blob // distinct, largest first
-	total        int64  // the sum of their sizes
-	registry     *wire.Registry
-	mirrors      []*wire.Registry
-	repository   string
-	concurrency  int
-	bodies       *pace.BodyLimiter
-	retryTimeout time.Duration
-	pace         *pace.Limiter
+// call is one call of Download or Upload: the options that were checked, and what all its requests share.
+type call struct {
+	options
+	list        []blob // distinct, largest first
+	total       int64  // the sum of their sizes
+	registry    *wire.Registry
+	mirrors     []*wire.Registry
+	concurrency int
 
-	cancel   context.CancelCauseFunc
-	client   *wire.Client
-	auth     *authorizer
-	answered atomic.Bool // the registry has answered at least once
-	pauses   pauses
-	watchdog *watchdog
+	rate     *pace.Limiter
+	bodies   *pace.BodyLimiter
+	dog      *watchdog.Watchdog
+	exchange *exchange.Exchange
+	retry    *retry.Loop
 	progress *progressTracker
-	log      *slog.Logger
-	clock    func() time.Duration // monotonic, since the session began
-	buffers  sync.Pool
+	started  time.Time
 }
 
-// newSession checks all options. It does no I/O.
-func newSession(o shared) (*session, error) {
-	start := time.Now()
-	s := &session{op: o.op, repository: cmp.Or(o.repository, defaultRepository), clock: func() time.Duration { return time.Since(start) }}
-	if err := s.checkPlaces(o); err != nil {
+// newCall checks all options. It does no I/O.
+func newCall(o options) (*call, error) {
+	c := &call{options: o, started: time.Now()}
+	c.repository = cmp.Or(o.repository, defaultRepository)
+	c.retryTimeout = cmp.Or(o.retryTimeout, defaultRetryTimeout)
+	c.stallTimeout = cmp.Or(o.stallTimeout, defaultStallTimeout)
+	c.logger = cmp.Or(o.logger, slog.New(slog.DiscardHandler))
+	if err := c.checkPlaces(); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrInvalidOption, err)
 	}
 	if o.stallTimeout < 0 || o.retryTimeout < 0 || o.maxBytesPerSecond < 0 {
 		return nil, fmt.Errorf("%w: a timeout or a limit is negative", ErrInvalidOption)
 	}
-	if err := s.checkBlobs(o.blobs); err != nil {
+	if err := c.checkBlobs(); err != nil {
 		return nil, err
 	}
-	s.concurrency = limit(o.concurrency, o.defaultConcurrency, maxConcurrency)
-	s.bodies = pace.NewBodyLimiter(limit(o.bodyConcurrency, s.concurrency, s.concurrency), o.bodyConcurrency > 0)
-	s.pace = pace.New(o.maxBytesPerSecond)
-	s.retryTimeout = cmp.Or(o.retryTimeout, defaultRetryTimeout)
-	// More requests are never in flight, in either direction.
-	s.client = wire.NewClient(o.client, cmp.Or(o.userAgent, defaultUserAgent), uploadsAhead*s.concurrency)
-	s.auth = &authorizer{token: o.token, getToken: o.getToken}
-	s.watchdog = &watchdog{
-		stallTimeout: cmp.Or(o.stallTimeout, defaultStallTimeout), pace: s.pace, clock: s.clock, attempts: make(map[*attempt]struct{}),
-	}
-	s.progress = newProgressTracker(s.total, o.progress)
-	s.log = cmp.Or(o.logger, slog.New(slog.DiscardHandler))
-	s.buffers.New = func() any { b := make([]byte, bufferSize); return &b }
-	return s, nil
+	c.concurrency = limit(o.concurrency, o.defaultConcurrency, maxConcurrency)
+	return c, nil
 }
 
 // limit returns n, or the default where n is not positive, and at most highest.
@@ -466,24 +434,32 @@ func limit(n, byDefault, highest int) int {
 	return min(n, highest)
 }
 
-func (s *session) checkPlaces(o shared) (err error) {
-	if s.registry, err = wire.ParseRegistry(o.baseURL); err != nil {
+// requests is the most requests in flight at once.
+func (c *call) requests() int {
+	if c.options.concurrency > 0 {
+		return c.concurrency
+	}
+	return askingAhead * c.concurrency
+}
+
+func (c *call) checkPlaces() (err error) {
+	if c.registry, err = wire.ParseRegistry(c.baseURL); err != nil {
 		return err
 	}
-	for _, m := range o.mirrors {
+	for _, m := range c.options.mirrors {
 		mirror, err := wire.ParseRegistry(m)
 		if err != nil {
 			return fmt.Errorf("mirror: %w", err)
 		}
-		s.mirrors = append(s.mirrors, mirror.Mirror(s.registry))
+		c.mirrors = append(c.mirrors, mirror.Mirror(c.registry))
 	}
-	return wire.CheckRepository(s.repository)
+	return wire.CheckRepository(c.repository)
 }
 
-func (s *session) checkBlobs(listed []Blob) error {
-	seen := make(map[digest.Digest]int64, len(listed))
-	s.blobs = make([]blob, 0, len(listed))
-	for _, b := range listed {
+func (c *call) checkBlobs() error {
+	seen := make(map[digest.Digest]int64, len(c.blobs))
+	c.list = make([]blob, 0, len(c.blobs))
+	for _, b := range c.blobs {
 		dg := digest.Digest(b.Digest)
 		if err := dg.Validate(); err != nil {
 			return fmt.Errorf("%w %.100q: %w", ErrInvalidDigest, b.Digest, err)
@@ -496,91 +472,91 @@ func (s *session) checkBlobs(listed []Blob) error {
 			return fmt.Errorf("%w %s: listed with sizes %d and %d", ErrInvalidBlob, dg, size, b.Size)
 		case twice:
 			continue
-		case s.total > math.MaxInt64-b.Size:
+		case c.total > math.MaxInt64-b.Size:
 			return fmt.Errorf("%w %s: the sizes add up to more than an int64 holds", ErrInvalidBlob, dg)
-		case b.From != "" && wire.CheckRepository(b.From) != nil:
-			return fmt.Errorf("%w %s: From: %w", ErrInvalidBlob, dg, wire.CheckRepository(b.From))
 		}
 		seen[dg] = b.Size
-		s.total += b.Size
-		s.blobs = append(s.blobs, blob{digest: dg, size: b.Size, from: b.From})
+		c.total += b.Size
+		c.list = append(c.list, blob{digest: dg, size: b.Size, from: b.From})
 	}
-	slices.SortStableFunc(s.blobs, func(a, b blob) int { return cmp.Compare(b.size, a.size) })
+	slices.SortStableFunc(c.list, func(a, b blob) int { return cmp.Compare(b.size, a.size) })
 	return nil
 }
 
 // errProgressPanicked ends a call whose Progress panicked.
 var errProgressPanicked = errors.New("progress callback panicked")
 
-// run makes one call: it checks the options, moves, and lets go of everything.
-func run(ctx context.Context, o shared, move func(context.Context, *session) error) error {
+// run makes one call: it checks the options, moves, and releases everything.
+func run(ctx context.Context, o options, move func(context.Context, *call) error) error {
 	if ctx == nil {
 		return fmt.Errorf("%w: nil context", ErrInvalidOption)
 	}
-	s, err := newSession(o)
+	c, err := newCall(o)
 	if err != nil {
 		return err
 	}
 	caller := ctx
-	ctx, s.cancel = context.WithCancelCause(ctx)
-	s.auth.run = ctx
-	var dog sync.WaitGroup
-	dog.Go(func() { s.watchdog.run(ctx) })
-
-	err = move(ctx, s)
-	s.cancel(nil)
-	dog.Wait()
-	s.auth.close()
-	s.client.Close()
-	if p := s.progress.finish(); p != nil {
+	ctx, cancel := context.WithCancelCause(ctx)
+	release := c.open(ctx, cancel)
+	err = move(ctx, c)
+	cancel(nil)
+	release()
+	if p := c.progress.finish(); p != nil {
 		panic(p)
 	}
 	if err != nil && caller.Err() != nil && !errors.Is(err, caller.Err()) {
 		err = fmt.Errorf("%w: %w", caller.Err(), err)
 	}
-	s.summary(err)
+	c.summary(err)
 	return err
 }
 
-// begin reports what is in place before anything moves.
-func (s *session) begin(completed int64) {
-	s.progress.add(completed)
-	s.progress.start(func() { s.cancel(errProgressPanicked) })
+// open makes what the requests share. It returns what releases that, after the context has ended.
+func (c *call) open(ctx context.Context, cancel context.CancelCauseFunc) (release func()) {
+	c.rate = pace.New(c.maxBytesPerSecond)
+	c.bodies = pace.NewBodyLimiter(limit(c.bodyConcurrency, c.concurrency, c.concurrency), c.bodyConcurrency > 0)
+	c.dog = watchdog.New(c.stallTimeout, c.rate)
+	c.progress = newProgressTracker(c.total, c.options.progress, func() { cancel(errProgressPanicked) })
+	tokens := exchange.NewTokens(ctx, c.token, challenged(c.getToken))
+	client := wire.NewClient(c.client, cmp.Or(c.userAgent, defaultUserAgent), c.requests())
+	c.exchange = exchange.New(exchange.Config{
+		Registry: c.registry, Client: client, Watchdog: c.dog, Bodies: c.bodies, Rate: c.rate, Tokens: tokens,
+		Log: c.logger, StatusError: statusError,
+	})
+	c.retry = newLoop(c.exchange, c.bodies, c.logger)
+	var running sync.WaitGroup
+	running.Go(func() { c.dog.Run(ctx) })
+	return func() {
+		running.Wait()
+		tokens.Close()
+		client.Close()
+	}
 }
 
-func (s *session) summary(err error) {
+func (c *call) summary(err error) {
 	level := slog.LevelDebug
 	if err != nil {
 		level = slog.LevelWarn
 	}
-	s.log.LogAttrs(context.Background(), level, s.op+" ended", slog.Int("blobs", len(s.blobs)),
-		slog.Int64("completed", s.progress.completed.Load()), slog.Int64("total", s.total),
-		slog.Duration("elapsed", s.clock()), slog.Any("error", err))
+	c.logger.LogAttrs(context.Background(), level, c.op+" ended", slog.Int("blobs", len(c.list)),
+		slog.Int64("completed", c.progress.completed.Load()), slog.Int64("total", c.total),
+		slog.Duration("elapsed", time.Since(c.started)), slog.Any("error", err))
 }
 
-// statusError makes an error of an answer, and closes its body.
-func (s *session) statusError(resp *wire.Response) error {
-	e := &StatusError{
-		Method: resp.Request.Method, URL: wire.Redact(resp.Target.URL), StatusCode: resp.StatusCode,
-		retryAfter: parseRetryAfter(resp.Header.Get("Retry-After"), time.Now()),
-	}
-	if e.retryAfter > 0 && e.Temporary() && !resp.Target.Left {
-		s.pauses.add(s.registry.Host(), e.retryAfter) // before there is room for another request
-	}
-	token, _ := strings.CutPrefix(resp.Request.Header.Get("Authorization"), "Bearer ")
-	errs, digests := wire.ReadErrors(resp.Body)
-	e.digests = digests
-	for _, r := range errs {
-		e.Errors = append(e.Errors, RegistryError{Code: withoutToken(r.Code, token), Message: withoutToken(r.Message, token)})
+// statusError makes the error of an answer that is a failure.
+func statusError(f exchange.Failure) error {
+	e := &StatusError{Method: f.Method, URL: f.URL, StatusCode: f.Status, elsewhere: f.Elsewhere}
+	for _, r := range f.Errors {
+		e.Errors = append(e.Errors, RegistryError(r))
 	}
 	return e
 }
 
-func (s *session) blobError(b blob, p *patience, err error) error {
+func (c *call) blobError(dg digest.Digest, budget *retry.Budget, err error) error {
 	if err == nil {
 		return nil
 	}
-	return &BlobError{Digest: b.digest.String(), Op: s.op, Attempts: int(p.attempts.Load()), Err: err}
+	return &BlobError{Digest: dg.String(), Op: c.op, Attempts: budget.Attempts(), Err: err}
 }
 
 // digestToPath returns the file name of a blob: its digest with a dash for the colon.

@@ -11,8 +11,8 @@ import (
 // A digest that passes is a plain file name of the directory, whatever it was made of.
 func FuzzDigest(f *testing.F) {
 	f.Fuzz(func(t *testing.T, dg string) {
-		var s session
-		if err := s.checkBlobs([]Blob{{Digest: dg}}); err != nil {
+		c := call{options: options{blobs: []Blob{{Digest: dg}}}}
+		if err := c.checkBlobs(); err != nil {
 			require.ErrorIs(t, err, ErrInvalidDigest)
 			return
 		}

@@ -3,14 +3,11 @@ package transfer_test
 import (
 	"context"
 	"fmt"
-	"io"
-	"net"
 	"net/http"
 	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -24,30 +21,27 @@ import (
 )
 
 func TestU1AcceptedWithoutLocation(t *testing.T) {
-	for _, script := range []string{"**202", "**200", "**204", "**200(location: /v2/library/model/blobs/uploads/x)", "**201+header(docker-content-digest: " + digest.FromString("x").String() + ")"} {
-		t.Run(script, func(t *testing.T) {
-			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
-				w := newWorld(t, mode, registrytest.Options{})
-				w.reg.Fault("POST", "", script)
-				b := w.local(3 << 20)
-				begun := time.Now()
-				err := w.upload(w.uploadOptions(b))
-				if strings.HasPrefix(script, "**201") {
-					require.ErrorIs(t, err, transfer.ErrDigestMismatch)
-				} else {
-					require.ErrorIs(t, err, transfer.ErrProtocol)
-				}
-				requireBlobError(t, err, b, "upload")
-				assert.Equal(t, 1, w.reg.Count("POST", ""))
-				assert.Less(t, time.Since(begun), noBackoff)
-				w.requireNotUploaded(b)
-			})
-		})
-	}
+	cases := named("**202", "**200", "**204", "**200(location: /v2/library/model/blobs/uploads/x)", "**201+header(docker-content-digest: "+digest.FromString("x").String()+")")
+	eachInBubbles(t, cases, func(t *testing.T, mode registrytest.Mode, _ string, script string) {
+		w := newWorld(t, mode, registrytest.Options{})
+		w.reg.Fault("POST", "", script)
+		b := w.local(3 << 20)
+		begun := time.Now()
+		err := w.upload(w.uploadOptions(b))
+		if strings.HasPrefix(script, "**201") {
+			require.ErrorIs(t, err, transfer.ErrDigestMismatch)
+		} else {
+			require.ErrorIs(t, err, transfer.ErrProtocol)
+		}
+		requireBlobError(t, err, b, "upload")
+		assert.Equal(t, 1, w.reg.Count("POST", ""))
+		assert.Less(t, time.Since(begun), noBackoff)
+		w.requireNotUploaded(b)
+	})
 }
 
 func TestU2Location(t *testing.T) {
-	for name, location := range map[string]string{
+	cases := map[string]string{
 		"absolute":       "%s/v2/library/model/blobs/uploads/session-1?_state=0",
 		"path":           "/v2/library/model/blobs/uploads/session-1?_state=0",
 		"relative":       "session-1?_state=0",
@@ -56,55 +50,50 @@ func TestU2Location(t *testing.T) {
 		"fragment":       "session-1?_state=0#part",
 		"query in place": "session-1?a=?&_state=0",
 		"default port":   "",
-	} {
-		t.Run(name, func(t *testing.T) {
-			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
-				w := newWorld(t, mode, registrytest.Options{Token: "secret", StrictState: true})
-				port := ":443"
-				if mode == registrytest.H1 {
-					port = ":80"
-				}
-				where := strings.ReplaceAll(location, "%%", "%")
-				where = strings.Replace(where, "%s", w.server.URL, 1)
-				if where == "" {
-					where = w.server.URL + port + "/v2/library/model/blobs/uploads/session-1?_state=0"
-				}
-				w.reg.Fault("POST", "", "header(-location; location: "+where+")")
-				opts := w.uploadOptions(w.local(3 << 20))
-				opts.Token = "secret"
-				require.NoError(t, w.upload(opts), "the token stays with it")
-				query, _, _ := strings.Cut(where[strings.Index(where, "?")+1:], "#")
-				last := w.reg.Requests()[len(w.reg.Requests())-1]
-				assert.Equal(t, query+"&digest="+url.QueryEscape(opts.Blobs[0].Digest), last.RawQuery, "the state is kept as it is")
-			})
-		})
 	}
+	eachInBubbles(t, cases, func(t *testing.T, mode registrytest.Mode, _ string, location string) {
+		w := newWorld(t, mode, registrytest.Options{Token: "secret", StrictState: true})
+		port := ":443"
+		if mode == registrytest.H1 {
+			port = ":80"
+		}
+		where := strings.ReplaceAll(location, "%%", "%")
+		where = strings.Replace(where, "%s", w.server.URL, 1)
+		if where == "" {
+			where = w.server.URL + port + "/v2/library/model/blobs/uploads/session-1?_state=0"
+		}
+		w.reg.Fault("POST", "", "header(-location; location: "+where+")")
+		opts := w.uploadOptions(w.local(3 << 20))
+		opts.Token = "secret"
+		require.NoError(t, w.upload(opts), "the token stays with it")
+		query, _, _ := strings.Cut(where[strings.Index(where, "?")+1:], "#")
+		last := w.reg.Requests()[len(w.reg.Requests())-1]
+		assert.Equal(t, query+"&digest="+url.QueryEscape(opts.Blobs[0].Digest), last.RawQuery, "the state is kept as it is")
+	})
 }
 
 // Over a CDN as the place of the session.
 func TestU3LocationOnAnotherHost(t *testing.T) {
-	for name, change := range map[string]struct{ host string }{
+	type test struct{ host string }
+	cases := map[string]test{
 		"another host": {"uploads.test"}, "another port": {"registry.test:5000"}, "a host below": {"cdn.registry.test"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
-				w := newWorld(t, mode, registrytest.Options{Token: "secret"})
-				cdn := w.reg.CDN()
-				elsewhere := w.net.Serve(change.host, cdn, mode)
-				w.reg.Fault("POST", "", "header(-location; location: "+elsewhere.URL+"/v2/library/model/blobs/uploads/session-1?_state=0)")
-				opts := w.uploadOptions(w.local(3 << 20))
-				opts.Token, opts.Client = "secret", &http.Client{Transport: w.client.Transport, Jar: jar{}}
-				require.NoError(t, w.upload(opts))
-				requests := cdn.Requests()
-				require.Len(t, requests, 1)
-				for _, name := range []string{"Authorization", "Cookie", "Referer"} {
-					assert.Empty(t, requests[0].Header.Values(name), name)
-				}
-				assert.Equal(t, opts.Blobs[0].Size, requests[0].BodyBytes)
-				assert.Zero(t, w.reg.Count("PUT", ""))
-			})
-		})
 	}
+	eachInBubbles(t, cases, func(t *testing.T, mode registrytest.Mode, name string, change test) {
+		w := newWorld(t, mode, registrytest.Options{Token: "secret"})
+		cdn := w.reg.CDN()
+		elsewhere := w.net.Serve(change.host, cdn, mode)
+		w.reg.Fault("POST", "", "header(-location; location: "+elsewhere.URL+"/v2/library/model/blobs/uploads/session-1?_state=0)")
+		opts := w.uploadOptions(w.local(3 << 20))
+		opts.Token, opts.Client = "secret", &http.Client{Transport: w.client.Transport, Jar: jar{}}
+		require.NoError(t, w.upload(opts))
+		requests := cdn.Requests()
+		require.Len(t, requests, 1)
+		for _, name := range []string{"Authorization", "Cookie", "Referer"} {
+			assert.Empty(t, requests[0].Header.Values(name), name)
+		}
+		assert.Equal(t, opts.Blobs[0].Size, requests[0].BodyBytes)
+		assert.Zero(t, w.reg.Count("PUT", ""))
+	})
 }
 
 func TestU3OnceLeftTheTokenStaysOff(t *testing.T) {
@@ -165,39 +154,59 @@ func TestU3SessionElsewhereIsNotRemembered(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
 		time.AfterFunc(5*time.Second, cancel)
-		require.ErrorIs(t, transfer.Upload(ctx, w.uploadOptions(w.local(40<<20))), context.Canceled)
-		cache, err := os.UserCacheDir()
-		require.NoError(t, err)
-		left, err := filepath.Glob(filepath.Join(cache, "modeltransfer", "uploads", "*"))
-		require.NoError(t, err)
-		assert.Empty(t, left)
+		b := w.local(40 << 20)
+		require.ErrorIs(t, transfer.Upload(ctx, w.uploadOptions(b)), context.Canceled)
+		assert.NoFileExists(t, w.sessionRecord(b))
+		assert.NotContains(t, allSessionRecords(t), "sig=secret")
 	})
 }
 
-func TestU3FromHTTPSToHTTP(t *testing.T) {
-	for _, how := range []string{"Location", "redirect"} {
-		t.Run(how, func(t *testing.T) {
-			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
-				if mode == registrytest.H1 {
-					return // it is http already
-				}
-				w := newWorld(t, mode, registrytest.Options{})
-				cdn := w.reg.CDN()
-				plain := w.net.Serve("registry.test", cdn, registrytest.H1)
-				session := plain.URL + "/v2/library/model/blobs/uploads/session-1?_state=0"
-				if how == "Location" {
-					w.reg.Fault("POST", "", "header(-location; location: "+session+")")
-				} else {
-					w.reg.Fault("PUT", "", "redirect("+session+")")
-				}
-				begun := time.Now()
-				require.ErrorIs(t, w.upload(w.uploadOptions(w.local(3<<20))), transfer.ErrRedirectRefused)
-				assert.Empty(t, cdn.Requests())
-				assert.Equal(t, 1, w.reg.Count("POST", ""))
-				assert.Less(t, time.Since(begun), noBackoff)
-			})
-		})
+// sessionRecord is the file that remembers the upload session of a blob.
+func (w *world) sessionRecord(b transfer.Blob) string {
+	w.t.Helper()
+	cache, err := os.UserCacheDir()
+	require.NoError(w.t, err)
+	place := w.server.URL + "/v2/" + repository + "/blobs/" + b.Digest
+	return filepath.Join(cache, "modeltransfer", "uploads", digest.FromString(place).Encoded())
+}
+
+// allSessionRecords returns what all those files say.
+func allSessionRecords(t *testing.T) string {
+	t.Helper()
+	cache, err := os.UserCacheDir()
+	require.NoError(t, err)
+	names, err := filepath.Glob(filepath.Join(cache, "modeltransfer", "uploads", "*"))
+	require.NoError(t, err)
+	var all strings.Builder
+	for _, name := range names {
+		if data, err := os.ReadFile(name); err == nil { // it may be another test's, and gone by now
+			all.Write(data)
+		}
 	}
+	return all.String()
+}
+
+func TestU3FromHTTPSToHTTP(t *testing.T) {
+	cases := named("Location", "redirect")
+	eachInBubbles(t, cases, func(t *testing.T, mode registrytest.Mode, _ string, how string) {
+		if mode == registrytest.H1 {
+			return // it is http already
+		}
+		w := newWorld(t, mode, registrytest.Options{})
+		cdn := w.reg.CDN()
+		plain := w.net.Serve("registry.test", cdn, registrytest.H1)
+		session := plain.URL + "/v2/library/model/blobs/uploads/session-1?_state=0"
+		if how == "Location" {
+			w.reg.Fault("POST", "", "header(-location; location: "+session+")")
+		} else {
+			w.reg.Fault("PUT", "", "redirect("+session+")")
+		}
+		begun := time.Now()
+		require.ErrorIs(t, w.upload(w.uploadOptions(w.local(3<<20))), transfer.ErrRedirectRefused)
+		assert.Empty(t, cdn.Requests())
+		assert.Equal(t, 1, w.reg.Count("POST", ""))
+		assert.Less(t, time.Since(begun), noBackoff)
+	})
 }
 
 // refusedPlaces are where no upload goes.
@@ -254,182 +263,38 @@ func TestU4AndU5PlacesThatAreRefused(t *testing.T) {
 }
 
 func TestU5PlacesThatAreNot(t *testing.T) {
-	for name, c := range map[string]struct{ registry, store string }{
+	type test struct{ registry, store string }
+	cases := map[string]test{
 		"private from public":     {publicAddress, "10.1.2.3"},
 		"private from private":    {"192.168.1.2", "172.16.3.4:9000"},
 		"loopback from loopback":  {"127.0.0.1:5000", "127.0.0.1:9000"},
 		"localhost from loopback": {"127.0.0.1:5000", "localhost:9000"},
 		"link from link":          {"169.254.1.1", "169.254.1.2"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
-				w := newWorld(t, mode, registrytest.Options{})
-				cdn := w.reg.CDN()
-				w.server = w.net.Serve(c.registry, w.reg, mode)
-				w.reg.Configure(func(o *registrytest.Options) {
-					o.RedirectUploads = registrytest.To(w.net.Serve(c.store, cdn, mode).URL)
-				})
-				require.NoError(t, w.upload(w.uploadOptions(w.local(3<<20))))
-				assert.Equal(t, 1, cdn.Count("PUT", ""))
-			})
-		})
 	}
-}
-
-// wireTap counts the bytes that are sent to a host, TLS and headers and all.
-func (w *world) wireTap(addr string) (sent *atomic.Int64) {
-	sent = new(atomic.Int64)
-	w.client.Transport.(*http.Transport).DialContext = func(ctx context.Context, network, to string) (net.Conn, error) {
-		c, err := w.net.DialContext(ctx, network, to)
-		if err == nil && strings.HasPrefix(to, addr) {
-			c = tapped{c, sent}
-		}
-		return c, err
-	}
-	return sent
-}
-
-type tapped struct {
-	net.Conn
-	sent *atomic.Int64
-}
-
-func (c tapped) Write(p []byte) (int, error) {
-	n, err := c.Conn.Write(p)
-	c.sent.Add(int64(n))
-	return n, err
-}
-
-func TestU10BodiesThatAreRedirected(t *testing.T) {
-	for name, opts := range map[string]registrytest.Options{
-		"PUT": {}, "PUT 308": {RedirectStatus: 308}, "PUT 302": {RedirectStatus: 302}, "PATCH": {MaxBody: 1 << 20},
-		"POST and PUT": {SingleShot: true},
-	} {
-		t.Run(name, func(t *testing.T) {
-			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
-				w := newWorld(t, mode, opts)
-				cdn := w.reg.CDN()
-				cdn.RefuseAuth()
-				w.reg.Configure(func(o *registrytest.Options) {
-					o.Token, o.RedirectUploads = "secret", registrytest.To(w.net.Serve("cdn.test", cdn, mode).URL)
-				})
-				sent := w.wireTap("registry.test")
-				up := w.uploadOptions(w.local(3<<20), w.local(2<<20))
-				up.Token, up.Concurrency = "secret", 1
-				require.NoError(t, w.upload(up))
-				cdn.Wait()
-				assert.EqualValues(t, 5<<20, cdn.BytesReceived(), "each byte is sent there once")
-				assert.Zero(t, w.reg.BytesReceived())
-				assert.Less(t, sent.Load(), int64(64<<10), "bytes on the wire to the registry")
-				assert.Empty(t, cdn.Tokens())
-				for _, r := range cdn.Requests() {
-					assert.Empty(t, r.Header.Values("Referer"))
-				}
-			})
-		})
-	}
-}
-
-// A registry that has taken some bodies itself may send others elsewhere.
-func TestU10LargeBodyIsAskedForEachTime(t *testing.T) {
-	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+	eachInBubbles(t, cases, func(t *testing.T, mode registrytest.Mode, _ string, c test) {
 		w := newWorld(t, mode, registrytest.Options{})
 		cdn := w.reg.CDN()
-		elsewhere := w.net.Serve("cdn.test", cdn, mode).URL
-		taken := 0
-		w.reg.Configure(func(o *registrytest.Options) {
-			o.RedirectUploads = func(*http.Request) string {
-				if taken++; taken <= 2 {
-					return ""
-				}
-				return elsewhere
-			}
-		})
-		w.reg.Fault("PUT", "", "**slow(1M)")
-		sent := w.wireTap("registry.test")
-		opts := w.uploadOptions(w.local(3<<20), w.local(3<<20), w.local(3<<20))
-		opts.BodyConcurrency = 1
-		require.NoError(t, w.upload(opts))
-		cdn.Wait()
-		assert.EqualValues(t, 3<<20, cdn.BytesReceived())
-		assert.Less(t, sent.Load(), int64(6<<20+64<<10), "bytes on the wire to the registry")
+		w.server = w.net.Serve(c.registry, w.reg, mode)
+		w.redirectUploads(w.net.Serve(c.store, cdn, mode).URL)
+		require.NoError(t, w.upload(w.uploadOptions(w.local(3<<20))))
+		assert.Equal(t, 1, cdn.Count("PUT", ""))
 	})
-}
-
-// A caller's transport that would send a body at once, as one without ExpectContinueTimeout does, is not used so.
-func TestU10HastyTransport(t *testing.T) {
-	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
-		w := newWorld(t, mode, registrytest.Options{})
-		cdn := w.reg.CDN()
-		w.reg.Configure(func(o *registrytest.Options) {
-			o.RedirectUploads = registrytest.To(w.net.Serve("cdn.test", cdn, mode).URL)
-		})
-		transport := w.net.Transport()
-		w.client = &http.Client{Transport: transport}
-		b := w.local(3 << 20)
-		require.NoError(t, w.upload(w.uploadOptions(b)))
-		cdn.Wait()
-		assert.Zero(t, w.reg.BytesReceived())
-		assert.Equal(t, b.Size, cdn.BytesReceived())
-		assert.Zero(t, transport.ExpectContinueTimeout, "the caller's transport is not changed")
-	})
-}
-
-func TestU10SeeOther(t *testing.T) {
-	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
-		w := newWorld(t, mode, registrytest.Options{})
-		w.reg.Fault("PUT", "", "**303(location: /elsewhere)")
-		b := w.local(3 << 20)
-		require.ErrorIs(t, w.upload(w.uploadOptions(b)), transfer.ErrRedirectRefused)
-		w.requireNotUploaded(b)
-	})
-}
-
-func TestN27UploadLoopsOfRedirects(t *testing.T) {
-	for _, method := range []string{"HEAD", "POST", "PUT"} {
-		t.Run(method, func(t *testing.T) {
-			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
-				w := newWorld(t, mode, registrytest.Options{})
-				w.reg.Fault(method, "", "**redirect(?again)")
-				begun := time.Now()
-				require.ErrorIs(t, w.upload(w.uploadOptions(w.local(3<<20))), transfer.ErrRedirectRefused)
-				assert.Equal(t, 11, w.reg.Count(method, ""))
-				assert.Less(t, time.Since(begun), noBackoff)
-				assert.Zero(t, w.reg.BytesReceived())
-			})
-		})
-	}
 }
 
 // U2: a Location is relative to the request that it answers, not to where the upload began.
 func TestU2LocationIsRelativeToTheRequest(t *testing.T) {
 	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 		w := newWorld(t, mode, registrytest.Options{})
-		var asked []string
-		w.reg.Configure(func(o *registrytest.Options) {
-			o.Before = func(rw http.ResponseWriter, r *http.Request) bool {
-				asked = append(asked, r.Method+" "+r.URL.Path)
-				switch {
-				case r.Method == http.MethodPost:
-					rw.Header().Set("Location", "/deep/er/first")
-					rw.WriteHeader(http.StatusAccepted)
-				case r.Method == http.MethodPatch:
-					_, _ = io.Copy(io.Discard, r.Body)
-					rw.Header().Set("Location", "second?x=y")
-					rw.WriteHeader(http.StatusAccepted)
-				case r.Method == http.MethodPut && r.ContentLength > 0:
-					rw.WriteHeader(http.StatusRequestEntityTooLarge)
-				case r.Method == http.MethodPut:
-					rw.WriteHeader(http.StatusCreated)
-				default:
-					rw.WriteHeader(http.StatusNotFound)
-				}
-				return true
-			}
-		})
+		w.reg.Fault("POST", "", "**202(location: /deep/er/first)")
+		w.reg.Fault("PUT", "first", "**413")
+		w.reg.Fault("PATCH", "", "**read+202(location: second?x=y)")
+		w.reg.Fault("PUT", "second", "**201")
+		w.reg.Fault("", "/deep/", "**404")
 		require.NoError(t, transfer.Upload(t.Context(), w.uploadOptions(w.local(3<<20))))
-		assert.Contains(t, asked, "PATCH /deep/er/first")
-		assert.Equal(t, "PUT /deep/er/second", asked[len(asked)-1])
+		requests := w.reg.Requests()
+		assert.NotZero(t, w.reg.Count("PATCH", "/deep/er/first"))
+		last := requests[len(requests)-1]
+		assert.Equal(t, "PUT /deep/er/second", last.Method+" "+last.Path)
 	})
 }
 
@@ -440,11 +305,9 @@ func TestU3RememberedSessionElsewhereIsNotUsed(t *testing.T) {
 		cdn := w.reg.CDN()
 		elsewhere := w.net.Serve("uploads.test", cdn, mode)
 		b := w.local(40 << 20)
-		cache, err := os.UserCacheDir()
-		require.NoError(t, err)
-		place := w.server.URL + "/v2/" + repository + "/blobs/" + b.Digest
-		name := filepath.Join(cache, "modeltransfer", "uploads", digest.FromString(place).Encoded())
+		name := w.sessionRecord(b)
 		require.NoError(t, os.MkdirAll(filepath.Dir(name), 0o700))
+		place := w.server.URL + "/v2/" + repository + "/blobs/" + b.Digest
 		record := fmt.Appendf(nil, `{"blob":%q,"session":%q}`, place, elsewhere.URL+"/v2/library/model/blobs/uploads/session-1?_state=0")
 		require.NoError(t, os.WriteFile(name, record, 0o600))
 		opts := w.uploadOptions(b)
@@ -452,80 +315,6 @@ func TestU3RememberedSessionElsewhereIsNotUsed(t *testing.T) {
 		require.NoError(t, w.upload(opts))
 		assert.Empty(t, cdn.Requests())
 		assert.NoFileExists(t, name)
-	})
-}
-
-// A registry that reads a body before it sends it elsewhere.
-func TestBodiesThatAreSentAgainAreBounded(t *testing.T) {
-	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
-		w := newWorld(t, mode, registrytest.Options{})
-		hasty := w.net.Serve("hasty.test", http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
-			if r.Method == "PUT" && !strings.Contains(r.URL.RawQuery, "again") {
-				_, _ = io.Copy(io.Discard, r.Body)
-				time.Sleep(2 * time.Second)
-				http.Redirect(rw, r, r.URL.String()+"&again", http.StatusTemporaryRedirect)
-				return
-			}
-			w.reg.ServeHTTP(rw, r)
-		}), mode)
-		w.reg.Fault("PUT", "again", "**slow(1M)")
-		opts := w.uploadOptions()
-		for i := range 6 {
-			opts.Blobs = append(opts.Blobs, w.local(3<<20+i))
-		}
-		opts.BaseURL, opts.BodyConcurrency = hasty.URL, 1
-		require.NoError(t, w.upload(opts))
-		assert.LessOrEqual(t, w.reg.MaxInFlight(), 2, "one, and what the link still has of the one before")
-	})
-}
-
-func TestN7StallOfABodyThatIsSentAgain(t *testing.T) {
-	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
-		w := newWorld(t, mode, registrytest.Options{})
-		b := w.local(64 << 20)
-		first := true
-		hasty := w.net.Serve("hasty.test", http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
-			if r.Method == "PUT" && first {
-				first = false
-				_, _ = io.Copy(io.Discard, r.Body)
-				http.Redirect(rw, r, r.URL.String()+"&again", http.StatusTemporaryRedirect)
-				return
-			}
-			w.reg.ServeHTTP(rw, r)
-		}), mode)
-		w.reg.Fault("PUT", "again", "stallbody(1M)")
-		opts := w.uploadOptions(b)
-		opts.BaseURL, opts.StallTimeout = hasty.URL, 2*time.Second
-		begun := time.Now()
-		require.NoError(t, w.upload(opts))
-		assert.Less(t, time.Since(begun), 4*time.Second)
-	})
-}
-
-// Some old proxies answer 417 to whatever says that it waits (RFC 9110 section 15.5.18).
-func TestServersThatKnowNoExpectation(t *testing.T) {
-	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
-		w := newWorld(t, mode, registrytest.Options{})
-		w.reg.Configure(func(o *registrytest.Options) {
-			o.Before = func(rw http.ResponseWriter, r *http.Request) bool {
-				if r.Header.Get("Expect") == "" {
-					return false
-				}
-				rw.WriteHeader(http.StatusExpectationFailed)
-				return true
-			}
-		})
-		require.NoError(t, w.upload(w.uploadOptions(w.local(3<<20), w.local(2<<20), w.local(100))))
-	})
-}
-
-func TestEmptyBlobExpectsNothing(t *testing.T) {
-	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
-		w := newWorld(t, mode, registrytest.Options{})
-		require.NoError(t, w.upload(w.uploadOptions(w.local(0))))
-		for _, r := range w.reg.Requests() {
-			assert.Empty(t, r.Header.Values("Expect"))
-		}
 	})
 }
 

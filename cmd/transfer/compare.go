@@ -7,8 +7,10 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 
 	"github.com/modeltransfer/transfer"
+	"github.com/modeltransfer/transfer/cmd/transfer/internal/pack"
 	"github.com/opencontainers/go-digest"
 )
 
@@ -27,12 +29,12 @@ func compare(ctx context.Context, wantDir, gotDir string, blobs []transfer.Blob)
 }
 
 func compareBlob(ctx context.Context, wantDir, gotDir string, b transfer.Blob, want, got []byte) error {
-	sent, err := os.Open(blobPath(wantDir, b.Digest))
+	sent, err := os.Open(filepath.Join(wantDir, pack.BlobName(digest.Digest(b.Digest))))
 	if err != nil {
 		return err
 	}
 	defer sent.Close()
-	received, err := os.Open(blobPath(gotDir, b.Digest))
+	received, err := os.Open(filepath.Join(gotDir, pack.BlobName(digest.Digest(b.Digest))))
 	if err != nil {
 		return err
 	}

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/modeltransfer/transfer"
+	"github.com/modeltransfer/transfer/cmd/transfer/internal/ref"
+	"github.com/spf13/cobra"
 )
 
 const (
@@ -29,18 +31,28 @@ type demoOptions struct {
 	model                     model
 }
 
-func (a *app) demo(ctx context.Context, args []string) error {
-	fs, s := newFlags("demo")
+func (a *app) demoCommand() *cobra.Command {
 	o := demoOptions{size: defaultDemoSize}
-	fs.StringVar(&o.registry, "registry", "", "")
-	fs.StringVar(&o.repository, "repository", defaultDemoRepository, "")
-	fs.StringVar(&o.dir, "dir", "", "")
-	fs.Var(&o.size, "size", "")
-	fs.IntVar(&o.model.tensors, "tensors", defaultDemoTensors, "")
-	fs.Uint64Var(&o.model.seed, "seed", 1, "")
-	if _, err := a.parse(fs, s, args); err != nil {
-		return err
+	c := &cobra.Command{
+		Use: "demo", Short: "Make a model, push it, pull it back, compare every byte", GroupID: "move",
+		Long: "Demo makes a model, pushes it to a registry inside the program, pulls it back and compares " +
+			"every byte. It needs about three times the size of its model on disk, in TMPDIR or --dir.",
+		Example: "  transfer demo\n  transfer demo --size 2G --tensors 5000 --dir /tmp/demo",
+		Args:    operands(),
+		RunE:    func(cmd *cobra.Command, _ []string) error { return a.demo(cmd.Context(), o) },
 	}
+	fs := c.Flags()
+	fs.SortFlags = false
+	fs.Var(&o.size, "size", "`SIZE` of the one big blob, 0 for none")
+	fs.IntVar(&o.model.tensors, "tensors", defaultDemoTensors, "number of small blobs: `N`")
+	fs.Uint64Var(&o.model.seed, "seed", 1, "another `NUMBER` makes another model")
+	fs.StringVar(&o.dir, "dir", "", "work in `DIR` and leave the files there; otherwise they are removed")
+	fs.StringVar(&o.registry, "registry", "", "use the registry at this `URL` or host instead of its own")
+	fs.StringVar(&o.repository, "repository", defaultDemoRepository, "push to the repository of this `NAME`")
+	return c
+}
+
+func (a *app) demo(ctx context.Context, o demoOptions) error {
 	o.model.size = int64(o.size)
 	switch {
 	case o.model.tensors < 0:
@@ -48,23 +60,23 @@ func (a *app) demo(ctx context.Context, args []string) error {
 	case o.size != 0 && o.size < minBlob:
 		return usagef("--size must be 0 or at least %d", minBlob)
 	}
-	return a.demoIn(ctx, &job{app: a, settings: s}, o)
+	return a.demoIn(ctx, o)
 }
 
 // demoIn runs the demo in the directory of --dir or in one that is removed
 // afterwards, whatever happens.
-func (a *app) demoIn(ctx context.Context, j *job, o demoOptions) (err error) {
+func (a *app) demoIn(ctx context.Context, o demoOptions) (err error) {
 	if o.dir != "" {
-		if err := j.demoWith(ctx, o); err != nil {
+		if err := a.demoWith(ctx, o); err != nil {
 			return err
 		}
-		j.say("the files are in %s", o.dir)
+		a.say("the files are in %s", o.dir)
 		return nil
 	}
 	if o.dir, err = os.MkdirTemp("", "transfer-demo-*"); err != nil {
 		return err
 	}
-	err = moreRoom(j.demoWith(ctx, o))
+	err = moreRoom(a.demoWith(ctx, o))
 	if failed := os.RemoveAll(o.dir); failed != nil {
 		return errors.Join(err, failed)
 	}
@@ -74,7 +86,7 @@ func (a *app) demoIn(ctx context.Context, j *job, o demoOptions) (err error) {
 	if err != nil {
 		return err
 	}
-	j.say("the files in %s were removed; --dir keeps them", o.dir)
+	a.say("the files in %s were removed; --dir keeps them", o.dir)
 	return nil
 }
 
@@ -87,56 +99,67 @@ func moreRoom(err error) error {
 }
 
 // demoWith runs the demo against the registry of --registry or one of its own.
-func (j *job) demoWith(ctx context.Context, o demoOptions) error {
+func (a *app) demoWith(ctx context.Context, o demoOptions) error {
 	if o.registry == "" {
 		s, err := startServer(filepath.Join(o.dir, "registry"))
 		if err != nil {
 			return err
 		}
-		defer s.close()
+		defer func() {
+			s.close()
+			_ = s.registry.Close() // uploads that did not end take room in --dir, and nothing else
+		}()
 		o.registry = s.url
 	}
-	ref, err := demoReference(o.registry, o.repository)
+	r, err := demoReference(o.registry, o.repository)
 	if err != nil {
 		return usagef("%v", err)
 	}
-	j.ref = ref
-	return j.roundTrip(ctx, o)
+	return a.roundTrip(ctx, a.withScheme(r, o.registry), o)
 }
 
 // demoReference names a repository of a registry that is given as a URL or as a host. A word that
 // is neither would be taken for a namespace of the default registry.
-func demoReference(registry, repository string) (reference, error) {
+func demoReference(registry, repository string) (ref.Reference, error) {
 	registry = strings.TrimRight(registry, "/")
-	if host, _, _ := strings.Cut(registry, "/"); !isHost(host) {
-		return reference{}, fmt.Errorf("--registry %q is neither a URL nor a host such as localhost:5000", registry)
+	if host, _, _ := strings.Cut(registry, "/"); !ref.IsHost(host) {
+		const form = "--registry %q is neither a URL nor a host such as localhost:5000"
+		return ref.Reference{}, fmt.Errorf(form, registry)
 	}
-	return parseReference(registry + "/" + repository)
+	return ref.Parse(registry + "/" + repository)
 }
 
 // roundTrip makes the model, pushes it, pulls it back and compares.
-func (j *job) roundTrip(ctx context.Context, o demoOptions) error {
+func (a *app) roundTrip(ctx context.Context, r ref.Reference, o demoOptions) error {
 	start, made, pulled := time.Now(), filepath.Join(o.dir, "model"), filepath.Join(o.dir, "pulled")
 	if err := o.model.write(ctx, made); err != nil {
 		return err
 	}
-	j.say("made   a model of %d tensors and a blob of %s in %.1f s", o.model.tensors,
-		formatBytes(float64(o.model.size)), time.Since(start).Seconds())
-	j.dir = made
-	m, done, err := j.upload(ctx)
+	a.say("made   a model of %s and a blob of %s in %.1f s", plural(o.model.tensors, "tensor"),
+		formatBytes(o.model.size), time.Since(start).Seconds())
+	src, err := blobSource(made)
 	if err != nil {
 		return err
 	}
-	j.say("pushed %s to %s", done, j.ref)
-	j.dir = pulled
-	if _, done, err = j.download(ctx, pullOptions{}); err != nil {
+	done, err := a.upload(ctx, r, src)
+	if err != nil {
 		return err
 	}
-	j.say("pulled %s", done)
+	a.say("pushed %s to %s", done, r)
+	p := &puller{app: a, pullOptions: pullOptions{into: intoBlobs}, ref: r, dir: pulled, notes: new(notes)}
+	if p.repo, err = a.remote(r, nil, p.notes); err != nil {
+		return err
+	}
+	defer p.repo.CloseIdleConnections()
+	if _, done, err = p.run(ctx); err != nil {
+		return err
+	}
+	a.say("pulled %s", done)
 	start = time.Now()
-	if err := compare(ctx, made, pulled, m.blobs()); err != nil {
+	if err := compare(ctx, made, pulled, src.parts[0].Blobs); err != nil {
 		return err
 	}
-	j.say("compared every byte of %d files in %.1f s: they are the same", done.blobs, time.Since(start).Seconds())
+	took := time.Since(start).Seconds()
+	a.say("compared every byte of %s in %.1f s: they are the same", plural(done.blobs, "file"), took)
 	return nil
 }

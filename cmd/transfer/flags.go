@@ -2,92 +2,131 @@ package main
 
 import (
 	"errors"
-	"flag"
-	"io"
+	"fmt"
 	"log/slog"
+	"math"
 	"net/url"
 	"strings"
+	"time"
+
+	"github.com/dustin/go-humanize"
+	"github.com/modeltransfer/transfer/cmd/transfer/internal/ref"
+	"github.com/spf13/pflag"
 )
+
+const passwordVariable = "TRANSFER_PASSWORD"
 
 // settings are the flags that all commands have.
 type settings struct {
-	concurrency    int
-	limitRate      byteSize
-	username       string
-	verbose, quiet bool
+	connection
+	pace
+	output
 }
 
-// newFlags returns the flags of a command, and where the shared ones go.
-func newFlags(command string) (*flag.FlagSet, *settings) {
-	fs := flag.NewFlagSet(command, flag.ContinueOnError)
-	fs.SetOutput(io.Discard)
-	s := new(settings)
-	fs.IntVar(&s.concurrency, "concurrency", 0, "")
-	fs.Var(&s.limitRate, "limit-rate", "")
-	fs.StringVar(&s.username, "username", "", "")
-	fs.BoolVar(&s.verbose, "verbose", false, "")
-	fs.BoolVar(&s.quiet, "quiet", false, "")
-	return fs, s
+// connection says how a registry is reached.
+type connection struct {
+	caFile              string
+	insecure, plainHTTP bool
+	username            string
+	timeout             time.Duration
 }
 
-// parse reads the flags, which may stand before, between and after the
-// operands, and returns the operands.
-func (a *app) parse(fs *flag.FlagSet, s *settings, args []string, operands ...string) ([]string, error) {
-	var found []string
-	for {
-		if err := fs.Parse(args); err != nil {
-			if err == flag.ErrHelp {
-				return nil, err
-			}
-			return nil, usagef("%s: %v", fs.Name(), err)
-		}
-		if fs.NArg() == 0 {
-			break
-		}
-		found = append(found, fs.Arg(0))
-		args = fs.Args()[1:]
-	}
-	if len(found) != len(operands) {
-		return nil, usagef("%s takes %s", fs.Name(), operandText(operands))
-	}
-	return found, a.check(s)
+// pace says how much is done at once, and for how long it is tried.
+type pace struct {
+	concurrency, bodyConcurrency int
+	limitRate                    byteSize
+	retryTimeout, stallTimeout   time.Duration
 }
 
-func operandText(operands []string) string {
-	if len(operands) == 0 {
-		return "no operands"
-	}
-	return strings.Join(operands, " and ")
+// output says what is printed.
+type output struct {
+	json, quiet, verbose bool
 }
 
-func (a *app) check(s *settings) error {
+func (a *app) addSettings(fs *pflag.FlagSet) {
+	s := &a.settings
+	fs.SortFlags = false
+	fs.StringVar(&s.caFile, "ca-file", "", "also trust the certificates in this PEM `FILE`")
+	fs.BoolVar(&s.insecure, "insecure", false, "do not check the registry's certificate")
+	fs.BoolVar(&s.plainHTTP, "plain-http", false, "use http where the reference has no scheme")
+	fs.StringVar(&s.username, "username", "", "log in as `NAME` with the password in "+passwordVariable)
+	fs.DurationVar(&s.timeout, "timeout", 0, "end the command after this `TIME`, such as 10m")
+	fs.DurationVar(&s.retryTimeout, "retry-timeout", 0, "give up after `TIME` without a new byte (default 5m)")
+	fs.DurationVar(&s.stallTimeout, "stall-timeout", 0, "try again after `TIME` without a byte (default 10s)")
+	fs.IntVar(&s.concurrency, "concurrency", 0, "most requests at once: `N` (default 64 down, 32 up)")
+	fs.IntVar(&s.bodyConcurrency, "body-concurrency", 0, "most blobs moving at once: `N`, for weak links")
+	fs.Var(&s.limitRate, "limit-rate", "most bytes per second: `RATE`, such as 10M")
+	fs.BoolVar(&s.json, "json", false, "print one JSON event a line")
+	fs.BoolVarP(&s.quiet, "quiet", "q", false, "print nothing but errors")
+	fs.BoolVarP(&s.verbose, "verbose", "v", false, "log each step to stderr")
+}
+
+// check refuses values that the library would take for its defaults.
+func (a *app) check() error {
 	switch {
-	case s.concurrency < 0:
+	case a.concurrency < 0:
 		return usagef("--concurrency is negative")
-	case s.username != "" && a.getenv(passwordVariable) == "":
-		return usagef("--username needs a password in %s", passwordVariable)
+	case a.bodyConcurrency < 0:
+		return usagef("--body-concurrency is negative")
+	case a.timeout < 0, a.retryTimeout < 0, a.stallTimeout < 0:
+		return usagef("a timeout is negative")
 	}
 	return nil
 }
 
 // logger returns what --verbose asks for, or nil.
-func (a *app) logger(s *settings) *slog.Logger {
-	if !s.verbose {
+func (a *app) logger() *slog.Logger {
+	if !a.verbose {
 		return nil
 	}
 	return slog.New(slog.NewTextHandler(a.stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
 }
 
+// byteSize is a flag with a number of bytes, written like 512, 10M, 1.5GiB.
+type byteSize int64
+
+var (
+	_ pflag.Value = (*byteSize)(nil)
+
+	errMalformedSize = errors.New("not a size such as 512, 10M or 1.5Gi")
+)
+
+func (b *byteSize) String() string {
+	if *b == 0 {
+		return ""
+	}
+	return strings.ReplaceAll(formatBytes(int64(*b)), " ", "")
+}
+
+// Type names the value in help texts.
+func (b *byteSize) Type() string { return "size" }
+
+// Set parses s. On failure b is unchanged.
+func (b *byteSize) Set(s string) error {
+	n, err := humanize.ParseBytes(s)
+	if err != nil || n > math.MaxInt64 {
+		return errMalformedSize
+	}
+	*b = byteSize(n)
+	return nil
+}
+
+// formatBytes writes a number of bytes for people: 1.5 GB.
+func formatBytes(n int64) string { return humanize.Bytes(uint64(max(n, 0))) }
+
 // urlList is a flag that takes a URL and may be given more than once.
 type urlList []string
 
 var (
-	_ flag.Value = (*urlList)(nil)
+	_ pflag.Value = (*urlList)(nil)
 
 	errMalformedURL = errors.New("not a URL such as https://mirror.example")
 )
 
 func (l *urlList) String() string { return strings.Join(*l, ",") }
+
+// Type names the value in help texts.
+func (l *urlList) Type() string { return "url" }
 
 // Set adds s. On failure l is unchanged.
 func (l *urlList) Set(s string) error {
@@ -97,4 +136,20 @@ func (l *urlList) Set(s string) error {
 	}
 	*l = append(*l, s)
 	return nil
+}
+
+// plural writes a count with its noun: 1 blob, 2 blobs.
+func plural(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return fmt.Sprintf("%s %ss", humanize.Comma(int64(n)), noun)
+}
+
+// withScheme applies --plain-http where the reference does not say its scheme itself.
+func (a *app) withScheme(r ref.Reference, text string) ref.Reference {
+	if a.plainHTTP && !strings.Contains(text, "://") {
+		r.Scheme = "http"
+	}
+	return r
 }

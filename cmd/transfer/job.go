@@ -1,40 +1,56 @@
 package main
 
 import (
-	"fmt"
+	"io"
+	"os"
 	"time"
+
+	"github.com/modeltransfer/transfer/cmd/transfer/internal/progress"
+	"github.com/modeltransfer/transfer/cmd/transfer/internal/ref"
+	"golang.org/x/term"
 )
 
-// job is one transfer between a reference and a directory.
-type job struct {
-	*app
-	*settings
-	ref reference
-	dir string
+// hashDelay is how long hashing may take before it is told of.
+const hashDelay = 2 * time.Second
+
+// reference reads a reference as the shared flags want it.
+func (a *app) reference(text string) (ref.Reference, error) {
+	r, err := ref.Parse(text)
+	if err != nil {
+		return r, usagef("%v", err)
+	}
+	return a.withScheme(r, text), nil
 }
 
-// outcome is what a transfer came to.
-type outcome struct {
-	blobs int
-	total int64 // bytes of all blobs
-	moved int64 // of these, the bytes that were not there already
-	took  time.Duration
+// newMeter shows a bar on a terminal, lines elsewhere, events with --json, and nothing with
+// --quiet. The log of --verbose would tear a bar apart, so it goes with lines.
+func (a *app) newMeter(label string, blobs func() []progress.Blob) *progress.Meter {
+	o := progress.Options{Label: label, Out: a.stderr, Blobs: blobs}
+	if label == "hash" {
+		o.Delay = hashDelay
+	}
+	switch {
+	case a.quiet:
+		return progress.NewSilent()
+	case a.json:
+		o.Event = func(completed, total int64) {
+			a.event("progress", field{"phase", label}, field{"completed", completed}, field{"total", total})
+		}
+		return progress.NewEvents(o)
+	case !a.verbose && isTerminal(a.stderr) && a.getenv("TERM") != "dumb":
+		return progress.NewBar(o)
+	default:
+		return progress.NewLines(o)
+	}
 }
 
-func (o outcome) String() string {
-	s := fmt.Sprintf("%d blobs, %s in %.1f s", o.blobs, formatBytes(float64(o.total)), o.took.Seconds())
-	if there := o.total - o.moved; there > 0 {
-		s += fmt.Sprintf(" (%s were there already)", formatBytes(float64(there)))
-	}
-	if o.moved == 0 || o.took <= 0 {
-		return s
-	}
-	return fmt.Sprintf("%s, %s/s", s, formatBytes(float64(o.moved)/o.took.Seconds()))
+func isTerminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd()))
 }
 
-// say tells how things go, unless --quiet.
-func (j *job) say(format string, args ...any) {
-	if !j.quiet {
-		fmt.Fprintf(j.stdout, format+"\n", args...)
-	}
+// closeMeter ends a display and returns what happened.
+func closeMeter(m *progress.Meter, blobs int) outcome {
+	r := m.Close()
+	return outcome{blobs: blobs, total: r.Total, there: r.There, moved: r.Moved, took: r.Took}
 }

@@ -1,18 +1,19 @@
-// Command transfer pulls models from a registry and pushes them to one, and has
-// a demonstration that needs neither.
+// Command transfer pulls models from a registry, pushes them to one, and looks after what it has pulled.
 package main
 
 import (
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"os"
 	"os/signal"
 	"strings"
+	"sync"
 	"syscall"
 	"unicode"
+
+	"github.com/modeltransfer/transfer/cmd/transfer/internal/ref"
 )
 
 // Exit codes.
@@ -26,13 +27,24 @@ const (
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // a second signal ends the process at once
-	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr, os.Getenv))
+	a := &app{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, getenv: os.Getenv}
+	os.Exit(a.run(ctx, os.Args[1:]))
 }
 
 // app is the world as a command sees it.
 type app struct {
+	stdin          io.Reader
 	stdout, stderr io.Writer
 	getenv         func(string) string
+	settings
+
+	// host, repository and who say what was asked last, and as whom, for hints.
+	host       string
+	repository ref.Reference
+	who        string
+
+	// stop ends the clock of --timeout.
+	stop context.CancelFunc
 }
 
 // usageError is a command line that cannot be understood.
@@ -45,57 +57,104 @@ func usagef(format string, args ...any) error {
 }
 
 // run does what the arguments say and returns the exit code.
-func run(ctx context.Context, args []string, stdout, stderr io.Writer, getenv func(string) string) int {
-	a := &app{stdout: stdout, stderr: stderr, getenv: getenv}
-	err := a.dispatch(ctx, args)
+func (a *app) run(ctx context.Context, args []string) int {
+	out := &checkedWriter{w: a.stdout}
+	a.stdout = out
+	root := a.newRoot()
+	root.SetArgs(doubleDashes(args))
+	a.stop = func() {}
+	cmd, err := root.ExecuteContextC(ctx)
+	if err == nil {
+		err = out.failed()
+	}
+	if err != nil && cmd.Context() != nil && context.Cause(cmd.Context()) == errTimeout {
+		err = errTimeout
+	}
+	a.stop()
+	return a.explain(ctx, err)
+}
+
+// doubleDashes spells -help as --help, which pflag would take for -h -e -l -p.
+func doubleDashes(args []string) []string {
+	spelled := make([]string, len(args))
+	for i, arg := range args {
+		if arg == "-help" {
+			arg = "--help"
+		}
+		spelled[i] = arg
+	}
+	return spelled
+}
+
+// explain tells why a command failed, and what to do, and returns the exit code.
+func (a *app) explain(ctx context.Context, err error) int {
 	var usage *usageError
 	switch {
 	case err == nil:
 		return exitOK
-	case errors.Is(err, flag.ErrHelp):
-		fmt.Fprint(stdout, usageText)
-		return exitOK
 	case errors.As(err, &usage):
-		fmt.Fprintf(stderr, "transfer: %s (see: transfer help)\n", oneLine(err))
+		a.fail(oneLine(err)+" (see: transfer help)", "")
 		return exitUsage
 	case ctx.Err() != nil:
 		next := "run the same command again to continue"
 		if errors.Is(err, errNothingKept) {
 			next = errNothingKept.Error()
 		}
-		fmt.Fprintf(stderr, "transfer: interrupted; %s\n", next)
+		a.fail("interrupted; "+next, "")
 		return exitInterrupted
 	default:
-		fmt.Fprintf(stderr, "transfer: %s\n", oneLine(err))
+		a.fail(oneLine(err), a.hint(err))
 		return exitFailed
 	}
 }
 
-func (a *app) dispatch(ctx context.Context, args []string) error {
-	if len(args) == 0 {
-		return usagef("no command; there are demo, pull, push and help")
+// fail prints the last line of a command that failed and, below it, what to do. With --json it is
+// an event too; stderr gets it in any case, because stdout may be what has failed.
+func (a *app) fail(message, advice string) {
+	if a.json {
+		a.event("error", field{"error", message}, field{"hint", advice})
 	}
-	switch command, rest := args[0], args[1:]; command {
-	case "demo":
-		return a.demo(ctx, rest)
-	case "pull":
-		return a.pull(ctx, rest)
-	case "push":
-		return a.push(ctx, rest)
-	case "help", "-h", "-help", "--help":
-		return flag.ErrHelp
-	default:
-		return usagef("unknown command %q; there are demo, pull, push and help", command)
+	fmt.Fprintf(a.stderr, "transfer: %s\n", message)
+	if advice != "" {
+		fmt.Fprintf(a.stderr, "hint: %s\n", advice)
 	}
 }
 
 // oneLine is the message of an error without what could play tricks on a
 // terminal: part of it may come from a server.
-func oneLine(err error) string {
+func oneLine(err error) string { return printable(err.Error()) }
+
+func printable(s string) string {
 	return strings.Map(func(r rune) rune {
 		if unicode.IsPrint(r) {
 			return r
 		}
 		return ' '
-	}, err.Error())
+	}, s)
+}
+
+// checkedWriter remembers the first write that failed: results that did not arrive are a failure.
+// It tells nobody else, or the same failure would be told twice.
+type checkedWriter struct {
+	mu  sync.Mutex // guards the fields that follow
+	w   io.Writer
+	err error
+}
+
+func (c *checkedWriter) Write(p []byte) (int, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.err == nil {
+		_, c.err = c.w.Write(p)
+	}
+	return len(p), nil
+}
+
+func (c *checkedWriter) failed() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.err == nil {
+		return nil
+	}
+	return fmt.Errorf("writing the result: %w", c.err)
 }

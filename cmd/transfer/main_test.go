@@ -4,13 +4,18 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"flag"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"os"
+	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
+	"time"
 
+	"github.com/spf13/pflag"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
@@ -48,7 +53,8 @@ func env(pairs map[string]string) func(string) string {
 
 func runIn(ctx context.Context, getenv func(string) string, args ...string) result {
 	var stdout, stderr lockedBuffer
-	code := run(ctx, args, &stdout, &stderr, getenv)
+	a := &app{stdin: strings.NewReader(""), stdout: &stdout, stderr: &stderr, getenv: getenv}
+	code := a.run(ctx, args)
 	return result{code, stdout.String(), stderr.String()}
 }
 
@@ -63,7 +69,7 @@ func TestUsageErrorsExitWith2(t *testing.T) {
 		"an unknown command":       {"fetch"},
 		"an unknown flag":          {"pull", "--fast", "a", "b"},
 		"too few operands":         {"pull", "a"},
-		"too many operands":        {"push", "a", "b", "c"},
+		"too many operands":        {"pull", "a", "b", "c"},
 		"operands for demo":        {"demo", "a"},
 		"a malformed reference":    {"pull", "localhost:5000/..", "dir"},
 		"a malformed target":       {"push", "dir", "ftp://localhost/a"},
@@ -71,6 +77,9 @@ func TestUsageErrorsExitWith2(t *testing.T) {
 		"a size below the least":   {"demo", "--size", "1"},
 		"a negative count":         {"demo", "--tensors", "-1"},
 		"a negative concurrency":   {"pull", "--concurrency", "-1", "a", "b"},
+		"negative bodies":          {"pull", "--body-concurrency", "-1", "a", "b"},
+		"a negative time":          {"pull", "--timeout", "-1s", "a", "b"},
+		"a malformed time":         {"pull", "--timeout", "soon", "a", "b"},
 		"a name without password":  {"pull", "--username", "me", "a", "b"},
 		"a malformed registry URL": {"demo", "--registry", "ftp://localhost"},
 		"a registry without a dot": {"demo", "--registry", "myhost"}, // it would be a namespace elsewhere
@@ -86,25 +95,83 @@ func TestUsageErrorsExitWith2(t *testing.T) {
 	}
 }
 
-func TestHelpGoesToStdout(t *testing.T) {
-	for _, args := range [][]string{{"help"}, {"-h"}, {"--help"}, {"pull", "-h"}, {"push", "--help"}, {"demo", "-help"}} {
+func TestHelpGoesToStdoutAndFitsAScreen(t *testing.T) {
+	commands := [][]string{
+		{"help"}, {"-h"}, {"--help"}, {"demo", "-help"}, {"help", "flags"}, {"help", "references"},
+	}
+	for _, c := range new(app).newRoot().Commands() {
+		commands = append(commands, []string{c.Name(), "--help"}, []string{"help", c.Name()})
+	}
+	for _, args := range commands {
 		r := runWith(t, args...)
-		assert.Equal(t, result{exitOK, usageText, ""}, r, "%v", args)
+		assert.Equal(t, exitOK, r.code, "%v", args)
+		assert.Empty(t, r.stderr, "%v", args)
+		assert.NotEmpty(t, r.stdout, "%v", args)
+		if slices.Contains(args, "completion") {
+			continue // written by the library
+		}
+		lines := strings.Split(r.stdout, "\n")
+		assert.LessOrEqual(t, len(lines), 40, "%v", args)
+		for _, line := range lines {
+			assert.LessOrEqual(t, len(line), 80, "%v: %s", args, line)
+		}
 	}
 }
 
-func TestUsageNamesEachSharedFlag(t *testing.T) {
-	fs, _ := newFlags("any")
-	fs.VisitAll(func(f *flag.Flag) { assert.Contains(t, usageText, "--"+f.Name+" ") })
+func TestHelpNamesEachSharedFlag(t *testing.T) {
+	text := runWith(t, "help", "flags").stdout
+	new(
+		app,
+	).newRoot().
+		PersistentFlags().
+		VisitAll(func(f *pflag.Flag) { assert.Contains(t, text, "--"+f.Name+" ") })
 }
 
 func TestFlagsMayStandAnywhere(t *testing.T) {
-	a := &app{getenv: noEnv}
-	fs, s := newFlags("any")
-	operands, err := a.parse(fs, s, []string{"--quiet", "one", "--limit-rate=2K", "two", "--concurrency", "3"}, "A", "B")
-	require.NoError(t, err)
-	assert.Equal(t, []string{"one", "two"}, operands)
-	assert.Equal(t, settings{concurrency: 3, limitRate: 2000, quiet: true}, *s)
+	r := runWith(
+		t, "--quiet", "push", "--limit-rate=2K", "/nonexistent", "--concurrency", "3", "localhost:1/a",
+		"--json=false",
+	)
+	assert.Equal(t, exitFailed, r.code)
+	assert.Contains(t, r.stderr, "/nonexistent")
+}
+
+func TestAResultThatCannotBeWrittenIsAFailure(t *testing.T) {
+	for _, args := range [][]string{{"version"}, {"help"}, {"version", "--json"}} {
+		var stderr bytes.Buffer
+		a := &app{stdin: strings.NewReader(""), stdout: brokenPipe{}, stderr: &stderr, getenv: noEnv}
+		assert.Equal(t, exitFailed, a.run(t.Context(), args))
+		assert.Equal(t, "transfer: writing the result: broken pipe\n", stderr.String())
+	}
+}
+
+// brokenPipe is where nobody reads.
+type brokenPipe struct{}
+
+func (brokenPipe) Write([]byte) (int, error) { return 0, syscall.EPIPE }
+
+func TestASlipIsAnsweredWithACommand(t *testing.T) {
+	r := runWith(t, "pul", "a", "b")
+	assert.Equal(t, exitUsage, r.code)
+	assert.Contains(t, r.stderr, `unknown command "pul"; did you mean pull?`)
+}
+
+func TestTheVersionIsPrinted(t *testing.T) {
+	r := runWith(t, "version")
+	assert.Equal(t, exitOK, r.code)
+	assert.Regexp(t, `^transfer \S+`, r.stdout)
+	assert.Regexp(t, `^{"event":"version","version":"[^"]+".*}\n$`, runWith(t, "version", "--json").stdout)
+}
+
+func TestATimeoutEndsTheCommand(t *testing.T) {
+	made, _ := makeModel(t, model{tensors: 1, seed: 1})
+	silent := httptest.NewServer(
+		http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }),
+	)
+	defer silent.Close()
+	r := runWith(t, "push", "--timeout", "50ms", made, silent.URL+"/me/model")
+	assert.Equal(t, exitFailed, r.code)
+	assert.Contains(t, r.stderr, "transfer: --timeout is over; run the same command again to continue\n")
 }
 
 func TestErrorsAreOneLineWithoutControlCharacters(t *testing.T) {
@@ -142,7 +209,36 @@ func TestAnInterruptedDemoThatKeepsItsFilesCanContinue(t *testing.T) {
 func TestVerboseLogsAndQuietDoesNot(t *testing.T) {
 	var stderr lockedBuffer
 	a := &app{stderr: &stderr}
-	require.Nil(t, a.logger(&settings{}))
-	a.logger(&settings{verbose: true}).Debug("hello")
+	require.Nil(t, a.logger())
+	a.verbose = true
+	a.logger().Debug("hello")
 	assert.True(t, strings.Contains(stderr.String(), "msg=hello"))
+}
+
+func TestTheDisplayFitsTheOutput(t *testing.T) {
+	var out bytes.Buffer
+	file, err := os.Open(os.DevNull)
+	require.NoError(t, err)
+	defer file.Close()
+	assert.False(t, isTerminal(&out))
+	assert.False(t, isTerminal(file))
+	a := &app{stderr: &out, getenv: noEnv}
+	a.newMeter("pull", nil).Update(0, 1)
+	assert.Contains(t, out.String(), "pull   0 %")
+	out.Reset()
+	a.quiet = true
+	a.newMeter("pull", nil).Update(0, 1)
+	assert.Empty(t, out.String())
+	a.quiet, a.json, a.stdout = false, true, &out
+	a.newMeter("pull", nil).Update(0, 1)
+	assert.Equal(t, `{"event":"progress","phase":"pull","completed":0,"total":1}`+"\n", out.String())
+}
+
+func TestAnOutcomeSaysWhatMoved(t *testing.T) {
+	o := outcome{blobs: 3, total: 5000, there: 1000, moved: 4000, took: 2 * time.Second}
+	assert.Equal(t, "3 blobs, 5.0 kB (1.0 kB there already) in 2.0 s, 2.0 kB/s", o.String())
+	o.moved = 0
+	assert.Equal(t, "3 blobs, 5.0 kB, all there already", o.String())
+	o = outcome{blobs: 1, total: 5, moved: 5, took: time.Second}
+	assert.Equal(t, "1 blob, 5 B in 1.0 s, 5 B/s", o.String())
 }

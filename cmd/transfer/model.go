@@ -13,11 +13,16 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+
+	"github.com/modeltransfer/transfer/cmd/transfer/internal/pack"
+	"github.com/modeltransfer/transfer/cmd/transfer/internal/unpack"
 )
 
 const (
 	tensorMediaType = "application/vnd.ollama.image.tensor"
 	modelMediaType  = "application/vnd.ollama.image.model"
+	dockerManifest  = "application/vnd.docker.distribution.manifest.v2+json"
+	dockerConfig    = "application/vnd.docker.container.image.v1+json"
 
 	bytesPerBF16 = 2
 	copyBuffer   = 256 << 10 // 256 KiB
@@ -25,6 +30,22 @@ const (
 	// minBlob is the least size of the big blob: its header must fit.
 	minBlob = 512
 )
+
+// descriptor points to a blob of a manifest that is made here. Ollama names tensors in it.
+type descriptor struct {
+	MediaType string `json:"mediaType"`
+	Digest    string `json:"digest"`
+	Size      int64  `json:"size"`
+	Name      string `json:"name,omitempty"`
+}
+
+// manifest is a manifest that is made here.
+type manifest struct {
+	SchemaVersion int          `json:"schemaVersion"`
+	MediaType     string       `json:"mediaType,omitempty"`
+	Config        descriptor   `json:"config"`
+	Layers        []descriptor `json:"layers"`
+}
 
 // projections are the weights of one layer, by their usual names.
 var projections = [...]string{
@@ -151,12 +172,18 @@ func (m model) writeManifest(ctx context.Context, dir string, layers []descripto
 	if err != nil {
 		return err
 	}
-	return writeManifest(dir, data)
+	return unpack.WriteFile(filepath.Join(dir, pack.ManifestName), data)
 }
 
 // writeBlob writes a blob of the given size, header first, under the name of its
 // digest. On failure nothing is left.
-func (m model) writeBlob(ctx context.Context, dir string, header []byte, size int64, content io.Reader) (d descriptor, err error) {
+func (m model) writeBlob(
+	ctx context.Context,
+	dir string,
+	header []byte,
+	size int64,
+	content io.Reader,
+) (d descriptor, err error) {
 	f, err := os.CreateTemp(dir, ".blob-*")
 	if err != nil {
 		return d, err

@@ -7,8 +7,11 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
+	"github.com/modeltransfer/transfer"
+	"github.com/modeltransfer/transfer/cmd/transfer/internal/pack"
 	"github.com/opencontainers/go-digest"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -18,12 +21,25 @@ func makeModel(t *testing.T, m model) (string, *manifest) {
 	t.Helper()
 	dir := t.TempDir()
 	require.NoError(t, m.write(t.Context(), dir))
-	data, err := readManifest(dir)
+	data, err := pack.ReadManifest(filepath.Join(dir, pack.ManifestName))
 	require.NoError(t, err)
-	parsed, err := parseManifest(data)
-	require.NoError(t, err)
+	parsed := new(manifest)
+	require.NoError(t, json.Unmarshal(data, parsed))
 	return dir, parsed
 }
+
+// blobs lists the config and the layers of a model that was made, each digest once.
+func (m *manifest) blobs() []transfer.Blob {
+	var blobs []transfer.Blob
+	for _, d := range append([]descriptor{m.Config}, m.Layers...) {
+		if b := (transfer.Blob{Digest: d.Digest, Size: d.Size}); !slices.Contains(blobs, b) {
+			blobs = append(blobs, b)
+		}
+	}
+	return blobs
+}
+
+func blobPath(dir, dg string) string { return filepath.Join(dir, pack.BlobName(digest.Digest(dg))) }
 
 func TestEachBlobOfAModelIsWhatTheManifestSays(t *testing.T) {
 	dir, m := makeModel(t, model{tensors: 9, size: 100_001, seed: 1})
@@ -140,7 +156,9 @@ func TestADifferenceIsFound(t *testing.T) {
 	data, err := os.ReadFile(filepath.Join(made, big))
 	require.NoError(t, err)
 	for name, wrong := range map[string][]byte{
-		"a byte": append(bytes.Clone(data[:len(data)-1]), data[len(data)-1]^1), "short": data[:copyBuffer], "long": append(bytes.Clone(data), 0),
+		"a byte": append(bytes.Clone(data[:len(data)-1]), data[len(data)-1]^1),
+		"short":  data[:copyBuffer],
+		"long":   append(bytes.Clone(data), 0),
 	} {
 		t.Run(name, func(t *testing.T) {
 			pulled := t.TempDir()

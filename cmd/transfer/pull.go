@@ -2,64 +2,408 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
+	"strings"
 
 	"github.com/modeltransfer/transfer"
+	"github.com/modeltransfer/transfer/cmd/transfer/internal/pack"
+	"github.com/modeltransfer/transfer/cmd/transfer/internal/ref"
+	"github.com/modeltransfer/transfer/cmd/transfer/internal/unpack"
+	"github.com/modeltransfer/transfer/registry"
+	"github.com/opencontainers/go-digest"
+	"github.com/spf13/cobra"
+)
+
+// Values of --into.
+const (
+	intoAuto   = "auto"
+	intoFiles  = "files"
+	intoBlobs  = "blobs"
+	intoOCI    = "oci"
+	intoOllama = "ollama"
 )
 
 // pullOptions are the flags that only pull has.
 type pullOptions struct {
-	verify  bool
-	mirrors urlList
+	into             string
+	platform         string
+	include, exclude []string
+	rehash           bool
+	mirrors          urlList
 }
 
-func (a *app) pull(ctx context.Context, args []string) error {
-	fs, s := newFlags("pull")
+func (a *app) pullCommand() *cobra.Command {
 	var o pullOptions
-	fs.BoolVar(&o.verify, "verify", false, "")
-	fs.Var(&o.mirrors, "mirror", "")
-	operands, err := a.parse(fs, s, args, "REF", "DIR")
-	if err != nil {
+	c := &cobra.Command{
+		Use: "pull REF DIR", Short: "Fetch a model into a directory", GroupID: "move",
+		Long: "Pull fetches a model into DIR: its files under their names where it has names, otherwise its " +
+			"blobs as sha256-... with their manifest.json. What is there already is not fetched again: after " +
+			"a failure or Ctrl-C, run the same command again.",
+		Example: "  transfer pull all-minilm ./all-minilm\n" +
+			"  transfer pull --include '*.json' registry.example/me/model:v1 ./model\n" +
+			"  transfer pull --into ollama all-minilm ~/.ollama/models\n" +
+			"  transfer pull --mirror https://mirror.example registry.example/me/m ./model",
+		Args: pullOperands,
+		RunE: func(cmd *cobra.Command, args []string) error { return a.pull(cmd.Context(), args[0], args[1], o) },
+	}
+	fs := c.Flags()
+	fs.SortFlags = false
+	fs.StringVar(
+		&o.into, "into", intoAuto,
+		"`FORM` of DIR: files, blobs, oci (an OCI layout) or ollama (its models directory)",
+	)
+	fs.StringArrayVar(&o.include, "include", nil, "fetch only files that match this `PATTERN`; may be repeated")
+	fs.StringArrayVar(&o.exclude, "exclude", nil, "leave out files that match this `PATTERN`; may be repeated")
+	fs.StringVar(&o.platform, "platform", "", "of an index, the manifest for this `OS/ARCH`")
+	fs.BoolVar(&o.rehash, "verify", false, "hash the files that are there already, repair what is wrong")
+	fs.Var(&o.mirrors, "mirror", "ask the registry at this `URL` first; may be repeated")
+	return c
+}
+
+func pullOperands(cmd *cobra.Command, args []string) error {
+	if err := operands("REF", "DIR")(cmd, args); err != nil {
 		return err
 	}
-	ref, err := parseReference(operands[0])
-	if err != nil {
-		return usagef("%v", err)
+	if args[1] == "" {
+		return usagef("DIR is empty; . is the current directory")
 	}
-	j := &job{app: a, settings: s, ref: ref, dir: operands[1]}
-	_, done, err := j.download(ctx, o)
-	if err != nil {
-		return err
+	info, err := os.Stat(args[0])
+	_, otherErr := os.Stat(args[1])
+	if err == nil && info.IsDir() && otherErr != nil && strings.ContainsAny(args[1], "/:") {
+		return usagef("pull takes the reference first: transfer pull %s %s", args[1], args[0])
 	}
-	j.say("pulled %s to %s: %s", ref, j.dir, done)
 	return nil
 }
 
-// download fetches the manifest, then the blobs, and writes the manifest last:
-// where there is one, the model is whole.
-func (j *job) download(ctx context.Context, o pullOptions) (*manifest, outcome, error) {
-	remote := j.newRemote(j.ref, j.settings)
-	data, err := remote.manifest(ctx)
+// puller is one pull.
+type puller struct {
+	*app
+	pullOptions
+	ref   ref.Reference
+	dir   string
+	repo  *registry.Repository
+	notes *notes
+}
+
+func (a *app) pull(ctx context.Context, name, dir string, o pullOptions) error {
+	r, err := a.reference(name)
 	if err != nil {
-		return nil, outcome{}, err
+		return err
 	}
-	m, err := parseManifest(data)
+	p := &puller{app: a, pullOptions: o, ref: r, dir: dir, notes: new(notes)}
+	if p.repo, err = a.remote(r, o.mirrors, p.notes); err != nil {
+		return err
+	}
+	defer p.repo.CloseIdleConnections()
+	m, done, err := p.run(ctx)
 	if err != nil {
-		return nil, outcome{}, fmt.Errorf("%s: %w", j.ref, err)
+		return err
 	}
-	if err := os.MkdirAll(j.dir, 0o755); err != nil {
-		return nil, outcome{}, err
+	a.report("pulled", dir, r, digest.Digest(m.Digest), done)
+	return nil
+}
+
+// run pulls into the form that was asked for, and returns the manifest that the reference names.
+func (p *puller) run(ctx context.Context) (registry.Manifest, outcome, error) {
+	switch p.into {
+	case intoAuto, intoFiles, intoBlobs, intoOCI, intoOllama:
+	default:
+		return registry.Manifest{}, outcome{}, usagef("--into %q is none of files, blobs, oci and ollama", p.into)
 	}
-	blobs, meter := m.blobs(), j.newMeter("pull")
-	err = transfer.Download(ctx, transfer.DownloadOptions{
-		Blobs: blobs, BaseURL: j.ref.baseURL(), DestDir: j.dir, Repository: j.ref.repository,
-		Concurrency: j.concurrency, Progress: meter.update, Token: remote.token, GetToken: remote.tokens.get,
-		Logger: j.logger(j.settings), MaxBytesPerSecond: int64(j.limitRate), Verify: o.verify, Mirrors: o.mirrors,
-	})
-	done := meter.close(len(blobs))
+	m, err := p.repo.Manifest(ctx, p.ref.Version())
 	if err != nil {
-		return nil, done, err
+		return m, outcome{}, fmt.Errorf("%s: %w", p.ref, err)
 	}
-	return m, done, writeManifest(j.dir, data)
+	if p.into == intoOCI && p.platform == "" {
+		done, err := p.intoOCI(ctx, m)
+		return m, done, err
+	}
+	chosen, err := p.choose(ctx, p.ref, p.repo, m, p.platform)
+	if err != nil {
+		return m, outcome{}, fmt.Errorf("%s: %w", p.ref, err)
+	}
+	done, err := p.intoDir(ctx, chosen)
+	return m, done, err
+}
+
+// choose returns the manifest of an index for a platform, or says what there is to choose from.
+func (a *app) choose(
+	ctx context.Context, r ref.Reference, repo *registry.Repository, m registry.Manifest, platform string,
+) (registry.Manifest, error) {
+	chosen, err := repo.Platform(ctx, m, platform)
+	if !errors.Is(err, registry.ErrPlatform) {
+		return chosen, err
+	}
+	content, err := m.Content()
+	if err != nil {
+		return m, err
+	}
+	var platforms []string
+	for _, d := range content.Manifests {
+		if d.Platform != "" {
+			platforms = append(platforms, d.Platform)
+		}
+	}
+	text := "it is an index of " + plural(len(content.Manifests), "manifest")
+	if platform != "" {
+		text += ", none of them for " + platform
+	}
+	switch {
+	case len(platforms) > 0:
+		text += "; choose with --platform " + strings.Join(platforms, ", ")
+	case len(content.Manifests) > 0:
+		one := r.WithDigest(digest.Digest(content.Manifests[0].Digest))
+		text += "; choose one by its digest, such as " + one.String()
+	}
+	return m, &choiceError{text}
+}
+
+// choiceError is an index of which a manifest must be chosen.
+type choiceError struct{ text string }
+
+func (e *choiceError) Error() string { return e.text }
+func (e *choiceError) Unwrap() error { return registry.ErrPlatform }
+
+// intoDir pulls one manifest.
+func (p *puller) intoDir(ctx context.Context, m registry.Manifest) (outcome, error) {
+	content, err := m.Content()
+	if err != nil {
+		return outcome{}, fmt.Errorf("%s: %w", p.ref, err)
+	}
+	into := p.into
+	if into == intoAuto {
+		into = intoBlobs
+		if unpack.Titled(content) {
+			into = intoFiles
+		}
+	}
+	if into != intoFiles && len(p.include)+len(p.exclude) > 0 {
+		return outcome{}, usagef("--include and --exclude choose among named files; this pull is of %s", into)
+	}
+	switch into {
+	case intoFiles:
+		return p.intoFiles(ctx, m, content)
+	case intoOCI:
+		return p.intoOCI(ctx, m)
+	case intoOllama:
+		return p.intoOllama(ctx, m)
+	}
+	return p.intoBlobs(ctx, m, p.dir, filepath.Join(p.dir, pack.ManifestName))
+}
+
+// intoBlobs pulls blobs into a directory and writes their manifest last: where there is one, the
+// model is whole.
+func (p *puller) intoBlobs(ctx context.Context, m registry.Manifest, dir, manifest string) (outcome, error) {
+	blobs, err := m.Blobs()
+	if err != nil {
+		return outcome{}, fmt.Errorf("%s: %w", p.ref, err)
+	}
+	done, err := p.download(ctx, blobs, dir, 0, nil)
+	if err != nil {
+		return done, err
+	}
+	return done, unpack.WriteFile(manifest, m.Data)
+}
+
+// intoOllama pulls into Ollama's models directory, where "ollama run" finds the model.
+func (p *puller) intoOllama(ctx context.Context, m registry.Manifest) (outcome, error) {
+	if p.ref.Tag == "" {
+		return outcome{}, usagef("--into ollama needs a reference with a tag")
+	}
+	name := filepath.Join(p.ref.Host, filepath.FromSlash(p.ref.Repository), p.ref.Tag)
+	return p.intoBlobs(ctx, m, filepath.Join(p.dir, "blobs"), filepath.Join(p.dir, "manifests", name))
+}
+
+// intoFiles pulls named files.
+func (p *puller) intoFiles(
+	ctx context.Context,
+	m registry.Manifest,
+	content registry.Content,
+) (outcome, error) {
+	entries, unnamed, err := unpack.Entries(content)
+	if err != nil {
+		return outcome{}, fmt.Errorf("%s: %w", p.ref, err)
+	}
+	if len(entries) == 0 && unnamed > 0 {
+		return outcome{}, fmt.Errorf(
+			"%s: none of its %s has a name; pull it with --into blobs", p.ref, plural(unnamed, "layer"),
+		)
+	}
+	chosen, err := unpack.Filter(entries, p.include, p.exclude)
+	if err != nil {
+		return outcome{}, usagef("%v", err)
+	}
+	if len(chosen) == 0 && len(entries) > 0 {
+		return outcome{}, fmt.Errorf("%s: no file matches; there are %s", p.ref, titles(entries))
+	}
+	dir, err := unpack.Open(p.dir)
+	if err != nil {
+		return outcome{}, err
+	}
+	defer dir.Close()
+	done, err := p.fetchFiles(ctx, dir, chosen)
+	if err == nil {
+		// All of the model's files, because other patterns may have chosen others before.
+		dir.Remember(p.ref.String(), m, entries)
+		err = dir.Save()
+	}
+	if err == nil && unnamed > 0 {
+		p.say("left out %s without a name; --into blobs fetches all", plural(unnamed, "layer"))
+	}
+	return done, err
+}
+
+// fetchFiles fetches the entries that are not in the directory yet.
+func (p *puller) fetchFiles(ctx context.Context, dir *unpack.Dir, entries []unpack.Entry) (outcome, error) {
+	var missing []unpack.Entry
+	names := map[string]string{}
+	for _, e := range entries {
+		there, err := dir.There(ctx, e, p.rehash)
+		if err != nil {
+			return outcome{}, err
+		}
+		if !there {
+			missing = append(missing, e)
+			names[e.Layer.Digest] = e.Title
+		}
+	}
+	_, total := unpack.Blobs(entries)
+	blobs, size := unpack.Blobs(missing)
+	done, err := p.download(ctx, blobs, dir.Stage(), max(total-size, 0), names)
+	if err != nil {
+		return done, err
+	}
+	if err := dir.Place(ctx, missing); err != nil {
+		return done, err
+	}
+	done.blobs = len(entries)
+	done.noun = "file"
+	return done, nil
+}
+
+func titles(entries []unpack.Entry) string {
+	const most = 10
+	var names []string
+	for _, e := range entries[:min(len(entries), most)] {
+		names = append(names, e.Title)
+	}
+	if len(entries) > most {
+		names = append(names, "...")
+	}
+	return strings.Join(names, ", ")
+}
+
+// intoOCI pulls a manifest, or an index with all it lists, into an OCI layout.
+func (p *puller) intoOCI(ctx context.Context, m registry.Manifest) (outcome, error) {
+	layout, err := unpack.OpenOCI(p.dir)
+	if err != nil {
+		return outcome{}, err
+	}
+	manifests, err := p.tree(ctx, m, maxIndexDepth)
+	if err != nil {
+		return outcome{}, err
+	}
+	var missing []transfer.Blob
+	seen, total, size := map[string]bool{}, int64(0), int64(0)
+	for _, one := range manifests {
+		if one.IsIndex() {
+			continue
+		}
+		blobs, err := one.Blobs()
+		if err != nil {
+			return outcome{}, fmt.Errorf("%s: %w", one.Digest, err)
+		}
+		for _, b := range blobs {
+			if seen[b.Digest] {
+				continue
+			}
+			seen[b.Digest] = true
+			total += b.Size
+			if p.rehash || !layout.There(b) {
+				missing, size = append(missing, b), size+b.Size
+			}
+		}
+	}
+	done, err := p.download(ctx, missing, layout.Stage(), total-size, nil)
+	if err != nil {
+		return done, err
+	}
+	if err := layout.Place(missing); err != nil {
+		return done, err
+	}
+	for _, one := range manifests {
+		if err := layout.PutManifest(one); err != nil {
+			return done, err
+		}
+	}
+	done.blobs = len(seen)
+	return done, errors.Join(layout.Name(m, p.ref.Tag), os.RemoveAll(layout.Stage()))
+}
+
+// maxIndexDepth is how deep indexes may be nested.
+const maxIndexDepth = 4
+
+// tree lists a manifest after all that it lists.
+func (p *puller) tree(ctx context.Context, m registry.Manifest, depth int) ([]registry.Manifest, error) {
+	return manifestTree(ctx, p.repo, m, depth)
+}
+
+// manifestTree lists a manifest of a repository after all that it lists.
+func manifestTree(
+	ctx context.Context,
+	repo *registry.Repository,
+	m registry.Manifest,
+	depth int,
+) ([]registry.Manifest, error) {
+	if !m.IsIndex() {
+		return []registry.Manifest{m}, nil
+	}
+	content, err := m.Content()
+	if err != nil {
+		return nil, err
+	}
+	if depth == 0 {
+		return nil, fmt.Errorf("%s: indexes are nested too deep", m.Digest)
+	}
+	var all []registry.Manifest
+	for _, d := range content.Manifests {
+		child, err := repo.Manifest(ctx, d.Digest)
+		if err != nil {
+			return nil, err
+		}
+		below, err := manifestTree(ctx, repo, child, depth-1)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, below...)
+	}
+	return append(all, m), nil
+}
+
+// download fetches blobs into a directory. There is what the directory above has already; it counts
+// as a part of the whole.
+func (p *puller) download(
+	ctx context.Context,
+	blobs []transfer.Blob,
+	dir string,
+	there int64,
+	names map[string]string,
+) (outcome, error) {
+	meter := p.newMeter("pull", partials(dir, blobs, names))
+	p.notes.show(meter)
+	o := p.downloadOptions(p.repo)
+	o.Blobs, o.DestDir, o.Verify = blobs, dir, p.rehash
+	o.Progress = func(completed, total int64) { meter.Update(completed+there, total+there) }
+	var err error
+	if len(blobs) > 0 {
+		err = transfer.Download(ctx, o)
+	} else {
+		meter.Update(there, there)
+	}
+	p.notes.show(nil)
+	done := closeMeter(meter, len(blobs))
+	return done, lackOfRoom(err, done.total-done.there-done.moved, dir)
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -10,7 +11,9 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/modeltransfer/transfer/cmd/transfer/internal/pack"
 	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
@@ -33,7 +36,7 @@ func TestADirectoryIsPushedAndPulled(t *testing.T) {
 
 func TestADigestIsPushedAndPulled(t *testing.T) {
 	made, _ := makeModel(t, model{tensors: 1, seed: 4})
-	data, err := readManifest(made)
+	data, err := pack.ReadManifest(filepath.Join(made, pack.ManifestName))
 	require.NoError(t, err)
 	repository := startedServer(t).url + "/me/model@"
 	r := runWith(t, "push", made, repository+digest.FromBytes(data).String())
@@ -46,37 +49,61 @@ func TestADigestIsPushedAndPulled(t *testing.T) {
 	r = runWith(t, "push", made, repository+someDigest)
 	assert.Equal(t, exitFailed, r.code)
 	assert.Contains(t, r.stderr, "does not match its digest")
-	assert.Contains(t, r.stderr, filepath.Join(made, manifestName))
+	assert.Contains(t, r.stderr, filepath.Join(made, pack.ManifestName))
 }
 
 func TestAManifestThatCannotBeUsedIsNamed(t *testing.T) {
-	front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "{") }))
+	front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", ocispec.MediaTypeImageManifest)
+		_, _ = io.WriteString(w, `{"schemaVersion":2,"layers":[{"digest":"sha256:../.."}]}`)
+	}))
 	defer front.Close()
 	dir := t.TempDir()
-	require.NoError(t, os.WriteFile(filepath.Join(dir, manifestName), []byte("{"), 0o600))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, pack.ManifestName), []byte("{"), 0o600))
 	for where, args := range map[string][]string{
-		front.URL + "/me/model:v1":       {"pull", front.URL + "/me/model:v1", t.TempDir()},
-		filepath.Join(dir, manifestName): {"push", dir, front.URL + "/me/model:v1"},
+		front.URL + "/me/model:v1":            {"pull", front.URL + "/me/model:v1", t.TempDir()},
+		filepath.Join(dir, pack.ManifestName): {"push", dir, front.URL + "/me/model:v1"},
 	} {
 		r := runWith(t, args...)
 		assert.Equal(t, exitFailed, r.code)
-		assert.Contains(t, r.stderr, "transfer: "+where+": not an OCI or Docker manifest: ")
+		assert.Contains(t, r.stderr, "transfer: "+strings.TrimPrefix(where, "http://")+": ")
+		assert.Contains(t, r.stderr, "manifest")
 	}
 }
 
-func TestARegistryThatWantsAnotherLogInIsNamedSo(t *testing.T) {
-	front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+func TestARegistryWithBasicAuthenticationOnlyIsUsed(t *testing.T) {
+	s := startedServer(t)
+	front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if name, password, _ := r.BasicAuth(); name == "me" && password == "hunter2" {
+			s.http.Handler.ServeHTTP(w, r)
+			return
+		}
 		w.Header().Set("WWW-Authenticate", `Basic realm="me"`)
 		w.WriteHeader(http.StatusUnauthorized)
 	}))
 	defer front.Close()
-	getenv := env(map[string]string{passwordVariable: "hunter2"})
 	made, _ := makeModel(t, model{tensors: 1, seed: 9})
-	for _, args := range [][]string{{"pull", front.URL + "/me/model", t.TempDir()}, {"push", made, front.URL + "/me/model"}} {
-		r := runIn(t.Context(), getenv, append(args, "--username", "me")...)
+	pulled := t.TempDir()
+	name := front.URL + "/me/model"
+	for _, args := range [][]string{{"push", made, name}, {"pull", name, pulled}} {
+		r := runWith(t, args...)
 		assert.Equal(t, exitFailed, r.code)
-		assert.Contains(t, r.stderr, "none by token, the only kind that is supported")
+		assert.Contains(t, r.stderr, "hint: log in with: transfer login "+strings.TrimPrefix(front.URL, "http://"))
+
+		r = runIn(
+			t.Context(),
+			env(map[string]string{passwordVariable: "wrong"}),
+			append(args, "--username", "me")...)
+		assert.Equal(t, exitFailed, r.code)
+		assert.Contains(t, r.stderr, "hint: check the name and the password of --username me")
+
+		r = runIn(
+			t.Context(),
+			env(map[string]string{passwordVariable: "hunter2"}),
+			append(args, "--username", "me")...)
+		assert.Equal(t, exitOK, r.code, r.stderr)
 	}
+	assert.Equal(t, contents(t, made), contents(t, pulled))
 }
 
 func TestVerifyRepairsWhatIsWrong(t *testing.T) {
@@ -119,7 +146,7 @@ func TestPullAndPushLogIn(t *testing.T) {
 
 	r = runWith(t, "pull", guarded+"/me/model", t.TempDir())
 	assert.Equal(t, exitFailed, r.code)
-	assert.Contains(t, r.stderr, "check the name and the password")
+	assert.Contains(t, r.stderr, "hint: log in with: transfer login ")
 }
 
 // guard puts a token server in front of a registry, for the user me with the
@@ -136,7 +163,8 @@ func guard(t *testing.T, s *server) string {
 		case r.Header.Get("Authorization") == "Bearer opaque-token":
 			s.http.Handler.ServeHTTP(w, r)
 		default:
-			w.Header().Set("WWW-Authenticate", `Bearer realm="http://`+r.Host+`/token",service="test",scope="repository:me/model:pull,push"`)
+			const scope = `service="test",scope="repository:me/model:pull,push"`
+			w.Header().Set("WWW-Authenticate", `Bearer realm="http://`+r.Host+`/token",`+scope)
 			w.WriteHeader(http.StatusUnauthorized)
 		}
 	}))
@@ -152,19 +180,54 @@ func TestNothingIsWrittenForAModelThatIsNotThere(t *testing.T) {
 	assert.NoDirExists(t, dir)
 }
 
-func TestAnIndexIsRefused(t *testing.T) {
-	s := startedServer(t)
-	index := `{"schemaVersion":2,"mediaType":"` + ociIndex + `","manifests":[]}`
-	req, err := http.NewRequest(http.MethodPut, s.url+"/v2/me/model/manifests/latest", strings.NewReader(index))
+func putManifest(t *testing.T, base, name, mediaType, manifest string) {
+	t.Helper()
+	req, err := http.NewRequest(http.MethodPut, base+"/manifests/"+name, strings.NewReader(manifest))
 	require.NoError(t, err)
-	req.Header.Set("Content-Type", ociIndex)
+	req.Header.Set("Content-Type", mediaType)
 	resp, err := http.DefaultClient.Do(req)
 	require.NoError(t, err)
 	require.NoError(t, resp.Body.Close())
 	require.Equal(t, http.StatusCreated, resp.StatusCode)
-	r := runWith(t, "pull", s.url+"/me/model", t.TempDir())
+}
+
+func TestAnIndexNeedsAChoice(t *testing.T) {
+	s := startedServer(t)
+	ref := s.url + "/me/model"
+	var listed []string
+	for i, platform := range []string{"arm64", "amd64"} {
+		made, _ := makeModel(t, model{tensors: 1, seed: uint64(i)})
+		require.Equal(t, exitOK, runWith(t, "push", made, ref+":"+platform).code)
+		data, err := pack.ReadManifest(filepath.Join(made, pack.ManifestName))
+		require.NoError(t, err)
+		listed = append(
+			listed,
+			fmt.Sprintf(`{"mediaType":%q,"digest":%q,"size":%d,"platform":{"os":"linux","architecture":%q}}`,
+				dockerManifest, digest.FromBytes(data), len(data), platform),
+		)
+	}
+	putManifest(
+		t,
+		s.url+"/v2/me/model",
+		"latest",
+		ocispec.MediaTypeImageIndex,
+		`{"schemaVersion":2,"mediaType":"`+ocispec.MediaTypeImageIndex+`","manifests":[`+strings.Join(
+			listed,
+			",",
+		)+`]}`,
+	)
+
+	r := runWith(t, "pull", ref, t.TempDir())
 	assert.Equal(t, exitFailed, r.code)
-	assert.Contains(t, r.stderr, "index of several manifests")
+	const choice = "it is an index of 2 manifests; choose with --platform linux/arm64, linux/amd64\n"
+	assert.Contains(t, r.stderr, choice)
+	r = runWith(t, "pull", "--platform", "linux/s390x", ref, t.TempDir())
+	assert.Contains(t, r.stderr, "none of them for linux/s390x; choose with --platform linux/arm64, linux/amd64")
+	chosen, direct := t.TempDir(), t.TempDir()
+	r = runWith(t, "pull", "--platform", "linux/amd64", ref, chosen)
+	require.Equal(t, exitOK, r.code, r.stderr)
+	require.Equal(t, exitOK, runWith(t, "pull", ref+":amd64", direct).code)
+	assert.Equal(t, contents(t, direct), contents(t, chosen))
 }
 
 func TestTheManifestComesLast(t *testing.T) {
@@ -184,6 +247,11 @@ func TestTheManifestComesLast(t *testing.T) {
 	pulled := t.TempDir()
 	r := runIn(ctx, noEnv, "pull", front.URL+"/me/model", pulled)
 	assert.Equal(t, exitInterrupted, r.code)
-	assert.True(t, strings.HasSuffix(r.stderr, "transfer: interrupted; run the same command again to continue\n"), r.stderr)
-	assert.NoFileExists(t, filepath.Join(pulled, manifestName))
+	assert.True(
+		t, strings.HasSuffix(r.stderr, "transfer: interrupted; run the same command again to continue\n"),
+		r.stderr,
+	)
+	assert.NoFileExists(t, filepath.Join(pulled, pack.ManifestName))
 }
+
+const someDigest = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"

@@ -5,48 +5,351 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
+	"path"
 	"path/filepath"
+	"strings"
 
 	"github.com/modeltransfer/transfer"
+	"github.com/modeltransfer/transfer/cmd/transfer/internal/pack"
+	"github.com/modeltransfer/transfer/cmd/transfer/internal/ref"
+	"github.com/modeltransfer/transfer/registry"
+	"github.com/opencontainers/go-digest"
+	"github.com/spf13/cobra"
 )
 
-func (a *app) push(ctx context.Context, args []string) error {
-	fs, s := newFlags("push")
-	operands, err := a.parse(fs, s, args, "DIR", "REF")
-	if err != nil {
-		return err
+// Values of --type.
+const (
+	typeAuto      = "auto"
+	typeFiles     = "files"
+	typeModelPack = "modelpack"
+	typeOllama    = "ollama"
+)
+
+// pushOptions are the flags that only push has.
+type pushOptions struct {
+	kind         string
+	model        string
+	tar          bool
+	artifactType string
+	mediaType    string
+	annotations  map[string]string
+	parts        map[string]*[]string // of an Ollama model, by pack.OllamaParts
+}
+
+func (a *app) pushCommand() *cobra.Command {
+	o := pushOptions{parts: map[string]*[]string{}}
+	c := &cobra.Command{
+		Use: "push PATH... REF", Short: "Send a model to a registry", GroupID: "move",
+		Long: "Push sends files, or a directory as pull has made it: blobs with a manifest.json, an OCI layout, " +
+			"or Ollama's models directory. What the registry has already is not sent again.",
+		Example: "  transfer push model.gguf README.md registry.example/me/model:v1\n" +
+			"  transfer push --type modelpack ./model registry.example/me/model:v1\n" +
+			"  transfer push --type ollama model.gguf --template t.txt registry.example/me/m\n" +
+			"  transfer push ~/.ollama/models --model llama3.2:1b registry.example/me/m",
+		Args: pushOperands,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.push(cmd.Context(), args[:len(args)-1], args[len(args)-1], o)
+		},
 	}
-	ref, err := parseReference(operands[1])
-	if err != nil {
-		return usagef("%v", err)
+	fs := c.Flags()
+	fs.SortFlags = false
+	fs.StringVar(
+		&o.kind, "type", typeAuto, "what to make of files: `TYPE` files, modelpack (CNCF ModelPack) or ollama",
+	)
+	fs.StringVar(&o.model, "model", "", "the model of this `NAME`, where a directory has several")
+	fs.BoolVar(&o.tar, "tar", false, "send each directory as one archive, as oras does")
+	fs.StringVar(&o.artifactType, "artifact-type", "", "`TYPE` of the artifact, for files")
+	fs.StringVar(&o.mediaType, "media-type", "", "`TYPE` of each file, for files")
+	fs.StringToStringVar(
+		&o.annotations, "annotation", nil, "annotation of the manifest, `KEY=VALUE`; may be repeated",
+	)
+	fs.Lookup("annotation").DefValue = "" // none
+	for _, part := range pack.OllamaParts {
+		o.parts[part] = fs.StringArray(part, nil, "`FILE` with the "+part+", for ollama")
 	}
-	j := &job{app: a, settings: s, ref: ref, dir: operands[0]}
-	_, done, err := j.upload(ctx)
-	if err != nil {
-		return err
+	return c
+}
+
+func pushOperands(cmd *cobra.Command, args []string) error {
+	if len(args) < 2 {
+		return usagef("push takes PATH... and REF")
 	}
-	j.say("pushed %s to %s: %s", j.dir, ref, done)
+	_, missing := os.Stat(args[0])
+	last, err := os.Stat(args[len(args)-1])
+	if missing != nil && err == nil && last.IsDir() && len(args) == 2 {
+		return usagef("push takes the directory first: transfer push %s %s", args[1], args[0])
+	}
 	return nil
 }
 
-// upload sends the blobs that the directory's manifest names, then the manifest.
-// Of a reference with a digest, the manifest must have that digest.
-func (j *job) upload(ctx context.Context) (*manifest, outcome, error) {
-	data, err := readManifest(j.dir)
+// source is what a push sends.
+type source struct {
+	what  string // for people
+	dir   string // where the blobs are
+	parts []pack.Part
+	stage *pack.Stage // nil where nothing had to be staged
+
+	// manifest is the file of the manifest where it has one.
+	manifest string
+}
+
+func (s *source) close() error {
+	if s.stage == nil {
+		return nil
+	}
+	return s.stage.Close()
+}
+
+func (a *app) push(ctx context.Context, paths []string, name string, o pushOptions) (err error) {
+	r, err := a.reference(name)
 	if err != nil {
-		return nil, outcome{}, err
+		return err
 	}
-	m, err := parseManifest(data)
-	if err = errors.Join(err, checkDigest(data, j.ref.digest)); err != nil {
-		return nil, outcome{}, fmt.Errorf("%s: %w", filepath.Join(j.dir, manifestName), err)
+	src, err := a.openSource(ctx, paths, r, o)
+	if err != nil {
+		return err
 	}
-	remote := j.newRemote(j.ref, j.settings)
-	blobs, meter := m.blobs(), j.newMeter("push")
-	err = transfer.Upload(ctx, transfer.UploadOptions{
-		Blobs: blobs, BaseURL: j.ref.baseURL(), SrcDir: j.dir, Repository: j.ref.repository,
-		Concurrency: j.concurrency, Progress: meter.update, GetToken: remote.tokens.get,
-		Logger: j.logger(j.settings), MaxBytesPerSecond: int64(j.limitRate),
-		Manifest: data, ManifestRef: cmp.Or(j.ref.tag, j.ref.digest.String()),
-	})
-	return m, meter.close(len(blobs)), err
+	defer func() { err = errors.Join(err, src.close()) }()
+	last := src.parts[len(src.parts)-1]
+	dg := digest.FromBytes(last.Manifest)
+	if r.Digest != "" {
+		if dg = r.Digest.Algorithm().FromBytes(last.Manifest); dg != r.Digest {
+			return fmt.Errorf(
+				"%s: %w: the manifest is %s, not %s", cmp.Or(src.manifest, src.what), transfer.ErrDigestMismatch, dg,
+				r.Digest,
+			)
+		}
+	}
+	done, err := a.upload(ctx, r, src)
+	if err != nil {
+		return err
+	}
+	a.report("pushed", src.what, r, dg, done)
+	return nil
+}
+
+// report tells what was moved, and the digest to pin it by.
+func (a *app) report(verb, what string, r ref.Reference, dg digest.Digest, done outcome) {
+	if a.json {
+		a.event(verb, append([]field{{"reference", r.URL()}, {"digest", dg.String()}}, done.fields()...)...)
+		return
+	}
+	switch verb {
+	case "pulled":
+		a.say("pulled %s to %s: %s", r, what, done)
+	default:
+		a.say("%s %s to %s: %s", verb, what, r, done)
+	}
+	a.say("digest %s", dg)
+}
+
+// upload sends the manifests of a source, each after its blobs.
+func (a *app) upload(ctx context.Context, r ref.Reference, src *source) (outcome, error) {
+	blobs, meter := mergeBlobs(src.parts), a.newMeter("push", nil)
+	n := &notes{answered: newFinder(blobs, meter.There).answered}
+	repo, err := a.remote(r, nil, n)
+	if err != nil {
+		return outcome{}, err
+	}
+	defer repo.CloseIdleConnections()
+	n.show(meter)
+	o := a.uploadOptions(repo)
+	o.SrcDir, o.Blobs, o.Progress = src.dir, blobs, meter.Update
+	last := src.parts[len(src.parts)-1]
+	if len(src.parts) == 1 {
+		o.Manifest, o.ManifestRef = last.Manifest, cmp.Or(r.Tag, r.Digest.String())
+	}
+	err = transfer.Upload(ctx, o)
+	n.show(nil)
+	done := closeMeter(meter, len(blobs))
+	if err != nil || len(src.parts) == 1 {
+		return done, err
+	}
+	return done, putManifests(ctx, repo, src.parts, cmp.Or(r.Tag, r.Digest.String()))
+}
+
+// putManifests pushes manifests under their digests and the last, which lists them, under its name.
+func putManifests(ctx context.Context, repo *registry.Repository, parts []pack.Part, name string) error {
+	for i, p := range parts {
+		version := ""
+		if i == len(parts)-1 {
+			version = name
+		}
+		if err := repo.PutManifest(ctx, version, registry.NewManifest(p.Manifest, "")); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// mergeBlobs lists the blobs of all parts, each once.
+func mergeBlobs(parts []pack.Part) []transfer.Blob {
+	var blobs []transfer.Blob
+	seen := map[string]bool{}
+	for _, p := range parts {
+		for _, b := range p.Blobs {
+			if !seen[b.Digest] {
+				seen[b.Digest] = true
+				blobs = append(blobs, b)
+			}
+		}
+	}
+	return blobs
+}
+
+// openSource finds out what the paths are and makes a source of them.
+func (a *app) openSource(
+	ctx context.Context,
+	paths []string,
+	r ref.Reference,
+	o pushOptions,
+) (*source, error) {
+	kind := pack.Plain
+	if len(paths) == 1 && o.kind == typeAuto {
+		kind = pack.KindOf(paths[0])
+	}
+	switch o.kind {
+	case typeAuto, typeFiles, typeModelPack, typeOllama:
+	default:
+		return nil, usagef("--type %q is none of files, modelpack and ollama", o.kind)
+	}
+	switch kind {
+	case pack.Blobs:
+		return blobSource(paths[0])
+	case pack.Ollama:
+		m, err := pack.OpenOllama(paths[0], cmp.Or(o.model, ollamaMatch(paths[0], r)))
+		if err != nil {
+			return nil, err
+		}
+		return &source{what: m.Name, dir: filepath.Join(paths[0], "blobs"), parts: m.Parts}, nil
+	}
+	if len(paths) == 1 && kind == pack.Plain {
+		if err := checkPlain(paths[0]); err != nil {
+			return nil, err
+		}
+	}
+	stage, err := pack.NewStage()
+	if err != nil {
+		return nil, err
+	}
+	src := &source{what: strings.Join(paths, " "), dir: stage.Dir, stage: stage}
+	if kind == pack.OCI {
+		var m pack.Model
+		m, err = stage.OpenOCI(paths[0], o.model)
+		src.parts = m.Parts
+	} else {
+		var p pack.Part
+		p, err = a.packFiles(ctx, stage, paths, r, o)
+		src.parts = []pack.Part{p}
+	}
+	if err != nil {
+		return nil, errors.Join(err, stage.Close())
+	}
+	return src, nil
+}
+
+// ollamaMatch is the name that the model of a reference would have in an Ollama directory, where
+// there is one of that name.
+func ollamaMatch(dir string, r ref.Reference) string {
+	name := path.Base(r.Repository) + ":" + r.Tag
+	if _, err := pack.OpenOllama(dir, name); err != nil {
+		return ""
+	}
+	return name
+}
+
+// blobSource is a directory of blobs and their manifest.
+func blobSource(dir string) (*source, error) {
+	manifest := filepath.Join(dir, pack.ManifestName)
+	data, err := pack.ReadManifest(manifest)
+	if err != nil {
+		return nil, err
+	}
+	blobs, err := registry.NewManifest(data, "").Blobs()
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", manifest, err)
+	}
+	return &source{
+		what: dir, dir: dir, manifest: manifest, parts: []pack.Part{{Manifest: data, Blobs: blobs}},
+	}, nil
+}
+
+// checkPlain refuses a directory that was meant as something else than files.
+func checkPlain(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		if info, statErr := os.Stat(dir); statErr == nil && !info.IsDir() {
+			return nil
+		}
+		return err
+	}
+	if len(entries) == 0 {
+		return fmt.Errorf(
+			"%s is empty; push takes files, or a directory with files, with blobs and a manifest.json, "+
+				"an OCI layout or Ollama's models: %w",
+			dir,
+			fs.ErrNotExist,
+		)
+	}
+	if blobs, _ := filepath.Glob(filepath.Join(dir, "sha256-*")); len(blobs) > 0 {
+		return fmt.Errorf(
+			"%s has blobs but no manifest.json; if a pull was interrupted, run it again: %w", dir, fs.ErrNotExist,
+		)
+	}
+	return nil
+}
+
+// packFiles makes a manifest of files, after hashing them.
+func (a *app) packFiles(
+	ctx context.Context,
+	s *pack.Stage,
+	paths []string,
+	r ref.Reference,
+	o pushOptions,
+) (pack.Part, error) {
+	options := pack.Options{ArtifactType: o.artifactType, MediaType: o.mediaType, Annotations: o.annotations}
+	if o.tar {
+		return s.Archives(ctx, paths, options)
+	}
+	files, err := pack.Walk(paths)
+	if err != nil {
+		return pack.Part{}, err
+	}
+	meter := a.newMeter("hash", nil)
+	digests, err := pack.Hash(ctx, files, meter.Update)
+	meter.Close()
+	if err != nil {
+		return pack.Part{}, err
+	}
+	switch o.kind {
+	case typeModelPack:
+		return s.ModelPack(path.Base(r.Repository), files, digests, options)
+	case typeOllama:
+		return packOllama(ctx, s, files, digests, o)
+	default:
+		return s.Files(files, digests, options)
+	}
+}
+
+// packOllama makes an Ollama model of one GGUF file.
+func packOllama(
+	ctx context.Context,
+	s *pack.Stage,
+	files []pack.File,
+	digests []digest.Digest,
+	o pushOptions,
+) (pack.Part, error) {
+	if len(files) != 1 {
+		return pack.Part{}, usagef(
+			"--type ollama takes one GGUF file, not %d; its other parts are named by flags",
+			len(files),
+		)
+	}
+	parts := map[string][]string{}
+	for name, paths := range o.parts {
+		parts[name] = *paths
+	}
+	return s.Ollama(ctx, files[0], digests[0], parts)
 }

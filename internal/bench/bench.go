@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/modeltransfer/transfer/internal/bench/contender"
+	"github.com/modeltransfer/transfer/internal/bench/registry"
 )
 
 // repository is where all blobs are.
@@ -28,6 +29,8 @@ type bench struct {
 	remote   *remote
 	launcher launcher
 	samples  []sample
+
+	registries int // that were started
 }
 
 func newBench(ctx context.Context, o options, out io.Writer) (b *bench, err error) {
@@ -39,14 +42,20 @@ func newBench(ctx context.Context, o options, out io.Writer) (b *bench, err erro
 	if b.diskDest, err = os.MkdirTemp(o.disk, "transfer-bench-"); err != nil {
 		return nil, errors.Join(err, b.close())
 	}
-	b.launcher = launcher{exec: o.exec, home: filepath.Join(b.work, "home"), timeout: o.timeout}
+	b.launcher = launcher{exec: o.exec, home: filepath.Join(b.work, "home"), timeout: o.timeout, start: here}
 	if b.shelf, err = newShelf(filepath.Join(b.work, "blobs")); err != nil {
 		return nil, errors.Join(err, b.close())
 	}
-	if b.remote, err = startRegistry(b.shelf.dir); err != nil {
+	if b.remote, err = startRegistry(here, b.shelf.dir, registry.Loopback, b.socket()); err != nil {
 		return nil, errors.Join(err, b.close())
 	}
 	return b, errors.Join(ctx.Err(), makeAll(b.launcher.home, o.cpu, o.mem, o.svg))
+}
+
+// socket is a new file for controlling a registry.
+func (b *bench) socket() string {
+	b.registries++
+	return filepath.Join(b.work, fmt.Sprintf("control%d", b.registries))
 }
 
 func makeAll(dirs ...string) (err error) {
@@ -108,10 +117,11 @@ func (b *bench) workload(ctx context.Context, w workload) (samples []sample, err
 		return nil, err
 	}
 	full := make(map[string]time.Duration) // by contender, of the run that does not count
-	failed := make(map[string]bool)
+	left := make(map[string]bool)          // out of the rounds that follow
+	best := time.Duration(0)
 	for a.round = b.firstRound(w); a.round <= b.rounds; a.round++ {
 		for _, a.name = range w.contenders {
-			if failed[a.name] {
+			if left[a.name] {
 				continue
 			}
 			a.full = full[a.name]
@@ -119,8 +129,12 @@ func (b *bench) workload(ctx context.Context, w workload) (samples []sample, err
 			if err != nil {
 				return nil, err
 			}
-			failed[a.name] = s.trouble() != ""
-			if a.round > 0 || failed[a.name] {
+			failed := s.trouble() != ""
+			if !failed && (best == 0 || s.wall < best) {
+				best = s.wall
+			}
+			left[a.name] = failed || w.hopeless(a.name, s.wall, best)
+			if a.round > 0 || failed {
 				samples = append(samples, s)
 			}
 			if a.round == 0 {
@@ -172,27 +186,35 @@ func (b *bench) one(ctx context.Context, a attempt) (s sample, err error) {
 		dir = b.diskDest
 	}
 	there := a.blobs[:int(float64(len(a.blobs))*a.present)]
-	if err := errors.Join(b.shelf.prepare(dir, there), b.remote.Reset(a.knobs)); err != nil {
+	if err := b.shelf.prepare(dir, there); err != nil {
 		return s, err
 	}
 	if a.upload {
 		dir = b.shelf.dir
 	}
+	at, err := b.place(a.link)
+	if err != nil {
+		return s, err
+	}
+	defer func() { err = errors.Join(err, at.close()) }()
+	if err := at.remote.Reset(a.knobs); err != nil {
+		return s, err
+	}
 	j := contender.Job{
-		Contender: a.name, Upload: a.upload, BaseURL: b.remote.Base, Repository: repository, Dir: dir, List: a.list,
+		Contender: a.name, Upload: a.upload, BaseURL: at.remote.Base, Repository: repository, Dir: dir, List: a.list,
 		CPUProfile: b.profile(b.cpu, a), MemProfile: b.profile(b.mem, a),
 	}
 	if a.kill && a.full > 0 {
 		after := time.Duration((0.1 + 0.8*rand.Float64()) * float64(a.full))
-		if _, err := b.launcher.launch(ctx, j, after); err != nil && !errors.Is(err, errKilled) {
+		if _, err := at.launcher.launch(ctx, j, after); err != nil && !errors.Is(err, errKilled) {
 			return s, err
 		}
 	}
-	outcome, err := b.launcher.launch(ctx, j, 0)
+	outcome, err := at.launcher.launch(ctx, j, 0)
 	if err != nil {
 		return s, err
 	}
-	counts, err := b.remote.Counts()
+	counts, err := at.remote.Counts()
 	if err != nil {
 		return s, err
 	}

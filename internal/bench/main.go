@@ -51,8 +51,8 @@ func main() {
 }
 
 func run(ctx context.Context, args []string, out io.Writer) error {
-	if len(args) == 2 && args[0] == roleRegistry {
-		return serve(args[1], out)
+	if len(args) == 4 && args[0] == roleRegistry {
+		return serve(args[1], args[2], args[3], out)
 	}
 	if len(args) == 1 && args[0] == roleContender {
 		return contender.Main(ctx, os.Stdin, out)
@@ -91,12 +91,13 @@ func show(o options, out io.Writer) error {
 	return errors.Join(makeAll(o.svg), drawCharts(o.svg, samples))
 }
 
-func serve(dir string, out io.Writer) error {
-	s, err := registry.Start(dir)
+// serve is the process of the registry.
+func serve(dir, address, socket string, out io.Writer) error {
+	s, err := registry.Start(dir, address)
 	if err != nil {
 		return err
 	}
-	return errors.Join(registry.Serve(s, out, os.Stdin), s.Close())
+	return errors.Join(registry.Serve(s, socket, out, os.Stdin), s.Close())
 }
 
 // parse reads the flags.

@@ -22,12 +22,19 @@ type remote struct {
 	stdin io.Closer // the process ends when it is closed
 }
 
-func startRegistry(dir string) (*remote, error) {
+// starter starts a program somewhere, such as on one side of an emulated network.
+type starter func(*exec.Cmd) error
+
+// here starts a program on this machine.
+func here(c *exec.Cmd) error { return c.Start() }
+
+// startRegistry starts a registry for the blobs of dir at an address, and controls it through a socket file.
+func startRegistry(start starter, dir, address, socket string) (*remote, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err
 	}
-	r := &remote{cmd: exec.Command(self, roleRegistry, dir)}
+	r := &remote{cmd: exec.Command(self, roleRegistry, dir, address, socket)}
 	r.cmd.Stderr = os.Stderr
 	r.cmd.Env = append(os.Environ(), "GOGC=400")
 	if r.stdin, err = r.cmd.StdinPipe(); err != nil {
@@ -37,7 +44,7 @@ func startRegistry(dir string) (*remote, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := r.cmd.Start(); err != nil {
+	if err := start(r.cmd); err != nil {
 		return nil, err
 	}
 	if r.Control, err = registry.Connect(stdout); err != nil {
@@ -53,6 +60,7 @@ type launcher struct {
 	exec    []string // before the program
 	home    string   // where they may keep what they like
 	timeout time.Duration
+	start   starter
 }
 
 // errKilled ends a run that was killed on purpose.
@@ -69,7 +77,7 @@ func (l *launcher) launch(ctx context.Context, j contender.Job, kill time.Durati
 	}
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
-	if err := cmd.Start(); err != nil {
+	if err := l.start(cmd); err != nil {
 		return o, err
 	}
 	if kill > 0 {

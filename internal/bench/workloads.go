@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/modeltransfer/transfer/internal/bench/registry"
+	"github.com/modeltransfer/transfer/internal/bench/wan"
 )
 
 const (
@@ -41,6 +42,11 @@ type workload struct {
 	cold        bool    // no run beforehand: the link rules, and not what a first run would warm
 	kill        bool    // killed at a random moment and run again; the second run counts
 	contenders  []string
+	link        *wan.Link // to the registry; nil is this machine
+
+	// prune leaves a contender with fixed workers out of the rounds that follow when a run takes so many times as
+	// long as the best one of all. Zero is never.
+	prune float64
 }
 
 var (
@@ -57,6 +63,7 @@ var (
 	many      = append(floors[:4:4], libraries...)
 	distant   = append(floors[2:4:4], libraries...) // fewer workers would only wait
 	one       = append([]string{"floor@1"}, append(libraries[:6:6], "aria2c", "curl")...)
+	bodies    = []string{"transfer", "bodies@64", "bodies@32", "bodies@16", "bodies@8", "bodies@4", "bodies@2", "bodies@1"}
 	fixed     = []string{"transfer", "transfer@4", "transfer@8", "transfer@16", "transfer@32", "transfer@64"}
 )
 
@@ -86,7 +93,7 @@ func workloads() []workload {
 			knobs: registry.Knobs{TotalRate: 400e6, CollapseAbove: 16}},
 		{name: "M2", title: "100,000 x 4 KiB, 99 % there", chart: "list", sets: []set{{100_000, 4 * kib}}, present: 0.99,
 			contenders: []string{"floor@16", "transfer", "first"}},
-	}, uploads()...)
+	}, append(uploads(), distances()...)...)
 }
 
 func uploads() []workload {
@@ -102,6 +109,41 @@ func uploads() []workload {
 		{name: "U3single", title: "U3, the registry takes a blob in one POST", chart: "upload", sets: []set{small}, upload: true, contenders: distant,
 			knobs: registry.Knobs{Empty: true, Latency: late, SinglePost: true}},
 	}
+}
+
+// distances compares the concurrency that is found with fixed ones on links that are far away and lose packets.
+func distances() (all []workload) {
+	base := wan.Link{
+		RTT: 20 * time.Millisecond, Rate: 1e9, Queue: 40 * time.Millisecond, Loss: 0.001, Congestion: "reno",
+	}
+	add := func(name string, s set, change func(*wan.Link)) {
+		l := base
+		change(&l)
+		all = append(all, workload{
+			name: name, title: fmt.Sprintf("%d x %s, %s", s.count, sizeText(s.size), l), chart: "distance", sets: []set{s},
+			cold: true, contenders: bodies, link: &l, prune: 1.5,
+		})
+	}
+	blob, few := set{1, 300 * mib}, set{1, 30 * mib}
+	add("W1", blob, func(*wan.Link) {})
+	add("W2small", small, func(*wan.Link) {})
+	add("W2far", blob, func(l *wan.Link) { l.RTT = 100 * time.Millisecond })
+	add("W2slow", few, func(l *wan.Link) { l.Rate = 10e6 })
+	add("W2queue", blob, func(l *wan.Link) { l.Queue = 100 * time.Millisecond })
+	add("W2bbr", blob, func(l *wan.Link) { l.Congestion = "bbr" })
+	return all
+}
+
+func sizeText(n int64) string {
+	if n < mib {
+		return fmt.Sprintf("%d KiB", n/kib)
+	}
+	return fmt.Sprintf("%d MiB", n/mib)
+}
+
+// hopeless tells whether a contender with fixed workers need not be measured again.
+func (w workload) hopeless(name string, took, best time.Duration) bool {
+	return w.prune > 0 && strings.Contains(name, "@") && float64(took) > w.prune*float64(best)
 }
 
 func workloadNames() string {

@@ -6,12 +6,12 @@ import (
 	"fmt"
 	"io/fs"
 	mrand "math/rand/v2"
-	"syscall"
 	"time"
 
 	"github.com/opencontainers/go-digest"
 
 	"github.com/modeltransfer/transfer/internal/filelock"
+	"github.com/modeltransfer/transfer/internal/retry"
 	"github.com/modeltransfer/transfer/internal/rootfile"
 )
 
@@ -40,20 +40,9 @@ func (d *Dir) Claim(ctx context.Context, dg digest.Digest, size int64) (*Partial
 		if !errors.Is(err, filelock.ErrBusy) && !errors.Is(err, rootfile.ErrReplaced) {
 			return p, err
 		}
-		if err := sleep(ctx, wait/2+mrand.N(wait/2)); err != nil {
+		if err := retry.Sleep(ctx, wait/2+mrand.N(wait/2)); err != nil {
 			return nil, err
 		}
-	}
-}
-
-func sleep(ctx context.Context, wait time.Duration) error {
-	timer := time.NewTimer(wait)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	case <-timer.C:
-		return nil
 	}
 }
 
@@ -79,7 +68,7 @@ func (p *Partial) begin(ctx context.Context) error {
 		makeSparse(p.data.File)
 	}
 	if err := p.resume(); err != nil {
-		if !NoDescriptor(err) {
+		if !retry.NoDescriptor(err) {
 			p.writeFailed(err)
 		}
 		return err
@@ -92,11 +81,6 @@ func (p *Partial) begin(ctx context.Context) error {
 	p.hashing.Lock()
 	defer p.hashing.Unlock()
 	return p.hashPrefix(ctx)
-}
-
-// NoDescriptor tells whether a file could not be opened because too many are: that says nothing about it.
-func NoDescriptor(err error) bool {
-	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE)
 }
 
 // unfinished makes sure that the blob does not have its final name by now.

@@ -14,6 +14,7 @@ import (
 
 	"github.com/modeltransfer/transfer/internal/filelock"
 	"github.com/modeltransfer/transfer/internal/pieces"
+	"github.com/modeltransfer/transfer/internal/retry"
 )
 
 // KeepThreshold is the size from which on what is half there is worth keeping. Below it a partial
@@ -141,7 +142,7 @@ func (p *Partial) Commit(ctx context.Context) error {
 		return err
 	}
 	err = p.publish()
-	if err != nil && !NoDescriptor(err) {
+	if err != nil && !retry.NoDescriptor(err) {
 		p.fail(err)
 	}
 	return err

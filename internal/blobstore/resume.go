@@ -8,6 +8,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/modeltransfer/transfer/internal/pieces"
+	"github.com/modeltransfer/transfer/internal/retry"
 )
 
 // resume takes over what earlier runs have left of the blob.
@@ -102,7 +103,7 @@ func (p *Partial) reuse(name string, have int64) error {
 	case errors.Is(err, fs.ErrNotExist) && have == p.size:
 		p.recorded = adoptedExtents(p.size) // killed between the end of the journal and the final name
 		return nil
-	case NoDescriptor(err):
+	case retry.NoDescriptor(err):
 		return err
 	}
 	return p.data.Truncate(0)

@@ -88,12 +88,10 @@ func (d *Dir) sweep(final string, finished bool) {
 	}
 }
 
-// sweepData removes what has the name of a data file and returns true, unless a process may be writing it.
+// sweepData removes what has the name of a data file and returns true, unless a process may be writing it or it
+// belongs to another user.
 func (d *Dir) sweepData(name string) bool {
 	f, err := d.openRegular(name, os.O_RDWR)
-	if errors.Is(err, fs.ErrPermission) {
-		f, err = d.openRegular(name, os.O_RDONLY) // enough to lock it, in most places
-	}
 	if err == nil {
 		defer f.Close()
 		if !d.abandoned(f, name) {

@@ -90,7 +90,8 @@ func TestA3BestOfSeveralChallengesIsTaken(t *testing.T) {
 			[]string{`Bearer realm="http://a.test"`, `Bearer realm="http://b.test",scope="s"`},
 			bearer{"http://b.test", "", "s", true}},
 		"open quotes in another value": {
-			[]string{`Basic realm="x`, `Bearer realm="https://a.test"`}, bearer{"https://a.test", "", "", true}},
+			[]string{`Basic realm="x`, `Bearer realm="https://a.test"`},
+			bearer{"https://a.test", "", "", true}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			assert.Equal(t, c.want, read(c.values...))

@@ -205,3 +205,21 @@ func BenchmarkClaim(b *testing.B) {
 		p.Claim(256 << 10)
 	}
 }
+
+// I24: offsets are 64 bits wide on 32-bit machines too.
+func TestI24PiecesBeyondTwoGiB(t *testing.T) {
+	const size, pieceSize = 5<<30 + 1, 1 << 30
+	q := pieces.NewQueue([]pieces.Range{{Start: 0, End: size}}, pieceSize)
+	at := int64(0)
+	for p := q.Next(0); p != nil; p = q.Next(0) {
+		require.Equal(t, at, p.Pos())
+		at = min(at+pieceSize, size)
+		require.Equal(t, at, p.End())
+		for p.Pos() < p.End() {
+			p.Claim(1 << 30)
+		}
+		p.Finish()
+	}
+	require.Equal(t, int64(size), at)
+	require.True(t, q.Done())
+}

@@ -66,6 +66,7 @@ func (c *call) redirected() bool {
 	}
 	query := c.r.URL.Query()
 	query.Set("sig", "signed")
+	expire(query, c.opts.SignedFor)
 	status := c.opts.RedirectStatus
 	if status == 0 {
 		status = http.StatusTemporaryRedirect
@@ -80,6 +81,8 @@ func (c *call) redirect() func(*http.Request) string {
 	case c.target.kind == "blobs" && c.r.Method == http.MethodGet,
 		c.target.kind == "blobs" && c.r.Method == http.MethodHead && c.opts.RedirectHead:
 		return c.opts.Redirect
+	case c.opts.Ollama != nil: // it redirects uploads itself
+		return nil
 	case c.target.kind == "uploads" && (c.r.Method == http.MethodPut || c.r.Method == http.MethodPatch):
 		return c.opts.RedirectUploads
 	}

@@ -35,6 +35,8 @@ func (cdn *CDN) answer(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case cdn.refuseAuth.Load() && r.Header.Get("Authorization") != "":
 		c.fail(http.StatusBadRequest, "DENIED", "more than one kind of authentication")
+	case expired(r):
+		failExpired(w, opts)
 	case c.target.kind != "blobs" && c.target.kind != "uploads":
 		c.fail(http.StatusNotFound, "BLOB_UNKNOWN", "no such object")
 	default:

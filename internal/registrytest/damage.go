@@ -54,6 +54,9 @@ func (d *damage) WriteHeader(status int) {
 	if d.wroteHeader {
 		return
 	}
+	if !pause(d.r, d.plan.late) {
+		panic(http.ErrAbortHandler)
+	}
 	d.wroteHeader = true
 	if d.plan.relabel != 0 && status < 300 {
 		status = d.plan.relabel

@@ -22,6 +22,9 @@ func (p plan) serve(w http.ResponseWriter, r *http.Request, next http.HandlerFun
 	d := newDamage(w, r, &p)
 	r = p.ask(r)
 	r.Body = d.requestBody(r.Body)
+	if p.readAll {
+		_, _ = io.Copy(io.Discard, r.Body)
+	}
 	switch {
 	case p.swallow:
 		next(newVoid(), r)
@@ -73,6 +76,11 @@ func (p *plan) replace(d *damage, r *http.Request) {
 		io.Copy(io.Discard, r.Body)
 		d.checkRequest()
 		d.end(endStall)
+	case insteadHints:
+		for pause(r, p.hintEvery) {
+			d.WriteHeader(http.StatusEarlyHints)
+		}
+		panic(http.ErrAbortHandler)
 	case insteadStatus:
 		p.answerStatus(d, p.status)
 	default:
@@ -88,6 +96,10 @@ func (p *plan) answerStatus(d *damage, status int) {
 		}
 		d.WriteHeader(status)
 		d.pad(p.errorBody)
+	case p.payload != "":
+		d.Header().Set("Content-Length", strconv.Itoa(len(p.payload)))
+		d.WriteHeader(status)
+		_, _ = io.WriteString(d, p.payload)
 	case status >= 400:
 		writeError(d, status, ociError{Code: "UNKNOWN", Message: "injected fault"})
 	case status == http.StatusNoContent || status == http.StatusNotModified:

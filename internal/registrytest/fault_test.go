@@ -58,6 +58,19 @@ func TestFaultsOnBlob(t *testing.T) {
 			assert.Equal(t, 302, a.status)
 			assert.Empty(t, a.body)
 		}},
+		{"page", func(t *testing.T, _ registrytest.Mode, a answer) {
+			assert.Equal(t, 200, a.status)
+			assert.Contains(t, a.header.Get("Content-Type"), "text/html")
+			assert.Contains(t, string(a.body), "<html>")
+		}},
+		{`says(403, {"error":"access denied"})`, func(t *testing.T, _ registrytest.Mode, a answer) {
+			assert.Equal(t, 403, a.status)
+			assert.Equal(t, `{"error":"access denied"}`, string(a.body))
+		}},
+		{"s3(400 ExpiredToken)", func(t *testing.T, _ registrytest.Mode, a answer) {
+			assert.Equal(t, 400, a.status)
+			assert.Contains(t, string(a.body), "<Code>ExpiredToken</Code>")
+		}},
 		{"500+errorbody(70K)", func(t *testing.T, _ registrytest.Mode, a answer) {
 			assert.Equal(t, 500, a.status)
 			assert.NoError(t, a.err)

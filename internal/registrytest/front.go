@@ -85,7 +85,11 @@ func (f *front) Wait() { f.log.active.wait() }
 //	429(retry-after: 2; x: y)  the same with headers
 //	status(429, x: y)      the same
 //	redirect(url)          307 to url; others as 302(location: url)
+//	says(403, text)        a status with that text as its body
 //	errorbody(n)           the status (500 alone) with a body of n bytes, or "endless"
+//	page                   200 with a web page, as from a captive portal
+//	s3(400 ExpiredToken)   a status with an error body of an object store
+//	hinting(1s)            an informational answer each second until the client goes away
 //	hangup                 the connection is closed without an answer
 //	reset                  the connection is reset without an answer
 //	stallheaders           the whole body is read, then nothing happens
@@ -121,8 +125,9 @@ func (f *front) Wait() { f.log.active.wait() }
 //	                       HTTP/1.1 over sockets that is not noticed before the server closes
 //	swallow                what was asked is done, but the answer is 500, or what
 //	                       else the step says: swallow+504, swallow+reset, swallow+stallheaders
+//	read                   the whole body is read before the answer is replaced: read+307
 //
-// And delay(250ms), before anything else.
+// And delay(250ms), before anything else, and late(2s), before the answer begins.
 //
 // A client may send a request of its own accord again when a connection it had used
 // before breaks before the answer began, as net/http does: that request

@@ -35,6 +35,7 @@ const (
 	insteadHangup
 	insteadReset
 	insteadStall
+	insteadHints
 )
 
 // length is what an answer says of its body's length.
@@ -57,11 +58,14 @@ type headerEdit struct {
 type plan struct {
 	used  bool
 	delay time.Duration
+	late  time.Duration
 	hints int64
 
 	instead   instead
 	status    int
 	errorBody int64 // -1: the usual one
+	payload   string
+	hintEvery time.Duration
 
 	asked   *string // the Range header taken for the client's
 	relabel int     // the real answer under another status
@@ -79,6 +83,7 @@ type plan struct {
 	flip    int64 // -1: none
 	speed   int64 // bytes per second, 0: unlimited
 	swallow bool
+	readAll bool
 }
 
 func newPlan() plan { return plan{errorBody: -1, flip: -1} }

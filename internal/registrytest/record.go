@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 )
 
 // Request is what a handler saw of one request and what it answered. Of a request
@@ -17,6 +18,10 @@ type Request struct {
 	Host     string
 	Proto    string
 	Header   http.Header
+
+	// At is when it arrived, Remote the address it came from.
+	At     time.Time
+	Remote string
 
 	// BodyBytes is how many bytes of the request's body were read.
 	BodyBytes int64
@@ -54,7 +59,7 @@ func newJournal() *journal { return &journal{active: newTally(), bodies: newTall
 func (l *journal) begin(r *http.Request) *Request {
 	rec := &Request{
 		Method: r.Method, Path: r.URL.Path, RawQuery: r.URL.RawQuery,
-		Host: r.Host, Proto: r.Proto, Header: r.Header.Clone(),
+		Host: r.Host, Proto: r.Proto, Header: r.Header.Clone(), At: time.Now(), Remote: r.RemoteAddr,
 	}
 	l.active.add(1)
 	l.mu.Lock()

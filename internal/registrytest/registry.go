@@ -41,6 +41,15 @@ type Options struct {
 	// RedirectStatus is the status of redirects. Zero means 307.
 	RedirectStatus int
 
+	// SignedFor is how long the signed URLs of redirects and of an Ollama registry are good. Zero means for ever.
+	SignedFor time.Duration
+
+	// ExpiredStatus is what a store answers to a signed URL that is over. Zero means 403; 400 is ExpiredToken.
+	ExpiredStatus int
+
+	// Ollama makes the registry take uploads as that of Ollama does. [Registry.ServeOllama] sets it.
+	Ollama *Ollama
+
 	// RelativeLocation gives Location headers without scheme and host.
 	RelativeLocation bool
 
@@ -72,6 +81,9 @@ type Options struct {
 
 	// Latency passes before each answer.
 	Latency time.Duration
+
+	// NoExpect answers 417 to a request that waits for "100 Continue".
+	NoExpect bool
 
 	// Before sees each request first; true means that it has answered.
 	Before func(http.ResponseWriter, *http.Request) bool
@@ -214,6 +226,10 @@ func (reg *Registry) answer(w http.ResponseWriter, r *http.Request) {
 		panic(http.ErrAbortHandler)
 	}
 	if opts.Before != nil && opts.Before(w, r) {
+		return
+	}
+	if opts.NoExpect && r.Header.Get("Expect") != "" {
+		w.WriteHeader(http.StatusExpectationFailed)
 		return
 	}
 	c := &call{reg: reg, opts: opts, w: w, r: r, target: parseTarget(r.URL.Path)}

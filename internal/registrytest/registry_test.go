@@ -171,6 +171,33 @@ func TestBeforeAndLatency(t *testing.T) {
 	assert.Equal(t, "seen", a.header.Get("X-Before"))
 }
 
+func TestNoExpect(t *testing.T) {
+	reg := registrytest.New(registrytest.Options{NoExpect: true})
+	s := registrytest.ServeInMemory(t, reg, registrytest.H1)
+	assert.Equal(t, 417, ask(t, s.Client, "PUT", s.URL+"/v2/", "x", "Expect: 100-continue").status)
+	assert.Equal(t, 200, ask(t, s.Client, "PUT", s.URL+"/v2/", "x").status)
+}
+
+func TestHasty(t *testing.T) {
+	reg := registrytest.New(registrytest.Options{})
+	s := registrytest.ServeInMemory(t, registrytest.Hasty(reg, time.Millisecond), registrytest.H1)
+	location := ask(t, s.Client, "POST", s.URL+"/v2/"+repo+"/blobs/uploads/", "").header.Get("Location")
+	place := location + "&digest=" + digest.FromString("hello").String()
+	a := ask(t, s.Client, "PUT", place, "hello")
+	assert.Equal(t, 307, a.status)
+	assert.Equal(t, 201, ask(t, s.Client, "PUT", s.URL+a.header.Get("Location"), "hello").status)
+}
+
+func TestRequestsAreRecorded(t *testing.T) {
+	reg := registrytest.New(registrytest.Options{})
+	s := registrytest.ServeInMemory(t, reg, registrytest.H1)
+	began := time.Now()
+	ask(t, s.Client, "GET", s.URL+"/v2/", "")
+	r := reg.Requests()[0]
+	assert.WithinRange(t, r.At, began, time.Now())
+	assert.NotEmpty(t, r.Remote)
+}
+
 func TestManifest(t *testing.T) {
 	reg := registrytest.New(registrytest.Options{CheckManifest: true})
 	s := registrytest.ServeInMemory(t, reg, registrytest.H1)

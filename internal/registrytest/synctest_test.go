@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"math"
 	"net"
 	"net/http"
 	"syscall"
@@ -27,7 +28,7 @@ func inBubbles(t *testing.T, f func(t *testing.T, mode registrytest.Mode)) {
 }
 
 func TestHourLongFaults(t *testing.T) {
-	for _, script := range []string{"stall(1000)", "stallheaders", "slow(1)", "delay(61m)"} {
+	for _, script := range []string{"stall(1000)", "stallheaders", "slow(1)", "delay(61m)", "late(61m)", "hinting(1m)"} {
 		t.Run(script, func(t *testing.T) {
 			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 				reg := registrytest.New(registrytest.Options{})
@@ -72,7 +73,7 @@ func TestStallBodyForAnHour(t *testing.T) {
 		reg.Fault("PATCH", "", "stallbody(1000)")
 		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
 		defer cancel()
-		req, err := http.NewRequestWithContext(ctx, "PATCH", open.header.Get("Location"), &cancelAfter{n: 1 << 40, cancel: cancel})
+		req, err := http.NewRequestWithContext(ctx, "PATCH", open.header.Get("Location"), &cancelAfter{n: math.MaxInt, cancel: cancel})
 		require.NoError(t, err)
 		assert.ErrorIs(t, send(s.Client, req).err, context.DeadlineExceeded)
 		reg.Wait()

@@ -6,6 +6,8 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 	"github.com/stretchr/testify/assert"
@@ -13,6 +15,25 @@ import (
 
 	"github.com/modeltransfer/transfer/internal/registrytest"
 )
+
+func TestReadAndLate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		reg := registrytest.New(registrytest.Options{})
+		s := registrytest.ServeInMemory(t, reg, registrytest.H1)
+		reg.Fault("PUT", "", "read+late(2s)+504->late(3s)")
+		for _, want := range []struct {
+			status int
+			wait   time.Duration
+			bytes  int64
+		}{{504, 2 * time.Second, 5}, {404, 3 * time.Second, 0}} {
+			began := time.Now()
+			before := reg.BytesReceived()
+			assert.Equal(t, want.status, ask(t, s.Client, "PUT", s.URL+"/v2/"+repo+"/blobs/uploads/x", "hello").status)
+			assert.Equal(t, want.wait, time.Since(began))
+			assert.Equal(t, want.bytes, reg.BytesReceived()-before)
+		}
+	})
+}
 
 func TestCutPatchKeepsWhatArrived(t *testing.T) {
 	text := strings.Repeat("0123456789", 10_000)

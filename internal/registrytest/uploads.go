@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strconv"
 	"sync"
 
@@ -15,16 +16,24 @@ type session struct {
 	id   string
 	repo string
 
+	total int64 // the size of the blob, where the client has told it
+
 	mu    sync.Mutex // guards the fields that follow
 	data  []byte
-	state int  // grows with each step; part of the URL
-	short bool // a chunk was smaller than MinChunk, so it must have been the last
+	state int     // grows with each step; part of the URL
+	short bool    // a chunk was smaller than MinChunk, so it must have been the last
+	ends  []int64 // of the parts for an object store
 }
 
 func (s *session) path() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return fmt.Sprintf("/v2/%s/blobs/uploads/%s?_state=%d", s.repo, s.id, s.state)
+	return s.pathAt(s.state)
+}
+
+// pathAt returns the path of the session in that state.
+func (s *session) pathAt(state int) string {
+	return fmt.Sprintf("/v2/%s/blobs/uploads/%s?_state=%d", s.repo, s.id, state)
 }
 
 func (s *session) size() int64 {
@@ -45,6 +54,13 @@ func (s *session) add(at int64, p []byte) bool {
 	return true
 }
 
+// grow makes room for n more bytes, if that is known and not absurd.
+func (s *session) grow(n int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.data = slices.Grow(s.data, int(min(max(n, 0), 1<<30)))
+}
+
 // step makes the URL of the session a new one.
 func (s *session) step(short bool) {
 	s.mu.Lock()
@@ -61,6 +77,10 @@ func (c *call) upload() {
 	s := c.session()
 	if s == nil {
 		c.fail(http.StatusNotFound, "BLOB_UPLOAD_UNKNOWN", "upload unknown to registry")
+		return
+	}
+	if c.opts.Ollama != nil {
+		c.ollamaUpload(s)
 		return
 	}
 	switch c.r.Method {
@@ -117,6 +137,10 @@ func (c *call) open() {
 	}
 	query := c.r.URL.Query()
 	if query.Get("mount") != "" && c.mount(query.Get("mount"), query.Get("from")) {
+		return
+	}
+	if c.opts.Ollama != nil {
+		c.ollamaOpen()
 		return
 	}
 	if query.Get("digest") != "" && c.opts.SingleShot {
@@ -222,6 +246,7 @@ func (c *call) receive(s *session) bool {
 		return false
 	}
 	start := s.size()
+	s.grow(c.r.ContentLength)
 	at := start
 	buf := make([]byte, 32<<10)
 	for {

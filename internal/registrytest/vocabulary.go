@@ -24,11 +24,15 @@ type setter func(*plan, argument) error
 func vocabulary() map[string]setter {
 	return map[string]setter{
 		"ok":    flag(func(*plan) {}),
-		"delay": setDelay,
+		"delay": duration(func(p *plan, d time.Duration) { p.delay = d }),
 
 		"status":       setStatus,
 		"redirect":     setRedirect,
 		"errorbody":    setErrorBody,
+		"says":         setSays,
+		"page":         flag(setPage),
+		"s3":           setStoreError,
+		"hinting":      duration(func(p *plan, d time.Duration) { p.instead, p.hintEvery = insteadHints, d }),
 		"hangup":       flag(func(p *plan) { p.instead = insteadHangup }),
 		"stallheaders": flag(func(p *plan) { p.instead = insteadStall }),
 
@@ -57,6 +61,8 @@ func vocabulary() map[string]setter {
 		"cut":       size(func(p *plan, n int64) { p.request = cut{n, endAbort} }),
 		"stallbody": size(func(p *plan, n int64) { p.request = cut{n, endStall} }),
 		"swallow":   flag(func(p *plan) { p.swallow = true }),
+		"read":      flag(func(p *plan) { p.readAll = true }),
+		"late":      duration(func(p *plan, d time.Duration) { p.late = d }),
 	}
 }
 
@@ -93,13 +99,16 @@ func parseSize(text string) (int64, error) {
 	return n * unit, nil
 }
 
-func setDelay(p *plan, a argument) error {
-	d, err := time.ParseDuration(a.text)
-	if err != nil || d < 0 {
-		return fmt.Errorf("%q is not a duration", a.text)
+// duration is a fault with one duration.
+func duration(set func(*plan, time.Duration)) setter {
+	return func(p *plan, a argument) error {
+		d, err := time.ParseDuration(a.text)
+		if err != nil || d < 0 {
+			return fmt.Errorf("%q is not a duration", a.text)
+		}
+		set(p, d)
+		return nil
 	}
-	p.delay = d
-	return nil
 }
 
 func setStatus(p *plan, a argument) error {
@@ -136,6 +145,34 @@ func setErrorBody(p *plan, a argument) error {
 	n, err := parseSize(a.text)
 	p.errorBody = n
 	return err
+}
+
+// setSays answers with a status and a body of the test's own: "403, {"error":"access denied"}".
+func setSays(p *plan, a argument) error {
+	status, text, found := strings.Cut(a.text, ",")
+	if !found {
+		return errors.New("needs a status and a text")
+	}
+	p.payload = strings.TrimSpace(text)
+	return setStatus(p, argument{text: status})
+}
+
+// setPage answers as a captive portal does, or a front page at the wrong host.
+func setPage(p *plan) {
+	p.instead, p.status = insteadStatus, http.StatusOK
+	p.payload = "<!DOCTYPE html><html><head><title>Sign in</title></head><body>Please sign in.</body></html>"
+	p.edit("Content-Type", "text/html; charset=utf-8")
+}
+
+// setStoreError answers as an object store does: "400 ExpiredToken".
+func setStoreError(p *plan, a argument) error {
+	status, code, found := strings.Cut(a.text, " ")
+	if !found {
+		return errors.New("needs a status and a code")
+	}
+	p.payload = storeErrorBody(code, "injected fault")
+	p.edit("Content-Type", "application/xml")
+	return setStatus(p, argument{text: status})
 }
 
 func setHeader(p *plan, a argument) error {

@@ -6,12 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -32,12 +34,26 @@ const patience = 3 * time.Hour
 // the faults leads to a few more.
 const manyRequests = 3000
 
-var errCancelled = errors.New("cancelled by the test")
+var (
+	errCancelled = errors.New("cancelled by the test")
+	errKilled    = errors.New("killed by the test")
+)
 
 func TestStateMachine(t *testing.T) {
 	made := &store{dir: t.TempDir()}
 	rapid.Check(t, func(rt *rapid.T) {
 		s := drawScenario(rt)
+		if wrong := run(t, made, s); wrong != "" {
+			rt.Fatalf("%s\nin %s", wrong, s)
+		}
+	})
+}
+
+// TestGentleFaultsCostLittle has calls tried again after faults that destroy nothing, as a person does on a bad link.
+func TestGentleFaultsCostLittle(t *testing.T) {
+	made := &store{dir: t.TempDir()}
+	rapid.Check(t, func(rt *rapid.T) {
+		s := drawGentle(rt)
 		if wrong := run(t, made, s); wrong != "" {
 			rt.Fatalf("%s\nin %s", wrong, s)
 		}
@@ -73,16 +89,22 @@ type machine struct {
 	scenario
 	t          *testing.T
 	top        string // has the directories, and nothing else may appear there
+	aside      string // where the disk is copied when a process is killed
+	full       bool   // the disk of the downloads has little room
+	net        *registrytest.Network
 	client     *http.Client
 	reg        *registrytest.Registry
 	mirror     *registrytest.Registry
 	store      *registrytest.CDN
+	objects    *registrytest.ObjectStore // of an Ollama registry, or nil
 	url        string
 	mirrorURL  string
 	blobs      []transfer.Blob
 	contents   map[string][]byte // by final name
 	remote     []bool
-	disturbed  bool // there were faults, damage or cancelled calls
+	ends       []error    // of the calls
+	left       [][]string // in the directory of the downloads, after each step
+	disturbed  bool       // there were faults, damage or cancelled calls
 	violations []string
 }
 
@@ -90,17 +112,19 @@ type machine struct {
 func run(t *testing.T, made *store, s scenario) (wrong string) {
 	ended := false
 	defer func() {
-		if !ended { // I5 and I7: synctest panics when a goroutine is left, or all wait for ever
+		if !ended { // synctest panics when a goroutine is left, or all wait for ever
 			fmt.Fprintln(os.Stderr, "panic in", s)
 		}
 	}()
-	top := t.TempDir()
+	top, aside := t.TempDir(), t.TempDir()
 	defer os.RemoveAll(top)
+	defer unmountDisk(filepath.Join(top, "dest"))
 	for _, place := range []string{"XDG_CACHE_HOME", "HOME", "LocalAppData"} {
 		t.Setenv(place, filepath.Join(top, "cache"))
 	}
 	synctest.Test(t, func(t *testing.T) {
 		m := newMachine(t, made, s, top)
+		m.aside = aside
 		for i, st := range s.Steps {
 			m.step(st)
 			if len(m.violations) > 0 {
@@ -108,10 +132,15 @@ func run(t *testing.T, made *store, s scenario) (wrong string) {
 				return
 			}
 		}
+		if m.full {
+			m.must(growDisk(filepath.Join(top, "dest")))
+			m.full = false
+		}
 		all := slices.Repeat([]bool{true}, len(s.Blobs))
 		m.step(step{Calls: []call{{Upload: true, Blobs: all, Manifest: true}}})
 		m.step(step{Calls: []call{{Blobs: all}}})
 		m.onlyBlobs()
+		m.checkCost()
 		wrong = strings.Join(m.violations, "\n")
 	})
 	ended = true
@@ -121,7 +150,7 @@ func run(t *testing.T, made *store, s scenario) (wrong string) {
 func newMachine(t *testing.T, made *store, s scenario, top string) *machine {
 	n := registrytest.NewNetwork(t)
 	m := &machine{
-		scenario: s, t: t, top: top, client: &http.Client{Transport: n.Transport()},
+		scenario: s, t: t, top: top, net: n, client: &http.Client{Transport: n.Transport()},
 		reg: registrytest.New(s.Options), mirror: registrytest.New(registrytest.Options{Latency: time.Millisecond}), contents: map[string][]byte{},
 	}
 	m.store = m.reg.CDN()
@@ -133,8 +162,14 @@ func newMachine(t *testing.T, made *store, s scenario, top string) *machine {
 			o.Redirect, o.RedirectUploads = registrytest.To(place), registrytest.To(place)
 		})
 	}
+	if s.Ollama != "" {
+		m.objects = m.reg.ServeOllama(n, "objects.test", s.Mode, registrytest.Ollama{Direct: s.Ollama == "direct"})
+	}
 	for _, name := range []string{"source", "dest", "cache"} {
 		m.must(os.Mkdir(filepath.Join(top, name), 0o755))
+	}
+	if s.Room > 0 {
+		m.full = mountDisk(filepath.Join(top, "dest"), s.Room)
 	}
 	m.must(os.WriteFile(filepath.Join(top, "victim"), []byte("victim"), 0o644))
 	for i, b := range s.Blobs {
@@ -190,20 +225,26 @@ func (m *machine) step(st step) {
 	remote := slices.Clone(m.remote)
 	requests := len(m.reg.Requests())
 	begun := time.Now()
-	var wg sync.WaitGroup
-	results := make([]result, len(st.Calls))
-	for i, c := range st.Calls {
-		wg.Go(func() { m.call(c, &results[i]) })
-	}
-	wg.Wait()
+	results, dead := m.calls(st)
 	m.client.CloseIdleConnections() // or an answer to a HEAD stalls for ever, though the client has all of it
 	m.reg.Wait()
 	m.store.Wait()
-	m.holds(time.Since(begun) < patience, "I7: it took %s", time.Since(begun))
-	m.holds(len(m.reg.Requests())-requests < manyRequests, "I11: %d requests", len(m.reg.Requests())-requests)
-	for i := range results {
-		m.checkResult(st, st.Calls[i], &results[i], remote)
+	if m.objects != nil {
+		m.objects.Wait()
 	}
+	m.holds(time.Since(begun) < patience, "it took %s", time.Since(begun))
+	m.holds(len(m.reg.Requests())-requests < manyRequests, "%d requests", len(m.reg.Requests())-requests)
+	if dead {
+		m.restore()
+	}
+	for i := range results {
+		m.ends = append(m.ends, results[i].err)
+		if r := &results[i]; !dead || r.at < st.Kill {
+			m.checkResult(st, st.Calls[i], r, remote)
+		}
+		m.disturbed = m.disturbed || dead
+	}
+	m.left = append(m.left, names(filepath.Join(m.top, "dest")))
 	m.checkFiles()
 	m.checkSecrets()
 	for _, s := range scripts {
@@ -211,9 +252,73 @@ func (m *machine) step(st step) {
 	}
 }
 
+// calls makes the calls of a step at the same time. It returns whether their process was killed.
+func (m *machine) calls(st step) (results []result, dead bool) {
+	ctx, kill := context.WithCancelCause(m.t.Context())
+	defer kill(nil)
+	if st.Kill > 0 {
+		defer time.AfterFunc(st.Kill, func() {
+			m.snapshot()
+			dead = true
+			kill(errKilled)
+		}).Stop()
+	}
+	defer m.breakOff(st.Outage)()
+	defer m.fill(st.Fill)()
+	begun := time.Now()
+	results = make([]result, len(st.Calls))
+	var wg sync.WaitGroup
+	for i, c := range st.Calls {
+		wg.Go(func() {
+			m.call(ctx, c, &results[i])
+			results[i].at = time.Since(begun)
+		})
+	}
+	wg.Wait()
+	return results, dead
+}
+
+// fill has others take the room that is left on the disk of the downloads. What it returns ends that.
+func (m *machine) fill(after time.Duration) (end func()) {
+	if after == 0 || !m.full {
+		return func() {}
+	}
+	dest := filepath.Join(m.top, "dest")
+	timer := time.AfterFunc(after, func() { m.must(shrinkDisk(dest)) })
+	return func() {
+		timer.Stop()
+		m.must(growDisk(dest))
+	}
+}
+
+// breakOff has a host be away for a time. What it returns ends that.
+func (m *machine) breakOff(o outage) (end func()) {
+	if o.Host == "" {
+		return func() {}
+	}
+	var err error = &net.DNSError{Err: o.How, Name: o.Host, IsNotFound: o.How == "no such host", IsTemporary: o.How == "server misbehaving"}
+	if o.How == "refused" {
+		err = registrytest.Refused()
+	}
+	begin := time.AfterFunc(o.At, func() {
+		m.net.Down(o.Host, err)
+		m.client.CloseIdleConnections()
+		if o.Breaks {
+			m.reg.Fault("", "", "hangup")
+		}
+	})
+	over := time.AfterFunc(o.At+o.Lasts, func() { m.net.Down(o.Host, nil) })
+	return func() {
+		begin.Stop()
+		over.Stop()
+		m.net.Down(o.Host, nil)
+	}
+}
+
 // result is what came of a call.
 type result struct {
 	err    error
+	at     time.Duration // when it returned
 	blobs  []int
 	served int64
 
@@ -233,8 +338,8 @@ func (r *result) progress(completed, total int64) {
 	r.calls = append(r.calls, [2]int64{completed, total})
 }
 
-func (m *machine) call(c call, r *result) {
-	ctx, cancel := context.WithCancelCause(m.t.Context())
+func (m *machine) call(ctx context.Context, c call, r *result) {
+	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	if c.Cancel > 0 {
 		defer time.AfterFunc(c.Cancel, func() { cancel(errCancelled) }).Stop()
@@ -309,7 +414,7 @@ func manifestOf(blobs []transfer.Blob) []byte {
 // checkResult checks a call, before which the registry had the blobs marked as remote.
 func (m *machine) checkResult(st step, c call, r *result, remote []bool) {
 	m.checkProgress(r)
-	quiet := len(st.Faults) == 0 && c.Cancel == 0
+	quiet := len(st.Faults) == 0 && st.Fill == 0 && c.Cancel == 0 && st.Kill == 0 && st.Outage.Host == ""
 	switch {
 	case r.err == nil && c.Upload:
 		for _, i := range r.blobs {
@@ -325,13 +430,44 @@ func (m *machine) checkResult(st step, c call, r *result, remote []bool) {
 	default:
 		m.checkError(r.err)
 		available := !slices.ContainsFunc(r.blobs, func(i int) bool { return !remote[i] })
-		m.holds(!quiet || !c.Upload && !available, "nothing was in the way, but: %v", r.err)
+		m.holds(!quiet || !c.Upload && !available || !c.Upload && m.full && noRoom(r.err), "nothing was in the way, but: %v", r.err)
 	}
 	if quiet && !c.Upload && !c.Mirror && !m.disturbed && len(st.Calls) == 1 && len(r.calls) > 0 {
 		missing := r.calls[0][1] - r.calls[0][0]
-		m.holds(r.served <= missing || r.err != nil, "I11: %d bytes were missing, %d were sent", missing, r.served)
+		m.holds(r.served <= missing || r.err != nil, "%d bytes were missing, %d were sent", missing, r.served)
 	}
 	m.disturbed = m.disturbed || !quiet
+}
+
+// noRoom tells whether an error says that the disk is full.
+func noRoom(err error) bool {
+	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, transfer.ErrInsufficientSpace)
+}
+
+// mostMoved is how often the bytes of a blob may be moved where no fault destroys what has arrived.
+const mostMoved = 1.3
+
+// checkCost checks that what has arrived of a large blob was not moved again.
+func (m *machine) checkCost() {
+	if !m.Gentle {
+		return
+	}
+	large := m.blobs[0]
+	served, _ := m.moved(large)
+	most := int64(mostMoved * float64(large.Size))
+	m.holds(served <= most, "%d bytes were sent of a blob of %d, with calls that ended %q and files %q",
+		served, large.Size, m.ends, m.left)
+}
+
+// moved returns how many bytes of a blob were sent to the client.
+func (m *machine) moved(b transfer.Blob) (down, requests int64) {
+	for _, r := range slices.Concat(m.reg.Requests(), m.store.Requests()) {
+		if r.Method == http.MethodGet && r.Status < 300 && strings.Contains(r.Path, b.Digest) {
+			down += r.SentBytes
+			requests++
+		}
+	}
+	return down, requests
 }
 
 // lying tells whether a fault can make an upload look as if it had come to a good end.
@@ -347,34 +483,35 @@ func (m *machine) final(i int) string {
 
 func (m *machine) content(i int) []byte { return m.contents[filepath.Base(m.final(i))] }
 
-// checkError checks I10.
+// checkError checks that an error can be matched and tells no secret.
 func (m *machine) checkError(err error) {
 	var blobError *transfer.BlobError
-	m.holds(errors.Is(err, errCancelled) || errors.As(err, &blobError) || strings.HasPrefix(err.Error(), "manifest latest: "), "I10: %v", err)
+	ended := errors.Is(err, errCancelled) || errors.Is(err, errKilled) || m.full && noRoom(err)
+	m.holds(ended || errors.As(err, &blobError) || strings.HasPrefix(err.Error(), "manifest latest: "), "an error of no blob: %v", err)
 	shown := strings.ReplaceAll(err.Error(), "sig=***", "")
-	m.holds(!strings.Contains(shown, m.Options.Token) && !strings.Contains(shown, "sig="), "I15: %v", err)
+	m.holds(!strings.Contains(shown, m.Options.Token) && !strings.Contains(shown, "sig="), "%v", err)
 }
 
-// checkProgress checks I6.
+// checkProgress checks what Progress was told.
 func (m *machine) checkProgress(r *result) {
-	m.holds(!r.after, "I6: Progress was called twice at once, or after the return")
+	m.holds(!r.after, "Progress was called twice at once, or after the return")
 	total := int64(0)
 	for _, i := range r.blobs {
 		total += m.blobs[i].Size
 	}
 	for _, call := range r.calls {
-		m.holds(0 <= call[0] && call[0] <= call[1] && call[1] == total, "I6: Progress%v, the blobs are %d", call, total)
+		m.holds(0 <= call[0] && call[0] <= call[1] && call[1] == total, "Progress%v, the blobs are %d", call, total)
 	}
 	if r.err == nil && len(r.blobs) > 0 {
-		m.holds(len(r.calls) > 0 && r.calls[len(r.calls)-1][0] == total, "I6: it ended with %v of %d", r.calls, total)
+		m.holds(len(r.calls) > 0 && r.calls[len(r.calls)-1][0] == total, "it ended with %v of %d", r.calls, total)
 	}
 }
 
-// checkFiles checks I1, I2 and I5.
+// checkFiles checks that names hold what they promise, nothing else has changed, and nothing is open.
 func (m *machine) checkFiles() {
-	m.holds(slices.Equal(names(m.top), []string{"cache", "dest", "source", "victim"}), "I2: %v", names(m.top))
+	m.holds(slices.Equal(names(m.top), []string{"cache", "dest", "source", "victim"}), "%v", names(m.top))
 	victim, err := os.ReadFile(filepath.Join(m.top, "victim"))
-	m.holds(err == nil && string(victim) == "victim", "I2: the victim is %.50q (%v)", victim, err)
+	m.holds(err == nil && string(victim) == "victim", "the victim is %.50q (%v)", victim, err)
 	for _, dir := range []string{"dest", "source"} {
 		for _, name := range names(filepath.Join(m.top, dir)) {
 			path := filepath.Join(m.top, dir, name)
@@ -383,20 +520,23 @@ func (m *machine) checkFiles() {
 				continue
 			}
 			got, err := os.ReadFile(path)
-			m.holds(err == nil && bytes.Equal(got, want), "I1: a wrong file under the name %s (%v)", path, err)
+			m.holds(err == nil && bytes.Equal(got, want), "a wrong file under the name %s (%v)", path, err)
 		}
 	}
 	open, _ := filepath.Glob("/proc/self/fd/*")
 	for _, fd := range open {
 		target, _ := os.Readlink(fd)
-		m.holds(!strings.HasPrefix(target, m.top), "I5: still open: %s", target)
+		m.holds(!strings.HasPrefix(target, m.top), "still open: %s", target)
 	}
 }
 
-// checkSecrets checks I4.
+// checkSecrets checks that the token was shown to the registry only.
 func (m *machine) checkSecrets() {
-	m.holds(len(m.store.Tokens()) == 0, "I4: the store was shown %v", m.store.Tokens())
-	m.holds(len(m.mirror.Tokens()) == 0, "I4: the mirror was shown %v", m.mirror.Tokens())
+	m.holds(len(m.store.Tokens()) == 0, "the store was shown %v", m.store.Tokens())
+	m.holds(len(m.mirror.Tokens()) == 0, "the mirror was shown %v", m.mirror.Tokens())
+	if m.objects != nil {
+		m.holds(len(m.objects.Tokens()) == 0, "the object store was shown %v", m.objects.Tokens())
+	}
 }
 
 // onlyBlobs checks that nothing else is left when all have been downloaded.

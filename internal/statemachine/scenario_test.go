@@ -15,6 +15,9 @@ type scenario struct {
 	Mode    registrytest.Mode
 	Options registrytest.Options // without functions
 	Direct  bool                 // the registry serves and takes blobs itself, without redirects to a store
+	Ollama  string               // how an Ollama registry takes blobs: "direct", "parts", or "" for another registry
+	Room    int64                // bytes of the disk of the downloads before it is made larger; 0: enough
+	Gentle  bool                 // no fault destroys bytes that have arrived, so that little is moved twice
 	Blobs   []blob
 	Steps   []step
 }
@@ -29,6 +32,18 @@ type step struct {
 	Calls  []call
 	Faults []fault
 	Damage []damage // before the calls
+	Outage outage
+	Kill   time.Duration // when the process of the calls is killed; 0: never
+	Fill   time.Duration // when others take the rest of the disk of the downloads; 0: never
+}
+
+// outage is a time in which a host cannot be reached over new connections. Open ones break as it begins.
+type outage struct {
+	Host   string // "": none
+	How    string
+	At     time.Duration
+	Lasts  time.Duration
+	Breaks bool
 }
 
 // call is a download or an upload; those of one step run at the same time.
@@ -58,9 +73,11 @@ type damage struct {
 
 func (s scenario) String() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s direct=%t %+v\n  blobs %+v\n", s.Mode, s.Direct, s.Options, s.Blobs)
+	fmt.Fprintf(&b, "%s direct=%t ollama=%q room=%d gentle=%t %+v\n  blobs %+v\n",
+		s.Mode, s.Direct, s.Ollama, s.Room, s.Gentle, s.Options, s.Blobs)
 	for i, st := range s.Steps {
-		fmt.Fprintf(&b, "  step %d: damage %+v faults %+v\n", i, st.Damage, st.Faults)
+		fmt.Fprintf(&b, "  step %d: damage %+v faults %+v outage %+v kill %s fill %s\n",
+			i, st.Damage, st.Faults, st.Outage, st.Kill, st.Fill)
 		for _, c := range st.Calls {
 			fmt.Fprintf(&b, "    %+v\n", c)
 		}
@@ -77,7 +94,9 @@ var (
 	waits   = rapid.SampledFrom([]string{"1ms", "300ms", "3s", "40s"})
 
 	// faults stand for one each; # is an amount and @ a duration.
-	faults = rapid.SampledFrom([]string{
+	faults = rapid.OneOf(ofTheWay, ofRegistries, ofRegistries) // the first is drawn most
+
+	ofRegistries = rapid.SampledFrom([]string{
 		"ok", "ok", "ok", "200", "202", "204", "206", "304", "400", "403", "404", "408", "410", "411", "413", "416", "429", "500", "502", "503", "504",
 		"429(retry-after: 1)", "503(retry-after: 100)", "401", "redirect(?again)", "redirect(http://nowhere.test/)", "redirect(file:///etc/passwd)", "302",
 		"errorbody(#)", "errorbody(endless)", "hangup", "reset", "stallheaders", "206", "range()", "range(bytes 0-0/1)", "asked(bytes=5-9)", "norange",
@@ -85,6 +104,21 @@ var (
 		"reset(#)", "connreset(#)", "eof(#)", "noclen(#)", "noclen", "truncchunk(#)", "stall(#)", "long(#)", "endless", "flip(#)", "slow(200K)", "slow(5M)",
 		"cut(#)", "stallbody(#)", "swallow", "swallow+504", "swallow+reset", "swallow+stallheaders", "delay(@)", "delay(@)+500", "delay(@)+reset(#)",
 	})
+
+	// ofTheWay are what proxies, portals and object stores between us and the registry add.
+	ofTheWay = rapid.SampledFrom([]string{
+		"page", "520", "521", "523", "524", "530", "says(403, denied)", "late(@)", "read+late(@)+504", "416(content-range: bytes */1)",
+		"s3(400 ExpiredToken)", "s3(403 AccessDenied)", "s3(400 RequestTimeout)",
+	})
+
+	// gentle faults destroy nothing that has arrived.
+	gentle = rapid.SampledFrom([]string{
+		"reset(#)", "connreset(#)", "eof(#)", "stall(#)", "hangup", "reset", "stallheaders", "goaway", "delay(@)", "late(@)",
+		"408", "425", "429(retry-after: 1)", "500", "502", "503", "504", "520", "521", "522", "523", "524", "530",
+	})
+
+	hosts = rapid.SampledFrom([]string{"registry.test", "store.test"})
+	ends  = rapid.SampledFrom([]string{"no such host", "server misbehaving", "refused"})
 )
 
 func drawScenario(t *rapid.T) scenario {
@@ -103,10 +137,80 @@ func drawScenario(t *rapid.T) scenario {
 		CheckManifest:    rapid.Bool().Draw(t, "check manifest"),
 		MinChunk:         rapid.SampledFrom([]int64{0, 0, 1000, 5 * mebibyte}).Draw(t, "min chunk"),
 		MaxBody:          rapid.SampledFrom([]int64{0, 0, 0, 6 * mebibyte}).Draw(t, "max body"),
+		SignedFor:        rapid.SampledFrom(lifetimes).Draw(t, "signed for"),
+		ExpiredStatus:    rapid.SampledFrom(expiredStatuses).Draw(t, "expired"),
 	}
+	s.Ollama = rapid.SampledFrom([]string{"", "", "", "direct", "parts"}).Draw(t, "ollama")
+	s.Room = rapid.SampledFrom([]int64{0, 0, 0, 0, 2 * mebibyte, 20 * mebibyte, 60 * mebibyte, 1 << 30}).Draw(t, "room")
 	s.Steps = rapid.SliceOfN(rapid.Custom(func(t *rapid.T) step { return drawStep(t, len(s.Blobs)) }), 1, 5).Draw(t, "steps")
 	return s
 }
+
+var (
+	// lifetimes are those of signed URLs. The shortest is over before a piece's turn has come.
+	lifetimes       = []time.Duration{0, 0, 20 * time.Second, 5 * time.Second}
+	expiredStatuses = []int{0, 400, 401, 404, 410}
+)
+
+// drawGentle draws calls for a few blobs, one of them large, under faults that destroy nothing.
+func drawGentle(t *rapid.T) scenario {
+	s := scenario{
+		Gentle: true,
+		Mode:   rapid.SampledFrom(registrytest.Modes()).Draw(t, "mode"),
+		Direct: rapid.Bool().Draw(t, "direct"),
+		Blobs:  []blob{{Size: 50 * mebibyte, Remote: rapid.Bool().Draw(t, "remote")}, {Size: 1000, Remote: true}},
+		Room:   rapid.SampledFrom([]int64{0, 0, 0, 40 * mebibyte, 1 << 30}).Draw(t, "room"),
+	}
+	s.Options = registrytest.Options{
+		Token: "secret-token", Latency: time.Millisecond,
+		SignedFor:     rapid.SampledFrom(lifetimes).Draw(t, "signed for"),
+		ExpiredStatus: rapid.SampledFrom(expiredStatuses).Draw(t, "expired"),
+	}
+	s.Steps = rapid.SliceOfN(rapid.Custom(func(t *rapid.T) step {
+		st := step{
+			Calls:  []call{{Upload: !s.Blobs[0].Remote, Blobs: []bool{true, true}, Cancel: cancels.Draw(t, "cancel")}},
+			Faults: rapid.SliceOfN(rapid.Custom(drawGentleFault), 0, 3).Draw(t, "faults"),
+			Outage: drawOutage(t),
+		}
+		st.Kill, st.Fill = kills.Draw(t, "kill"), fills.Draw(t, "fill")
+		return st
+	}), 1, 6).Draw(t, "steps")
+	return s
+}
+
+func drawGentleFault(t *rapid.T) fault {
+	f := strings.ReplaceAll(gentle.Draw(t, "fault"), "#", amounts.Draw(t, "amount"))
+	f = strings.ReplaceAll(f, "@", waits.Draw(t, "wait"))
+	if rapid.IntRange(0, 7).Draw(t, "416") == 7 { // one of many nodes, and one time
+		return fault{Store: rapid.Bool().Draw(t, "store"), Method: "GET", Script: "ok->416"}
+	}
+	times := rapid.IntRange(1, 3).Draw(t, "times")
+	return fault{Store: rapid.Bool().Draw(t, "store"), Method: methods.Draw(t, "method"), Script: fmt.Sprintf("ok->%d*%s", times, f)}
+}
+
+func drawOutage(t *rapid.T) outage {
+	if rapid.IntRange(0, 3).Draw(t, "outage") < 3 {
+		return outage{}
+	}
+	return outage{
+		Host:   hosts.Draw(t, "host"),
+		How:    ends.Draw(t, "how"),
+		At:     rapid.SampledFrom([]time.Duration{3 * time.Millisecond, 40 * time.Millisecond, time.Second}).Draw(t, "at"),
+		Lasts:  rapid.SampledFrom([]time.Duration{time.Second, 15 * time.Second}).Draw(t, "lasts"),
+		Breaks: rapid.Bool().Draw(t, "breaks"),
+	}
+}
+
+var (
+	cancels = rapid.SampledFrom([]time.Duration{0, 0, 1, 2 * time.Millisecond, 7 * time.Millisecond, time.Second, 10 * time.Second})
+
+	fills = rapid.SampledFrom([]time.Duration{0, 0, 0, 3 * time.Millisecond, 20 * time.Millisecond, 2 * time.Second})
+
+	// kills are at moments at which nothing else happens.
+	kills = rapid.SampledFrom([]time.Duration{
+		0, 0, 0, 2*time.Millisecond + 137, 5*time.Millisecond + 1739, 40*time.Millisecond + 2311, time.Second + 977, 9*time.Second + 3,
+	})
+)
 
 func drawBlob(t *rapid.T) blob {
 	return blob{Size: sizes.Draw(t, "size"), Remote: rapid.Bool().Draw(t, "remote")}
@@ -117,6 +221,9 @@ func drawStep(t *rapid.T, blobs int) step {
 		Calls:  rapid.SliceOfN(rapid.Custom(func(t *rapid.T) call { return drawCall(t, blobs) }), 1, 3).Draw(t, "calls"),
 		Faults: rapid.SliceOfN(rapid.Custom(drawFault), 0, 4).Draw(t, "faults"),
 		Damage: rapid.SliceOfN(rapid.Custom(drawDamage), 0, 2).Draw(t, "damage"),
+		Outage: drawOutage(t),
+		Kill:   kills.Draw(t, "kill"),
+		Fill:   fills.Draw(t, "fill"),
 	}
 }
 
@@ -131,7 +238,7 @@ func drawCall(t *rapid.T, blobs int) call {
 		Mirror:      rapid.IntRange(0, 3).Draw(t, "mirror") == 3,
 		Mount:       rapid.Bool().Draw(t, "mount"),
 		Manifest:    rapid.Bool().Draw(t, "manifest"),
-		Cancel:      rapid.SampledFrom([]time.Duration{0, 0, 1, 2 * time.Millisecond, 7 * time.Millisecond, time.Second, 10 * time.Second}).Draw(t, "cancel"),
+		Cancel:      cancels.Draw(t, "cancel"),
 	}
 }
 

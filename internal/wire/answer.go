@@ -1,62 +1,12 @@
 package wire
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"strconv"
 	"strings"
-	"unicode"
-
-	"github.com/opencontainers/go-digest"
 )
-
-// Limits of what is read and kept of an error answer, to keep a server from filling
-// memory or a log.
-const (
-	maxErrorBody    = 64 << 10 // bytes
-	maxErrors       = 8
-	maxErrorMessage = 256 // bytes
-)
-
-// RegistryError is one error of an error answer (OCI distribution spec, "Error Codes").
-type RegistryError struct {
-	Code    string `json:"code"`
-	Message string `json:"message"`
-}
-
-// ReadErrors reads the errors that the body of an error answer tells, and all digests
-// that are named in it, and closes it. A body of another form has no errors.
-func ReadErrors(body io.ReadCloser) (errs []RegistryError, digests []digest.Digest) {
-	defer body.Close()
-	data, _ := io.ReadAll(io.LimitReader(body, maxErrorBody))
-	var answer struct {
-		Errors []RegistryError `json:"errors"`
-	}
-	for _, d := range digest.DigestRegexp.FindAll(data, -1) {
-		digests = append(digests, digest.Digest(d))
-	}
-	if json.Unmarshal(data, &answer) != nil {
-		return nil, digests
-	}
-	errs = answer.Errors[:min(len(answer.Errors), maxErrors)]
-	for i := range errs {
-		errs[i] = RegistryError{Code: printable(errs[i].Code), Message: printable(errs[i].Message)}
-	}
-	return errs, digests
-}
-
-func printable(s string) string {
-	s = strings.ToValidUTF8(s[:min(len(s), maxErrorMessage)], "")
-	return strings.Map(func(r rune) rune {
-		if unicode.IsPrint(r) {
-			return r
-		}
-		return ' '
-	}, s)
-}
 
 var errContentRange = errors.New("malformed Content-Range")
 

@@ -6,9 +6,10 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/textproto"
 	"net/url"
+	"strings"
 	"sync"
-	"time"
 )
 
 // maxRedirects is the most redirects in one chain, as in net/http.
@@ -18,8 +19,9 @@ const maxRedirects = 10
 // connection can be used again: less than a new connection costs.
 const drainLimit = 4 << 10 // 4 KiB
 
-// continueTimeout is how long a body waits for the server to ask for it. Not all do.
-const continueTimeout = time.Second
+// maxOrigins is how many origins on the hosts of the registry and its mirrors are remembered to have
+// answered.
+const maxOrigins = 64
 
 // Request is what goes to a target.
 type Request struct {
@@ -32,12 +34,17 @@ type Request struct {
 	Body   func() (io.ReadCloser, error)
 	Length int64
 
-	// Token is the bearer token. It is sent while the chain is at the registry's
-	// origin.
+	// Token is a bearer token or, as "Basic <base64>", a user name and password. It is sent while the
+	// chain is at the registry's origin.
 	Token string
 
 	// NoFollow makes a redirect the answer.
 	NoFollow bool
+
+	// Before is called before the request is sent, and before each redirect is followed, with what is
+	// sent then. It may wait, and may change the token. Its error ends the chain. Nil means that nothing
+	// is to be done.
+	Before func(ctx context.Context, r *Request) error
 }
 
 // Response is the answer at the end of a chain of redirects.
@@ -46,6 +53,13 @@ type Response struct {
 
 	// Target is what gave the answer.
 	Target Target
+
+	// Hops is how many redirects led to the target.
+	Hops int
+
+	// Referral is the header of the last redirect with which the registry itself, at its own origin,
+	// led elsewhere. Nil means that it led nowhere.
+	Referral http.Header
 }
 
 // Discard closes the body, and reads what is left of a small one first, so that the connection can be
@@ -60,59 +74,88 @@ func (r *Response) Discard() {
 // quote, a malformed Location.
 type Client struct {
 	transport http.RoundTripper
+	own       *http.Transport // the transport, if the client made it
+	guarded   bool            // own is a copy of the caller's
 	jar       http.CookieJar
 	userAgent string
-	own       *http.Transport
 
-	once    sync.Once
-	patient *http.Transport // nil before the first request that needs it
+	mu       sync.Mutex
+	answered map[origin]bool // guarded by mu; on the hosts of the registry and its mirrors
 }
 
 // NewClient returns a client that sends through the transport of c or, when c is
 // nil, through one of its own that keeps up to conns connections.
+//
+// Of a caller's *http.Transport it uses a copy that checks the addresses it dials. Any other
+// RoundTripper is used as it is: which addresses it dials cannot be seen.
 func NewClient(c *http.Client, userAgent string, conns int) *Client {
+	client := &Client{userAgent: userAgent, answered: make(map[origin]bool)}
 	if c == nil {
-		own := newTransport(conns)
-		return &Client{transport: own, own: own, userAgent: userAgent}
+		client.own = newTransport(conns)
+		client.transport = client.own
+		return client
 	}
-	client := &Client{transport: c.Transport, jar: c.Jar, userAgent: userAgent}
+	client.transport, client.jar = c.Transport, c.Jar
 	if client.transport == nil {
 		client.transport = http.DefaultTransport
+	}
+	if t, ok := client.transport.(*http.Transport); ok {
+		client.own, client.guarded = guardTransport(t), true
+		client.transport = client.own
 	}
 	return client
 }
 
-// Close closes what the client keeps open. A caller's transport is left alone.
+// Close closes the idle connections of the client. A caller's transport is left alone.
 func (c *Client) Close() {
-	for _, t := range []*http.Transport{c.own, c.patient} {
-		if t != nil {
-			t.CloseIdleConnections()
-		}
+	if c.own != nil {
+		c.own.CloseIdleConnections()
 	}
 }
 
 // Do sends the request and follows redirects, whose rules are those of
 // [Target.Resolve]. The method and the body are kept, and a 303 (RFC 9110 section
 // 15.4.4) is followed only by GET and HEAD. Whatever status ends the chain is an
-// answer, not an error.
+// answer, not an error, except that of a server that was spoken to with the wrong
+// scheme: ErrWrongScheme.
 func (c *Client) Do(ctx context.Context, r Request) (*Response, error) {
-	for range maxRedirects + 1 {
+	var referral http.Header
+	for hops := range maxRedirects + 1 {
+		if r.Before != nil {
+			if err := r.Before(ctx, &r); err != nil {
+				return nil, err
+			}
+		}
 		resp, err := c.send(ctx, r)
 		if err != nil {
 			return nil, err
 		}
+		resp.Hops, resp.Referral = hops, referral
 		if r.NoFollow || !IsRedirect(resp.StatusCode) {
 			return resp, nil
 		}
 		resp.Discard()
-		if resp.StatusCode == http.StatusSeeOther && r.Method != http.MethodGet && r.Method != http.MethodHead {
-			return nil, fmt.Errorf("%w: 303 to a %s of %s", ErrRedirectRefused, r.Method, Redact(r.Target.URL))
-		}
-		if r.Target, err = r.Target.Resolve(resp.Header.Get("Location")); err != nil {
+		next, err := r.redirected(resp)
+		if err != nil {
 			return nil, err
 		}
+		if r.Target.atHome() && !next.atHome() {
+			referral = resp.Header
+		}
+		r.Target = next
 	}
-	return nil, fmt.Errorf("%w: more than %d redirects, the last to %s", ErrRedirectRefused, maxRedirects, Redact(r.Target.URL))
+	return nil, fmt.Errorf("%w: more than %d redirects, the last to %s",
+		ErrRedirectRefused, maxRedirects, Redact(r.Target.URL))
+}
+
+// redirected returns where a redirect leads.
+func (r *Request) redirected(resp *Response) (Target, error) {
+	changesMethod := r.Method != http.MethodGet && r.Method != http.MethodHead
+	if resp.StatusCode == http.StatusSeeOther && changesMethod {
+		place := Redact(r.Target.URL)
+		return r.Target, fmt.Errorf("%w: 303 to a %s of %s", ErrRedirectRefused, r.Method, place)
+	}
+	return r.Target.Resolve(resp.Header.Get("Location"))
 }
 
 // IsRedirect reports whether a status sends the client to a Location.
@@ -136,41 +179,51 @@ func (c *Client) send(ctx context.Context, r Request) (*Response, error) {
 			req.AddCookie(cookie)
 		}
 	}
-	resp, err := c.transportFor(req).RoundTrip(req)
+	resp, err := c.transport.RoundTrip(req)
 	if err != nil {
-		return nil, redactError(r, err)
+		return nil, redactError(r, explain(r.Target, err, c.hasAnswered(r.Target)))
 	}
 	resp.Request = req
 	if resp.Body == nil { // net/http's client lets a caller's transport leave it out
 		resp.Body = http.NoBody
 	}
+	if err := checkPlain(r.Target, resp); err != nil {
+		return nil, redactError(r, err)
+	}
+	c.noteAnswer(r.Target)
 	if cookies {
 		c.jar.SetCookies(req.URL, resp.Cookies())
 	}
 	return &Response{Response: resp, Target: r.Target}, nil
 }
 
-// transportFor returns the caller's transport, or a patient copy of one that sends a body at once though the request
-// says that it will wait to be asked for it (RFC 9110 section 10.1.1): an answer that does not want the body, such as a
-// redirect, would cost it, and often the connection with the answer on it.
-func (c *Client) transportFor(req *http.Request) http.RoundTripper {
-	hasty, ok := c.transport.(*http.Transport)
-	if !ok || hasty.ExpectContinueTimeout > 0 || req.Header.Get("Expect") == "" {
-		return c.transport
+// origin is a scheme, a host and a port.
+type origin struct{ scheme, host string }
+
+// noteAnswer remembers that a scheme and port of the registry's host are right.
+func (c *Client) noteAnswer(t Target) {
+	if !sameHost(t.URL, t.registry.base) {
+		return
 	}
-	c.once.Do(func() {
-		c.patient = hasty.Clone()
-		c.patient.ExpectContinueTimeout = continueTimeout
-	})
-	return c.patient
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.answered) < maxOrigins {
+		c.answered[origin{t.URL.Scheme, t.URL.Host}] = true
+	}
+}
+
+func (c *Client) hasAnswered(t Target) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.answered[origin{t.URL.Scheme, t.URL.Host}]
 }
 
 func (c *Client) newRequest(ctx context.Context, r Request) (*http.Request, error) {
-	req := (&http.Request{
+	req := &http.Request{
 		Method: r.Method, URL: r.Target.URL, Host: r.Target.URL.Host,
 		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
 		Header: r.Header.Clone(),
-	})
+	}
 	if req.Header == nil {
 		req.Header = make(http.Header, 3)
 	}
@@ -178,7 +231,7 @@ func (c *Client) newRequest(ctx context.Context, r Request) (*http.Request, erro
 	// Blobs are hashed as they are stored: a decoded body would not be the blob.
 	req.Header.Set("Accept-Encoding", "identity")
 	if r.Token != "" && !r.Target.Left {
-		req.Header.Set("Authorization", "Bearer "+r.Token)
+		req.Header.Set("Authorization", authorization(r.Token))
 	}
 	if r.Body != nil {
 		body, err := r.Body()
@@ -191,15 +244,41 @@ func (c *Client) newRequest(ctx context.Context, r Request) (*http.Request, erro
 			req.Body, req.GetBody = http.NoBody, nil
 		}
 	}
-	return req.WithContext(c.limitDial(ctx, req, r.Target)), nil
+	return req.WithContext(c.withDialRule(ctx, r.Target)), nil
+}
+
+// authorization returns the credentials of a token (RFC 7235 section 2.1). A bearer token has no space
+// in it (RFC 6750 section 2.1), so "Basic " before it can only be a scheme.
+func authorization(token string) string {
+	if scheme, basic, ok := strings.Cut(token, " "); ok && strings.EqualFold(scheme, "Basic") {
+		return "Basic " + strings.TrimSpace(basic)
+	}
+	return "Bearer " + token
 }
 
 // redactError names the request. An *url.Error, which a transport may return, would quote the
-// URL and with it signatures and session states.
+// URL and with it signatures and session states; so would the error of a malformed header.
 func redactError(r Request, err error) error {
 	var u *url.Error
 	if errors.As(err, &u) {
 		err = u.Err
 	}
+	var header textproto.ProtocolError
+	switch {
+	case isMalformedLocation(err):
+		err = fmt.Errorf("%w: malformed Location", ErrRedirectRefused)
+	case errors.As(err, &header):
+		err = errHeader
+	}
 	return fmt.Errorf("%s %s: %w", r.Method, Redact(r.Target.URL), err)
+}
+
+var errHeader = errors.New("malformed header in the answer")
+
+// isMalformedLocation reports whether a transport did not take an answer for a control character in its
+// Location. HTTP/1.1 and HTTP/2 say so in words of their own.
+func isMalformedLocation(err error) bool {
+	text := err.Error()
+	return strings.Contains(strings.ToLower(text), `malformed mime header line: "location:`) ||
+		strings.Contains(text, `invalid header field value for "location"`)
 }

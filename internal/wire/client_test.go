@@ -3,6 +3,8 @@ package wire
 import (
 	"bufio"
 	"context"
+	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -24,6 +26,12 @@ func elsewhere(t *testing.T, registry, place string) Target {
 	return Target{URL: u, Left: true, registry: mustParse(t, registry)}
 }
 
+// get asks for a target.
+func get(t *testing.T, c *Client, target Target) (*Response, error) {
+	t.Helper()
+	return c.Do(t.Context(), Request{Method: http.MethodGet, Target: target})
+}
+
 func TestU5AddressIsCheckedWhenItIsDialled(t *testing.T) {
 	server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
 	defer server.Close()
@@ -40,7 +48,7 @@ func TestU5AddressIsCheckedWhenItIsDialled(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			c2 := NewClient(nil, "test", 1)
 			defer c2.Close()
-			resp, err := c2.Do(t.Context(), Request{Method: http.MethodGet, Target: elsewhere(t, c.registry, c.place)})
+			resp, err := get(t, c2, elsewhere(t, c.registry, c.place))
 			if c.refused {
 				require.ErrorIs(t, err, ErrRedirectRefused)
 				return
@@ -60,7 +68,7 @@ func TestU5RegistryOnThisMachineIsDialled(t *testing.T) {
 	u, err := url.Parse(server.URL)
 	require.NoError(t, err)
 	public := mustParse(t, "https://192.0.2.1")
-	resp, err := c.Do(t.Context(), Request{Method: http.MethodGet, Target: Target{URL: u, registry: public}})
+	resp, err := get(t, c, Target{URL: u, registry: public})
 	require.NoError(t, err)
 	resp.Discard()
 }
@@ -74,7 +82,7 @@ func TestU5ProxyOnThisMachineIsDialled(t *testing.T) {
 	u, err := url.Parse(proxy.URL)
 	require.NoError(t, err)
 	c.own.Proxy = http.ProxyURL(u)
-	resp, err := c.Do(t.Context(), Request{Method: http.MethodGet, Target: elsewhere(t, "https://192.0.2.1", "http://cdn.invalid/x")})
+	resp, err := get(t, c, elsewhere(t, "https://192.0.2.1", "http://cdn.invalid/x"))
 	require.NoError(t, err)
 	resp.Discard()
 }
@@ -83,7 +91,7 @@ func TestU5ProxyOnThisMachineIsDialled(t *testing.T) {
 func resolver(t *testing.T, ip [4]byte) {
 	before := net.DefaultResolver
 	t.Cleanup(func() { net.DefaultResolver = before })
-	net.DefaultResolver = &net.Resolver{PreferGo: true, Dial: func(context.Context, string, string) (net.Conn, error) {
+	dial := func(context.Context, string, string) (net.Conn, error) {
 		here, there := net.Pipe()
 		go func() {
 			defer there.Close()
@@ -108,7 +116,8 @@ func resolver(t *testing.T, ip [4]byte) {
 			_, _ = there.Write(append([]byte{byte(len(answer) >> 8), byte(len(answer))}, answer...))
 		}()
 		return here, nil
-	}}
+	}
+	net.DefaultResolver = &net.Resolver{PreferGo: true, Dial: dial}
 }
 
 // A registry whose name stands for this machine may lead to this machine.
@@ -117,14 +126,17 @@ func TestU5NameOfTheRegistryIsLookedUp(t *testing.T) {
 		ip   [4]byte
 		want reach
 	}{
-		"this machine": {[4]byte{127, 0, 0, 1}, reachMachine}, "this link": {[4]byte{169, 254, 1, 1}, reachLink},
-		"elsewhere": {[4]byte{192, 0, 2, 1}, reachAny},
+		"this machine": {[4]byte{127, 0, 0, 1}, reachMachine},
+		"this link":    {[4]byte{169, 254, 1, 1}, reachLink},
+		"elsewhere":    {[4]byte{192, 0, 2, 1}, reachAny},
 	} {
 		t.Run(name, func(t *testing.T) {
 			resolver(t, c.ip)
 			r := mustParse(t, "http://registry.invalid")
 			for to, want := range map[string]bool{
-				"http://127.0.0.1/": c.want == reachMachine, "http://169.254.9.9/": c.want == reachLink, "http://10.0.0.1/": true,
+				"http://127.0.0.1/":   c.want == reachMachine,
+				"http://169.254.9.9/": c.want == reachLink,
+				"http://10.0.0.1/":    true,
 			} {
 				_, err := r.Blob("a", "sha256:x").Resolve(to)
 				assert.Equal(t, want, err == nil, "%s: %v", to, err)
@@ -132,6 +144,9 @@ func TestU5NameOfTheRegistryIsLookedUp(t *testing.T) {
 		})
 	}
 }
+
+// emptyAndLast ends the header of an answer.
+const emptyAndLast = "Content-Length: 0\r\nConnection: close\r\n\r\n"
 
 // piped is a client of its own whose connections a function serves.
 func piped(serve func(net.Conn)) *Client {
@@ -148,7 +163,8 @@ func piped(serve func(net.Conn)) *Client {
 	return c
 }
 
-// N39: a registry that does not know Expect gets the body after a second, and one that answers before that does not get it.
+// N39: a registry that does not know Expect gets the body after a second, and one that answers before that
+// does not get it.
 func TestN39BodyIsNotHeldBackForEver(t *testing.T) {
 	for name, c := range map[string]struct {
 		answers time.Duration // 0: when it has the body
@@ -166,19 +182,23 @@ func TestN39BodyIsNotHeldBackForEver(t *testing.T) {
 					if c.answers > 0 {
 						time.Sleep(c.answers)
 						body = in.Buffered()
-						_, _ = io.WriteString(conn, "HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+						_, _ = io.WriteString(conn, "HTTP/1.1 403 Forbidden\r\n"+emptyAndLast)
 						return
 					}
 					n, _ := io.Copy(io.Discard, req.Body)
 					body = int(n)
-					_, _ = io.WriteString(conn, "HTTP/1.1 201 Created\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+					_, _ = io.WriteString(conn, "HTTP/1.1 201 Created\r\n"+emptyAndLast)
 				})
 				defer client.Close()
 				begun := time.Now()
 				resp, err := client.Do(t.Context(), Request{
-					Method: http.MethodPut, Target: mustParse(t, "http://registry.test").Blob("a", "sha256:x"),
-					Header: http.Header{"Expect": {"100-continue"}}, Length: 4,
-					Body: func() (io.ReadCloser, error) { return io.NopCloser(strings.NewReader("body")), nil },
+					Method: http.MethodPut,
+					Target: mustParse(t, "http://registry.test").Blob("a", "sha256:x"),
+					Header: http.Header{"Expect": {"100-continue"}},
+					Length: 4,
+					Body: func() (io.ReadCloser, error) {
+						return io.NopCloser(strings.NewReader("body")), nil
+					},
 				})
 				require.NoError(t, err)
 				resp.Discard()
@@ -206,9 +226,10 @@ func TestI13BodyOfARedirectIsNotRead(t *testing.T) {
 		if r.URL.Path == "/there" {
 			return &http.Response{StatusCode: http.StatusOK}, nil
 		}
-		return &http.Response{StatusCode: http.StatusFound, Header: http.Header{"Location": {"/there"}}, Body: body}, nil
+		header := http.Header{"Location": {"/there"}}
+		return &http.Response{StatusCode: http.StatusFound, Header: header, Body: body}, nil
 	})}, "test", 1)
-	resp, err := c.Do(t.Context(), Request{Method: http.MethodGet, Target: mustParse(t, "http://registry.test").Blob("a", "sha256:x")})
+	resp, err := get(t, c, mustParse(t, "http://registry.test").Blob("a", "sha256:x"))
 	require.NoError(t, err)
 	assert.Equal(t, http.StatusOK, resp.StatusCode)
 	assert.LessOrEqual(t, body.read, 64<<10)
@@ -220,7 +241,7 @@ func TestI15ErrorOfATransportIsRedacted(t *testing.T) {
 	c := NewClient(&http.Client{Transport: transportOf(func(r *http.Request) (*http.Response, error) {
 		return nil, &url.Error{Op: "Get", URL: r.URL.String(), Err: io.ErrUnexpectedEOF}
 	})}, "test", 1)
-	_, err := c.Do(t.Context(), Request{Method: http.MethodGet, Target: elsewhere(t, "http://registry.test", "http://cdn.test/x?sig=secret")})
+	_, err := get(t, c, elsewhere(t, "http://registry.test", "http://cdn.test/x?sig=secret"))
 	require.ErrorIs(t, err, io.ErrUnexpectedEOF)
 	assert.NotContains(t, err.Error(), "secret")
 	assert.Contains(t, err.Error(), "GET http://cdn.test/x?sig=***")
@@ -237,17 +258,95 @@ func (j *cookieJar) Cookies(*url.URL) []*http.Cookie { return j.set }
 func TestN30CookiesStayAtTheRegistry(t *testing.T) {
 	var sent []string
 	jar := &cookieJar{}
-	c := NewClient(&http.Client{Jar: jar, Transport: transportOf(func(r *http.Request) (*http.Response, error) {
+	transport := transportOf(func(r *http.Request) (*http.Response, error) {
 		sent = append(sent, r.Header.Get("Cookie"))
-		return &http.Response{StatusCode: http.StatusOK, Header: http.Header{"Set-Cookie": {r.URL.Hostname() + "=1"}}}, nil
-	})}, "test", 1)
+		header := http.Header{"Set-Cookie": {r.URL.Hostname() + "=1"}}
+		return &http.Response{StatusCode: http.StatusOK, Header: header}, nil
+	})
+	c := NewClient(&http.Client{Jar: jar, Transport: transport}, "test", 1)
 	here := mustParse(t, "http://registry.test").Blob("a", "sha256:x")
 	for _, target := range []Target{here, here, elsewhere(t, "http://registry.test", "http://cdn.test/x")} {
-		_, err := c.Do(t.Context(), Request{Method: http.MethodGet, Target: target})
+		_, err := get(t, c, target)
 		require.NoError(t, err)
 	}
 	assert.Equal(t, []string{"", "registry.test=1", ""}, sent)
 	for _, cookie := range jar.set {
 		assert.Equal(t, "registry.test", cookie.Name)
 	}
+}
+
+// A3: a token that is "Basic <base64>" is sent as that, and both kinds to the registry's origin only.
+func TestA3TokenOfBasicAuthentication(t *testing.T) {
+	next := map[string]string{"registry.test": "http://cdn.test/x", "cdn.test": "http://registry.test:8080/x"}
+	for token, want := range map[string]string{
+		"":                   "",
+		"secret":             "Bearer secret",
+		"Basic c2VjcmV0":     "Basic c2VjcmV0",
+		"basic  c2VjcmV0 ":   "Basic c2VjcmV0",
+		"Basic":              "Bearer Basic",
+		"Basically c2VjcmV0": "Bearer Basically c2VjcmV0",
+	} {
+		sent := map[string]string{}
+		c := NewClient(&http.Client{Transport: transportOf(func(r *http.Request) (*http.Response, error) {
+			sent[r.URL.Host] = r.Header.Get("Authorization")
+			if to, ok := next[r.URL.Host]; ok {
+				header := http.Header{"Location": {to}}
+				return &http.Response{StatusCode: http.StatusFound, Header: header}, nil
+			}
+			return &http.Response{StatusCode: http.StatusOK}, nil
+		})}, "test", 1)
+		target := mustParse(t, "http://registry.test").Blob("a", "sha256:x")
+		_, err := c.Do(t.Context(), Request{Method: http.MethodGet, Target: target, Token: token})
+		require.NoError(t, err)
+		all := map[string]string{"registry.test": want, "cdn.test": "", "registry.test:8080": ""}
+		assert.Equal(t, all, sent, "%q", token)
+	}
+}
+
+func TestU22ResponseTellsWhoRedirected(t *testing.T) {
+	next := map[string]string{
+		"http://registry.test/v2/a/blobs/sha256:x": "/here",
+		"http://registry.test/here":                "http://cdn.test/1",
+		"http://cdn.test/1":                        "/2",
+	}
+	c := NewClient(&http.Client{Transport: transportOf(func(r *http.Request) (*http.Response, error) {
+		header := http.Header{"From": {r.URL.String()}}
+		if to := next[r.URL.String()]; to != "" {
+			header.Set("Location", to)
+			return &http.Response{StatusCode: http.StatusFound, Header: header}, nil
+		}
+		return &http.Response{StatusCode: http.StatusForbidden, Header: header}, nil
+	})}, "test", 1)
+	r := mustParse(t, "http://registry.test")
+	resp, err := c.Do(t.Context(), Request{Method: http.MethodHead, Target: r.Blob("a", "sha256:x")})
+	require.NoError(t, err)
+	assert.Equal(t, 3, resp.Hops)
+	assert.Equal(t, "http://registry.test/here", resp.Referral.Get("From"))
+
+	resp, err = c.Do(t.Context(), Request{Method: http.MethodHead, Target: r.Blob("b", "sha256:x")})
+	require.NoError(t, err)
+	assert.Zero(t, resp.Hops)
+	assert.Nil(t, resp.Referral)
+}
+
+func TestBeforeIsCalledForEachHop(t *testing.T) {
+	var sent []string
+	c := NewClient(&http.Client{Transport: transportOf(func(r *http.Request) (*http.Response, error) {
+		sent = append(sent, r.URL.Path+" "+r.Header.Get("Authorization"))
+		header := http.Header{"Location": {"/" + r.URL.Path[1:2]}}
+		return &http.Response{StatusCode: http.StatusFound, Header: header}, nil
+	})}, "test", 1)
+	calls, enough := 0, errors.New("enough")
+	_, err := c.Do(t.Context(), Request{
+		Method: http.MethodGet, Target: mustParse(t, "http://registry.test").Blob("a", "sha256:x"),
+		Before: func(_ context.Context, r *Request) error {
+			if calls++; calls == 3 {
+				return enough
+			}
+			r.Token = fmt.Sprint(calls)
+			return nil
+		},
+	})
+	require.ErrorIs(t, err, enough)
+	assert.Equal(t, []string{"/v2/a/blobs/sha256:x Bearer 1", "/v Bearer 2"}, sent)
 }

@@ -5,26 +5,29 @@ import (
 	"strings"
 )
 
-// shownParams are the query parameters that are told in errors and logs. All
-// others may be signatures, session states or tokens.
+// shownParams are the query parameters that errors and logs show. All others may be signatures, session
+// states or tokens.
 var shownParams = map[string]bool{"digest": true, "from": true, "mount": true, "ns": true}
 
-// maxShownURL is how much of a URL that a server made up is told.
+// maxShownURL is how many bytes of a URL are shown: a server may have made it up.
 const maxShownURL = 300
 
-// Redact returns the URL for errors and logs, without user information and
-// with the values of unknown query parameters left out.
+// Redact returns the URL for errors and logs, without user information and without the values of unknown
+// query parameters. A parameter that has no value may be one.
 func Redact(u *url.URL) string {
 	var b strings.Builder
-	b.WriteString(u.Scheme + "://" + u.Host + u.EscapedPath())
+	b.WriteString(u.Scheme + "://" + printable(u.Host) + u.EscapedPath())
 	separator := "?"
 	for pair := range strings.SplitSeq(u.RawQuery, "&") {
 		key, _, hasValue := strings.Cut(pair, "=")
-		if pair == "" {
+		switch {
+		case pair == "":
 			continue
-		}
-		if !shownParams[key] && hasValue {
+		case shownParams[key]:
+		case hasValue:
 			pair = key + "=***"
+		default:
+			pair = "***"
 		}
 		b.WriteString(separator + pair)
 		separator = "&"

@@ -1,30 +1,30 @@
-// Package wire is one HTTP exchange with a registry: where it may go, what it may carry, how much of the answer is read.
+// Package wire is one HTTP exchange with a registry: where it may go, what it may carry, and how much of
+// the answer is read.
 package wire
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"net"
-	"net/netip"
 	"net/url"
 	"strings"
 	"sync"
-	"time"
+	"sync/atomic"
 
 	"github.com/opencontainers/go-digest"
 )
 
-// ErrRedirectRefused means that a redirect or an upload Location led where this
-// package does not go.
+// ErrRedirectRefused is the error of a redirect, an upload Location or a token realm that leads to
+// where no request is sent.
 var ErrRedirectRefused = errors.New("redirect refused")
 
 // Registry is a base URL that was checked.
 type Registry struct {
 	base    *url.URL
-	trusted bool
-	ns      string
-	reach   func() reach
+	trusted bool   // gets the token
+	ns      string // the host whose blobs a mirror is asked for
+
+	reach  func() reach  // of the base URL's host; it may ask the network, once
+	dialed *atomic.Int32 // 1 + reach of the address at which a caller's dialer found the registry, 0: unknown
 }
 
 // ParseRegistry checks the base URL of a registry: absolute, http or https, with
@@ -45,7 +45,8 @@ func ParseRegistry(raw string) (*Registry, error) {
 		return nil, fmt.Errorf("base URL %q has a query or a fragment", Redact(u))
 	}
 	u.Path, u.RawPath = strings.TrimRight(u.Path, "/")+"/", strings.TrimRight(u.RawPath, "/")+"/"
-	r := &Registry{base: u, trusted: true}
+	_ = canonicalize(u) // the user may have a resolver for names that nobody else has
+	r := &Registry{base: u, trusted: true, dialed: new(atomic.Int32)}
 	r.reach = sync.OnceValue(func() reach { return resolveReach(u.Hostname()) })
 	return r, nil
 }
@@ -55,24 +56,24 @@ func ParseRegistry(raw string) (*Registry, error) {
 // containerd made common).
 func (r *Registry) Mirror(of *Registry) *Registry {
 	m := *r
-	m.trusted, m.ns = false, of.base.Host
+	m.trusted, m.ns, m.dialed = false, of.base.Host, new(atomic.Int32)
 	return &m
 }
 
-// Host is the registry's host and port, as in the base URL.
+// Host returns the registry's host and port as in the base URL.
 func (r *Registry) Host() string { return r.base.Host }
 
-// Blob is where a blob is.
+// Blob returns where a blob is.
 func (r *Registry) Blob(repository string, dg digest.Digest) Target {
 	return r.target(url.Values{}, repository, "blobs", dg.String())
 }
 
-// Uploads is where uploads begin.
+// Uploads returns where uploads begin.
 func (r *Registry) Uploads(repository string, query url.Values) Target {
 	return r.target(query, repository, "blobs/uploads/")
 }
 
-// Manifest is where a manifest is, by tag or digest.
+// Manifest returns where a manifest is, by tag or digest.
 func (r *Registry) Manifest(repository, reference string) Target {
 	return r.target(url.Values{}, repository, "manifests", reference)
 }
@@ -97,16 +98,15 @@ type Target struct {
 	registry *Registry
 }
 
-// Resolve follows a Location header (RFC 9110 section 10.2.2). The error, if
-// any, is ErrRedirectRefused: no or a malformed Location, another scheme than
-// http and https, https left for http, a user name, or a host that only this
-// machine can mean though the registry is elsewhere.
+// Resolve follows a Location header (RFC 9110 section 10.2.2). Any error is ErrRedirectRefused: there is
+// no Location or a malformed one, its scheme is not http or https, it leaves https for http, it has a
+// user name, or its host is an address of this machine or link although the registry's is not.
 func (t Target) Resolve(location string) (Target, error) {
 	if location == "" {
 		return t, fmt.Errorf("%w: %s answered without a Location", ErrRedirectRefused, Redact(t.URL))
 	}
-	u, err := t.URL.Parse(location)
-	if err != nil {
+	u, err := t.URL.Parse(escapeLocation(location))
+	if err != nil || strings.ContainsFunc(location, isControl) {
 		return t, fmt.Errorf("%w: %s answered with a malformed Location", ErrRedirectRefused, Redact(t.URL))
 	}
 	refuse := func(why string) (Target, error) {
@@ -120,16 +120,24 @@ func (t Target) Resolve(location string) (Target, error) {
 	case u.User != nil:
 		return refuse("a user name in the URL")
 	case t.URL.Scheme == "https" && u.Scheme == "http":
-		return refuse("https is not left for http")
+		return refuse("https is not left for http" + t.downgradeHint(u))
+	case !sameHost(u, t.registry.base) && canonicalize(u) != nil:
+		return refuse("the host is malformed")
 	}
 	if !t.registry.mayReach(literalReach(u.Hostname())) {
-		return refuse("an address of this machine or link, while the registry is elsewhere")
+		return refuse(reachRefused)
 	}
 	u.Fragment, u.RawFragment = "", ""
 	return Target{URL: u, Left: t.Left || !sameOrigin(u, t.registry.base), registry: t.registry}, nil
 }
 
-// IsZero tells whether the target is none.
+// reachRefused says why an address is refused.
+const reachRefused = "an address of this machine or link, while the registry is elsewhere"
+
+// atHome reports whether the target is at the registry's origin.
+func (t Target) atHome() bool { return sameOrigin(t.URL, t.registry.base) }
+
+// IsZero reports whether the target is none.
 func (t Target) IsZero() bool { return t.URL == nil }
 
 // CheckRealm reports whether a token realm may be asked by a client of the
@@ -139,8 +147,8 @@ func (r *Registry) CheckRealm(realm string) error {
 	return err
 }
 
-// WithQuery returns the target with a query parameter set, and what else its
-// query says kept as it is: upload sessions hide their state there.
+// WithQuery returns the target with a query parameter added. The rest of the query stays as it is, byte
+// by byte: it may be the state of an upload session.
 func (t Target) WithQuery(key, value string) Target {
 	u := *t.URL
 	add := url.Values{key: {value}}.Encode()
@@ -154,8 +162,10 @@ func (t Target) WithQuery(key, value string) Target {
 
 // sameOrigin compares scheme, host and port (RFC 6454 section 5).
 func sameOrigin(a, b *url.URL) bool {
-	return a.Scheme == b.Scheme && strings.EqualFold(a.Hostname(), b.Hostname()) && port(a) == port(b)
+	return a.Scheme == b.Scheme && sameHost(a, b) && port(a) == port(b)
 }
+
+func sameHost(a, b *url.URL) bool { return strings.EqualFold(a.Hostname(), b.Hostname()) }
 
 func port(u *url.URL) string {
 	switch p := u.Port(); {
@@ -168,55 +178,12 @@ func port(u *url.URL) string {
 	}
 }
 
-// reach tells who can mean an address: anybody, or only somebody on the same
-// machine or link, to whom a foreign server must not send us (a forged request
-// from within, as to the metadata service of a cloud).
-type reach int
-
-const (
-	reachAny reach = iota
-	reachLink
-	reachMachine
-)
-
+// mayReach reports whether the registry may send a client to an address.
 func (r *Registry) mayReach(to reach) bool {
 	return to == reachAny || to == r.reach()
 }
 
-func addrReach(ip netip.Addr) reach {
-	switch ip = ip.Unmap(); {
-	case ip.IsLoopback(), ip.IsUnspecified():
-		return reachMachine
-	case ip.IsLinkLocalUnicast(), ip.IsMulticast():
-		return reachLink
-	default:
-		return reachAny
-	}
-}
-
-// literalReach judges a host without asking the network.
-func literalReach(host string) reach {
-	name := strings.ToLower(strings.TrimSuffix(host, "."))
-	if name == "localhost" || strings.HasSuffix(name, ".localhost") {
-		return reachMachine
-	}
-	ip, err := netip.ParseAddr(name)
-	if err != nil {
-		return reachAny
-	}
-	return addrReach(ip)
-}
-
-// resolveReach is literalReach for the registry itself, whose name may stand for this machine.
-func resolveReach(host string) reach {
-	if r := literalReach(host); r != reachAny {
-		return r
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-	defer cancel()
-	ips, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
-	if err != nil || len(ips) == 0 {
-		return reachAny
-	}
-	return addrReach(ips[0])
+// mayDial reports whether the registry may send a client to the address that a name stands for.
+func (r *Registry) mayDial(to reach) bool {
+	return to == reachAny || int32(to)+1 == r.dialed.Load() || to == r.reach()
 }

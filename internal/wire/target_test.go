@@ -1,7 +1,6 @@
 package wire
 
 import (
-	"net/netip"
 	"net/url"
 	"strings"
 	"testing"
@@ -20,8 +19,9 @@ func mustParse(t testing.TB, raw string) *Registry {
 
 func TestI10BaseURL(t *testing.T) {
 	for _, raw := range []string{
-		"", "registry.example", "//registry.example", "http://[::1", "ftp://registry.example", "http://", "http:registry.example",
-		"https://user:secret@registry.example", "https://registry.example?x=y", "https://registry.example?", "https://registry.example#f", "http://a b",
+		"", "registry.example", "//registry.example", "http://[::1", "ftp://registry.example", "http://",
+		"http:registry.example", "https://user:secret@registry.example", "https://registry.example?x=y",
+		"https://registry.example?", "https://registry.example#f", "http://a b",
 		"https://user:secret@registry.example:x",
 	} {
 		_, err := ParseRegistry(raw)
@@ -54,23 +54,30 @@ func TestMirrorIsToldWhoseBlobItIs(t *testing.T) {
 }
 
 func TestResolve(t *testing.T) {
-	const base = "https://registry.example/v2/a/blobs/uploads/1?_state=x"
+	const origin = "https://registry.example"
+	const base = origin + "/v2/a/blobs/uploads/1?_state=x"
 	for _, tt := range []struct {
 		name, from, location, want string
 		left                       bool
 	}{
-		{"U2 absolute", base, "https://registry.example/up/2?_state=y%2B&z", "https://registry.example/up/2?_state=y%2B&z", false},
+		{"U2 absolute", base, origin + "/up/2?_state=y%2B&z", origin + "/up/2?_state=y%2B&z", false},
 		{"U2 relative path", base, "/up/2?s=1", "https://registry.example/up/2?s=1", false},
 		{"U2 relative to the request", base, "2", "https://registry.example/v2/a/blobs/uploads/2", false},
-		{"U2 default port told", base, "https://registry.example:443/x", "https://registry.example:443/x", false},
+		{"U2 default port told", base, origin + ":443/x", origin + ":443/x", false},
 		{"U2 upper case host", base, "https://REGISTRY.example/x", "https://REGISTRY.example/x", false},
 		{"N30 another host", base, "https://cdn.example/x", "https://cdn.example/x", true},
 		{"N31 subdomain", base, "https://cdn.registry.example/x", "https://cdn.registry.example/x", true},
 		{"N31 another port", base, "https://registry.example:444/x", "https://registry.example:444/x", true},
-		{"N31 another scheme", "http://registry.example/x", "https://registry.example/x", "https://registry.example/x", true},
-		{"N31 another scheme at the same port", "http://registry.example:5000/x", "https://registry.example:5000/x", "https://registry.example:5000/x", true},
+		{"N31 another scheme", "http://registry.example/x", origin + "/x", origin + "/x", true},
+		{
+			"N31 another scheme at the same port", "http://registry.example:5000/x", origin + ":5000/x",
+			origin + ":5000/x", true,
+		},
 		{"U5 private networks are fine", base, "https://192.168.1.1/x", "https://192.168.1.1/x", true},
-		{"U5 loopback is fine from loopback", "http://127.0.0.1:1/x", "http://localhost:2/x", "http://localhost:2/x", true},
+		{
+			"U5 loopback is fine from loopback", "http://127.0.0.1:1/x", "http://localhost:2/x",
+			"http://localhost:2/x", true,
+		},
 		{"fragment dropped", base, "/x#f", "https://registry.example/x", false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -89,10 +96,12 @@ func TestResolveRefuses(t *testing.T) {
 	for name, location := range map[string]string{
 		"N28 nothing": "", "N28 garbage": "http://[::1", "N28 control character": "http://a\x7f/",
 		"N29 https to http": "http://registry.example/x",
-		"U4 file":           "file:///etc/passwd", "U4 ftp": "ftp://registry.example/x", "U4 opaque": "https:x", "U4 no host": "https:///x",
+		"U4 file":           "file:///etc/passwd", "U4 ftp": "ftp://registry.example/x",
+		"U4 opaque": "https:x", "U4 no host": "https:///x",
 		"U4 user": "https://user:secret@registry.example/x", "U4 port only": "https://:443/x",
-		"U5 localhost": "https://localhost/x", "U5 name below localhost": "https://x.localhost./x", "U5 loopback": "https://127.9.9.9/x",
-		"U5 loopback v6": "https://[::1]/x", "U5 mapped": "https://[::ffff:127.0.0.1]/x", "U5 unspecified": "https://0.0.0.0/x",
+		"U5 localhost": "https://localhost/x", "U5 name below localhost": "https://x.localhost./x",
+		"U5 loopback": "https://127.9.9.9/x", "U5 loopback v6": "https://[::1]/x",
+		"U5 mapped": "https://[::ffff:127.0.0.1]/x", "U5 unspecified": "https://0.0.0.0/x",
 		"U5 metadata": "https://169.254.169.254/latest", "U5 link-local v6": "https://[fe80::1%25eth0]/x",
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -102,7 +111,8 @@ func TestResolveRefuses(t *testing.T) {
 		})
 	}
 	t.Run("U5 metadata from loopback", func(t *testing.T) {
-		_, err := mustParse(t, "http://127.0.0.1:5000").Blob("a", "sha256:x").Resolve("http://169.254.169.254/")
+		from := mustParse(t, "http://127.0.0.1:5000").Blob("a", "sha256:x")
+		_, err := from.Resolve("http://169.254.169.254/")
 		require.ErrorIs(t, err, ErrRedirectRefused)
 	})
 }
@@ -120,29 +130,36 @@ func TestN30OnceLeftAlwaysLeft(t *testing.T) {
 func TestCheckRealm(t *testing.T) {
 	r := mustParse(t, "https://registry.example")
 	require.NoError(t, r.CheckRealm("https://auth.example/token"))
-	for _, realm := range []string{"http://auth.example/token", "file:///x", "https://127.0.0.1/", "https://169.254.169.254/"} {
+	for _, realm := range []string{
+		"http://auth.example/token", "file:///x", "https://127.0.0.1/", "https://169.254.169.254/",
+	} {
 		require.ErrorIs(t, r.CheckRealm(realm), ErrRedirectRefused, realm)
 	}
 }
 
 func TestWithQueryKeepsTheState(t *testing.T) {
-	target, err := mustParse(t, "https://registry.example").Uploads("a", url.Values{}).Resolve("/up?_state=b%2Fa%3D&x")
+	from := mustParse(t, "https://registry.example").Uploads("a", url.Values{})
+	target, err := from.Resolve("/up?_state=b%2Fa%3D&x")
 	require.NoError(t, err)
-	assert.Equal(t, "_state=b%2Fa%3D&x&digest=sha256%3Aab", target.WithQuery("digest", "sha256:ab").URL.RawQuery)
+	added := target.WithQuery("digest", "sha256:ab")
+	assert.Equal(t, "_state=b%2Fa%3D&x&digest=sha256%3Aab", added.URL.RawQuery)
 	assert.Equal(t, "_state=b%2Fa%3D&x", target.URL.RawQuery, "the target itself must stay as it was")
 }
 
 func TestI15Redact(t *testing.T) {
-	u, err := url.Parse("https://user:secret@h.example/a%20b?X-Amz-Signature=secret&digest=sha256:ab&_state=secret&flag&=secret")
+	const query = "?X-Amz-Signature=secret&digest=sha256:ab&_state=secret&secret&=secret&from&"
+	u, err := url.Parse("https://user:secret@h.example/a%20b" + query)
 	require.NoError(t, err)
-	assert.Equal(t, "https://h.example/a%20b?X-Amz-Signature=***&digest=sha256:ab&_state=***&flag&=***", Redact(u))
+	shown := strings.ReplaceAll(strings.TrimSuffix(query, "&"), "secret", "***")
+	assert.Equal(t, "https://h.example/a%20b"+shown, Redact(u))
 	u.Path = strings.Repeat("long", 1000)
 	assert.LessOrEqual(t, len(Redact(u)), maxShownURL+3)
 }
 
 func TestI11Repository(t *testing.T) {
 	for _, name := range []string{
-		"", "/", "a//b", "/a", "a/", "..", "a/../b", "a..b", ".", "a/./b", `a\b`, "a%2fb", "a?b", "a#b", "a\x00b", "a\nb", "a b", "é", strings.Repeat("a", 1025),
+		"", "/", "a//b", "/a", "a/", "..", "a/../b", "a..b", ".", "a/./b", `a\b`, "a%2fb", "a?b",
+		"a#b", "a\x00b", "a\nb", "a b", "é", strings.Repeat("a", 1025),
 	} {
 		assert.Error(t, CheckRepository(name), "%q", name)
 	}
@@ -160,24 +177,12 @@ func TestTag(t *testing.T) {
 	}
 }
 
-func TestU5AddressesAtDial(t *testing.T) {
-	public, local := mustParse(t, "https://192.0.2.1"), mustParse(t, "http://localhost")
-	for addr, want := range map[string]reach{
-		"127.0.0.1": reachMachine, "::1": reachMachine, "::": reachMachine, "::ffff:127.0.0.1": reachMachine,
-		"169.254.169.254": reachLink, "fe80::1": reachLink, "224.0.0.1": reachLink,
-		"10.0.0.1": reachAny, "172.16.0.1": reachAny, "192.168.0.1": reachAny, "8.8.8.8": reachAny, "2001:db8::1": reachAny,
-	} {
-		got := addrReach(netip.MustParseAddr(addr))
-		assert.Equal(t, want, got, addr)
-		assert.Equal(t, want == reachAny, public.mayReach(got), addr)
-		assert.Equal(t, want != reachLink, local.mayReach(got), addr)
-	}
-}
-
 func FuzzLocation(f *testing.F) {
 	for _, seed := range []string{
-		"", "/x?y=z", "https://cdn.example/x?sig=1", "http://registry.example/", "//evil.example/x", "https://registry.example@evil.example/",
-		"file:///etc/passwd", "https://127.0.0.1/", "https:\\\\evil", "?q", "https://[::1]:443/x", "https://registry.example.:443/",
+		"", "/x?y=z", "https://cdn.example/x?sig=1", "http://registry.example/", "//evil.example/x",
+		"https://registry.example@evil.example/", "file:///etc/passwd", "https://127.0.0.1/",
+		"https:\\\\evil", "?q", "https://[::1]:443/x", "https://registry.example.:443/", "https://１２７.0.0.1/",
+		"https://0x7f.1:443/a b%2F?c d",
 	} {
 		f.Add(seed)
 	}

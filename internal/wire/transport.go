@@ -7,17 +7,26 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"sync"
 	"syscall"
 	"time"
 )
 
-// maxUnsent is how many bytes of a body wait in the kernel for their turn on a connection, besides those under way.
-const maxUnsent = 256 << 10 // 256 KiB
+const (
+	// maxUnsent is how many bytes of a body wait in the kernel for their turn on a connection, besides
+	// those under way.
+	maxUnsent = 256 << 10 // 256 KiB
 
-// newTransport returns the transport for callers who bring none. It speaks
-// HTTP/1.1 only: HTTP/2 would put all bodies on one TCP connection, whose one
-// window and one lost packet then hold up them all.
+	// bodyStride is how many bytes of a request body are sent at once.
+	bodyStride = 128 << 10 // 128 KiB
+
+	// continueTimeout is how long a body waits for the server to ask for it. Not all servers do.
+	continueTimeout = time.Second
+)
+
+// newTransport returns the transport for callers who bring none. It speaks HTTP/1.1 only: HTTP/2 would
+// put all bodies on one TCP connection, and one lost packet would hold up them all.
 func newTransport(conns int) *http.Transport {
 	dialer := &net.Dialer{Timeout: 30 * time.Second, KeepAlive: 15 * time.Second, ControlContext: control}
 	protocols := new(http.Protocols)
@@ -25,30 +34,70 @@ func newTransport(conns int) *http.Transport {
 	buffers := &sync.Pool{New: func() any { return new([bodyStride]byte) }}
 	return &http.Transport{
 		Proxy: http.ProxyFromEnvironment,
-		DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
+		DialContext: guardDial(func(ctx context.Context, network, address string) (net.Conn, error) {
 			c, err := dialer.DialContext(ctx, network, address)
 			if err != nil {
 				return nil, err
 			}
 			return bodyConn{c, buffers}, nil
-		},
-		Protocols:              protocols,
-		MaxIdleConnsPerHost:    conns,
-		IdleConnTimeout:        30 * time.Second,
-		TLSHandshakeTimeout:    30 * time.Second,
-		ExpectContinueTimeout:  continueTimeout,
-		MaxResponseHeaderBytes: 1 << 20, // 1 MiB, a tenth of the default, is still far more than any registry sends
+		}),
+		Protocols:             protocols,
+		MaxIdleConnsPerHost:   conns,
+		IdleConnTimeout:       30 * time.Second,
+		TLSHandshakeTimeout:   30 * time.Second,
+		ExpectContinueTimeout: continueTimeout,
+
+		// A tenth of the default is still far more than any registry sends.
+		MaxResponseHeaderBytes: 1 << 20, // 1 MiB
 	}
 }
 
-// bodyConn sends request bodies in strides of bodyStride; without it, io.Copy would allocate a buffer for each body and send in
-// strides of a quarter of that.
+// guardTransport returns a copy of a caller's transport that checks the addresses it dials. The copy has
+// connections of its own, so that none of them was dialled for somebody else.
+//
+// A body that waits to be asked for (RFC 9110 section 10.1.1) does so in the copy even where the caller
+// set no time for it: an answer that does not want the body, such as a redirect, would otherwise cost it,
+// and often the connection with the answer on it.
+func guardTransport(t *http.Transport) *http.Transport {
+	guarded := t.Clone()
+	if t.TLSNextProto["h2"] != nil && guarded.TLSNextProto == nil {
+		guarded.ForceAttemptHTTP2 = true // a dialer of one's own turns HTTP/2 off
+	}
+	if guarded.ExpectContinueTimeout <= 0 {
+		guarded.ExpectContinueTimeout = continueTimeout
+	}
+	switch {
+	case t.DialContext != nil:
+		guarded.DialContext = guardDial(t.DialContext)
+	//lint:ignore SA1019 callers may still set it
+	case t.Dial != nil:
+		//lint:ignore SA1019 as above
+		guarded.DialContext = guardDial(ignoreContext(t.Dial))
+	default:
+		check := func(ctx context.Context, _, address string, _ syscall.RawConn) error {
+			return checkDial(ctx, address)
+		}
+		guarded.DialContext = guardDial((&net.Dialer{ControlContext: check}).DialContext)
+	}
+	switch {
+	case t.DialTLSContext != nil:
+		guarded.DialTLSContext = guardDial(t.DialTLSContext)
+	//lint:ignore SA1019 as above
+	case t.DialTLS != nil:
+		//lint:ignore SA1019 as above
+		guarded.DialTLSContext = guardDial(ignoreContext(t.DialTLS))
+	}
+	return guarded
+}
+
+// bodyConn sends request bodies in strides of bodyStride. Without it, io.Copy would allocate a buffer
+// for each body and send in strides of a quarter of that.
 type bodyConn struct {
 	net.Conn
 	buffers *sync.Pool // of *[bodyStride]byte
 }
 
-const bodyStride = 128 << 10 // 128 KiB
+var _ io.ReaderFrom = bodyConn{}
 
 func (c bodyConn) ReadFrom(r io.Reader) (int64, error) {
 	buffer := c.buffers.Get().(*[bodyStride]byte)
@@ -56,19 +105,72 @@ func (c bodyConn) ReadFrom(r io.Reader) (int64, error) {
 	return io.CopyBuffer(struct{ io.Writer }{c.Conn}, r, buffer[:])
 }
 
-type dialRule struct{}
+type dialFunc = func(ctx context.Context, network, address string) (net.Conn, error)
 
-// limitDial has the addresses checked that a name outside the registry's origin
-// resolves to: Resolve sees only names, and a name can be made to stand for this machine. Behind a proxy
-// the address dialled is the proxy's, which the user chose.
-func (c *Client) limitDial(ctx context.Context, req *http.Request, t Target) context.Context {
-	if c.own == nil || !t.Left || t.URL.Host == t.registry.base.Host {
+func ignoreContext(dial func(network, address string) (net.Conn, error)) dialFunc {
+	return func(_ context.Context, network, address string) (net.Conn, error) {
+		return dial(network, address)
+	}
+}
+
+// dialRule is what a dial for a target may reach. It travels in the context of the request.
+//
+// [Target.Resolve] sees only names, and a name can be made to stand for this machine. So the addresses
+// are checked that a name outside the registry's origin stands for.
+type dialRule struct {
+	registry *Registry
+	address  string // of the target, as net/http dials it
+	home     bool   // the target is the registry, which may be anywhere: the user has chosen it
+}
+
+type dialRuleKey struct{}
+
+// withDialRule adds the rule for a target, if there is one, to the context of a request.
+func (c *Client) withDialRule(ctx context.Context, t Target) context.Context {
+	home := !t.Left || t.URL.Host == t.registry.base.Host
+	known := !c.guarded || t.registry.dialed.Load() != 0
+	if c.own == nil || home && known {
 		return ctx
 	}
-	if proxy, err := c.own.Proxy(req); err != nil || proxy != nil {
-		return ctx
+	return context.WithValue(ctx, dialRuleKey{}, &dialRule{t.registry, dialAddress(t.URL), home})
+}
+
+func dialAddress(u *url.URL) string { return net.JoinHostPort(u.Hostname(), port(u)) }
+
+// guardDial returns the dialer with the rule of the request applied. When the address is another one than
+// the target's, it is that of a proxy, which the user has chosen, and there is no rule.
+//
+// A dialer that leads all names to one place, such as a tunnel, also finds the registry there. That place
+// is then allowed.
+func guardDial(dial dialFunc) dialFunc {
+	return func(ctx context.Context, network, address string) (net.Conn, error) {
+		rule, _ := ctx.Value(dialRuleKey{}).(*dialRule)
+		switch {
+		case rule == nil:
+			return dial(ctx, network, address)
+		case rule.address != address:
+			return dial(context.WithValue(ctx, dialRuleKey{}, (*dialRule)(nil)), network, address)
+		}
+		if err := checkDial(ctx, address); err != nil {
+			return nil, err
+		}
+		conn, err := dial(ctx, network, address)
+		if err != nil || conn == nil || conn.RemoteAddr() == nil {
+			return conn, err
+		}
+		reached := conn.RemoteAddr().String()
+		if rule.home {
+			if ip, err := netip.ParseAddrPort(reached); err == nil {
+				rule.registry.dialed.Store(int32(addrReach(ip.Addr())) + 1)
+			}
+			return conn, nil
+		}
+		if err := checkDial(ctx, reached); err != nil {
+			_ = conn.Close()
+			return nil, err
+		}
+		return conn, nil
 	}
-	return context.WithValue(ctx, dialRule{}, t.registry)
 }
 
 func control(ctx context.Context, _, address string, c syscall.RawConn) error {
@@ -76,15 +178,16 @@ func control(ctx context.Context, _, address string, c syscall.RawConn) error {
 	return checkDial(ctx, address)
 }
 
+// checkDial refuses an address that the rule in the context does not allow. A name, or an address of
+// another network than IP, is not judged.
 func checkDial(ctx context.Context, address string) error {
-	registry, limited := ctx.Value(dialRule{}).(*Registry)
-	if !limited {
+	rule, _ := ctx.Value(dialRuleKey{}).(*dialRule)
+	if rule == nil || rule.home {
 		return nil
 	}
-	addr, err := netip.ParseAddrPort(address)
-	if err != nil || registry.mayReach(addrReach(addr.Addr())) {
+	ip, err := netip.ParseAddrPort(address)
+	if err != nil || rule.registry.mayDial(addrReach(ip.Addr())) {
 		return nil
 	}
-	return fmt.Errorf("%w: the name stands for %s, an address of this machine or link, while the registry is elsewhere",
-		ErrRedirectRefused, addr.Addr())
+	return fmt.Errorf("%w: the name stands for %s, %s", ErrRedirectRefused, ip.Addr(), reachRefused)
 }

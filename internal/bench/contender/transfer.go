@@ -21,6 +21,14 @@ func transferDownload(ctx context.Context, j *Job) error {
 	})
 }
 
+// bodiesDownload fixes the bodies at once and nothing else.
+func bodiesDownload(ctx context.Context, j *Job) error {
+	return transfer.Download(ctx, transfer.DownloadOptions{
+		Blobs: transferBlobs(j.Blobs), BaseURL: j.BaseURL, Repository: j.Repository, DestDir: j.Dir,
+		BodyConcurrency: j.fixed(),
+	})
+}
+
 func transferUpload(ctx context.Context, j *Job) error {
 	return transfer.Upload(ctx, transfer.UploadOptions{
 		Blobs: transferBlobs(j.Blobs), BaseURL: j.BaseURL, Repository: j.Repository, SrcDir: j.Dir,

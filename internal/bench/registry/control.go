@@ -2,6 +2,7 @@ package registry
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -12,20 +13,20 @@ import (
 )
 
 // Control turns the knobs of a Server from another process. It has a listener of its own, so that
-// it counts for nothing.
+// it counts for nothing: a socket file, which can be reached from another network namespace too.
 type Control struct {
-	// Base is the base URL of the registry, Address where it is controlled.
-	Base, Address string
+	// Base is the base URL of the registry, Socket the file through which it is controlled.
+	Base, Socket string
 }
 
-// Serve serves the control endpoint of s until done ends, and tells the other process, on out,
+// Serve serves the control endpoint of s through a socket file until done ends, and tells the other process, on out,
 // where it is. It leaves s open.
-func Serve(s *Server, out io.Writer, done io.Reader) error {
-	l, err := listen()
+func Serve(s *Server, socket string, out io.Writer, done io.Reader) error {
+	l, err := net.Listen("unix", socket)
 	if err != nil {
 		return err
 	}
-	if err := json.NewEncoder(out).Encode(Control{Base: s.URL(), Address: "http://" + l.Addr().String()}); err != nil {
+	if err := json.NewEncoder(out).Encode(Control{Base: s.URL(), Socket: socket}); err != nil {
 		return errors.Join(err, l.Close())
 	}
 	go func() {
@@ -67,7 +68,7 @@ func (c Control) Reset(k Knobs) error {
 	if err != nil {
 		return err
 	}
-	resp, err := client.Post(c.Address+"/reset", "application/json", bytes.NewReader(body))
+	resp, err := c.client().Post(controlURL+"/reset", "application/json", bytes.NewReader(body))
 	if err != nil {
 		return err
 	}
@@ -80,7 +81,7 @@ func (c Control) Reset(k Knobs) error {
 
 // Counts does what [Server.Counts] does.
 func (c Control) Counts() (n Counts, err error) {
-	resp, err := client.Get(c.Address + "/counts")
+	resp, err := c.client().Get(controlURL + "/counts")
 	if err != nil {
 		return n, err
 	}
@@ -88,4 +89,18 @@ func (c Control) Counts() (n Counts, err error) {
 	return n, json.NewDecoder(resp.Body).Decode(&n)
 }
 
-var client = &http.Client{Timeout: 10 * time.Second}
+// controlURL names no host: a socket file has none.
+const controlURL = "http://control"
+
+// client makes one request.
+func (c Control) client() *http.Client {
+	return &http.Client{
+		Timeout: 10 * time.Second,
+		Transport: &http.Transport{
+			DisableKeepAlives: true,
+			DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+				return new(net.Dialer).DialContext(ctx, "unix", c.Socket)
+			},
+		},
+	}
+}

@@ -10,7 +10,10 @@ import (
 // bufferSize is how much is read or written at once.
 const bufferSize = 256 << 10 // 256 KiB
 
-// Server is the registry and its CDN, on the loopback interface.
+// Loopback is the address of a registry for this machine only.
+const Loopback = "127.0.0.1"
+
+// Server is the registry and its CDN.
 type Server struct {
 	blobs     *blobs
 	registry  *net.TCPListener
@@ -29,15 +32,15 @@ type state struct {
 	serving sync.RWMutex // held for reading by each connection
 }
 
-// Start begins to serve the blobs of a directory, each a file "sha256-<hex>".
-func Start(dir string) (*Server, error) {
+// Start begins to serve the blobs of a directory, each a file "sha256-<hex>", at an IP address.
+func Start(dir, address string) (*Server, error) {
 	s := &Server{blobs: newBlobs(dir)}
 	s.state.Store(newState(Knobs{}))
 	var err error
-	if s.registry, err = listen(); err != nil {
+	if s.registry, err = listen(address); err != nil {
 		return nil, err
 	}
-	if s.cdn, err = listen(); err != nil {
+	if s.cdn, err = listen(address); err != nil {
 		_ = s.registry.Close()
 		return nil, err
 	}
@@ -46,8 +49,8 @@ func Start(dir string) (*Server, error) {
 	return s, nil
 }
 
-func listen() (*net.TCPListener, error) {
-	return net.ListenTCP("tcp", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
+func listen(address string) (*net.TCPListener, error) {
+	return net.ListenTCP("tcp", &net.TCPAddr{IP: net.ParseIP(address)})
 }
 
 func newState(k Knobs) *state {

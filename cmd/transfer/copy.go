@@ -1,0 +1,182 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/modeltransfer/transfer"
+	"github.com/modeltransfer/transfer/cmd/transfer/internal/pack"
+	"github.com/modeltransfer/transfer/cmd/transfer/internal/ref"
+	"github.com/modeltransfer/transfer/registry"
+	"github.com/opencontainers/go-digest"
+	"github.com/spf13/cobra"
+)
+
+func (a *app) copyCommand() *cobra.Command {
+	var platform, dir string
+	c := &cobra.Command{
+		Use: "copy REF REF", Short: "Copy a model from one registry or repository to another", GroupID: "move",
+		Long: "Copy copies a model, or an index with all it lists. Within one registry blobs are mounted " +
+			"where it lets us. What the target lacks goes through a directory on this machine, which is " +
+			"removed when all is copied; after a failure or Ctrl-C, run the same command again.",
+		Example: "  transfer copy all-minilm registry.example/me/all-minilm\n" +
+			"  transfer copy registry.example/me/model:v1 registry.example/team/model:v1",
+		Args: operands("REF", "REF"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.copy(cmd.Context(), args[0], args[1], platform, dir)
+		},
+	}
+	c.Flags().StringVar(&platform, "platform", "", "of an index, copy the manifest for this `OS/ARCH` alone")
+	c.Flags().StringVar(&dir, "dir", "", "keep blobs on their way in this `DIR` (default in the user's cache)")
+	return c
+}
+
+// copier is one copy.
+type copier struct {
+	*app
+	from, to       ref.Reference
+	source, target *registry.Repository
+	notes          *notes
+	dir            string
+	manifests      []registry.Manifest // the last is what is copied
+	blobs, missing []transfer.Blob
+	there          int64
+}
+
+func (a *app) copy(ctx context.Context, from, to, platform, dir string) error {
+	c := &copier{app: a, notes: new(notes), dir: dir}
+	var err error
+	if c.from, err = a.reference(from); err != nil {
+		return err
+	}
+	if c.to, err = a.reference(to); err != nil {
+		return err
+	}
+	if c.target, err = a.remote(c.to, nil, c.notes); err != nil {
+		return err
+	}
+	defer c.target.CloseIdleConnections()
+	if c.source, err = a.remote(c.from, nil, c.notes); err != nil {
+		return err
+	}
+	defer c.source.CloseIdleConnections()
+	if err := c.plan(ctx, platform); err != nil {
+		return fmt.Errorf("%s: %w", c.from, err)
+	}
+	done, err := c.run(ctx)
+	if err != nil {
+		return err
+	}
+	last := c.manifests[len(c.manifests)-1]
+	a.report("copied", c.from.String(), c.to, digest.Digest(last.Digest), done)
+	return nil
+}
+
+// plan finds out what is to be copied.
+func (c *copier) plan(ctx context.Context, platform string) error {
+	m, err := c.source.Manifest(ctx, c.from.Version())
+	if err == nil && platform != "" {
+		m, err = c.choose(ctx, c.from, c.source, m, platform)
+	}
+	if err != nil {
+		return err
+	}
+	if c.to.Digest != "" && c.to.Digest != digest.Digest(m.Digest) {
+		return fmt.Errorf("%w: it is %s, not %s", transfer.ErrDigestMismatch, m.Digest, c.to.Digest)
+	}
+	if c.manifests, err = manifestTree(ctx, c.source, m, maxIndexDepth); err != nil {
+		return err
+	}
+	var parts []pack.Part
+	for _, one := range c.manifests {
+		if one.IsIndex() {
+			continue
+		}
+		blobs, err := one.Blobs()
+		if err != nil {
+			return err
+		}
+		parts = append(parts, pack.Part{Blobs: blobs})
+	}
+	c.blobs = mergeBlobs(parts)
+	if c.dir != "" {
+		return nil
+	}
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		return fmt.Errorf("%w; name a directory with --dir", err)
+	}
+	c.dir = filepath.Join(cache, "modeltransfer", "copies", digest.Digest(m.Digest).Encoded()[:16])
+	return nil
+}
+
+// run copies the blobs that the target lacks, then the manifests.
+func (c *copier) run(ctx context.Context) (outcome, error) {
+	there, err := c.probe(ctx)
+	if err != nil {
+		return outcome{}, err
+	}
+	for _, b := range c.blobs {
+		if there[b.Digest] {
+			c.there += b.Size
+		} else {
+			b.From = c.mountFrom()
+			c.missing = append(c.missing, b)
+		}
+	}
+	done := outcome{blobs: len(c.blobs), total: c.there, there: c.there}
+	if len(c.missing) > 0 {
+		if done, err = c.move(ctx); err != nil {
+			return done, err
+		}
+		done.blobs = len(c.blobs)
+	}
+	parts := make([]pack.Part, len(c.manifests))
+	for i, m := range c.manifests {
+		parts[i].Manifest = m.Data
+	}
+	if err := putManifests(ctx, c.target, parts, cmp.Or(c.to.Tag, c.to.Digest.String())); err != nil {
+		return done, err
+	}
+	return done, os.RemoveAll(c.dir)
+}
+
+// mountFrom is the repository from which blobs may be mounted, or "".
+func (c *copier) mountFrom() string {
+	if c.from.BaseURL() != c.to.BaseURL() || c.from.Repository == c.to.Repository {
+		return ""
+	}
+	return c.from.Repository
+}
+
+// move takes blobs from the source to the target.
+func (c *copier) move(ctx context.Context) (outcome, error) {
+	p := &puller{app: c.app, ref: c.from, dir: c.dir, repo: c.source, notes: c.notes}
+	if _, err := p.download(ctx, c.missing, c.dir, c.there, nil); err != nil {
+		return outcome{}, err
+	}
+	c.asked(c.to)
+	meter := c.newMeter("push", nil)
+	c.notes.show(meter)
+	o := c.uploadOptions(c.target)
+	o.SrcDir, o.Blobs = c.dir, c.missing
+	o.Progress = func(completed, total int64) { meter.Update(completed+c.there, total+c.there) }
+	err := transfer.Upload(ctx, o)
+	c.notes.show(nil)
+	return closeMeter(meter, len(c.missing)), err
+}
+
+// probe asks the target which blobs it has, and mounts those that it can.
+func (c *copier) probe(ctx context.Context) (map[string]bool, error) {
+	client, err := c.client()
+	if err != nil {
+		return nil, err
+	}
+	p := newProber(client, c.to, c.target)
+	there, err := p.all(ctx, c.blobs, c.mountFrom())
+	return there, errors.Join(err, context.Cause(ctx))
+}

@@ -1,0 +1,167 @@
+package main
+
+import (
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"strings"
+	"syscall"
+
+	"github.com/modeltransfer/transfer"
+	"github.com/modeltransfer/transfer/cmd/transfer/internal/logins"
+	"github.com/modeltransfer/transfer/cmd/transfer/internal/ref"
+	"github.com/modeltransfer/transfer/internal/wire"
+	"github.com/modeltransfer/transfer/registry"
+)
+
+// hint returns what to do about an error where that is known, or nothing.
+func (a *app) hint(err error) string {
+	for _, find := range []func(error) string{
+		a.loginHint, a.certificateHint, a.schemeHint, proxyHint, a.notFoundHint, hostHint, spaceHint, corruptHint,
+	} {
+		if h := find(err); h != "" {
+			return h
+		}
+	}
+	return ""
+}
+
+// loginHint says how to log in where credentials are missing or refused.
+func (a *app) loginHint(err error) string {
+	var status *transfer.StatusError
+	refused := errors.As(err, &status) && status.StatusCode == http.StatusUnauthorized
+	switch {
+	case errors.Is(err, logins.ErrUnreadable):
+		return fmt.Sprintf("repair it, or log in again: transfer login %s", a.host)
+	case !refused && !errors.Is(err, registry.ErrUnauthorized):
+		return ""
+	case a.username != "":
+		return fmt.Sprintf("check the name and the password of --username %s for %s", a.username, a.host)
+	case a.who != "":
+		const refused = "%[1]s refuses %[2]s; check the name and the password, or log in again: " +
+			"transfer login %[1]s"
+		return fmt.Sprintf(refused, a.host, a.who)
+	}
+	return fmt.Sprintf("log in with: transfer login %s", a.host)
+}
+
+func (a *app) certificateHint(err error) string {
+	var unknown x509.UnknownAuthorityError
+	var name x509.HostnameError
+	var invalid x509.CertificateInvalidError
+	switch {
+	case errors.As(err, &unknown):
+		return fmt.Sprintf("the certificate of %s is signed by an authority that is not known here; name its "+
+			"certificate with --ca-file FILE, or let --insecure check nothing", a.host)
+	case errors.As(err, &name):
+		return fmt.Sprintf(
+			"the certificate of %s is for another name; use that name, or let --insecure check nothing",
+			a.host,
+		)
+	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
+		return fmt.Sprintf(
+			"the certificate of %s has expired or is not good yet; check the clock of this machine",
+			a.host,
+		)
+	}
+	return ""
+}
+
+// schemeHint tells http and https taken for each other.
+func (a *app) schemeHint(err error) string {
+	switch {
+	case !errors.Is(err, wire.ErrWrongScheme):
+		return ""
+	case a.repository.Scheme == "http":
+		return fmt.Sprintf("%s speaks https; leave out --plain-http, or use https:// before the reference",
+			a.repository.Host)
+	}
+	return fmt.Sprintf("%s speaks http; use --plain-http, or http:// before the reference", a.repository.Host)
+}
+
+func proxyHint(err error) string {
+	var op *net.OpError
+	if !errors.As(err, &op) || op.Op != "proxyconnect" {
+		return ""
+	}
+	return "the proxy of HTTP_PROXY or HTTPS_PROXY cannot be reached; hosts in NO_PROXY are asked without it"
+}
+
+func (a *app) notFoundHint(err error) string {
+	var status *transfer.StatusError
+	switch {
+	case !errors.As(err, &status) || status.StatusCode != http.StatusNotFound:
+		return ""
+	case strings.HasSuffix(status.URL, "/v2/"):
+		return fmt.Sprintf("%s does not answer as a registry does; check its name and port", a.host)
+	case strings.Contains(status.URL, "/manifests/"):
+		return fmt.Sprintf("list what is there: transfer tags %s", a.repository.Bare())
+	}
+	return ""
+}
+
+// hostHint is for hosts that are not there.
+func hostHint(err error) string {
+	var dns *net.DNSError
+	switch {
+	case errors.As(err, &dns) && dns.IsNotFound:
+		return fmt.Sprintf(
+			"check the name %s, or set HTTPS_PROXY where hosts are reached through a proxy",
+			dns.Name,
+		)
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return "nothing answers there; check the port, and that the registry runs"
+	}
+	return ""
+}
+
+func spaceHint(err error) string {
+	var lack *spaceError
+	switch {
+	case errors.As(err, &lack) && lack.need > 0:
+		return fmt.Sprintf("%s are still to be fetched to %s; make room and run the same command again: "+
+			"what is there is not fetched again", formatBytes(lack.need), lack.dir)
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, transfer.ErrInsufficientSpace):
+		return "make room and run the same command again: what is there is not fetched again"
+	}
+	return ""
+}
+
+// spaceError is a download that found no more room.
+type spaceError struct {
+	err  error
+	need int64
+	dir  string
+}
+
+func (e *spaceError) Error() string { return e.err.Error() }
+func (e *spaceError) Unwrap() error { return e.err }
+
+// lackOfRoom adds to an error of a full disk how much is missing.
+func lackOfRoom(err error, need int64, dir string) error {
+	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, transfer.ErrInsufficientSpace) {
+		return &spaceError{err, need, dir}
+	}
+	return err
+}
+
+// corruptHint is for files that are not what their names say.
+func corruptHint(err error) string {
+	var blob *transfer.BlobError
+	var damaged *damagedError
+	if errors.As(err, &damaged) {
+		return fmt.Sprintf("repair it with: transfer verify %s --from %s", damaged.dir, damaged.from)
+	}
+	wrong := errors.Is(err, transfer.ErrDigestMismatch) || errors.Is(err, transfer.ErrSizeMismatch) ||
+		errors.Is(err, os.ErrNotExist)
+	if wrong && errors.As(err, &blob) && blob.Op == "upload" {
+		return "the directory is damaged; repair it from where it came: transfer verify DIR --from REF"
+	}
+	return ""
+}
+
+// asked remembers where a command went, for hints.
+func (a *app) asked(r ref.Reference) { a.host, a.repository = r.Registry(), r }

@@ -1,0 +1,200 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/modeltransfer/transfer/cmd/transfer/internal/pack"
+	"github.com/modeltransfer/transfer/cmd/transfer/internal/ref"
+	"github.com/modeltransfer/transfer/registry"
+	"github.com/spf13/cobra"
+)
+
+func (a *app) inspectCommand() *cobra.Command {
+	var platform string
+	var raw bool
+	c := &cobra.Command{
+		Use: "inspect REF", Short: "Show what a model consists of", GroupID: "look",
+		Long: "Inspect shows the digest of a model and its layers with sizes and names, or the platforms of an " +
+			"index. Nothing but manifests is fetched.",
+		Example: "  transfer inspect all-minilm\n  transfer inspect --json registry.example/me/model:v1",
+		Args:    operands("REF"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.inspect(cmd.Context(), args[0], platform, raw)
+		},
+	}
+	c.Flags().StringVar(&platform, "platform", "", "of an index, show the manifest for this `OS/ARCH`")
+	c.Flags().BoolVar(&raw, "raw", false, "print the manifest as the registry has it, and nothing else")
+	return c
+}
+
+func (a *app) inspect(ctx context.Context, name, platform string, raw bool) error {
+	r, err := a.reference(name)
+	if err != nil {
+		return err
+	}
+	repo, err := a.remote(r, nil, new(notes))
+	if err != nil {
+		return err
+	}
+	defer repo.CloseIdleConnections()
+	m, err := repo.Manifest(ctx, r.Version())
+	if err == nil && platform != "" {
+		m, err = a.choose(ctx, r, repo, m, platform)
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", r, err)
+	}
+	if raw {
+		_, err := a.stdout.Write(m.Data)
+		return err
+	}
+	content, err := m.Content()
+	if err != nil {
+		return fmt.Errorf("%s: %w", r, err)
+	}
+	if a.json {
+		a.inspectJSON(r, m, content)
+		return nil
+	}
+	a.inspectText(r, m, content)
+	return nil
+}
+
+// part is a layer, or a manifest of an index, in JSON.
+type part struct {
+	Digest    string `json:"digest"`
+	Size      int64  `json:"size"`
+	MediaType string `json:"mediaType"`
+	Name      string `json:"name,omitempty"`
+	Platform  string `json:"platform,omitempty"`
+}
+
+func partsOf(descriptors []registry.Descriptor) []part {
+	var parts []part
+	for _, d := range descriptors {
+		parts = append(parts, part{d.Digest, d.Size, d.MediaType, nameOf(d), d.Platform})
+	}
+	return parts
+}
+
+// nameOf is the name of a layer's file, as those who write it say.
+func nameOf(d registry.Descriptor) string {
+	if name := d.Annotations[pack.FilepathAnnotation]; name != "" {
+		return name
+	}
+	return d.Title()
+}
+
+func (a *app) inspectJSON(r ref.Reference, m registry.Manifest, c registry.Content) {
+	fields := []field{
+		{"reference", r.URL()}, {"digest", m.Digest}, {"mediaType", m.MediaType}, {"artifactType", c.ArtifactType},
+	}
+	if m.IsIndex() {
+		fields = append(fields, field{"manifests", partsOf(c.Manifests)})
+	} else {
+		if c.Config != nil {
+			fields = append(fields, field{"config", partsOf([]registry.Descriptor{*c.Config})[0]})
+		}
+		fields = append(fields, field{"bytes", sizeOf(c)}, field{"layers", partsOf(c.Layers)})
+	}
+	if len(c.Annotations) > 0 {
+		fields = append(fields, field{"annotations", c.Annotations})
+	}
+	a.event("manifest", fields...)
+}
+
+// sizeOf is the size of all that a manifest names, each blob once.
+func sizeOf(c registry.Content) (size int64) {
+	seen := map[string]bool{}
+	layers := c.Layers
+	if c.Config != nil {
+		layers = append([]registry.Descriptor{*c.Config}, layers...)
+	}
+	for _, l := range layers {
+		if !seen[l.Digest] {
+			seen[l.Digest] = true
+			size += l.Size
+		}
+	}
+	return size
+}
+
+func (a *app) inspectText(r ref.Reference, m registry.Manifest, c registry.Content) {
+	lines := [][2]string{{"name", r.String()}, {"digest", m.Digest}, {"type", m.MediaType}}
+	if c.ArtifactType != "" {
+		lines = append(lines, [2]string{"artifact", c.ArtifactType})
+	}
+	if m.IsIndex() {
+		lines = append(lines, [2]string{"lists", plural(len(c.Manifests), "manifest")})
+	} else {
+		size := formatBytes(sizeOf(c)) + " in " + plural(len(c.Layers), "layer")
+		lines = append(lines, [2]string{"size", size})
+	}
+	for _, l := range lines {
+		fmt.Fprintf(a.stdout, "%-9s %s\n", l[0], printable(l[1]))
+	}
+	if len(c.Manifests)+len(c.Layers) == 0 {
+		return
+	}
+	fmt.Fprintln(a.stdout)
+	for _, d := range c.Manifests {
+		fmt.Fprintf(a.stdout, "%8s  %s  %s\n", formatBytes(d.Size), d.Digest, orDash(d.Platform))
+	}
+	for _, d := range c.Layers {
+		fmt.Fprintf(a.stdout, "%8s  %s\n", formatBytes(d.Size), layerText(d))
+	}
+}
+
+func orDash(s string) string {
+	if s == "" {
+		return "-"
+	}
+	return printable(s)
+}
+
+// layerText is what a layer is known by: its digest, and its name or its type.
+func layerText(d registry.Descriptor) string {
+	short := d.Digest
+	if algorithm, hex, ok := strings.Cut(d.Digest, ":"); ok {
+		short = algorithm + ":" + hex[:min(len(hex), 12)]
+	}
+	name := nameOf(d)
+	if name == "" {
+		name = d.MediaType
+	}
+	return short + "  " + printable(name)
+}
+
+func (a *app) tagsCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "tags REPOSITORY", Short: "List the tags of a repository", GroupID: "look",
+		Example: "  transfer tags registry.example/me/model", Args: operands("REPOSITORY"),
+		RunE: func(cmd *cobra.Command, args []string) error { return a.tags(cmd.Context(), args[0]) },
+	}
+}
+
+func (a *app) tags(ctx context.Context, name string) error {
+	r, err := ref.ParseRepository(name)
+	if err != nil {
+		return usagef("%v", err)
+	}
+	repo, err := a.remote(a.withScheme(r, name), nil, new(notes))
+	if err != nil {
+		return err
+	}
+	defer repo.CloseIdleConnections()
+	tags, err := repo.Tags(ctx)
+	if err != nil {
+		return fmt.Errorf("%s: %w", r, err)
+	}
+	for _, tag := range tags {
+		if a.json {
+			a.event("tag", field{"tag", tag})
+		} else {
+			fmt.Fprintln(a.stdout, printable(tag))
+		}
+	}
+	return nil
+}

@@ -1,0 +1,193 @@
+// Package disk is a small OCI registry that keeps all it has in a directory, for a local network and
+// for tests. Blobs are shared between its repositories. It knows no users.
+//
+//	DIR/blobs/sha256/<hex>                       blobs and manifests
+//	DIR/repositories/<name>/_manifests/<digest>  the media type of a manifest
+//	DIR/repositories/<name>/_tags/<tag>          the digest of a manifest
+//	DIR/uploads/<id>                             what has arrived of a blob
+package disk
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+)
+
+const (
+	// maxUploadAge is how long an upload that nobody continues is kept.
+	maxUploadAge = 7 * 24 * time.Hour
+
+	// maxManifest is the largest manifest that is taken, as in the reference implementation.
+	maxManifest = 4 << 20 // 4 MiB
+)
+
+var (
+	namePattern = regexp.MustCompile(
+		`^[0-9A-Za-z_]+([._-]*[0-9A-Za-z_]+)*(/[0-9A-Za-z_]+([._-]*[0-9A-Za-z_]+)*)*$`,
+	)
+	tagPattern = regexp.MustCompile(`^[0-9A-Za-z_][0-9A-Za-z_.-]{0,127}$`)
+
+	// routes, the longest first: a name may have "blobs" in it.
+	uploadPath   = regexp.MustCompile(`^/v2/(.+)/blobs/uploads/([0-9a-f]{32})?$`)
+	blobPath     = regexp.MustCompile(`^/v2/(.+)/blobs/([^/]+)$`)
+	manifestPath = regexp.MustCompile(`^/v2/(.+)/manifests/([^/]+)$`)
+	tagsPath     = regexp.MustCompile(`^/v2/(.+)/tags/list$`)
+)
+
+// maxName is the longest name of a repository.
+const maxName = 255
+
+// Registry is the registry of a directory. It is an http.Handler.
+type Registry struct {
+	dir      string
+	readOnly bool
+
+	mu      sync.Mutex // guards the fields that follow
+	uploads map[string]*upload
+}
+
+var _ http.Handler = (*Registry)(nil)
+
+// Open opens the registry of a directory and makes it where it is missing. Uploads that nobody has
+// continued for a week are removed.
+func Open(dir string, readOnly bool) (*Registry, error) {
+	r := &Registry{dir: dir, readOnly: readOnly, uploads: map[string]*upload{}}
+	if readOnly {
+		_, err := os.Stat(dir)
+		return r, err
+	}
+	if err := checkDir(dir); err != nil {
+		return nil, err
+	}
+	for _, sub := range []string{"blobs", "repositories", "uploads"} {
+		if err := os.MkdirAll(filepath.Join(dir, sub), 0o777); err != nil {
+			return nil, err
+		}
+	}
+	return r, r.removeUploads(maxUploadAge)
+}
+
+// ErrOther is a directory that holds something else than a registry.
+var ErrOther = errors.New("neither empty nor a directory of serve")
+
+func checkDir(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil || len(entries) == 0 {
+		return nil // what cannot be made or read is told by who makes it
+	}
+	if info, err := os.Stat(filepath.Join(dir, "repositories")); err == nil && info.IsDir() {
+		return nil
+	}
+	return fmt.Errorf("%s: %w", dir, ErrOther)
+}
+
+// removeUploads removes uploads that nobody has continued for so long.
+func (r *Registry) removeUploads(age time.Duration) error {
+	entries, err := os.ReadDir(filepath.Join(r.dir, "uploads"))
+	for _, e := range entries {
+		info, statErr := e.Info()
+		if statErr == nil && time.Since(info.ModTime()) >= age {
+			_ = os.Remove(filepath.Join(r.dir, "uploads", e.Name())) // the next start tries again
+		}
+	}
+	return err
+}
+
+// Close forgets the uploads that have not ended. No request may be running.
+func (r *Registry) Close() error {
+	if r.readOnly {
+		return nil
+	}
+	return r.removeUploads(0)
+}
+
+// ServeHTTP answers a request.
+func (r *Registry) ServeHTTP(w http.ResponseWriter, req *http.Request) {
+	w.Header().Set("Docker-Distribution-API-Version", "registry/2.0")
+	if r.readOnly && req.Method != http.MethodGet && req.Method != http.MethodHead {
+		refuse(w, http.StatusMethodNotAllowed, "UNSUPPORTED", "this registry is read-only")
+		return
+	}
+	path := req.URL.Path
+	if path == "/v2/" || path == "/v2" {
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = w.Write([]byte("{}\n"))
+		return
+	}
+	if path == "/v2/_catalog" {
+		r.catalog(w, req)
+		return
+	}
+	for _, route := range []struct {
+		pattern *regexp.Regexp
+		serve   func(w http.ResponseWriter, req *http.Request, name, what string)
+	}{
+		{uploadPath, r.serveUpload}, {blobPath, r.serveBlob},
+		{manifestPath, r.serveManifest}, {tagsPath, r.serveTags},
+	} {
+		if m := route.pattern.FindStringSubmatch(path); m != nil {
+			if !validName(m[1]) {
+				refuse(w, http.StatusBadRequest, "NAME_INVALID", "malformed repository name")
+				return
+			}
+			route.serve(w, req, m[1], slices.Concat(m, []string{""})[2])
+			return
+		}
+	}
+	refuse(w, http.StatusNotFound, "NAME_UNKNOWN", "there is nothing under this path")
+}
+
+// validName reports whether a repository's name can be a path: its parts that begin with an
+// underscore and are names of this package's own directories are not.
+func validName(name string) bool {
+	if len(name) > maxName || !namePattern.MatchString(name) {
+		return false
+	}
+	for part := range strings.SplitSeq(name, "/") {
+		if part == "_manifests" || part == "_tags" || strings.Contains(part, "..") {
+			return false
+		}
+	}
+	return true
+}
+
+// blobFile is where a blob is. The digest must be valid.
+func (r *Registry) blobFile(dg digest.Digest) string {
+	return filepath.Join(r.dir, "blobs", dg.Algorithm().String(), dg.Encoded())
+}
+
+func (r *Registry) repository(name string) string {
+	return filepath.Join(r.dir, "repositories", filepath.FromSlash(name))
+}
+
+// refuse answers with an error as the OCI distribution spec has it.
+func refuse(w http.ResponseWriter, status int, code, message string) {
+	body, err := json.Marshal(map[string]any{"errors": []map[string]string{{"code": code, "message": message}}})
+	if err != nil {
+		body = nil
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Content-Length", fmt.Sprint(len(body)))
+	w.WriteHeader(status)
+	_, _ = w.Write(body)
+}
+
+// fail answers that this side is to blame. The message is for who runs the registry; the client is
+// told no paths.
+func fail(w http.ResponseWriter, err error) {
+	status := http.StatusInternalServerError
+	if noSpace(err) {
+		status = http.StatusInsufficientStorage
+	}
+	refuse(w, status, "UNKNOWN", "the registry could not read or write its directory")
+}

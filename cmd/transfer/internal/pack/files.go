@@ -1,0 +1,77 @@
+package pack
+
+import (
+	"encoding/json"
+
+	"github.com/opencontainers/go-digest"
+	"github.com/opencontainers/image-spec/specs-go"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// What oras gives files and directories where nobody says otherwise.
+const (
+	defaultArtifactType = "application/vnd.unknown.artifact.v1"
+	fileMediaType       = "application/vnd.oci.image.layer.v1.tar"
+	directoryMediaType  = "application/vnd.oci.image.layer.v1.tar+gzip"
+
+	// UnpackAnnotation marks a layer that is a directory as a tar archive.
+	UnpackAnnotation = "io.deis.oras.content.unpack"
+
+	// contentAnnotation is the digest of the archive before it was compressed.
+	contentAnnotation = "io.deis.oras.content.digest"
+)
+
+// Options say what a manifest is to say besides its layers.
+type Options struct {
+	ArtifactType string
+	MediaType    string // of each file
+	Annotations  map[string]string
+}
+
+// Files returns the manifest of plain files, as oras writes it.
+func (s *Stage) Files(files []File, digests []digest.Digest, o Options) (Part, error) {
+	layers := make([]ocispec.Descriptor, len(files))
+	for i, f := range files {
+		layers[i] = fileLayer(f, digests[i], o)
+		if err := s.Add(f.Path, digests[i]); err != nil {
+			return Part{}, err
+		}
+	}
+	return s.Layers(layers, o)
+}
+
+func fileLayer(f File, dg digest.Digest, o Options) ocispec.Descriptor {
+	return ocispec.Descriptor{
+		MediaType: orDefault(o.MediaType, fileMediaType), Digest: dg, Size: f.Info.Size(),
+		Annotations: map[string]string{ocispec.AnnotationTitle: f.Title},
+	}
+}
+
+// Layers returns the manifest of layers that are in the stage.
+func (s *Stage) Layers(layers []ocispec.Descriptor, o Options) (Part, error) {
+	config, err := s.AddBytes(ocispec.MediaTypeEmptyJSON, []byte("{}"))
+	if err != nil {
+		return Part{}, err
+	}
+	config.Data = []byte("{}")
+	return newPart(ocispec.Manifest{
+		Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageManifest,
+		ArtifactType: orDefault(o.ArtifactType, defaultArtifactType),
+		Config:       config, Layers: layers, Annotations: o.Annotations,
+	})
+}
+
+func newPart(m ocispec.Manifest) (Part, error) {
+	data, err := json.Marshal(m)
+	if err != nil {
+		return Part{}, err
+	}
+	return Part{Manifest: data, Blobs: blobsOf(append([]ocispec.Descriptor{m.Config}, m.Layers...)...)}, nil
+}
+
+func orDefault(s, value string) string {
+	if s == "" {
+		return value
+	}
+	return s
+}

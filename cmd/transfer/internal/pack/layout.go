@@ -1,0 +1,322 @@
+package pack
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/modeltransfer/transfer"
+	"github.com/modeltransfer/transfer/registry"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+const (
+	// ManifestName is the manifest of a directory of blobs.
+	ManifestName = "manifest.json"
+
+	// maxManifest is the largest manifest that is read, as in package registry.
+	maxManifest = 4 << 20 // 4 MiB
+
+	// maxDepth is how deep indexes may be nested.
+	maxDepth = 4
+)
+
+var (
+	// ErrChoice is a directory with several models of which none was named. The error lists them.
+	ErrChoice = errors.New("there are several models in it")
+
+	// ErrNoBlob is a blob that a manifest names and the directory does not have.
+	ErrNoBlob = errors.New("a blob of the manifest is missing")
+
+	// ErrManifestTooLarge is a manifest that no registry would take.
+	ErrManifestTooLarge = fmt.Errorf("the manifest is larger than %d MiB", maxManifest>>20)
+)
+
+// Kind is what a directory holds.
+type Kind int
+
+// Kinds of directories.
+const (
+	Plain  Kind = iota // files
+	Blobs              // manifest.json and blobs named by their digests
+	OCI                // an OCI image layout
+	Ollama             // Ollama's models directory
+)
+
+// KindOf tells what a path holds.
+func KindOf(dir string) Kind {
+	switch {
+	case isFile(filepath.Join(dir, ocispec.ImageLayoutFile)):
+		return OCI
+	case isDir(filepath.Join(dir, "manifests")) && isDir(filepath.Join(dir, "blobs")):
+		return Ollama
+	case isFile(filepath.Join(dir, ManifestName)) && looksLikeBlobs(dir):
+		return Blobs
+	}
+	return Plain
+}
+
+// looksLikeBlobs tells a model's manifest.json from a file that only has the name.
+func looksLikeBlobs(dir string) bool {
+	if names, _ := filepath.Glob(filepath.Join(dir, "sha*-*")); len(names) > 0 {
+		return true
+	}
+	entries, err := os.ReadDir(dir)
+	return err == nil && len(entries) == 1
+}
+
+func isFile(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.Mode().IsRegular()
+}
+
+func isDir(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.IsDir()
+}
+
+// ReadManifest reads the manifest of a directory of blobs.
+func ReadManifest(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, maxManifest+1))
+	if err == nil && len(data) > maxManifest {
+		err = fmt.Errorf("%s: %w", path, ErrManifestTooLarge)
+	}
+	return data, err
+}
+
+// Model is a model of a directory.
+type Model struct {
+	Name  string // as it is named there
+	Parts []Part // the last is the model; before it come the manifests that it lists
+}
+
+// blobFile is where a directory has a blob.
+type blobFile func(dg digest.Digest) string
+
+// OpenOCI returns the models of an OCI image layout: one, or the one of the name or digest wanted.
+// Its blobs are added to the stage.
+func (s *Stage) OpenOCI(dir, want string) (Model, error) {
+	data, err := ReadManifest(filepath.Join(dir, ocispec.ImageIndexFile))
+	if err != nil {
+		return Model{}, err
+	}
+	var index ocispec.Index
+	if err := json.Unmarshal(data, &index); err != nil {
+		return Model{}, fmt.Errorf("%s: %w", filepath.Join(dir, ocispec.ImageIndexFile), err)
+	}
+	var names []string
+	var found []ocispec.Descriptor
+	for _, d := range index.Manifests {
+		name := orDefault(d.Annotations[ocispec.AnnotationRefName], d.Digest.String())
+		names = append(names, name)
+		if want == "" || want == name || want == d.Digest.String() {
+			found = append(found, d)
+		}
+	}
+	if len(found) != 1 {
+		return Model{}, choiceError(dir, want, names)
+	}
+	file := func(dg digest.Digest) string {
+		return filepath.Join(dir, ocispec.ImageBlobsDir, dg.Algorithm().String(), dg.Encoded())
+	}
+	m := Model{Name: orDefault(found[0].Annotations[ocispec.AnnotationRefName], found[0].Digest.String())}
+	err = s.collect(&m, file, found[0].Digest, maxDepth)
+	return m, err
+}
+
+// collect reads a manifest and what it lists.
+func (s *Stage) collect(m *Model, file blobFile, dg digest.Digest, depth int) error {
+	if err := dg.Validate(); err != nil {
+		return fmt.Errorf("digest %.100q: %w", dg, err)
+	}
+	data, err := ReadManifest(file(dg))
+	if err != nil {
+		return err
+	}
+	if got := dg.Algorithm().FromBytes(data); got != dg {
+		return fmt.Errorf("%w: %s is %s", transfer.ErrDigestMismatch, file(dg), got)
+	}
+	content, err := registry.NewManifest(data, "").Content()
+	if err != nil {
+		return fmt.Errorf("%s: %w", file(dg), err)
+	}
+	if depth == 0 {
+		return fmt.Errorf("%s: indexes are nested too deep", dg)
+	}
+	for _, child := range content.Manifests {
+		if err := s.collect(m, file, digest.Digest(child.Digest), depth-1); err != nil {
+			return err
+		}
+	}
+	part := Part{Manifest: data}
+	if len(content.Manifests) == 0 {
+		if part.Blobs, err = registry.NewManifest(data, "").Blobs(); err != nil {
+			return fmt.Errorf("%s: %w", file(dg), err)
+		}
+	}
+	for _, b := range part.Blobs {
+		if err := s.Add(file(digest.Digest(b.Digest)), digest.Digest(b.Digest)); err != nil {
+			return fmt.Errorf("%w: %w", ErrNoBlob, err)
+		}
+	}
+	m.Parts = append(m.Parts, part)
+	return nil
+}
+
+// OpenOllama returns a model of an Ollama directory: the only one, or the one of the name wanted,
+// "name:tag" with or without what comes before it. Its blobs are in dir/blobs.
+func OpenOllama(dir, want string) (Model, error) {
+	names, err := ollamaNames(dir)
+	if err != nil {
+		return Model{}, err
+	}
+	var found []string
+	for _, name := range names {
+		if want == "" || name == want || strings.HasSuffix(name, "/"+want) ||
+			strings.HasSuffix(name, "/"+want+":latest") {
+			found = append(found, name)
+		}
+	}
+	if len(found) != 1 {
+		return Model{}, choiceError(dir, want, names)
+	}
+	i := strings.LastIndexByte(found[0], ':')
+	data, err := ReadManifest(filepath.Join(dir, "manifests", filepath.FromSlash(found[0][:i]), found[0][i+1:]))
+	if err != nil {
+		return Model{}, err
+	}
+	blobs, err := registry.NewManifest(data, "").Blobs()
+	if err != nil {
+		return Model{}, fmt.Errorf("%s: %w", found[0], err)
+	}
+	return Model{Name: found[0], Parts: []Part{{Manifest: data, Blobs: blobs}}}, nil
+}
+
+// ollamaNames lists the models of an Ollama directory: host/namespace/name:tag.
+func ollamaNames(dir string) ([]string, error) {
+	var names []string
+	err := fs.WalkDir(
+		os.DirFS(filepath.Join(dir, "manifests")),
+		".",
+		func(name string, d fs.DirEntry, err error) error {
+			if err == nil && d.Type().IsRegular() && strings.Contains(name, "/") && !strings.HasPrefix(d.Name(), ".") {
+				names = append(names, path.Dir(name)+":"+path.Base(name))
+			}
+			return err
+		},
+	)
+	slices.Sort(names)
+	return names, err
+}
+
+// choiceError says what there is to choose from.
+func choiceError(dir, want string, names []string) error {
+	const most = 20
+	list := strings.Join(names[:min(len(names), most)], ", ")
+	if len(names) > most {
+		list += ", ..."
+	}
+	switch {
+	case len(names) == 0:
+		return fmt.Errorf("%s: %w", dir, ErrEmpty)
+	case want != "":
+		return fmt.Errorf("%s has no model %q, or more than one; there are %s: %w", dir, want, list, ErrChoice)
+	}
+	return fmt.Errorf("%s: %w; name one with --model: %s", dir, ErrChoice, list)
+}
+
+// TreePath is where an OCI layout or Ollama's models have a blob. The digest must be valid.
+func TreePath(dir string, kind Kind, dg digest.Digest) string {
+	if kind == OCI {
+		return filepath.Join(dir, ocispec.ImageBlobsDir, dg.Algorithm().String(), dg.Encoded())
+	}
+	return filepath.Join(dir, "blobs", BlobName(dg))
+}
+
+// Referenced lists the blobs that the models of an OCI layout or of Ollama's models directory name,
+// each once; in a layout the manifests are blobs too. Of a manifest that is missing or damaged it is
+// not known what it names; then they are not the whole.
+func Referenced(dir string, kind Kind) (blobs []transfer.Blob, whole bool, err error) {
+	w := walker{dir: dir, seen: map[string]bool{}, whole: true}
+	if kind == OCI {
+		data, err := ReadManifest(filepath.Join(dir, ocispec.ImageIndexFile))
+		if err == nil {
+			err = w.add(data, maxDepth)
+		}
+		return w.blobs, w.whole, err
+	}
+	names, err := ollamaNames(dir)
+	for _, name := range names {
+		i := strings.LastIndexByte(name, ':')
+		data, err := ReadManifest(filepath.Join(dir, "manifests", filepath.FromSlash(name[:i]), name[i+1:]))
+		if err != nil {
+			return nil, false, err
+		}
+		blobs, err := registry.NewManifest(data, "").Blobs()
+		if err != nil {
+			return nil, false, fmt.Errorf("%s: %w", name, err)
+		}
+		for _, b := range blobs {
+			w.see(b)
+		}
+	}
+	return w.blobs, true, err
+}
+
+// walker lists what a layout names.
+type walker struct {
+	dir   string
+	seen  map[string]bool
+	blobs []transfer.Blob
+	whole bool
+}
+
+func (w *walker) see(b transfer.Blob) bool {
+	if w.seen[b.Digest] {
+		return false
+	}
+	w.seen[b.Digest] = true
+	w.blobs = append(w.blobs, b)
+	return true
+}
+
+// add adds what a manifest or index names.
+func (w *walker) add(data []byte, depth int) error {
+	content, err := registry.NewManifest(data, "").Content()
+	if err != nil {
+		return err
+	}
+	if content.Config != nil {
+		w.see(content.Config.Blob())
+	}
+	for _, l := range content.Layers {
+		w.see(l.Blob())
+	}
+	for _, d := range content.Manifests {
+		if !w.see(d.Blob()) || depth == 0 {
+			continue
+		}
+		child, err := ReadManifest(TreePath(w.dir, OCI, digest.Digest(d.Digest)))
+		if err != nil || digest.Digest(d.Digest).Algorithm().FromBytes(child) != digest.Digest(d.Digest) {
+			w.whole = false
+			continue // that it is wrong is found where it is hashed
+		}
+		if err := w.add(child, depth-1); err != nil {
+			return err
+		}
+	}
+	return nil
+}

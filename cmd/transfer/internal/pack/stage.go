@@ -1,0 +1,156 @@
+package pack
+
+import (
+	"context"
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync/atomic"
+
+	"github.com/modeltransfer/transfer"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sync/errgroup"
+)
+
+const hashBuffer = 1 << 20 // 1 MiB
+
+// Stage is a temporary directory that has the blobs of a push under the names of their digests.
+// Files are linked into it, not copied, where the system lets us.
+type Stage struct{ Dir string }
+
+// NewStage makes a stage, which must be closed.
+func NewStage() (*Stage, error) {
+	dir, err := os.MkdirTemp("", "transfer-push-*")
+	if err != nil {
+		return nil, err
+	}
+	return &Stage{Dir: dir}, nil
+}
+
+// Close removes the stage.
+func (s *Stage) Close() error { return os.RemoveAll(s.Dir) }
+
+// BlobName is the name of a blob's file. The digest must be valid.
+func BlobName(dg digest.Digest) string { return strings.Replace(dg.String(), ":", "-", 1) }
+
+// Add gives a file a place under its digest.
+func (s *Stage) Add(path string, dg digest.Digest) error {
+	absolute, err := filepath.Abs(path)
+	if err != nil {
+		return err
+	}
+	if absolute, err = filepath.EvalSymlinks(absolute); err != nil {
+		return err
+	}
+	name := filepath.Join(s.Dir, BlobName(dg))
+	for _, link := range []func(string, string) error{os.Symlink, os.Link} {
+		if err := link(absolute, name); err == nil || errors.Is(err, fs.ErrExist) {
+			return nil
+		}
+	}
+	return copyFile(name, absolute) // where nobody may make links
+}
+
+// AddBytes makes a blob of bytes.
+func (s *Stage) AddBytes(mediaType string, data []byte) (ocispec.Descriptor, error) {
+	dg := digest.FromBytes(data)
+	d := ocispec.Descriptor{MediaType: mediaType, Digest: dg, Size: int64(len(data))}
+	return d, os.WriteFile(filepath.Join(s.Dir, BlobName(dg)), data, 0o600)
+}
+
+func copyFile(to, from string) (err error) {
+	src, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer src.Close()
+	dst, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if errors.Is(err, fs.ErrExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(dst, src)
+	return errors.Join(err, dst.Close())
+}
+
+// Hash returns the digests of files, several hashed at once. Progress is told how much is hashed.
+func Hash(ctx context.Context, files []File, progress func(done, total int64)) ([]digest.Digest, error) {
+	var total, done atomic.Int64
+	for _, f := range files {
+		total.Add(f.Info.Size())
+	}
+	progress(0, total.Load())
+	digests := make([]digest.Digest, len(files))
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(max(runtime.GOMAXPROCS(0), 1))
+	for i, f := range files {
+		g.Go(func() (err error) {
+			digests[i], err = hashFile(
+				ctx,
+				f.Path,
+				digest.Canonical,
+				func(n int) { progress(done.Add(int64(n)), total.Load()) },
+			)
+			return err
+		})
+	}
+	return digests, g.Wait()
+}
+
+// HashFile returns the digest of a file.
+func HashFile(ctx context.Context, path string, algorithm digest.Algorithm) (digest.Digest, error) {
+	return hashFile(ctx, path, algorithm, func(int) {})
+}
+
+func hashFile(
+	ctx context.Context,
+	path string,
+	algorithm digest.Algorithm,
+	moved func(n int),
+) (digest.Digest, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	digester := algorithm.Digester()
+	buffer := make([]byte, hashBuffer)
+	for ctx.Err() == nil {
+		n, err := f.Read(buffer)
+		_, _ = digester.Hash().Write(buffer[:n]) // a hash never fails
+		moved(n)
+		if errors.Is(err, io.EOF) {
+			return digester.Digest(), nil
+		}
+		if err != nil {
+			return "", err
+		}
+	}
+	return "", context.Cause(ctx)
+}
+
+// Part is a manifest and the blobs that it names.
+type Part struct {
+	Manifest []byte
+	Blobs    []transfer.Blob
+}
+
+// blobsOf lists descriptors as blobs, each once.
+func blobsOf(descriptors ...ocispec.Descriptor) []transfer.Blob {
+	seen := make(map[digest.Digest]bool, len(descriptors))
+	blobs := make([]transfer.Blob, 0, len(descriptors))
+	for _, d := range descriptors {
+		if !seen[d.Digest] {
+			seen[d.Digest] = true
+			blobs = append(blobs, transfer.Blob{Digest: d.Digest.String(), Size: d.Size})
+		}
+	}
+	return blobs
+}

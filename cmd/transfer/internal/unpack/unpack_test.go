@@ -1,0 +1,263 @@
+package unpack_test
+
+import (
+	"archive/tar"
+	"bytes"
+	"cmp"
+	"compress/gzip"
+	"os"
+	"path/filepath"
+	"runtime"
+	"testing"
+
+	"github.com/modeltransfer/transfer/cmd/transfer/internal/pack"
+	"github.com/modeltransfer/transfer/cmd/transfer/internal/unpack"
+	"github.com/modeltransfer/transfer/registry"
+	"github.com/opencontainers/go-digest"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+func layer(title, content string) registry.Descriptor {
+	return registry.Descriptor{
+		Digest: digest.FromString(content).String(), Size: int64(len(content)),
+		Annotations: map[string]string{"org.opencontainers.image.title": title},
+	}
+}
+
+func TestTitlesThatLeadOutAreRefused(t *testing.T) {
+	for _, title := range []string{
+		"../x", "a/../../x", "/etc/passwd", "..", ".", "a\x00b", "a\nb", "./../x",
+		".transfer/record.json", ".Transfer/x", ".transfer",
+	} {
+		_, _, err := unpack.Entries(registry.Content{Layers: []registry.Descriptor{layer(title, "x")}})
+		require.ErrorIs(t, err, unpack.ErrTitle, "%q", title)
+	}
+	if runtime.GOOS != "windows" {
+		_, _, err := unpack.Entries(registry.Content{Layers: []registry.Descriptor{layer(`..\x`, "x")}})
+		require.ErrorIs(t, err, unpack.ErrTitle)
+	}
+}
+
+func TestTitlesAreMadeShort(t *testing.T) {
+	entries, unnamed, err := unpack.Entries(registry.Content{Layers: []registry.Descriptor{
+		layer("./a//b/../c", "x"), layer("", "y"), layer("same", "z"), layer("same", "z"),
+	}})
+	require.NoError(t, err)
+	assert.Equal(t, 1, unnamed)
+	require.Len(t, entries, 2)
+	assert.Equal(t, "a/c", entries[0].Title)
+}
+
+func TestOneTitleOfTwoFilesIsRefused(t *testing.T) {
+	_, _, err := unpack.Entries(
+		registry.Content{Layers: []registry.Descriptor{layer("a", "x"), layer("./a", "y")}},
+	)
+	require.ErrorIs(t, err, unpack.ErrTitle)
+}
+
+func TestOllamaLayersAreNumbered(t *testing.T) {
+	license := func(content string) registry.Descriptor {
+		return registry.Descriptor{
+			MediaType: "application/vnd.ollama.image.license",
+			Digest:    digest.FromString(content).String(),
+		}
+	}
+	entries, _, err := unpack.Entries(
+		registry.Content{Layers: []registry.Descriptor{license("a"), license("b"), license("c")}},
+	)
+	require.NoError(t, err)
+	var titles []string
+	for _, e := range entries {
+		titles = append(titles, e.Title)
+	}
+	assert.Equal(t, []string{"LICENSE", "LICENSE-2", "LICENSE-3"}, titles)
+}
+
+// staged opens a directory whose stage has a blob.
+func staged(t *testing.T, content string) (string, *unpack.Dir) {
+	t.Helper()
+	path := t.TempDir()
+	dir, err := unpack.Open(path)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = dir.Close() })
+	require.NoError(t, os.MkdirAll(dir.Stage(), 0o755))
+	require.NoError(
+		t,
+		os.WriteFile(filepath.Join(dir.Stage(), pack.BlobName(digest.FromString(content))), []byte(content), 0o600),
+	)
+	return path, dir
+}
+
+func TestNothingIsWrittenThroughALink(t *testing.T) {
+	outside := t.TempDir()
+	victim := filepath.Join(outside, "victim")
+	require.NoError(t, os.WriteFile(victim, []byte("precious"), 0o600))
+	for name, prepare := range map[string]func(dir string) error{
+		"the directory above is a link": func(dir string) error {
+			return os.Symlink(outside, filepath.Join(dir, "sub"))
+		},
+		"the file is a link": func(dir string) error {
+			sub := filepath.Join(dir, "sub")
+			return cmp.Or(os.Mkdir(sub, 0o755), os.Symlink(victim, filepath.Join(sub, "victim")))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			path, dir := staged(t, "evil")
+			if err := prepare(path); err != nil {
+				t.Skip(err)
+			}
+			_ = dir.Place(t.Context(), []unpack.Entry{{Title: "sub/victim", Layer: layer("sub/victim", "evil")}})
+			data, err := os.ReadFile(victim)
+			require.NoError(t, err)
+			assert.Equal(t, "precious", string(data))
+		})
+	}
+}
+
+func TestABlobOfTwoTitlesIsBoth(t *testing.T) {
+	path, dir := staged(t, "twice")
+	entries := []unpack.Entry{
+		{Title: "a", Layer: layer("a", "twice")},
+		{Title: "b/c", Layer: layer("b/c", "twice")},
+	}
+	require.NoError(t, dir.Place(t.Context(), entries))
+	for _, name := range []string{"a", "b/c"} {
+		data, err := os.ReadFile(filepath.Join(path, name))
+		require.NoError(t, err)
+		assert.Equal(t, "twice", string(data))
+	}
+	for _, e := range entries {
+		there, err := dir.There(t.Context(), e, true)
+		require.NoError(t, err)
+		assert.True(t, there)
+	}
+}
+
+func TestAnEntryThatAnotherPullHasPlacedIsThere(t *testing.T) {
+	path, dir := staged(t, "x")
+	e := unpack.Entry{Title: "a", Layer: layer("a", "x")}
+	blob := filepath.Join(dir.Stage(), pack.BlobName(digest.FromString("x")))
+	require.NoError(t, os.Rename(blob, filepath.Join(path, "a")))
+	require.NoError(t, dir.Place(t.Context(), []unpack.Entry{e}))
+	require.NoError(t, os.WriteFile(filepath.Join(path, "a"), []byte("y"), 0o600))
+	require.ErrorIs(t, dir.Place(t.Context(), []unpack.Entry{e}), os.ErrNotExist)
+}
+
+func TestAnArchiveThatCannotBeUnpackedIsNamed(t *testing.T) {
+	l := layer("a", "x")
+	l.MediaType = "application/vnd.cncf.model.weight.v1.tar+zstd"
+	_, _, err := unpack.Entries(registry.Content{Layers: []registry.Descriptor{l}})
+	require.ErrorIs(t, err, unpack.ErrPacked)
+}
+
+func TestADirectoryInTheWayIsAnError(t *testing.T) {
+	path, dir := staged(t, "x")
+	require.NoError(t, os.Mkdir(filepath.Join(path, "a"), 0o755))
+	_, err := dir.There(t.Context(), unpack.Entry{Title: "a", Layer: layer("a", "x")}, false)
+	require.ErrorContains(t, err, "a directory is in the way")
+}
+
+// archive makes a compressed archive of headers.
+func archive(t *testing.T, headers ...tar.Header) string {
+	t.Helper()
+	var b bytes.Buffer
+	zip := gzip.NewWriter(&b)
+	w := tar.NewWriter(zip)
+	for _, h := range headers {
+		h.Mode = 0o644
+		if h.Typeflag == 0 {
+			h.Typeflag, h.Size = tar.TypeReg, 4
+		}
+		require.NoError(t, w.WriteHeader(&h))
+		if h.Size > 0 {
+			_, err := w.Write([]byte("evil"))
+			require.NoError(t, err)
+		}
+	}
+	require.NoError(t, w.Close())
+	require.NoError(t, zip.Close())
+	return b.String()
+}
+
+func TestArchivesStayInTheirDirectory(t *testing.T) {
+	for name, headers := range map[string][]tar.Header{
+		"above":            {{Name: "../x"}},
+		"absolute":         {{Name: "/tmp/x"}},
+		"in a sibling":     {{Name: "other/x"}},
+		"a link out":       {{Name: "sub/l", Typeflag: tar.TypeSymlink, Linkname: "../../x"}},
+		"an absolute link": {{Name: "sub/l", Typeflag: tar.TypeSymlink, Linkname: "/etc/passwd"}},
+		"a hard link out":  {{Name: "sub/l", Typeflag: tar.TypeLink, Linkname: "../x"}},
+		"a device":         {{Name: "sub/d", Typeflag: tar.TypeChar}},
+		"the state":        {{Name: ".transfer/record.json"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			content := archive(t, headers...)
+			path, dir := staged(t, content)
+			l := layer("sub", content)
+			l.Annotations[pack.UnpackAnnotation] = "true"
+			err := dir.Place(t.Context(), []unpack.Entry{{Title: "sub", Layer: l, Archive: unpack.TarGzip}})
+			require.ErrorIs(t, err, unpack.ErrTitle)
+			assert.NoFileExists(t, filepath.Join(path, "..", "x"))
+			assert.NoFileExists(t, filepath.Join(path, "other", "x"))
+		})
+	}
+}
+
+func TestALinkInsideAnArchiveIsKept(t *testing.T) {
+	content := archive(
+		t, tar.Header{Name: "sub/a"}, tar.Header{Name: "sub/l", Typeflag: tar.TypeSymlink, Linkname: "a"},
+		tar.Header{Name: "sub/h", Typeflag: tar.TypeLink, Linkname: "sub/a"},
+	)
+	path, dir := staged(t, content)
+	l := layer("sub", content)
+	l.Annotations[pack.UnpackAnnotation] = "true"
+	err := dir.Place(t.Context(), []unpack.Entry{{Title: "sub", Layer: l, Archive: unpack.TarGzip}})
+	if err != nil &&
+		runtime.GOOS == "windows" {
+		t.Skip(err)
+	}
+	for _, name := range []string{"a", "l", "h"} {
+		data, err := os.ReadFile(filepath.Join(path, "sub", name))
+		require.NoError(t, err)
+		assert.Equal(t, "evil", string(data))
+	}
+}
+
+func TestARecordThatIsDamagedIsForgotten(t *testing.T) {
+	path, dir := staged(t, "x")
+	require.NoError(t, os.WriteFile(filepath.Join(dir.Stage(), "record.json"), []byte("{"), 0o600))
+	again, err := unpack.OpenExisting(path)
+	require.NoError(t, err)
+	defer again.Close()
+	assert.Empty(t, again.Record.Digest)
+}
+
+func TestAFileIsWrittenWhole(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "sub", "manifest.json")
+	require.NoError(t, unpack.WriteFile(path, []byte("old and longer")))
+	require.NoError(t, unpack.WriteFile(path, []byte("new")))
+	data, err := os.ReadFile(path)
+	require.NoError(t, err)
+	assert.Equal(t, "new", string(data))
+	entries, err := os.ReadDir(filepath.Dir(path))
+	require.NoError(t, err)
+	assert.Len(t, entries, 1)
+}
+
+func TestAFileThatCannotBePlacedLeavesNothing(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "manifest.json")
+	require.NoError(t, os.Mkdir(path, 0o755))
+	require.Error(t, unpack.WriteFile(path, []byte("new")))
+	entries, err := os.ReadDir(dir)
+	require.NoError(t, err)
+	assert.Len(t, entries, 1)
+}
+
+func TestALayoutIsNotMadeOfAnotherDirectory(t *testing.T) {
+	dir := t.TempDir()
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "notes.txt"), nil, 0o600))
+	_, err := unpack.OpenOCI(dir)
+	require.ErrorIs(t, err, os.ErrExist)
+}

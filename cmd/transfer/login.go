@@ -1,0 +1,180 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/modeltransfer/transfer/cmd/transfer/internal/ref"
+	"github.com/modeltransfer/transfer/registry"
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+)
+
+// maxPassword is the longest password that is read. Tokens of some KiB serve as passwords.
+const maxPassword = 64 << 10 // 64 KiB
+
+func (a *app) loginCommand() *cobra.Command {
+	var fromStdin bool
+	c := &cobra.Command{
+		Use: "login REGISTRY", Short: "Keep the name and password for a registry", GroupID: "look",
+		Long: "Login checks a name and a password with a registry and keeps them where Docker, oras and crane " +
+			"do too: in ~/.docker/config.json or the credential store that it names.",
+		Example: "  transfer login registry.example\n" +
+			"  echo \"$TOKEN\" | transfer login --username me --password-stdin docker.io",
+		Args: operands("REGISTRY"),
+		RunE: func(cmd *cobra.Command, args []string) error { return a.login(cmd.Context(), args[0], fromStdin) },
+	}
+	c.Flags().BoolVar(&fromStdin, "password-stdin", false, "read the password from stdin")
+	return c
+}
+
+func (a *app) logoutCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "logout REGISTRY", Short: "Forget the name and password for a registry", GroupID: "look",
+		Example: "  transfer logout registry.example", Args: operands("REGISTRY"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			r, err := a.registryOf(args[0])
+			if err != nil {
+				return err
+			}
+			where, err := a.logins().Delete(cmd.Context(), r.Host)
+			if err != nil {
+				return err
+			}
+			if a.json {
+				a.event("logout", field{"registry", r.Host}, field{"from", where})
+			}
+			a.say("forgot the credentials for %s that were in %s", r.Host, where)
+			return nil
+		},
+	}
+}
+
+// registryOf reads a registry, or the registry of a reference.
+func (a *app) registryOf(text string) (ref.Reference, error) {
+	r, err := ref.ParseRegistry(text)
+	if err != nil {
+		return r, usagef("%v", err)
+	}
+	return a.withScheme(r, text), nil
+}
+
+func (a *app) login(ctx context.Context, text string, fromStdin bool) error {
+	r, err := a.registryOf(text)
+	if err != nil {
+		return err
+	}
+	who, err := a.askCredentials(ctx, r, fromStdin)
+	if err != nil {
+		return err
+	}
+	a.username = who.Username
+	if err := a.tryLogin(ctx, r, who); err != nil {
+		return fmt.Errorf("logging in: %w", err)
+	}
+	where, err := a.logins().Put(ctx, r.Host, who)
+	if err != nil {
+		return err
+	}
+	if a.json {
+		a.event("login", field{"registry", r.Host}, field{"username", who.Username}, field{"in", where})
+	}
+	a.say("logged in to %s as %s; the password is kept in %s", r.Host, who.Username, where)
+	return nil
+}
+
+// askCredentials gets the name and the password from the flags, the environment or a person.
+func (a *app) askCredentials(
+	ctx context.Context,
+	r ref.Reference,
+	fromStdin bool,
+) (registry.Credentials, error) {
+	c := registry.Credentials{Username: a.username, Password: a.getenv(passwordVariable)}
+	terminal, interactive := a.stdin.(*os.File)
+	interactive = interactive && term.IsTerminal(int(terminal.Fd()))
+	switch {
+	case fromStdin && c.Username == "":
+		return c, usagef("--password-stdin needs --username")
+	case fromStdin:
+		data, err := io.ReadAll(io.LimitReader(a.stdin, maxPassword))
+		c.Password = strings.TrimRight(string(data), "\r\n")
+		if err == nil && c.Password == "" {
+			err = usagef("there is no password on stdin")
+		}
+		return c, err
+	case c.Username != "" && c.Password != "":
+		return c, nil
+	case !interactive:
+		return c, usagef(
+			"there is no terminal to ask for the password; use --username and --password-stdin, or %s",
+			passwordVariable,
+		)
+	}
+	if c.Username == "" {
+		fmt.Fprintf(a.stderr, "Name for %s: ", r.Host)
+		name, err := a.ask(ctx, terminal, readLine)
+		if err != nil {
+			return c, err
+		}
+		c.Username = strings.TrimSpace(string(name))
+	}
+	fmt.Fprintf(a.stderr, "Password: ")
+	password, err := a.ask(
+		ctx, terminal, func(f *os.File) ([]byte, error) { return term.ReadPassword(int(f.Fd())) },
+	)
+	fmt.Fprintln(a.stderr)
+	c.Password = string(password)
+	return c, err
+}
+
+// ask reads an answer from a terminal. When the context ends first, it leaves the terminal as it was.
+func (a *app) ask(
+	ctx context.Context,
+	terminal *os.File,
+	read func(*os.File) ([]byte, error),
+) ([]byte, error) {
+	state, err := term.GetState(int(terminal.Fd()))
+	if err != nil {
+		return nil, err
+	}
+	type result struct {
+		answer []byte
+		err    error
+	}
+	done := make(chan result, 1)
+	go func() { // a read of a terminal cannot be ended; the process ends soon
+		answer, err := read(terminal)
+		done <- result{answer, err}
+	}()
+	select {
+	case r := <-done:
+		return r.answer, r.err
+	case <-ctx.Done():
+		return nil, errors.Join(context.Cause(ctx), term.Restore(int(terminal.Fd()), state))
+	}
+}
+
+func readLine(f *os.File) ([]byte, error) { return bufio.NewReader(f).ReadBytes('\n') }
+
+// tryLogin asks the registry, with the credentials and for no repository, whether it lets us in.
+func (a *app) tryLogin(ctx context.Context, r ref.Reference, who registry.Credentials) error {
+	a.asked(r)
+	client, err := a.client()
+	if err != nil {
+		return err
+	}
+	repo, err := registry.Open(registry.Options{
+		BaseURL: r.BaseURL(), Repository: "library/_", Client: client, Credentials: who,
+		StallTimeout: a.stallTimeout, RetryTimeout: a.retryTimeout,
+	})
+	if err != nil {
+		return err
+	}
+	defer repo.CloseIdleConnections()
+	return repo.Ping(ctx)
+}

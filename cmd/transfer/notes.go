@@ -1,0 +1,115 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+
+	"github.com/modeltransfer/transfer/cmd/transfer/internal/progress"
+)
+
+// notes tell what the library warns of where it is seen: below the bar while there is one.
+type notes struct {
+	// answered, where it is set, is told of each answer: what was asked and the status.
+	answered func(method, url string, status int)
+
+	mu    sync.Mutex // guards the fields that follow
+	meter *progress.Meter
+}
+
+// show sends notes to a meter, or with nil to stderr.
+func (n *notes) show(m *progress.Meter) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.meter = m
+}
+
+// noteHandler makes notes of warnings, and writes the log that --verbose asks for.
+func (a *app) noteHandler(n *notes) slog.Handler {
+	h := &noteHandler{app: a, notes: n}
+	if log := a.logger(); log != nil {
+		h.next = log.Handler()
+	}
+	return h
+}
+
+type noteHandler struct {
+	app   *app
+	notes *notes
+	next  slog.Handler // nil without --verbose
+}
+
+var _ slog.Handler = (*noteHandler)(nil)
+
+// Enabled reports whether a record is wanted. Debug records cost the library time.
+func (h *noteHandler) Enabled(_ context.Context, level slog.Level) bool {
+	return h.next != nil || h.notes.answered != nil || level >= slog.LevelWarn
+}
+
+// Handle passes a record on.
+func (h *noteHandler) Handle(ctx context.Context, r slog.Record) error {
+	if h.notes.answered != nil && r.Message == "answer" {
+		h.answer(r)
+	}
+	if h.next != nil {
+		return h.next.Handle(ctx, r)
+	}
+	// The end of a call is told by its error.
+	if h.app.quiet || r.Level < slog.LevelWarn || ctx.Err() != nil || strings.HasSuffix(r.Message, " ended") {
+		return nil
+	}
+	text := printable(noteText(r))
+	h.notes.mu.Lock()
+	defer h.notes.mu.Unlock()
+	switch {
+	case h.app.json:
+		h.app.event("note", field{"note", text})
+	case h.notes.meter != nil:
+		h.notes.meter.Note(text)
+	default:
+		fmt.Fprintf(h.app.stderr, "%s\n", text)
+	}
+	return nil
+}
+
+// answer passes on what an answer was to.
+func (h *noteHandler) answer(r slog.Record) {
+	var method, url string
+	var status int64
+	r.Attrs(func(a slog.Attr) bool {
+		switch a.Key {
+		case "method":
+			method = a.Value.String()
+		case "url":
+			url = a.Value.String()
+		case "status":
+			status = a.Value.Int64()
+		}
+		return true
+	})
+	h.notes.answered(method, url, int(status))
+}
+
+// WithAttrs keeps nothing: the library's records say all themselves.
+func (h *noteHandler) WithAttrs([]slog.Attr) slog.Handler { return h }
+
+// WithGroup keeps nothing.
+func (h *noteHandler) WithGroup(string) slog.Handler { return h }
+
+// noteText writes a record as a person reads it: what, why, and how long.
+func noteText(r slog.Record) string {
+	text := r.Message
+	var cause, wait string
+	r.Attrs(func(a slog.Attr) bool {
+		switch a.Key {
+		case "error":
+			cause = ": " + a.Value.String()
+		case "wait":
+			wait = fmt.Sprintf(" in %.1f s", a.Value.Duration().Seconds())
+		}
+		return true
+	})
+	return text + wait + cause
+}

@@ -1,0 +1,133 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+
+	"github.com/modeltransfer/transfer/cmd/transfer/internal/pack"
+	"github.com/spf13/cobra"
+)
+
+// blobFilePattern is the name of a blob, or of what belongs to one: a partial, a journal.
+var blobFilePattern = regexp.MustCompile(`^(sha[0-9]+-[0-9a-f]{64,128})(\.[a-z]+(-[0-9a-z]+)?)?$`)
+
+func (a *app) pruneCommand() *cobra.Command {
+	var dry bool
+	c := &cobra.Command{
+		Use: "prune DIR", Short: "Remove blobs that no model of a directory needs", GroupID: "keep",
+		Long: "Prune removes blobs that no manifest in DIR names, and what interrupted pulls have left. DIR is " +
+			"as pull has made it, in any of its forms. Nothing may be pulled into it at the same time.",
+		Example: "  transfer prune --dry-run ~/.ollama/models\n  transfer prune ./model",
+		Args:    operands("DIR"),
+		RunE:    func(cmd *cobra.Command, args []string) error { return a.prune(cmd.Context(), args[0], dry) },
+	}
+	c.Flags().BoolVar(&dry, "dry-run", false, "only list what would be removed")
+	return c
+}
+
+// unneeded is a file that no model needs.
+type unneeded struct {
+	path string
+	size int64
+}
+
+func (a *app) prune(ctx context.Context, dir string, dry bool) error {
+	h, err := holdingOf(dir)
+	if err != nil {
+		return err
+	}
+	defer h.close()
+	if h.partly {
+		return fmt.Errorf(
+			"%s: %w: a manifest is missing or wrong, and so it is not known which blobs are needed",
+			dir,
+			errDamaged,
+		)
+	}
+	found, err := findUnneeded(dir, h)
+	if err != nil {
+		return err
+	}
+	size := int64(0)
+	for _, u := range found {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if !dry {
+			if err := os.Remove(u.path); err != nil {
+				return err
+			}
+		}
+		size += u.size
+		if a.json {
+			a.event("removed", field{"path", u.path}, field{"bytes", u.size}, field{"dryRun", dry})
+		} else if dry || a.verbose {
+			a.say("%8s  %s", formatBytes(u.size), printable(u.path))
+		}
+	}
+	verb := "removed"
+	if dry {
+		verb = "would remove"
+	}
+	a.say("%s %s, %s", verb, plural(len(found), "file"), formatBytes(size))
+	return nil
+}
+
+// findUnneeded lists the blobs of a directory that nothing names.
+func findUnneeded(dir string, h *holding) ([]unneeded, error) {
+	needed := map[string]bool{}
+	for _, i := range h.items {
+		needed[filepath.Clean(i.path)] = true
+	}
+	var found []unneeded
+	for _, place := range blobPlaces(dir, h.kind) {
+		err := filepath.WalkDir(place, func(path string, d fs.DirEntry, err error) error {
+			switch {
+			case errors.Is(err, fs.ErrNotExist): // it is gone, or nothing was ever pulled
+				return nil
+			case err != nil:
+				return err
+			case d.IsDir() && path != place && h.kind == pack.Blobs:
+				return fs.SkipDir
+			case d.IsDir() || !isBlobFile(h.kind, d.Name()) || needed[filepath.Clean(path)]:
+				return nil
+			}
+			info, err := d.Info()
+			if err == nil {
+				found = append(found, unneeded{path, info.Size()})
+			}
+			return err
+		})
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", place, err)
+		}
+	}
+	return found, nil
+}
+
+// isBlobFile tells the files of blobs by their names: all in the directories of a layout are.
+func isBlobFile(kind pack.Kind, name string) bool {
+	if kind == pack.OCI {
+		return !strings.HasPrefix(name, ".")
+	}
+	return blobFilePattern.MatchString(name)
+}
+
+// blobPlaces are the directories that have nothing but blobs under names of blobs.
+func blobPlaces(dir string, kind pack.Kind) []string {
+	switch kind {
+	case pack.Blobs:
+		return []string{dir}
+	case pack.Ollama:
+		return []string{filepath.Join(dir, "blobs")}
+	case pack.OCI:
+		return []string{filepath.Join(dir, "blobs"), filepath.Join(dir, pack.StateDir)}
+	}
+	return []string{filepath.Join(dir, pack.StateDir)}
+}

@@ -1,0 +1,82 @@
+package main
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"time"
+)
+
+// field is one member of an event.
+type field struct {
+	name  string
+	value any
+}
+
+// event prints a line of --json. Fields that are empty strings or nil are left out.
+func (a *app) event(name string, fields ...field) {
+	line := appendField([]byte{'{'}, field{"event", name})
+	for _, f := range fields {
+		if f.value != "" && f.value != nil {
+			line = appendField(append(line, ','), f)
+		}
+	}
+	_, _ = a.stdout.Write(append(line, '}', '\n')) // the writer remembers that it failed
+}
+
+func appendField(line []byte, f field) []byte {
+	value, err := json.Marshal(f.value)
+	if err != nil {
+		value = []byte(`null`)
+	}
+	return append(append(fmt.Appendf(line, "%q", f.name), ':'), value...)
+}
+
+// say tells how things go, unless --quiet or --json.
+func (a *app) say(format string, args ...any) {
+	if !a.quiet && !a.json {
+		fmt.Fprintf(a.stdout, format+"\n", args...)
+	}
+}
+
+// A rate is told of what took at least so long or moved so much.
+const (
+	leastTook  = 500 * time.Millisecond
+	leastMoved = 1_000_000
+)
+
+// outcome is what a transfer came to.
+type outcome struct {
+	blobs int
+	noun  string // what they are called; "" is blob
+	total int64  // bytes of all blobs
+	there int64  // of these, the bytes that were there already
+	moved int64  // and those that came
+	took  time.Duration
+}
+
+func (o outcome) String() string {
+	s := fmt.Sprintf("%s, %s", plural(o.blobs, cmp.Or(o.noun, "blob")), formatBytes(o.total))
+	switch {
+	case o.moved == 0:
+		return s + ", all there already"
+	case o.there > 0:
+		s += fmt.Sprintf(" (%s there already)", formatBytes(o.there))
+	}
+	s += fmt.Sprintf(" in %.1f s", o.took.Seconds())
+	if o.took < leastTook && o.moved < leastMoved {
+		return s // no rate can be told from so little
+	}
+	return fmt.Sprintf("%s, %s/s", s, formatBytes(int64(float64(o.moved)/o.took.Seconds())))
+}
+
+// fields are what an event says about an outcome.
+func (o outcome) fields() []field {
+	return []field{
+		{"blobs", o.blobs},
+		{"bytes", o.total},
+		{"there", o.there},
+		{"moved", o.moved},
+		{"seconds", o.took.Seconds()},
+	}
+}

@@ -1,0 +1,100 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/spf13/cobra"
+)
+
+// serveGrace is how long requests that are running may take to end when serve is interrupted.
+const serveGrace = 5 * time.Second
+
+// serveOptions are the flags that only serve has.
+type serveOptions struct {
+	listen    string
+	readOnly  bool
+	cert, key string
+}
+
+func (a *app) serveCommand() *cobra.Command {
+	var o serveOptions
+	c := &cobra.Command{
+		Use: "serve DIR", Short: "Run a small registry that keeps all in a directory", GroupID: "keep",
+		Long: "Serve runs a registry for this machine or a local network until it is interrupted. It keeps " +
+			"blobs and manifests in DIR and knows no users: whoever reaches it may push, unless it is --read-only.",
+		Example: "  transfer serve ./registry\n" +
+			"  transfer push ./model localhost:5000/me/model\n" +
+			"  transfer serve --listen :5000 --read-only ./registry",
+		Args: operands("DIR"),
+		RunE: func(cmd *cobra.Command, args []string) error { return a.serve(cmd.Context(), args[0], o) },
+	}
+	fs := c.Flags()
+	fs.SortFlags = false
+	fs.StringVar(
+		&o.listen, "listen", "127.0.0.1:5000", "listen at this `ADDRESS`; :5000 is every address of this machine",
+	)
+	fs.BoolVar(&o.readOnly, "read-only", false, "take nothing")
+	fs.StringVar(&o.cert, "tls-cert", "", "speak https with the certificate in this PEM `FILE`")
+	fs.StringVar(&o.key, "tls-key", "", "and the key in this PEM `FILE`")
+	return c
+}
+
+func (a *app) serve(ctx context.Context, dir string, o serveOptions) error {
+	if (o.cert == "") != (o.key == "") {
+		return usagef("--tls-cert and --tls-key go together")
+	}
+	listener, err := net.Listen("tcp", o.listen)
+	if err != nil {
+		return err
+	}
+	scheme := "http"
+	if o.cert != "" {
+		scheme = "https"
+	}
+	url := scheme + "://" + listener.Addr().String()
+	s, err := newServer(dir, o.readOnly, url)
+	if err != nil {
+		return errors.Join(err, listener.Close())
+	}
+	if a.verbose {
+		s.http.Handler = a.logRequests(s.http.Handler)
+	}
+	if a.json {
+		a.event("serving", field{"dir", dir}, field{"url", url})
+	}
+	a.say("serving %s at %s; Ctrl-C ends it", dir, url)
+	failed := make(chan error, 1)
+	go func() {
+		defer close(s.served)
+		if o.cert != "" {
+			failed <- s.http.ServeTLS(listener, o.cert, o.key)
+			return
+		}
+		failed <- s.http.Serve(listener)
+	}()
+	select {
+	case err := <-failed:
+		return err
+	case <-ctx.Done():
+	}
+	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), serveGrace)
+	defer cancel()
+	_ = s.http.Shutdown(grace) // close ends what takes longer
+	s.close()
+	return nil
+}
+
+// logRequests writes a line for each request.
+func (a *app) logRequests(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		start := time.Now()
+		next.ServeHTTP(w, r)
+		fmt.Fprintf(a.stderr, "%s %s %s %.1f ms\n", r.RemoteAddr, r.Method, printable(r.URL.Path),
+			float64(time.Since(start).Microseconds())/1000)
+	})
+}

@@ -1,0 +1,288 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/modeltransfer/transfer"
+	"github.com/modeltransfer/transfer/cmd/transfer/internal/pack"
+	"github.com/modeltransfer/transfer/cmd/transfer/internal/unpack"
+	"github.com/modeltransfer/transfer/registry"
+	"github.com/opencontainers/go-digest"
+	"github.com/spf13/cobra"
+)
+
+var errDamaged = errors.New("the directory is damaged")
+
+func (a *app) verifyCommand() *cobra.Command {
+	var from string
+	c := &cobra.Command{
+		Use: "verify DIR", Short: "Hash every file of a pulled model, and repair what is wrong", GroupID: "keep",
+		Long: "Verify hashes every file of a directory that pull has made, in any of its forms, and names those " +
+			"that are wrong or missing. With --from it fetches them again.",
+		Example: "  transfer verify ./model\n  transfer verify ./model --from registry.example/me/model:v1",
+		Args:    operands("DIR"),
+		RunE:    func(cmd *cobra.Command, args []string) error { return a.verify(cmd.Context(), args[0], from) },
+	}
+	c.Flags().StringVar(&from, "from", "", "fetch what is wrong from the repository of this `REF`")
+	return c
+}
+
+// item is a blob of a directory, and where it is.
+type item struct {
+	name string
+	path string
+	blob transfer.Blob
+}
+
+// holding is what a directory that is verified holds.
+type holding struct {
+	kind  pack.Kind
+	items []item
+	dir   *unpack.Dir // of named files
+	files []unpack.Entry
+
+	// partly says that there may be more: a manifest that lists it is damaged or missing.
+	partly bool
+}
+
+func (h *holding) close() error {
+	if h.dir == nil {
+		return nil
+	}
+	return h.dir.Close()
+}
+
+func (a *app) verify(ctx context.Context, dir, from string) error {
+	h, err := holdingOf(dir)
+	if err != nil {
+		return err
+	}
+	defer h.close()
+	wrong, size, err := a.findWrong(ctx, h)
+	if err != nil {
+		return err
+	}
+	if len(wrong) == 0 {
+		a.verified(dir, len(h.items), size, 0)
+		return nil
+	}
+	if from == "" {
+		a.verified(dir, len(h.items), size, len(wrong))
+		damaged := &damagedError{dir: dir, wrong: len(wrong), all: len(h.items), from: "REF"}
+		if h.dir != nil {
+			damaged.from = h.dir.Record.Reference
+		}
+		return damaged
+	}
+	if err := a.repair(ctx, dir, h, wrong, from); err != nil {
+		return err
+	}
+	if a.json {
+		a.event("repaired", field{"dir", dir}, field{"files", len(wrong)})
+	}
+	a.say("repaired %s of %s in %s", plural(len(wrong), "file"), plural(len(h.items), "file"), dir)
+	return nil
+}
+
+func (a *app) verified(dir string, all int, size int64, wrong int) {
+	if a.json {
+		a.event("verified", field{"dir", dir}, field{"files", all}, field{"bytes", size}, field{"wrong", wrong})
+	} else if wrong == 0 {
+		a.say("verified %s: %s, %s, all right", dir, plural(all, "file"), formatBytes(size))
+	}
+}
+
+// damagedError is a directory with files that are wrong.
+type damagedError struct {
+	dir, from  string
+	wrong, all int
+}
+
+func (e *damagedError) Error() string {
+	return fmt.Sprintf("%s: %d of %s are wrong or missing", e.dir, e.wrong, plural(e.all, "file"))
+}
+
+func (e *damagedError) Unwrap() error { return errDamaged }
+
+// findWrong hashes all items, names those that are wrong, and returns them and the size of all.
+func (a *app) findWrong(ctx context.Context, h *holding) (wrong []item, size int64, err error) {
+	for _, i := range h.items {
+		size += i.blob.Size
+	}
+	meter := a.newMeter("hash", nil)
+	var problems []string
+	done := int64(0)
+	meter.Update(0, size)
+	for _, i := range h.items {
+		problem, err := check(ctx, i)
+		if err != nil {
+			meter.Close()
+			return nil, 0, err
+		}
+		if problem != "" {
+			wrong, problems = append(wrong, i), append(problems, problem)
+		}
+		done += i.blob.Size
+		meter.Update(done, size)
+	}
+	meter.Close()
+	for n, i := range wrong { // not before: it would tear the bar
+		a.nameWrong(i, problems[n])
+	}
+	return wrong, size, nil
+}
+
+func (a *app) nameWrong(i item, problem string) {
+	if a.json {
+		a.event("wrong", field{"name", i.name}, field{"digest", i.blob.Digest}, field{"problem", problem})
+	} else {
+		a.say("%s: %s", printable(i.name), problem)
+	}
+}
+
+// check says what is wrong with an item, or nothing.
+func check(ctx context.Context, i item) (problem string, err error) {
+	info, err := os.Stat(i.path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return "missing", nil
+	case err != nil:
+		return "", err
+	case !info.Mode().IsRegular():
+		return "not a file", nil
+	case info.Size() != i.blob.Size:
+		return fmt.Sprintf("%d bytes instead of %d", info.Size(), i.blob.Size), nil
+	}
+	want := digest.Digest(i.blob.Digest)
+	got, err := pack.HashFile(ctx, i.path, want.Algorithm())
+	if err != nil {
+		return "", err
+	}
+	if got != want {
+		return "its content is not that of " + i.blob.Digest, nil
+	}
+	return "", nil
+}
+
+// holdingOf finds out what a directory holds.
+func holdingOf(dir string) (*holding, error) {
+	if _, err := os.Stat(dir); err != nil {
+		return nil, err
+	}
+	switch kind := pack.KindOf(dir); kind {
+	case pack.Blobs:
+		return blobHolding(dir)
+	case pack.OCI, pack.Ollama:
+		blobs, whole, err := pack.Referenced(dir, kind)
+		h := &holding{kind: kind, partly: !whole}
+		for _, b := range blobs {
+			h.items = append(h.items, item{b.Digest, pack.TreePath(dir, kind, digest.Digest(b.Digest)), b})
+		}
+		return h, err
+	}
+	return fileHolding(dir)
+}
+
+func blobHolding(dir string) (*holding, error) {
+	src, err := blobSource(dir)
+	if err != nil {
+		return nil, err
+	}
+	h := &holding{kind: pack.Blobs}
+	for _, b := range src.parts[0].Blobs {
+		h.items = append(h.items, item{b.Digest, filepath.Join(dir, pack.BlobName(digest.Digest(b.Digest))), b})
+	}
+	return h, nil
+}
+
+// fileHolding is a directory of named files, as its record says.
+func fileHolding(dir string) (*holding, error) {
+	d, err := unpack.OpenExisting(dir)
+	if err != nil {
+		return nil, err
+	}
+	h := &holding{kind: pack.Plain, dir: d}
+	if d.Record.Digest == "" {
+		return nil, errors.Join(
+			fmt.Errorf("%s was not made by pull: it has neither %s/record.json nor a manifest.json, "+
+				"and is neither an OCI layout nor Ollama's models: %w", dir, pack.StateDir, fs.ErrNotExist),
+			h.close(),
+		)
+	}
+	content, err := registry.NewManifest([]byte(d.Record.Manifest), "").Content()
+	if err != nil {
+		return nil, errors.Join(err, h.close())
+	}
+	entries, _, err := unpack.Entries(content)
+	if err != nil {
+		return nil, errors.Join(err, h.close())
+	}
+	for _, e := range entries {
+		if _, ok := d.Record.Files[e.Title]; !ok || e.Archive != unpack.None {
+			continue // it was left out, or its files are its own
+		}
+		h.files = append(h.files, e)
+		h.items = append(h.items, item{e.Title, filepath.Join(dir, filepath.FromSlash(e.Title)), e.Layer.Blob()})
+	}
+	return h, nil
+}
+
+// repair fetches again what is wrong.
+func (a *app) repair(ctx context.Context, dir string, h *holding, wrong []item, from string) error {
+	r, err := a.reference(from)
+	if err != nil {
+		return err
+	}
+	p := &puller{app: a, pullOptions: pullOptions{rehash: true}, ref: r, dir: dir, notes: new(notes)}
+	if p.repo, err = a.remote(r, nil, p.notes); err != nil {
+		return err
+	}
+	defer p.repo.CloseIdleConnections()
+	var blobs []transfer.Blob
+	for _, i := range wrong {
+		if !slices.Contains(blobs, i.blob) {
+			blobs = append(blobs, i.blob)
+		}
+	}
+	switch h.kind {
+	case pack.Blobs:
+		_, err = p.download(ctx, blobs, dir, 0, nil)
+	case pack.Ollama:
+		_, err = p.download(ctx, blobs, filepath.Join(dir, "blobs"), 0, nil)
+	case pack.OCI:
+		err = p.repairOCI(ctx, blobs)
+	default:
+		err = p.repairFiles(ctx, h, wrong, blobs)
+	}
+	return err
+}
+
+func (p *puller) repairOCI(ctx context.Context, blobs []transfer.Blob) error {
+	layout, err := unpack.OpenOCI(p.dir)
+	if err != nil {
+		return err
+	}
+	if _, err := p.download(ctx, blobs, layout.Stage(), 0, nil); err != nil {
+		return err
+	}
+	return errors.Join(layout.Place(blobs), os.RemoveAll(layout.Stage()))
+}
+
+func (p *puller) repairFiles(ctx context.Context, h *holding, wrong []item, blobs []transfer.Blob) error {
+	if _, err := p.download(ctx, blobs, h.dir.Stage(), 0, nil); err != nil {
+		return err
+	}
+	var entries []unpack.Entry
+	for _, e := range h.files {
+		if slices.ContainsFunc(wrong, func(i item) bool { return i.name == e.Title }) {
+			entries = append(entries, e)
+		}
+	}
+	return errors.Join(h.dir.Place(ctx, entries), h.dir.Save())
+}

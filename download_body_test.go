@@ -1,0 +1,320 @@
+package transfer_test
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"net/http"
+	"os"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/modeltransfer/transfer"
+	"github.com/modeltransfer/transfer/internal/registrytest"
+)
+
+// N16: what is thrown away is told as a fall of what is complete.
+func TestN16FallIsTold(t *testing.T) {
+	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		w := newWorld(t, mode, registrytest.Options{})
+		b := w.remote(mebibyte)
+		w.reg.Fault("GET", b.Digest, "flip(777)+slow(1M)->delay(1s)")
+		require.NoError(t, w.download(w.downloadOptions(b)))
+		assert.Greater(t, w.progress.falls, b.Size/2)
+		assert.LessOrEqual(t, w.progress.falls, b.Size)
+	})
+}
+
+// A fault that passes costs another request, and no byte that had come is fetched again.
+func TestN1N2N3N4N36DownloadSurvives(t *testing.T) {
+	for _, c := range []struct {
+		name, script string
+		requests     int
+		wait         time.Duration // at least; at most 2 s more
+	}{
+		{"N1 reset", "reset(300K)", 2, 0},
+		{"N1 reset of the connection", "connreset(300K)", 2, 0},
+		{"N1 reset in place of an answer", "reset", 2, 0},
+		{"N1 many resets", "9*reset(64K)", 10, 0},
+		{"N2 early end", "eof(300K)", 2, 0},
+		{"N3 early end of a body of unknown length", "noclen(300K)", 2, 0},
+		{"N4 early end of chunks", "truncchunk(300K)", 2, 0},
+		{"N7 stall", "stall(300K)", 2, 10 * time.Second},
+		{"N7 stall before the first byte", "stall(0)", 2, 10 * time.Second},
+		{"N8 stall before the headers", "stallheaders", 2, 10 * time.Second},
+		{"N36 farewell", "goaway", 1, 0},
+		{"N36 farewell in the middle", "goaway+eof(300K)", 2, 0},
+		{"N18 429", "429(retry-after: 7)", 2, 7 * time.Second},
+		{"N18 503", "503(retry-after: 90)", 2, 90 * time.Second},
+		{"N39 hints", "hints(5)", 1, 0},
+		{"chunks", "chunked", 1, 0},
+		{"no length", "noclen", 1, 0},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+				w := newWorld(t, mode, registrytest.Options{})
+				b := w.remote(mebibyte)
+				w.reg.Fault("GET", b.Digest, c.script)
+				took, err := w.timed(w.downloadOptions(b))
+				require.NoError(t, err)
+				assert.Equal(t, c.requests, w.gets(b))
+				assert.Zero(t, w.progress.falls)
+				assert.GreaterOrEqual(t, took, c.wait)
+				assert.LessOrEqual(t, took, c.wait+2*time.Second)
+				if mode != registrytest.H2 { // where a reset may overtake what was sent
+					assert.LessOrEqual(t, w.reg.BytesSent(), b.Size+64, "bytes on the wire")
+				}
+				w.requireOnly(b)
+			})
+		})
+	}
+}
+
+// A fault that does not pass is given up in the end, and nothing is left of a small blob.
+func TestN1N2N3N4N7N8N36DownloadGivesUp(t *testing.T) {
+	h1 := []registrytest.Mode{registrytest.H1, registrytest.H1TLS}
+	for _, c := range []struct {
+		name, script string
+		modes        []registrytest.Mode
+		is           error
+	}{
+		{"N1", "**reset(0)", h1[:1], syscall.ECONNRESET},
+		{"N2", "**eof(0)", h1, io.ErrUnexpectedEOF},
+		{"N3", "**noclen(0)", registrytest.Modes(), transfer.ErrSizeMismatch},
+		{"N4", "**truncchunk(0)", h1, io.ErrUnexpectedEOF},
+		{"N7", "**stall(0)", registrytest.Modes(), transfer.ErrStalled},
+		{"N8", "**stallheaders", registrytest.Modes(), transfer.ErrStalled},
+		{"N36", "**reset(0)", registrytest.Modes()[2:], transfer.ErrRetriesExhausted},
+	} {
+		for _, mode := range c.modes {
+			t.Run(c.name+" "+mode.String(), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					w := newWorld(t, mode, registrytest.Options{})
+					other, b := w.remote(2*mebibyte), w.remote(mebibyte)
+					w.reg.Fault("GET", b.Digest, c.script)
+					opts := w.downloadOptions(other, b)
+					opts.Concurrency = 1
+					took, err := w.timed(opts)
+					w.requireExhausted(err, b, c.is)
+					assert.InDelta(t, 5*time.Minute, took, float64(45*time.Second))
+					assert.LessOrEqual(t, w.gets(b), 25, "requests")
+					w.requireOnly(other)
+				})
+			})
+		}
+	}
+}
+
+// What came of a large blob stays, and is not fetched again by the next call.
+func TestN1N2N3N7N11DownloadKeepsHalf(t *testing.T) {
+	for name, script := range map[string]string{
+		"N1": "ok->reset(1M)", "N2": "ok->eof(1M)", "N3": "ok->noclen(1M)", "N7": "ok->stall(1M)", "N11": "ok->eof(1M)->asked(bytes=5-20000000)",
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, registrytest.H1, registrytest.Options{})
+				b := w.remoteLarge()
+				w.reg.Fault("GET", b.Digest, script+"->404")
+				opts := w.downloadOptions(b)
+				opts.Concurrency = 1
+				w.requireStatus(w.download(opts), b, http.StatusNotFound)
+				w.requireHalf(b)
+				w.reg.Wait()
+				before := w.reg.BytesSent()
+				w.progress = &progressLog{}
+				require.NoError(t, w.download(w.downloadOptions(b)))
+				w.reg.Wait()
+				assert.EqualValues(t, 9*mebibyte, w.progress.first())
+				assert.EqualValues(t, b.Size-9*mebibyte, w.reg.BytesSent()-before)
+				w.requireOnly(b)
+			})
+		})
+	}
+}
+
+// A fault that no second request would mend ends the call at once.
+func TestN5N6N12N13N14N16N17N27N28DownloadFailsAtOnce(t *testing.T) {
+	for _, c := range []struct {
+		name, script string
+		is           error
+		requests     int
+		unread       bool // the body must not be read
+	}{
+		{"N5 one byte too many", "**long(1)", transfer.ErrSizeMismatch, 1, false},
+		{"N5 endless", "**endless", transfer.ErrSizeMismatch, 1, false},
+		{"N6 longer", "**clen(1048577)", transfer.ErrSizeMismatch, 1, true},
+		{"N6 shorter", "**clen(1048575)", transfer.ErrSizeMismatch, 1, true},
+		{"N6 nothing", "**header(content-length: 0)+noclen(0)+clen(0)", transfer.ErrSizeMismatch, 1, false},
+		{"N12 for ever", "eof(300K)->**range(bytes 1-2/3)", transfer.ErrProtocol, 3, false},
+		{"N13 for ever", "**206", transfer.ErrProtocol, 2, false},
+		{"N14 for ever", "eof(300K)->**416", transfer.ErrProtocol, 3, false},
+		{"N16 for ever", "**flip(777)", transfer.ErrDigestMismatch, 2, false},
+		{"N17 gzip", "**encoding(gzip)", transfer.ErrProtocol, 1, false},
+		{"N17 zstd", "**encoding(zstd)", transfer.ErrProtocol, 1, false},
+		{"N28 no Location", "**307", transfer.ErrRedirectRefused, 1, true},
+		{"N28 malformed Location", "**302(location: http://[::1/)", transfer.ErrRedirectRefused, 1, true},
+		{"N28 another scheme", "**302(location: file:///etc/passwd)", transfer.ErrRedirectRefused, 1, true},
+		{"N27 in circles", "**302(location: ?again)", transfer.ErrRedirectRefused, 11, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+				w := newWorld(t, mode, registrytest.Options{})
+				b := w.remote(mebibyte)
+				w.reg.Fault("GET", b.Digest, c.script)
+				_, err := w.timed(w.downloadOptions(b))
+				require.ErrorIs(t, err, c.is)
+				require.NotErrorIs(t, err, transfer.ErrRetriesExhausted)
+				var blob *transfer.BlobError
+				require.ErrorAs(t, err, &blob)
+				assert.Equal(t, b.Digest, blob.Digest)
+				assert.Equal(t, c.requests, w.gets(b))
+				assert.LessOrEqual(t, w.reg.BytesSent(), 2*b.Size+8*mebibyte, "what an endless body sends into buffers")
+				if c.unread {
+					assert.Zero(t, w.progress.calls[len(w.progress.calls)-1][0])
+				}
+				w.requireNothing(b)
+			})
+		})
+	}
+}
+
+// N5: nothing is kept of a large blob either.
+func TestN5LargeBlobThatGoesOn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, registrytest.H1, registrytest.Options{NoRange: true})
+		b := w.remoteLarge()
+		w.reg.Fault("GET", b.Digest, "**long(1)")
+		require.ErrorIs(t, w.download(w.downloadOptions(b)), transfer.ErrSizeMismatch)
+		assert.Equal(t, 1, w.gets(b))
+		w.requireNothing(b)
+	})
+}
+
+func TestN17IdentityIsAskedFor(t *testing.T) {
+	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		w := newWorld(t, mode, registrytest.Options{})
+		b := w.remote(1000)
+		w.reg.Fault("GET", b.Digest, "encoding(identity)")
+		require.NoError(t, w.download(w.downloadOptions(b)))
+		assert.Equal(t, []string{"identity"}, w.reg.Requests()[0].Header.Values("Accept-Encoding"))
+	})
+}
+
+func TestN15ObjectChangedBetweenTries(t *testing.T) {
+	cases := map[string]string{`"v1"`: `"v1"`, `W/"v1"`: "", "v1": ""}
+	eachInBubbles(t, cases, func(t *testing.T, mode registrytest.Mode, etag, ifRange string) {
+		w := newWorld(t, mode, registrytest.Options{})
+		b := w.remote(mebibyte)
+		dg := digest.Digest(b.Digest)
+		w.reg.Replace(repository, dg, make([]byte, mebibyte))
+		w.reg.Fault("GET", b.Digest, "header(etag: "+etag+")+eof(300K)")
+		w.observe(func() {
+			if w.gets(b) > 1 {
+				w.reg.Replace(repository, dg, w.data(b))
+			}
+		})
+		require.NoError(t, w.download(w.downloadOptions(b)))
+		assert.Equal(t, 3, w.gets(b), "the digest decides")
+		assert.Equal(t, ifRange, w.reg.Requests()[1].Header.Get("If-Range"))
+		assert.LessOrEqual(t, w.progress.falls, b.Size)
+	})
+}
+
+func TestN16FlippedBit(t *testing.T) {
+	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		w := newWorld(t, mode, registrytest.Options{})
+		b := w.remote(mebibyte)
+		w.reg.Fault("GET", b.Digest, "flip(777)")
+		require.NoError(t, w.download(w.downloadOptions(b)))
+		w.reg.Wait()
+		assert.Equal(t, 2, w.gets(b))
+		assert.Equal(t, 2*b.Size, w.reg.BytesSent())
+		assert.LessOrEqual(t, w.progress.falls, b.Size, "progress falls by no more than was thrown away")
+	})
+}
+
+func TestN16FlippedBitOfALargeBlob(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, registrytest.H1, registrytest.Options{})
+		b := w.remoteLarge()
+		flip := w.reg.Fault("GET", b.Digest, "ok->flip(777)")
+		require.NoError(t, w.download(w.downloadOptions(b)))
+		w.reg.Wait()
+		assert.True(t, flip.Done())
+		assert.Equal(t, 2*b.Size, w.reg.BytesSent())
+
+		w.reg.Fault("GET", b.Digest, "**flip(777)")
+		w.dir, w.progress = t.TempDir(), &progressLog{}
+		before := w.reg.BytesSent()
+		require.ErrorIs(t, w.download(w.downloadOptions(b)), transfer.ErrDigestMismatch)
+		w.reg.Wait()
+		assert.Equal(t, 2*b.Size, w.reg.BytesSent()-before)
+		w.requireNothing(b)
+	})
+}
+
+// A piece that waits to be tried again is not taken for a slow one, and one that waits for its turn does not prolong the
+// patience with the others of its blob.
+func TestN20PiecesAreLeftToThoseWhoRetryThem(t *testing.T) {
+	const pieces = 10
+	type test struct{ bodies, requests int }
+	cases := map[string]test{
+		"one at a time after the trouble": {0, pieces + 40},
+		"all at once":                     {pieces, pieces * 10},
+	}
+	eachInBubbles(t, cases, func(t *testing.T, mode registrytest.Mode, _ string, c test) {
+		w := newWorld(t, mode, registrytest.Options{})
+		b := w.remote(pieces * 8 << 20)
+		w.reg.Fault("GET", b.Digest, "ok->**delay(700ms)+503")
+		opts := w.downloadOptions(b)
+		opts.RetryTimeout, opts.StallTimeout, opts.BodyConcurrency = 20*time.Second, 2*time.Second, c.bodies
+		took, err := w.timed(opts)
+		requireStatus(t, err, http.StatusServiceUnavailable)
+		assert.ErrorIs(t, err, transfer.ErrRetriesExhausted)
+		assert.InDelta(t, 20, took.Seconds(), 10, "the last attempt begins before the patience is over, and may wait for the others")
+		assert.LessOrEqual(t, w.gets(b), c.requests)
+	})
+}
+
+// What an earlier call left may be wrong in more ways than one: damaged on disk, never the blob's, or both.
+func TestN16WrongBytesOfEarlierCalls(t *testing.T) {
+	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		w := newWorld(t, mode, registrytest.Options{})
+		b := w.remoteLarge()
+		lie := bytes.Repeat([]byte("x"), int(b.Size))
+		w.reg.Replace(repository, digest.Digest(b.Digest), lie)
+		opts := w.downloadOptions(b)
+		opts.RetryTimeout = time.Second
+		faults := w.reg.Fault("GET", b.Digest, "ok->**503")
+		requireStatus(t, w.download(opts), http.StatusServiceUnavailable)
+		faults.Stop()
+		f, err := os.OpenFile(w.path(b)+".partial", os.O_RDWR, 0)
+		require.NoError(t, err)
+		_, err = f.WriteAt([]byte("y"), 777)
+		require.NoError(t, errors.Join(err, f.Close()))
+
+		w.reg.Replace(repository, digest.Digest(b.Digest), w.data(b))
+		w.progress = &progressLog{}
+		require.NoError(t, w.download(w.downloadOptions(b)))
+	})
+}
+
+// What is fetched again comes over a new connection.
+func TestN16NewConnection(t *testing.T) {
+	reg := registrytest.New(registrytest.Options{})
+	dg := reg.Put(repository, []byte("content"))
+	reg.Fault("GET", "", "flip(0)")
+	server := registrytest.Serve(t, reg, registrytest.H1)
+	require.NoError(t, transfer.Download(t.Context(), transfer.DownloadOptions{
+		Blobs: []transfer.Blob{{Digest: dg.String(), Size: 7}}, BaseURL: server.URL, DestDir: t.TempDir(), Repository: repository,
+	}))
+	requests := reg.Requests()
+	require.Len(t, requests, 2)
+	assert.NotEqual(t, requests[0].Remote, requests[1].Remote)
+}

@@ -1,0 +1,92 @@
+package wan
+
+import (
+	"io"
+	"math/rand/v2"
+	"time"
+)
+
+// maxWaiting is how many packets may be on their way: one second of 1 Gbit/s.
+const maxWaiting = 1 << 17
+
+// pipe moves packets one way.
+type pipe struct {
+	Link
+	waiting chan packet
+	free    chan []byte // buffers of packets that have arrived
+	drops   Drops       // written by read alone
+	idleAt  time.Time   // when the link will have sent all that was queued
+}
+
+// packet is one that will arrive.
+type packet struct {
+	due  time.Time
+	data []byte
+}
+
+func newPipe(l Link) *pipe {
+	return &pipe{Link: l, waiting: make(chan packet, maxWaiting), free: make(chan []byte, maxWaiting)}
+}
+
+// read takes packets until the device is closed.
+func (p *pipe) read(from io.Reader) {
+	defer close(p.waiting)
+	for {
+		b := p.buffer()
+		n, err := from.Read(b)
+		if err != nil {
+			return
+		}
+		due, arrives := p.schedule(time.Now(), n, rand.Float64())
+		if !arrives {
+			p.recycle(b)
+			continue
+		}
+		p.waiting <- packet{due, b[:n]}
+	}
+}
+
+func (p *pipe) buffer() []byte {
+	select {
+	case b := <-p.free:
+		return b[:cap(b)]
+	default:
+		return make([]byte, mtu)
+	}
+}
+
+func (p *pipe) recycle(b []byte) {
+	select {
+	case p.free <- b:
+	default: // there are enough
+	}
+}
+
+// schedule decides whether a packet arrives, and when. Chance is uniform in [0,1).
+func (p *pipe) schedule(now time.Time, size int, chance float64) (due time.Time, arrives bool) {
+	p.drops.Packets++
+	if chance < p.Loss {
+		p.drops.Lost++
+		return due, false
+	}
+	if p.idleAt.Before(now) {
+		p.idleAt = now
+	}
+	if p.idleAt.Sub(now) > p.Queue {
+		p.drops.Overflow++
+		return due, false
+	}
+	p.idleAt = p.idleAt.Add(time.Duration(float64(size*8) / float64(p.Rate) * float64(time.Second)))
+	return p.idleAt.Add(p.RTT / 2), true
+}
+
+// deliver writes packets when they are due, until there are no more.
+func (p *pipe) deliver(to io.Writer) {
+	for next := range p.waiting {
+		if wait := time.Until(next.due); wait > batchTime {
+			pause(wait)
+		}
+		_, _ = to.Write(next.data) // the device may be down already
+		p.recycle(next.data)
+	}
+}

@@ -1,0 +1,229 @@
+// Package exchange is the only way to send a request. Each request takes the same steps in the same order:
+//
+//  1. It waits until the host may be asked, where that has sent a Retry-After.
+//  2. It waits for room for a body, where it sends or fetches one.
+//  3. It takes the newest token, and is sent. Redirects are followed by these steps too, from the first.
+//  4. A 401 has the token renewed, and the request is sent again.
+//  5. A Retry-After is noted for the host that answered, and the answer is logged.
+//
+// The bodies of a request and of its answer count what moves, keep to the rate, feed the watchdog, and give their room
+// back: a request's when it was sent, an answer's when it is closed. A stall or a slow connection is the error of
+// their Read.
+package exchange
+
+import (
+	"cmp"
+	"context"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"sync"
+	"time"
+
+	"github.com/modeltransfer/transfer/internal/pace"
+	"github.com/modeltransfer/transfer/internal/retry"
+	"github.com/modeltransfer/transfer/internal/watchdog"
+	"github.com/modeltransfer/transfer/internal/wire"
+)
+
+// maxRefreshes is how many new tokens one request may ask for. The first may have been for another scope, or have
+// just expired; a registry that refuses a third will refuse them all.
+const maxRefreshes = 2
+
+// maxRefusals is how often one request may be refused in all, also with tokens that others were let in with.
+const maxRefusals = 16
+
+// maxAnswered bounds how many hosts are remembered: redirects must not choose how much memory they take.
+const maxAnswered = 4096
+
+// Config says how an exchange sends.
+type Config struct {
+	Registry *wire.Registry
+	Client   *wire.Client
+	Watchdog *watchdog.Watchdog
+	Bodies   *pace.BodyLimiter // nil: as many bodies as there are
+	Rate     *pace.Limiter     // nil: no cap
+	Tokens   *Tokens
+	Log      *slog.Logger
+
+	// StatusError makes the error of an answer that is a failure.
+	StatusError func(Failure) error
+}
+
+// Exchange sends the requests of one call. It is safe for concurrent use.
+type Exchange struct {
+	Config
+	holds holds
+
+	mu       sync.Mutex
+	answered map[string]struct{} // hosts; guarded by mu
+}
+
+// New returns an exchange.
+func New(c Config) *Exchange {
+	return &Exchange{Config: c, answered: make(map[string]struct{})}
+}
+
+// Request is a request and what it needs.
+type Request struct {
+	wire.Request
+
+	// Room is the size in bytes of the body that there must be room for, be it the request's or the answer's. Zero
+	// means that none is needed.
+	Room int64
+
+	// Keep is the caller's room, which is taken where there is none and not given back at the end. Nil means that the
+	// request has its own.
+	Keep *Room
+
+	// AskFirst says that the registry answers with a redirect, for which no room is needed. Room is taken before the
+	// redirect is followed, or before the answer is returned.
+	AskFirst bool
+
+	// OnRoom is called when there is room, before the bytes of an answer come. Nil means that nobody wants to know.
+	OnRoom func()
+
+	// AnswerTime is how much longer than the stall timeout the answer may take, once the whole request was sent.
+	AnswerTime time.Duration
+
+	// MaySlow says that the request is not ended for being slow.
+	MaySlow bool
+
+	// Budget is the retry budget of the blob. Waiting for room is not counted. Nil means that there is none.
+	Budget *retry.Budget
+}
+
+// Response is the answer at the end of a chain of redirects. Its body must be closed.
+type Response struct {
+	*wire.Response
+
+	// Sent tells whether the whole body of the request was sent.
+	Sent bool
+}
+
+// Do sends a request. Whatever status the answer has, it is no error. The error matches [watchdog.ErrStalled] and
+// [watchdog.ErrSlow] where the watchdog has ended the request, and [ErrUnanswered] where all of it was sent before.
+func (x *Exchange) Do(ctx context.Context, r Request) (*Response, error) {
+	f := &flight{x: x, req: r, watch: x.Watchdog.Watch(ctx, r.MaySlow)}
+	f.room = cmp.Or(r.Keep, &f.own)
+	if r.Body == nil {
+		f.watch.Allow(r.AnswerTime)
+	} else {
+		r.Body = f.bodies(r.Body, r.Length)
+	}
+	r.Before = f.before
+	resp, err := f.authorized(r.Request)
+	if err == nil {
+		if err = f.roomForAnswer(resp); err != nil {
+			_ = resp.Body.Close()
+		}
+	}
+	if err != nil {
+		return nil, f.end(x.judge(err))
+	}
+	f.answer = answerBody{body: resp.Body, f: f}
+	resp.Body = &f.answer
+	f.resp = Response{Response: resp, Sent: f.sent.Load()}
+	return &f.resp, nil
+}
+
+// Ask is Do for a request whose answer has no body of interest. A failure is an error.
+func (x *Exchange) Ask(ctx context.Context, r Request) (*Response, error) {
+	r.MaySlow = true
+	resp, err := x.Do(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	if Failed(resp.StatusCode) {
+		return nil, x.Error(resp)
+	}
+	resp.Discard()
+	return resp, nil
+}
+
+// authorized sends a request until its token is not refused any more, or refused for good.
+func (f *flight) authorized(r wire.Request) (*wire.Response, error) {
+	x, ctx := f.x, f.context()
+	for refreshes, refusals := 0, 0; ; refusals++ {
+		resp, err := x.Client.Do(ctx, r)
+		if err != nil {
+			return nil, err
+		}
+		x.note(ctx, r, resp)
+		if resp.Target.Left || refusals == maxRefusals || !x.Tokens.renewable(f, resp) {
+			return resp, nil
+		}
+		if x.Tokens.counts(f) {
+			if refreshes == maxRefreshes {
+				return resp, nil
+			}
+			refreshes++
+		}
+		resp.Discard()
+		if err := x.renew(f, resp); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// note remembers what an answer says about its host, and logs it.
+func (x *Exchange) note(ctx context.Context, r wire.Request, resp *wire.Response) {
+	host := resp.Target.URL.Host
+	x.answeredBy(resp.Target.URL)
+	if !r.Target.Left { // whoever it sent us to
+		x.answeredBy(r.Target.URL)
+	}
+	if wait := retryAfter(resp); wait > 0 {
+		x.holds.add(host, wait)
+	}
+	if x.Log.Enabled(ctx, slog.LevelDebug) { // the URL is dear
+		x.Log.LogAttrs(ctx, slog.LevelDebug, "answer", slog.String("method", r.Method),
+			slog.String("url", wire.Redact(resp.Target.URL)), slog.Int("status", resp.StatusCode))
+	}
+}
+
+func (x *Exchange) answeredBy(u *url.URL) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if len(x.answered) < maxAnswered {
+		x.answered[u.Host] = struct{}{}
+		x.answered[u.Hostname()] = struct{}{}
+	}
+}
+
+// Answered tells whether a host, with or without its port, has answered in this call.
+func (x *Exchange) Answered(host string) bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	_, ok := x.answered[host]
+	return ok
+}
+
+// CloseIdle closes the connections that are idle, so that the next request is sent on a new one.
+func (x *Exchange) CloseIdle() { x.Client.Close() }
+
+// Held returns for how long a host still wants to be left alone.
+func (x *Exchange) Held(host string) time.Duration { return x.holds.left(host) }
+
+// Moved counts n bytes of a body, and waits until the rate allows them.
+func (f *flight) moved(n int) error {
+	if n == 0 {
+		return nil
+	}
+	f.watch.Moved(n)
+	f.room.slot.Load().Moved(n)
+	if f.x.Rate == nil {
+		return nil
+	}
+	f.watch.Hold()
+	defer f.watch.Release()
+	return f.x.Rate.Pay(f.watch.Context(), n)
+}
+
+// Failed tells whether a status is no success. A 3xx that leads nowhere, such as 304, confirms nothing.
+func Failed(status int) bool {
+	return status >= http.StatusMultipleChoices && !wire.IsRedirect(status)
+}
+
+var _ io.ReadCloser = (*answerBody)(nil)

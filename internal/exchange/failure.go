@@ -1,0 +1,55 @@
+package exchange
+
+import (
+	"slices"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/modeltransfer/transfer/internal/retry"
+	"github.com/modeltransfer/transfer/internal/wire"
+)
+
+// Failure is an answer whose status says that the request failed.
+type Failure struct {
+	Method     string
+	URL        string // redacted
+	Status     int
+	Errors     []wire.RegistryError // what the body told, without tokens
+	Digests    []digest.Digest      // named in the body
+	RetryAfter time.Duration
+	Elsewhere  bool // the answer is not the registry's, but that of where it has sent us
+}
+
+// Has tells whether the body told one of the codes.
+func (f *Failure) Has(codes ...string) bool {
+	return slices.ContainsFunc(f.Errors, func(e wire.RegistryError) bool { return slices.Contains(codes, e.Code) })
+}
+
+// Temporary tells whether the same request may succeed later.
+func (f *Failure) Temporary() bool { return wire.TemporaryAnswer(f.Status, f.Errors) }
+
+// Failure reads the failure that an answer is, and closes the answer.
+func (x *Exchange) Failure(resp *Response) Failure {
+	f := Failure{
+		Method: resp.Request.Method, URL: wire.Redact(resp.Target.URL), Status: resp.StatusCode,
+		RetryAfter: retryAfter(resp.Response), Elsewhere: resp.Target.Left,
+	}
+	f.Errors, f.Digests = wire.ReadErrors(resp.Body)
+	for i, e := range f.Errors {
+		f.Errors[i] = wire.RegistryError{Code: x.Tokens.Mask(e.Code), Message: x.Tokens.Mask(e.Message)}
+	}
+	return f
+}
+
+// Err returns the error of a failure, marked as worth another attempt or not.
+func (x *Exchange) Err(f Failure) error {
+	err := x.StatusError(f)
+	if !f.Temporary() {
+		return retry.Permanent(err)
+	}
+	return retry.After(f.RetryAfter, retry.Transient(err))
+}
+
+// Error returns the error of an answer that is a failure, and closes the answer.
+func (x *Exchange) Error(resp *Response) error { return x.Err(x.Failure(resp)) }

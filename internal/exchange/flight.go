@@ -1,0 +1,226 @@
+package exchange
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http/httptrace"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/modeltransfer/transfer/internal/retry"
+	"github.com/modeltransfer/transfer/internal/watchdog"
+	"github.com/modeltransfer/transfer/internal/wire"
+)
+
+// ErrUnanswered goes with a stall after all of the request was sent and before anything of the answer came: the server
+// may have needed longer.
+var ErrUnanswered = errors.New("no answer in time")
+
+// flight is one request, from before it is sent until the body of its answer is closed.
+type flight struct {
+	x     *Exchange
+	req   Request
+	watch *watchdog.Watch
+
+	room   *Room       // its own, or the caller's
+	sent   atomic.Bool // all of the request was sent, its body too
+	begun  atomic.Bool // bytes of the answer's body have come
+	tokens tokenUse
+	ended  sync.Once
+
+	// In one piece with the rest, because each would be an allocation for each request.
+	own    Room
+	trace  httptrace.ClientTrace
+	answer answerBody
+	resp   Response
+}
+
+// context returns the context that the request is sent with. A request without a body has it noted when it was sent.
+func (f *flight) context() context.Context {
+	if f.req.Body != nil {
+		return f.watch.Context()
+	}
+	f.trace.WroteRequest = func(info httptrace.WroteRequestInfo) { f.sent.Store(info.Err == nil) }
+	return httptrace.WithClientTrace(f.watch.Context(), &f.trace)
+}
+
+// before waits until a request, or what it was redirected to, may be sent.
+func (f *flight) before(_ context.Context, r *wire.Request) error {
+	host := r.Target.URL.Host
+	f.sent.Store(false)
+	if err := f.awaitHold(host); err != nil {
+		return err
+	}
+	if r.Target.Left || !f.req.AskFirst {
+		if err := f.acquire(host); err != nil {
+			return err
+		}
+	}
+	r.Token = f.x.Tokens.use(&f.tokens)
+	return nil
+}
+
+// roomForAnswer has room for the body of an answer that came without, because a redirect was expected.
+func (f *flight) roomForAnswer(resp *wire.Response) error {
+	if !f.req.AskFirst || Failed(resp.StatusCode) {
+		return nil
+	}
+	return f.acquire("")
+}
+
+// awaitHold waits until a host may be asked.
+func (f *flight) awaitHold(host string) error {
+	wait := f.x.holds.left(host)
+	if wait <= 0 {
+		return nil
+	}
+	if b := f.req.Budget; b != nil && wait > b.Left() {
+		return retry.TooLong(host, wait, b.Left())
+	}
+	f.watch.Hold()
+	defer f.watch.Release()
+	return retry.Sleep(f.watch.Context(), wait)
+}
+
+// acquire waits for room, if the request needs some and has none, and for a host that came to be held meanwhile. That is
+// neither a stall, nor does the wait for room count against the budget.
+func (f *flight) acquire(host string) error {
+	if f.req.Room <= 0 || f.x.Bodies == nil || f.room.slot.Load() != nil {
+		f.ready()
+		return nil
+	}
+	f.watch.Hold()
+	defer f.watch.Release()
+	f.room.rest()
+	for {
+		since := time.Now()
+		slot, err := f.x.Bodies.Acquire(f.watch.Context(), f.req.Room)
+		f.watch.Restart()
+		if err != nil {
+			if f.req.Budget != nil {
+				f.req.Budget.Waited(since)
+			}
+			return err
+		}
+		f.room.take(slot, f.req.Budget)
+		if f.req.Budget != nil {
+			f.req.Budget.Room(since)
+		}
+		if host == "" || f.x.holds.left(host) <= 0 {
+			f.ready()
+			return nil
+		}
+		f.room.Close()
+		if err := f.awaitHold(host); err != nil {
+			return err
+		}
+	}
+}
+
+func (f *flight) ready() {
+	if f.req.OnRoom != nil {
+		f.req.OnRoom()
+	}
+}
+
+// end ends the flight. It returns err or, where that came from the watchdog, its reason.
+func (f *flight) end(err error) error {
+	f.ended.Do(func() {
+		err = f.unanswered(f.watch.End(err))
+		if f.req.Keep == nil {
+			f.room.Close()
+		}
+	})
+	return err
+}
+
+// unanswered marks a stall for which the server may be the reason and not the network.
+func (f *flight) unanswered(err error) error {
+	if f.sent.Load() && !f.begun.Load() && errors.Is(err, watchdog.ErrStalled) && !errors.Is(err, ErrUnanswered) {
+		return fmt.Errorf("%w: %w", err, ErrUnanswered)
+	}
+	return err
+}
+
+// judge marks an error of the network that says something else here than it does elsewhere.
+func (x *Exchange) judge(err error) error {
+	dns, ok := errors.AsType[*net.DNSError](err)
+	if ok && dns.IsNotFound && x.Answered(dns.Name) {
+		return retry.Transient(err) // a host that has answered exists: it is the network that is broken
+	}
+	return err
+}
+
+// bodies returns a function that opens the request's body, again where it must be sent again.
+func (f *flight) bodies(open func() (io.ReadCloser, error), length int64) func() (io.ReadCloser, error) {
+	return func() (io.ReadCloser, error) {
+		f.sent.Store(false)
+		f.watch.Allow(0)
+		if err := f.acquire(""); err != nil {
+			return nil, err
+		}
+		f.watch.Hold() // what lies before the body may be hashed first
+		defer f.watch.Release()
+		body, err := open()
+		if err != nil {
+			return nil, err
+		}
+		return &requestBody{body: body, f: f, left: length}, nil
+	}
+}
+
+// requestBody is the body of a request.
+type requestBody struct {
+	body io.ReadCloser
+	f    *flight
+	left int64
+}
+
+func (b *requestBody) Read(p []byte) (int, error) {
+	n, err := b.body.Read(p[:b.f.x.Rate.Chunk(int64(len(p)))])
+	b.left -= int64(n)
+	if n > 0 && b.left == 0 {
+		b.f.sent.Store(true)
+		b.f.watch.Allow(b.f.req.AnswerTime)
+		defer b.f.room.release() // others may send while the registry digests this one
+	}
+	if paid := b.f.moved(n); paid != nil && (err == nil || err == io.EOF) {
+		err = paid
+	}
+	return n, err
+}
+
+func (b *requestBody) Close() error { return b.body.Close() }
+
+// answerBody is the body of an answer.
+type answerBody struct {
+	body   io.ReadCloser
+	f      *flight
+	failed error
+}
+
+func (b *answerBody) Read(p []byte) (int, error) {
+	n, err := b.body.Read(p[:b.f.x.Rate.Chunk(int64(len(p)))])
+	if n > 0 && !b.f.begun.Swap(true) {
+		b.f.watch.Allow(0) // it has begun, and is to go on
+	}
+	if paid := b.f.moved(n); paid != nil && err == nil {
+		err = paid
+	}
+	if err != nil && err != io.EOF {
+		err = b.f.unanswered(b.f.watch.Reason(err))
+		b.failed = err
+	}
+	return n, err
+}
+
+// Close gives the room back and ends the watch.
+func (b *answerBody) Close() error {
+	err := b.body.Close()
+	_ = b.f.end(b.failed)
+	return err
+}

@@ -1,0 +1,79 @@
+package exchange
+
+import (
+	"errors"
+	"net/http"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/modeltransfer/transfer/internal/wire"
+)
+
+const (
+	// MaxRetryAfter is the longest time that a host is left alone for. One that asked for more is asked again
+	// earlier, and may say so again.
+	MaxRetryAfter = 2 * time.Minute
+
+	// maxBelieved is the longest Retry-After that is believed to be meant. More is a mistake and taken for
+	// MaxRetryAfter, less is compared with what is left of the budget.
+	maxBelieved = 24 * time.Hour
+
+	// maxHolds bounds how many hosts are remembered: a server must not choose how much memory its answers take.
+	maxHolds = 1024
+)
+
+// holds remembers which hosts asked to be left alone until when. The zero value remembers none.
+type holds struct {
+	mu    sync.Mutex
+	until map[string]time.Time // guarded by mu
+}
+
+func (h *holds) add(host string, wait time.Duration) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.until == nil {
+		h.until = make(map[string]time.Time)
+	}
+	if until := time.Now().Add(min(wait, MaxRetryAfter)); until.After(h.until[host]) && len(h.until) < maxHolds {
+		h.until[host] = until
+	}
+}
+
+func (h *holds) left(host string) time.Duration {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	until, held := h.until[host]
+	if !held {
+		return 0
+	}
+	return time.Until(until)
+}
+
+// retryAfter returns for how long an answer asks to be left alone. Only failures that may pass ask for that.
+func retryAfter(resp *wire.Response) time.Duration {
+	if !wire.Temporary(resp.StatusCode) {
+		return 0
+	}
+	return ParseRetryAfter(resp.Header.Get("Retry-After"), time.Now())
+}
+
+// ParseRetryAfter parses a Retry-After header, seconds or a date (RFC 9110 section 10.2.3). What cannot be understood
+// is no wait, and what cannot be meant is MaxRetryAfter.
+func ParseRetryAfter(value string, now time.Time) time.Duration {
+	if value == "" {
+		return 0
+	}
+	var wait time.Duration
+	if seconds, err := strconv.ParseUint(value, 10, 63); err == nil {
+		wait = time.Duration(min(seconds, uint64(maxBelieved/time.Second)+1)) * time.Second
+	} else if errors.Is(err, strconv.ErrRange) {
+		wait = maxBelieved + 1
+	} else if date, err := http.ParseTime(value); err == nil {
+		wait = max(0, date.Sub(now))
+	}
+	if wait > maxBelieved {
+		return MaxRetryAfter
+	}
+	return wait
+}

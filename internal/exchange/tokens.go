@@ -1,0 +1,278 @@
+package exchange
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/modeltransfer/transfer/internal/challenge"
+	"github.com/modeltransfer/transfer/internal/retry"
+	"github.com/modeltransfer/transfer/internal/wire"
+)
+
+const (
+	// tokenGrace is how long Close waits for a GetToken whose context has ended.
+	tokenGrace = time.Second
+
+	// maxChallenges bounds how many tokens are kept: a server must not choose how much memory its challenges take.
+	maxChallenges = 256
+)
+
+// Challenge is what a registry asks for when it answers 401. It is zero where that named no Bearer challenge.
+type Challenge struct{ Realm, Service, Scope string }
+
+// key is the challenge by which tokens are kept. Distribution names the actions of a scope in any order, and another
+// one each time: "pull,push" wants the same token as "push,pull".
+func (c Challenge) key() Challenge {
+	parts := strings.Fields(c.Scope)
+	for i, part := range parts {
+		colon := strings.LastIndexByte(part, ':') + 1
+		actions := strings.Split(part[colon:], ",")
+		slices.Sort(actions)
+		parts[i] = part[:colon] + strings.Join(actions, ",")
+	}
+	slices.Sort(parts)
+	c.Scope = strings.Join(parts, " ")
+	return c
+}
+
+// GetToken returns a token for a challenge.
+type GetToken func(context.Context, Challenge) (string, error)
+
+// Tokens holds the tokens that all requests of a call share: the newest, and the newest for each challenge. Mounts from
+// several repositories may each need one of their own.
+type Tokens struct {
+	get     GetToken        // nil: a 401 is final
+	run     context.Context // of the whole call: a renewal serves all who wait, whoever began it
+	first   string          // the caller's
+	secrets wire.Secrets
+
+	mu       sync.Mutex // guards the fields that follow
+	current  string
+	accepted map[string]string      // by method, the token that was last accepted
+	madeFor  Challenge              // what current was made for
+	made     map[Challenge]string   // by key
+	renewals map[Challenge]*renewal // by key
+}
+
+// NewTokens returns tokens, of which the first is given. The context is that of the whole call.
+func NewTokens(ctx context.Context, first string, get GetToken) *Tokens {
+	t := &Tokens{
+		get: get, run: ctx, first: first, current: first,
+		made: make(map[Challenge]string), renewals: make(map[Challenge]*renewal), accepted: make(map[string]string),
+	}
+	t.secrets.Add(first)
+	return t
+}
+
+// Mask takes all tokens of the call out of a text.
+func (t *Tokens) Mask(text string) string { return t.secrets.Mask(text) }
+
+// tokenUse is which token a request uses, and why.
+type tokenUse struct {
+	token      string
+	challenged bool
+	challenge  Challenge // that the request was answered with
+	key        Challenge // of the challenge
+	widened    bool      // a token for pushing was asked for instead of one for pulling
+}
+
+// use returns the newest token for a request.
+func (t *Tokens) use(u *tokenUse) string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	u.token = t.newestFor(u)
+	return u.token
+}
+
+// newestFor returns the newest token that a request may use. The caller holds mu.
+func (t *Tokens) newestFor(u *tokenUse) string {
+	if token, ok := t.made[u.key]; u.challenged && ok {
+		return token
+	}
+	return t.current
+}
+
+// counts tells whether a refusal counts as one of the refreshes of its request: not where another request has renewed
+// the token meanwhile, and not where it has been accepted for such a request before. Then it has merely expired, as a
+// token does that is good for so many requests.
+func (t *Tokens) counts(f *flight) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	token := f.tokens.token
+	expired := token != t.first && token == t.accepted[f.req.Method]
+	return token == t.newestFor(&f.tokens) && !expired
+}
+
+// renewable tells whether another token may make a request succeed that was answered so, and remembers for which
+// challenge.
+func (t *Tokens) renewable(f *flight, resp *wire.Response) bool {
+	u := &f.tokens
+	if t.get == nil {
+		return false
+	}
+	switch resp.StatusCode {
+	case http.StatusUnauthorized:
+		realm, service, scope, _ := challenge.Bearer(resp.Header.Values("WWW-Authenticate")...)
+		u.answered(Challenge{realm, service, scope})
+		return true
+	case http.StatusForbidden:
+		return !u.widened && t.widen(u, f.req.Method)
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.accepted[f.req.Method] = u.token
+	return false
+}
+
+// widen has a token for pushing asked for, once, where a request that writes was sent with one for pulling.
+func (t *Tokens) widen(u *tokenUse, method string) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if method == http.MethodGet || method == http.MethodHead || u.token != t.newestFor(u) {
+		return false
+	}
+	c := t.madeFor
+	if u.challenged {
+		c = u.challenge
+	}
+	if !strings.HasSuffix(c.Scope, ":pull") {
+		return false
+	}
+	c.Scope += ",push"
+	u.answered(c)
+	u.widened = true
+	return true
+}
+
+func (u *tokenUse) answered(c Challenge) { u.challenge, u.key, u.challenged = c, c.key(), true }
+
+// renewal is one call of GetToken.
+type renewal struct {
+	done chan struct{}
+	err  error // set before done is closed
+}
+
+// renew replaces the token that a request was refused with, once for all that were refused for the same challenge.
+func (x *Exchange) renew(f *flight, resp *wire.Response) error {
+	c := f.tokens.challenge
+	if err := x.checkRealm(c.Realm); err != nil {
+		return err
+	}
+	x.Log.LogAttrs(f.watch.Context(), slog.LevelDebug, "token refused, asking for a new one",
+		slog.String("scope", c.Scope), slog.Int("status", resp.StatusCode))
+	f.watch.Hold() // somebody may have to log in first
+	defer f.watch.Release()
+	return x.Tokens.renew(f.watch.Context(), c, f.tokens.token)
+}
+
+func (t *Tokens) renew(ctx context.Context, c Challenge, refused string) error {
+	key := c.key()
+	t.mu.Lock()
+	token, ok := t.made[key]
+	if ok && token != refused || !ok && t.current != refused && t.madeFor.key() == key {
+		t.mu.Unlock()
+		return nil // another request has renewed it meanwhile
+	}
+	r := t.renewals[key]
+	if r == nil {
+		r = &renewal{done: make(chan struct{})}
+		t.renewals[key] = r
+		go t.fetch(r, c)
+	}
+	t.mu.Unlock()
+	select {
+	case <-r.done:
+		return r.err
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+func (t *Tokens) fetch(r *renewal, c Challenge) {
+	var token string
+	err := errors.New("GetToken did not return") // it called runtime.Goexit
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("GetToken panicked: %v", p)
+		}
+		t.settle(r, c, token, err)
+	}()
+	token, err = t.get(t.run, c)
+}
+
+// settle ends a renewal for all who wait for it.
+func (t *Tokens) settle(r *renewal, c Challenge, token string, err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if err != nil {
+		r.err = tokenError(err)
+	} else {
+		if len(t.made) >= maxChallenges {
+			clear(t.made)
+		}
+		t.current, t.madeFor, t.made[c.key()] = token, c, token
+		t.secrets.Add(token)
+	}
+	delete(t.renewals, c.key())
+	close(r.done)
+}
+
+// tokenError says whether GetToken is worth another attempt.
+func tokenError(err error) error {
+	told := fmt.Errorf("getting a token: %w", err)
+	temporary, ok := errors.AsType[interface {
+		error
+		Temporary() bool
+	}](err)
+	timeout, timed := errors.AsType[interface {
+		error
+		Timeout() bool
+	}](err)
+	if ok && temporary.Temporary() || timed && timeout.Timeout() {
+		return retry.Transient(told)
+	}
+	return retry.Permanent(told)
+}
+
+// Close waits for the calls of GetToken whose context has ended. Those that do not end are the caller's.
+func (t *Tokens) Close() {
+	t.mu.Lock()
+	var open []*renewal
+	for _, r := range t.renewals {
+		open = append(open, r)
+	}
+	t.mu.Unlock()
+	if len(open) == 0 {
+		return
+	}
+	timer := time.NewTimer(tokenGrace)
+	defer timer.Stop()
+	for _, r := range open {
+		select {
+		case <-r.done:
+		case <-timer.C:
+			return
+		}
+	}
+}
+
+func (x *Exchange) checkRealm(realm string) error {
+	if realm == "" {
+		return nil
+	}
+	if !strings.Contains(realm, "://") {
+		return fmt.Errorf("%w: the realm %.100q of the registry's challenge is not an http or https URL",
+			wire.ErrRedirectRefused, realm)
+	}
+	if err := x.Registry.CheckRealm(realm); err != nil {
+		return fmt.Errorf("realm of the registry's challenge: %w", err)
+	}
+	return nil
+}

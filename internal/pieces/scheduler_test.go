@@ -1,0 +1,217 @@
+package pieces
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// link is what a scheduler knows of the world, and a clock that the test moves.
+type link struct {
+	now    time.Duration
+	large  int
+	room   bool
+	capped bool
+	slow   func(p int64) bool // of what is left
+}
+
+const mib = 1 << 20
+
+// newScheduler returns a scheduler of blobs with these sizes in MiB.
+func newScheduler(l *link, sizes ...int64) *Scheduler {
+	bytes := make([]int64, len(sizes))
+	for i, size := range sizes {
+		bytes[i] = size * mib
+	}
+	return NewScheduler(bytes, Config{
+		PieceSize: 8 * mib, WholeSize: 32 * mib, MinSplit: 2 * mib, SplitAfter: 2 * time.Second, MaxTakeOvers: 3,
+		Small: mib, Ahead: 2,
+		Now: func() time.Duration { return l.now }, Large: func() int { return l.large },
+		Room: func() bool { return l.room }, Capped: func() bool { return l.capped },
+		Slow: func(_ bool, _ time.Duration, _ float64, left int64) bool { return l.slow != nil && l.slow(left) },
+	})
+}
+
+// next returns the next job, which must be there at once.
+func next(t *testing.T, s *Scheduler) Job {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	stop := context.AfterFunc(ctx, s.Wake)
+	defer stop()
+	timer := time.AfterFunc(time.Minute, cancel)
+	defer timer.Stop()
+	job, ok, err := s.Next(ctx)
+	require.NoError(t, err, "nothing to do")
+	require.True(t, ok, "all is done")
+	return job
+}
+
+// none requires that there is nothing to do now.
+func none(t *testing.T, s *Scheduler) {
+	t.Helper()
+	ctx, cancel := context.WithCancelCause(t.Context())
+	enough := errors.New("enough")
+	defer context.AfterFunc(ctx, s.Wake)()
+	time.AfterFunc(time.Millisecond, func() { cancel(enough) })
+	job, _, err := s.Next(ctx)
+	require.ErrorIs(t, err, enough, "%+v", job)
+}
+
+// start starts a blob of which all is missing, and has ranges of it served.
+func start(t *testing.T, s *Scheduler, i int) *Piece {
+	t.Helper()
+	job := next(t, s)
+	require.Equal(t, Job{Blob: i}, job)
+	p := s.Start(i, []Range{{0, s.blobs[i].size}})
+	s.RangesServed(i)
+	return p
+}
+
+func TestLargestBlobsAreStartedFirst(t *testing.T) {
+	s := newScheduler(&link{}, 30, 20, 10)
+	for i := range 3 {
+		p := start(t, s, i)
+		assert.Equal(t, s.blobs[i].size, p.End())
+		p.Claim(int(p.End()))
+		p.Finish()
+		require.True(t, s.Complete(i))
+		s.Finish(i)
+	}
+	_, ok, err := s.Next(t.Context())
+	require.NoError(t, err)
+	assert.False(t, ok)
+}
+
+func TestOneWorkerHasABlobUntilRangesAreServed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newScheduler(&link{}, 100)
+		require.Equal(t, Job{Blob: 0}, next(t, s))
+		first := s.Start(0, []Range{{0, 100 * mib}})
+		assert.EqualValues(t, 8*mib, first.End())
+		none(t, s)
+		s.RangesServed(0)
+		assert.EqualValues(t, 8*mib, next(t, s).Piece.Pos())
+		s.RangesIgnored(0)
+		s.RangesServed(0)
+		none(t, s)
+		assert.Equal(t, RangesIgnored, s.Ranges(0))
+	})
+}
+
+func TestSmallBlobsMoveBesideLargeOnes(t *testing.T) {
+	l := &link{large: 2}
+	s := newScheduler(l, 100, 50, 1, 1)
+	start(t, s, 0)
+	for range 3 { // as many as move, and two ahead
+		require.NotNil(t, next(t, s).Piece)
+	}
+	assert.Equal(t, 3, next(t, s).Blob, "the smallest")
+	assert.Equal(t, 2, next(t, s).Blob)
+	job := next(t, s)
+	assert.Equal(t, 0, job.Blob)
+	assert.NotNil(t, job.Piece, "no more small ones: the next piece")
+}
+
+func TestIdleWorkersHelpTheSlowest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := &link{room: true}
+		s := newScheduler(l, 40, 8)
+		first := start(t, s, 0)
+		first.Claim(8 * mib)
+		first.Finish()
+		var last *Piece
+		for range 4 {
+			last = next(t, s).Piece
+			last.Asked(l.now)
+			last.Flowing(l.now)
+		}
+		other := start(t, s, 1)
+		other.Claim(8 * mib)
+		other.Finish()
+		s.Complete(1)
+		s.Finish(1)
+		none(t, s)
+		l.now = 10 * time.Second
+		last.Claim(2 * mib)
+		l.capped = true
+		none(t, s)
+		l.capped, l.room = false, false
+		none(t, s)
+		l.room = true
+		job := next(t, s)
+		assert.Equal(t, 0, job.Blob)
+		assert.GreaterOrEqual(t, job.Piece.End()-job.Piece.Pos(), int64(3*mib), "half of what one has left")
+	})
+}
+
+func TestN9PiecesAreTakenOverFromSlowConnections(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := &link{slow: func(int64) bool { return true }}
+		s := newScheduler(l, 40)
+		p := start(t, s, 0)
+		for p.End() < 40*mib {
+			p.Claim(8 * mib)
+			p.Finish()
+			p = next(t, s).Piece
+		}
+		for range 3 {
+			lost := false
+			p.OnTakeOver(func() { lost = true })
+			p.Asked(l.now)
+			job := next(t, s)
+			assert.True(t, lost)
+			assert.Equal(t, p.Pos(), p.End(), "nothing is left to who had it")
+			assert.EqualValues(t, 40*mib, job.Piece.End())
+			p.Finish()
+			p = job.Piece
+		}
+		p.Asked(l.now)
+		none(t, s) // no more than three times
+	})
+}
+
+// Workers whose last pieces end at the same moment do not both finish the blob.
+func TestOneWorkerFinishesABlob(t *testing.T) {
+	s := newScheduler(&link{}, 40)
+	one := start(t, s, 0)
+	var all []*Piece
+	for range 4 {
+		all = append(all, next(t, s).Piece)
+	}
+	for _, p := range all {
+		p.Claim(8 * mib)
+		p.Finish()
+	}
+	assert.False(t, s.Complete(0), "a piece is still being fetched")
+	one.Claim(8 * mib)
+	one.Finish()
+	assert.True(t, s.Complete(0))
+	assert.False(t, s.Complete(0))
+	s.Again(0, []Range{{5, 10}})
+	p := next(t, s).Piece
+	assert.EqualValues(t, 5, p.Pos())
+	p.Claim(5)
+	p.Finish()
+	assert.True(t, s.Complete(0))
+}
+
+// I8: there are never more workers than there can be jobs.
+func TestJobsAreCounted(t *testing.T) {
+	assert.Equal(t, 3, newScheduler(&link{}, 1, 1, 1).Jobs(64))
+	assert.Equal(t, 6, newScheduler(&link{}, 10).Jobs(64))
+	assert.Equal(t, 64, newScheduler(&link{}, 1<<20).Jobs(64))
+	assert.Zero(t, newScheduler(&link{}).Jobs(64))
+}
+
+func TestNextEndsWithTheContext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newScheduler(&link{}, 1)
+		next(t, s)
+		none(t, s)
+	})
+}

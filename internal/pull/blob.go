@@ -1,0 +1,159 @@
+package pull
+
+import (
+	"errors"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/modeltransfer/transfer/internal/exchange"
+	"github.com/modeltransfer/transfer/internal/pieces"
+	"github.com/modeltransfer/transfer/internal/retry"
+	"github.com/modeltransfer/transfer/internal/watchdog"
+	"github.com/modeltransfer/transfer/internal/wire"
+)
+
+// maxViolations is how many answers in a row must have broken the rules for ranges until that is taken for the habit of a
+// registry that has served ranges of the blob before.
+const maxViolations = 3
+
+// maxDoublings is how often the wait for the first byte is doubled at most.
+const maxDoublings = 10
+
+// Blob is a blob that is fetched, and what the answers for it have taught. It is safe for concurrent use.
+type Blob struct {
+	Digest digest.Digest
+	Size   int64
+	Index  int // of the scheduler
+	Budget *retry.Budget
+
+	// SkipMirrors says that the bytes were wrong, perhaps a mirror's.
+	SkipMirrors atomic.Bool
+
+	// TooLong says that the registry's blob is longer, so that nothing of it is worth keeping.
+	TooLong atomic.Bool
+
+	resolved   atomic.Pointer[wire.Target] // where the registry's redirects led, for the requests that follow
+	expired    atomic.Bool                 // a signed URL has, and nothing came since
+	etag       atomic.Pointer[string]      // nil also where it must not be used
+	ranges     rangeHistory
+	notFoundAt sync.Map // the mirrors that do not have it
+}
+
+// rangeHistory is how the registry itself has answered requests for ranges of a blob.
+type rangeHistory struct {
+	mu         sync.Mutex // guards the fields that follow
+	served     bool       // at least once
+	violations int        // in a row
+	ignored    bool       // it does not serve ranges
+	noIfRange  bool       // its nodes disagree on the ETag
+}
+
+func (h *rangeHistory) serve() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.served, h.violations = true, 0
+}
+
+// violate notes an answer that broke the rules. It tells whether a range is worth asking for again, and whether one was
+// before.
+func (h *rangeHistory) violate() (again, before bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	before = !h.ignored
+	h.violations++
+	if !h.served || h.violations >= maxViolations {
+		h.ignored = true
+	}
+	return !h.ignored, before
+}
+
+func (h *rangeHistory) isIgnored() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.ignored
+}
+
+// disagree notes that If-Range was answered with the whole blob. It tells whether that is news, and ranges are served.
+func (h *rangeHistory) disagree() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	news := !h.noIfRange && h.served
+	h.noIfRange = true
+	return news
+}
+
+func (h *rangeHistory) mayUseETag() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return !h.noIfRange
+}
+
+// Request is a piece that a worker fetches, in as many attempts as it takes.
+type Request struct {
+	*Blob
+	Piece *pieces.Piece
+
+	begin      int64 // where the piece began
+	slow       int   // attempts that were ended for being slow
+	unanswered int   // attempts in a row in which no byte came in time
+	refused    bool  // a signed URL was refused, and no byte has come since
+}
+
+// NewRequest returns the request for a piece of a blob.
+func NewRequest(b *Blob, p *pieces.Piece) *Request {
+	return &Request{Blob: b, Piece: p, begin: p.Pos()}
+}
+
+// count notes how an attempt has ended, for the next one.
+func (r *Request) count(err error) {
+	switch {
+	case watchdog.IsSlow(err):
+		r.slow++
+	case errors.Is(err, exchange.ErrUnanswered):
+		r.unanswered++
+	}
+}
+
+// learn remembers what an answer of the registry tells.
+func (s *Sources) learn(b *Blob, a *asked, resp *exchange.Response) {
+	if a.mirror || resp.StatusCode != http.StatusOK && resp.StatusCode != http.StatusPartialContent {
+		return
+	}
+	b.expired.Store(false)
+	// A weak ETag is no use for ranges, RFC 9110 section 13.1.5.
+	if etag := resp.Header.Get("ETag"); strings.HasPrefix(etag, `"`) && b.ranges.mayUseETag() {
+		b.etag.Store(&etag)
+	}
+	if !resp.Target.Left {
+		return
+	}
+	b.resolved.Store(&resp.Target)
+	if !s.redirects.Swap(true) {
+		s.OnRedirects(resp.Target.URL.Host)
+	}
+}
+
+// forget drops a resolved URL that has failed, unless another worker has resolved it anew. The host may be one of several,
+// and dead.
+func (b *Blob) forget(a *asked) {
+	if a.resolved != nil {
+		b.resolved.CompareAndSwap(a.resolved, nil)
+	}
+}
+
+// signatureRefused says what the refusal of an object store means: its URL was signed for a short time. It is asked for
+// anew where it was remembered, and else once until bytes come: it may have expired while the request waited for room,
+// and a cache before the registry may hand out old ones.
+func (r *Request) signatureRefused(a *asked, err error) error {
+	if a.resolved == nil && r.refused {
+		return err
+	}
+	r.refused = true
+	r.forget(a)
+	r.expired.Store(true)
+	return retry.OtherWay(err)
+}

@@ -1,0 +1,109 @@
+package pull
+
+import (
+	"fmt"
+	"io"
+	"sync"
+	"time"
+
+	"github.com/modeltransfer/transfer/internal/exchange"
+	"github.com/modeltransfer/transfer/internal/fault"
+	"github.com/modeltransfer/transfer/internal/pieces"
+	"github.com/modeltransfer/transfer/internal/retry"
+)
+
+const (
+	// bufferSize is how much is read and written at once.
+	bufferSize = 128 << 10 // 128 KiB
+
+	// gatherTime is how long what was read waits for more before it is written.
+	gatherTime = 20 * time.Millisecond
+
+	// roomSize is the size for which there must be room at most: more of a body comes in pieces.
+	roomSize = 8 << 20 // 8 MiB
+)
+
+var buffers = sync.Pool{New: func() any { return new([bufferSize]byte) }}
+
+// takeWhole takes the piece out of a body that is the whole blob, and with it all that follows and nobody has taken.
+func (s *Sources) takeWhole(r *Request, a *asked, resp *exchange.Response, w io.Writer) error {
+	if a.ranged {
+		if err := s.rangeIgnored(r, a); err != nil {
+			return err
+		}
+	}
+	if r.Piece.Pos() > 0 || r.Piece.End() < r.Size {
+		s.Schedule.RangesIgnored(r.Index)
+		s.Schedule.Extend(pieces.Job{Blob: r.Index, Piece: r.Piece})
+	} else if resp.Header.Get("Accept-Ranges") == "bytes" {
+		s.Schedule.RangesServed(r.Index)
+	}
+	if at := r.Piece.Pos(); at > 0 {
+		if _, err := io.CopyN(io.Discard, resp.Body, at); err != nil {
+			return short(err)
+		}
+	}
+	if err := s.copy(r, resp.Body, w); err != nil || resp.ContentLength >= 0 || r.Piece.Pos() < r.Size {
+		return err
+	}
+	var one [1]byte
+	if n, _ := io.ReadFull(resp.Body, one[:]); n > 0 {
+		r.TooLong.Store(true)
+		return retry.Permanent(fmt.Errorf("%w: the body goes on after %d bytes", fault.ErrSizeMismatch, r.Size))
+	}
+	return nil
+}
+
+// short tells the end of a body that had no Content-Length and ended too early from one that was cut, which net/http
+// finds.
+func short(err error) error {
+	if err == io.EOF {
+		return fmt.Errorf("%w: the body ended early", fault.ErrSizeMismatch)
+	}
+	return err
+}
+
+// copy stores the body up to the end of the piece, which moves nearer when another worker takes the rest.
+func (s *Sources) copy(r *Request, body io.Reader, w io.Writer) error {
+	buffer := buffers.Get().(*[bufferSize]byte)
+	defer buffers.Put(buffer)
+	for {
+		left := r.Piece.End() - r.Piece.Pos()
+		if left <= 0 {
+			return nil
+		}
+		n, err := s.gather(body, buffer[:min(left, bufferSize)])
+		if n > 0 {
+			if err := s.store(r, buffer[:n], w); err != nil {
+				return err
+			}
+		}
+		if err != nil && r.Piece.Pos() < r.Piece.End() {
+			return short(err)
+		}
+	}
+}
+
+// gather fills the buffer, so that what comes in small portions costs few writes, but for no longer than gatherTime from
+// the first byte on, so that a slow body is stored as it comes.
+func (s *Sources) gather(body io.Reader, buffer []byte) (n int, err error) {
+	n, err = body.Read(buffer)
+	for began := s.now(); err == nil && n < len(buffer) && s.now()-began < gatherTime; {
+		var more int
+		more, err = body.Read(buffer[n:])
+		n += more
+	}
+	return n, err
+}
+
+// store writes what was read, as far as the piece is still this worker's.
+func (s *Sources) store(r *Request, b []byte, w io.Writer) error {
+	b = b[:r.Piece.Claim(len(b))]
+	if _, err := w.Write(b); err != nil {
+		return &StoreError{err}
+	}
+	r.unanswered, r.refused = 0, false
+	r.Budget.Renew()
+	s.OnStored(r.Blob, len(b))
+	return nil
+}

@@ -1,0 +1,179 @@
+package pull
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+
+	"github.com/modeltransfer/transfer/internal/exchange"
+	"github.com/modeltransfer/transfer/internal/fault"
+	"github.com/modeltransfer/transfer/internal/pieces"
+	"github.com/modeltransfer/transfer/internal/retry"
+	"github.com/modeltransfer/transfer/internal/watchdog"
+	"github.com/modeltransfer/transfer/internal/wire"
+)
+
+// asked is one request for what is left of a piece.
+type asked struct {
+	exchange.Request
+	mirror   bool
+	ranged   bool         // it asks for a range
+	ifRange  bool         // only if the blob is still the one that the piece was begun with
+	resolved *wire.Target // where the registry's redirects led before; nil when the source itself is asked
+}
+
+// attempt makes one request, or two where the registry only tells where the blob is, and stores what it brings.
+func (s *Sources) attempt(ctx context.Context, src *source, r *Request, w io.Writer) (err error) {
+	defer func() { r.Piece.Rest(s.now()) }()
+	start := r.Piece.Pos()
+	a := s.request(src, r)
+	resp, err := s.Exchange.Do(ctx, a.Request)
+	if err != nil {
+		r.forget(&a)
+		return err
+	}
+	defer resp.Body.Close()
+	s.learn(r.Blob, &a, resp)
+	if err := s.check(r, &a, resp); err != nil {
+		return err
+	}
+	r.Piece.Flowing(s.now())
+	if resp.StatusCode == http.StatusOK {
+		err = s.takeWhole(r, &a, resp, w)
+	} else {
+		if !a.mirror {
+			r.ranges.serve()
+		}
+		s.Schedule.RangesServed(r.Index)
+		err = s.copy(r, resp.Body, w)
+	}
+	if err != nil && r.Piece.Pos() == start {
+		r.forget(&a)
+	}
+	return err
+}
+
+// request makes the request for what is left of a piece. It asks for a range unless that is the whole blob.
+func (s *Sources) request(src *source, r *Request) asked {
+	a := asked{mirror: src.mirror}
+	a.Method = http.MethodGet
+	a.Target = src.Blob(s.Repository, r.Digest)
+	a.Room, a.Budget, a.MaySlow = min(r.Size, roomSize), r.Budget, r.slow >= watchdog.MaxReplaced
+	a.OnRoom = func() { r.Piece.Asked(s.now()) }
+	a.AnswerTime = s.StallTimeout * (1<<min(r.unanswered, maxDoublings) - 1)
+	if at := r.resolved.Load(); at != nil && !src.mirror {
+		a.Target, a.resolved = *at, at
+	}
+	// Asking needs no room, but has it all the same where a URL has expired, perhaps while it waited for room.
+	a.AskFirst = !a.Target.Left && s.redirects.Load() && !r.expired.Load()
+
+	start, end := r.Piece.Pos(), r.Piece.End()
+	noRanges := s.Schedule.Ranges(r.Index) == pieces.RangesIgnored && (src.mirror || r.ranges.isIgnored())
+	if noRanges || start == 0 && end == r.Size {
+		return a
+	}
+	a.ranged = true
+	a.Header = make(http.Header, 2)
+	a.Header.Set("Range", fmt.Sprintf("bytes=%d-%d", start, end-1))
+	if etag := r.etag.Load(); etag != nil && start > r.begin && !src.mirror {
+		a.ifRange = true
+		a.Header.Set("If-Range", *etag)
+	}
+	return a
+}
+
+// check reports whether the answer is the bytes that were asked for, before one of them is read.
+func (s *Sources) check(r *Request, a *asked, resp *exchange.Response) error {
+	switch status := resp.StatusCode; status {
+	case http.StatusOK:
+		switch n := resp.ContentLength; {
+		case n != r.Size && wire.LooksLikeWebPage(resp.Header):
+			return retry.Permanent(fmt.Errorf("%w: a web page instead of the blob (check the URL of the registry, and "+
+				"whether a proxy or a login page answers in its place)", fault.ErrProtocol))
+		case n >= 0 && n != r.Size:
+			return retry.Permanent(fmt.Errorf("%w: the registry has %d bytes, not %d", fault.ErrSizeMismatch, n, r.Size))
+		}
+	case http.StatusPartialContent, http.StatusRequestedRangeNotSatisfiable:
+		if why := wrongRange(r, a, resp); why != "" {
+			return s.rangeViolated(r, a, why)
+		}
+	default:
+		err := notFound(status, s.Exchange.Error(resp))
+		if s.fromStore(a, resp) && !retry.Retryable(err) {
+			return r.signatureRefused(a, err)
+		}
+		r.forget(a)
+		return err
+	}
+	if coding := resp.Header.Get("Content-Encoding"); coding != "" && coding != "identity" {
+		return retry.Permanent(fmt.Errorf("%w: content coding %.20q, which was not asked for", fault.ErrProtocol, coding))
+	}
+	return nil
+}
+
+// fromStore tells whether an answer is that of an object store to which the registry has sent us.
+func (s *Sources) fromStore(a *asked, resp *exchange.Response) bool {
+	return !a.mirror && resp.Target.Left && resp.Target.URL.Host != s.Registry.Host()
+}
+
+// wrongRange says what is wrong with a 206 or 416, if anything.
+func wrongRange(r *Request, a *asked, resp *exchange.Response) string {
+	if resp.StatusCode == http.StatusRequestedRangeNotSatisfiable {
+		return "416, though the range is inside the blob"
+	}
+	start, end, size, err := wire.ContentRange(resp.Header)
+	switch {
+	case !a.ranged:
+		return "206, though no range was asked for"
+	case err != nil:
+		return err.Error()
+	case start != r.Piece.Pos() || end < r.Piece.End() || size >= 0 && size != r.Size:
+		return fmt.Sprintf("bytes %d-%d of %d, which is not what was asked for", start, end-1, size)
+	}
+	return ""
+}
+
+// rangeViolated says what an answer means that broke the rules for ranges. One node of many may be stale: the range is
+// asked for again at a new URL and on a new connection. Where that is the habit of the registry, the blob is asked for
+// as a whole.
+func (s *Sources) rangeViolated(r *Request, a *asked, why string) error {
+	err := fmt.Errorf("%w: %s", fault.ErrProtocol, why)
+	if a.mirror {
+		s.Schedule.RangesIgnored(r.Index)
+		return err
+	}
+	r.forget(a)
+	again, before := r.ranges.violate()
+	switch {
+	case again:
+		s.Exchange.CloseIdle()
+		return retry.OtherWay(err)
+	case before:
+		s.Schedule.RangesIgnored(r.Index)
+		return err
+	default:
+		return retry.Permanent(err)
+	}
+}
+
+// rangeIgnored says what the whole blob means as the answer to a range; nil where it is to be taken.
+func (s *Sources) rangeIgnored(r *Request, a *asked) error {
+	if a.mirror {
+		s.Schedule.RangesIgnored(r.Index)
+		return nil
+	}
+	if a.ifRange {
+		r.etag.Store(nil)
+		if r.ranges.disagree() {
+			return retry.OtherWay(fmt.Errorf("%w: the nodes of the registry disagree on the ETag", fault.ErrProtocol))
+		}
+	}
+	if again, _ := r.ranges.violate(); again {
+		r.forget(a)
+		s.Exchange.CloseIdle()
+		return retry.OtherWay(fmt.Errorf("%w: 200 to a range, though ranges were served before", fault.ErrProtocol))
+	}
+	s.Schedule.RangesIgnored(r.Index)
+	return nil
+}

@@ -1,0 +1,144 @@
+// Package pull fetches one piece of a blob from the mirrors of a registry or from the registry itself.
+//
+// An answer counts only when it is the bytes that were asked for:
+//
+//	status                          is taken for
+//	200 to a request without Range  the blob
+//	200 to a range                  the blob, and a registry that ignores ranges; but a stale node where this blob's ranges
+//	                                were served before, and a changed ETag where If-Range was sent: it is asked again
+//	206, exactly the range          the range
+//	another 206, 416                a violation: it is asked again at a new URL and, when that is its habit, without Range
+//	401, 403 and other lasting ones from an object store: a signed URL that has expired, which is asked for anew; always
+//	                                where the URL was remembered, once for each piece where it was used at once
+//	all others                      a failure
+package pull
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net/http"
+	"sync/atomic"
+	"time"
+
+	"github.com/modeltransfer/transfer/internal/exchange"
+	"github.com/modeltransfer/transfer/internal/pieces"
+	"github.com/modeltransfer/transfer/internal/wire"
+)
+
+// maxMirrorFailures is how often a mirror may fail in a row before it is left alone for the rest of the call.
+const maxMirrorFailures = 3
+
+// Config says where pieces come from.
+type Config struct {
+	Exchange     *exchange.Exchange
+	Registry     *wire.Registry
+	Mirrors      []*wire.Registry
+	Repository   string
+	Schedule     *pieces.Scheduler
+	StallTimeout time.Duration
+	Log          *slog.Logger
+
+	// OnRedirects is called once, when the registry is found to answer with redirects to a host. Asking needs no room
+	// then.
+	OnRedirects func(host string)
+
+	// OnStored is told how many bytes of a blob were stored.
+	OnStored func(b *Blob, n int)
+}
+
+// Sources are the mirrors and the registry. They are safe for concurrent use.
+type Sources struct {
+	Config
+	all       []*source
+	redirects atomic.Bool
+	started   time.Time
+}
+
+// source is the registry or a mirror of it.
+type source struct {
+	*wire.Registry
+	mirror   bool
+	failures atomic.Int32 // in a row
+}
+
+// New returns sources. Mirrors are asked first, in their order.
+func New(c Config) *Sources {
+	s := &Sources{Config: c, started: time.Now()}
+	for _, m := range c.Mirrors {
+		s.all = append(s.all, &source{Registry: m, mirror: true})
+	}
+	s.all = append(s.all, &source{Registry: c.Registry})
+	return s
+}
+
+func (s *Sources) now() time.Duration { return time.Since(s.started) }
+
+// StoreError is an error of the writer, and so of the disk. No source is to blame.
+type StoreError struct{ Err error }
+
+func (e *StoreError) Error() string { return e.Err.Error() }
+func (e *StoreError) Unwrap() error { return e.Err }
+
+// Fetch makes one attempt at what is left of a piece, at each source that is worth it until one succeeds. The error that
+// counts is the registry's. What came is in w, also on failure.
+func (s *Sources) Fetch(ctx context.Context, r *Request, w io.Writer) (err error) {
+	for _, src := range s.all {
+		if src.mirror && !s.worthAsking(src, r.Blob) {
+			continue
+		}
+		err = s.attempt(ctx, src, r, w)
+		r.count(err)
+		if _, disk := errors.AsType[*StoreError](err); err == nil || disk {
+			src.failures.Store(0)
+			return err
+		}
+		if ctx.Err() != nil { // another took the piece over, or the call has ended
+			return err
+		}
+		if src.mirror {
+			s.mirrorFailed(ctx, src, r.Blob, err)
+			if r.Piece.Pos() == r.Piece.End() {
+				return nil // it failed behind the end of the piece
+			}
+		}
+	}
+	return err
+}
+
+// worthAsking tells whether a mirror may have the blob. One that wants to be left alone is passed over meanwhile.
+func (s *Sources) worthAsking(mirror *source, b *Blob) bool {
+	_, lacking := b.notFoundAt.Load(mirror)
+	return !lacking && !b.SkipMirrors.Load() && mirror.failures.Load() < maxMirrorFailures &&
+		s.Exchange.Held(mirror.Host()) <= 0
+}
+
+// mirrorFailed remembers what a failure of a mirror means. It need not have every blob.
+func (s *Sources) mirrorFailed(ctx context.Context, mirror *source, b *Blob, err error) {
+	level := slog.LevelWarn
+	if errors.Is(err, errNotFound) {
+		b.notFoundAt.Store(mirror, true)
+		level = slog.LevelDebug
+	} else {
+		mirror.failures.Add(1)
+	}
+	s.Log.LogAttrs(ctx, level, "mirror failed, asking the next", slog.String("mirror", mirror.Host()),
+		slog.String("digest", b.Digest.String()), slog.Any("error", err))
+}
+
+// errNotFound goes with the failure of a source that does not have the blob.
+var errNotFound = errors.New("not there")
+
+// notFound marks the error of a 404.
+func notFound(status int, err error) error {
+	if status != http.StatusNotFound {
+		return err
+	}
+	return &notFoundError{err}
+}
+
+type notFoundError struct{ error }
+
+func (e *notFoundError) Unwrap() error        { return e.error }
+func (e *notFoundError) Is(target error) bool { return target == errNotFound }

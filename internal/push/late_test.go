@@ -1,0 +1,296 @@
+package push_test
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/modeltransfer/transfer/internal/exchange"
+	"github.com/modeltransfer/transfer/internal/registrytest"
+	"github.com/modeltransfer/transfer/internal/retry"
+)
+
+// slowCommit is a registry that stores a blob only so long after the request that ends its session has
+// arrived, whether somebody still waits for the answer or not. A request to end it again meanwhile waits too.
+type slowCommit struct {
+	w    *world
+	b    blob
+	need time.Duration
+
+	mu     sync.Mutex
+	first  time.Time // when a commit first arrived
+	got    int64     // bytes of bodies
+	keeps  bool      // the session tells how much it has
+	wholes int
+}
+
+func (s *slowCommit) serve(rw http.ResponseWriter, r *http.Request) bool {
+	switch r.Method {
+	case http.MethodHead:
+		if s.stored() {
+			s.w.reg.Put(repository, s.b.data)
+		}
+		return false
+	case http.MethodPut:
+		n, _ := io.Copy(io.Discard, r.Body)
+		s.arrived(n)
+		select {
+		case <-r.Context().Done():
+		case <-time.After(time.Until(s.first.Add(s.need))):
+			s.w.reg.Put(repository, s.b.data)
+			rw.WriteHeader(http.StatusCreated)
+		}
+		return true
+	case http.MethodPatch:
+		n, _ := io.Copy(io.Discard, r.Body)
+		s.mu.Lock()
+		s.got += n
+		s.mu.Unlock()
+		rw.WriteHeader(http.StatusAccepted)
+		return true
+	case http.MethodGet:
+		if !s.keeps {
+			return false
+		}
+		rw.Header().Set("Range", "0-"+itoa(s.got-1))
+		rw.WriteHeader(http.StatusNoContent)
+		return true
+	}
+	return false
+}
+
+func (s *slowCommit) arrived(n int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.got += n
+	if n > 0 {
+		s.wholes++
+	}
+	if s.first.IsZero() {
+		s.first = time.Now()
+	}
+}
+
+func (s *slowCommit) stored() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return !s.first.IsZero() && time.Since(s.first) >= s.need
+}
+
+func TestU18AnswerToTheEndTakesMinutes(t *testing.T) {
+	for name, c := range map[string]struct {
+		size    int
+		maxBody int64
+	}{
+		"whole": {size: 9 << 20}, "small and whole": {size: 3 << 20}, "chunks": {size: 9 << 20, maxBody: 4 << 20},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+				w := newWorld(t, mode, registrytest.Options{})
+				b := w.local(c.size)
+				s := &slowCommit{w: w, b: b, need: 3 * time.Minute, keeps: true}
+				w.before(func(rw http.ResponseWriter, r *http.Request) bool {
+					if c.maxBody > 0 && r.ContentLength > c.maxBody {
+						rw.WriteHeader(http.StatusRequestEntityTooLarge)
+						return true
+					}
+					return s.serve(rw, r)
+				})
+				begun := time.Now()
+				require.NoError(t, w.push(b, ""))
+				assert.Equal(t, b.size(), s.got, "no byte is sent twice")
+				assert.LessOrEqual(t, w.reg.Count("PUT", ""), 8, "the wait doubles")
+				assert.Less(t, time.Since(begun), 5*time.Minute)
+			})
+		})
+	}
+}
+
+// The wait for an answer is part of the retry budget.
+func TestU18AnswerThatNeverComes(t *testing.T) {
+	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		w := newWorld(t, mode, registrytest.Options{})
+		w.timeout = 2 * time.Minute
+		b := w.local(9 << 20)
+		s := &slowCommit{w: w, b: b, need: time.Hour, keeps: true}
+		w.before(s.serve)
+		begun := time.Now()
+		err := w.push(b, "")
+		require.ErrorIs(t, err, retry.ErrExhausted)
+		require.ErrorIs(t, err, exchange.ErrUnanswered)
+		assert.InDelta(t, 2, time.Since(begun).Minutes(), 0.4, "minutes")
+	})
+}
+
+func TestU19AnswerToTheManifestTakesLong(t *testing.T) {
+	manifest := []byte(`{"schemaVersion":2}`)
+	for name, c := range map[string]struct {
+		answers bool // where it is asked for long enough
+		puts    int
+	}{"lost after it was stored": {puts: 2}, "late": {answers: true, puts: 4}} {
+		t.Run(name, func(t *testing.T) {
+			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+				w := newWorld(t, mode, registrytest.Options{})
+				var first time.Time
+				stored := false
+				w.before(func(rw http.ResponseWriter, r *http.Request) bool {
+					if r.Method == http.MethodHead && (c.answers || !stored) {
+						rw.WriteHeader(http.StatusNotFound)
+						return true
+					} else if r.Method == http.MethodHead {
+						rw.Header().Set("Docker-Content-Digest", digest.FromBytes(manifest).String())
+						rw.WriteHeader(http.StatusOK)
+						return true
+					}
+					_, _ = io.Copy(io.Discard, r.Body)
+					if first.IsZero() {
+						first = time.Now()
+						time.AfterFunc(30*time.Second, func() { stored = true })
+					}
+					if !c.answers {
+						<-r.Context().Done()
+						return true
+					}
+					select {
+					case <-r.Context().Done():
+					case <-time.After(45 * time.Second): // each time
+						rw.WriteHeader(http.StatusCreated)
+					}
+					return true
+				})
+				require.NoError(t, w.manifest(manifest))
+				assert.LessOrEqual(t, w.reg.Count("PUT", ""), c.puts)
+			})
+		})
+	}
+}
+
+// The digest that is asked for must be that of the manifest: the tag may still name another.
+func TestU19TagThatNamesAnotherManifest(t *testing.T) {
+	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		w := newWorld(t, mode, registrytest.Options{})
+		require.NoError(t, w.manifest([]byte(`{"old":true}`)))
+		w.reg.Fault("PUT", "", "503")
+		require.NoError(t, w.manifest([]byte(`{"old":false}`)))
+		got, _ := w.reg.Manifest(repository, "latest")
+		assert.Equal(t, `{"old":false}`, string(got))
+	})
+}
+
+func TestU20RegistryFindsAnotherDigest(t *testing.T) {
+	for name, times := range map[string]int{"once": 1, "for ever": 1000} {
+		t.Run(name, func(t *testing.T) {
+			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+				w := newWorld(t, mode, registrytest.Options{})
+				left := times
+				w.before(func(rw http.ResponseWriter, r *http.Request) bool {
+					if r.Method != http.MethodPut || left == 0 {
+						return false
+					}
+					left--
+					_, _ = io.Copy(io.Discard, r.Body)
+					rw.WriteHeader(http.StatusBadRequest)
+					_, _ = io.WriteString(rw, `{"errors":[{"code":"DIGEST_INVALID","message":"no"}]}`)
+					return true
+				})
+				b := w.local(3 << 20)
+				err := w.push(b, "")
+				assert.Equal(t, 2, w.reg.Count("POST", ""))
+				if times == 1 {
+					require.NoError(t, err)
+					w.requireStored(b)
+					return
+				}
+				var status *statusError
+				require.ErrorAs(t, err, &status)
+				assert.Equal(t, http.StatusBadRequest, status.Status)
+				assert.Equal(t, 2, w.reg.Count("PUT", ""))
+			})
+		})
+	}
+}
+
+// interrupted pushes a blob until half of it has moved, and leaves a session.
+func (w *world) interrupted(b blob) {
+	w.t.Helper()
+	ctx, cancel := context.WithCancel(w.t.Context())
+	w.reg.Fault("PUT", "/uploads/", "slow(10M)")
+	time.AfterFunc(2500*time.Millisecond, cancel)
+	require.ErrorIs(w.t, w.pushWith(ctx, w.pusher(w.server.URL), b, ""), context.Canceled)
+	w.reg.Wait()
+	require.Equal(w.t, 1, w.reg.Sessions())
+	w.moved.Store(0)
+}
+
+func TestU21MountComesBeforeTheSessionOfAnEarlierCall(t *testing.T) {
+	for _, where := range []string{"mounted", "there", "neither"} {
+		t.Run(where, func(t *testing.T) {
+			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+				w := newWorld(t, mode, registrytest.Options{StrictState: true})
+				b := w.local(40 << 20)
+				w.interrupted(b)
+				before := w.reg.BytesReceived()
+				switch where {
+				case "mounted":
+					w.reg.Put("library/other", b.data)
+				case "there":
+					w.reg.Put(repository, b.data)
+				}
+				require.NoError(t, w.push(b, "library/other"))
+				w.requireStored(b)
+				if where == "neither" {
+					assert.Equal(t, b.size(), w.reg.BytesReceived(), "%d bytes were there already", before)
+				} else {
+					assert.Equal(t, before, w.reg.BytesReceived())
+				}
+			})
+		})
+	}
+}
+
+// What a session has is found by asking. Until it has answered, nothing is assumed.
+func TestRecoverKnowsNothingBeforeItHasAsked(t *testing.T) {
+	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		w := newWorld(t, mode, registrytest.Options{})
+		w.reg.Fault("PUT", "/uploads/", "swallow+reset")
+		w.reg.Fault("HEAD", "", "404->3*503")
+		b := w.local(9 << 20)
+		require.NoError(t, w.push(b, ""))
+		w.requireStored(b)
+		assert.Equal(t, 1, w.reg.Count("PUT", ""), "the blob had arrived")
+		assert.Zero(t, w.reg.Count("PATCH", ""))
+	})
+}
+
+// An empty session of an earlier call is sent the whole blob, as a new one is.
+func TestEmptySessionIsSentTheWhole(t *testing.T) {
+	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		w := newWorld(t, mode, registrytest.Options{})
+		b := w.local(40 << 20)
+		w.interrupted(b)
+		var methods []string
+		w.before(func(rw http.ResponseWriter, r *http.Request) bool {
+			methods = append(methods, r.Method)
+			switch r.Method {
+			case http.MethodGet:
+				rw.Header().Set("Range", "0-0")
+				rw.WriteHeader(http.StatusNoContent)
+			case http.MethodPut:
+				_, _ = io.Copy(io.Discard, r.Body)
+				rw.WriteHeader(http.StatusCreated)
+			default:
+				rw.WriteHeader(http.StatusNotFound)
+			}
+			return true
+		})
+		require.NoError(t, w.push(b, ""))
+		assert.Equal(t, []string{"HEAD", "GET", "PUT"}, methods)
+	})
+}

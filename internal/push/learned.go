@@ -1,0 +1,88 @@
+package push
+
+import (
+	"sync/atomic"
+
+	"github.com/modeltransfer/transfer/internal/pace"
+)
+
+const (
+	// smallBody is the size up to which a blob is sent with the request that begins its upload, where the
+	// registry takes that. A body of that size is also sent without being asked for: the question takes as long
+	// as the body.
+	smallBody = 1 << 20 // 1 MiB
+
+	// A small blob is sent without a HEAD after manyAbsent in a row that the registry did not have. One in
+	// probeAgain is asked about all the same.
+	manyAbsent = 32
+	probeAgain = 16
+
+	// Chunks begin at startChunk, shrink to minChunk where a registry or what is before it refuses them, and
+	// grow to maxChunk.
+	startChunk = 64 << 20  // 64 MiB
+	minChunk   = 1 << 20   // 1 MiB
+	maxChunk   = 256 << 20 // 256 MiB
+)
+
+// learned is what the answers of a registry have taught, so that it is not asked in vain again.
+type learned struct {
+	single   atomic.Int32 // whether it takes a blob with the request that begins its upload
+	noExpect atomic.Bool  // it, or what is before it, does not let a body wait to be asked for
+	noAsking atomic.Bool  // it lets a body wait, but does not ask for it
+	sendsOff atomic.Bool  // it has sent a body elsewhere
+	ollama   atomic.Bool  // it speaks the protocol of the Ollama registry
+	direct   atomic.Bool  // it gives out URLs of its object store
+	absent   atomic.Int32 // blobs in a row that it was asked about and did not have
+	unasked  atomic.Int32 // blobs that it need not have been asked about
+	chunk    *pace.ChunkSize
+}
+
+const (
+	singleUnknown = iota
+	singleTried
+	singleYes
+	singleNo
+)
+
+// trySingle tells whether a blob goes with the request that begins its upload, and whether that is the trial
+// that finds out if the registry takes it.
+func (l *learned) trySingle(size int64) (single, trial bool) {
+	if size == 0 || size > smallBody {
+		return false, false
+	}
+	trial = l.single.CompareAndSwap(singleUnknown, singleTried)
+	return trial || l.single.Load() == singleYes, trial
+}
+
+// takesSingle notes what the trial has found.
+func (l *learned) takesSingle(yes bool) {
+	if yes {
+		l.single.Store(singleYes)
+	} else {
+		l.single.Store(singleNo)
+	}
+}
+
+// likelyAbsent tells whether a small blob need not be asked about: the registry had none of many before, and
+// to send it costs hardly more.
+func (l *learned) likelyAbsent() bool {
+	return l.absent.Load() >= manyAbsent && l.unasked.Add(1)%probeAgain != 0
+}
+
+// probed notes whether the registry had a blob.
+func (l *learned) probed(there bool) {
+	if there {
+		l.absent.Store(0)
+	} else {
+		l.absent.Add(1)
+	}
+}
+
+// expects tells whether a body waits until it is asked for (RFC 9110 section 10.1.1), so that a 401 or a
+// redirect does not cost it. Where nobody asks, each body would wait in vain, for as long as a client waits.
+func (l *learned) expects(size int64) bool {
+	if size == 0 || l.noExpect.Load() {
+		return false
+	}
+	return l.sendsOff.Load() || size > smallBody && !l.noAsking.Load()
+}

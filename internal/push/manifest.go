@@ -1,0 +1,118 @@
+package push
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net/http"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/modeltransfer/transfer/internal/exchange"
+	"github.com/modeltransfer/transfer/internal/manifest"
+	"github.com/modeltransfer/transfer/internal/retry"
+	"github.com/modeltransfer/transfer/internal/wire"
+)
+
+// Manifest is a manifest on its way to the registry. It is not safe for concurrent use.
+type Manifest struct {
+	*Pusher
+	data    []byte
+	ref     string
+	budget  *retry.Budget
+	unsure  bool // the last PUT may have arrived
+	overdue int  // answers that did not come in time
+	lacking []digest.Digest
+}
+
+// Manifest returns a manifest that is to be pushed under a tag or its digest.
+func (p *Pusher) Manifest(data []byte, ref string, budget *retry.Budget) *Manifest {
+	return &Manifest{Pusher: p, data: data, ref: ref, budget: budget}
+}
+
+// Lacking are the blobs that the registry has said it lacks when it last refused the manifest for that.
+func (m *Manifest) Lacking() []digest.Digest { return m.lacking }
+
+// Attempt puts the manifest. After a PUT of which it is not known what became, it is asked first whether the
+// manifest is there. It never tells of bytes.
+func (m *Manifest) Attempt(ctx context.Context) (moved bool, err error) {
+	m.budget.Attempt()
+	if m.unsure {
+		there, err := m.exists(ctx)
+		if there || err != nil {
+			return false, err
+		}
+	}
+	return false, m.put(ctx)
+}
+
+func (m *Manifest) put(ctx context.Context) error {
+	m.unsure, m.lacking = true, nil
+	a, err := m.ask(ctx, exchange.Request{
+		Request: wire.Request{
+			Method: http.MethodPut, Target: m.Registry.Manifest(m.Repository, m.ref), Length: int64(len(m.data)),
+			Header: http.Header{"Content-Type": {manifest.MediaType(m.data)}},
+			Body:   func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(m.data)), nil },
+		},
+		AnswerTime: overtime(m.Exchange.Watchdog.StallTimeout(), m.overdue, m.budget),
+		Budget:     m.budget,
+	})
+	if errors.Is(err, exchange.ErrUnanswered) {
+		m.overdue = min(m.overdue+1, maxOverdue)
+	}
+	switch {
+	case err != nil:
+		return err
+	case a.failed:
+		if a.failure.Has("MANIFEST_BLOB_UNKNOWN") {
+			m.lacking = a.failure.Digests
+		}
+		m.unsure = a.temporary()
+		return m.err(a)
+	}
+	return m.stored(ctx, a)
+}
+
+// stored judges an answer that says that the registry has the manifest now. Where it does not confirm that,
+// the registry is asked.
+func (m *Manifest) stored(ctx context.Context, a answer) error {
+	got := a.digest()
+	switch {
+	case got != "" && got != m.digest(got):
+		return a.mismatch(m.digest(got))
+	case a.whole() && (got != "" || a.is(http.StatusCreated, http.StatusAccepted)):
+		return nil
+	case a.webPage():
+		return a.unexpected("201")
+	}
+	there, err := m.exists(ctx)
+	if there || err != nil {
+		return err
+	}
+	return a.unexpected("201")
+}
+
+// exists tells whether the registry has the manifest under the reference.
+func (m *Manifest) exists(ctx context.Context) (bool, error) {
+	a, err := m.ask(ctx, exchange.Request{
+		Request: wire.Request{
+			Method: http.MethodHead, Target: m.Registry.Manifest(m.Repository, m.ref),
+			Header: http.Header{"Accept": {manifest.MediaType(m.data)}},
+		},
+		Budget: m.budget,
+	})
+	switch {
+	case err != nil:
+		return false, err
+	case a.temporary():
+		return false, m.err(a)
+	}
+	got := a.digest()
+	return a.StatusCode == http.StatusOK && got != "" && got == m.digest(got), nil
+}
+
+// digest is the manifest's, by the algorithm of another digest.
+func (m *Manifest) digest(like digest.Digest) digest.Digest {
+	return like.Algorithm().FromBytes(m.data)
+}

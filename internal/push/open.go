@@ -1,0 +1,141 @@
+package push
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/url"
+
+	"github.com/modeltransfer/transfer/internal/fault"
+	"github.com/modeltransfer/transfer/internal/retry"
+	"github.com/modeltransfer/transfer/internal/wire"
+)
+
+// open begins an upload, with the blob itself where it is small and the registry takes that. The first small
+// blob finds out.
+func (b *Blob) open(ctx context.Context) (state, error) {
+	if !b.recovery.chunked {
+		if single, trial := b.learned.trySingle(b.size); single {
+			return b.openWithBody(ctx, trial)
+		}
+	}
+	query := url.Values{}
+	if b.learned.ollama.Load() {
+		query.Set("digest", b.digest.String())
+	}
+	r := b.beginning(query)
+	if b.learned.direct.Load() { // the URL that it answers with may be too old when there is room
+		r.Room, r.Keep = b.size, &b.source.room
+	}
+	a, err := b.ask(ctx, r)
+	switch {
+	case err != nil:
+		return opening, err
+	case a.failed:
+		return opening, b.err(a)
+	case a.is(http.StatusCreated) && (len(query) > 0 || a.digest() != ""):
+		return b.presence.claimed(a)
+	}
+	return b.accepted(a)
+}
+
+// openWithBody sends a small blob with the request that begins its upload. In a trial, a registry that
+// refuses is asked again without the body.
+func (b *Blob) openWithBody(ctx context.Context, trial bool) (state, error) {
+	a, err := b.source.send(ctx, b.beginning(url.Values{"digest": {b.digest.String()}}), 0, b.size)
+	created := err == nil && a.is(http.StatusCreated)
+	if trial { // a broken connection is how some refuse a body
+		b.learned.takesSingle(created && a.whole())
+	}
+	switch {
+	case err != nil:
+		return b.presence.recheck(), err
+	case created:
+		return b.presence.stored(a)
+	case a.temporary():
+		return b.presence.recheck(), b.err(a)
+	case a.failed && trial && a.refused():
+		return opening, nil
+	case a.failed:
+		return opening, b.err(a)
+	}
+	return b.accepted(a)
+}
+
+// accepted judges an answer that should be a 202 with a new session.
+func (b *Blob) accepted(a answer) (state, error) {
+	switch {
+	case !a.is(http.StatusAccepted):
+		return opening, a.unexpected("202")
+	case a.location() == "":
+		return opening, retry.Permanent(fmt.Errorf("%w: POST %s: 202 without a Location",
+			fault.ErrProtocol, wire.Redact(a.Target.URL)))
+	}
+	return sending, b.opened(a)
+}
+
+// opened learns what the registry tells with a new session.
+func (b *Blob) opened(a answer) error {
+	b.session.begin(a)
+	switch {
+	case a.Header.Get("X-Direct-Upload-Url") != "":
+		d, err := newDirect(b, a)
+		if err != nil {
+			return err
+		}
+		b.way = d
+	case b.recovery.parts || a.Header.Get("Docker-Upload-Location") != "":
+		b.way = newParts(b)
+	case b.recovery.chunked:
+		b.way = chunks{b}
+	default:
+		b.way = whole{b}
+	}
+	return b.follow(a)
+}
+
+// follow goes on where an answer says that the session is now.
+func (b *Blob) follow(a answer) error { return b.session.follow(a, b.way.resumable()) }
+
+// restore asks a session how much it has, and goes on from there. A session that the registry does not know,
+// or will not tell about, is given up.
+func (b *Blob) restore(ctx context.Context) (state, error) {
+	a, err := b.ask(ctx, b.request(http.MethodGet, b.session.target))
+	switch {
+	case err != nil:
+		return restoring, err
+	case a.failed && !a.refused():
+		return restoring, b.err(a)
+	}
+	have, err := wire.UploadRange(a.Header)
+	if a.failed || err != nil || have > b.size {
+		b.session.drop(ctx)
+		return opening, nil
+	}
+	b.session.offset, b.session.earlier = have, false
+	if have > 0 || b.recovery.chunked {
+		b.way = chunks{b}
+	}
+	b.Log.LogAttrs(ctx, slog.LevelDebug, "upload continues",
+		slog.String("digest", b.digest.String()), slog.Int64("offset", have))
+	return sending, b.follow(a)
+}
+
+// commit ends a session that has the whole blob.
+func (b *Blob) commit(ctx context.Context) (state, error) {
+	b.recovery.committed = true
+	r := b.request(http.MethodPut, b.way.end())
+	r.Header = http.Header{"Content-Type": {"application/octet-stream"}}
+	r.AnswerTime = b.source.answerTime()
+	a, err := b.ask(ctx, r)
+	switch {
+	case err != nil:
+		b.source.unanswered(err)
+		return recovering, err
+	case a.failed:
+		return b.recovery.judge(ctx, a)
+	default:
+		return b.presence.stored(a)
+	}
+}

@@ -1,0 +1,196 @@
+// Package push brings one blob, or one manifest, into one repository.
+//
+// A blob's upload is a state machine. Each state makes one request, and the answer says what comes next:
+//
+//	state       request                answer                                  next state
+//	probing     HEAD blob              200 of the right length, or the digest  done
+//	                                   redirect to a store that refuses HEAD   done
+//	                                   200 of another length, 404, other 4xx   mounting, restoring, opening
+//	mounting    POST ?mount&from       201                                     done
+//	                                   202, or refused                         probing, then as above
+//	restoring   GET session            how much it has                         sending
+//	                                   more than there is, or refused          opening
+//	opening     POST; small: and body  202 with a Location                     sending
+//	                                   201                                     done
+//	                                   the body was refused, the first time    opening
+//	sending     whole:  PUT and body   as in committing
+//	            chunks: PATCH          202                                     sending, then committing
+//	                                   307 with Docker-Upload-Location         sending parts
+//	            parts:  PATCH and PUT  2xx of the store                        sending, then committing
+//	            direct: PUT            2xx of the store                        committing
+//	committing  PUT                    201, or the right digest                done
+//	                                   another digest                          error
+//	                                   any other 2xx, or the body never left   confirming
+//	confirming  HEAD blob              200 of the right length, or the digest  done
+//	                                   not there, and the body never left      opening chunks, once
+//	                                   not there                               error
+//	recovering  HEAD blob, where the   200 of the right length, or the digest  done
+//	            end may have arrived   not there, or not asked                 restoring, sending, opening
+//
+// A failure while bytes are sent or committed means, for each way to send:
+//
+//	answer                             whole         chunks          parts         direct
+//	none, 5xx, 429 and their kin       recovering    recovering      recovering    recovering
+//	none, though all was sent          recovering, and the next answer may take twice as long
+//	413, 411                           chunks        smaller chunks  error         error
+//	403, or 400 ExpiredToken: a store  again, once   again, once     again, once   opening, once
+//	416 of a large blob                recovering, twice; then as the next row
+//	404, 416, unknown or invalid       recovering, and opening unless the blob is there; three times
+//	400 DIGEST_INVALID                 opening, once
+//	any other                          error
+//
+// Recovering goes on with what a session lacks. The session of a large blob is asked how much it has, a small
+// blob is sent in a new one, a part is sent again alone, and a direct upload that is complete is not sent
+// again.
+package push
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"os"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/modeltransfer/transfer/internal/exchange"
+	"github.com/modeltransfer/transfer/internal/pace"
+	"github.com/modeltransfer/transfer/internal/retry"
+	"github.com/modeltransfer/transfer/internal/sessions"
+	"github.com/modeltransfer/transfer/internal/wire"
+)
+
+// Config says where blobs are pushed, and how.
+type Config struct {
+	Exchange   *exchange.Exchange
+	Registry   *wire.Registry
+	Repository string
+	Sessions   sessions.Store
+	Log        *slog.Logger
+
+	// Open opens the file of a blob.
+	Open func(dg digest.Digest, size int64) (*os.File, error)
+
+	// Moved is told of n bytes of a blob that have moved for the first time.
+	Moved func(n int64)
+
+	// KeepSize is the size from which on an upload session is left for a later call.
+	KeepSize int64
+}
+
+// Pusher pushes into one repository. It is safe for concurrent use.
+type Pusher struct {
+	Config
+	learned learned
+}
+
+// New returns a pusher.
+func New(c Config) *Pusher {
+	return &Pusher{Config: c, learned: learned{chunk: pace.NewChunkSize(startChunk, minChunk, maxChunk)}}
+}
+
+// state is what a blob's next request is for.
+type state int
+
+const (
+	starting state = iota
+	probing
+	mounting
+	restoring
+	opening
+	sending
+	committing
+	confirming
+	recovering
+	done
+)
+
+// Blob is one blob on its way to the registry. It is not safe for concurrent use.
+type Blob struct {
+	*item
+	state    state
+	source   source   // its bytes
+	session  session  // where they go
+	way      way      // how they go
+	presence presence // whether the registry has them already
+	recovery recovery // what failures have led to
+}
+
+// Blob returns a blob that is to be pushed, mounted from another repository where from names one.
+func (p *Pusher) Blob(dg digest.Digest, size int64, from string, budget *retry.Budget) *Blob {
+	it := &item{Pusher: p, digest: dg, size: size, budget: budget}
+	b := &Blob{item: it}
+	b.source.item, b.session.item = it, it
+	b.presence.blob, b.presence.from = b, from
+	b.recovery.blob = b
+	b.way = whole{b}
+	return b
+}
+
+// Again returns a blob that is to be sent though the registry says that it has it, because it has shown that
+// it has not.
+func (p *Pusher) Again(dg digest.Digest, size int64, budget *retry.Budget) *Blob {
+	b := p.Blob(dg, size, "", budget)
+	b.presence.disproved = true
+	b.source.reported.Store(size)
+	return b
+}
+
+// Attempt makes one request after another until the registry has the blob or one of them fails. The next
+// attempt goes on from there. It tells whether bytes moved that had not moved before.
+func (b *Blob) Attempt(ctx context.Context) (moved bool, err error) {
+	b.budget.Attempt()
+	defer b.source.room.Close()
+	before := b.source.reported.Load()
+	for err == nil && b.state != done {
+		b.state, err = b.step(ctx)
+	}
+	return b.source.reported.Load() > before, err
+}
+
+// step makes the request of the state, and returns the state that follows; with an error, that is where the
+// next attempt begins.
+func (b *Blob) step(ctx context.Context) (state, error) {
+	switch b.state {
+	case starting:
+		if !b.presence.disproved {
+			b.session.claim()
+		}
+		return b.presence.first(), nil
+	case probing:
+		return b.presence.probe(ctx)
+	case mounting:
+		return b.presence.mount(ctx)
+	case restoring:
+		return b.restore(ctx)
+	case opening:
+		return b.open(ctx)
+	case sending:
+		return b.way.send(ctx)
+	case committing:
+		return b.commit(ctx)
+	case confirming:
+		return b.presence.confirm(ctx)
+	default:
+		return b.recovery.recover(ctx)
+	}
+}
+
+// Close ends the upload with the error that the attempts ended with, nil where the registry has the blob, and
+// returns it. A session is deleted, so that the registry need not keep what it has, unless a later call may
+// continue it.
+func (b *Blob) Close(ctx context.Context, err error) error {
+	err = errors.Join(err, b.source.close())
+	if err == nil {
+		b.session.saved.Close(false)
+		b.Moved(b.size - b.source.reported.Load())
+		return nil
+	}
+	begun := b.session.foreign || b.source.reported.Load() > 0
+	lasts := b.session.saved != nil && b.session.lasts() && b.way.resumable()
+	keep := begun && lasts && (ctx.Err() != nil || retry.Retryable(err))
+	b.session.saved.Close(keep)
+	if !keep {
+		b.session.drop(ctx)
+	}
+	return err
+}

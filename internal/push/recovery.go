@@ -1,0 +1,144 @@
+package push
+
+import (
+	"context"
+	"net/http"
+
+	"github.com/modeltransfer/transfer/internal/retry"
+)
+
+const (
+	// resumeSize is the size from which on an upload is continued after a fault: below, asking how much has
+	// arrived takes longer than sending it again.
+	resumeSize = 8 << 20 // 8 MiB
+
+	// maxLost is how often in a row a registry may forget the session of a blob.
+	maxLost = 3
+)
+
+// recovery decides how an upload goes on after a failure.
+type recovery struct {
+	blob      *Blob
+	committed bool // the request that ends the session may have arrived
+	chunked   bool // a whole body was refused, or broke
+	parts     bool // the registry has shown late that it wants parts
+	unasked   bool // a body was taken to be complete before it had left, and is sent without being asked for
+	renewed   bool // a store refused the body, and a new URL was asked for
+	anew      bool // the registry found another digest, and the blob was sent anew
+	lost      int  // sessions in a row that the registry has forgotten
+}
+
+// taken notes that a body was taken: what goes wrong from now on is another matter.
+func (r *recovery) taken() { r.lost, r.renewed = 0, false }
+
+// byChunks has the blob sent in chunks. It tells whether it was not before.
+func (r *recovery) byChunks() bool {
+	if r.chunked {
+		return false
+	}
+	r.chunked, r.committed = true, false
+	return true
+}
+
+// judge says what a failure means for the upload session: the state that follows, and the error of this
+// attempt.
+func (r *recovery) judge(ctx context.Context, a answer) (state, error) {
+	b := r.blob
+	err := b.err(a)
+	switch {
+	case a.temporary():
+		return recovering, err
+	case a.is(http.StatusRequestEntityTooLarge, http.StatusLengthRequired):
+		return r.tooLarge(a, err)
+	case a.expired(b.session.target) && !r.renewed:
+		r.renewed = true
+		return r.renew(ctx, a), retry.OtherWay(err)
+	case a.outOfStep() && b.size >= resumeSize && r.lost < maxLost-1:
+		r.lost++ // it is asked once more how much it has; the last time begins a new session
+		return recovering, retry.OtherWay(err)
+	case a.sessionLost() && r.lost < maxLost:
+		r.lost++
+		b.session.drop(ctx)
+		return recovering, retry.OtherWay(err) // it is not known any more, perhaps because it was ended before
+	case r.otherDigest(a) && !r.anew:
+		r.anew, r.committed = true, false
+		b.session.drop(ctx)
+		return opening, retry.OtherWay(err)
+	}
+	return recovering, err
+}
+
+// tooLarge goes on with smaller bodies. Where none has left, the session is as it was.
+func (r *recovery) tooLarge(a answer, err error) (state, error) {
+	smaller := r.blob.way.smaller()
+	if smaller == nil {
+		return recovering, err
+	}
+	if a.whole() {
+		return recovering, retry.OtherWay(err)
+	}
+	r.blob.way, r.committed = smaller, false
+	return sending, nil
+}
+
+// renew has a URL that has expired replaced by a new one. Where no byte has left, the session is as it was,
+// and its redirect is a new URL.
+func (r *recovery) renew(ctx context.Context, a answer) state {
+	way := r.blob.way
+	if way.resumable() && a.whole() {
+		return recovering
+	}
+	r.committed = false
+	if way.resumable() {
+		return sending
+	}
+	return way.afterFault(ctx)
+}
+
+// otherDigest tells whether the registry has found another digest than we have. The bytes may have changed on
+// their way or, in a session that an earlier call began, be those of another file.
+func (r *recovery) otherDigest(a answer) bool {
+	others := r.blob.session.foreign && r.committed
+	return a.is(http.StatusBadRequest) && (others || a.failure.Has("DIGEST_INVALID"))
+}
+
+// unsent goes on after a success that was told before the body had left. It is sent again without the
+// question that a server may have taken for all of it, once.
+func (r *recovery) unsent(a answer) (state, error) {
+	err := a.unexpected("the body being read")
+	if r.unasked {
+		return recovering, err
+	}
+	r.unasked = true
+	r.blob.learned.noExpect.Store(true)
+	return recovering, retry.OtherWay(err)
+}
+
+// recover finds out after a fault whether the blob has arrived all the same, and if not, how to go on.
+func (r *recovery) recover(ctx context.Context) (state, error) {
+	b := r.blob
+	if r.committed && !b.presence.disproved {
+		there, err := b.exists(ctx)
+		if err != nil {
+			return recovering, err
+		}
+		if there {
+			return done, nil
+		}
+	}
+	r.committed = false
+	if b.session.isZero() {
+		return opening, nil
+	}
+	return b.way.afterFault(ctx), nil
+}
+
+// askOrDrop asks a session how much it has where that is worth it, and otherwise deletes it.
+func (r *recovery) askOrDrop(ctx context.Context) state {
+	b := r.blob
+	if b.session.target.Left || b.size < resumeSize && b.source.overdue == 0 {
+		b.session.drop(ctx)
+		return opening
+	}
+	return restoring
+}

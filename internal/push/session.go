@@ -1,0 +1,112 @@
+package push
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"time"
+
+	"github.com/modeltransfer/transfer/internal/exchange"
+	"github.com/modeltransfer/transfer/internal/retry"
+	"github.com/modeltransfer/transfer/internal/sessions"
+	"github.com/modeltransfer/transfer/internal/wire"
+)
+
+// abortTimeout bounds the deletion of an upload session.
+const abortTimeout = 5 * time.Second
+
+// session is an upload session of the registry.
+type session struct {
+	*item
+	target   wire.Target     // where the upload goes on; zero when none is open
+	offset   int64           // how much of the blob the session has
+	minChunk int64           // the least size of a chunk
+	saved    *sessions.Entry // remembers the session for a later call
+	earlier  bool            // an earlier call has begun it, and it was not asked yet how much it has
+	foreign  bool            // an earlier call has begun it: what it has may be of another file
+}
+
+func (s *session) isZero() bool { return s.target.IsZero() }
+
+// claim takes over the session that an earlier call has left, if there is one.
+func (s *session) claim() {
+	if s.size < s.KeepSize {
+		return
+	}
+	s.saved = s.Sessions.Claim(s.Registry.Blob(s.Repository, s.digest).URL.String())
+	target, err := s.Registry.Uploads(s.Repository, url.Values{}).Resolve(s.saved.Session())
+	if err == nil && !target.Left {
+		s.target, s.earlier, s.foreign = target, true, true
+	}
+}
+
+// begin goes on with a new session.
+func (s *session) begin(a answer) {
+	*s = session{item: s.item, saved: s.saved, minChunk: wire.MinChunk(a.Header)}
+}
+
+// patch is the request that adds the bytes [start, end).
+func (s *session) patch(start, end int64) exchange.Request {
+	r := s.request(http.MethodPatch, s.target)
+	r.Header = http.Header{"Content-Range": {fmt.Sprintf("%d-%d", start, end-1)}}
+	r.NoFollow = true
+	return r
+}
+
+// follow goes on where an answer says that the session is now, and remembers that where it is to be kept.
+func (s *session) follow(a answer, keep bool) (err error) {
+	if a.location() != "" {
+		s.target, err = a.Target.Resolve(a.location())
+	}
+	if err == nil && keep && s.lasts() {
+		s.saved.Save(s.target.URL.String())
+	}
+	return err
+}
+
+// lasts tells whether a later call can go on with the session: not in an object store, whose URLs are signed
+// for a short time and are secrets.
+func (s *session) lasts() bool { return s.size >= s.KeepSize && !s.isZero() && !s.target.Left }
+
+// drop deletes the session, if there is one, so that another can be begun.
+func (s *session) drop(ctx context.Context) {
+	if !s.isZero() {
+		s.delete(ctx, s.target)
+	}
+	*s = session{item: s.item, saved: s.saved}
+}
+
+// delete deletes a session. It has a short time of its own, also after a cancel, and may fail.
+func (s *session) delete(ctx context.Context, target wire.Target) {
+	if target.Left {
+		return // an object store knows no sessions
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), abortTimeout)
+	defer cancel()
+	a, err := s.ask(ctx, s.request(http.MethodDelete, target))
+	for n := 0; err == nil && a.outOfStep() && retry.Sleep(ctx, retry.Delay(n, abortTimeout)) == nil; n++ {
+		a, err = s.deleteCurrent(ctx, target)
+	}
+	if err == nil && a.failed {
+		err = s.err(a)
+	}
+	if err != nil {
+		s.Log.LogAttrs(ctx, slog.LevelDebug, "upload session not deleted", slog.Any("error", err))
+	}
+}
+
+// deleteCurrent deletes a session where it is now.
+func (s *session) deleteCurrent(ctx context.Context, target wire.Target) (answer, error) {
+	a, err := s.ask(ctx, s.request(http.MethodGet, target))
+	if err != nil || a.failed {
+		return a, err
+	}
+	if a.location() != "" {
+		if target, err = a.Target.Resolve(a.location()); err != nil || target.Left {
+			return a, err
+		}
+	}
+	return s.ask(ctx, s.request(http.MethodDelete, target))
+}

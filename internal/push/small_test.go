@@ -1,0 +1,157 @@
+package push_test
+
+import (
+	"net/http"
+	"strconv"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/modeltransfer/transfer/internal/push"
+	"github.com/modeltransfer/transfer/internal/registrytest"
+)
+
+func itoa(n int64) string { return strconv.FormatInt(n, 10) }
+
+func TestU24From(t *testing.T) {
+	const (
+		host = "registry.test:5000"
+		sum  = "@sha256:2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"
+	)
+	for name, want := range map[string]string{
+		"llama3.2":                              "library/llama3.2",
+		"llama3.2:latest":                       "library/llama3.2",
+		"llama3.2" + sum:                        "library/llama3.2",
+		"llama3.2:latest" + sum:                 "library/llama3.2",
+		"me/tensors":                            "me/tensors",
+		"me/tensors:latest":                     "me/tensors",
+		"a/b/c":                                 "a/b/c",
+		host + "/me/tensors:latest":             "me/tensors",
+		host + "/tensors":                       "library/tensors",
+		"REGISTRY.test:5000/me/tensors" + sum:   "me/tensors",
+		"http://" + host + "/me/tensors:latest": "me/tensors",
+		"other.test/me/tensors:latest":          "",
+		"other.test:5000/tensors":               "",
+		"localhost/me/tensors":                  "",
+		"localhost:11434/tensors:latest":        "",
+		"registry.test/me/tensors":              "",
+		"":                                      "",
+		":latest":                               "",
+		"/":                                     "",
+		"me/../tensors":                         "",
+		"me//tensors":                           "",
+		"me/tensors?x=y":                        "",
+		"https://other.test":                    "",
+		"ftp://other.test/me/tensors":           "",
+		sum:                                     "",
+		host + "/":                              "",
+	} {
+		assert.Equal(t, want, push.From(host, name), name)
+	}
+}
+
+func FuzzU24From(f *testing.F) {
+	for _, seed := range []string{"name", "name:tag", "ns/name:tag", "h:1/ns/name:tag", "a@b", "h:1/://x"} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, name string) {
+		if got := push.From("h:1", name); got != "" {
+			assert.Regexp(t, `^[A-Za-z0-9._~+-]+(/[A-Za-z0-9._~+-]+)+$`, got)
+			assert.NotContains(t, got, "..")
+		}
+	})
+}
+
+// The reference registry drops the body of a POST, and does not ask for it.
+func TestU25SmallBlobDoesNotWaitToBeAskedFor(t *testing.T) {
+	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		w := newWorld(t, mode, registrytest.Options{})
+		b := w.local(50)
+		begun := time.Now()
+		require.NoError(t, w.push(b, ""))
+		w.requireStored(b)
+		assert.Less(t, time.Since(begun), 100*time.Millisecond)
+		assert.Equal(t, "HEAD POST PUT", w.asked())
+		for _, r := range w.reg.Requests() {
+			assert.Empty(t, r.Header.Get("Expect"))
+		}
+	})
+}
+
+// A registry that has sent a small body elsewhere is asked first from then on.
+func TestU10SmallBodyOfARegistryThatSendsOff(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, registrytest.H1, registrytest.Options{}) // in HTTP/2 a handler does not see Expect
+		cdn := w.reg.CDN()
+		w.reg.Configure(func(o *registrytest.Options) {
+			o.RedirectUploads = registrytest.To(w.net.Serve("cdn.test", cdn, registrytest.H1).URL)
+		})
+		p := w.pusher(w.server.URL)
+		for _, size := range []int{1000, 900 << 10} {
+			require.NoError(t, w.pushWith(t.Context(), p, w.local(size), ""))
+		}
+		var expects []string
+		for _, r := range w.reg.Requests() {
+			if r.Method == http.MethodPut {
+				expects = append(expects, r.Header.Get("Expect"))
+			}
+		}
+		assert.Equal(t, []string{"", "100-continue"}, expects)
+	})
+}
+
+// expectations passes requests on without Expect, as some proxies do, and notes whether they had it.
+type expectations struct {
+	next http.RoundTripper
+	seen []string
+}
+
+func (e *expectations) RoundTrip(r *http.Request) (*http.Response, error) {
+	if r.Method == http.MethodPut {
+		e.seen = append(e.seen, r.Header.Get("Expect"))
+	}
+	r = r.Clone(r.Context())
+	r.Header.Del("Expect")
+	return e.next.RoundTrip(r)
+}
+
+// Where nobody asks for a body, the next ones do not wait to be asked for.
+func TestU25LargeBodyDoesNotWaitWhereNobodyAsks(t *testing.T) {
+	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		w := newWorld(t, mode, registrytest.Options{})
+		e := &expectations{}
+		w.round = func(next http.RoundTripper) http.RoundTripper { e.next = next; return e }
+		p := w.pusher(w.server.URL)
+		for i := range 3 {
+			require.NoError(t, w.pushWith(t.Context(), p, w.local(2<<20+i), ""))
+		}
+		assert.Equal(t, []string{"100-continue", "", ""}, e.seen)
+	})
+}
+
+func TestU10LargeBodyWaitsWhereSomebodyAsks(t *testing.T) {
+	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		w := newWorld(t, mode, registrytest.Options{})
+		var seen []string
+		w.round = func(next http.RoundTripper) http.RoundTripper {
+			return roundTrip(func(r *http.Request) (*http.Response, error) {
+				if r.Method == http.MethodPut {
+					seen = append(seen, r.Header.Get("Expect"))
+				}
+				return next.RoundTrip(r)
+			})
+		}
+		p := w.pusher(w.server.URL)
+		for i := range 2 {
+			require.NoError(t, w.pushWith(t.Context(), p, w.local(2<<20+i), ""))
+		}
+		assert.Equal(t, []string{"100-continue", "100-continue"}, seen)
+	})
+}
+
+type roundTrip func(*http.Request) (*http.Response, error)
+
+func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }

@@ -1,0 +1,160 @@
+package push
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptrace"
+	"sync/atomic"
+	"time"
+
+	"github.com/modeltransfer/transfer/internal/content"
+	"github.com/modeltransfer/transfer/internal/exchange"
+	"github.com/modeltransfer/transfer/internal/fault"
+	"github.com/modeltransfer/transfer/internal/retry"
+	"github.com/modeltransfer/transfer/internal/wire"
+)
+
+const (
+	// readSize is how much of a file is read at once for a body.
+	readSize = 128 << 10 // 128 KiB
+
+	// digestRate is the speed, in bytes per second, at which a registry is trusted to hash or copy a body before
+	// it answers. Object stores copy at some 100 MB/s.
+	digestRate = 16 << 20 // 16 MiB/s
+
+	// maxOverdue is how often the time for an answer is doubled at most.
+	maxOverdue = 16
+)
+
+// source is the file of a blob, from which the bodies of its requests are read.
+type source struct {
+	*item
+	file     *content.File
+	reported atomic.Int64  // up to where its bytes were told as progress
+	room     exchange.Room // for a body, kept from the request for a URL that does not live long
+	overdue  int           // answers that did not come in time though all was sent
+}
+
+// body returns the bytes [start, end) of the blob. The file is opened for the first of them.
+func (s *source) body(start, end int64) (io.ReadCloser, error) {
+	if s.file == nil {
+		f, err := s.Open(s.digest, s.size)
+		if err != nil {
+			return nil, err
+		}
+		s.file = content.New(f, s.digest, s.size, readSize)
+	}
+	pos := start
+	return s.file.Body(start, end, func(n int) error {
+		pos += int64(n)
+		s.moved(pos)
+		return nil
+	})
+}
+
+// moved notes that the bytes up to pos have left. What is sent again was told before.
+func (s *source) moved(pos int64) {
+	if fresh := pos - s.reported.Load(); fresh > 0 {
+		s.reported.Store(pos)
+		s.budget.Renew()
+		s.Moved(fresh)
+	}
+}
+
+// wrong returns why the file is not the blob, as far as it was read.
+func (s *source) wrong() error {
+	if s.file == nil {
+		return nil
+	}
+	switch err := s.file.Err(); {
+	case errors.Is(err, content.ErrSize):
+		return retry.Permanent(fmt.Errorf("%w: %w", fault.ErrSizeMismatch, err))
+	case errors.Is(err, content.ErrDigest):
+		return retry.Permanent(fmt.Errorf("%w: %w", fault.ErrDigestMismatch, err))
+	default:
+		return err
+	}
+}
+
+func (s *source) close() error {
+	if s.file == nil {
+		return nil
+	}
+	return s.file.Close()
+}
+
+// send sends the bytes [start, end) of the blob with a request. A 401 or a redirect costs no large body,
+// because the server is asked first.
+func (s *source) send(ctx context.Context, r exchange.Request, start, end int64) (answer, error) {
+	r.MaySlow = true
+	r.Room, r.Keep, r.Length = end-start, &s.room, end-start
+	r.AnswerTime = s.answerTime()
+	if r.Header == nil {
+		r.Header = make(http.Header, 2)
+	}
+	if r.Header.Get("Content-Type") == "" {
+		r.Header.Set("Content-Type", "application/octet-stream")
+	}
+	if r.Body == nil {
+		r.Body = func() (io.ReadCloser, error) { return s.body(start, end) }
+	}
+	expects := s.learned.expects(end - start)
+	var asked atomic.Bool
+	if expects {
+		r.Header.Set("Expect", "100-continue")
+		ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{Got100Continue: func() { asked.Store(true) }})
+	}
+	resp, err := s.Exchange.Do(ctx, r)
+	if err == nil && expects && resp.StatusCode == http.StatusExpectationFailed { // RFC 9110 section 10.1.1
+		resp.Discard()
+		s.learned.noExpect.Store(true)
+		r.Header.Del("Expect")
+		resp, err = s.Exchange.Do(ctx, r)
+	}
+	a, err := s.sent(resp, err)
+	switch {
+	case err != nil:
+	case a.Target.Left && !r.Target.Left, wire.IsRedirect(a.StatusCode):
+		s.learned.sendsOff.Store(true)
+	case !a.failed && a.whole() && expects && !asked.Load():
+		s.learned.noAsking.Store(true)
+	}
+	return a, err
+}
+
+// sent reads the answer to a body.
+func (s *source) sent(resp *exchange.Response, err error) (answer, error) {
+	if wrong := s.wrong(); wrong != nil {
+		if err == nil {
+			resp.Discard()
+		}
+		return answer{}, wrong
+	}
+	if err != nil {
+		s.unanswered(err)
+		return answer{}, err
+	}
+	return s.read(resp), nil
+}
+
+// unanswered has the next answer waited for longer, where all was sent and none has come: the registry may be
+// busy with what it got, and on a slow link buffers on the way may hold the end of it.
+func (s *source) unanswered(err error) {
+	if errors.Is(err, exchange.ErrUnanswered) {
+		s.overdue = min(s.overdue+1, maxOverdue)
+	}
+}
+
+// answerTime is how much longer than the stall timeout the answer to the last byte may take. It doubles with
+// each one that did not come, as far as the retry budget lets it.
+func (s *source) answerTime() time.Duration {
+	digest := time.Duration(float64(s.size) / digestRate * float64(time.Second))
+	return digest + overtime(s.Exchange.Watchdog.StallTimeout(), s.overdue, s.budget)
+}
+
+func overtime(stall time.Duration, overdue int, budget *retry.Budget) time.Duration {
+	return min(stall<<overdue-stall, max(0, budget.Left()-stall))
+}

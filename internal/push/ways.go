@@ -1,0 +1,153 @@
+package push
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+
+	"github.com/modeltransfer/transfer/internal/fault"
+	"github.com/modeltransfer/transfer/internal/wire"
+)
+
+// way is one way to send a blob in a session.
+type way interface {
+	// send sends the next body, and returns the state that follows.
+	send(ctx context.Context) (state, error)
+
+	// end returns where the session is ended.
+	end() wire.Target
+
+	// afterFault returns the state that follows when it is not known what became of a body.
+	afterFault(ctx context.Context) state
+
+	// smaller is told that a body was refused for its size. It returns the way to go on with smaller ones, or
+	// nil.
+	smaller() way
+
+	// resumable tells whether a later call can go on with the session.
+	resumable() bool
+}
+
+var (
+	_ way = whole{}
+	_ way = chunks{}
+	_ way = (*direct)(nil)
+	_ way = (*parts)(nil)
+)
+
+// whole sends the blob with the request that ends the session.
+type whole struct{ *Blob }
+
+func (w whole) send(ctx context.Context) (state, error) {
+	w.recovery.committed = true
+	a, err := w.source.send(ctx, w.request(http.MethodPut, w.end()), 0, w.size)
+	switch {
+	case err != nil:
+		return recovering, err
+	case a.failed:
+		return w.recovery.judge(ctx, a)
+	default:
+		return w.presence.stored(a)
+	}
+}
+
+func (w whole) end() wire.Target {
+	return w.session.target.WithQuery("digest", w.digest.String())
+}
+
+// afterFault sends a large blob on in chunks: what breaks once may break again, and then less is lost.
+func (w whole) afterFault(ctx context.Context) state {
+	if w.size >= resumeSize {
+		w.recovery.chunked = true
+	}
+	return w.recovery.askOrDrop(ctx)
+}
+
+func (w whole) smaller() way {
+	w.recovery.chunked = true
+	return chunks(w)
+}
+
+func (whole) resumable() bool { return true }
+
+// chunks sends the blob in several requests (OCI distribution spec, "Pushing a blob in chunks").
+type chunks struct{ *Blob }
+
+func (c chunks) send(ctx context.Context) (state, error) {
+	start, end := c.session.offset, c.size
+	if start == end {
+		return committing, nil
+	}
+	if size := max(c.learned.chunk.Size(), c.session.minChunk); size < end-start {
+		end = start + size
+	}
+	r := c.session.patch(start, end)
+	a, err := c.source.send(ctx, r, start, end)
+	if err == nil && wire.IsRedirect(a.StatusCode) {
+		if a.Header.Get("Docker-Upload-Location") != "" {
+			return c.ollama(ctx), nil
+		}
+		if r.Target, err = a.Target.Resolve(a.Header.Get("Location")); err != nil {
+			return sending, err
+		}
+		r.NoFollow = false
+		a, err = c.source.send(ctx, r, start, end)
+	}
+	switch {
+	case err != nil:
+		return recovering, err
+	case a.failed:
+		return c.recovery.judge(ctx, a)
+	case a.webPage():
+		return recovering, a.unexpected("202")
+	}
+	return c.added(a, start, end)
+}
+
+// added notes how much the session has after a chunk: less, perhaps, than was sent.
+func (c chunks) added(a answer, start, end int64) (state, error) {
+	have := end
+	if a.Header.Get("Range") != "" {
+		var err error
+		have, err = wire.UploadRange(a.Header)
+		if have == 0 && end == 1 {
+			have = 1 // "0-0" is said of one byte as well as of none
+		}
+		if err != nil || have <= start || have > end {
+			return recovering, fmt.Errorf("%w: the registry has bytes %.50q after %d-%d were sent",
+				fault.ErrProtocol, a.Header.Get("Range"), start, end-1)
+		}
+	} else if !a.whole() {
+		return c.recovery.unsent(a)
+	}
+	c.learned.chunk.Taken(end - start)
+	c.session.offset = have
+	c.recovery.taken()
+	return sending, c.follow(a)
+}
+
+func (c chunks) end() wire.Target { return whole(c).end() }
+
+func (c chunks) afterFault(ctx context.Context) state { return c.recovery.askOrDrop(ctx) }
+
+func (c chunks) smaller() way {
+	size := min(c.learned.chunk.Size(), c.size)
+	if size > c.session.minChunk && c.learned.chunk.Refused(size) {
+		return c
+	}
+	return nil
+}
+
+func (chunks) resumable() bool { return true }
+
+// ollama goes on in parts where a registry has shown only now that it wants them. The chunk has not the size
+// of a part, so it is asked for again.
+func (c chunks) ollama(ctx context.Context) state {
+	if c.session.offset > 0 {
+		c.session.drop(ctx)
+		c.recovery.parts = true
+		return opening
+	}
+	c.way = newParts(c.Blob)
+	return sending
+}

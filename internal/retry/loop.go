@@ -1,0 +1,81 @@
+package retry
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"time"
+)
+
+// MaxTries is how often a registry is tried that has not answered once in this call: it is more likely misspelt
+// than about to come back.
+const MaxTries = 6
+
+// Loop makes attempts until one succeeds, one fails for good, or the budget is spent.
+type Loop struct {
+	// Answered tells whether the registry has answered in this call. Before, it is tried MaxTries times.
+	Answered func() bool
+
+	// Overloaded is told of each failure that a server with too many requests would show.
+	Overloaded func()
+
+	// Unhurried tells which errors Overloaded is not told of, besides those of [OtherWay]. Nil means none.
+	Unhurried func(error) bool
+
+	Log *slog.Logger
+}
+
+// Run makes attempts at the subject, such as a digest. An attempt tells whether it brought anything new, which makes
+// the budget full. The error is that of the last attempt, with [ErrExhausted] where it was worth another, or the
+// cause of the context.
+func (l *Loop) Run(ctx context.Context, b *Budget, subject string, attempt func() (moved bool, err error)) error {
+	for n := 0; ; n++ {
+		moved, err := attempt()
+		if err == nil {
+			return nil
+		}
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if moved {
+			n = 0
+			b.Renew()
+		}
+		if !Retryable(err) {
+			return err
+		}
+		if err := l.wait(ctx, b, subject, n, err); err != nil {
+			return err
+		}
+	}
+}
+
+// wait waits after attempt number n failed with cause.
+func (l *Loop) wait(ctx context.Context, b *Budget, subject string, n int, cause error) error {
+	left := b.Left()
+	if left <= 0 || n+1 >= MaxTries && !l.Answered() {
+		return fmt.Errorf("%w: %w", ErrExhausted, cause)
+	}
+	if !IsOtherWay(cause) && (l.Unhurried == nil || !l.Unhurried(cause)) {
+		l.Overloaded()
+	}
+	if asked := Wait(cause); asked > left {
+		return fmt.Errorf("%w: %w", TooLong("the server", asked, left), cause)
+	} else if asked > 0 { // the next request to that host waits for it
+		l.Log.LogAttrs(ctx, slog.LevelWarn, "server asks to be left alone", slog.String("digest", subject),
+			slog.Duration("wait", asked), slog.Any("error", cause))
+		return nil
+	}
+	// The jitter is not taken of what is left, or it would halve that again and again.
+	wait := min(Delay(n, MaxDelay), left)
+	l.Log.LogAttrs(ctx, slog.LevelWarn, "attempt failed, trying again", slog.String("digest", subject),
+		slog.Int("attempt", n+1), slog.Duration("wait", wait), slog.Any("error", cause))
+	return Sleep(ctx, wait)
+}
+
+// TooLong is the error of a wait that a host asked for and that the budget does not allow. It is not worth another
+// attempt.
+func TooLong(host string, wait, left time.Duration) error {
+	return Permanent(fmt.Errorf("%w: %s asks to be left alone for %v, longer than the %v that RetryTimeout leaves",
+		ErrExhausted, host, wait.Truncate(time.Second), max(0, left).Truncate(time.Second)))
+}

@@ -1,0 +1,197 @@
+package retry_test
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"net"
+	"os"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/modeltransfer/transfer/internal/retry"
+	"github.com/modeltransfer/transfer/internal/wire"
+)
+
+func TestRetryable(t *testing.T) {
+	path := func(errno syscall.Errno) error { return &fs.PathError{Op: "write", Path: "x", Err: errno} }
+	dial := func(err error) error { return &net.OpError{Op: "dial", Err: err} }
+	for name, c := range map[string]struct {
+		err  error
+		want bool
+	}{
+		"unknown":              {errors.New("something"), true},
+		"early end":            {io.ErrUnexpectedEOF, true},
+		"permanent":            {retry.Permanent(io.ErrUnexpectedEOF), false},
+		"permanent but":        {retry.OtherWay(retry.Permanent(io.ErrUnexpectedEOF)), true},
+		"the outermost counts": {retry.Permanent(retry.Transient(io.ErrUnexpectedEOF)), false},
+		"transient":            {retry.Transient(path(syscall.EIO)), true},
+		"redirect":             {wire.ErrRedirectRefused, false},
+		"certificate":          {&tls.CertificateVerificationError{Err: x509.UnknownAuthorityError{}}, false},
+		"N33 refused":          {dial(os.NewSyscallError("connect", syscall.ECONNREFUSED)), true},
+		"N32 no such host":     {dial(&net.DNSError{IsNotFound: true}), false},
+		"N32 SERVFAIL":         {dial(&net.DNSError{IsTemporary: true}), true},
+		"N35 proxy":            {errors.New("Proxy Authentication Required"), false},
+		"I14 headers":          {errors.New("net/http: server response headers exceeded 1048576 bytes; aborted"), false},
+		"S1 disk full":         {path(syscall.ENOSPC), false},
+		"S2 disk broken":       {path(syscall.EIO), false},
+		"S3 quota":             {path(syscall.EDQUOT), false},
+		"S4 read-only":         {path(syscall.EROFS), false},
+		"S17 descriptors":      {path(syscall.EMFILE), true},
+		"S17 of the system":    {path(syscall.ENFILE), true},
+		"S17 while it dials":   {dial(os.NewSyscallError("socket", syscall.EMFILE)), true},
+		"wrapped disk is full": {fmt.Errorf("storing: %w", path(syscall.ENOSPC)), false},
+	} {
+		t.Run(name, func(t *testing.T) { assert.Equal(t, c.want, retry.Retryable(c.err)) })
+	}
+}
+
+func TestDelayGrowsWithJitter(t *testing.T) {
+	for attempt, want := range []time.Duration{200, 400, 800, 1600, 3200, 6400, 12800, 25600, 30000, 30000} {
+		want *= time.Millisecond
+		seen := make(map[time.Duration]bool)
+		for range 100 {
+			d := retry.Delay(attempt, retry.MaxDelay)
+			seen[d] = true
+			assert.LessOrEqual(t, d, want)
+			assert.GreaterOrEqual(t, d, want/2)
+		}
+		assert.Greater(t, len(seen), 90)
+	}
+	for _, attempt := range []int{-1, 63, 64, 1 << 30} {
+		assert.InDelta(t, 750*time.Millisecond, retry.Delay(attempt, time.Second), float64(250*time.Millisecond))
+	}
+	assert.Zero(t, retry.Delay(5, 0))
+}
+
+func TestN38SleepEndsBeforeItBegins(t *testing.T) {
+	ctx, cancel := context.WithCancelCause(t.Context())
+	reason := errors.New("enough")
+	cancel(reason)
+	for range 100 {
+		require.ErrorIs(t, retry.Sleep(ctx, 0), reason)
+	}
+}
+
+// I7: every wait ends with the context, for its reason.
+func TestSleepEndsWithTheContext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ours := errors.New("ours")
+		ctx, cancel := context.WithCancelCause(t.Context())
+		time.AfterFunc(time.Second, func() { cancel(ours) })
+		start := time.Now()
+		require.ErrorIs(t, retry.Sleep(ctx, time.Hour), ours)
+		require.ErrorIs(t, retry.Sleep(ctx, time.Hour), ours)
+		assert.Equal(t, time.Second, time.Since(start))
+	})
+}
+
+func TestBudgetExtendsOnlyWhereNoAttemptHadRoom(t *testing.T) {
+	const second = time.Second
+	for name, c := range map[string]struct {
+		others func(b *retry.Budget) // for the 30 s that an attempt waits
+		left   time.Duration         // of 100 s, of which 10 s were spent before
+	}{
+		"all wait":         {func(*retry.Budget) { time.Sleep(30 * second) }, 90 * second},
+		"another has room": {func(b *retry.Budget) { b.Room(time.Now()); time.Sleep(30 * second) }, 60 * second},
+		"another had room": {func(b *retry.Budget) {
+			b.Room(time.Now())
+			time.Sleep(20 * second)
+			b.Rest()
+			time.Sleep(10 * second)
+		}, 70 * second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := retry.NewBudget(100 * second)
+				time.Sleep(10 * second)
+				since := time.Now()
+				c.others(b)
+				b.Room(since)
+				assert.Equal(t, c.left, b.Left())
+				b.Renew()
+				assert.Equal(t, 100*second, b.Left())
+			})
+		})
+	}
+}
+
+func TestBudgetDoesNotCountAVainWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := retry.NewBudget(time.Minute)
+		since := time.Now()
+		time.Sleep(time.Hour)
+		b.Waited(since)
+		assert.Equal(t, time.Minute, b.Left())
+	})
+}
+
+func newLoop(answered bool) *retry.Loop {
+	return &retry.Loop{
+		Answered: func() bool { return answered }, Overloaded: func() {}, Log: slog.New(slog.DiscardHandler),
+	}
+}
+
+func TestLoopGivesUp(t *testing.T) {
+	broken := errors.New("broken")
+	for name, c := range map[string]struct {
+		answered bool
+		tries    int // at least
+		took     time.Duration
+	}{
+		"N33 soon where nobody has answered": {false, retry.MaxTries, 7 * time.Second},
+		"at the end of the budget":           {true, 10, time.Minute},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				start, tries := time.Now(), 0
+				err := newLoop(c.answered).Run(t.Context(), retry.NewBudget(time.Minute), "x", func() (bool, error) {
+					tries++
+					return false, broken
+				})
+				require.ErrorIs(t, err, retry.ErrExhausted)
+				require.ErrorIs(t, err, broken)
+				assert.GreaterOrEqual(t, tries, c.tries)
+				assert.LessOrEqual(t, time.Since(start), c.took)
+			})
+		})
+	}
+}
+
+func TestLoopBeginsAgainWithNewBytes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tries := 0
+		err := newLoop(true).Run(t.Context(), retry.NewBudget(time.Second), "x", func() (bool, error) {
+			if tries++; tries == 100 {
+				return true, nil
+			}
+			time.Sleep(900 * time.Millisecond)
+			return true, io.ErrUnexpectedEOF
+		})
+		require.NoError(t, err)
+	})
+}
+
+// A server that wants to be left alone for longer than the budget allows ends the blob at once.
+func TestN45RetryAfterBeyondTheBudget(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		start, busy := time.Now(), errors.New("busy")
+		err := newLoop(true).Run(t.Context(), retry.NewBudget(time.Minute), "x", func() (bool, error) {
+			return false, retry.After(time.Hour, retry.Transient(busy))
+		})
+		require.ErrorIs(t, err, retry.ErrExhausted)
+		require.ErrorIs(t, err, busy)
+		assert.ErrorContains(t, err, "1h0m0s")
+		assert.Zero(t, time.Since(start))
+	})
+}

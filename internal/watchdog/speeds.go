@@ -1,0 +1,76 @@
+package watchdog
+
+import (
+	"slices"
+	"sync"
+	"time"
+)
+
+// When a connection counts as slow. A connection that is slow will be faster when it is made anew, because the
+// others are; see [Speeds.Slow].
+const (
+	// slowShare is the share of the median speed of its peers below which a connection is slow.
+	slowShare = 0.1
+
+	// ReplaceAfter is how long a connection must have been slow to be replaced, at a time when no worker is idle:
+	// what the server has sent already of it is lost.
+	ReplaceAfter = 5 * time.Second
+
+	// TakeOverAfter is how long it must have been slow for an idle worker to take over what it has left, and
+	// TakeOverLate how long when that is little: a busy machine is the likelier reason then.
+	TakeOverAfter = 300 * time.Millisecond
+	TakeOverLate  = time.Second
+
+	// MaxReplaced is how often slow connections of one transfer are replaced. Then it may be slow.
+	MaxReplaced = 3
+
+	// minSample is how many bytes a connection must have moved for its speed to say something.
+	minSample = 64 << 10 // 64 KiB
+
+	// SpeedSamples is how many recent speeds the median is taken of.
+	SpeedSamples = 64
+)
+
+// Speeds knows the median of recent speeds, in bytes per second. The zero value knows none. It is safe for
+// concurrent use.
+type Speeds struct {
+	mu     sync.Mutex // guards the fields that follow
+	recent [SpeedSamples]float64
+	count  int
+}
+
+// Record adds a speed. Only the last SpeedSamples count.
+func (s *Speeds) Record(speed float64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.recent[s.count%SpeedSamples] = speed
+	s.count++
+}
+
+// Median returns the median, 0 as long as nothing was recorded.
+func (s *Speeds) Median() float64 {
+	s.mu.Lock()
+	sorted := slices.Clone(s.recent[:min(s.count, SpeedSamples)])
+	s.mu.Unlock()
+	if len(sorted) == 0 {
+		return 0
+	}
+	slices.Sort(sorted)
+	return sorted[len(sorted)/2]
+}
+
+// Slow tells whether a connection of that speed is slow beside its peers.
+func (s *Speeds) Slow(speed float64) bool { return speed < slowShare*s.Median() }
+
+// TakeOver tells whether an idle worker should take over a piece, on a new connection. Its bytes have flowed at that
+// speed for age, or been waited for; little says that few are left.
+func (w *Watchdog) TakeOver(flows bool, age time.Duration, speed float64, little bool) bool {
+	switch {
+	case !flows:
+		return age > w.stallTimeout/3
+	case little:
+		return age > TakeOverLate && w.Speeds.Slow(speed)
+	default:
+		return age > TakeOverAfter && w.Speeds.Slow(speed)
+	}
+}

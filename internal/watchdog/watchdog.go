@@ -1,0 +1,200 @@
+// Package watchdog ends requests that stall, and those that are far slower than their peers.
+package watchdog
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/modeltransfer/transfer/internal/pace"
+)
+
+var (
+	// ErrStalled ends a request that made no progress for the stall timeout.
+	ErrStalled = errors.New("stalled")
+
+	// ErrSlow ends a request that is far slower than its peers.
+	ErrSlow = errors.New("connection far slower than its peers")
+)
+
+// IsSlow tells whether an error is ErrSlow.
+func IsSlow(err error) bool { return errors.Is(err, ErrSlow) }
+
+// scanEvery is the longest time between two scans.
+const scanEvery = 200 * time.Millisecond
+
+// Watchdog scans all requests of a call.
+type Watchdog struct {
+	// Speeds are those of the connections that it has seen.
+	Speeds Speeds
+
+	stallTimeout time.Duration
+	rate         *pace.Limiter
+	start        time.Time
+	onScan       atomic.Pointer[func()]
+
+	mu      sync.Mutex // guards watches, and of each the fields that say so
+	watches map[*Watch]struct{}
+}
+
+// New returns a watchdog for requests that may stand still for stallTimeout. While the rate is what holds
+// everything up, no request is slow.
+func New(stallTimeout time.Duration, rate *pace.Limiter) *Watchdog {
+	return &Watchdog{
+		stallTimeout: stallTimeout, rate: rate, start: time.Now(), watches: make(map[*Watch]struct{}),
+	}
+}
+
+// StallTimeout returns how long a request may stand still.
+func (w *Watchdog) StallTimeout() time.Duration { return w.stallTimeout }
+
+// OnScan has f called after each scan. It must not block.
+func (w *Watchdog) OnScan(f func()) { w.onScan.Store(&f) }
+
+// Run scans until the context ends.
+func (w *Watchdog) Run(ctx context.Context) {
+	t := time.NewTicker(min(max(w.stallTimeout/10, time.Millisecond), scanEvery))
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+			w.scan(w.now())
+			if f := w.onScan.Load(); f != nil {
+				(*f)()
+			}
+		}
+	}
+}
+
+func (w *Watchdog) now() time.Duration { return time.Since(w.start) }
+
+// scan ends the requests that have stalled, and those that are slow while others are not.
+func (w *Watchdog) scan(now time.Duration) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var slow []*Watch
+	flowing := 0
+	for a := range w.watches {
+		if a.stalled(now) {
+			a.cancel(fmt.Errorf("%w: nothing moved for %v", ErrStalled, (now - a.lastMoved).Truncate(time.Millisecond)))
+			continue
+		}
+		if a.slow(now) {
+			slow = append(slow, a)
+		} else if a.seen > 0 {
+			flowing++
+		}
+	}
+	if flowing == 0 || w.rate.Full() { // it is the link or the cap, and a new connection would be no faster
+		return
+	}
+	for _, a := range slow {
+		a.cancel(ErrSlow)
+	}
+}
+
+// Watch is one watched request, from before it is sent to the last byte of its body.
+type Watch struct {
+	ctx     context.Context
+	cancel  context.CancelCauseFunc
+	dog     *Watchdog
+	maySlow bool
+	began   atomic.Int64 // when it last had room to move, in nanoseconds since the watchdog's start
+	bytes   atomic.Int64 // moved so far
+	held    atomic.Int32 // above 0: it waits for us, not for the network
+	extra   atomic.Int64 // nanoseconds that it may stand still beyond the stall timeout
+
+	// Guarded by dog.mu.
+	seen      int64         // bytes at the last scan
+	lastMoved time.Duration // when a scan last saw bytes move
+	mark      int64         // bytes at markTime, for the speed
+	markTime  time.Duration
+}
+
+// Watch begins to watch a request. It must be made with the context of the watch, and End must be called. A request
+// that may be slow is ended only when it stalls.
+func (w *Watchdog) Watch(ctx context.Context, maySlow bool) *Watch {
+	now := w.now()
+	a := &Watch{dog: w, maySlow: maySlow, lastMoved: now, markTime: now}
+	a.began.Store(int64(now))
+	a.ctx, a.cancel = context.WithCancelCause(ctx)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.watches[a] = struct{}{}
+	return a
+}
+
+// Context is what the request must be made with.
+func (a *Watch) Context() context.Context { return a.ctx }
+
+// Moved counts bytes of a body.
+func (a *Watch) Moved(n int) { a.bytes.Add(int64(n)) }
+
+// Hold keeps the watchdog from the request until Release is called: it waits for us and not for the network.
+func (a *Watch) Hold() { a.held.Add(1) }
+
+// Release ends a Hold.
+func (a *Watch) Release() { a.held.Add(-1) }
+
+// Restart judges the speed of the request from now on.
+func (a *Watch) Restart() { a.began.Store(int64(a.dog.now())) }
+
+// Allow lets the request stand still for so much longer than the stall timeout.
+func (a *Watch) Allow(longer time.Duration) { a.extra.Store(int64(longer)) }
+
+// End ends the watch. It returns err or, where that came from the watchdog, its reason. Where err is nil, the speed of
+// the request is recorded.
+func (a *Watch) End(err error) error {
+	a.dog.mu.Lock()
+	delete(a.dog.watches, a)
+	a.dog.mu.Unlock()
+	cause := context.Cause(a.ctx)
+	a.cancel(nil)
+	elapsed := a.dog.now() - time.Duration(a.began.Load())
+	if n := a.bytes.Load(); err == nil && n >= minSample && elapsed > 0 {
+		a.dog.Speeds.Record(float64(n) / elapsed.Seconds())
+	}
+	return reason(cause, err)
+}
+
+// Reason returns err or, where that came from the watchdog, its reason.
+func (a *Watch) Reason(err error) error { return reason(context.Cause(a.ctx), err) }
+
+func reason(cause, err error) error {
+	if err != nil && (errors.Is(cause, ErrStalled) || errors.Is(cause, ErrSlow)) {
+		return cause
+	}
+	return err
+}
+
+// stalled tells whether the request has stood still for too long. The caller holds dog.mu.
+func (a *Watch) stalled(now time.Duration) bool {
+	if moved := a.bytes.Load(); moved != a.seen || a.held.Load() > 0 {
+		a.seen, a.lastMoved = moved, now
+	}
+	return now-a.lastMoved >= a.dog.stallTimeout+time.Duration(a.extra.Load())
+}
+
+// slow compares the request with its peers each ReplaceAfter, counted from when it last waited for us. The caller
+// holds dog.mu.
+func (a *Watch) slow(now time.Duration) bool {
+	if a.held.Load() > 0 {
+		a.mark, a.markTime = a.seen, now
+	}
+	elapsed := now - a.markTime
+	if a.seen == 0 || elapsed < ReplaceAfter {
+		return false
+	}
+	speed := float64(a.seen-a.mark) / elapsed.Seconds()
+	a.mark, a.markTime = a.seen, now
+	if !a.maySlow && a.dog.Speeds.Slow(speed) {
+		return true
+	}
+	a.dog.Speeds.Record(speed)
+	return false
+}

@@ -1,0 +1,142 @@
+package watchdog_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/modeltransfer/transfer/internal/pace"
+	"github.com/modeltransfer/transfer/internal/watchdog"
+)
+
+// watched runs a test with a watchdog that scans.
+func watched(t *testing.T, stall time.Duration, rate int64, test func(*testing.T, *watchdog.Watchdog, *pace.Limiter)) {
+	synctest.Test(t, func(t *testing.T) {
+		limiter := pace.New(rate)
+		w := watchdog.New(stall, limiter)
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		go w.Run(ctx)
+		test(t, w, limiter)
+	})
+}
+
+func TestWatchdogEndsWhatStalls(t *testing.T) {
+	for _, timeout := range []time.Duration{time.Millisecond, time.Second, time.Minute} {
+		t.Run(timeout.String(), func(t *testing.T) {
+			watched(t, timeout, 0, func(t *testing.T, w *watchdog.Watchdog, _ *pace.Limiter) {
+				start := time.Now()
+				a := w.Watch(t.Context(), false)
+				<-a.Context().Done()
+				require.ErrorIs(t, a.End(a.Context().Err()), watchdog.ErrStalled)
+				assert.InDelta(t, timeout, time.Since(start), float64(max(timeout/4, 2*time.Millisecond)))
+			})
+		})
+	}
+}
+
+func TestWatchdogSparesWhatMovesOrWaitsForUs(t *testing.T) {
+	watched(t, time.Second, 0, func(t *testing.T, w *watchdog.Watchdog, _ *pace.Limiter) {
+		a := w.Watch(t.Context(), false)
+		for range 100 {
+			time.Sleep(700 * time.Millisecond)
+			a.Moved(1)
+		}
+		a.Hold()
+		time.Sleep(time.Hour)
+		a.Release()
+		require.NoError(t, a.Context().Err())
+		time.Sleep(2 * time.Second)
+		require.ErrorIs(t, a.End(errors.New("read")), watchdog.ErrStalled)
+	})
+}
+
+// A registry that hashes what it was sent has longer.
+func TestWatchdogAllowsLonger(t *testing.T) {
+	watched(t, time.Second, 0, func(t *testing.T, w *watchdog.Watchdog, _ *pace.Limiter) {
+		start := time.Now()
+		a := w.Watch(t.Context(), false)
+		a.Allow(time.Minute)
+		<-a.Context().Done()
+		require.ErrorIs(t, a.End(a.Context().Err()), watchdog.ErrStalled)
+		assert.InDelta(t, 61, time.Since(start).Seconds(), 1)
+	})
+}
+
+// Only a request that is far slower than the median is ended, and only while others flow.
+func TestN9WatchdogEndsWhatIsSlow(t *testing.T) {
+	for name, c := range map[string]struct {
+		peers, speed   int
+		maySlow, ended bool
+		cap            int64
+	}{
+		"far slower":         {4, 9, false, true, 0},
+		"slower":             {4, 20, false, false, 0},
+		"alone":              {0, 9, false, false, 0},
+		"known to be slower": {4, 9, true, false, 0},
+		"held up by the cap": {4, 9, false, false, 1},
+		"below the cap":      {4, 9, false, true, 1000},
+	} {
+		t.Run(name, func(t *testing.T) {
+			watched(t, 10*time.Second, c.cap, func(t *testing.T, w *watchdog.Watchdog, rate *pace.Limiter) {
+				for range 9 {
+					w.Speeds.Record(100)
+				}
+				if rate != nil {
+					ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+					defer cancel()
+					_ = rate.Pay(ctx, 60)
+				}
+				slow := w.Watch(t.Context(), c.maySlow)
+				peers := make([]*watchdog.Watch, c.peers)
+				for i := range peers {
+					peers[i] = w.Watch(t.Context(), false)
+				}
+				for range 20 {
+					time.Sleep(time.Second)
+					slow.Moved(c.speed)
+					for _, p := range peers {
+						p.Moved(100)
+					}
+				}
+				err := slow.End(slow.Context().Err())
+				assert.Equal(t, c.ended, errors.Is(err, watchdog.ErrSlow))
+				for _, p := range peers {
+					require.NoError(t, p.End(nil))
+				}
+			})
+		})
+	}
+}
+
+func TestWatchKeepsOtherErrors(t *testing.T) {
+	w := watchdog.New(time.Second, nil)
+	ours := errors.New("ours")
+	assert.Same(t, ours, w.Watch(t.Context(), false).End(ours))
+}
+
+func TestFinishedBeforeTheWatchdogCame(t *testing.T) {
+	watched(t, time.Second, 0, func(t *testing.T, w *watchdog.Watchdog, _ *pace.Limiter) {
+		a := w.Watch(t.Context(), false)
+		<-a.Context().Done()
+		assert.NoError(t, a.End(nil))
+	})
+}
+
+// One request as the watchdog sees it.
+func BenchmarkWatch(b *testing.B) {
+	w := watchdog.New(time.Minute, nil)
+	b.ReportAllocs()
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			a := w.Watch(b.Context(), false)
+			a.Moved(128 << 10)
+			_ = a.End(nil)
+		}
+	})
+}

@@ -1,0 +1,94 @@
+package wire
+
+import (
+	"cmp"
+	"encoding/base64"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+)
+
+const (
+	// maxSecrets is how many tokens are remembered: the first, which may be valid for years, and the newest.
+	maxSecrets = 64
+
+	// minQuote is from how many bytes on the beginning of a token at the end of a text is taken for one.
+	// Fewer may be chance.
+	minQuote = 4
+)
+
+// Secrets are the tokens of a call, those that were replaced included. A server may quote what it was
+// sent, also long after. The zero value has none. All methods are safe for concurrent use.
+type Secrets struct {
+	mu     sync.RWMutex
+	tokens []string // guarded by mu, oldest first
+}
+
+// Add remembers a token, as Request.Token has it.
+func (s *Secrets) Add(token string) {
+	if token == "" {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if slices.Contains(s.tokens, token) {
+		return
+	}
+	if len(s.tokens) == maxSecrets {
+		s.tokens = slices.Delete(s.tokens, 1, 2)
+	}
+	s.tokens = append(s.tokens, token)
+}
+
+// Mask returns the text with "***" for every token in it, and for a token at its end that was cut short.
+func (s *Secrets) Mask(text string) string {
+	s.mu.RLock()
+	var forms []string
+	for _, token := range s.tokens {
+		forms = append(forms, tokenForms(token)...)
+	}
+	s.mu.RUnlock()
+	// A token may be the beginning of another: the longest goes first, at the end of the text too.
+	slices.SortFunc(forms, func(a, b string) int { return cmp.Compare(len(b), len(a)) })
+	text = maskEnd(text, forms)
+	for _, form := range forms {
+		text = strings.ReplaceAll(text, form, "***")
+	}
+	return text
+}
+
+// maskEnd masks the longest beginning of a form that the text ends in.
+func maskEnd(text string, forms []string) string {
+	longest := 0
+	for _, form := range forms {
+		for n := min(len(form), len(text)); n >= minQuote && n > longest; n-- {
+			if strings.HasSuffix(text, form[:n]) {
+				longest = n
+			}
+		}
+	}
+	if longest == 0 {
+		return text
+	}
+	return text[:len(text)-longest] + "***"
+}
+
+// tokenForms returns what a token may look like in a text: as it is, escaped in a URL and, of Basic
+// authentication, decoded.
+func tokenForms(token string) []string {
+	forms := []string{token}
+	if scheme, encoded, ok := strings.Cut(token, " "); ok && strings.EqualFold(scheme, "Basic") {
+		encoded = strings.TrimSpace(encoded)
+		forms = []string{encoded}
+		if decoded, err := base64.StdEncoding.DecodeString(encoded); err == nil {
+			forms = append(forms, string(decoded))
+		}
+	}
+	for _, form := range forms {
+		if escaped := url.QueryEscape(form); escaped != form {
+			forms = append(forms, escaped)
+		}
+	}
+	return slices.DeleteFunc(forms, func(form string) bool { return form == "" })
+}

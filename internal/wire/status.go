@@ -1,0 +1,76 @@
+package wire
+
+import (
+	"mime"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"github.com/opencontainers/go-digest"
+)
+
+// Temporary reports whether the same request may succeed later although it was answered with the status.
+func Temporary(status int) bool {
+	switch status {
+	case http.StatusRequestTimeout, http.StatusTooEarly, http.StatusTooManyRequests,
+		http.StatusInternalServerError, http.StatusBadGateway, http.StatusServiceUnavailable,
+		http.StatusGatewayTimeout,
+		520, 521, 522, 523, 524, 530: // Cloudflare's, for a server behind it that fails or does not answer
+		return true
+	}
+	return false
+}
+
+// TemporaryAnswer reports the same of an answer whose errors are known. Amazon S3 and its kin have codes
+// for what passes, and send them with statuses that do not say so.
+func TemporaryAnswer(status int, errs []RegistryError) bool {
+	if Temporary(status) {
+		return true
+	}
+	for _, e := range errs {
+		if status == http.StatusBadRequest && e.Code == "RequestTimeout" {
+			return true
+		}
+	}
+	return false
+}
+
+// LooksLikeWebPage reports whether an answer that should be a registry's is a page for people instead, as
+// that of a captive portal, of a single sign-on proxy, or of the front page at a wrong host. Some registries
+// call all their answers HTML; these have a registry's headers, or no body.
+func LooksLikeWebPage(h http.Header) bool {
+	kind, _, _ := mime.ParseMediaType(h.Get("Content-Type"))
+	return (kind == "text/html" || kind == "application/xhtml+xml") &&
+		h.Get("Content-Length") != "0" && !isFromRegistry(h)
+}
+
+func isFromRegistry(h http.Header) bool {
+	return h.Get("Docker-Distribution-Api-Version") != "" || h.Get("Docker-Content-Digest") != "" ||
+		h.Get("Docker-Upload-Uuid") != ""
+}
+
+// ExistsBehindRedirect reports whether the answer to a HEAD of a blob means that the blob exists although
+// its status is an error: the registry has led to its object store, as it does only for a blob that it has,
+// and the store has refused the method. Signed URLs are good for one method, which mostly is GET.
+//
+// A redirect to a page where people log in is not one to an object store. So the redirect must have a
+// registry's headers, or its URL the blob's digest in its path or a signature.
+func (r *Response) ExistsBehindRedirect(dg digest.Digest) bool {
+	switch r.StatusCode {
+	case http.StatusBadRequest, http.StatusForbidden, http.StatusMethodNotAllowed, http.StatusNotImplemented:
+	default:
+		return false
+	}
+	if r.Referral == nil || r.Target.atHome() {
+		return false
+	}
+	u := r.Target.URL
+	return isFromRegistry(r.Referral) || strings.Contains(u.Path, dg.Encoded()) || isSigned(u.Query())
+}
+
+// isSigned reports whether a query is that of a signed URL of Amazon S3, Google Cloud Storage, Azure or their
+// kin. SAML has a Signature too, but it does not expire.
+func isSigned(query url.Values) bool {
+	return query.Has("X-Amz-Signature") || query.Has("X-Goog-Signature") ||
+		query.Has("sig") && query.Has("se") || query.Has("Signature") && query.Has("Expires")
+}

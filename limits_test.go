@@ -1,0 +1,272 @@
+package transfer_test
+
+import (
+	"fmt"
+	"math"
+	"net/http"
+	"os"
+	"path/filepath"
+	"runtime"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/modeltransfer/transfer"
+	"github.com/modeltransfer/transfer/internal/registrytest"
+)
+
+// I8: however many files are hashed again, few are at once.
+func TestI8VerifyOfManyBlobs(t *testing.T) {
+	w := newWorld(t, registrytest.H1, registrytest.Options{})
+	opts := w.downloadOptions()
+	for i := range 200 {
+		opts.Blobs = append(opts.Blobs, w.local(100_000+i))
+	}
+	opts.Verify = true
+	done, most := make(chan struct{}), make(chan int)
+	before := runtime.NumGoroutine()
+	go func() {
+		n := 0
+		for {
+			select {
+			case <-done:
+				most <- n
+				return
+			default:
+				n = max(n, runtime.NumGoroutine())
+				runtime.Gosched()
+			}
+		}
+	}()
+	err := transfer.Download(t.Context(), opts)
+	close(done)
+	assert.Less(t, <-most-before, 50)
+	require.NoError(t, err)
+	assert.Empty(t, w.reg.Requests())
+}
+
+func TestI19DownloadConcurrency(t *testing.T) {
+	for _, n := range []int{-1, math.MinInt, 1, 100_000, math.MaxInt} {
+		t.Run(fmt.Sprint(n), func(t *testing.T) {
+			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+				w := newWorld(t, mode, registrytest.Options{})
+				opts := w.downloadOptions(w.remote(1000), w.remote(2000), w.remote(3000))
+				opts.Concurrency, opts.BodyConcurrency = n, n
+				require.NoError(t, w.download(opts))
+			})
+		})
+	}
+}
+
+func TestDownloadMaxBytesPerSecond(t *testing.T) {
+	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		w := newWorld(t, mode, registrytest.Options{})
+		opts := w.downloadOptions(w.remote(4<<20), w.remote(3<<20), w.remote(2<<20), w.remote(1<<20))
+		opts.MaxBytesPerSecond = 1 << 20
+		took, err := w.timed(opts)
+		require.NoError(t, err)
+		assert.InEpsilon(t, 10, took.Seconds(), 0.05)
+	})
+}
+
+// Pieces that are slow only because of the cap are left with those who have them: on a new connection they would be no faster,
+// and what was on its way would come twice.
+func TestDownloadMaxBytesPerSecondFetchesNothingTwice(t *testing.T) {
+	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		w := newWorld(t, mode, registrytest.Options{})
+		b, fast := w.remote(50<<20), w.remote(64<<10) // this one comes before the cap is felt
+		opts := w.downloadOptions(b, fast)
+		opts.MaxBytesPerSecond = 3 << 20
+		require.NoError(t, w.download(opts))
+		w.reg.Wait()
+		assert.Equal(t, b.Size+fast.Size, w.reg.BytesSent())
+	})
+}
+
+// What has to be read past counts too.
+func TestDownloadMaxBytesPerSecondWithoutRanges(t *testing.T) {
+	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		w := newWorld(t, mode, registrytest.Options{NoRange: true})
+		b := w.remote(4 * mebibyte)
+		w.reg.Fault("GET", b.Digest, "slow(4M)+eof(2M)")
+		opts := w.downloadOptions(b)
+		opts.MaxBytesPerSecond = mebibyte
+		took, err := w.timed(opts)
+		require.NoError(t, err)
+		assert.InEpsilon(t, 6, took.Seconds(), 0.1)
+	})
+}
+
+func TestDownloadMaxBytesPerSecondIsNoStall(t *testing.T) {
+	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		w := newWorld(t, mode, registrytest.Options{})
+		b := w.remote(10_000)
+		opts := w.downloadOptions(b)
+		opts.MaxBytesPerSecond, opts.StallTimeout = 100, time.Second
+		took, err := w.timed(opts)
+		require.NoError(t, err)
+		assert.InEpsilon(t, 100, took.Seconds(), 0.05)
+		assert.Equal(t, 1, w.gets(b))
+	})
+}
+
+func TestDownloadBodyConcurrency(t *testing.T) {
+	for _, c := range []struct{ concurrency, bodies, want int }{{8, 3, 3}, {2, 0, 2}, {4, 100, 4}, {1, 1, 1}} {
+		t.Run(fmt.Sprint(c.concurrency, c.bodies), func(t *testing.T) {
+			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+				w := newWorld(t, mode, registrytest.Options{})
+				w.reg.Fault("GET", "", "**delay(100ms)+slow(1M)")
+				var blobs []transfer.Blob
+				for range 10 {
+					blobs = append(blobs, w.remote(300<<10))
+				}
+				opts := w.downloadOptions(blobs...)
+				opts.Concurrency, opts.BodyConcurrency = c.concurrency, c.bodies
+				require.NoError(t, w.download(opts))
+				assert.Equal(t, c.want, w.reg.MaxInFlight())
+			})
+		})
+	}
+}
+
+// dirInMemory returns a directory in memory where there is one: a hundred thousand names take seconds on a disk.
+func dirInMemory(t *testing.T) string {
+	dir, err := os.MkdirTemp("/dev/shm", "transfer-test")
+	if err != nil {
+		return t.TempDir()
+	}
+	t.Cleanup(func() { assert.NoError(t, os.RemoveAll(dir)) })
+	return dir
+}
+
+// allocated returns the bytes that the process has allocated so far.
+func allocated() uint64 {
+	var stats runtime.MemStats
+	runtime.ReadMemStats(&stats)
+	return stats.TotalAlloc
+}
+
+func TestI8ManyBlobs(t *testing.T) {
+	const there, missing, concurrency = 100_000, 300, 8
+	var most atomic.Int64
+	w := newWorld(t, registrytest.H1, registrytest.Options{})
+	w.dir = dirInMemory(t)
+	blobs := make([]transfer.Blob, 0, there+missing)
+	source := filepath.Join(w.dir, "source")
+	for i := range there { // trusted by their size
+		b := transfer.Blob{Digest: digest.FromString(fmt.Sprint(i)).String()}
+		blobs = append(blobs, b)
+		if os.Link(source, w.path(b)) != nil { // it has as many names as it can have
+			source = w.path(b)
+			require.NoError(t, os.WriteFile(source, nil, 0o644))
+		}
+	}
+	for range missing {
+		blobs = append(blobs, w.remote(100))
+	}
+	opts := w.downloadOptions(blobs...)
+	opts.Concurrency = concurrency
+	w.client.Transport.(*http.Transport).MaxIdleConnsPerHost = concurrency
+	opts.Progress = func(int64, int64) { most.Store(max(most.Load(), int64(runtime.NumGoroutine()))) }
+	before, memory := runtime.NumGoroutine(), allocated()
+	require.NoError(t, transfer.Download(t.Context(), opts))
+	assert.Less(t, allocated()-memory, uint64(128<<20), "bytes, those of the server among them")
+	for _, b := range blobs[there:] {
+		w.requireBlob(b)
+	}
+	assert.Len(t, w.reg.Requests(), missing)
+	assert.Less(t, int(most.Load())-before, missing/2, "goroutines, with those of the connections and the server")
+}
+
+func TestI8ManyMissingBlobsOfOneWorker(t *testing.T) {
+	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		w := newWorld(t, mode, registrytest.Options{})
+		var blobs []transfer.Blob
+		for range 100 {
+			blobs = append(blobs, w.remote(50))
+		}
+		opts := w.downloadOptions(blobs...)
+		opts.Concurrency = 1
+		require.NoError(t, w.download(opts))
+		assert.Len(t, w.reg.Requests(), 100)
+		assert.Equal(t, 1, w.dials(), "the connection is used again")
+	})
+}
+
+func TestI8ManyBlobsFewGoroutines(t *testing.T) {
+	const count, concurrency = 1500, 4
+	w := newWorld(t, registrytest.H1, registrytest.Options{})
+	var blobs []transfer.Blob
+	for i := range count {
+		// All are in the registry, so that what is in the files does not matter.
+		dg := digest.FromBytes([]byte{byte(i), byte(i >> 8)})
+		w.reg.Replace(repository, dg, []byte{1})
+		blobs = append(blobs, transfer.Blob{Digest: dg.String(), Size: 1})
+		require.NoError(t, os.WriteFile(w.path(blobs[i]), []byte{1}, 0o644))
+	}
+	most, before := 0, runtime.NumGoroutine() // what tests before have left is still ending
+	w.observe(func() { most = max(most, runtime.NumGoroutine()) })
+	opts := w.uploadOptions(blobs...)
+	opts.Concurrency = concurrency
+	// Else the transport dials more than it needs whenever a dial takes longer than a request.
+	w.client.Transport.(*http.Transport).MaxConnsPerHost = 3 * concurrency
+	require.NoError(t, transfer.Upload(t.Context(), opts))
+	w.reg.Wait()
+	assert.Less(t, most-before, 200)
+	assert.Equal(t, [2]int64{count, count}, w.progress.calls[len(w.progress.calls)-1])
+}
+
+func TestI19Concurrency(t *testing.T) {
+	for _, n := range []int{-1, math.MinInt, 0, 1, math.MaxInt} {
+		inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+			w := newWorld(t, mode, registrytest.Options{})
+			var blobs []transfer.Blob
+			for i := range 40 {
+				blobs = append(blobs, w.local(100+i))
+			}
+			opts := w.uploadOptions(blobs...)
+			opts.Concurrency, opts.BodyConcurrency = n, n
+			require.NoError(t, w.upload(opts))
+		})
+	}
+}
+
+func TestI19BodiesAreBounded(t *testing.T) {
+	cases := map[string]transfer.UploadOptions{
+		"Concurrency":     {Concurrency: 3},
+		"BodyConcurrency": {Concurrency: 20, BodyConcurrency: 3},
+		"the lower one":   {Concurrency: 3, BodyConcurrency: 20},
+	}
+	eachInBubbles(t, cases, func(t *testing.T, mode registrytest.Mode, _ string, bounds transfer.UploadOptions) {
+		w := newWorld(t, mode, registrytest.Options{})
+		w.reg.Fault("PUT", "/uploads/", "**slow(1M)")
+		var blobs []transfer.Blob
+		for i := range 12 {
+			blobs = append(blobs, w.local(2<<20+i))
+		}
+		opts := w.uploadOptions(blobs...)
+		opts.Concurrency, opts.BodyConcurrency = bounds.Concurrency, bounds.BodyConcurrency
+		begun := time.Now()
+		require.NoError(t, w.upload(opts))
+		w.reg.Wait()
+		assert.Greater(t, w.reg.MaxInFlight(), 1)
+		// A body that was handed over leaves room for the next one, while its last bytes are on the way.
+		assert.LessOrEqual(t, w.reg.MaxInFlight(), 2*3)
+		assert.Greater(t, time.Since(begun), 4*time.Second, "24 MiB, at most 6 MiB/s")
+	})
+}
+
+func TestUploadSpeedCap(t *testing.T) {
+	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		w := newWorld(t, mode, registrytest.Options{})
+		opts := w.uploadOptions(w.local(4<<20), w.local(1<<20))
+		opts.MaxBytesPerSecond = 256 << 10
+		begun := time.Now()
+		require.NoError(t, w.upload(opts))
+		assert.InDelta(t, 20, time.Since(begun).Seconds(), 1, "seconds")
+	})
+}

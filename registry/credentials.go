@@ -1,0 +1,62 @@
+package registry
+
+import (
+	"encoding/base64"
+	"errors"
+	"strings"
+)
+
+// Credentials say who asks. The zero value is anonymous.
+type Credentials struct {
+	// Username and Password are what a person logs in with. The password may be an access token of the
+	// registry's.
+	Username string
+	Password string
+
+	// IdentityToken is a refresh token (OAuth 2.0, RFC 6749 section 6), as "docker login" keeps for
+	// some registries. Where it is set, it is used instead of Username and Password wherever the token
+	// server takes it.
+	IdentityToken string
+}
+
+var (
+	errColon   = errors.New("a user name must not have a colon in it (RFC 7617 section 2)")
+	errNoName  = errors.New("a password without a user name")
+	errControl = errors.New("a user name or password has a control character in it")
+)
+
+// anonymous reports whether nobody is named.
+func (c Credentials) anonymous() bool { return c == Credentials{} }
+
+// check refuses what cannot be sent.
+func (c Credentials) check() error {
+	isControl := func(r rune) bool { return r < ' ' || r == 0x7f }
+	switch {
+	case strings.Contains(c.Username, ":"):
+		return errColon
+	case c.Username == "" && c.Password != "":
+		return errNoName
+	case strings.ContainsFunc(c.Username+c.Password, isControl):
+		return errControl
+	}
+	return nil
+}
+
+// basic returns the value of an Authorization header (RFC 7617).
+func (c Credentials) basic() string {
+	return "Basic " + base64.StdEncoding.EncodeToString([]byte(c.Username+":"+c.Password))
+}
+
+// String returns who it is without any secret, so that printing options tells none.
+func (c Credentials) String() string {
+	switch {
+	case c.anonymous():
+		return "anonymous"
+	case c.IdentityToken != "":
+		return "identity token"
+	}
+	return c.Username + ":***"
+}
+
+// GoString is String, for the verb %#v.
+func (c Credentials) GoString() string { return c.String() }

@@ -1,0 +1,213 @@
+package registry
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"mime"
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/modeltransfer/transfer"
+	"github.com/modeltransfer/transfer/internal/retry"
+	"github.com/modeltransfer/transfer/internal/wire"
+)
+
+// manifestTypes are the media types that are asked for.
+var manifestTypes = []string{MediaTypeManifest, MediaTypeIndex, MediaTypeDockerManifest, MediaTypeDockerIndex}
+
+// accepted is the Accept header: one for all media types, because there are servers that read only the first.
+var accepted = strings.Join(manifestTypes, ", ")
+
+// Manifest fetches the manifest or index under a tag or a digest, from the mirrors first. A nil error
+// means that its bytes are those of its digest: of the one asked for, and of the one that the registry
+// named.
+//
+// Errors are [transfer.ErrInvalidOption] for a malformed tag, [transfer.ErrInvalidDigest],
+// [transfer.ErrDigestMismatch], [transfer.ErrProtocol] for an answer that is no manifest or larger than
+// 4 MiB, [transfer.ErrRetriesExhausted], [transfer.ErrStalled], [transfer.ErrRedirectRefused],
+// [*transfer.StatusError], those of [Repository.GetToken], and the error of ctx.
+func (r *Repository) Manifest(ctx context.Context, ref string) (Manifest, error) {
+	if err := checkRef(ref); err != nil {
+		return Manifest{}, err
+	}
+	var m Manifest
+	err := r.with(ctx, toPull, func(ctx context.Context, c *call) (err error) {
+		m, err = c.manifest(ctx, ref)
+		return err
+	})
+	if err != nil {
+		return Manifest{}, fmt.Errorf("manifest %s: %w", ref, err)
+	}
+	return m, nil
+}
+
+// Exists reports whether the registry has a manifest under the tag or digest. Mirrors are not asked.
+// The errors are those of [Repository.Manifest], except that a 404 is none.
+func (r *Repository) Exists(ctx context.Context, ref string) (bool, error) {
+	if err := checkRef(ref); err != nil {
+		return false, err
+	}
+	err := r.with(ctx, toPull, func(ctx context.Context, c *call) error { return c.probe(ctx, ref) })
+	switch {
+	case err == nil:
+		return true, nil
+	case isNotFound(err):
+		return false, nil
+	}
+	return false, fmt.Errorf("manifest %s: %w", ref, err)
+}
+
+// probe asks for the headers of a manifest, and for the manifest where these say too little.
+func (c *call) probe(ctx context.Context, ref string) error {
+	named := false
+	req := manifestRequest(http.MethodHead, c.repo.registry.Manifest(c.repo.opts.Repository, ref))
+	err := c.retry(ctx, req.Target, func(ctx context.Context, b *retry.Budget) error {
+		ans, err := c.send(ctx, req, b, 0)
+		if err == nil {
+			named = ans.StatusCode == http.StatusOK && namesManifest(ans.Header)
+		}
+		return err
+	})
+	if err != nil || named {
+		return err
+	}
+	_, err = c.manifestFrom(ctx, []*source{{registry: c.repo.registry}}, ref)
+	return err
+}
+
+// namesManifest reports whether the headers of an answer are those of a manifest.
+func namesManifest(h http.Header) bool {
+	mediaType, _, _ := mime.ParseMediaType(h.Get("Content-Type"))
+	return slices.Contains(manifestTypes, mediaType) || namedDigest(h) != ""
+}
+
+// namedDigest returns the digest that an answer names, or "" where it names none that can be checked.
+func namedDigest(h http.Header) digest.Digest {
+	d := digest.Digest(h.Get("Docker-Content-Digest"))
+	if d.Validate() != nil {
+		return ""
+	}
+	return d
+}
+
+func isNotFound(err error) bool {
+	status, ok := errors.AsType[*transfer.StatusError](err)
+	return ok && status.StatusCode == http.StatusNotFound && !errors.Is(err, errNoMethod)
+}
+
+// checkRef checks a tag or a digest before a URL is made of it.
+func checkRef(ref string) error {
+	if strings.Contains(ref, ":") {
+		if err := digest.Digest(ref).Validate(); err != nil {
+			return fmt.Errorf("%w %.100q: %w", transfer.ErrInvalidDigest, ref, err)
+		}
+		return nil
+	}
+	if err := wire.CheckTag(ref); err != nil {
+		return fmt.Errorf("%w: %w", transfer.ErrInvalidOption, err)
+	}
+	return nil
+}
+
+// source is a place that may have a manifest.
+type source struct {
+	registry *wire.Registry
+	mirror   bool
+	over     bool // a mirror that will not have it
+}
+
+// manifest fetches a manifest from the mirrors or, last, the registry.
+func (c *call) manifest(ctx context.Context, ref string) (Manifest, error) {
+	var sources []*source
+	for _, m := range c.repo.mirrors {
+		sources = append(sources, &source{registry: m, mirror: true})
+	}
+	return c.manifestFrom(ctx, append(sources, &source{registry: c.repo.registry}), ref)
+}
+
+// manifestFrom asks the sources in turn, and again while the failure of the last is temporary.
+func (c *call) manifestFrom(ctx context.Context, sources []*source, ref string) (Manifest, error) {
+	var m Manifest
+	last := c.repo.registry.Manifest(c.repo.opts.Repository, ref)
+	err := c.retry(ctx, last, func(ctx context.Context, b *retry.Budget) (err error) {
+		for _, s := range sources {
+			if s.over || s.mirror && c.x.Held(s.registry.Host()) > 0 {
+				continue
+			}
+			if m, err = c.fetch(ctx, b, s, ref); err == nil || ctx.Err() != nil {
+				return err
+			}
+			if s.mirror {
+				s.over = !retry.Retryable(err)
+				c.logMirror(ctx, s, err)
+			}
+		}
+		return err
+	})
+	return m, err
+}
+
+// logMirror logs why a mirror did not give the manifest.
+func (c *call) logMirror(ctx context.Context, s *source, err error) {
+	level := slog.LevelWarn
+	if isNotFound(err) {
+		level = slog.LevelDebug // mirrors often do not have what is asked for
+	}
+	c.repo.log.LogAttrs(ctx, level, "mirror did not give the manifest", slog.String("mirror", s.registry.Host()),
+		slog.Any("error", err))
+}
+
+// fetch asks one source once.
+func (c *call) fetch(ctx context.Context, b *retry.Budget, s *source, ref string) (Manifest, error) {
+	target := s.registry.Manifest(c.repo.opts.Repository, ref)
+	ans, err := c.send(ctx, manifestRequest(http.MethodGet, target), b, maxManifest)
+	if err != nil {
+		return Manifest{}, err
+	}
+	return ans.manifest(ref)
+}
+
+func manifestRequest(method string, target wire.Target) wire.Request {
+	return wire.Request{Method: method, Target: target, Header: http.Header{"Accept": {accepted}}}
+}
+
+// manifest returns the manifest that the answer is.
+func (a *answer) manifest(ref string) (Manifest, error) {
+	mediaType, _, _ := mime.ParseMediaType(a.Header.Get("Content-Type"))
+	if a.StatusCode != http.StatusOK || wire.LooksLikeWebPage(a.Header) || !isObject(a.body) {
+		return Manifest{}, a.broken("the answer is not a manifest but %.100q", mediaType)
+	}
+	m := NewManifest(a.body, knownType(mediaType))
+	for _, want := range []digest.Digest{namedDigest(a.Header), digest.Digest(ref)} {
+		if want.Validate() != nil { // a tag, or nothing
+			continue
+		}
+		if got := want.Algorithm().FromBytes(a.body); got != want {
+			return Manifest{}, retry.Permanent(fmt.Errorf("%w: %s: it is %s, not %s",
+				transfer.ErrDigestMismatch, a.what(), got, want))
+		}
+		m.Digest = want.String()
+	}
+	return m, nil
+}
+
+// isObject reports whether data is a JSON object.
+func isObject(data []byte) bool {
+	return bytes.HasPrefix(bytes.TrimLeft(data, " \t\r\n"), []byte("{")) && json.Valid(data)
+}
+
+// knownType returns the media type of an answer where it says something of a manifest.
+func knownType(mediaType string) string {
+	switch mediaType {
+	case "application/json", "application/octet-stream", "text/plain", "text/html":
+		return ""
+	}
+	return mediaType
+}

@@ -1,0 +1,125 @@
+package registry_test
+
+import (
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/modeltransfer/transfer"
+	"github.com/modeltransfer/transfer/internal/registrytest"
+)
+
+func TestTags(t *testing.T) {
+	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		w := newWorld(t, mode).protect()
+		want := []string{"1.0", "2.0", "latest"}
+		for _, tag := range want {
+			w.put(tag, "weights")
+		}
+		w.reg.Fault("GET", "/tags/list", "503->reset->ok")
+		repo := w.open(person)
+		tags, err := repo.Tags(t.Context())
+		require.NoError(t, err)
+		assert.Equal(t, want, tags)
+		assert.Equal(t, []string{pullScope}, w.tokens.asked()[0].scopes)
+	})
+	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		w := newWorld(t, mode)
+		w.reg.Fault("GET", "/tags/list", "**404")
+		_, err := w.open().Tags(t.Context())
+		requireStatus(t, err, 404)
+	})
+}
+
+func TestTagsOnSeveralPages(t *testing.T) {
+	const path = "/v2/library/model/tags/list"
+	tags := []string{"a", "b", "c", "d", "e"}
+	for name, link := range map[string]func(w *world) string{
+		"relative":       func(*world) string { return `<` + path + `?at=%d>; rel="next"` },
+		"query only":     func(*world) string { return `<?at=%d>; rel=next` },
+		"absolute":       func(w *world) string { return `<` + w.url + path + `?at=%d>; REL="next"` },
+		"among others":   func(*world) string { return `</x>; rel="prev", <?at=%d>; title="x"; rel="next"` },
+		"another header": func(*world) string { return `</x>; rel="first"|<?at=%d>;rel="next"` },
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+				w := newWorld(t, mode)
+				w.answers("GET", func(rw http.ResponseWriter, r *http.Request) {
+					at, _ := strconv.Atoi(r.FormValue("at"))
+					if at+2 < len(tags) {
+						for _, value := range strings.Split(fmt.Sprintf(link(w), at+2), "|") {
+							rw.Header().Add("Link", value)
+						}
+					}
+					fmt.Fprintf(rw, `{"tags":["%s"]}`, strings.Join(tags[at:min(at+2, len(tags))], `","`))
+				})
+				got, err := w.open().Tags(t.Context())
+				require.NoError(t, err)
+				assert.Equal(t, tags, got)
+				assert.Equal(t, 3, w.reg.Count("GET", path))
+			})
+		})
+	}
+}
+
+func TestTagsThatNeverEnd(t *testing.T) {
+	for name, body := range map[string]string{
+		"empty pages": `{"tags":[]}`, "no tags": `{"tags":null}`,
+		"full pages": `{"tags":["` + strings.Repeat(`x","`, 1000) + `x"]}`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+				w := newWorld(t, mode)
+				w.answers("GET", func(rw http.ResponseWriter, r *http.Request) {
+					rw.Header().Set("Link", `<?again>; rel="next"`)
+					fmt.Fprint(rw, body)
+				})
+				_, err := w.open().Tags(t.Context())
+				require.ErrorIs(t, err, transfer.ErrProtocol)
+				assert.LessOrEqual(t, w.reg.Count("", ""), 1000)
+				assert.LessOrEqual(t, w.reg.BytesSent(), int64(1<<20), "100,000 tags are enough")
+			})
+		})
+	}
+}
+
+func TestU15PageInsteadOfTags(t *testing.T) {
+	for _, body := range []string{page, "", `["a"]`, `{"tags":[1]}`, `{"tags":`, `null`} {
+		inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+			w := newWorld(t, mode)
+			w.answers("GET", func(rw http.ResponseWriter, r *http.Request) { fmt.Fprint(rw, body) })
+			begun := time.Now()
+			_, err := w.open().Tags(t.Context())
+			require.ErrorIs(t, err, transfer.ErrProtocol, "%s", body)
+			assert.Less(t, time.Since(begun), noBackoff)
+		})
+	}
+}
+
+// The token stays at the registry, wherever the list leads.
+func TestTagsThatLeadElsewhere(t *testing.T) {
+	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		w := newWorld(t, mode).protect()
+		w.put("latest", "weights")
+		other := registrytest.New(registrytest.Options{})
+		url := w.net.Serve("other.test", other, mode).URL
+		w.reg.Fault("GET", "/tags/list", `ok->header(Link: <`+url+`/v2/library/model/tags/list>; rel=next)`)
+		_, err := w.open(person).Tags(t.Context())
+		require.NoError(t, err)
+		require.Len(t, other.Requests(), 1)
+		assert.Empty(t, other.Requests()[0].Header.Get("Authorization"))
+	})
+	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		w := newWorld(t, mode)
+		w.put("latest", "weights")
+		w.reg.Fault("GET", "/tags/list", `header(Link: <ftp://other.test/>; rel=next)`)
+		_, err := w.open().Tags(t.Context())
+		require.ErrorIs(t, err, transfer.ErrRedirectRefused)
+	})
+}
