@@ -344,7 +344,7 @@ type UploadOptions struct {
 	ManifestRef string
 
 	// Repository is the repository's name, as in "library/model". Empty means
-	// "library/_".
+	// "library/_", and that no manifest is pushed.
 	Repository string
 
 	// BodyConcurrency is the most bodies in flight at once, for weak links. Zero
