@@ -53,7 +53,7 @@ func (r *Repository) run(
 // with is run with a token that gives that access.
 func (r *Repository) with(ctx context.Context, a access, do func(context.Context, *call) error) error {
 	return r.run(ctx, r.auth.current(a), func(ctx context.Context, c exchange.Challenge) (string, error) {
-		return r.renewToken(ctx, transfer.AuthChallenge(c), a)
+		return r.auth.renew(ctx, transfer.AuthChallenge(c), a)
 	}, do)
 }
 

@@ -25,7 +25,7 @@ var (
 	errControl = errors.New("a user name or password has a control character in it")
 )
 
-// anonymous tells whether nobody is named.
+// anonymous reports whether nobody is named.
 func (c Credentials) anonymous() bool { return c == Credentials{} }
 
 // check refuses what cannot be sent.

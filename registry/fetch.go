@@ -82,7 +82,7 @@ func (c *call) probe(ctx context.Context, ref string) error {
 	return err
 }
 
-// namesManifest tells whether the headers of an answer are those of a manifest.
+// namesManifest reports whether the headers of an answer are those of a manifest.
 func namesManifest(h http.Header) bool {
 	mediaType, _, _ := mime.ParseMediaType(h.Get("Content-Type"))
 	return slices.Contains(manifestTypes, mediaType) || namedDigest(h) != ""
@@ -198,7 +198,7 @@ func (a *answer) manifest(ref string) (Manifest, error) {
 	return m, nil
 }
 
-// isObject tells whether data is a JSON object.
+// isObject reports whether data is a JSON object.
 func isObject(data []byte) bool {
 	return bytes.HasPrefix(bytes.TrimLeft(data, " \t\r\n"), []byte("{")) && json.Valid(data)
 }

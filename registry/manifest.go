@@ -90,7 +90,7 @@ func (d Descriptor) Title() string { return d.Annotations["org.opencontainers.im
 // Blob returns the descriptor's blob.
 func (d Descriptor) Blob() transfer.Blob { return transfer.Blob{Digest: d.Digest, Size: d.Size} }
 
-// IsIndex tells whether it is an index, which lists manifests, one for each platform for instance.
+// IsIndex reports whether it is an index, which lists manifests, one for each platform for instance.
 func (m Manifest) IsIndex() bool {
 	switch m.MediaType {
 	case MediaTypeIndex, MediaTypeDockerIndex:

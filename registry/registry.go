@@ -111,7 +111,7 @@ type Repository struct {
 	registry *wire.Registry
 	mirrors  []*wire.Registry
 	client   *wire.Client
-	auth     authorizer
+	auth     *authorizer
 	idle     idle
 	log      *slog.Logger
 }
@@ -128,7 +128,7 @@ func Open(opts Options) (*Repository, error) {
 		return nil, fmt.Errorf("%w: %w", transfer.ErrInvalidOption, err)
 	}
 	r.client = wire.NewClient(opts.Client, opts.UserAgent, maxConns)
-	r.auth.init(opts)
+	r.auth = r.newAuthorizer()
 	return r, nil
 }
 

@@ -46,7 +46,7 @@ func (s scopes) with(other scopes) scopes {
 // only returns the part for one resource.
 func (s scopes) only(resource string) scopes { return scopes{resource: s[resource]} }
 
-// cover tells whether all of the other scopes are in s.
+// cover reports whether all of the other scopes are in s.
 func (s scopes) cover(other scopes) bool {
 	for resource, actions := range other {
 		for _, action := range actions {

@@ -124,6 +124,20 @@ func TestA3ScopeOfAnotherName(t *testing.T) {
 	})
 }
 
+// Once the repository was asked for, a challenge with another is that of a mount.
+func TestScopeOfMountAlone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, registrytest.H1)
+		repo := w.open(push)
+		for _, scope := range []string{pullScope, "repository:library/base:pull"} {
+			challenge := transfer.AuthChallenge{Realm: w.realm, Service: service, Scope: scope}
+			_, err := repo.GetToken(t.Context(), challenge)
+			require.NoError(t, err)
+		}
+		assert.Equal(t, []string{"repository:library/base:pull", pushScope}, w.tokens.asked()[1].scopes)
+	})
+}
+
 func TestScopesOfMounts(t *testing.T) {
 	mount := func(w *world, from string) transfer.AuthChallenge {
 		scope := pushScope + " repository:" + from + ":pull"

@@ -35,14 +35,15 @@ const expiryMargin = 5 * time.Second
 // share one. A token server that fails temporarily is asked again until RetryTimeout is over, as it
 // wishes with Retry-After. Errors are [ErrUnauthorized], [transfer.ErrRedirectRefused] for a realm that
 // is none for this registry, [transfer.ErrProtocol], [transfer.ErrRetriesExhausted],
-// [*transfer.StatusError], what GetCredentials returned, and the error of ctx. None has a secret in it.
+// [*transfer.StatusError], what GetCredentials returned, [transfer.ErrInvalidOption] where that cannot
+// be sent, and the error of ctx. None has a secret in it.
 func (r *Repository) GetToken(ctx context.Context, challenge transfer.AuthChallenge) (string, error) {
-	return r.renewToken(ctx, challenge, toPull)
+	return r.auth.renew(ctx, challenge, toPull)
 }
 
 // getPushToken is GetToken for uploads.
 func (r *Repository) getPushToken(ctx context.Context, challenge transfer.AuthChallenge) (string, error) {
-	return r.renewToken(ctx, challenge, toPush)
+	return r.auth.renew(ctx, challenge, toPush)
 }
 
 // access is what a token is for.
@@ -56,46 +57,57 @@ const (
 
 // authorizer holds the token of a repository and what is known of how to get one.
 type authorizer struct {
-	own         string // the resource that is the repository
-	push        bool   // all tokens are for pushing
-	credentials func(context.Context) (Credentials, error)
-	turn        chan struct{} // taken by who asks for a token
+	repo *Repository
+	turn chan struct{} // taken by who asks for a token
 
 	mu        sync.Mutex             // guards the fields that follow
 	challenge transfer.AuthChallenge // the last one with a realm
-	scopes    scopes                 // of the token
-	refused   scopes                 // of other repositories, for which the token server gives none
-	token     string
-	mayPush   bool      // what the token was made for
-	expires   time.Time // zero: never
+	held      heldToken
 	renewals  int
+	refused   scopes    // of other repositories, for which the token server gives none
 	rotated   [2]string // an identity token, and the one that has replaced it
 }
 
-func (a *authorizer) init(opts Options) {
-	a.own = "repository:" + opts.Repository
-	a.push = opts.Push
-	a.credentials = opts.GetCredentials
-	if a.credentials == nil {
-		a.credentials = func(context.Context) (Credentials, error) { return opts.Credentials, nil }
+// heldToken is a token and what it was made for. The zero value is none.
+type heldToken struct {
+	token   string
+	expires time.Time // zero: never
+	scopes  scopes
+	mayPush bool
+}
+
+func (r *Repository) newAuthorizer() *authorizer {
+	return &authorizer{repo: r, turn: make(chan struct{}, 1), refused: scopes{}}
+}
+
+// credentials returns who asks.
+func (a *authorizer) credentials(ctx context.Context) (who Credentials, err error) {
+	if who = a.repo.opts.Credentials; a.repo.opts.GetCredentials != nil {
+		who, err = a.repo.opts.GetCredentials(ctx)
 	}
-	a.turn = make(chan struct{}, 1)
-	a.scopes, a.refused = scopes{}, scopes{}
+	if err != nil {
+		return Credentials{}, fmt.Errorf("credentials of %s: %w", a.repo.registry.Host(), err)
+	}
+	if err := who.check(); err != nil {
+		return Credentials{}, fmt.Errorf("%w: credentials of %s: %w",
+			transfer.ErrInvalidOption, a.repo.registry.Host(), err)
+	}
+	return who, nil
 }
 
 // current returns the token if it gives that access, or "".
 func (a *authorizer) current(want access) string {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if !a.expires.IsZero() && time.Now().After(a.expires) || want == toLogIn || want == toPush && !a.mayPush {
+	h := a.held
+	if !h.expires.IsZero() && time.Now().After(h.expires) || want == toLogIn || want == toPush && !h.mayPush {
 		return ""
 	}
-	return a.token
+	return h.token
 }
 
-// renewToken gets a new token, or waits for one that is being got.
-func (r *Repository) renewToken(ctx context.Context, c transfer.AuthChallenge, want access) (string, error) {
-	a := &r.auth
+// renew gets a new token, or waits for one that is being got.
+func (a *authorizer) renew(ctx context.Context, c transfer.AuthChallenge, want access) (string, error) {
 	before := a.renewalCount()
 	select {
 	case a.turn <- struct{}{}:
@@ -103,7 +115,7 @@ func (r *Repository) renewToken(ctx context.Context, c transfer.AuthChallenge, w
 	case <-ctx.Done():
 		return "", context.Cause(ctx)
 	}
-	if want == toPull && a.push {
+	if want == toPull && a.repo.opts.Push {
 		want = toPush
 	}
 	p := a.plan(c, want)
@@ -111,13 +123,10 @@ func (r *Repository) renewToken(ctx context.Context, c transfer.AuthChallenge, w
 		return token, nil
 	}
 	who, err := a.credentials(ctx)
-	if err == nil {
-		err = who.check()
-	}
 	if err != nil {
-		return "", fmt.Errorf("credentials of %s: %w", r.registry.Host(), err)
+		return "", err
 	}
-	return r.fetchToken(ctx, p, who)
+	return a.fetch(ctx, p, who)
 }
 
 func (a *authorizer) renewalCount() int {
@@ -130,7 +139,7 @@ func (a *authorizer) renewalCount() int {
 func (a *authorizer) renewedSince(before int, want scopes) (string, bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return a.token, a.renewals != before && a.scopes.cover(want)
+	return a.held.token, a.renewals != before && a.held.scopes.cover(want)
 }
 
 // tokenPlan is what a token is asked for.
@@ -152,8 +161,9 @@ func (a *authorizer) plan(c transfer.AuthChallenge, want access) tokenPlan {
 	if want == toLogIn {
 		return tokenPlan{realm: c.Realm, service: c.Service}
 	}
-	asked, own := parseScopes(c.Scope), a.own
-	if asked[own] == nil && len(asked) == 1 { // a registry may call the repository by another name
+	asked, own := parseScopes(c.Scope), "repository:"+a.repo.opts.Repository
+	if asked[own] == nil && a.held.scopes[own] == nil && len(asked) == 1 {
+		// The registry calls the repository by another name. Later it may be one to mount from.
 		for own = range asked {
 		}
 	}
@@ -161,7 +171,7 @@ func (a *authorizer) plan(c transfer.AuthChallenge, want access) tokenPlan {
 	if want == toPush {
 		asked.add(own, "push")
 	}
-	all := a.scopes.with(asked)
+	all := a.held.scopes.with(asked)
 	if len(all) > maxScopes {
 		all = asked
 	}
@@ -171,25 +181,25 @@ func (a *authorizer) plan(c transfer.AuthChallenge, want access) tokenPlan {
 	return tokenPlan{realm: c.Realm, service: c.Service, own: own, scopes: all}
 }
 
-// fetchToken gets a token as planned and keeps it.
-func (r *Repository) fetchToken(ctx context.Context, p tokenPlan, who Credentials) (string, error) {
+// fetch gets a token as planned and keeps it.
+func (a *authorizer) fetch(ctx context.Context, p tokenPlan, who Credentials) (string, error) {
 	if p.realm == "" {
 		if who.Username == "" {
-			return "", fmt.Errorf("%w: %s wants a user name and a password", ErrUnauthorized, r.registry.Host())
+			return "", fmt.Errorf("%w: %s wants a user name and a password", ErrUnauthorized, a.repo.registry.Host())
 		}
-		r.auth.keep(grant{token: who.basic()}, p)
+		a.keep(grant{token: who.basic()}, p)
 		return who.basic(), nil
 	}
-	realm, err := r.realm(p.realm)
+	realm, err := a.realm(p.realm)
 	if err != nil {
 		return "", err
 	}
 	var g grant
-	err = r.run(ctx, "", nil, func(ctx context.Context, c *call) error {
+	err = a.repo.run(ctx, "", nil, func(ctx context.Context, c *call) error {
 		server := c.newTokenServer(realm, p.service, who)
 		g, err = server.ask(ctx, p.scopes)
 		if isRefusal(err) && len(p.scopes) > 1 { // perhaps of a repository that is only to be mounted from
-			r.auth.refuse(p)
+			a.refuse(p)
 			p.scopes = p.scopes.only(p.own)
 			g, err = server.ask(ctx, p.scopes)
 		}
@@ -198,17 +208,17 @@ func (r *Repository) fetchToken(ctx context.Context, p tokenPlan, who Credential
 	if err != nil {
 		return "", err
 	}
-	r.auth.keep(g, p)
+	a.keep(g, p)
 	return g.token, nil
 }
 
 // realm checks where a challenge sends for a token. The rules are those of a redirect.
-func (r *Repository) realm(text string) (wire.Target, error) {
+func (a *authorizer) realm(text string) (wire.Target, error) {
 	if !strings.Contains(text, "://") {
 		return wire.Target{}, fmt.Errorf("%w: the realm %.100q is not an http or https URL",
 			transfer.ErrRedirectRefused, text)
 	}
-	target, err := r.registry.Manifest(r.opts.Repository, "latest").Resolve(text)
+	target, err := a.repo.registry.Manifest(a.repo.opts.Repository, "latest").Resolve(text)
 	if err != nil {
 		return wire.Target{}, fmt.Errorf("realm of the registry's challenge: %w", err)
 	}
@@ -222,8 +232,10 @@ func (a *authorizer) keep(g grant, p tokenPlan) {
 	if p.realm != "" && p.own == "" {
 		return
 	}
-	a.token, a.expires, a.scopes = g.token, g.expires, p.scopes
-	a.mayPush = p.realm == "" || slices.Contains(p.scopes[p.own], "push")
+	a.held = heldToken{
+		token: g.token, expires: g.expires, scopes: p.scopes,
+		mayPush: p.realm == "" || slices.Contains(p.scopes[p.own], "push"),
+	}
 	a.renewals++
 }
 
@@ -236,7 +248,7 @@ func (a *authorizer) refuse(p tokenPlan) {
 			a.refused[resource] = actions
 		}
 		if resource != p.own {
-			delete(a.scopes, resource)
+			delete(a.held.scopes, resource)
 		}
 	}
 }
@@ -258,7 +270,7 @@ func (a *authorizer) rotate(given, fresh string) {
 	a.rotated = [2]string{given, fresh}
 }
 
-// isRefusal tells whether the token server refused what it was asked for.
+// isRefusal reports whether the token server refused what it was asked for.
 func isRefusal(err error) bool {
 	var status *transfer.StatusError
 	if !errors.As(err, &status) {

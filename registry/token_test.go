@@ -190,6 +190,23 @@ func TestGetCredentials(t *testing.T) {
 	})
 }
 
+func TestGetCredentialsThatCannotBeSent(t *testing.T) {
+	for _, who := range []registry.Credentials{
+		{Username: "a:b", Password: password}, {Password: password}, {Username: "a\nb", Password: password},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t, registrytest.H1).protect()
+			repo := w.open(func(o *registry.Options) {
+				o.GetCredentials = func(context.Context) (registry.Credentials, error) { return who, nil }
+			})
+			_, err := repo.Manifest(t.Context(), "latest")
+			require.ErrorIs(t, err, transfer.ErrInvalidOption)
+			w.secretFree(err.Error())
+			assert.Empty(t, w.tokens.asked())
+		})
+	}
+}
+
 // A ping judges the credentials, and is no reason to ask for a repository.
 func TestPing(t *testing.T) {
 	wrong := func(o *registry.Options) {

@@ -2,19 +2,16 @@ package blobstore
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"io/fs"
 	mrand "math/rand/v2"
-	"os"
-	"strings"
-	"syscall"
 	"time"
 
 	"github.com/opencontainers/go-digest"
 
 	"github.com/modeltransfer/transfer/internal/filelock"
+	"github.com/modeltransfer/transfer/internal/retry"
 	"github.com/modeltransfer/transfer/internal/rootfile"
 )
 
@@ -43,106 +40,22 @@ func (d *Dir) Claim(ctx context.Context, dg digest.Digest, size int64) (*Partial
 		if !errors.Is(err, filelock.ErrBusy) && !errors.Is(err, rootfile.ErrReplaced) {
 			return p, err
 		}
-		if err := sleep(ctx, wait/2+mrand.N(wait/2)); err != nil {
+		if err := retry.Sleep(ctx, wait/2+mrand.N(wait/2)); err != nil {
 			return nil, err
 		}
 	}
 }
 
-func sleep(ctx context.Context, wait time.Duration) error {
-	timer := time.NewTimer(wait)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	case <-timer.C:
-		return nil
-	}
-}
-
 func (d *Dir) tryClaim(ctx context.Context, dg digest.Digest, size int64) (*Partial, error) {
 	p := &Partial{dir: d, digest: dg, name: nameOf(dg), size: size, hash: dg.Algorithm().Hash()}
-	p.data = p.name + partialSuffix
 	var err error
-	p.file, p.fresh, err = d.grab(p.data)
-	if cannotShare(err) {
-		err = p.grabUnique()
-	}
-	if err != nil {
+	if p.data, err = d.openData(p.name); err != nil {
 		return nil, err
 	}
 	if err := p.begin(ctx); err != nil {
 		return nil, errors.Join(err, p.Close(true))
 	}
 	return p, nil
-}
-
-// cannotShare tells whether what has the name of the partial can neither be locked nor be written.
-func cannotShare(err error) bool {
-	return errors.Is(err, filelock.ErrUnsupported) || errors.Is(err, ErrNotRegular) || errors.Is(err, syscall.EISDIR) ||
-		errors.Is(err, errForeign)
-}
-
-// errForeign is a partial of another user.
-var errForeign = errors.New("not ours to write")
-
-// grab opens and locks a file, and creates it if it is not there (fresh). The error
-// matches filelock.ErrBusy where another holds it, and rootfile.ErrReplaced where it is no longer the file of that name.
-func (d *Dir) grab(name string) (f *os.File, fresh bool, err error) {
-	f, err = d.create(name)
-	fresh = err == nil
-	if errors.Is(err, fs.ErrExist) {
-		f, err = d.openRegular(name, os.O_RDWR)
-		switch {
-		case errors.Is(err, fs.ErrNotExist):
-			err = rootfile.ErrReplaced
-		case errors.Is(err, fs.ErrPermission):
-			err = errForeign
-		}
-	}
-	if err != nil {
-		return nil, false, err
-	}
-	if err = d.pathError("lock", name, d.lock(f)); err == nil {
-		err = d.stillNamed(f, name)
-	}
-	if err == nil {
-		return f, fresh, nil
-	}
-	if fresh && errors.Is(err, filelock.ErrUnsupported) {
-		err = errors.Join(err, d.remove(name))
-	}
-	_ = f.Close()
-	return nil, false, err
-}
-
-func (d *Dir) create(name string) (*os.File, error) {
-	f, err := rootfile.Create(d.root, name, 0o666)
-	return f, d.pathError("open", name, err)
-}
-
-// stillNamed makes sure that a file has kept its name until it was locked: the
-// holder before us may have given it its final name, or removed it.
-func (d *Dir) stillNamed(f *os.File, name string) error {
-	return d.pathError("lstat", name, rootfile.Named(d.root, f, name))
-}
-
-// grabUnique makes a data file that nobody else knows. The rename decides between several.
-func (p *Partial) grabUnique() error {
-	name := p.name + uniqueSuffix + strings.ToLower(rand.Text())
-	f, err := p.dir.create(name)
-	if err != nil {
-		return err
-	}
-	err = p.dir.lock(f) // so that nobody takes it for a leftover
-	if err == nil {
-		err = p.dir.stillNamed(f, name)
-	}
-	if err != nil && !errors.Is(err, filelock.ErrUnsupported) {
-		return errors.Join(err, f.Close(), p.dir.remove(name))
-	}
-	p.file, p.data, p.fresh, p.unique = f, name, true, true
-	return nil
 }
 
 // begin finds out what there is to do for the blob whose data file was locked.
@@ -152,7 +65,7 @@ func (p *Partial) begin(ctx context.Context) error {
 	}
 	p.dir.sweep(p.name, false)
 	if err := p.resume(); err != nil {
-		if !NoDescriptor(err) {
+		if !retry.NoDescriptor(err) {
 			p.writeFailed(err)
 		}
 		return err
@@ -165,11 +78,6 @@ func (p *Partial) begin(ctx context.Context) error {
 	p.hashing.Lock()
 	defer p.hashing.Unlock()
 	return p.follow(ctx)
-}
-
-// NoDescriptor tells whether a file could not be opened because too many are: that says nothing about it.
-func NoDescriptor(err error) bool {
-	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE)
 }
 
 // unfinished makes sure that the blob does not have its final name by now.
@@ -189,5 +97,6 @@ func (p *Partial) unfinished() error {
 	}
 	err = p.dir.pathError("claim", p.name, fs.ErrExist)
 	p.fail(err) // nobody needs what was left
+	p.dir.sweep(p.name, true)
 	return err
 }

@@ -44,9 +44,9 @@ type Dir struct {
 
 	// mu guards the fields that follow.
 	mu      sync.Mutex
-	left    map[string]leftovers // by final name: what was there when the directory was opened
-	bad     map[string]version   // by final name: what Check found to be wrong
-	unnamed bool                 // a name was given since the directory was synced
+	left    map[string][]string // by final name: the names of leftovers, when the directory was opened
+	bad     map[string]version  // by final name: what Check found to be wrong
+	unnamed bool                // a name was given since the directory was synced
 }
 
 // version tells one content of a file from another.
@@ -68,6 +68,7 @@ func Open(path string) (*Dir, error) {
 	if err != nil {
 		return nil, err
 	}
+	d.left = make(map[string][]string)
 	if err := d.findLeftovers(); err != nil {
 		_ = d.root.Close()
 		return nil, err
@@ -111,7 +112,17 @@ func (d *Dir) Close() error {
 
 // Has tells whether the blob's final name is that of a regular file of that size, or of a link to one. A
 // directory in its place is an error, because nothing could replace it.
+//
+// In a directory that was opened for writing, what earlier runs have left of a blob that is there is removed.
 func (d *Dir) Has(dg digest.Digest, size int64) (bool, error) {
+	ok, err := d.has(dg, size)
+	if ok {
+		d.sweep(nameOf(dg), true)
+	}
+	return ok, err
+}
+
+func (d *Dir) has(dg digest.Digest, size int64) (bool, error) {
 	fi, err := d.final(nameOf(dg))
 	return err == nil && fi != nil && fi.Size() == size, err
 }
@@ -148,7 +159,7 @@ func leadsNowhere(err error) bool {
 
 // Check is Has, and hashes the file. What it finds wrong may then be claimed and replaced.
 func (d *Dir) Check(ctx context.Context, dg digest.Digest, size int64) (bool, error) {
-	if ok, err := d.Has(dg, size); !ok {
+	if ok, err := d.has(dg, size); !ok {
 		return false, err
 	}
 	f, err := d.Source(dg, size)
@@ -169,6 +180,7 @@ func (d *Dir) Check(ctx context.Context, dg digest.Digest, size int64) (bool, er
 		return false, err
 	}
 	if digest.NewDigest(dg.Algorithm(), h) == dg {
+		d.sweep(nameOf(dg), true)
 		return true, nil
 	}
 	d.mu.Lock()

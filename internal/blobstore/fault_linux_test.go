@@ -43,7 +43,7 @@ func TestS1FullDisk(t *testing.T) {
 		_, err = w.Write(content)
 		var pe *fs.PathError
 		require.ErrorAs(t, err, &pe)
-		assert.Equal(t, filepath.Join(dir, p.data), pe.Path)
+		assert.Equal(t, filepath.Join(dir, p.data.name), pe.Path)
 		require.ErrorIs(t, err, syscall.ENOSPC)
 		require.ErrorIs(t, w.Close(), syscall.ENOSPC)
 		require.ErrorIs(t, p.Commit(t.Context()), syscall.ENOSPC)

@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/modeltransfer/transfer/internal/filelock"
 	"github.com/modeltransfer/transfer/internal/pieces"
 )
 
@@ -48,7 +49,7 @@ func writeBeyondLimit(dir string, content []byte) int {
 	for off := 0; err == nil; off += step {
 		_, err = w.Write(content[off : off+step])
 	}
-	if pe, ok := err.(*fs.PathError); !ok || pe.Err != syscall.EFBIG || pe.Path != filepath.Join(dir, p.data) {
+	if pe, ok := err.(*fs.PathError); !ok || pe.Err != syscall.EFBIG || pe.Path != filepath.Join(dir, p.data.name) {
 		return 6
 	}
 	if w.Close() == nil || p.Commit(context.Background()) == nil || p.Close(true) != nil {
@@ -87,7 +88,7 @@ var inTheWay = map[string]func(t *testing.T, path string) (untouched func()){
 	"link to a file": func(t *testing.T, path string) func() {
 		linkTo([]byte("victim"))(t, path)
 		return func() {
-			got, err := os.ReadFile(path)
+			got, err := os.ReadFile(path + ".victim")
 			require.NoError(t, err)
 			assert.Equal(t, "victim", string(got))
 		}
@@ -111,9 +112,9 @@ var inTheWay = map[string]func(t *testing.T, path string) (untouched func()){
 	"pipe": func(t *testing.T, path string) func() {
 		require.NoError(t, syscall.Mkfifo(path, 0o644))
 		return func() {
-			fi, err := os.Lstat(path)
-			require.NoError(t, err)
-			assert.Equal(t, fs.ModeNamedPipe, fi.Mode().Type())
+			if fi, err := os.Lstat(path); err == nil && !fi.Mode().IsRegular() { // a journal takes its place
+				assert.Equal(t, fs.ModeNamedPipe, fi.Mode().Type())
+			}
 		}
 	},
 	"directory": func(t *testing.T, path string) func() {
@@ -128,25 +129,56 @@ func TestS8InTheWay(t *testing.T) {
 			t.Run(what+" at "+suffix, func(t *testing.T) {
 				content, dir := random(large), t.TempDir()
 				dg := digest.FromBytes(content)
-				untouched := put(t, filepath.Join(dir, nameOf(dg)+suffix))
+				path := filepath.Join(dir, nameOf(dg)+suffix)
+				untouched := put(t, path)
 				d := open(t, dir)
-				before := files(t, dir)
 				assert.Zero(t, d.Half(dg, large))
 
 				p := claim(t, d, content)
 				write(t, p, content, 0, 1000)
-				if suffix != prefixSuffix {
-					require.NoError(t, p.Close(true))
-					assert.Equal(t, before, files(t, dir), "what cannot be continued is not kept")
-					p = claim(t, d, content)
+				require.NoError(t, p.Close(true))
+				untouched()
+				if what != "directory" || suffix != journalSuffix {
+					assert.EqualValues(t, 1000, d.Half(dg, large), "what is in the way does not keep it from being continued")
 				}
+				p = claim(t, d, content)
 				fill(t, p, content)
 				commit(t, p)
 				ok, err := d.Check(t.Context(), dg, large)
 				require.NoError(t, err)
 				assert.True(t, ok)
-				untouched()
-				assert.Len(t, files(t, dir), len(before)+1)
+				if what == "directory" {
+					untouched()
+					require.NoError(t, os.Remove(path))
+				}
+				_, err = os.Lstat(path)
+				require.ErrorIs(t, err, fs.ErrNotExist, "S21: it goes in the end")
+				assert.Subset(t, []string{nameOf(dg), filepath.Base(path) + ".victim"}, files(t, dir))
+			})
+		}
+	}
+}
+
+// S21: what somebody has put under the name of the partial, and that cannot be written, makes nobody fetch for
+// himself: all agree on another name.
+func TestS21AllAgreeOnAnotherName(t *testing.T) {
+	content := random(large)
+	for what, put := range inTheWay {
+		for n := range sharedNames {
+			t.Run(what+" at "+dataName("", n), func(t *testing.T) {
+				dir := t.TempDir()
+				for i := range n {
+					put(t, filepath.Join(dir, dataName(nameOf(digest.FromBytes(content)), i)))
+				}
+				first := claim(t, open(t, dir), content)
+				write(t, first, content, 0, 1000)
+				second := open(t, dir)
+				_, err := second.tryClaim(t.Context(), first.digest, large)
+				require.ErrorIs(t, err, filelock.ErrBusy)
+				require.NoError(t, first.Close(true))
+				p := claim(t, second, content)
+				assert.EqualValues(t, 1000, p.Missing()[0].Start)
+				require.NoError(t, p.Close(false))
 			})
 		}
 	}

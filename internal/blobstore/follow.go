@@ -147,7 +147,7 @@ func (p *Partial) read(ctx context.Context, r pieces.Range, to io.Writer) (crc u
 			return 0, context.Cause(ctx)
 		}
 		b := (*buf)[:min(r.End-off, int64(len(*buf)))]
-		n, err := p.file.ReadAt(b, off)
+		n, err := p.data.ReadAt(b, off)
 		if n < len(b) && (err == nil || err == io.EOF) {
 			return 0, io.ErrUnexpectedEOF
 		}

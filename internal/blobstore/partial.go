@@ -14,6 +14,7 @@ import (
 
 	"github.com/modeltransfer/transfer/internal/filelock"
 	"github.com/modeltransfer/transfer/internal/pieces"
+	"github.com/modeltransfer/transfer/internal/retry"
 )
 
 // KeepThreshold is the size from which on what is half there is worth keeping. Below it a partial
@@ -46,13 +47,10 @@ type Partial struct {
 	dir    *Dir
 	digest digest.Digest
 	name   string // the final one
-	data   string // of the data file
 	size   int64
-	fresh  bool // the data file was not there before
-	unique bool // the data file has a name of its own
 	begun  bool // what earlier runs left was looked at
 
-	file    *os.File
+	data    dataFile
 	journal *journal // nil when the partial is not worth keeping, or cannot be kept
 	release func()   // gives up the lock once the file was closed
 
@@ -110,7 +108,7 @@ func (p *Partial) writeFailed(err error) {
 // usable returns why the partial cannot be written or committed any more. The caller holds mu.
 func (p *Partial) usable() error {
 	if p.closed {
-		return p.dir.pathError("write", p.data, fs.ErrClosed)
+		return p.dir.pathError("write", p.data.name, fs.ErrClosed)
 	}
 	return p.failed
 }
@@ -144,7 +142,7 @@ func (p *Partial) Commit(ctx context.Context) error {
 		return err
 	}
 	err = p.publish()
-	if err != nil && !NoDescriptor(err) {
+	if err != nil && !retry.NoDescriptor(err) {
 		p.fail(err)
 	}
 	return err
@@ -152,27 +150,30 @@ func (p *Partial) Commit(ctx context.Context) error {
 
 // publish gives the data file the final name.
 func (p *Partial) publish() error {
-	fi, err := p.file.Stat()
+	fi, err := p.data.Stat()
 	if err != nil {
 		return err
 	}
 	if fi.Size() != p.size {
-		return fmt.Errorf("%s: %w: %d bytes, not %d", p.file.Name(), ErrSize, fi.Size(), p.size)
+		return fmt.Errorf("%s: %w: %d bytes, not %d", p.data.Name(), ErrSize, fi.Size(), p.size)
 	}
-	if err := syncFile(p.file); err != nil {
+	if err := syncFile(p.data.File); err != nil {
 		return err
 	}
-	if p.release, err = filelock.Keep(p.file); err != nil {
-		return p.dir.pathError("lock", p.data, err)
+	if p.release, err = filelock.Keep(p.data.File); err != nil {
+		return p.dir.pathError("lock", p.data.name, err)
 	}
 	// Before the rename, so that no crash leaves the journal of a finished blob behind.
 	if err := p.removeJournal(); err != nil {
 		return err
 	}
-	if err := p.file.Close(); err != nil {
+	if err := p.data.Close(); err != nil {
 		return err
 	}
-	if err := rename(p.dir.root, p.data, p.name); err != nil {
+	if err := p.dir.keepsName(&p.data); err != nil {
+		return err
+	}
+	if err := rename(p.dir.root, p.data.name, p.name); err != nil {
 		return p.dir.pathError("rename", p.name, notExist(err))
 	}
 	p.dir.named(p.name)
@@ -212,7 +213,7 @@ func (p *Partial) removeJournal() error {
 		return nil
 	}
 	_ = p.journal.close() // it goes anyway
-	return p.dir.remove(p.name + journalSuffix)
+	return p.dir.remove(journalName(p.data.name))
 }
 
 // Close gives up the claim. With keep, what is recorded of a large partial stays for the next claim to
@@ -229,18 +230,25 @@ func (p *Partial) Close(keep bool) error {
 	case closed:
 		return nil
 	case keep:
-		return errors.Join(p.journal.close(), p.file.Close())
+		return errors.Join(p.journal.close(), p.data.Close())
 	}
-	err := errors.Join(p.removeJournal(), p.dir.remove(p.data))
-	_ = p.file.Close() // what it held is gone
+	err := errors.Join(p.removeJournal(), p.removeData())
+	_ = p.data.Close() // what it held is gone
 	p.end()
 	return err
+}
+
+func (p *Partial) removeData() error {
+	if p.dir.keepsName(&p.data) != nil {
+		return nil // it is gone
+	}
+	return p.dir.remove(p.data.name)
 }
 
 // worthKeeping tells whether another claim could go on from the partial. The caller holds mu.
 func (p *Partial) worthKeeping() bool {
 	if !p.begun {
-		return !p.fresh
+		return !p.data.fresh
 	}
 	return p.journal != nil && len(p.recorded) > 0
 }

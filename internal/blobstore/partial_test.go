@@ -190,7 +190,7 @@ func TestS1S2NothingIsKeptAfterAFailedWrite(t *testing.T) {
 	p := claim(t, open(t, dir), content)
 	write(t, p, content, 0, 5e6)
 	p.stopFollowing()
-	require.NoError(t, p.file.Close()) // so that no write can succeed
+	require.NoError(t, p.data.Close()) // so that no write can succeed
 	w := p.WriterAt(5e6)
 	_, err := w.Write(content[5e6:6e6])
 	var pe *fs.PathError

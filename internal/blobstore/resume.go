@@ -8,14 +8,15 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/modeltransfer/transfer/internal/pieces"
+	"github.com/modeltransfer/transfer/internal/retry"
 )
 
 // resume takes over what earlier runs have left of the blob.
 func (p *Partial) resume() error {
-	if p.unique {
+	if !p.data.shared {
 		return nil
 	}
-	if p.dir.leftoversOf(p.name).prefix {
+	if p.dir.hasPrefix(p.name) {
 		if err := p.adoptPrefix(); err != nil {
 			return err
 		}
@@ -23,10 +24,10 @@ func (p *Partial) resume() error {
 	if p.large() {
 		return p.resumeJournal()
 	}
-	if p.fresh || len(p.recorded) > 0 {
+	if p.data.fresh || len(p.recorded) > 0 {
 		return nil
 	}
-	return p.file.Truncate(0)
+	return p.data.Truncate(0)
 }
 
 // adoptPrefix makes a file with prefixSuffix the data file, where the data file has no bytes of its own.
@@ -35,7 +36,7 @@ func (p *Partial) resume() error {
 // The journal comes before the rename: without a journal the bytes would not be found again, should there
 // be no room for it.
 func (p *Partial) adoptPrefix() error {
-	own, err := p.file.Stat()
+	own, err := p.data.Stat()
 	if err != nil || own.Size() > 0 {
 		return err
 	}
@@ -54,15 +55,15 @@ func (p *Partial) adoptPrefix() error {
 	}
 	adopted := adoptedExtents(fi.Size())
 	if p.large() {
-		if err := p.beginJournal(p.name+journalSuffix, adopted); err != nil {
+		if err := p.beginJournal(journalName(p.data.name), adopted); err != nil {
 			return errors.Join(err, f.Close())
 		}
 	}
-	if rename(p.dir.root, name, p.data) != nil {
+	if rename(p.dir.root, name, p.data.name) != nil {
 		return errors.Join(p.journal.reset(), f.Close())
 	}
-	_ = p.file.Close() // nothing was written to it
-	p.file, p.fresh, p.recorded = f, false, adopted
+	_ = p.data.Close() // nothing was written to it
+	p.data.File, p.data.info, p.data.fresh, p.recorded = f, fi, false, adopted
 	return nil
 }
 
@@ -76,11 +77,11 @@ func adoptedExtents(size int64) extents {
 
 // resumeJournal continues the journal of a large blob, or begins one.
 func (p *Partial) resumeJournal() error {
-	fi, err := p.file.Stat()
+	fi, err := p.data.Stat()
 	if err != nil {
 		return err
 	}
-	name := p.name + journalSuffix
+	name := journalName(p.data.name)
 	if len(p.recorded) == 0 && fi.Size() > 0 {
 		if err := p.reuse(name, fi.Size()); err != nil {
 			return err
@@ -98,21 +99,21 @@ func (p *Partial) reuse(name string, have int64) error {
 	switch {
 	case err == nil:
 		p.journal, p.recorded = journal, recorded.within(have)
-		return p.file.Truncate(min(have, p.size))
+		return p.data.Truncate(min(have, p.size))
 	case errors.Is(err, fs.ErrNotExist) && have == p.size:
 		p.recorded = adoptedExtents(p.size) // killed between the end of the journal and the final name
 		return nil
-	case NoDescriptor(err):
+	case retry.NoDescriptor(err):
 		return err
 	}
-	return p.file.Truncate(0)
+	return p.data.Truncate(0)
 }
 
-// beginJournal begins a journal of what is recorded. Where something other than a file has its name, the partial
-// goes without one, and is not kept.
+// beginJournal begins a journal of what is recorded. What else has its name goes, but for a directory: beside one the
+// partial has no journal, and is not kept.
 func (p *Partial) beginJournal(name string, recorded extents) error {
 	fi, err := p.dir.root.Lstat(name)
-	if err == nil && !fi.Mode().IsRegular() {
+	if err == nil && fi.IsDir() {
 		return nil
 	}
 	if err := p.dir.remove(name); err != nil {
@@ -127,19 +128,37 @@ func (p *Partial) beginJournal(name string, recorded extents) error {
 // Half returns how many bytes of a blob that has no final name yet an earlier run has left, as far
 // as that can be told without reading them: 0 when nothing can be continued.
 func (d *Dir) Half(dg digest.Digest, size int64) int64 {
-	name := nameOf(dg)
+	final := nameOf(dg)
 	if size < KeepThreshold {
-		return d.halfPrefix(name, size)
+		return d.halfPrefix(final, size)
 	}
-	data, err := d.root.Lstat(name + partialSuffix)
-	if errors.Is(err, fs.ErrNotExist) {
-		return d.halfPrefix(name, size)
+	for n := range sharedNames {
+		f, err := d.openRegular(dataName(final, n), os.O_RDWR)
+		switch {
+		case unusable(err) || errors.Is(err, fs.ErrPermission):
+			continue
+		case errors.Is(err, fs.ErrNotExist):
+			return d.halfPrefix(final, size)
+		case err != nil:
+			return 0
+		}
+		fi, err := f.Stat()
+		_ = f.Close()
+		switch {
+		case err != nil:
+			return 0
+		case fi.Size() == 0:
+			return d.halfPrefix(final, size)
+		}
+		return d.halfJournal(journalName(dataName(final, n)), fi.Size(), size)
 	}
-	if err != nil || !data.Mode().IsRegular() {
-		return 0
-	}
-	f, err := d.openRegular(name+journalSuffix, os.O_RDONLY)
-	if errors.Is(err, fs.ErrNotExist) && data.Size() == size {
+	return 0
+}
+
+// halfJournal returns how many bytes of a data file are complete according to its journal.
+func (d *Dir) halfJournal(name string, have, size int64) int64 {
+	f, err := d.openRegular(name, os.O_RDONLY)
+	if errors.Is(err, fs.ErrNotExist) && have == size {
 		return size
 	}
 	if err != nil {
@@ -150,14 +169,14 @@ func (d *Dir) Half(dg digest.Digest, size int64) int64 {
 	if err != nil {
 		return 0
 	}
-	return recorded.within(data.Size()).bytes()
+	return recorded.within(have).bytes()
 }
 
-func (d *Dir) halfPrefix(name string, size int64) int64 {
-	if !d.leftoversOf(name).prefix {
+func (d *Dir) halfPrefix(final string, size int64) int64 {
+	if !d.hasPrefix(final) {
 		return 0
 	}
-	fi, err := d.root.Lstat(name + prefixSuffix)
+	fi, err := d.root.Lstat(final + prefixSuffix)
 	if err != nil || !fi.Mode().IsRegular() || fi.Size() > size {
 		return 0
 	}

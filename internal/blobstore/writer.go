@@ -69,9 +69,9 @@ func (w *Writer) Write(b []byte) (int, error) {
 
 // writeAt writes to the data file. A failure ends all writing.
 func (p *Partial) writeAt(b []byte, off int64) (n int, err error) {
-	n, err = p.file.WriteAt(b, off)
+	n, err = p.data.WriteAt(b, off)
 	if errors.Is(err, io.ErrUnexpectedEOF) { // a write of no bytes
-		err = p.dir.pathError("write", p.data, io.ErrShortWrite)
+		err = p.dir.pathError("write", p.data.name, io.ErrShortWrite)
 	}
 	if err != nil {
 		p.writeFailed(err)
@@ -96,9 +96,9 @@ func (w *Writer) reserve(n int64) (off int64, err error) {
 	case p.usable() != nil:
 		return 0, p.usable()
 	case off < 0 || n > p.size-off:
-		return 0, fmt.Errorf("%s: %w: write of %d bytes at %d of %d", p.file.Name(), ErrSize, n, off, p.size)
+		return 0, fmt.Errorf("%s: %w: write of %d bytes at %d of %d", p.data.Name(), ErrSize, n, off, p.size)
 	case p.recorded.covers(off, off+n) || w.meetsOther(off, off+n):
-		return 0, p.dir.pathError("write", p.data, errTaken)
+		return 0, p.dir.pathError("write", p.data.name, errTaken)
 	}
 	w.end += n
 	if !w.active {

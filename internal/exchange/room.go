@@ -7,8 +7,9 @@ import (
 	"github.com/modeltransfer/transfer/internal/retry"
 )
 
-// Room is room for a body. A caller keeps one from request to request where the first asks for a URL that is soon too
-// old for the second: no room is waited for between them. The zero value has none. It is used by one request at a time.
+// Room is room for a body. A caller keeps one from request to request where the first asks for a URL that is
+// soon too old for the second: no room is waited for between them. The zero value has none. It is used by one
+// request at a time.
 type Room struct {
 	slot   atomic.Pointer[pace.Slot] // nil before there is room, and after the body was sent
 	budget *retry.Budget             // knows that there is room, where not nil

@@ -4,6 +4,6 @@ package filelock
 
 import "os"
 
-func Lock(*os.File) error { return ErrUnsupported }
+func lock(*os.File) error { return ErrUnsupported }
 
-func Keep(*os.File) (release func(), err error) { return func() {}, nil }
+func keep(*os.File) (release func(), err error) { return func() {}, nil }

@@ -10,8 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Lock locks an open file until its last descriptor is closed.
-func Lock(f *os.File) error {
+func lock(f *os.File) error {
 	for {
 		err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
 		switch {
@@ -26,8 +25,7 @@ func Lock(f *os.File) error {
 	}
 }
 
-// Keep returns what keeps the lock of f when f is closed, until it is called.
-func Keep(f *os.File) (release func(), err error) {
+func keep(f *os.File) (release func(), err error) {
 	fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 0)
 	if err != nil {
 		return nil, err

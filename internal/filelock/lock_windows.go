@@ -7,9 +7,8 @@ import (
 	"golang.org/x/sys/windows"
 )
 
-// Lock locks an open file until its last handle is closed. It locks one byte far behind
-// all data, because a lock on Windows also keeps others from reading what it covers.
-func Lock(f *os.File) error {
+// lock locks one byte far behind all data, because a lock on Windows also keeps others from reading what it covers.
+func lock(f *os.File) error {
 	at := windows.Overlapped{OffsetHigh: 1 << 30}
 	const flags = windows.LOCKFILE_EXCLUSIVE_LOCK | windows.LOCKFILE_FAIL_IMMEDIATELY
 	err := windows.LockFileEx(windows.Handle(f.Fd()), flags, 0, 1, 0, &at)
@@ -22,8 +21,7 @@ func Lock(f *os.File) error {
 	return err
 }
 
-// Keep returns what keeps the lock of f when f is closed, until it is called.
-func Keep(f *os.File) (release func(), err error) {
+func keep(f *os.File) (release func(), err error) {
 	self := windows.CurrentProcess()
 	var h windows.Handle
 	if err := windows.DuplicateHandle(self, windows.Handle(f.Fd()), self, &h, 0, false, windows.DUPLICATE_SAME_ACCESS); err != nil {

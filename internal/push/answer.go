@@ -4,8 +4,8 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"mime"
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/opencontainers/go-digest"
@@ -44,8 +44,8 @@ func (p *Pusher) ask(ctx context.Context, r exchange.Request) (answer, error) {
 	return p.read(resp), nil
 }
 
-// refused tells whether a server does not do what it was asked, though it lets us in and works: then there may be
-// another way.
+// refused tells whether a server does not do what it was asked, though it lets us in and works: then there
+// may be another way.
 func (a answer) refused() bool {
 	return a.failed && !a.failure.Temporary() && a.StatusCode != http.StatusUnauthorized
 }
@@ -55,16 +55,11 @@ func (a answer) temporary() bool { return a.failed && a.failure.Temporary() }
 
 // is tells whether the answer has one of the statuses.
 func (a answer) is(statuses ...int) bool {
-	for _, s := range statuses {
-		if a.StatusCode == s {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(statuses, a.StatusCode)
 }
 
-// location is where an answer says that a session goes on. The Ollama registry has a header of its own for that, for
-// when Location leads elsewhere.
+// location is where an answer says that a session goes on. The Ollama registry has a header of its own for
+// that, for when Location leads elsewhere.
 func (a answer) location() string {
 	return cmp.Or(a.Header.Get("Docker-Upload-Location"), a.Header.Get("Location"))
 }
@@ -79,16 +74,13 @@ func (a answer) digest() digest.Digest {
 }
 
 // webPage tells whether the answer is a page for people.
-func (a answer) webPage() bool {
-	kind, _, _ := mime.ParseMediaType(a.Header.Get("Content-Type"))
-	return kind == "text/html" || kind == "application/xhtml+xml"
-}
+func (a answer) webPage() bool { return wire.LooksLikeWebPage(a.Header) }
 
 // err is the error of an answer that is a failure.
 func (p *Pusher) err(a answer) error { return p.Exchange.Err(a.failure) }
 
-// unexpected is the error of an answer that is a success, but not the one that the request asks for. It is not worth
-// another attempt.
+// unexpected is the error of an answer that is a success, but not the one that the request asks for. It is
+// not worth another attempt.
 func (a answer) unexpected(want string) error {
 	var came strings.Builder
 	fmt.Fprintf(&came, "%s %s: %d", a.Request.Method, wire.Redact(a.Target.URL), a.StatusCode)
@@ -109,23 +101,25 @@ func (a answer) mismatch(dg digest.Digest) error {
 	if got == "" || got.Algorithm() != dg.Algorithm() || got == dg {
 		return nil
 	}
-	return retry.Permanent(fmt.Errorf("%w: the registry has stored %s instead of %s", fault.ErrDigestMismatch, got, dg))
+	return retry.Permanent(fmt.Errorf("%w: the registry has stored %s instead of %s",
+		fault.ErrDigestMismatch, got, dg))
 }
 
 // whole tells whether all of the request's body has left.
 func (a answer) whole() bool { return a.Sent || a.Request.ContentLength == 0 }
 
-// outOfStep tells whether a registry has more, or less, of a session than its URL says. It may still be writing what it
-// got of a request that was cut.
+// outOfStep tells whether a registry has more, or less, of a session than its URL says. It may still be
+// writing what it got of a request that was cut.
 func (a answer) outOfStep() bool { return a.is(http.StatusRequestedRangeNotSatisfiable) }
 
 // sessionLost tells whether a registry no longer knows a session, or not as it was left.
 func (a answer) sessionLost() bool {
-	return a.is(http.StatusNotFound) || a.outOfStep() || a.failure.Has("BLOB_UPLOAD_UNKNOWN", "BLOB_UPLOAD_INVALID")
+	return a.is(http.StatusNotFound) || a.outOfStep() ||
+		a.failure.Has("BLOB_UPLOAD_UNKNOWN", "BLOB_UPLOAD_INVALID")
 }
 
-// expired tells whether a URL that was signed for a short time is refused: that of an object store, but not of a session
-// that is elsewhere, whose URL is all that there is of it.
+// expired tells whether a URL that was signed for a short time is refused: that of an object store, but not
+// of a session that is elsewhere, whose URL is all that there is of it.
 func (a answer) expired(session wire.Target) bool {
 	if !a.Target.Left {
 		return false

@@ -29,7 +29,8 @@ func TestU15WebPageIsNoSuccess(t *testing.T) {
 			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 				w := newWorld(t, mode, registrytest.Options{MaxBody: 2 << 20})
 				w.before(func(rw http.ResponseWriter, r *http.Request) bool {
-					if strings.HasPrefix(method, "every") || r.Method == method && (method != "PUT" || r.ContentLength == 0) {
+					committing := r.Method != "PUT" || r.ContentLength == 0
+					if method == "every request" || r.Method == method && committing {
 						_, _ = io.Copy(io.Discard, r.Body)
 						page(rw)
 						return true
@@ -174,6 +175,7 @@ func TestU16LengthDecidesWhetherABlobIsThere(t *testing.T) {
 
 // A store that a registry redirects to may not answer HEAD, because its URLs are signed for GET.
 func TestU22HeadIsRedirectedToAStoreThatRefusesIt(t *testing.T) {
+	const distribution = "Docker-Distribution-Api-Version"
 	for name, c := range map[string]struct {
 		path   string
 		header string
@@ -182,7 +184,7 @@ func TestU22HeadIsRedirectedToAStoreThatRefusesIt(t *testing.T) {
 	}{
 		"the URL names the blob":     {path: "/blobs/sha256/%s/data", status: 403, there: true},
 		"405":                        {path: "/blobs/sha256/%s/data", status: 405, there: true},
-		"the redirect is a registry": {path: "/x", header: "Docker-Distribution-Api-Version", status: 403, there: true},
+		"the redirect is a registry": {path: "/x", header: distribution, status: 403, there: true},
 		"a portal":                   {path: "/login", status: 403},
 		"not there":                  {path: "/blobs/sha256/%s/data", status: 404},
 		"there, of another length":   {path: "/blobs/sha256/%s/data", status: 200},
@@ -261,7 +263,8 @@ func TestU25SuccessOfABodyThatIsNeverRead(t *testing.T) {
 	}
 }
 
-// closes counts answers and how many of their bodies were closed. It answers a PUT though its body could not be read.
+// closes counts answers and how many of their bodies were closed. It answers a PUT though its body could not
+// be read.
 type closes struct {
 	next           http.RoundTripper
 	answers, ended atomic.Int64

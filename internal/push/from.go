@@ -45,8 +45,8 @@ func From(host, name string) string {
 	return name
 }
 
-// isHost tells whether the first element of a name is a host: it has a port, or it looks like one and enough follows for
-// a namespace and a name.
+// isHost tells whether the first element of a name is a host: it has a port, or it looks like one and enough
+// follows for a namespace and a name.
 func isHost(first, rest string) bool {
 	return strings.Contains(first, ":") || first == "localhost" ||
 		strings.Contains(first, ".") && strings.Contains(rest, "/")

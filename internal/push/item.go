@@ -5,7 +5,6 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
-	"strings"
 
 	"github.com/opencontainers/go-digest"
 
@@ -34,18 +33,17 @@ func (i *item) beginning(query url.Values) exchange.Request {
 	return r
 }
 
-// exists tells whether the registry has the blob, with the right length. Where it will not tell, the upload will show.
+// exists tells whether the registry has the blob, with the right length. Where it will not tell, the upload
+// will show.
 func (i *item) exists(ctx context.Context) (bool, error) {
 	a, err := i.ask(ctx, i.request(http.MethodHead, i.Registry.Blob(i.Repository, i.digest)))
-	if err != nil {
-		return false, err
-	}
-	refuses := a.is(http.StatusBadRequest, http.StatusForbidden, http.StatusMethodNotAllowed, http.StatusNotImplemented)
 	switch {
+	case err != nil:
+		return false, err
 	case a.StatusCode == http.StatusOK:
 		return i.same(a)
-	case a.Target.Left && refuses:
-		return i.leadsToBlob(ctx, a)
+	case a.ExistsBehindRedirect(i.digest):
+		return true, nil
 	case !a.failed || a.refused():
 		return false, nil
 	default:
@@ -53,8 +51,8 @@ func (i *item) exists(ctx context.Context) (bool, error) {
 	}
 }
 
-// same tells whether a 200 to HEAD is about the blob and all of it: some registries have a blob of another length, and
-// a web page is none.
+// same tells whether a 200 to HEAD is about the blob and all of it: some registries have a blob of another
+// length, and a web page is none.
 func (i *item) same(a answer) (bool, error) {
 	switch {
 	case a.ContentLength == i.size && (i.size > 0 || !a.webPage()):
@@ -64,19 +62,4 @@ func (i *item) same(a answer) (bool, error) {
 	default:
 		return a.ContentLength < 0 && a.digest() == i.digest, nil
 	}
-}
-
-// leadsToBlob tells whether the registry has a blob though the object store that it redirects to refuses HEAD: a URL may
-// be signed for GET alone. The redirect says so, where it is a registry's and not that of a captive portal.
-func (i *item) leadsToBlob(ctx context.Context, a answer) (bool, error) {
-	if strings.Contains(a.Target.URL.String(), i.digest.Encoded()) {
-		return true, nil
-	}
-	r := i.request(http.MethodHead, i.Registry.Blob(i.Repository, i.digest))
-	r.NoFollow = true
-	hop, err := i.ask(ctx, r)
-	if err != nil {
-		return false, err
-	}
-	return hop.digest() == i.digest || hop.Header.Get("Docker-Distribution-Api-Version") != "", nil
 }

@@ -17,8 +17,8 @@ import (
 	"github.com/modeltransfer/transfer/internal/retry"
 )
 
-// slowCommit is a registry that stores a blob only so long after the request that ends its session has arrived, whether
-// somebody still waits for the answer or not. A request to end it again meanwhile waits too.
+// slowCommit is a registry that stores a blob only so long after the request that ends its session has
+// arrived, whether somebody still waits for the answer or not. A request to end it again meanwhile waits too.
 type slowCommit struct {
 	w    *world
 	b    blob

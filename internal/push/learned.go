@@ -7,17 +7,18 @@ import (
 )
 
 const (
-	// smallBody is the size up to which a blob is sent with the request that begins its upload, where the registry
-	// takes that. A body of that size is also sent without being asked for: the question takes as long as the body.
+	// smallBody is the size up to which a blob is sent with the request that begins its upload, where the
+	// registry takes that. A body of that size is also sent without being asked for: the question takes as long
+	// as the body.
 	smallBody = 1 << 20 // 1 MiB
 
-	// A small blob is sent without a HEAD after manyAbsent in a row that the registry did not have. One in probeAgain is
-	// asked about all the same.
+	// A small blob is sent without a HEAD after manyAbsent in a row that the registry did not have. One in
+	// probeAgain is asked about all the same.
 	manyAbsent = 32
 	probeAgain = 16
 
-	// Chunks begin at startChunk, shrink to minChunk where a registry or what is before it refuses them, and grow to
-	// maxChunk.
+	// Chunks begin at startChunk, shrink to minChunk where a registry or what is before it refuses them, and
+	// grow to maxChunk.
 	startChunk = 64 << 20  // 64 MiB
 	minChunk   = 1 << 20   // 1 MiB
 	maxChunk   = 256 << 20 // 256 MiB
@@ -43,8 +44,8 @@ const (
 	singleNo
 )
 
-// trySingle tells whether a blob goes with the request that begins its upload, and whether that is the trial that
-// finds out if the registry takes it.
+// trySingle tells whether a blob goes with the request that begins its upload, and whether that is the trial
+// that finds out if the registry takes it.
 func (l *learned) trySingle(size int64) (single, trial bool) {
 	if size == 0 || size > smallBody {
 		return false, false
@@ -62,8 +63,8 @@ func (l *learned) takesSingle(yes bool) {
 	}
 }
 
-// likelyAbsent tells whether a small blob need not be asked about: the registry had none of many before, and to send
-// it costs hardly more.
+// likelyAbsent tells whether a small blob need not be asked about: the registry had none of many before, and
+// to send it costs hardly more.
 func (l *learned) likelyAbsent() bool {
 	return l.absent.Load() >= manyAbsent && l.unasked.Add(1)%probeAgain != 0
 }
@@ -77,8 +78,8 @@ func (l *learned) probed(there bool) {
 	}
 }
 
-// expects tells whether a body waits until it is asked for (RFC 9110 section 10.1.1), so that a 401 or a redirect does
-// not cost it. Where nobody asks, each body would wait in vain, for as long as a client waits.
+// expects tells whether a body waits until it is asked for (RFC 9110 section 10.1.1), so that a 401 or a
+// redirect does not cost it. Where nobody asks, each body would wait in vain, for as long as a client waits.
 func (l *learned) expects(size int64) bool {
 	if size == 0 || l.noExpect.Load() {
 		return false

@@ -34,8 +34,8 @@ func (p *Pusher) Manifest(data []byte, ref string, budget *retry.Budget) *Manife
 // Lacking are the blobs that the registry has said it lacks when it last refused the manifest for that.
 func (m *Manifest) Lacking() []digest.Digest { return m.lacking }
 
-// Attempt puts the manifest. After a PUT of which it is not known what became, it is asked first whether the manifest is
-// there. It never tells of bytes.
+// Attempt puts the manifest. After a PUT of which it is not known what became, it is asked first whether the
+// manifest is there. It never tells of bytes.
 func (m *Manifest) Attempt(ctx context.Context) (moved bool, err error) {
 	m.budget.Attempt()
 	if m.unsure {
@@ -74,8 +74,8 @@ func (m *Manifest) put(ctx context.Context) error {
 	return m.stored(ctx, a)
 }
 
-// stored judges an answer that says that the registry has the manifest now. Where it does not confirm that, the registry
-// is asked.
+// stored judges an answer that says that the registry has the manifest now. Where it does not confirm that,
+// the registry is asked.
 func (m *Manifest) stored(ctx context.Context, a answer) error {
 	got := a.digest()
 	switch {

@@ -118,8 +118,18 @@ func (p *presence) stored(a answer) (state, error) {
 	return confirming, nil
 }
 
-// confirm asks whether the registry has a blob after an answer that may be a success and may be none. A body that never
-// left is sent in chunks, once.
+// claimed judges a 201 to a request without a body, which claims that the registry has the blob already.
+func (p *presence) claimed(a answer) (state, error) {
+	next, err := p.stored(a)
+	if next == done && p.blob.size > 0 && a.digest() != p.blob.digest {
+		p.doubt = a.unexpected("202")
+		return confirming, nil
+	}
+	return next, err
+}
+
+// confirm asks whether the registry has a blob after an answer that may be a success and may be none. A body
+// that never left is sent in chunks, once.
 func (p *presence) confirm(ctx context.Context) (state, error) {
 	there, err := p.blob.exists(ctx)
 	if err != nil {

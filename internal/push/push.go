@@ -2,45 +2,46 @@
 //
 // A blob's upload is a state machine. Each state makes one request, and the answer says what comes next:
 //
-//	state       request                 answer                                    next state
-//	probing     HEAD blob               200 of the right length or digest         done
-//	                                    redirect to a store that refuses HEAD     done
-//	                                    200 of another length, 404, other 4xx     mounting, restoring, opening
-//	mounting    POST ?mount&from        201                                       done
-//	                                    202                                       as after a 404 to HEAD
-//	                                    refused                                   as after a 404 to HEAD
-//	restoring   GET session             how much an earlier attempt has sent      sending the rest, committing
-//	                                    refused, or more than there is            opening
-//	opening     POST, small: with body  202 with Location                         sending
-//	                                    201                                       done
-//	                                    refused with body                         opening without
-//	sending     whole:  PUT and body    201, or 2xx with the right digest         done
-//	            chunks: PATCH           202                                       sending, committing
-//	                                    307 with Docker-Upload-Location           sending as parts
-//	            parts:  PATCH, PUT      2xx of the store                          sending, committing
-//	            direct: PUT             2xx of the store                          committing
-//	committing  PUT                     201, or 2xx with the right digest         done
-//	confirming  HEAD blob               200 of the right length or digest         done
-//	                                    absent, the body never left               opening, then chunks
-//	                                    absent                                    protocol error
-//	recovering  HEAD blob, if a commit  200 of the right length or digest         done
-//	            may have arrived        absent                                    restoring, sending, opening
+//	state       request                answer                                  next state
+//	probing     HEAD blob              200 of the right length, or the digest  done
+//	                                   redirect to a store that refuses HEAD   done
+//	                                   200 of another length, 404, other 4xx   mounting, restoring, opening
+//	mounting    POST ?mount&from       201                                     done
+//	                                   202, or refused                         probing, then as above
+//	restoring   GET session            how much it has                         sending
+//	                                   more than there is, or refused          opening
+//	opening     POST; small: and body  202 with a Location                     sending
+//	                                   201                                     done
+//	                                   the body was refused, the first time    opening
+//	sending     whole:  PUT and body   as in committing
+//	            chunks: PATCH          202                                     sending, then committing
+//	                                   307 with Docker-Upload-Location         sending parts
+//	            parts:  PATCH and PUT  2xx of the store                        sending, then committing
+//	            direct: PUT            2xx of the store                        committing
+//	committing  PUT                    201, or the right digest                done
+//	                                   another digest                          error
+//	                                   any other 2xx, or the body never left   confirming
+//	confirming  HEAD blob              200 of the right length, or the digest  done
+//	                                   not there, and the body never left      opening chunks, once
+//	                                   not there                               error
+//	recovering  HEAD blob, where the   200 of the right length, or the digest  done
+//	            end may have arrived   not there, or not asked                 restoring, sending, opening
 //
-// While bytes are sent and committed, an answer that is no success means:
+// A failure while bytes are sent or committed means, for each way to send:
 //
-//	answer                              whole             chunks              parts         direct
-//	no answer, 5xx, 429, ...            recovering        recovering          recovering    recovering
-//	no answer though all was sent       recovering; the next may take twice as long
-//	411, 413                            chunks            smaller chunks      error         error
-//	403, 400 ExpiredToken of a store    once again        once again          once again    opening, once
-//	404, upload unknown or invalid      opening           opening             opening       opening
-//	416                                 recovering        recovering          opening       opening
-//	400 DIGEST_INVALID                  opening, once     opening, once       opening, once opening, once
-//	any other                           error             error               error         error
+//	answer                             whole         chunks          parts         direct
+//	none, 5xx, 429 and their kin       recovering    recovering      recovering    recovering
+//	none, though all was sent          recovering, and the next answer may take twice as long
+//	413, 411                           chunks        smaller chunks  error         error
+//	403, or 400 ExpiredToken: a store  again, once   again, once     again, once   opening, once
+//	416 of a large blob                recovering, twice; then as the next row
+//	404, 416, unknown or invalid       recovering, and opening unless the blob is there; three times
+//	400 DIGEST_INVALID                 opening, once
+//	any other                          error
 //
-// After a fault, recovering is where the next attempt begins. It goes on by sending what a session lacks: a large
-// blob's session is asked how much it has, a small blob is sent in a new one, parts and a direct upload that is
-// complete are not sent again.
+// Recovering goes on with what a session lacks. The session of a large blob is asked how much it has, a small
+// blob is sent in a new one, a part is sent again alone, and a direct upload that is complete is not sent
+// again.
 package push
 
 import (
@@ -125,7 +126,8 @@ func (p *Pusher) Blob(dg digest.Digest, size int64, from string, budget *retry.B
 	return b
 }
 
-// Again returns a blob that is to be sent though the registry says that it has it, because it has shown that it has not.
+// Again returns a blob that is to be sent though the registry says that it has it, because it has shown that
+// it has not.
 func (p *Pusher) Again(dg digest.Digest, size int64, budget *retry.Budget) *Blob {
 	b := p.Blob(dg, size, "", budget)
 	b.presence.disproved = true
@@ -133,8 +135,8 @@ func (p *Pusher) Again(dg digest.Digest, size int64, budget *retry.Budget) *Blob
 	return b
 }
 
-// Attempt makes one request after another until the registry has the blob or one of them fails. The next attempt goes
-// on from there. It tells whether bytes moved that had not moved before.
+// Attempt makes one request after another until the registry has the blob or one of them fails. The next
+// attempt goes on from there. It tells whether bytes moved that had not moved before.
 func (b *Blob) Attempt(ctx context.Context) (moved bool, err error) {
 	b.budget.Attempt()
 	defer b.source.room.Close()
@@ -145,8 +147,8 @@ func (b *Blob) Attempt(ctx context.Context) (moved bool, err error) {
 	return b.source.reported.Load() > before, err
 }
 
-// step makes the request of the state, and returns the state that follows; with an error, that is where the next
-// attempt begins.
+// step makes the request of the state, and returns the state that follows; with an error, that is where the
+// next attempt begins.
 func (b *Blob) step(ctx context.Context) (state, error) {
 	switch b.state {
 	case starting:
@@ -173,8 +175,9 @@ func (b *Blob) step(ctx context.Context) (state, error) {
 	}
 }
 
-// Close ends the upload with the error that the attempts ended with, nil where the registry has the blob, and returns it.
-// A session is deleted, so that the registry need not keep what it has, unless a later call may continue it.
+// Close ends the upload with the error that the attempts ended with, nil where the registry has the blob, and
+// returns it. A session is deleted, so that the registry need not keep what it has, unless a later call may
+// continue it.
 func (b *Blob) Close(ctx context.Context, err error) error {
 	err = errors.Join(err, b.source.close())
 	if err == nil {

@@ -2,11 +2,13 @@ package push
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"net/url"
 	"time"
 
+	"github.com/modeltransfer/transfer/internal/exchange"
 	"github.com/modeltransfer/transfer/internal/retry"
 	"github.com/modeltransfer/transfer/internal/sessions"
 	"github.com/modeltransfer/transfer/internal/wire"
@@ -45,6 +47,14 @@ func (s *session) begin(a answer) {
 	*s = session{item: s.item, saved: s.saved, minChunk: wire.MinChunk(a.Header)}
 }
 
+// patch is the request that adds the bytes [start, end).
+func (s *session) patch(start, end int64) exchange.Request {
+	r := s.request(http.MethodPatch, s.target)
+	r.Header = http.Header{"Content-Range": {fmt.Sprintf("%d-%d", start, end-1)}}
+	r.NoFollow = true
+	return r
+}
+
 // follow goes on where an answer says that the session is now, and remembers that where it is to be kept.
 func (s *session) follow(a answer, keep bool) (err error) {
 	if a.location() != "" {
@@ -56,8 +66,8 @@ func (s *session) follow(a answer, keep bool) (err error) {
 	return err
 }
 
-// lasts tells whether a later call can go on with the session: not in an object store, whose URLs are signed for a short
-// time and are secrets.
+// lasts tells whether a later call can go on with the session: not in an object store, whose URLs are signed
+// for a short time and are secrets.
 func (s *session) lasts() bool { return s.size >= s.KeepSize && !s.isZero() && !s.target.Left }
 
 // drop deletes the session, if there is one, so that another can be begun.

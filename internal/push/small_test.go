@@ -17,7 +17,10 @@ import (
 func itoa(n int64) string { return strconv.FormatInt(n, 10) }
 
 func TestU24From(t *testing.T) {
-	const host, sum = "registry.test:5000", "@sha256:2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"
+	const (
+		host = "registry.test:5000"
+		sum  = "@sha256:2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"
+	)
 	for name, want := range map[string]string{
 		"llama3.2":                              "library/llama3.2",
 		"llama3.2:latest":                       "library/llama3.2",
@@ -51,7 +54,7 @@ func TestU24From(t *testing.T) {
 }
 
 func FuzzU24From(f *testing.F) {
-	for _, seed := range []string{"name", "name:tag", "ns/name:tag", "h:1/ns/name:tag", "a@b", "://", "h:1/://x"} {
+	for _, seed := range []string{"name", "name:tag", "ns/name:tag", "h:1/ns/name:tag", "a@b", "h:1/://x"} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, name string) {

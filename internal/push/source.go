@@ -21,8 +21,8 @@ const (
 	// readSize is how much of a file is read at once for a body.
 	readSize = 128 << 10 // 128 KiB
 
-	// digestRate is the speed, in bytes per second, at which a registry is trusted to hash or copy a body before it
-	// answers. Object stores copy at some 100 MB/s.
+	// digestRate is the speed, in bytes per second, at which a registry is trusted to hash or copy a body before
+	// it answers. Object stores copy at some 100 MB/s.
 	digestRate = 16 << 20 // 16 MiB/s
 
 	// maxOverdue is how often the time for an answer is doubled at most.
@@ -33,9 +33,9 @@ const (
 type source struct {
 	*item
 	file     *content.File
-	room     exchange.Room // for a body, kept where a URL is asked for that does not live long
 	reported atomic.Int64  // up to where its bytes were told as progress
-	overdue  int           // answers to all of it that did not come in time
+	room     exchange.Room // for a body, kept from the request for a URL that does not live long
+	overdue  int           // answers that did not come in time though all was sent
 }
 
 // body returns the bytes [start, end) of the blob. The file is opened for the first of them.
@@ -86,8 +86,8 @@ func (s *source) close() error {
 	return s.file.Close()
 }
 
-// send sends the bytes [start, end) of the blob with a request. A 401 or a redirect costs no large body, because the
-// server is asked first.
+// send sends the bytes [start, end) of the blob with a request. A 401 or a redirect costs no large body,
+// because the server is asked first.
 func (s *source) send(ctx context.Context, r exchange.Request, start, end int64) (answer, error) {
 	r.MaySlow = true
 	r.Room, r.Keep, r.Length = end-start, &s.room, end-start
@@ -140,16 +140,16 @@ func (s *source) sent(resp *exchange.Response, err error) (answer, error) {
 	return s.read(resp), nil
 }
 
-// unanswered has the next answer waited for longer, where all was sent and none has come: the registry may be busy with
-// what it got, and on a slow link buffers on the way may hold the end of it.
+// unanswered has the next answer waited for longer, where all was sent and none has come: the registry may be
+// busy with what it got, and on a slow link buffers on the way may hold the end of it.
 func (s *source) unanswered(err error) {
 	if errors.Is(err, exchange.ErrUnanswered) {
 		s.overdue = min(s.overdue+1, maxOverdue)
 	}
 }
 
-// answerTime is how much longer than the stall timeout the answer to the last byte may take. It doubles with each one
-// that did not come, as far as the retry budget lets it.
+// answerTime is how much longer than the stall timeout the answer to the last byte may take. It doubles with
+// each one that did not come, as far as the retry budget lets it.
 func (s *source) answerTime() time.Duration {
 	digest := time.Duration(float64(s.size) / digestRate * float64(time.Second))
 	return digest + overtime(s.Exchange.Watchdog.StallTimeout(), s.overdue, s.budget)

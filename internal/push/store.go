@@ -9,11 +9,13 @@ import (
 	"net/http"
 
 	"github.com/modeltransfer/transfer/internal/exchange"
+	"github.com/modeltransfer/transfer/internal/fault"
+	"github.com/modeltransfer/transfer/internal/retry"
 	"github.com/modeltransfer/transfer/internal/wire"
 )
 
-// The Ollama registry takes a blob in about partCount parts, of minPart at least and maxPart at most. Its object store
-// wants all parts but the last to have one size.
+// The Ollama registry takes a blob in about partCount parts, of minPart at least and maxPart at most. Its
+// object store wants all parts but the last to have one size.
 const (
 	partCount = 16
 	minPart   = 100 << 20  // 100 MiB
@@ -26,6 +28,18 @@ type direct struct {
 	target   wire.Target
 	header   http.Header // signed with it
 	complete bool        // the body is there
+}
+
+// newDirect sends the blob where an answer with a new session says.
+func newDirect(b *Blob, a answer) (*direct, error) {
+	header, err := wire.SignedHeaders(a.Header)
+	if err != nil {
+		return nil, retry.Permanent(fmt.Errorf("%w: %w", fault.ErrProtocol, err))
+	}
+	b.learned.ollama.Store(b.learned.ollama.Load() || a.Header.Get("Docker-Upload-Location") != "")
+	b.learned.direct.Store(true)
+	target, err := a.Target.Resolve(a.Header.Get("X-Direct-Upload-Url"))
+	return &direct{Blob: b, target: target, header: header}, err
 }
 
 func (d *direct) send(ctx context.Context) (state, error) {
@@ -43,11 +57,11 @@ func (d *direct) send(ctx context.Context) (state, error) {
 		return recovering, a.unexpected("200 of an object store")
 	}
 	d.complete = true
-	d.recovery.progressed()
+	d.recovery.taken()
 	return committing, nil
 }
 
-func (d *direct) commit() wire.Target { return whole{d.Blob}.commit() }
+func (d *direct) end() wire.Target { return whole{d.Blob}.end() }
 
 // afterFault asks for a new URL, unless the body is there.
 func (d *direct) afterFault(ctx context.Context) state {
@@ -62,7 +76,8 @@ func (*direct) smaller() way { return nil }
 
 func (*direct) resumable() bool { return false }
 
-// parts sends the blob in parts, each to a URL of the registry's object store that the registry gives out for it.
+// parts sends the blob in parts, each to a URL of the registry's object store that the registry gives out for
+// it.
 type parts struct {
 	*Blob
 	size int64     // of all parts but the last
@@ -71,10 +86,10 @@ type parts struct {
 	sent int       // how many
 }
 
-// toParts has the blob sent in parts from now on.
-func (b *Blob) toParts() {
+// newParts sends the blob in parts.
+func newParts(b *Blob) *parts {
 	b.learned.ollama.Store(true)
-	b.way = &parts{Blob: b, size: partSize(b.size), sums: md5.New(), sum: md5.New()}
+	return &parts{Blob: b, size: partSize(b.size), sums: md5.New(), sum: md5.New()}
 }
 
 // partSize returns the size of all parts but the last of a blob.
@@ -86,7 +101,7 @@ func (p *parts) send(ctx context.Context) (state, error) {
 	if start == end {
 		return committing, nil
 	}
-	r := p.patch(start, end)
+	r := p.session.patch(start, end)
 	r.Header.Set("X-Redirect-Uploads", "1")
 	r.Body = func() (io.ReadCloser, error) { return p.body(start, end) }
 	a, err := p.source.send(ctx, r, start, end)
@@ -108,8 +123,8 @@ func (p *parts) send(ctx context.Context) (state, error) {
 	p.sums.Write(p.sum.Sum(nil))
 	p.sent++
 	p.session.offset = end
-	p.recovery.progressed()
-	return sending, p.session.follow(a, false)
+	p.recovery.taken()
+	return sending, p.follow(a)
 }
 
 // put sends a part where the registry wants it.
@@ -137,9 +152,9 @@ func (p *parts) body(start, end int64) (io.ReadCloser, error) {
 	}{io.TeeReader(body, p.sum), body}, nil
 }
 
-// commit tells the sum of all parts as object stores do: that of the sums, and how many they were.
-func (p *parts) commit() wire.Target {
-	return whole{p.Blob}.commit().WithQuery("etag", fmt.Sprintf("%x-%d", p.sums.Sum(nil), p.sent))
+// end tells the sum of all parts as object stores do: that of the sums, and how many they were.
+func (p *parts) end() wire.Target {
+	return whole{p.Blob}.end().WithQuery("etag", fmt.Sprintf("%x-%d", p.sums.Sum(nil), p.sent))
 }
 
 // afterFault sends the part that failed again, with a new URL.

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/http"
 
-	"github.com/modeltransfer/transfer/internal/exchange"
 	"github.com/modeltransfer/transfer/internal/fault"
 	"github.com/modeltransfer/transfer/internal/wire"
 )
@@ -15,13 +14,14 @@ type way interface {
 	// send sends the next body, and returns the state that follows.
 	send(ctx context.Context) (state, error)
 
-	// commit returns where the session is ended.
-	commit() wire.Target
+	// end returns where the session is ended.
+	end() wire.Target
 
 	// afterFault returns the state that follows when it is not known what became of a body.
 	afterFault(ctx context.Context) state
 
-	// smaller is told that a body was refused for its size. It returns the way to go on with smaller ones, or nil.
+	// smaller is told that a body was refused for its size. It returns the way to go on with smaller ones, or
+	// nil.
 	smaller() way
 
 	// resumable tells whether a later call can go on with the session.
@@ -40,7 +40,7 @@ type whole struct{ *Blob }
 
 func (w whole) send(ctx context.Context) (state, error) {
 	w.recovery.committed = true
-	a, err := w.source.send(ctx, w.request(http.MethodPut, w.commit()), 0, w.size)
+	a, err := w.source.send(ctx, w.request(http.MethodPut, w.end()), 0, w.size)
 	switch {
 	case err != nil:
 		return recovering, err
@@ -51,7 +51,7 @@ func (w whole) send(ctx context.Context) (state, error) {
 	}
 }
 
-func (w whole) commit() wire.Target {
+func (w whole) end() wire.Target {
 	return w.session.target.WithQuery("digest", w.digest.String())
 }
 
@@ -81,7 +81,7 @@ func (c chunks) send(ctx context.Context) (state, error) {
 	if size := max(c.learned.chunk.Size(), c.session.minChunk); size < end-start {
 		end = start + size
 	}
-	r := c.patch(start, end)
+	r := c.session.patch(start, end)
 	a, err := c.source.send(ctx, r, start, end)
 	if err == nil && wire.IsRedirect(a.StatusCode) {
 		if a.Header.Get("Docker-Upload-Location") != "" {
@@ -101,19 +101,11 @@ func (c chunks) send(ctx context.Context) (state, error) {
 	case a.webPage():
 		return recovering, a.unexpected("202")
 	}
-	return c.accepted(a, start, end)
+	return c.added(a, start, end)
 }
 
-// patch is the request for the bytes [start, end).
-func (b *Blob) patch(start, end int64) exchange.Request {
-	r := b.request(http.MethodPatch, b.session.target)
-	r.Header = http.Header{"Content-Range": {fmt.Sprintf("%d-%d", start, end-1)}}
-	r.NoFollow = true
-	return r
-}
-
-// accepted notes how much the session has after a chunk: less, perhaps, than was sent.
-func (c chunks) accepted(a answer, start, end int64) (state, error) {
+// added notes how much the session has after a chunk: less, perhaps, than was sent.
+func (c chunks) added(a answer, start, end int64) (state, error) {
 	have := end
 	if a.Header.Get("Range") != "" {
 		var err error
@@ -130,11 +122,11 @@ func (c chunks) accepted(a answer, start, end int64) (state, error) {
 	}
 	c.learned.chunk.Taken(end - start)
 	c.session.offset = have
-	c.recovery.progressed()
-	return sending, c.session.follow(a, true)
+	c.recovery.taken()
+	return sending, c.follow(a)
 }
 
-func (c chunks) commit() wire.Target { return whole(c).commit() }
+func (c chunks) end() wire.Target { return whole(c).end() }
 
 func (c chunks) afterFault(ctx context.Context) state { return c.recovery.askOrDrop(ctx) }
 
@@ -148,32 +140,14 @@ func (c chunks) smaller() way {
 
 func (chunks) resumable() bool { return true }
 
-// ollama goes on in parts where a registry has shown only now that it wants them. The chunk has not the size of a part,
-// so it is asked for again.
+// ollama goes on in parts where a registry has shown only now that it wants them. The chunk has not the size
+// of a part, so it is asked for again.
 func (c chunks) ollama(ctx context.Context) state {
 	if c.session.offset > 0 {
 		c.session.drop(ctx)
 		c.recovery.parts = true
 		return opening
 	}
-	c.toParts()
+	c.way = newParts(c.Blob)
 	return sending
-}
-
-// commit ends a session that has the whole blob.
-func (b *Blob) commit(ctx context.Context) (state, error) {
-	b.recovery.committed = true
-	r := b.request(http.MethodPut, b.way.commit())
-	r.Header = http.Header{"Content-Type": {"application/octet-stream"}}
-	r.AnswerTime = b.source.answerTime()
-	a, err := b.ask(ctx, r)
-	switch {
-	case err != nil:
-		b.source.unanswered(err)
-		return recovering, err
-	case a.failed:
-		return b.recovery.judge(ctx, a)
-	default:
-		return b.presence.stored(a)
-	}
 }

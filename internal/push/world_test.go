@@ -104,7 +104,8 @@ func (w *world) pusher(base string) *push.Pusher {
 	}
 	return push.New(push.Config{
 		Exchange: exchange.New(exchange.Config{
-			Registry: registry, Client: wire.NewClient(&http.Client{Transport: round}, "test", 8), Watchdog: dog, Bodies: bodies,
+			Registry: registry, Client: wire.NewClient(&http.Client{Transport: round}, "test", 8),
+			Watchdog: dog, Bodies: bodies,
 			Tokens: exchange.NewTokens(ctx, "secret", nil), Log: slog.New(slog.DiscardHandler),
 			StatusError: func(f exchange.Failure) error { return &statusError{f} },
 		}),
@@ -142,7 +143,9 @@ func (w *world) replace(b blob, data []byte) {
 }
 
 // run makes attempts as a call does.
-func (w *world) run(ctx context.Context, budget *retry.Budget, attempt func(context.Context) (bool, error)) error {
+func (w *world) run(
+	ctx context.Context, budget *retry.Budget, attempt func(context.Context) (moved bool, err error),
+) error {
 	loop := retry.Loop{
 		Answered: func() bool { return true }, Overloaded: func() {}, Log: slog.New(slog.DiscardHandler),
 	}

@@ -77,15 +77,15 @@ func same(f *os.File, before fs.FileInfo, err error) (*os.File, error) {
 	return f, nil
 }
 
-// Named returns [ErrReplaced] when the name is no longer that of an open file.
-func Named(root *os.Root, f *os.File, name string) error {
+// Named describes an open file, and returns [ErrReplaced] when the name is no longer the file's.
+func Named(root *os.Root, f *os.File, name string) (fs.FileInfo, error) {
 	open, err := f.Stat()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	named, err := root.Lstat(name)
 	if errors.Is(err, fs.ErrNotExist) || err == nil && !os.SameFile(open, named) {
-		return ErrReplaced
+		return nil, ErrReplaced
 	}
-	return err
+	return open, err
 }

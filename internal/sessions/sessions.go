@@ -5,12 +5,15 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"time"
 
 	"github.com/modeltransfer/transfer/internal/filelock"
+	"github.com/modeltransfer/transfer/internal/rootfile"
 )
 
 const (
@@ -36,7 +39,9 @@ func Open() Store {
 
 // Entry is what is remembered of one blob's upload. A nil Entry remembers nothing.
 type Entry struct {
+	dir    *os.Root
 	file   *os.File
+	name   string
 	blob   string
 	stored string
 }
@@ -47,29 +52,60 @@ type record struct {
 	Session string `json:"session"`
 }
 
-// Claim returns the entry of a blob, which must be closed. It is nil where another upload of
-// the same blob has it: two must not use the same session.
+// Claim returns the entry of a blob, which must be closed. It is nil where another upload of the same blob has it: two
+// must not use the same session. A link, a pipe or a file of another user in its place is removed, and never followed.
 func (s Store) Claim(blob string) *Entry {
 	if s.dir == "" || os.MkdirAll(s.dir, 0o700) != nil {
 		return nil
 	}
-	sum := sha256.Sum256([]byte(blob))
-	f, err := os.OpenFile(filepath.Join(s.dir, hex.EncodeToString(sum[:])), os.O_RDWR|os.O_CREATE, 0o600)
+	dir, err := os.OpenRoot(s.dir)
 	if err != nil {
 		return nil
 	}
-	if filelock.Lock(f) != nil {
-		_ = f.Close()
+	sum := sha256.Sum256([]byte(blob))
+	e := &Entry{dir: dir, name: hex.EncodeToString(sum[:]), blob: blob}
+	if e.open() != nil {
+		_ = dir.Close()
 		return nil
 	}
-	e := &Entry{file: f, blob: blob}
 	e.load()
 	return e
 }
 
+// open opens and locks the file of the entry, and creates it if it does not exist.
+func (e *Entry) open() (err error) {
+	if e.file, err = e.existing(); err != nil {
+		if e.file, err = rootfile.Create(e.dir, e.name, 0o600); err != nil {
+			return err
+		}
+	}
+	if err = filelock.Lock(e.file); err == nil {
+		_, err = rootfile.Named(e.dir, e.file, e.name)
+	}
+	if err != nil {
+		_ = e.file.Close()
+	}
+	return err
+}
+
+// existing opens the file of the entry. What is no regular file of this user is removed.
+func (e *Entry) existing() (*os.File, error) {
+	f, err := rootfile.Open(e.dir, e.name, os.O_RDWR)
+	if errors.Is(err, rootfile.ErrNotRegular) || errors.Is(err, fs.ErrPermission) {
+		return nil, errors.Join(err, e.dir.Remove(e.name))
+	}
+	if err != nil {
+		return nil, err
+	}
+	if info, err := f.Stat(); err != nil || !rootfile.IsOwn(info) {
+		return nil, errors.Join(rootfile.ErrNotRegular, f.Close(), e.dir.Remove(e.name))
+	}
+	return f, nil
+}
+
 func (e *Entry) load() {
 	info, err := e.file.Stat()
-	if err != nil || !info.Mode().IsRegular() || time.Since(info.ModTime()) > maxAge {
+	if err != nil || time.Since(info.ModTime()) > maxAge {
 		return
 	}
 	var r record
@@ -100,14 +136,18 @@ func (e *Entry) Save(session string) {
 	_, _ = e.file.WriteAt(data, 0)
 }
 
-// Close lets go of the entry, and forgets it unless it is to be kept.
+// Close lets go of the entry, and forgets it unless it is to be kept. An open file cannot be removed everywhere, so it is
+// closed first; who claims it in between finds it empty.
 func (e *Entry) Close(keep bool) {
 	if e == nil {
 		return
 	}
 	if !keep {
-		_ = e.file.Truncate(0) // where an open file cannot be removed
-		_ = os.Remove(e.file.Name())
+		_ = e.file.Truncate(0)
 	}
 	_ = e.file.Close()
+	if !keep {
+		_ = e.dir.Remove(e.name)
+	}
+	_ = e.dir.Close()
 }
