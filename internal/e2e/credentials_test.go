@@ -44,12 +44,18 @@ func layersOf(t testing.TB, dir string, layers []transfer.Blob) (registry.Manife
 	for _, b := range layers {
 		list = append(list, describe(b, "application/octet-stream"))
 	}
-	data, err := json.Marshal(map[string]any{
+	data := marshalJSON(t, map[string]any{
 		"schemaVersion": 2, "mediaType": registry.MediaTypeManifest,
 		"config": describe(config, "application/vnd.example.model.v1+json"), "layers": list,
 	})
-	require.NoError(t, err)
 	return registry.NewManifest(data, ""), append([]transfer.Blob{config}, layers...)
+}
+
+func marshalJSON(t testing.TB, v any) []byte {
+	t.Helper()
+	data, err := json.Marshal(v)
+	require.NoError(t, err)
+	return data
 }
 
 // pushModel pushes blobs and a manifest of them under a tag.
