@@ -56,6 +56,6 @@ func TestAPIPrivateTrackers(t *testing.T) {
 	p := newProgressTracker(10, func(c, of int64) { completed, total = c, of }, func() {})
 	p.start(4)
 	p.add(6)
-	assert.Nil(t, p.finish())
+	assert.Nil(t, p.finish(t.Context()))
 	assert.Equal(t, [2]int64{10, 10}, [2]int64{completed, total})
 }

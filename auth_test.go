@@ -62,8 +62,11 @@ func tokenAfter(wait time.Duration, token string) func(context.Context, int) (st
 	}
 }
 
+// tokenFunc is a GetToken of the options.
+type tokenFunc = func(context.Context, transfer.AuthChallenge) (string, error)
+
 // move makes a call in which a request of that method occurs once, with a token that gets old.
-func (w *world) move(ctx context.Context, method string, getToken func(context.Context, transfer.AuthChallenge) (string, error)) error {
+func (w *world) move(ctx context.Context, method string, getToken tokenFunc) error {
 	if method == "GET" {
 		opts := w.downloadOptions(w.remote(64 << 10))
 		opts.Token, opts.GetToken = "old", getToken
@@ -108,7 +111,8 @@ func TestN23UnauthorizedOnce(t *testing.T) {
 			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 				w := newWorld(t, mode, registrytest.Options{})
 				w.reg.Fault(g.method, g.path, fmt.Sprintf(
-					`401(www-authenticate: Bearer realm="%s/token",service="registry.test",scope="repository:x:pull,push")`, w.server.URL))
+					`401(www-authenticate: Bearer realm="%s/token",`+
+						`service="registry.test",scope="repository:x:pull,push")`, w.server.URL))
 				var tokens issuer
 				require.NoError(t, w.move(t.Context(), g.name, tokens.getToken))
 				assert.Equal(t, []transfer.AuthChallenge{
@@ -149,7 +153,8 @@ func TestN23TokensExpireInTheMiddle(t *testing.T) {
 		opts.Manifest, opts.ManifestRef = []byte(`{}`), "latest"
 		require.NoError(t, w.upload(opts))
 		assert.Greater(t, len(tokens.calls()), 2)
-		assert.LessOrEqual(t, len(tokens.calls()), int(time.Since(begun)/life)+1, "each token is used as long as it lives")
+		assert.LessOrEqual(t, len(tokens.calls()), int(time.Since(begun)/life)+1,
+			"each token is used as long as it lives")
 	})
 }
 
@@ -214,9 +219,10 @@ func TestN25GetTokenFails(t *testing.T) {
 		give func(context.Context, int) (string, error)
 		want string
 	}{
-		"error":  {func(context.Context, int) (string, error) { return "secret", errNoToken }, "no token today"},
-		"panic":  {func(context.Context, int) (string, error) { panic("on the table") }, "on the table"},
-		"goexit": {func(context.Context, int) (string, error) { runtime.Goexit(); return "", nil }, "did not return"},
+		"error": {func(context.Context, int) (string, error) { return "secret", errNoToken }, "no token today"},
+		"panic": {func(context.Context, int) (string, error) { panic("on the table") }, "on the table"},
+		"goexit": {func(context.Context, int) (string, error) { runtime.Goexit(); return "", nil },
+			"did not return"},
 	} {
 		for _, g := range guarded {
 			t.Run(name+" "+g.name, func(t *testing.T) {

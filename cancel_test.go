@@ -111,7 +111,8 @@ func TestI9NilContext(t *testing.T) {
 func TestUploadCancelled(t *testing.T) {
 	reason := errors.New("changed my mind")
 	cases := map[string]time.Duration{
-		"during HEAD": 500 * time.Millisecond, "during POST": 1500 * time.Millisecond, "during PUT": 4 * time.Second, "while it is answered": 9 * time.Second,
+		"during HEAD": 500 * time.Millisecond, "during POST": 1500 * time.Millisecond,
+		"during PUT": 4 * time.Second, "while it is answered": 9 * time.Second,
 	}
 	eachInBubbles(t, cases, func(t *testing.T, mode registrytest.Mode, _ string, after time.Duration) {
 		w := newWorld(t, mode, registrytest.Options{})

@@ -70,7 +70,8 @@ func (b bare) RoundTrip(r *http.Request) (*http.Response, error) {
 
 func TestI20BareTransport(t *testing.T) {
 	w := newWorld(t, registrytest.H1, registrytest.Options{})
-	for status, want := range map[int]error{307: transfer.ErrRedirectRefused, 202: transfer.ErrProtocol, 403: nil, 413: nil} {
+	cases := map[int]error{307: transfer.ErrRedirectRefused, 202: transfer.ErrProtocol, 403: nil, 413: nil}
+	for status, want := range cases {
 		opts := w.uploadOptions(w.local(3 << 20))
 		opts.Client = &http.Client{Transport: bare(status)}
 		err := w.upload(opts)
@@ -148,7 +149,9 @@ func TestI14HeaderBomb(t *testing.T) {
 	reg := registrytest.New(registrytest.Options{})
 	b := transfer.Blob{Digest: reg.Put(repository, []byte("content")).String(), Size: 7}
 	server := registrytest.Serve(t, reg, registrytest.H1)
-	opts := transfer.DownloadOptions{Blobs: []transfer.Blob{b}, BaseURL: server.URL, DestDir: t.TempDir(), Repository: repository}
+	opts := transfer.DownloadOptions{
+		Blobs: []transfer.Blob{b}, BaseURL: server.URL, DestDir: t.TempDir(), Repository: repository,
+	}
 	reg.Fault("GET", "", "**headerbomb(2M)")
 	require.ErrorContains(t, transfer.Download(t.Context(), opts), "headers exceeded")
 	assert.Equal(t, 1, reg.Count("GET", ""))
@@ -200,7 +203,8 @@ func TestI20ClientWithoutTransport(t *testing.T) {
 	server := registrytest.Serve(t, reg, registrytest.H1)
 	t.Cleanup(http.DefaultTransport.(*http.Transport).CloseIdleConnections)
 	opts := transfer.DownloadOptions{
-		Blobs: []transfer.Blob{b}, BaseURL: server.URL, DestDir: t.TempDir(), Repository: repository, Client: &http.Client{}, UserAgent: "own/1.0",
+		Blobs: []transfer.Blob{b}, BaseURL: server.URL, DestDir: t.TempDir(), Repository: repository,
+		Client: &http.Client{}, UserAgent: "own/1.0",
 	}
 	require.NoError(t, transfer.Download(t.Context(), opts))
 	assert.Equal(t, "own/1.0", reg.Requests()[0].Header.Get("User-Agent"))
@@ -224,7 +228,8 @@ func TestLoggerGetsWhatHappens(t *testing.T) {
 		told := book.String()
 		for _, part := range []string{
 			`level=DEBUG msg="download planned" blobs=1 missing=1`,
-			`level=DEBUG msg=answer method=GET url=` + w.server.URL + "/v2/library/model/blobs/" + b.Digest + " status=503",
+			`level=DEBUG msg=answer method=GET url=` +
+				w.server.URL + "/v2/library/model/blobs/" + b.Digest + " status=503",
 			`level=WARN msg="attempt failed, trying again" digest=` + b.Digest + " attempt=1 wait=",
 			`level=DEBUG msg="token refused, asking for a new one"`,
 			`level=DEBUG msg=answer method=GET url="` + cdn,
@@ -238,15 +243,16 @@ func TestLoggerGetsWhatHappens(t *testing.T) {
 }
 
 func TestHeadersThatCannotBeSent(t *testing.T) {
-	cases := map[string]func(*transfer.UploadOptions){
+	type uploadChange func(*transfer.UploadOptions)
+	cases := map[string]uploadChange{
 		"token": func(o *transfer.UploadOptions) { o.Token = "secret\n" },
 		"agent": func(o *transfer.UploadOptions) { o.UserAgent = "a\nb" },
 		"new token": func(o *transfer.UploadOptions) {
-			o.GetToken = (&issuer{give: func(context.Context, int) (string, error) { return "secret\n", nil }}).getToken
+			o.GetToken = (&issuer{give: tokenAfter(0, "secret\n")}).getToken
 		},
 		"manifest": func(o *transfer.UploadOptions) { o.Manifest = []byte(`{"mediaType":"a\nb"}`) },
 	}
-	eachInBubbles(t, cases, func(t *testing.T, mode registrytest.Mode, name string, change func(*transfer.UploadOptions)) {
+	eachInBubbles(t, cases, func(t *testing.T, mode registrytest.Mode, name string, change uploadChange) {
 		w := newWorld(t, mode, registrytest.Options{})
 		if name == "new token" {
 			w.reg.Fault("HEAD", "", "**401")

@@ -114,7 +114,8 @@ func TestN1N2N3N4N7N8N36DownloadGivesUp(t *testing.T) {
 // What came of a large blob stays, and is not fetched again by the next call.
 func TestN1N2N3N7N11DownloadKeepsHalf(t *testing.T) {
 	for name, script := range map[string]string{
-		"N1": "ok->reset(1M)", "N2": "ok->eof(1M)", "N3": "ok->noclen(1M)", "N7": "ok->stall(1M)", "N11": "ok->eof(1M)->asked(bytes=5-20000000)",
+		"N1": "ok->reset(1M)", "N2": "ok->eof(1M)", "N3": "ok->noclen(1M)", "N7": "ok->stall(1M)",
+		"N11": "ok->eof(1M)->asked(bytes=5-20000000)",
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -259,8 +260,8 @@ func TestN16FlippedBitOfALargeBlob(t *testing.T) {
 	})
 }
 
-// A piece that waits to be tried again is not taken for a slow one, and one that waits for its turn does not prolong the
-// patience with the others of its blob.
+// A piece that waits to be tried again is not taken for a slow one, and one that waits for its turn
+// does not prolong the patience with the others of its blob.
 func TestN20PiecesAreLeftToThoseWhoRetryThem(t *testing.T) {
 	const pieces = 10
 	type test struct{ bodies, requests int }
@@ -277,7 +278,8 @@ func TestN20PiecesAreLeftToThoseWhoRetryThem(t *testing.T) {
 		took, err := w.timed(opts)
 		requireStatus(t, err, http.StatusServiceUnavailable)
 		assert.ErrorIs(t, err, transfer.ErrRetriesExhausted)
-		assert.InDelta(t, 20, took.Seconds(), 10, "the last attempt begins before the patience is over, and may wait for the others")
+		assert.InDelta(t, 20, took.Seconds(), 10,
+			"the last attempt begins before the patience is over, and may wait for the others")
 		assert.LessOrEqual(t, w.gets(b), c.requests)
 	})
 }
@@ -312,7 +314,8 @@ func TestN16NewConnection(t *testing.T) {
 	reg.Fault("GET", "", "flip(0)")
 	server := registrytest.Serve(t, reg, registrytest.H1)
 	require.NoError(t, transfer.Download(t.Context(), transfer.DownloadOptions{
-		Blobs: []transfer.Blob{{Digest: dg.String(), Size: 7}}, BaseURL: server.URL, DestDir: t.TempDir(), Repository: repository,
+		Blobs: []transfer.Blob{{Digest: dg.String(), Size: 7}}, BaseURL: server.URL, DestDir: t.TempDir(),
+		Repository: repository,
 	}))
 	requests := reg.Requests()
 	require.Len(t, requests, 2)

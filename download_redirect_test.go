@@ -125,7 +125,8 @@ func TestRedirectWithinTheRegistryKeepsTheToken(t *testing.T) {
 	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 		w := newWorld(t, mode, registrytest.Options{Token: "secret"})
 		b := w.remote(1000)
-		w.reg.Fault("GET", b.Digest, "302(location: ?moved=1)->301(location: ?moved=2)->303(location: ?moved=3)->308(location: ?moved=4)")
+		w.reg.Fault("GET", b.Digest,
+			"302(location: ?moved=1)->301(location: ?moved=2)->303(location: ?moved=3)->308(location: ?moved=4)")
 		require.NoError(t, w.download(w.withToken(w.downloadOptions(b))))
 		assert.Equal(t, 5, w.gets(b))
 		assert.Equal(t, []string{"Bearer secret"}, w.reg.Tokens())

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -15,12 +16,14 @@ import (
 	"github.com/modeltransfer/transfer/internal/registrytest"
 )
 
-// N40: object stores refuse a signed URL that is over with many statuses. The registry is asked again, for a URL that was
-// remembered and for one that is refused at once, as by a cache that hands out old ones.
+// N40: object stores refuse a signed URL that is over with many statuses. The registry is asked again,
+// for a URL that was remembered and for one that is refused at once, as by a cache that hands out old
+// ones.
 func TestN40RefusedSignedURL(t *testing.T) {
 	for name, script := range map[string]string{
 		"remembered, as S3 says it": "eof(300K)->s3(400 ExpiredToken)", "remembered": "eof(300K)->405",
-		"on its first use": "400", "on its first use, as S3 says it": "s3(400 ExpiredToken)", "each time": "400->eof(300K)->410->eof(300K)->400",
+		"on its first use": "400", "on its first use, as S3 says it": "s3(400 ExpiredToken)",
+		"each time": "400->eof(300K)->410->eof(300K)->400",
 	} {
 		t.Run(name, func(t *testing.T) {
 			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
@@ -44,43 +47,42 @@ func TestN40SignedURLRefusedForEver(t *testing.T) {
 		cdn.Fault("GET", b.Digest, "**s3(400 ExpiredToken)")
 		took, err := w.timed(w.withToken(w.downloadOptions(b)))
 		w.requireStatus(err, b, http.StatusBadRequest)
-		assert.NotContains(t, err.Error(), "token and what it may do", "the registry's token has nothing to do with it")
+		assert.NotContains(t, err.Error(), "token and what it may do",
+			"the registry's token has nothing to do with it")
 		assert.Equal(t, 2, cdn.Count("GET", b.Digest))
 		assert.Less(t, took, time.Second)
 	})
 }
 
+// firstElsewhere returns a redirect of the first request to one place and of all others to another.
+func firstElsewhere(first, others string) func(*http.Request) string {
+	var asked atomic.Int64
+	return func(*http.Request) string {
+		if asked.Add(1) == 1 {
+			return first
+		}
+		return others
+	}
+}
+
 // N41: one of several hosts of an object store is dead. Its URL is not remembered.
 func TestN41DeadHostOfTheObjectStore(t *testing.T) {
-	for _, script := range []string{"eof(300K)->**503", "eof(300K)->**reset", "eof(300K)->**521", "eof(300K)->**hangup"} {
-		t.Run(script, func(t *testing.T) {
-			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
-				w, one := redirecting(t, mode, "one.test")
-				two := w.reg.CDN()
-				other := w.net.Serve("two.test", two, mode).URL
-				b := w.remote(mebibyte)
-				one.Fault("GET", b.Digest, script)
-				first := registrytest.To(w.net.Serve("again.test", one, mode).URL)
-				var mu sync.Mutex
-				asked := 0
-				w.reg.Configure(func(o *registrytest.Options) {
-					o.Redirect = func(r *http.Request) string {
-						mu.Lock()
-						defer mu.Unlock()
-						if asked++; asked == 1 {
-							return first(r)
-						}
-						return registrytest.To(other)(r)
-					}
-				})
-				took, err := w.timed(w.withToken(w.downloadOptions(b)))
-				require.NoError(t, err)
-				assert.LessOrEqual(t, one.Count("GET", b.Digest), 4, "net/http sends a request again where a used connection breaks")
-				assert.Less(t, took, 3*time.Second)
-				assert.Equal(t, 2, w.gets(b))
-			})
-		})
-	}
+	cases := named("eof(300K)->**503", "eof(300K)->**reset", "eof(300K)->**521", "eof(300K)->**hangup")
+	eachInBubbles(t, cases, func(t *testing.T, mode registrytest.Mode, _, script string) {
+		w, one := redirecting(t, mode, "one.test")
+		two := w.reg.CDN()
+		other := w.net.Serve("two.test", two, mode).URL
+		b := w.remote(mebibyte)
+		one.Fault("GET", b.Digest, script)
+		first := w.net.Serve("again.test", one, mode).URL
+		w.reg.Configure(func(o *registrytest.Options) { o.Redirect = firstElsewhere(first, other) })
+		took, err := w.timed(w.withToken(w.downloadOptions(b)))
+		require.NoError(t, err)
+		assert.LessOrEqual(t, one.Count("GET", b.Digest), 4,
+			"net/http sends a request again where a used connection breaks")
+		assert.Less(t, took, 3*time.Second)
+		assert.Equal(t, 2, w.gets(b))
+	})
 }
 
 // forgetful is a transport that cannot look up a host from one request on, for so many requests.
@@ -99,7 +101,8 @@ func (f *forgetful) RoundTrip(r *http.Request) (*http.Response, error) {
 		lost := f.count >= f.from && f.count < f.to
 		f.mu.Unlock()
 		if lost {
-			return nil, &net.OpError{Op: "dial", Err: &net.DNSError{Err: "no such host", Name: f.host, IsNotFound: true}}
+			unknown := &net.DNSError{Err: "no such host", Name: f.host, IsNotFound: true}
+			return nil, &net.OpError{Op: "dial", Err: unknown}
 		}
 	}
 	return f.RoundTripper.RoundTrip(r)
@@ -219,7 +222,8 @@ func TestN46RetryAfterOfAMirror(t *testing.T) {
 // N47: one node of many is stale. Ranges go on, and nothing is sent twice.
 func TestN47OneWrongAnswerToARange(t *testing.T) {
 	for name, script := range map[string]string{
-		"416": "416", "two in a row": "2*416", "no Content-Range": "range()", "another range": "range(bytes 0-9/34603008)",
+		"416": "416", "two in a row": "2*416", "no Content-Range": "range()",
+		"another range":  "range(bytes 0-9/34603008)",
 		"the whole blob": "norange", "again and again": "416->ok->416->ok->416->ok->416->ok->416",
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -251,7 +255,8 @@ func TestN47RangesThatAreNoLongerServed(t *testing.T) {
 	})
 }
 
-// N47: nodes that disagree on the ETag answer If-Range with the whole blob. It is not sent any more, and ranges go on.
+// N47: nodes that disagree on the ETag answer If-Range with the whole blob. It is not sent any more,
+// and ranges go on.
 func TestN47NodesThatDisagreeOnTheETag(t *testing.T) {
 	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 		w := newWorld(t, mode, registrytest.Options{})

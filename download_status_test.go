@@ -13,11 +13,13 @@ import (
 	"github.com/modeltransfer/transfer/internal/registrytest"
 )
 
-// S20: a token that expires while the registry wants to be left alone costs a refresh, and no wait of its own.
+// S20: a token that expires while the registry wants to be left alone costs a refresh, and no wait of
+// its own.
 func TestS20UnauthorizedDuringRetryAfter(t *testing.T) {
 	cases := map[string][2]string{
-		"one after the other": {"429(retry-after: 60)->401", "ok"}, "of another blob": {"429(retry-after: 60)", "delay(1s)+401"},
-		"in the middle": {"eof(300K)->503(retry-after: 60)->401", "ok"},
+		"one after the other": {"429(retry-after: 60)->401", "ok"},
+		"of another blob":     {"429(retry-after: 60)", "delay(1s)+401"},
+		"in the middle":       {"eof(300K)->503(retry-after: 60)->401", "ok"},
 	}
 	eachInBubbles(t, cases, func(t *testing.T, mode registrytest.Mode, _ string, scripts [2]string) {
 		w := newWorld(t, mode, registrytest.Options{})
@@ -39,7 +41,8 @@ func TestS20UnauthorizedDuringRetryAfter(t *testing.T) {
 // I13: of an error body no more is read than tells something.
 func TestI13DownloadErrorBodies(t *testing.T) {
 	cases := map[string]int{
-		"**404+errorbody(endless)": 404, "**403+errorbody(1G)": 403, "503+errorbody(endless)": 0, "**404+errorbody(0)": 404,
+		"**404+errorbody(endless)": 404, "**403+errorbody(1G)": 403, "503+errorbody(endless)": 0,
+		"**404+errorbody(0)": 404,
 	}
 	eachInBubbles(t, cases, func(t *testing.T, mode registrytest.Mode, script string, want int) {
 		w := newWorld(t, mode, registrytest.Options{})
@@ -129,7 +132,8 @@ func TestRetryTimeout(t *testing.T) {
 				took, err := w.timed(opts)
 				require.ErrorIs(t, err, transfer.ErrRetriesExhausted)
 				assert.InDelta(t, timeout, took, float64(time.Millisecond))
-				assert.LessOrEqual(t, w.gets(b), 12+int(timeout/(15*time.Second)), "at most 30 s lie between tries, and not much less")
+				assert.LessOrEqual(t, w.gets(b), 12+int(timeout/(15*time.Second)),
+					"at most 30 s lie between tries, and not much less")
 			})
 		})
 	}

@@ -75,7 +75,8 @@ func TestS13ListedTwice(t *testing.T) {
 	})
 }
 
-// Small blobs move beside the pieces of a large one, and not after them, when nothing fills the link while they are waited for.
+// Small blobs move beside the pieces of a large one, and not after them, when nothing fills the link
+// while they are waited for.
 func TestDownloadOfSmallBlobsBesideALargeOne(t *testing.T) {
 	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 		w := newWorld(t, mode, registrytest.Options{Latency: 50 * time.Millisecond})
@@ -98,7 +99,8 @@ func TestDownloadOfSmallBlobsBesideALargeOne(t *testing.T) {
 	})
 }
 
-// An idle worker takes no tail as long as it could not move it: what was on its way would come twice, and nothing sooner.
+// An idle worker takes no tail as long as it could not move it: what was on its way would come twice,
+// and nothing sooner.
 func TestDownloadTakesNoTailWithoutRoom(t *testing.T) {
 	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 		w := newWorld(t, mode, registrytest.Options{})
@@ -120,7 +122,8 @@ func TestDownload(t *testing.T) {
 	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 		w := newWorld(t, mode, registrytest.Options{})
 		w.dir = filepath.Join(w.dir, "made", "by", "the", "call")
-		small := []transfer.Blob{w.remote(0), w.remote(1), w.remote(256 << 10), w.remote(256<<10 + 1), w.remote(3 << 20)}
+		small := []transfer.Blob{w.remote(0), w.remote(1), w.remote(256 << 10), w.remote(256<<10 + 1),
+			w.remote(3 << 20)}
 		large := w.remoteLarge()
 		require.NoError(t, w.download(w.downloadOptions(append(small, large)...)))
 		w.reg.Wait()

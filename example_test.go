@@ -34,7 +34,8 @@ func ExampleUpload() {
 	}
 	err = transfer.Upload(context.Background(), transfer.UploadOptions{
 		Blobs: []transfer.Blob{
-			{Digest: "sha256:2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824", Size: 5, From: "library/base"},
+			{Digest: "sha256:2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824", Size: 5,
+				From: "library/base"},
 		},
 		BaseURL: "https://registry.example", Repository: "library/model",
 		SrcDir: "blobs", Manifest: manifest, ManifestRef: "latest",

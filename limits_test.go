@@ -73,8 +73,8 @@ func TestDownloadMaxBytesPerSecond(t *testing.T) {
 	})
 }
 
-// Pieces that are slow only because of the cap are left with those who have them: on a new connection they would be no faster,
-// and what was on its way would come twice.
+// Pieces that are slow only because of the cap are left with those who have them: on a new connection
+// they would be no faster, and what was on its way would come twice.
 func TestDownloadMaxBytesPerSecondFetchesNothingTwice(t *testing.T) {
 	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 		w := newWorld(t, mode, registrytest.Options{})
@@ -133,7 +133,8 @@ func TestDownloadBodyConcurrency(t *testing.T) {
 	}
 }
 
-// dirInMemory returns a directory in memory where there is one: a hundred thousand names take seconds on a disk.
+// dirInMemory returns a directory in memory where there is one: a hundred thousand names take seconds
+// on a disk.
 func dirInMemory(t *testing.T) string {
 	dir, err := os.MkdirTemp("/dev/shm", "transfer-test")
 	if err != nil {
@@ -179,7 +180,8 @@ func TestI8ManyBlobs(t *testing.T) {
 		w.requireBlob(b)
 	}
 	assert.Len(t, w.reg.Requests(), missing)
-	assert.Less(t, int(most.Load())-before, missing/2, "goroutines, with those of the connections and the server")
+	assert.Less(t, int(most.Load())-before, missing/2,
+		"goroutines, with those of the connections and the server")
 }
 
 func TestI8ManyMissingBlobsOfOneWorker(t *testing.T) {

@@ -21,17 +21,24 @@ func TestManifestMediaType(t *testing.T) {
 		docker = "application/vnd.docker.distribution.manifest.v2+json"
 		oci    = "application/vnd.oci.image.manifest.v1+json"
 	)
+	config := func(mediaType string) string {
+		return fmt.Sprintf(`{"config":{"mediaType":%q},"layers":[]}`, mediaType)
+	}
+	second := func(manifest string) string { return `{"schemaVersion":2,` + manifest[1:] }
+	list := "application/vnd.docker.distribution.manifest.list.v2+json"
 	for name, c := range map[string]struct{ manifest, want string }{
-		"says it":         {`{"mediaType":"application/x+json","config":{"mediaType":"application/vnd.oci.x"}}`, "application/x+json"},
-		"docker list":     {`{"mediaType":"application/vnd.docker.distribution.manifest.list.v2+json","manifests":[]}`, "application/vnd.docker.distribution.manifest.list.v2+json"},
-		"index":           {`{"schemaVersion":2,"manifests":[]}`, "application/vnd.oci.image.index.v1+json"},
-		"OCI config":      {`{"schemaVersion":2,"config":{"mediaType":"application/vnd.oci.image.config.v1+json"},"layers":[]}`, oci},
-		"OCI empty":       {`{"config":{"mediaType":"application/vnd.oci.empty.v1+json"}}`, oci},
-		"Helm chart":      {`{"schemaVersion":2,"config":{"mediaType":"application/vnd.cncf.helm.config.v1+json"},"layers":[]}`, oci},
-		"ORAS artifact":   {`{"schemaVersion":2,"config":{"mediaType":"application/vnd.unknown.config.v1+json"},"layers":[]}`, oci},
-		"docker plugin":   {`{"config":{"mediaType":"application/vnd.docker.plugin.v1+json"},"layers":[]}`, docker},
-		"docker config":   {`{"config":{"mediaType":"application/vnd.docker.container.image.v1+json"},"layers":[]}`, docker},
-		"schema 1":        {`{"schemaVersion":1,"fsLayers":[]}`, "application/vnd.docker.distribution.manifest.v1+prettyjws"},
+		"says it": {`{"mediaType":"application/x+json","config":{"mediaType":"application/vnd.oci.x"}}`,
+			"application/x+json"},
+		"docker list":   {fmt.Sprintf(`{"mediaType":%q,"manifests":[]}`, list), list},
+		"index":         {`{"schemaVersion":2,"manifests":[]}`, "application/vnd.oci.image.index.v1+json"},
+		"OCI config":    {second(config("application/vnd.oci.image.config.v1+json")), oci},
+		"OCI empty":     {`{"config":{"mediaType":"application/vnd.oci.empty.v1+json"}}`, oci},
+		"Helm chart":    {second(config("application/vnd.cncf.helm.config.v1+json")), oci},
+		"ORAS artifact": {second(config("application/vnd.unknown.config.v1+json")), oci},
+		"docker plugin": {config("application/vnd.docker.plugin.v1+json"), docker},
+		"docker config": {config("application/vnd.docker.container.image.v1+json"), docker},
+		"schema 1": {`{"schemaVersion":1,"fsLayers":[]}`,
+			"application/vnd.docker.distribution.manifest.v1+prettyjws"},
 		"nothing to tell": {`{}`, docker},
 		"odd mediaType":   {`{"mediaType":7}`, docker},
 	} {
@@ -105,7 +112,8 @@ func TestManifestIsOptional(t *testing.T) {
 func TestManifestThatTheRegistryMistakes(t *testing.T) {
 	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 		w := newWorld(t, mode, registrytest.Options{})
-		w.reg.Fault("PUT", "/manifests/", "header(-docker-content-digest; docker-content-digest: "+digest.FromString("another").String()+")")
+		w.reg.Fault("PUT", "/manifests/", "header(-docker-content-digest; docker-content-digest: "+
+			digest.FromString("another").String()+")")
 		opts := w.uploadOptions(w.local(10))
 		opts.Manifest, opts.ManifestRef = []byte(`{}`), "latest"
 		require.ErrorIs(t, w.upload(opts), transfer.ErrDigestMismatch)
@@ -141,7 +149,8 @@ func TestManifestIsRefused(t *testing.T) {
 				begun := time.Now()
 				err := w.upload(opts)
 				status := requireStatus(t, err, code)
-				assert.Equal(t, []transfer.RegistryError{{Code: "MANIFEST_INVALID", Message: "too many legs"}, {Code: "DENIED"}}, status.Errors)
+				assert.Equal(t, []transfer.RegistryError{{Code: "MANIFEST_INVALID", Message: "too many legs"},
+					{Code: "DENIED"}}, status.Errors)
 				assert.ErrorContains(t, err, "too many legs")
 				assert.Equal(t, 1, w.reg.Count("PUT", "/manifests/"))
 				assert.Less(t, time.Since(begun), noBackoff)
@@ -204,7 +213,9 @@ func TestManifestWithBlobsThatTheRegistryOnlySaidItHas(t *testing.T) {
 		b, other := w.local(1000), w.local(2000)
 		w.reg.Fault("HEAD", b.Digest, fmt.Sprintf("200(content-length: %d)", b.Size))
 		opts := w.uploadOptions(b, other)
-		opts.Manifest = fmt.Appendf(nil, `{"schemaVersion":2,"layers":[{"digest":%q,"size":1000},{"digest":%q,"size":2000}]}`, b.Digest, other.Digest)
+		opts.Manifest = fmt.Appendf(nil,
+			`{"schemaVersion":2,"layers":[{"digest":%q,"size":1000},{"digest":%q,"size":2000}]}`, b.Digest,
+			other.Digest)
 		opts.ManifestRef = "latest"
 		require.NoError(t, w.upload(opts))
 		assert.Equal(t, 2, w.reg.Count("PUT", "/manifests/"))

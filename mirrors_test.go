@@ -16,10 +16,12 @@ import (
 )
 
 // mirrored is a world with two mirrors of its registry, which wants a token.
-func mirrored(t *testing.T, mode registrytest.Mode) (*world, *registrytest.Registry, *registrytest.Registry, func(...transfer.Blob) transfer.DownloadOptions) {
-	w := newWorld(t, mode, registrytest.Options{Token: "secret"})
+func mirrored(t *testing.T, mode registrytest.Mode) (
+	w *world, one, two *registrytest.Registry, options func(...transfer.Blob) transfer.DownloadOptions,
+) {
+	w = newWorld(t, mode, registrytest.Options{Token: "secret"})
 	w.client.Jar = eagerJar{}
-	one, two := registrytest.New(registrytest.Options{}), registrytest.New(registrytest.Options{})
+	one, two = registrytest.New(registrytest.Options{}), registrytest.New(registrytest.Options{})
 	urls := []string{w.net.Serve("one.test", one, mode).URL, w.net.Serve("two.test", two, mode).URL}
 	return w, one, two, func(blobs ...transfer.Blob) transfer.DownloadOptions {
 		opts := w.withToken(w.downloadOptions(blobs...))
@@ -52,10 +54,11 @@ func TestMirrorsAreAskedInOrder(t *testing.T) {
 	})
 }
 
-// A mirror that lacks what it is asked for is asked again; one that fails three times is not, nor one that wants to be
-// left alone (N46).
+// A mirror that lacks what it is asked for is asked again; one that fails three times is not, nor one
+// that wants to be left alone (N46).
 func TestMirrorThatFails(t *testing.T) {
-	cases := map[string]int{"**404": 20, "**503": 3, "**401": 3, "**429(retry-after: 100)": 1, "**hangup": 3, "2*503->ok->2*503->**ok": 20}
+	cases := map[string]int{"**404": 20, "**503": 3, "**401": 3, "**429(retry-after: 100)": 1, "**hangup": 3,
+		"2*503->ok->2*503->**ok": 20}
 	eachInBubbles(t, cases, func(t *testing.T, mode registrytest.Mode, script string, asked int) {
 		w, one, _, options := mirrored(t, mode)
 		one.Fault("GET", "", script)
@@ -136,7 +139,8 @@ func TestMirrorThatGoesOn(t *testing.T) {
 // A mirror need not be trusted: what it spoils comes from the registry.
 func TestMirrorThatLies(t *testing.T) {
 	cases := named(
-		"**flip(5)", "**long(1)", "**endless", "**clen(5)", "**206", "**range()", "**encoding(gzip)", "**norange", "**redirect(file:///x)", "**307",
+		"**flip(5)", "**long(1)", "**endless", "**clen(5)", "**206", "**range()", "**encoding(gzip)", "**norange",
+		"**redirect(file:///x)", "**307",
 		"**204", "**errorbody(endless)",
 	)
 	eachInBubbles(t, cases, func(t *testing.T, mode registrytest.Mode, _ string, script string) {

@@ -96,7 +96,10 @@ func TestN33OnlyAMirrorAnswered(t *testing.T) {
 
 func TestN34Certificates(t *testing.T) {
 	for name, spoil := range map[string]func(*http.Transport, *world){
-		"unknown authority": func(tr *http.Transport, _ *world) { tr.TLSClientConfig = &tls.Config{RootCAs: x509.NewCertPool()} },
+		"unknown authority": func(tr *http.Transport,
+			_ *world) {
+			tr.TLSClientConfig = &tls.Config{RootCAs: x509.NewCertPool()}
+		},
 		"expired": func(tr *http.Transport, _ *world) {
 			tr.TLSClientConfig.Time = func() time.Time { return time.Now().AddDate(200, 0, 0) }
 		},
@@ -126,7 +129,8 @@ func TestN34DefaultClient(t *testing.T) {
 	dg := reg.Put(repository, []byte("content"))
 	server := registrytest.Serve(t, reg, registrytest.H1TLS)
 	err := transfer.Download(t.Context(), transfer.DownloadOptions{
-		Blobs: []transfer.Blob{{Digest: dg.String(), Size: 7}}, BaseURL: server.URL, DestDir: t.TempDir(), Repository: repository,
+		Blobs: []transfer.Blob{{Digest: dg.String(), Size: 7}}, BaseURL: server.URL, DestDir: t.TempDir(),
+		Repository: repository,
 	})
 	var cert *tls.CertificateVerificationError
 	require.ErrorAs(t, err, &cert)
@@ -168,7 +172,8 @@ func TestN39FloodOfHints(t *testing.T) {
 	})
 }
 
-// brokenPipe fails the first write of a PUT, as a connection does that the other side has closed while it was idle.
+// brokenPipe fails the first write of a PUT, as a connection does that the other side has closed while
+// it was idle.
 type brokenPipe struct {
 	net.Conn
 	broken *atomic.Bool
@@ -187,7 +192,8 @@ func TestN37BodyIsReplayed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, registrytest.H1, registrytest.Options{})
 		var broken atomic.Bool
-		w.client.Transport.(*http.Transport).DialContext = func(ctx context.Context, network, to string) (net.Conn, error) {
+		transport := w.client.Transport.(*http.Transport)
+		transport.DialContext = func(ctx context.Context, network, to string) (net.Conn, error) {
 			c, err := w.net.DialContext(ctx, network, to)
 			return brokenPipe{c, &broken}, err
 		}

@@ -68,10 +68,12 @@ func TestDownloadRefuses(t *testing.T) {
 		{"I11 query", repo("library/model?x"), transfer.ErrInvalidOption},
 		{"I11 fragment", repo("library/model#x"), transfer.ErrInvalidOption},
 		{"I11 control", repo("library/mo\rdel"), transfer.ErrInvalidOption},
-		{"mirror", func(o *transfer.DownloadOptions) { o.Mirrors = []string{"http://fine.test", "nowhere"} }, transfer.ErrInvalidOption},
+		{"mirror", func(o *transfer.DownloadOptions) { o.Mirrors = []string{"http://fine.test", "nowhere"} },
+			transfer.ErrInvalidOption},
 		{"StallTimeout", func(o *transfer.DownloadOptions) { o.StallTimeout = -1 }, transfer.ErrInvalidOption},
 		{"RetryTimeout", func(o *transfer.DownloadOptions) { o.RetryTimeout = -1 }, transfer.ErrInvalidOption},
-		{"MaxBytesPerSecond", func(o *transfer.DownloadOptions) { o.MaxBytesPerSecond = -1 }, transfer.ErrInvalidOption},
+		{"MaxBytesPerSecond", func(o *transfer.DownloadOptions) { o.MaxBytesPerSecond = -1 },
+			transfer.ErrInvalidOption},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			w := newWorld(t, registrytest.H1, registrytest.Options{})
@@ -169,7 +171,8 @@ func TestI5I7S13Blobs(t *testing.T) {
 		"I5 negative size":     {"negative", []transfer.Blob{{Digest: one, Size: -1}}},
 		"I5 the least size":    {"negative", []transfer.Blob{{Digest: one, Size: math.MinInt64}}},
 		"I5 after a good blob": {"negative", []transfer.Blob{{Digest: other, Size: 1}, {Digest: one, Size: -1}}},
-		"I7 sum overflows":     {"add up", []transfer.Blob{{Digest: one, Size: math.MaxInt64}, {Digest: other, Size: 1}}},
+		"I7 sum overflows": {"add up", []transfer.Blob{{Digest: one, Size: math.MaxInt64},
+			{Digest: other, Size: 1}}},
 		"S13 with other sizes": {"sizes 1 and 2", []transfer.Blob{{Digest: one, Size: 1}, {Digest: one, Size: 2}}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -211,8 +214,10 @@ func TestI6EmptyBlob(t *testing.T) {
 
 func TestI10BaseURL(t *testing.T) {
 	for _, base := range []string{
-		"", "registry.test", "registry.test:443", "//registry.test", "http://", "http:///v2", "https://:443", "http://[::1", "http:registry.test",
-		"ftp://registry.test", "file:///etc", "http://user:geheim@registry.test", "http://registry.test?x=geheim", "http://registry.test?",
+		"", "registry.test", "registry.test:443", "//registry.test", "http://", "http:///v2", "https://:443",
+		"http://[::1", "http:registry.test",
+		"ftp://registry.test", "file:///etc", "http://user:geheim@registry.test", "http://registry.test?x=geheim",
+		"http://registry.test?",
 		"http://registry.test/#geheim", "http://registry.test/%zz", "http://registry.test\n",
 	} {
 		t.Run(base, func(t *testing.T) {
@@ -238,7 +243,8 @@ func TestI10SlashAtTheEndIsTrimmed(t *testing.T) {
 
 func TestI11Repository(t *testing.T) {
 	for _, name := range []string{
-		"..", "a/../b", ".", "a/./b", "/a", "a/", "a//b", "/", `a\b`, "a%2fb", "a?b", "a#b", "a b", "a\x00b", "a\nb", "a:b", "a@b", "ä",
+		"..", "a/../b", ".", "a/./b", "/a", "a/", "a//b", "/", `a\b`, "a%2fb", "a?b", "a#b", "a b", "a\x00b",
+		"a\nb", "a:b", "a@b", "ä",
 		strings.Repeat("a", 2000),
 	} {
 		t.Run(name[:min(len(name), 20)], func(t *testing.T) {
@@ -249,7 +255,8 @@ func TestI11Repository(t *testing.T) {
 
 func TestI11RepositoriesOfTheField(t *testing.T) {
 	for given, asked := range map[string]string{
-		"": "library/_", "model": "model", "Library/Llama-3.1_8B": "Library/Llama-3.1_8B", "a/b/c/d": "a/b/c/d", "a__b/c--d": "a__b/c--d",
+		"": "library/_", "model": "model", "Library/Llama-3.1_8B": "Library/Llama-3.1_8B", "a/b/c/d": "a/b/c/d",
+		"a__b/c--d": "a__b/c--d",
 	} {
 		t.Run(given, func(t *testing.T) {
 			w := newWorld(t, registrytest.H1, registrytest.Options{})

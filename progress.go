@@ -1,13 +1,18 @@
 package transfer
 
 import (
+	"context"
 	"sync/atomic"
+	"time"
 
 	"github.com/modeltransfer/transfer/internal/watchdog"
 )
 
 // speedTracker knows the median of recent speeds, in bytes per second.
 type speedTracker = watchdog.Speeds
+
+// progressGrace is how long the end of a call waits for a callback after the context has ended.
+const progressGrace = time.Second
 
 // progressTracker adds up what all workers move and tells the callback, from one
 // goroutine of its own, so that a slow callback delays nothing but itself.
@@ -21,6 +26,8 @@ type progressTracker struct {
 	done     chan struct{} // closed when the goroutine has ended
 	started  bool
 	panicked any // set before done is closed
+
+	abandoned atomic.Bool // the call has returned, and the callback is not called again
 }
 
 func newProgressTracker(total int64, callback func(completed, total int64), stop func()) *progressTracker {
@@ -65,7 +72,7 @@ func (p *progressTracker) report(told int64) {
 	p.callback(told, p.total)
 	for open := true; open; {
 		_, open = <-p.wake
-		if now := p.completed.Load(); now != told {
+		if now := p.completed.Load(); now != told && !p.abandoned.Load() {
 			told = now
 			p.callback(told, p.total)
 		}
@@ -73,13 +80,26 @@ func (p *progressTracker) report(told int64) {
 	returned = true
 }
 
-// finish returns after the last call of the callback, with what it panicked with.
-// Nothing may be added any more.
-func (p *progressTracker) finish() (panicked any) {
+// finish returns after the last call of the callback, with what it panicked with. Nothing may be added any more. Where
+// the context has ended and the callback does not return, as one does not that sends to a channel which nobody reads
+// any more, it is left to itself.
+func (p *progressTracker) finish(ctx context.Context) (panicked any) {
 	if !p.started {
 		return nil
 	}
 	close(p.wake)
-	<-p.done
-	return p.panicked
+	select {
+	case <-p.done:
+		return p.panicked
+	case <-ctx.Done():
+	}
+	grace := time.NewTimer(progressGrace)
+	defer grace.Stop()
+	select {
+	case <-p.done:
+		return p.panicked
+	case <-grace.C:
+		p.abandoned.Store(true)
+		return nil
+	}
 }

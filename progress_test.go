@@ -60,7 +60,7 @@ func TestProgressTracker(t *testing.T) {
 		time.Sleep(1500 * time.Millisecond)
 		p.add(4)
 		p.add(0)
-		assert.Nil(t, p.finish())
+		assert.Nil(t, p.finish(t.Context()))
 		assert.Equal(t, [][2]int64{{3, 10}, {6, 10}, {10, 10}}, calls)
 	})
 }
@@ -68,7 +68,7 @@ func TestProgressTracker(t *testing.T) {
 func TestProgressTrackerWithoutCallback(t *testing.T) {
 	p := newProgressTracker(10, nil, nil)
 	p.start(10)
-	assert.Nil(t, p.finish())
+	assert.Nil(t, p.finish(t.Context()))
 	var none *progressTracker
 	none.add(1)
 }
@@ -78,7 +78,7 @@ func TestProgressTrackerPanic(t *testing.T) {
 	p := newProgressTracker(10, func(int64, int64) { panic("ours") }, func() { stopped.Store(true) })
 	p.start(0)
 	p.add(5)
-	assert.Equal(t, "ours", p.finish())
+	assert.Equal(t, "ours", p.finish(t.Context()))
 	assert.True(t, stopped.Load())
 }
 
@@ -86,7 +86,7 @@ func TestProgressTrackerNilPanicAndExit(t *testing.T) {
 	var stopped atomic.Bool
 	p := newProgressTracker(10, func(int64, int64) { panic(nil) }, func() { stopped.Store(true) })
 	p.start(0)
-	assert.NotNil(t, p.finish())
+	assert.NotNil(t, p.finish(t.Context()))
 	assert.True(t, stopped.Load())
 }
 
@@ -99,5 +99,5 @@ func BenchmarkProgress(b *testing.B) {
 			p.add(128 << 10)
 		}
 	})
-	require.Nil(b, p.finish())
+	require.Nil(b, p.finish(b.Context()))
 }

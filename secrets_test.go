@@ -19,7 +19,8 @@ import (
 // I15: whatever goes wrong, no token and no signature is told.
 func TestI15DownloadTellsNoSecrets(t *testing.T) {
 	cases := named(
-		"**403", "503->stall(10)->**404", "**redirect(https://user:signed@elsewhere.test/?sig=signed)", "**302(location: /x?sig=signed)", "flip(1)",
+		"**403", "503->stall(10)->**404", "**redirect(https://user:signed@elsewhere.test/?sig=signed)",
+		"**302(location: /x?sig=signed)", "flip(1)",
 	)
 	eachInBubbles(t, cases, func(t *testing.T, mode registrytest.Mode, _ string, script string) {
 		var logged strings.Builder
@@ -43,22 +44,24 @@ var secrets = []string{"geheim", "top-secret", "signed", "_state=0", "_state=1",
 func TestI15SecretsInErrorsAndLogs(t *testing.T) {
 	type test struct{ host, method, path, script string }
 	cases := map[string]test{
-		"nothing goes wrong":       {"cdn", "DELETE", "nothing", "ok"},
-		"store refuses":            {"cdn", "PUT", "", "**403"},
-		"store fails":              {"cdn", "PUT", "", "**503"},
-		"store hangs up":           {"cdn", "PUT", "", "**reset"},
-		"store stalls":             {"cdn", "PUT", "", "**stallbody(10)"},
-		"store leads to ftp":       {"cdn", "PUT", "", "**redirect(ftp://geheim:geheim@x.test/?sig=geheim)"},
-		"garbage redirect":         {"registry", "PUT", "/uploads/", "**redirect(https://x.test:port/?sig=geheim)"},
-		"garbage Location":         {"registry", "POST", "", "**header(-location; location: https://x.test/%zz?sig=geheim)"},
-		"loop":                     {"registry", "PUT", "/uploads/", "**redirect(?sig=geheim)"},
-		"unknown host":             {"registry", "PUT", "/uploads/", "**redirect(//unknown.test/?sig=geheim)"},
-		"registry refuses":         {"registry", "", "", "**403"},
-		"registry fails":           {"registry", "HEAD", "", "**502"},
-		"manifest is refused":      {"registry", "PUT", "/manifests/", "**400"},
-		"manifest in the wrong":    {"registry", "PUT", "/manifests/", "**redirect(https://user:geheim@x.test)"},
-		"no token":                 {"registry", "POST", "", "**401"},
-		"realm with a password":    {"registry", "POST", "", `401(www-authenticate: Bearer realm="https://u:geheim@x.test?sig=geheim")`},
+		"nothing goes wrong": {"cdn", "DELETE", "nothing", "ok"},
+		"store refuses":      {"cdn", "PUT", "", "**403"},
+		"store fails":        {"cdn", "PUT", "", "**503"},
+		"store hangs up":     {"cdn", "PUT", "", "**reset"},
+		"store stalls":       {"cdn", "PUT", "", "**stallbody(10)"},
+		"store leads to ftp": {"cdn", "PUT", "", "**redirect(ftp://geheim:geheim@x.test/?sig=geheim)"},
+		"garbage redirect":   {"registry", "PUT", "/uploads/", "**redirect(https://x.test:port/?sig=geheim)"},
+		"garbage Location": {"registry", "POST", "",
+			"**header(-location; location: https://x.test/%zz?sig=geheim)"},
+		"loop":                  {"registry", "PUT", "/uploads/", "**redirect(?sig=geheim)"},
+		"unknown host":          {"registry", "PUT", "/uploads/", "**redirect(//unknown.test/?sig=geheim)"},
+		"registry refuses":      {"registry", "", "", "**403"},
+		"registry fails":        {"registry", "HEAD", "", "**502"},
+		"manifest is refused":   {"registry", "PUT", "/manifests/", "**400"},
+		"manifest in the wrong": {"registry", "PUT", "/manifests/", "**redirect(https://user:geheim@x.test)"},
+		"no token":              {"registry", "POST", "", "**401"},
+		"realm with a password": {"registry", "POST", "",
+			`401(www-authenticate: Bearer realm="https://u:geheim@x.test?sig=geheim")`},
 		"session is not forgotten": {"registry", "DELETE", "", "**500"},
 	}
 	eachInBubbles(t, cases, func(t *testing.T, mode registrytest.Mode, _ string, fault test) {
@@ -94,10 +97,11 @@ func TestI15SecretsInErrorsAndLogs(t *testing.T) {
 func TestI15RegistryQuotesTheToken(t *testing.T) {
 	long := strings.Repeat("0123456789abcdef", 40)
 	for name, body := range map[string]string{
-		"message":          `{"errors":[{"code":"DENIED","message":"bad token top-secret-token!"}]}`,
-		"code":             `{"errors":[{"code":"top-secret-token","message":"x"}]}`,
-		"header":           `{"errors":[{"code":"DENIED","message":"Authorization: Bearer top-secret-token"}]}`,
-		"twice":            `{"errors":[{"message":"top-secret-token top-secret-token"},{"code":"top-secret-token"}]}`,
+		"message": `{"errors":[{"code":"DENIED","message":"bad token top-secret-token!"}]}`,
+		"code":    `{"errors":[{"code":"top-secret-token","message":"x"}]}`,
+		"header":  `{"errors":[{"code":"DENIED","message":"Authorization: Bearer top-secret-token"}]}`,
+		"twice": `{"errors":[{"message":"top-secret-token top-secret-token"},` +
+			`{"code":"top-secret-token"}]}`,
 		"long":             `{"errors":[{"message":"bad token ` + long + `"}]}`,
 		"long, cut short":  `{"errors":[{"message":"` + strings.Repeat("x", 240) + long + `"}]}`,
 		"cut at the token": `{"errors":[{"message":"` + strings.Repeat("x", 245) + `top-secret-token"}]}`,

@@ -139,13 +139,21 @@ func TestS11Partial(t *testing.T) {
 	}{
 		"untouched":      {func(*testing.T, string, string) {}, 0},
 		"a bit is wrong": {func(t *testing.T, partial, _ string) { flipBit(t, partial, 5*mebibyte) }, 4 * mebibyte},
-		"cut":            {func(t *testing.T, partial, _ string) { require.NoError(t, os.Truncate(partial, 10*mebibyte)) }, 12 * mebibyte},
-		"no data":        {func(t *testing.T, partial, _ string) { require.NoError(t, os.Remove(partial)) }, 20 * mebibyte},
-		"no journal":     {func(t *testing.T, _, journal string) { require.NoError(t, os.Remove(journal)) }, 20 * mebibyte},
+		"cut": {func(t *testing.T, partial,
+			_ string) {
+			require.NoError(t, os.Truncate(partial, 10*mebibyte))
+		}, 12 * mebibyte},
+		"no data": {func(t *testing.T, partial, _ string) { require.NoError(t, os.Remove(partial)) },
+			20 * mebibyte},
+		"no journal": {func(t *testing.T, _, journal string) { require.NoError(t, os.Remove(journal)) },
+			20 * mebibyte},
 		"journal of junk": {func(t *testing.T, _, journal string) {
 			require.NoError(t, os.WriteFile(journal, []byte("junk"), 0o644))
 		}, 20 * mebibyte},
-		"journal cut short": {func(t *testing.T, _, journal string) { require.NoError(t, os.Truncate(journal, 5)) }, 20 * mebibyte},
+		"journal cut short": {func(t *testing.T, _, journal string) {
+			require.NoError(t,
+				os.Truncate(journal, 5))
+		}, 20 * mebibyte},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

@@ -26,8 +26,8 @@ func limitSelf(t *testing.T, which int, n uint64) {
 	require.NoError(t, syscall.Setrlimit(which, &limit))
 }
 
-// requirePathError checks that a file system error ended the call at once, and that nothing is left; but a full disk
-// keeps what is recorded of a large blob.
+// requirePathError checks that a file system error ended the call at once, and that nothing is left;
+// but a full disk keeps what is recorded of a large blob.
 func (w *world) requirePathError(err error, b transfer.Blob, cause syscall.Errno) {
 	w.t.Helper()
 	require.ErrorIs(w.t, err, cause)
@@ -87,7 +87,8 @@ func TestS17FewDescriptors(t *testing.T) {
 			opts.Blobs = append(opts.Blobs, w.remote(100+i))
 		}
 		opts.Concurrency = 30
-		limitSelf(t, syscall.RLIMIT_NOFILE, uint64(descriptors()+opts.Concurrency*2+8)) // 8: what the runtime has itself
+		// 8: what the runtime has itself
+		limitSelf(t, syscall.RLIMIT_NOFILE, uint64(descriptors()+opts.Concurrency*2+8))
 		require.NoError(t, transfer.Download(t.Context(), opts))
 	})
 }

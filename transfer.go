@@ -164,8 +164,10 @@ func (e *StatusError) Error() string {
 	switch {
 	case e.elsewhere:
 		b.WriteString(" (not the registry but where it has sent us)")
-	case e.StatusCode == http.StatusUnauthorized, e.StatusCode == http.StatusForbidden:
-		b.WriteString(" (check the token and what it may do in this repository)")
+	case e.StatusCode == http.StatusUnauthorized: // programs look for these words
+		b.WriteString(" (unauthorized: check the token and what it may do in this repository)")
+	case e.StatusCode == http.StatusForbidden:
+		b.WriteString(" (access denied: check the token and what it may do in this repository)")
 	case e.StatusCode == http.StatusNotFound:
 		b.WriteString(" (check the repository, and the tag or digest)")
 	}
@@ -243,7 +245,8 @@ type DownloadOptions struct {
 	// there already; the last one of a successful call is (total, total).
 	// Completed falls only by bytes that had to be thrown away because they were
 	// not the blob's. A panic in Progress ends the call and is raised again
-	// in its caller. Nil means that nobody wants to know.
+	// in its caller. The call returns after the last call of Progress or, where that has not returned a second after
+	// the context has ended, without waiting for it. Nil means that nobody wants to know.
 	Progress func(completed, total int64)
 
 	// Client sends the requests. It is copied, never changed; its redirect policy
@@ -501,8 +504,11 @@ func run(ctx context.Context, o options, move func(context.Context, *call) error
 	err = move(ctx, c)
 	cancel(nil)
 	release()
-	if p := c.progress.finish(); p != nil {
+	if p := c.progress.finish(caller); p != nil {
 		panic(p)
+	}
+	if err == nil && c.progress.abandoned.Load() {
+		err = context.Cause(caller) // Progress was not told that all is there
 	}
 	if err != nil && caller.Err() != nil && !errors.Is(err, caller.Err()) {
 		err = fmt.Errorf("%w: %w", caller.Err(), err)

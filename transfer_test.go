@@ -16,8 +16,9 @@ import (
 const (
 	repository = "library/model"
 
-	// latency passes before each answer of a registry, unless a test wants more. Faked time stands still until all
-	// goroutines wait, so none can make several requests while another is held up by the machine.
+	// latency passes before each answer of a registry, unless a test wants more. Faked time stands still
+	// until all goroutines wait, so none can make several requests while another is held up by the
+	// machine.
 	latency = time.Millisecond
 
 	// noBackoff is more time than some requests take, and less than the shortest backoff.
@@ -30,7 +31,8 @@ func TestMain(m *testing.M) {
 	if err != nil {
 		panic(err)
 	}
-	for _, name := range []string{"XDG_CACHE_HOME", "HOME", "LocalAppData"} { // open upload sessions are remembered there
+	// open upload sessions are remembered there
+	for _, name := range []string{"XDG_CACHE_HOME", "HOME", "LocalAppData"} {
 		os.Setenv(name, cache)
 	}
 	before := descriptors()
@@ -54,7 +56,8 @@ func waitForGoroutines(patience time.Duration) string {
 		var b bytes.Buffer
 		_ = pprof.Lookup("goroutine").WriteTo(&b, 2)
 		for stack := range strings.SplitSeq(b.String(), "\n\n") {
-			if strings.Contains(stack, "transfer") && !strings.Contains(stack, "waitForGoroutines") || strings.Contains(stack, "net/http") {
+			ours := strings.Contains(stack, "transfer") && !strings.Contains(stack, "waitForGoroutines")
+			if ours || strings.Contains(stack, "net/http") {
 				left = append(left, stack)
 			}
 		}

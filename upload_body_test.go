@@ -14,8 +14,10 @@ import (
 )
 
 func TestU11LostAnswer(t *testing.T) {
-	for _, script := range []string{"swallow", "swallow+504", "swallow+reset", "swallow+hangup", "swallow+stallheaders"} {
-		for name, opts := range map[string]registrytest.Options{"PUT": {}, "POST": {SingleShot: true}, "PATCH": {MaxBody: 1 << 20}} {
+	scripts := []string{"swallow", "swallow+504", "swallow+reset", "swallow+hangup", "swallow+stallheaders"}
+	ways := map[string]registrytest.Options{"PUT": {}, "POST": {SingleShot: true}, "PATCH": {MaxBody: 1 << 20}}
+	for _, script := range scripts {
+		for name, opts := range ways {
 			t.Run(script+" "+name, func(t *testing.T) {
 				inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 					w := newWorld(t, mode, opts)
@@ -160,7 +162,8 @@ func TestU11LostAnswerWhereAllIsMissing(t *testing.T) {
 	})
 }
 
-// What buffers on the way hold of a body is not seen to move: an answer that does not come in time is waited for longer.
+// What buffers on the way hold of a body is not seen to move: an answer that does not come in time is
+// waited for longer.
 func TestN9UploadOverASlowLinkWithBuffers(t *testing.T) {
 	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 		w := newWorld(t, mode, registrytest.Options{})

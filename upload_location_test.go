@@ -21,7 +21,8 @@ import (
 )
 
 func TestU1AcceptedWithoutLocation(t *testing.T) {
-	cases := named("**202", "**200", "**204", "**200(location: /v2/library/model/blobs/uploads/x)", "**201+header(docker-content-digest: "+digest.FromString("x").String()+")")
+	cases := named("**202", "**200", "**204", "**200(location: /v2/library/model/blobs/uploads/x)",
+		"**201+header(docker-content-digest: "+digest.FromString("x").String()+")")
 	eachInBubbles(t, cases, func(t *testing.T, mode registrytest.Mode, _ string, script string) {
 		w := newWorld(t, mode, registrytest.Options{})
 		w.reg.Fault("POST", "", script)
@@ -68,7 +69,8 @@ func TestU2Location(t *testing.T) {
 		require.NoError(t, w.upload(opts), "the token stays with it")
 		query, _, _ := strings.Cut(where[strings.Index(where, "?")+1:], "#")
 		last := w.reg.Requests()[len(w.reg.Requests())-1]
-		assert.Equal(t, query+"&digest="+url.QueryEscape(opts.Blobs[0].Digest), last.RawQuery, "the state is kept as it is")
+		assert.Equal(t, query+"&digest="+url.QueryEscape(opts.Blobs[0].Digest), last.RawQuery,
+			"the state is kept as it is")
 	})
 }
 
@@ -76,13 +78,15 @@ func TestU2Location(t *testing.T) {
 func TestU3LocationOnAnotherHost(t *testing.T) {
 	type test struct{ host string }
 	cases := map[string]test{
-		"another host": {"uploads.test"}, "another port": {"registry.test:5000"}, "a host below": {"cdn.registry.test"},
+		"another host": {"uploads.test"}, "another port": {"registry.test:5000"},
+		"a host below": {"cdn.registry.test"},
 	}
 	eachInBubbles(t, cases, func(t *testing.T, mode registrytest.Mode, name string, change test) {
 		w := newWorld(t, mode, registrytest.Options{Token: "secret"})
 		cdn := w.reg.CDN()
 		elsewhere := w.net.Serve(change.host, cdn, mode)
-		w.reg.Fault("POST", "", "header(-location; location: "+elsewhere.URL+"/v2/library/model/blobs/uploads/session-1?_state=0)")
+		w.reg.Fault("POST", "", "header(-location; location: "+
+			elsewhere.URL+"/v2/library/model/blobs/uploads/session-1?_state=0)")
 		opts := w.uploadOptions(w.local(3 << 20))
 		opts.Token, opts.Client = "secret", &http.Client{Transport: w.client.Transport, Jar: jar{}}
 		require.NoError(t, w.upload(opts))
@@ -111,7 +115,8 @@ func TestU3OnceLeftTheTokenStaysOff(t *testing.T) {
 		assert.Empty(t, tokens.calls())
 		assert.Empty(t, cdn.Tokens())
 		for _, r := range w.reg.Requests() {
-			assert.Equal(t, r.Method != "PUT", r.Header.Get("Authorization") == "Bearer secret", "%s %s", r.Method, r.Path)
+			assert.Equal(t, r.Method != "PUT", r.Header.Get("Authorization") == "Bearer secret", "%s %s", r.Method,
+				r.Path)
 		}
 	})
 }
@@ -121,7 +126,8 @@ func TestU3NothingIsDeletedElsewhere(t *testing.T) {
 		w := newWorld(t, mode, registrytest.Options{})
 		cdn := w.reg.CDN()
 		elsewhere := w.net.Serve("uploads.test", cdn, mode)
-		w.reg.Fault("POST", "", "header(-location; location: "+elsewhere.URL+"/v2/library/model/blobs/uploads/session-1?_state=0)")
+		w.reg.Fault("POST", "", "header(-location; location: "+
+			elsewhere.URL+"/v2/library/model/blobs/uploads/session-1?_state=0)")
 		cdn.Fault("PUT", "", "**403")
 		requireStatus(t, w.upload(w.uploadOptions(w.local(3<<20))), http.StatusForbidden)
 		assert.Len(t, cdn.Requests(), 1)
@@ -136,7 +142,8 @@ func TestU3NothingIsDeletedWhereASessionHasMoved(t *testing.T) {
 		elsewhere := w.net.Serve("uploads.test", cdn, mode)
 		w.reg.Fault("PUT", "/uploads/", "**403")
 		w.reg.Fault("DELETE", "/uploads/", "**416")
-		w.reg.Fault("GET", "/uploads/", "**204(location: "+elsewhere.URL+"/v2/library/model/blobs/uploads/session-1?_state=0)")
+		w.reg.Fault("GET", "/uploads/", "**204(location: "+
+			elsewhere.URL+"/v2/library/model/blobs/uploads/session-1?_state=0)")
 		requireStatus(t, w.upload(w.uploadOptions(w.local(3<<20))), http.StatusForbidden)
 		assert.NotZero(t, w.reg.Count("GET", "/uploads/"))
 		assert.Empty(t, cdn.Requests())
@@ -149,7 +156,8 @@ func TestU3SessionElsewhereIsNotRemembered(t *testing.T) {
 		w := newWorld(t, mode, registrytest.Options{})
 		cdn := w.reg.CDN()
 		elsewhere := w.net.Serve("uploads.test", cdn, mode)
-		w.reg.Fault("POST", "", "header(-location; location: "+elsewhere.URL+"/v2/library/model/blobs/uploads/session-1?_state=0&sig=secret)")
+		w.reg.Fault("POST", "", "header(-location; location: "+
+			elsewhere.URL+"/v2/library/model/blobs/uploads/session-1?_state=0&sig=secret)")
 		cdn.Fault("PUT", "", "slow(1M)")
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
@@ -308,7 +316,8 @@ func TestU3RememberedSessionElsewhereIsNotUsed(t *testing.T) {
 		name := w.sessionRecord(b)
 		require.NoError(t, os.MkdirAll(filepath.Dir(name), 0o700))
 		place := w.server.URL + "/v2/" + repository + "/blobs/" + b.Digest
-		record := fmt.Appendf(nil, `{"blob":%q,"session":%q}`, place, elsewhere.URL+"/v2/library/model/blobs/uploads/session-1?_state=0")
+		record := fmt.Appendf(nil, `{"blob":%q,"session":%q}`, place,
+			elsewhere.URL+"/v2/library/model/blobs/uploads/session-1?_state=0")
 		require.NoError(t, os.WriteFile(name, record, 0o600))
 		opts := w.uploadOptions(b)
 		opts.Token = "secret"

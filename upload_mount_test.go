@@ -46,19 +46,21 @@ func TestU13Mount(t *testing.T) {
 		assert.Equal(t, c.posts, w.reg.Count("POST", ""))
 		assert.Equal(t, c.puts, w.reg.Count("PUT", ""))
 		assert.Equal(t, int64(c.puts)*b.Size, w.reg.BytesReceived())
-		assert.Equal(t, 1+strings.Count(c.script, "503"), w.reg.Count("POST", "from=library%2Fother&mount="+url.QueryEscape(b.Digest)))
+		assert.Equal(t, 1+strings.Count(c.script, "503"),
+			w.reg.Count("POST", "from=library%2Fother&mount="+url.QueryEscape(b.Digest)))
 		assert.Zero(t, w.reg.Sessions())
 	})
 }
 
 // A token may be good for the target alone, while a mount needs one for both repositories.
 func TestU13MountThatTheTokenDoesNotAllow(t *testing.T) {
-	cases := map[string]func(context.Context, int) (string, error){
+	type give func(context.Context, int) (string, error)
+	cases := map[string]give{
 		"no GetToken": nil,
 		"not granted": func(context.Context, int) (string, error) { return "token", nil },
 		"denied":      func(context.Context, int) (string, error) { return "", errors.New("denied") },
 	}
-	eachInBubbles(t, cases, func(t *testing.T, mode registrytest.Mode, _ string, give func(context.Context, int) (string, error)) {
+	eachInBubbles(t, cases, func(t *testing.T, mode registrytest.Mode, _ string, give give) {
 		w := newWorld(t, mode, registrytest.Options{})
 		b := w.local(3 << 20)
 		b.From = "library/other"

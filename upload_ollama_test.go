@@ -3,7 +3,6 @@ package transfer_test
 import (
 	"fmt"
 	"net/http"
-	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -102,35 +101,45 @@ func TestU26ProtocolIsLearntFromTheAnswerToPATCH(t *testing.T) {
 }
 
 // A signed URL that is over when the body's turn has come, or that the store says is over.
-func TestU17SignedUploadURLThatHasExpired(t *testing.T) {
+// expiries are what stores say to a signed URL that is over, in each way to upload.
+func expiries() map[string]expiry {
+	all := make(map[string]expiry)
 	for name, o := range ollamaModes() {
 		for _, script := range []string{"s3(403 AccessDenied)", "s3(400 ExpiredToken)"} {
-			t.Run(name+" "+script, func(t *testing.T) {
-				inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
-					w := newWorld(t, mode, registrytest.Options{})
-					store := w.reg.ServeOllama(w.net, "store.test", mode, o)
-					store.Fault("PUT", "", script)
-					b := w.local(3 << 20)
-					require.NoError(t, w.upload(w.uploadOptions(b)))
-					puts := slices.DeleteFunc(store.Requests(), func(r registrytest.Request) bool { return r.Method != "PUT" })
-					require.Len(t, puts, 2)
-					assert.NotEqual(t, puts[0].Path+puts[0].RawQuery, puts[1].Path+puts[1].RawQuery, "another URL")
-					assert.Empty(t, store.Violations())
-				})
-			})
-			t.Run(name+" "+script+" for ever", func(t *testing.T) {
-				inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
-					w := newWorld(t, mode, registrytest.Options{})
-					store := w.reg.ServeOllama(w.net, "store.test", mode, o)
-					store.Fault("PUT", "", "**"+script)
-					err := w.upload(w.uploadOptions(w.local(3 << 20)))
-					var status *transfer.StatusError
-					require.ErrorAs(t, err, &status)
-					assert.LessOrEqual(t, store.Count("PUT", ""), 3, "a new URL is asked for once a body")
-				})
-			})
+			all[name+" "+script] = expiry{o, script}
 		}
 	}
+	return all
+}
+
+type expiry struct {
+	ollama registrytest.Ollama
+	script string
+}
+
+func TestU17SignedUploadURLThatHasExpired(t *testing.T) {
+	eachInBubbles(t, expiries(), func(t *testing.T, mode registrytest.Mode, _ string, e expiry) {
+		w := newWorld(t, mode, registrytest.Options{})
+		store := w.reg.ServeOllama(w.net, "store.test", mode, e.ollama)
+		store.Fault("PUT", "", e.script)
+		require.NoError(t, w.upload(w.uploadOptions(w.local(3<<20))))
+		puts := store.Requests()
+		require.Len(t, puts, 2)
+		assert.NotEqual(t, puts[0].Path+puts[0].RawQuery, puts[1].Path+puts[1].RawQuery, "another URL")
+		assert.Empty(t, store.Violations())
+	})
+}
+
+func TestU17SignedUploadURLsThatAreAlwaysOver(t *testing.T) {
+	eachInBubbles(t, expiries(), func(t *testing.T, mode registrytest.Mode, _ string, e expiry) {
+		w := newWorld(t, mode, registrytest.Options{})
+		store := w.reg.ServeOllama(w.net, "store.test", mode, e.ollama)
+		store.Fault("PUT", "", "**"+e.script)
+		err := w.upload(w.uploadOptions(w.local(3 << 20)))
+		var status *transfer.StatusError
+		require.ErrorAs(t, err, &status)
+		assert.LessOrEqual(t, store.Count("PUT", ""), 3, "a new URL is asked for once a body")
+	})
 }
 
 // No URL is asked for long before there is room to use it.
@@ -138,7 +147,8 @@ func TestU17SignedUploadURLsAreUsedInTime(t *testing.T) {
 	for name, o := range ollamaModes() {
 		t.Run(name, func(t *testing.T) {
 			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
-				w := newWorld(t, mode, registrytest.Options{SignedFor: 5 * time.Second, ExpiredStatus: http.StatusBadRequest})
+				w := newWorld(t, mode, registrytest.Options{SignedFor: 5 * time.Second,
+					ExpiredStatus: http.StatusBadRequest})
 				store := w.reg.ServeOllama(w.net, "store.test", mode, o)
 				store.Fault("PUT", "", "**slow(1M)")
 				opts := w.uploadOptions()

@@ -19,7 +19,8 @@ import (
 // wireTap counts the bytes that are sent to a host, TLS and headers and all.
 func (w *world) wireTap(addr string) (sent *atomic.Int64) {
 	sent = new(atomic.Int64)
-	w.client.Transport.(*http.Transport).DialContext = func(ctx context.Context, network, to string) (net.Conn, error) {
+	transport := w.client.Transport.(*http.Transport)
+	transport.DialContext = func(ctx context.Context, network, to string) (net.Conn, error) {
 		c, err := w.net.DialContext(ctx, network, to)
 		if err == nil && strings.HasPrefix(to, addr) {
 			c = tapped{c, sent}
@@ -96,7 +97,8 @@ func TestU10LargeBodyIsAskedForEachTime(t *testing.T) {
 	})
 }
 
-// A caller's transport that would send a body at once, as one without ExpectContinueTimeout does, is not used so.
+// A caller's transport that would send a body at once, as one without ExpectContinueTimeout does, is
+// not used so.
 func TestU10HastyTransport(t *testing.T) {
 	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 		w := newWorld(t, mode, registrytest.Options{})

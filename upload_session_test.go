@@ -55,8 +55,8 @@ func TestU9LostSessionIsBegunAnew(t *testing.T) {
 	})
 }
 
-// U9: a registry may tell by its error code alone that it has forgotten a session. U20: DIGEST_INVALID is believed the
-// second time, where our own hash was right.
+// U9: a registry may tell by its error code alone that it has forgotten a session. U20: DIGEST_INVALID
+// is believed the second time, where our own hash was right.
 func TestU9U20SessionThatIsLostByItsErrorCode(t *testing.T) {
 	cases := map[string]bool{
 		"BLOB_UPLOAD_UNKNOWN": true, "BLOB_UPLOAD_INVALID": true, "DIGEST_INVALID": true, "SIZE_INVALID": false,
@@ -136,7 +136,8 @@ func TestUploadContinuesTheSessionOfAnEarlierCall(t *testing.T) {
 func TestUploadKeepsTheSessionOfAnEarlierCall(t *testing.T) {
 	type test struct{ method, script string }
 	cases := map[string]test{
-		"while the session is asked": {"GET", "delay(1m)"}, "before a byte": {"PATCH", "stallbody(0)"}, "busy": {"GET", "**503"},
+		"while the session is asked": {"GET", "delay(1m)"}, "before a byte": {"PATCH", "stallbody(0)"},
+		"busy": {"GET", "**503"},
 	}
 	eachInBubbles(t, cases, func(t *testing.T, mode registrytest.Mode, _ string, c test) {
 		w := newWorld(t, mode, registrytest.Options{StrictState: true})
@@ -171,5 +172,17 @@ func TestUploadSessionsThatAreGivenUpAreDeleted(t *testing.T) {
 		w.reg.Wait()
 		assert.Equal(t, 2, w.reg.Count("POST", "/uploads/"))
 		assert.Zero(t, w.reg.Sessions())
+	})
+}
+
+// Others have learnt in the meantime that the chunk of this blob was too large.
+func TestUploadInChunksOfSeveralBlobsWhereBodiesAreLimited(t *testing.T) {
+	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		w := newWorld(t, mode, registrytest.Options{MinChunk: 5 << 20, MaxBody: 6 << 20})
+		opts := w.uploadOptions()
+		for i := range 4 {
+			opts.Blobs = append(opts.Blobs, w.local(20<<20+i))
+		}
+		require.NoError(t, w.upload(opts))
 	})
 }

@@ -19,13 +19,18 @@ import (
 	"github.com/modeltransfer/transfer/internal/registrytest"
 )
 
+// replacedBy returns a function that removes a file and has something else made in its place.
+func replacedBy(other func(path string) error) func(path string) error {
+	return func(path string) error { return errors.Join(os.Remove(path), other(path)) }
+}
+
 func TestU8Source(t *testing.T) {
 	for name, spoil := range map[string]func(path string) error{
 		"missing":                      os.Remove,
-		"directory":                    func(path string) error { _ = os.Remove(path); return os.Mkdir(path, 0o755) },
-		"S7 link that leads nowhere":   func(path string) error { _ = os.Remove(path); return os.Symlink("nowhere", path) },
-		"S7 link to a directory":       func(path string) error { _ = os.Remove(path); return os.Symlink(".", path) },
-		"S7 link that leads to itself": func(path string) error { _ = os.Remove(path); return os.Symlink(path, path) },
+		"directory":                    replacedBy(func(path string) error { return os.Mkdir(path, 0o755) }),
+		"S7 link that leads nowhere":   replacedBy(func(path string) error { return os.Symlink("nowhere", path) }),
+		"S7 link to a directory":       replacedBy(func(path string) error { return os.Symlink(".", path) }),
+		"S7 link that leads to itself": replacedBy(func(path string) error { return os.Symlink(path, path) }),
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t, registrytest.H1, registrytest.Options{})
@@ -106,7 +111,8 @@ func TestU7FileThatIsNotItsDigest(t *testing.T) {
 }
 
 func TestU6U7SourceThatChangesWhileItIsSent(t *testing.T) {
-	cases := map[string]func(path string) error{
+	type fileChange func(path string) error
+	cases := map[string]fileChange{
 		"U7 other bytes": func(path string) error {
 			f, err := os.OpenFile(path, os.O_WRONLY, 0)
 			if err != nil {
@@ -118,7 +124,7 @@ func TestU6U7SourceThatChangesWhileItIsSent(t *testing.T) {
 		"U6 shorter": func(path string) error { return os.Truncate(path, 8<<20) },
 		"U6 longer":  func(path string) error { return os.Truncate(path, 11<<20) },
 	}
-	eachInBubbles(t, cases, func(t *testing.T, mode registrytest.Mode, name string, change func(path string) error) {
+	eachInBubbles(t, cases, func(t *testing.T, mode registrytest.Mode, name string, change fileChange) {
 		w := newWorld(t, mode, registrytest.Options{})
 		w.reg.Fault("PUT", "/uploads/", "slow(1M)")
 		b := w.local(10 << 20)

@@ -43,7 +43,8 @@ func TestSingleRequestForSmallBlobs(t *testing.T) {
 	})
 }
 
-// A registry that breaks the connection when a body comes with the request that begins an upload gets none of them again.
+// A registry that breaks the connection when a body comes with the request that begins an upload gets
+// none of them again.
 func TestSingleRequestThatBreaksTheConnection(t *testing.T) {
 	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 		w := newWorld(t, mode, registrytest.Options{})
@@ -163,7 +164,8 @@ func TestUploadsOfTheSameBlobsAtOnce(t *testing.T) {
 	})
 }
 
-// Small blobs are not asked about one by one where the registry has none of them, yet what it has is hardly ever sent.
+// Small blobs are not asked about one by one where the registry has none of them, yet what it has is
+// hardly ever sent.
 func TestUploadAsksLittleWhereAllIsMissing(t *testing.T) {
 	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 		w := newWorld(t, mode, registrytest.Options{})
@@ -190,6 +192,7 @@ func TestUploadAsksLittleWhereAllIsMissing(t *testing.T) {
 		opts = again.uploadOptions(blobs...)
 		opts.Concurrency = 1
 		require.NoError(t, again.upload(opts))
-		assert.InDelta(t, each+16, again.reg.Count("POST", "/uploads/"), 16+ahead, "one hit, and all are asked about")
+		assert.InDelta(t, each+16, again.reg.Count("POST", "/uploads/"), 16+ahead,
+			"one hit, and all are asked about")
 	})
 }

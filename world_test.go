@@ -161,8 +161,9 @@ func newWorld(t *testing.T, mode registrytest.Mode, opts registrytest.Options) *
 	transport := n.Transport()
 	transport.ExpectContinueTimeout = time.Second // as in http.DefaultTransport
 	return &world{
-		t: t, reg: reg, net: n, server: n.Serve("registry.test", reg, mode), client: &http.Client{Transport: transport},
-		dir: t.TempDir(), progress: &progressLog{}, content: make(map[digest.Digest][]byte),
+		t: t, reg: reg, net: n, server: n.Serve("registry.test", reg, mode),
+		client: &http.Client{Transport: transport},
+		dir:    t.TempDir(), progress: &progressLog{}, content: make(map[digest.Digest][]byte),
 	}
 }
 
@@ -262,13 +263,15 @@ func (w *world) path(b transfer.Blob) string {
 
 func (w *world) downloadOptions(blobs ...transfer.Blob) transfer.DownloadOptions {
 	return transfer.DownloadOptions{
-		Blobs: blobs, BaseURL: w.server.URL, DestDir: w.dir, Repository: repository, Client: w.client, Progress: w.progress.add,
+		Blobs: blobs, BaseURL: w.server.URL, DestDir: w.dir, Repository: repository, Client: w.client,
+		Progress: w.progress.add,
 	}
 }
 
 func (w *world) uploadOptions(blobs ...transfer.Blob) transfer.UploadOptions {
 	return transfer.UploadOptions{
-		Blobs: blobs, BaseURL: w.server.URL, SrcDir: w.dir, Repository: repository, Client: w.client, Progress: w.progress.add,
+		Blobs: blobs, BaseURL: w.server.URL, SrcDir: w.dir, Repository: repository, Client: w.client,
+		Progress: w.progress.add,
 	}
 }
 
@@ -379,7 +382,8 @@ func (w *world) interrupted(b transfer.Blob) {
 // requestsOf are the methods of the requests that name a blob, in order.
 func (w *world) requestsOf(b transfer.Blob) (methods []string) {
 	for _, r := range w.reg.Requests() {
-		if target := r.Path + "?" + r.RawQuery; strings.Contains(target, b.Digest) || strings.Contains(target, url.QueryEscape(b.Digest)) {
+		target := r.Path + "?" + r.RawQuery
+		if strings.Contains(target, b.Digest) || strings.Contains(target, url.QueryEscape(b.Digest)) {
 			methods = append(methods, r.Method)
 		}
 	}

@@ -41,6 +41,29 @@ func TestInspectShowsWhatAModelConsistsOf(t *testing.T) {
 	assert.True(t, json.Valid([]byte(must(t, "inspect", "--raw", ref).stdout)))
 }
 
+func TestAnIndexIsInspectedAndCopied(t *testing.T) {
+	s := startedServer(t)
+	ref := s.url + "/me/model"
+	pushIndex(t, s, "me/model")
+	r := must(t, "inspect", ref)
+	for _, want := range []string{"lists     2 manifests", "linux/arm64", "linux/amd64"} {
+		assert.Contains(t, r.stdout, want)
+	}
+	assert.Contains(t, must(t, "inspect", "--json", ref).stdout, `"platform":"linux/arm64"`)
+	assert.Contains(t, must(t, "inspect", "--platform", "linux/arm64", ref).stdout, "1 layer")
+
+	to := startedServer(t).url + "/you/model"
+	stage := filepath.Join(t.TempDir(), "stage")
+	must(t, "copy", "--dir", stage, ref, to+":all")
+	assert.Equal(t, must(t, "inspect", "--raw", ref).stdout, must(t, "inspect", "--raw", to+":all").stdout)
+	must(t, "copy", "--dir", stage, "--platform", "linux/amd64", ref, to+":one")
+	assert.Contains(t, must(t, "inspect", to+":one").stdout, "1 layer")
+	must(t, "pull", "--platform", "linux/arm64", to+":all", t.TempDir())
+	r = runWith(t, "copy", "--dir", stage, ref, to+"@"+someDigest)
+	assert.Equal(t, exitFailed, r.code)
+	assert.Contains(t, r.stderr, "not "+someDigest)
+}
+
 func TestTagsAreListed(t *testing.T) {
 	made, base := tree(t, map[string]string{"a": "b"}), startedServer(t).url+"/me/model"
 	for _, tag := range []string{"v2", "v1", "latest"} {
@@ -95,9 +118,9 @@ func TestVerifyFindsAndRepairsDamageInEachForm(t *testing.T) {
 			info, err := os.Stat(path)
 			require.NoError(t, err)
 			for damage, apply := range map[string]func() error{
-				"its content": func() error { return os.WriteFile(path, make([]byte, info.Size()), 0o600) },
-				"bytes":       func() error { return os.WriteFile(path, []byte("short"), 0o600) },
-				"missing":     func() error { return os.Remove(path) },
+				"does not match": func() error { return os.WriteFile(path, make([]byte, info.Size()), 0o600) },
+				"bytes":          func() error { return os.WriteFile(path, []byte("short"), 0o600) },
+				"missing":        func() error { return os.Remove(path) },
 			} {
 				require.NoError(t, apply())
 				r := runWith(t, "verify", dir)

@@ -2,7 +2,6 @@ package main
 
 import (
 	"encoding/json"
-	"fmt"
 	"io/fs"
 	"maps"
 	"os"
@@ -90,6 +89,18 @@ func TestASecondPushAndPullMoveNothing(t *testing.T) {
 	r := must(t, "pull", ref, pulled)
 	assert.Contains(t, r.stdout, "all there already")
 	assert.Empty(t, r.stderr)
+}
+
+func TestWhatWasPulledIsPushedAsItWas(t *testing.T) {
+	made, base := tree(t, someFiles), startedServer(t).url+"/me/model"
+	first := must(t, "push", made, base+":v1")
+	pulled := t.TempDir()
+	must(t, "pull", base+":v1", pulled)
+	require.NoError(t, os.MkdirAll(filepath.Join(pulled, ".git"), 0o755))
+	require.NoError(t, os.WriteFile(filepath.Join(pulled, ".git", "HEAD"), nil, 0o600))
+	second := must(t, "push", pulled, base+":v2")
+	_, want, _ := strings.Cut(first.stdout, "digest ")
+	assert.Contains(t, second.stdout, want)
 }
 
 func TestAFileThatHasChangedIsFetchedAgain(t *testing.T) {
@@ -219,31 +230,27 @@ func TestAnOCILayoutIsPulledAndPushed(t *testing.T) {
 	must(t, "push", "--model", "v2", layout, ref)
 }
 
+func TestADamagedLayoutIsNotPushed(t *testing.T) {
+	ref := startedServer(t).url + "/me/model:v1"
+	must(t, "push", tree(t, someFiles), ref)
+	layout := t.TempDir()
+	must(t, "pull", "--into", "oci", ref, layout)
+	index, err := os.ReadFile(filepath.Join(layout, "index.json"))
+	require.NoError(t, err)
+	_, hex, _ := strings.Cut(string(index), "sha256:")
+	path := filepath.Join(layout, "blobs", "sha256", hex[:64])
+	manifest, err := os.ReadFile(path)
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(path, append(manifest, ' '), 0o600))
+	r := runWith(t, "push", layout, ref)
+	assert.Equal(t, exitFailed, r.code)
+	assert.Contains(t, r.stderr, "content does not match its digest: "+path)
+}
+
 func TestAnIndexIsPulledAndPushedWhole(t *testing.T) {
 	s := startedServer(t)
 	base := s.url + "/me/model"
-	var listed []string
-	for i, platform := range []string{"arm64", "amd64"} {
-		made, _ := makeModel(t, model{tensors: 1, seed: uint64(i)})
-		must(t, "push", made, base+":"+platform)
-		data, err := pack.ReadManifest(filepath.Join(made, pack.ManifestName))
-		require.NoError(t, err)
-		listed = append(
-			listed,
-			fmt.Sprintf(`{"mediaType":%q,"digest":%q,"size":%d,"platform":{"os":"linux","architecture":%q}}`,
-				dockerManifest, digest.FromBytes(data), len(data), platform),
-		)
-	}
-	putManifest(
-		t,
-		s.url+"/v2/me/model",
-		"latest",
-		ocispec.MediaTypeImageIndex,
-		`{"schemaVersion":2,"mediaType":"`+ocispec.MediaTypeImageIndex+`","manifests":[`+strings.Join(
-			listed,
-			",",
-		)+`]}`,
-	)
+	pushIndex(t, s, "me/model")
 	layout, again := t.TempDir(), t.TempDir()
 	must(t, "pull", "--into", "oci", base, layout)
 	other := startedServer(t).url + "/you/model"

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"log/slog"
 	"net/http"
 	"strings"
 	"sync"
@@ -8,21 +9,60 @@ import (
 	"github.com/modeltransfer/transfer"
 )
 
-// finder finds out which blobs of an upload the registry had already: those it was asked about and
-// said yes, and those that it mounted.
+// finder finds out what of an upload the registry had already: the blobs it was asked about and said
+// yes, those that it mounted, and the beginnings of those that an earlier run has sent. It reads the
+// library's log at level Debug.
 type finder struct {
-	there func(bytes int64)
+	meter meter
 
 	mu    sync.Mutex       // guards the fields that follow
 	sizes map[string]int64 // of the blobs that are not decided yet
+	begun map[string]bool  // by an earlier run
 }
 
-func newFinder(blobs []transfer.Blob, there func(bytes int64)) *finder {
-	f := &finder{there: there, sizes: make(map[string]int64, len(blobs))}
+// meter is the part of a progress meter that a finder needs.
+type meter interface {
+	There(bytes int64)
+	Moved() int64
+}
+
+func newFinder(blobs []transfer.Blob, m meter) *finder {
+	f := &finder{meter: m, sizes: make(map[string]int64, len(blobs)), begun: map[string]bool{}}
 	for _, b := range blobs {
 		f.sizes[b.Digest] = b.Size
 	}
 	return f
+}
+
+// record reads a record.
+func (f *finder) record(r slog.Record) {
+	attributes := make(map[string]slog.Value, r.NumAttrs())
+	r.Attrs(func(a slog.Attr) bool {
+		attributes[a.Key] = a.Value.Resolve()
+		return true
+	})
+	switch r.Message {
+	case "answer":
+		if status := attributes["status"]; status.Kind() == slog.KindInt64 {
+			f.answered(attributes["method"].String(), attributes["url"].String(), int(status.Int64()))
+		}
+	case "upload continues":
+		if offset := attributes["offset"]; offset.Kind() == slog.KindInt64 {
+			f.continued(attributes["digest"].String(), offset.Int64())
+		}
+	}
+}
+
+// continued is told how much of a blob the registry has. An earlier run has sent it if that is more
+// than this run has moved at all; what is told of a blob later is what this one has sent.
+func (f *finder) continued(dg string, offset int64) {
+	f.mu.Lock()
+	known := f.begun[dg]
+	f.begun[dg] = true
+	f.mu.Unlock()
+	if !known && offset > f.meter.Moved() {
+		f.meter.There(offset)
+	}
 }
 
 // answered is told of each answer of the registry. The first that is about a blob decides: a later
@@ -47,6 +87,6 @@ func (f *finder) answered(method, url string, status int) {
 	}
 	f.mu.Unlock()
 	if ok && yes {
-		f.there(size)
+		f.meter.There(size)
 	}
 }

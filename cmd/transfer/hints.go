@@ -20,7 +20,7 @@ import (
 // hint returns what to do about an error where that is known, or nothing.
 func (a *app) hint(err error) string {
 	for _, find := range []func(error) string{
-		a.loginHint, a.certificateHint, a.schemeHint, proxyHint, a.notFoundHint, hostHint, spaceHint, corruptHint,
+		a.loginHint, a.certificateHint, a.schemeHint, proxyHint, a.notFoundHint, hostHint, spaceHint, a.corruptHint,
 	} {
 		if h := find(err); h != "" {
 			return h
@@ -149,7 +149,7 @@ func lackOfRoom(err error, need int64, dir string) error {
 }
 
 // corruptHint is for files that are not what their names say.
-func corruptHint(err error) string {
+func (a *app) corruptHint(err error) string {
 	var blob *transfer.BlobError
 	var damaged *damagedError
 	if errors.As(err, &damaged) {
@@ -157,10 +157,14 @@ func corruptHint(err error) string {
 	}
 	wrong := errors.Is(err, transfer.ErrDigestMismatch) || errors.Is(err, transfer.ErrSizeMismatch) ||
 		errors.Is(err, os.ErrNotExist)
-	if wrong && errors.As(err, &blob) && blob.Op == "upload" {
-		return "the directory is damaged; repair it from where it came: transfer verify DIR --from REF"
+	switch {
+	case !wrong || !errors.As(err, &blob) || blob.Op != "upload":
+		return ""
+	case a.source == "":
+		return "a file was changed or removed while it was pushed; run the same command again"
 	}
-	return ""
+	return fmt.Sprintf("the directory is damaged; repair it from where it came: transfer verify %s --from REF",
+		a.source)
 }
 
 // asked remembers where a command went, for hints.

@@ -38,10 +38,12 @@ type app struct {
 	getenv         func(string) string
 	settings
 
-	// host, repository and who say what was asked last, and as whom, for hints.
+	// host, repository and who say what was asked last, and as whom, and source which directory of
+	// blobs is pushed, for hints.
 	host       string
 	repository ref.Reference
 	who        string
+	source     string
 
 	// stop ends the clock of --timeout.
 	stop context.CancelFunc

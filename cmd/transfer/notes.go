@@ -12,8 +12,8 @@ import (
 
 // notes tell what the library warns of where it is seen: below the bar while there is one.
 type notes struct {
-	// answered, where it is set, is told of each answer: what was asked and the status.
-	answered func(method, url string, status int)
+	// finder, where it is set, is told of each answer and of uploads that go on.
+	finder *finder
 
 	mu    sync.Mutex // guards the fields that follow
 	meter *progress.Meter
@@ -45,13 +45,13 @@ var _ slog.Handler = (*noteHandler)(nil)
 
 // Enabled reports whether a record is wanted. Debug records cost the library time.
 func (h *noteHandler) Enabled(_ context.Context, level slog.Level) bool {
-	return h.next != nil || h.notes.answered != nil || level >= slog.LevelWarn
+	return h.next != nil || h.notes.finder != nil || level >= slog.LevelWarn
 }
 
 // Handle passes a record on.
 func (h *noteHandler) Handle(ctx context.Context, r slog.Record) error {
-	if h.notes.answered != nil && r.Message == "answer" {
-		h.answer(r)
+	if h.notes.finder != nil {
+		h.notes.finder.record(r)
 	}
 	if h.next != nil {
 		return h.next.Handle(ctx, r)
@@ -72,24 +72,6 @@ func (h *noteHandler) Handle(ctx context.Context, r slog.Record) error {
 		fmt.Fprintf(h.app.stderr, "%s\n", text)
 	}
 	return nil
-}
-
-// answer passes on what an answer was to.
-func (h *noteHandler) answer(r slog.Record) {
-	var method, url string
-	var status int64
-	r.Attrs(func(a slog.Attr) bool {
-		switch a.Key {
-		case "method":
-			method = a.Value.String()
-		case "url":
-			url = a.Value.String()
-		case "status":
-			status = a.Value.Int64()
-		}
-		return true
-	})
-	h.notes.answered(method, url, int(status))
 }
 
 // WithAttrs keeps nothing: the library's records say all themselves.

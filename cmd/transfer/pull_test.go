@@ -191,9 +191,10 @@ func putManifest(t *testing.T, base, name, mediaType, manifest string) {
 	require.Equal(t, http.StatusCreated, resp.StatusCode)
 }
 
-func TestAnIndexNeedsAChoice(t *testing.T) {
-	s := startedServer(t)
-	ref := s.url + "/me/model"
+// pushIndex pushes two models, and an index of them as the tag latest.
+func pushIndex(t *testing.T, s *server, repository string) {
+	t.Helper()
+	ref := s.url + "/" + repository
 	var listed []string
 	for i, platform := range []string{"arm64", "amd64"} {
 		made, _ := makeModel(t, model{tensors: 1, seed: uint64(i)})
@@ -208,7 +209,7 @@ func TestAnIndexNeedsAChoice(t *testing.T) {
 	}
 	putManifest(
 		t,
-		s.url+"/v2/me/model",
+		s.url+"/v2/"+repository,
 		"latest",
 		ocispec.MediaTypeImageIndex,
 		`{"schemaVersion":2,"mediaType":"`+ocispec.MediaTypeImageIndex+`","manifests":[`+strings.Join(
@@ -216,7 +217,12 @@ func TestAnIndexNeedsAChoice(t *testing.T) {
 			",",
 		)+`]}`,
 	)
+}
 
+func TestAnIndexNeedsAChoice(t *testing.T) {
+	s := startedServer(t)
+	ref := s.url + "/me/model"
+	pushIndex(t, s, "me/model")
 	r := runWith(t, "pull", ref, t.TempDir())
 	assert.Equal(t, exitFailed, r.code)
 	const choice = "it is an index of 2 manifests; choose with --platform linux/arm64, linux/amd64\n"

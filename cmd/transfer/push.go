@@ -148,7 +148,7 @@ func (a *app) report(verb, what string, r ref.Reference, dg digest.Digest, done 
 // upload sends the manifests of a source, each after its blobs.
 func (a *app) upload(ctx context.Context, r ref.Reference, src *source) (outcome, error) {
 	blobs, meter := mergeBlobs(src.parts), a.newMeter("push", nil)
-	n := &notes{answered: newFinder(blobs, meter.There).answered}
+	n := &notes{finder: newFinder(blobs, meter)}
 	repo, err := a.remote(r, nil, n)
 	if err != nil {
 		return outcome{}, err
@@ -214,6 +214,9 @@ func (a *app) openSource(
 	case typeAuto, typeFiles, typeModelPack, typeOllama:
 	default:
 		return nil, usagef("--type %q is none of files, modelpack and ollama", o.kind)
+	}
+	if kind != pack.Plain {
+		a.source = paths[0]
 	}
 	switch kind {
 	case pack.Blobs:

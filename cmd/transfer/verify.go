@@ -165,7 +165,7 @@ func check(ctx context.Context, i item) (problem string, err error) {
 		return "", err
 	}
 	if got != want {
-		return "its content is not that of " + i.blob.Digest, nil
+		return "its content does not match its digest", nil
 	}
 	return "", nil
 }

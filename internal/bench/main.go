@@ -2,6 +2,11 @@
 // the least code that could do it, side by side, and prints what each of them took.
 //
 //	GOWORK=off go run . -workload D1,D5 -rounds 5
+//	GOWORK=off go run . -workload W1 -rounds 20
+//	GOWORK=off go run . programs -workload P1,P2
+//
+// The first moves blobs on this machine; the second over an emulated wide area network, as root; the third compares
+// whole programs with a real registry.
 package main
 
 import (
@@ -16,6 +21,7 @@ import (
 	"time"
 
 	"github.com/modeltransfer/transfer/internal/bench/contender"
+	"github.com/modeltransfer/transfer/internal/bench/programs"
 	"github.com/modeltransfer/transfer/internal/bench/registry"
 )
 
@@ -24,6 +30,9 @@ const (
 	roleRegistry  = "registry"
 	roleContender = "contender"
 )
+
+// rolePrograms compares whole programs instead.
+const rolePrograms = "programs"
 
 // options are the flags.
 type options struct {
@@ -56,6 +65,9 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	}
 	if len(args) == 1 && args[0] == roleContender {
 		return contender.Main(ctx, os.Stdin, out)
+	}
+	if len(args) > 0 && args[0] == rolePrograms {
+		return programs.Main(ctx, args[1:], out)
 	}
 	o, err := parse(args, out)
 	if errors.Is(err, flag.ErrHelp) {

@@ -11,8 +11,8 @@ type place struct {
 	network  *wan.Network // nil on this machine
 }
 
-// place returns this machine or, where there is a link, a new network with a registry on the far side. All is new
-// for each run, because a kernel remembers what connections to a host were like.
+// place returns this machine or, where there is a link, a new network with a registry on the far side. All
+// is new for each run, because a kernel remembers what connections to a host were like.
 func (b *bench) place(link *wan.Link) (p place, err error) {
 	p = place{remote: b.remote, launcher: b.launcher}
 	if link == nil {
@@ -22,7 +22,8 @@ func (b *bench) place(link *wan.Link) (p place, err error) {
 		return p, err
 	}
 	p.launcher.start = p.network.StartClient
-	if p.remote, err = startRegistry(p.network.StartServer, b.shelf.dir, wan.ServerAddress, b.socket()); err != nil {
+	p.remote, err = startRegistry(p.network.StartServer, b.shelf.dir, wan.ServerAddress, b.socket())
+	if err != nil {
 		p.network.Down()
 		return p, err
 	}

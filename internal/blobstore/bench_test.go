@@ -3,6 +3,8 @@ package blobstore
 import (
 	"os"
 	"path/filepath"
+	"strconv"
+	"sync"
 	"testing"
 
 	"github.com/opencontainers/go-digest"
@@ -32,7 +34,7 @@ func BenchmarkWrite(b *testing.B) {
 	d := open(b, b.TempDir())
 	p, err := d.Claim(b.Context(), digest.FromString("never"), size)
 	require.NoError(b, err)
-	p.stopFollowing()
+	p.stopHashing()
 	chunk := random(256 << 10)
 	w := p.WriterAt(0)
 	b.SetBytes(int64(len(chunk)))
@@ -48,4 +50,35 @@ func BenchmarkWrite(b *testing.B) {
 	}
 	require.NoError(b, w.Close())
 	require.NoError(b, p.Close(false))
+}
+
+// BenchmarkLargeBlob writes a large blob with that many writers at once, and commits it.
+func BenchmarkLargeBlob(b *testing.B) {
+	const size, chunk = 256 << 20, 128 << 10
+	content := random(size)
+	dg := digest.FromBytes(content)
+	for _, writers := range []int64{1, 2, 4} {
+		b.Run(strconv.FormatInt(writers, 10), func(b *testing.B) {
+			d := open(b, b.TempDir())
+			b.SetBytes(size)
+			for b.Loop() {
+				p, err := d.Claim(b.Context(), dg, size)
+				require.NoError(b, err)
+				var all sync.WaitGroup
+				for i := range writers {
+					all.Go(func() {
+						w := p.WriterAt(i * size / writers)
+						for at := i * size / writers; at < (i+1)*size/writers; at += chunk {
+							_, _ = w.Write(content[at : at+chunk])
+						}
+						_ = w.Close()
+					})
+				}
+				all.Wait()
+				require.NoError(b, p.Commit(b.Context()))
+				require.NoError(b, p.Close(false))
+				require.NoError(b, os.Remove(filepath.Join(d.path, p.name)))
+			}
+		})
+	}
 }

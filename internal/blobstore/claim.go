@@ -64,6 +64,9 @@ func (p *Partial) begin(ctx context.Context) error {
 		return err
 	}
 	p.dir.sweep(p.name, false)
+	if p.data.fresh && p.large() {
+		makeSparse(p.data.File)
+	}
 	if err := p.resume(); err != nil {
 		if !retry.NoDescriptor(err) {
 			p.writeFailed(err)
@@ -72,12 +75,12 @@ func (p *Partial) begin(ctx context.Context) error {
 	}
 	p.begun = true
 	if p.large() {
-		p.startFollowing()
+		p.startHashing()
 		return nil
 	}
 	p.hashing.Lock()
 	defer p.hashing.Unlock()
-	return p.follow(ctx)
+	return p.hashPrefix(ctx)
 }
 
 // unfinished makes sure that the blob does not have its final name by now.

@@ -27,8 +27,8 @@ var errForeign = errors.New("file of another user")
 // openData opens and locks the data file of a blob.
 //
 // All processes try the same names in the same order and so agree on one file, also where somebody has put
-// a link, a pipe or a directory under the first of them. Where none can be used, or none can be locked, the file
-// gets a name that nobody else knows; of several such files the rename decides.
+// a link, a pipe or a directory under the first of them. Where none can be used, or none can be locked, the
+// file gets a name that nobody else knows; of several such files the rename decides.
 func (d *Dir) openData(final string) (dataFile, error) {
 	for n := range sharedNames {
 		name := dataName(final, n)
@@ -98,12 +98,8 @@ func (d *Dir) openUnique(final string) (dataFile, error) {
 	return data, nil
 }
 
-// create creates a data file. Pieces far into it cost no more than their bytes.
 func (d *Dir) create(name string) (*os.File, error) {
 	f, err := rootfile.Create(d.root, name, 0o666)
-	if err == nil {
-		makeSparse(f)
-	}
 	return f, d.pathError("open", name, err)
 }
 

@@ -33,9 +33,9 @@ var (
 	ErrNotRegular = rootfile.ErrNotRegular
 )
 
-// Dir is a directory of blobs, each a file "sha256-<hex>" or a symbolic link to one, since people keep their blobs
-// on another disk. Nothing is ever written through a link, and nothing but a final name is read through
-// one. Its methods are safe for concurrent use.
+// Dir is a directory of blobs, each a file "sha256-<hex>" or a symbolic link to one, since people keep
+// their blobs on another disk. Nothing is ever written through a link, and nothing but a final name is read
+// through one. Its methods are safe for concurrent use.
 type Dir struct {
 	root    *os.Root
 	path    string
@@ -127,8 +127,8 @@ func (d *Dir) has(dg digest.Digest, size int64) (bool, error) {
 	return err == nil && fi != nil && fi.Size() == size, err
 }
 
-// final returns the regular file that has the final name, or that a link of that name leads to. It is nil when
-// there is none, so that a blob may take the name.
+// final returns the regular file that has the final name, or that a link of that name leads to. It is nil
+// when there is none, so that a blob may take the name.
 func (d *Dir) final(name string) (fs.FileInfo, error) {
 	fi, err := d.root.Lstat(name)
 	if err == nil && fi.IsDir() {
@@ -150,8 +150,8 @@ func (d *Dir) final(name string) (fs.FileInfo, error) {
 
 func isLink(fi fs.FileInfo) bool { return fi.Mode().Type() == fs.ModeSymlink }
 
-// leadsNowhere tells whether there can be no file at the end of a path. Where access is denied, or a disk does
-// not answer, there may be one.
+// leadsNowhere tells whether there can be no file at the end of a path. Where access is denied, or a disk
+// does not answer, there may be one.
 func leadsNowhere(err error) bool {
 	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) || errors.Is(err, syscall.ELOOP) ||
 		errors.Is(err, syscall.ENAMETOOLONG) || platformLeadsNowhere(err)
@@ -205,8 +205,8 @@ func (d *Dir) readAll(ctx context.Context, f *os.File, to io.Writer) error {
 	return context.Cause(ctx)
 }
 
-// Source opens a blob for reading, also through a link at its final name. The error matches [ErrNotRegular] for
-// what is no regular file, and [ErrSize] for one of another size.
+// Source opens a blob for reading, also through a link at its final name. The error matches [ErrNotRegular]
+// for what is no regular file, and [ErrSize] for one of another size.
 func (d *Dir) Source(dg digest.Digest, size int64) (*os.File, error) {
 	name := nameOf(dg)
 	f, err := d.openFinal(name)

@@ -14,6 +14,10 @@ type extent struct {
 
 	// adopted tells that an earlier run left the bytes without a CRC.
 	adopted bool
+
+	// written tells that this claim wrote the bytes. They are compared with their CRC only when the digest is
+	// wrong; what an earlier run left is compared as it is hashed, because a crash may have damaged it.
+	written bool
 }
 
 func (e extent) overlaps(start, end int64) bool { return e.Start < end && start < e.End }

@@ -112,9 +112,9 @@ var inTheWay = map[string]func(t *testing.T, path string) (untouched func()){
 	"pipe": func(t *testing.T, path string) func() {
 		require.NoError(t, syscall.Mkfifo(path, 0o644))
 		return func() {
-			if fi, err := os.Lstat(path); err == nil && !fi.Mode().IsRegular() { // a journal takes its place
-				assert.Equal(t, fs.ModeNamedPipe, fi.Mode().Type())
-			}
+			fi, err := os.Lstat(path)
+			require.NoError(t, err)
+			assert.Equal(t, fs.ModeNamedPipe, fi.Mode().Type())
 		}
 	},
 	"directory": func(t *testing.T, path string) func() {
@@ -137,7 +137,9 @@ func TestS8InTheWay(t *testing.T) {
 				p := claim(t, d, content)
 				write(t, p, content, 0, 1000)
 				require.NoError(t, p.Close(true))
-				untouched()
+				if what != "pipe" || suffix != journalSuffix { // only the holder of the data file uses that name
+					untouched()
+				}
 				if what != "directory" || suffix != journalSuffix {
 					assert.EqualValues(t, 1000, d.Half(dg, large), "what is in the way does not keep it from being continued")
 				}
@@ -159,8 +161,8 @@ func TestS8InTheWay(t *testing.T) {
 	}
 }
 
-// S21: what somebody has put under the name of the partial, and that cannot be written, makes nobody fetch for
-// himself: all agree on another name.
+// S21: what somebody has put under the name of the partial, and that cannot be written, makes nobody fetch
+// for himself: all agree on another name.
 func TestS21AllAgreeOnAnotherName(t *testing.T) {
 	content := random(large)
 	for what, put := range inTheWay {

@@ -42,7 +42,8 @@ type journal struct {
 	record [recordSize]byte
 }
 
-// newJournal makes a journal of a partial of which nothing is complete. It is an error if something has its name.
+// newJournal makes a journal of a partial of which nothing is complete. It is an error if something has its
+// name.
 func (d *Dir) newJournal(name string, size int64) (*journal, error) {
 	f, err := d.create(name)
 	if err != nil {

@@ -15,7 +15,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// S7: a link that leads to no file of the blob's size is no blob, no error and never waited for: it is replaced.
+// S7: a link that leads to no file of the blob's size is no blob, no error and never waited for: it is
+// replaced.
 func TestS7LinkToNoBlob(t *testing.T) {
 	content := random(1000)
 	dg := digest.FromBytes(content)

@@ -60,17 +60,17 @@ type Partial struct {
 	hashed  int64 // how many bytes, from the first on, the hash has seen
 
 	// mu guards the fields that follow. It is never held during I/O.
-	mu        sync.Mutex
-	recorded  extents
-	writers   []*Writer // those with bytes that are not recorded yet
-	damaged   bool      // a recorded extent was found damaged on disk and is missing now
-	failed    error     // the first error that ended writing
-	ruined    bool      // an error was such that nothing recorded can be trusted
-	closed    bool
-	following bool
-	ctx       context.Context // of the follower; nil when it must not run
-	stop      context.CancelFunc
-	follower  sync.WaitGroup
+	mu       sync.Mutex
+	recorded extents
+	writers  []*Writer // those with bytes that are not recorded yet
+	damaged  bool      // a recorded extent was found damaged on disk and is missing now
+	failed   error     // the first error that ended writing
+	ruined   bool      // an error was such that nothing recorded can be trusted
+	closed   bool
+	running  bool
+	ctx      context.Context // of the hasher; nil when it must not run
+	stop     context.CancelFunc
+	hasher   sync.WaitGroup
 }
 
 func (p *Partial) large() bool { return p.size >= KeepThreshold }
@@ -136,9 +136,9 @@ func (p *Partial) Commit(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	p.stopFollowing()
+	p.stopHashing()
 	if err := p.verify(ctx); err != nil {
-		p.startFollowing()
+		p.startHashing()
 		return err
 	}
 	err = p.publish()
@@ -217,10 +217,10 @@ func (p *Partial) removeJournal() error {
 }
 
 // Close gives up the claim. With keep, what is recorded of a large partial stays for the next claim to
-// continue, also after a write that failed for want of room ([NoSpace]). Nothing stays without keep, or after any
-// other failure. After a successful Commit, and when it was called before, Close does nothing.
+// continue, also after a write that failed for want of room ([NoSpace]). Nothing stays without keep, or
+// after any other failure. After a successful Commit, and when it was called before, Close does nothing.
 func (p *Partial) Close(keep bool) error {
-	p.stopFollowing()
+	p.stopHashing()
 	p.mu.Lock()
 	closed := p.closed
 	p.closed = true

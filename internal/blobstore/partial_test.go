@@ -171,7 +171,7 @@ func TestCommitEndsWithContext(t *testing.T) {
 	content, dir := random(large), t.TempDir()
 	d := open(t, dir)
 	p := claim(t, d, content)
-	p.stopFollowing() // so that all is left to Commit
+	p.stopHashing() // so that all is left to Commit
 	fill(t, p, content)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -189,7 +189,7 @@ func TestS1S2NothingIsKeptAfterAFailedWrite(t *testing.T) {
 	content, dir := random(large), t.TempDir()
 	p := claim(t, open(t, dir), content)
 	write(t, p, content, 0, 5e6)
-	p.stopFollowing()
+	p.stopHashing()
 	require.NoError(t, p.data.Close()) // so that no write can succeed
 	w := p.WriterAt(5e6)
 	_, err := w.Write(content[5e6:6e6])
@@ -237,4 +237,37 @@ func TestCloseKeeps(t *testing.T) {
 			require.ErrorIs(t, p.Commit(t.Context()), fs.ErrClosed)
 		})
 	}
+}
+
+// N16: bytes of this claim that were damaged on the disk before they were hashed are told from bytes that came wrong.
+func TestN16DamageBeforeItIsHashed(t *testing.T) {
+	const segment = 1 << 20
+	content, dir := random(large), t.TempDir()
+	p := claim(t, open(t, dir), content)
+	for at := int64(segment); at < large; at += segment {
+		write(t, p, content, at, min(at+segment, large))
+	}
+	flip(t, filepath.Join(dir, p.data.name), 3*segment+5)
+	write(t, p, content, 0, segment)
+	var mismatch *MismatchError
+	require.ErrorAs(t, p.Commit(t.Context()), &mismatch)
+	assert.Equal(t, []pieces.Range{{Start: 3 * segment, End: 4 * segment}}, mismatch.Disk)
+	fill(t, p, content)
+	commit(t, p)
+	requireBlob(t, dir, content)
+}
+
+// What comes in order is hashed as it comes, and not read back.
+func TestInOrderNothingIsReadBack(t *testing.T) {
+	content := random(large)
+	p := claim(t, open(t, t.TempDir()), content)
+	w := p.WriterAt(0)
+	for at := int64(0); at < large; at += 100_000 {
+		end := min(at+100_000, large)
+		_, err := w.Write(content[at:end])
+		require.NoError(t, err)
+		require.Equal(t, end, p.hashed)
+	}
+	require.NoError(t, w.Close())
+	commit(t, p)
 }

@@ -109,8 +109,8 @@ func (p *Partial) reuse(name string, have int64) error {
 	return p.data.Truncate(0)
 }
 
-// beginJournal begins a journal of what is recorded. What else has its name goes, but for a directory: beside one the
-// partial has no journal, and is not kept.
+// beginJournal begins a journal of what is recorded. What else has its name goes, but for a directory:
+// beside one the partial has no journal, and is not kept.
 func (p *Partial) beginJournal(name string, recorded extents) error {
 	fi, err := p.dir.root.Lstat(name)
 	if err == nil && fi.IsDir() {

@@ -77,7 +77,7 @@ func TestS11LeftBehind(t *testing.T) {
 			d := open(t, dir)
 			assert.Equal(t, test.half, d.Half(dg, large))
 			p := claim(t, d, content)
-			p.stopFollowing() // which may have found damage before Missing is asked
+			p.stopHashing() // which may have found damage before Missing is asked
 			missing := int64(0)
 			for _, r := range p.Missing() {
 				missing += r.Len()
@@ -85,7 +85,7 @@ func TestS11LeftBehind(t *testing.T) {
 			if !p.damaged {
 				assert.Equal(t, test.missing, missing)
 			}
-			p.startFollowing()
+			p.startHashing()
 			fill(t, p, content)
 			var mismatch *MismatchError
 			if err := p.Commit(t.Context()); errors.As(err, &mismatch) {

@@ -13,8 +13,8 @@ import (
 	"github.com/modeltransfer/transfer/internal/rootfile"
 )
 
-// abandonedAfter is for how long nobody must have written a file that cannot be locked until it is taken for a
-// leftover. It is far longer than any download waits for one byte, or hashes a blob.
+// abandonedAfter is for how long nobody must have written a file that cannot be locked until it is taken
+// for a leftover. It is far longer than any download waits for one byte, or hashes a blob.
 const abandonedAfter = 24 * time.Hour
 
 // findLeftovers reads the directory once, so that no claim has to.

@@ -1,6 +1,7 @@
 package blobstore
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"hash/crc32"
@@ -57,6 +58,7 @@ func (w *Writer) Write(b []byte) (int, error) {
 		return n, err
 	}
 	w.crc = crc32.Update(w.crc, castagnoli, b[:n])
+	w.p.hashFromHand(off, b[:n])
 	if err != nil {
 		w.cut(off + int64(n))
 		return n, err
@@ -126,6 +128,22 @@ func (p *Partial) hashWritten(off int64, b []byte) {
 	}
 }
 
+// hashFromHand hashes the bytes of a large blob that follow those hashed before, so that they need not be read
+// back. While the hasher runs, it is still behind them, and they are left to it.
+func (p *Partial) hashFromHand(off int64, b []byte) {
+	if !p.hashing.TryLock() {
+		return
+	}
+	defer p.hashing.Unlock()
+	p.mu.Lock()
+	stopped := p.ctx == nil
+	p.mu.Unlock()
+	if !stopped && off == p.hashed {
+		_, _ = p.hash.Write(b)
+		p.hashed += int64(len(b))
+	}
+}
+
 // Close records what was written. Only the first call counts. After a failed Write it returns that error.
 func (w *Writer) Close() error {
 	err := w.record()
@@ -141,7 +159,7 @@ func (w *Writer) Close() error {
 
 // record makes what was written count.
 func (w *Writer) record() error {
-	e := extent{Range: pieces.Range{Start: w.start, End: w.end}, crc: w.crc}
+	e := extent{Range: pieces.Range{Start: w.start, End: w.end}, crc: w.crc, written: true}
 	if e.Len() == 0 {
 		return nil
 	}
@@ -157,9 +175,34 @@ func (w *Writer) record() error {
 		return err
 	}
 	p.mu.Lock()
-	defer p.mu.Unlock()
 	p.recorded = p.recorded.insert(e)
 	w.start, w.crc = w.end, 0
-	p.kick()
+	ctx := p.ctx
+	p.mu.Unlock()
+	if p.catchUp(ctx, e) {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.startHasher()
+	}
 	return nil
+}
+
+// catchUp hashes what was just recorded where nothing is missing before it, so that the writer can hash from hand
+// what it writes next: the hasher would always stay behind it. It returns whether there may be more to hash.
+func (p *Partial) catchUp(ctx context.Context, e extent) (more bool) {
+	if ctx == nil {
+		return false
+	}
+	if !p.hashing.TryLock() {
+		return true
+	}
+	defer p.hashing.Unlock()
+	if e.Start <= p.hashed && p.hashed < e.End {
+		e.Start = p.hashed
+		_ = p.hashExtent(ctx, e) // Commit meets the error again
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	_, more = p.next()
+	return more
 }

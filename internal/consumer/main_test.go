@@ -6,9 +6,11 @@ package consumer_test
 import (
 	"bytes"
 	"fmt"
+	"log/slog"
 	"os"
 	"runtime/pprof"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -16,7 +18,17 @@ import (
 	"github.com/modeltransfer/transfer/internal/registrytest"
 )
 
-// TestMain fails when a test has left a goroutine behind.
+// leaks remembers whether a token was logged.
+type leaks struct{ found atomic.Bool }
+
+func (l *leaks) Write(line []byte) (int, error) {
+	if bytes.Contains(line, []byte(tokenPrefix)) {
+		l.found.Store(true)
+	}
+	return len(line), nil
+}
+
+// TestMain fails when a test has left a goroutine behind, or a token in the log of the program.
 func TestMain(m *testing.M) {
 	cache, err := os.MkdirTemp("", "consumer-test")
 	if err != nil {
@@ -25,8 +37,14 @@ func TestMain(m *testing.M) {
 	for _, name := range []string{"XDG_CACHE_HOME", "HOME", "LocalAppData"} { // upload sessions are remembered there
 		os.Setenv(name, cache)
 	}
+	var log leaks
+	slog.SetDefault(slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug})))
 	code := m.Run()
 	os.RemoveAll(cache)
+	if log.found.Load() {
+		fmt.Fprintln(os.Stderr, "a token was logged")
+		code = 1
+	}
 	if left := goroutinesAfter(5 * time.Second); left != "" && code == 0 {
 		fmt.Fprintln(os.Stderr, "goroutines left behind:\n"+left)
 		code = 1

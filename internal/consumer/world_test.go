@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -27,6 +28,8 @@ const (
 
 	// latency passes before each answer.
 	latency = 10 * time.Millisecond
+
+	tokenPrefix = "token-"
 )
 
 // world is a registry and a program that uses it.
@@ -181,7 +184,7 @@ func (s *tokens) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	s.mu.Lock()
-	token := fmt.Sprintf("token-%d", len(s.scopes)+1)
+	token := tokenPrefix + strconv.Itoa(len(s.scopes)+1)
 	s.uses[token] = 0
 	s.scopes = append(s.scopes, strings.Join(r.URL.Query()["scope"], " "))
 	s.mu.Unlock()

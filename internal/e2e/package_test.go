@@ -45,7 +45,7 @@ func TestPackageRegistry(t *testing.T) {
 	ts := newTokenServer(t)
 	ts.server = serve(t, ofAda(ts), false)
 	servers := registries(t)
-	servers["distribution with a password"] = newDistribution(t).withPassword(t).serve(t)
+	servers["distribution with a password"] = newDistribution(t).withPasswords(t).serve(t)
 	servers["distribution with tokens"] = newDistribution(t).withToken(ts).serve(t)
 	for name, s := range servers {
 		t.Run(name, func(t *testing.T) {
@@ -103,7 +103,7 @@ func TestPackageRegistryRefuses(t *testing.T) {
 	ts := newTokenServer(t)
 	ts.server = serve(t, ofAda(ts), false)
 	for name, s := range map[string]*server{
-		"password": newDistribution(t).withPassword(t).serve(t),
+		"password": newDistribution(t).withPasswords(t).serve(t),
 		"tokens":   newDistribution(t).withToken(ts).serve(t),
 	} {
 		for who, c := range map[string]registry.Credentials{

@@ -31,8 +31,9 @@ import (
 // just expired; a registry that refuses a third will refuse them all.
 const maxRefreshes = 2
 
-// maxRefusals is how often one request may be refused in all, also with tokens that others were let in with.
-const maxRefusals = 16
+// maxRefusals is how often one request may be refused in all, also with tokens that others were let in with. Where a
+// token is good for 40 requests and 160 are in flight, one of four is let in each time, and some are unlucky for long.
+const maxRefusals = 100
 
 // maxAnswered bounds how many hosts are remembered: redirects must not choose how much memory they take.
 const maxAnswered = 4096
@@ -145,7 +146,7 @@ func (x *Exchange) Ask(ctx context.Context, r Request) (*Response, error) {
 // authorized sends a request until its token is not refused any more, or refused for good.
 func (f *flight) authorized(r wire.Request) (*wire.Response, error) {
 	x, ctx := f.x, f.context()
-	for refreshes, refusals := 0, 0; ; refusals++ {
+	for refusals := 0; ; refusals++ {
 		resp, err := x.Client.Do(ctx, r)
 		if err != nil {
 			return nil, err
@@ -154,11 +155,8 @@ func (f *flight) authorized(r wire.Request) (*wire.Response, error) {
 		if resp.Target.Left || refusals == maxRefusals || !x.Tokens.renewable(f, resp) {
 			return resp, nil
 		}
-		if x.Tokens.counts(f) {
-			if refreshes == maxRefreshes {
-				return resp, nil
-			}
-			refreshes++
+		if x.Tokens.refused(f) {
+			return resp, nil
 		}
 		resp.Discard()
 		if err := x.renew(f, resp); err != nil {

@@ -22,6 +22,9 @@ const (
 
 	// maxChallenges bounds how many tokens are kept: a server must not choose how much memory its challenges take.
 	maxChallenges = 256
+
+	// maxAccepted bounds in the same way of how many tokens it is known that they were good once.
+	maxAccepted = 1024
 )
 
 // Challenge is what a registry asks for when it answers 401. It is zero where that named no Bearer challenge.
@@ -55,7 +58,7 @@ type Tokens struct {
 
 	mu       sync.Mutex // guards the fields that follow
 	current  string
-	accepted map[string]string      // by method, the token that was last accepted
+	accepted map[acceptance]struct{}
 	madeFor  Challenge              // what current was made for
 	made     map[Challenge]string   // by key
 	renewals map[Challenge]*renewal // by key
@@ -65,7 +68,8 @@ type Tokens struct {
 func NewTokens(ctx context.Context, first string, get GetToken) *Tokens {
 	t := &Tokens{
 		get: get, run: ctx, first: first, current: first,
-		made: make(map[Challenge]string), renewals: make(map[Challenge]*renewal), accepted: make(map[string]string),
+		made: make(map[Challenge]string), renewals: make(map[Challenge]*renewal),
+		accepted: make(map[acceptance]struct{}),
 	}
 	t.secrets.Add(first)
 	return t
@@ -74,9 +78,16 @@ func NewTokens(ctx context.Context, first string, get GetToken) *Tokens {
 // Mask takes all tokens of the call out of a text.
 func (t *Tokens) Mask(text string) string { return t.secrets.Mask(text) }
 
+// acceptance is that a request was let in with a token: one that reads, or one that writes.
+type acceptance struct {
+	token  string
+	writes bool
+}
+
 // tokenUse is which token a request uses, and why.
 type tokenUse struct {
 	token      string
+	refused    []string // that were the newest then
 	challenged bool
 	challenge  Challenge // that the request was answered with
 	key        Challenge // of the challenge
@@ -99,16 +110,34 @@ func (t *Tokens) newestFor(u *tokenUse) string {
 	return t.current
 }
 
-// counts tells whether a refusal counts as one of the refreshes of its request: not where another request has renewed
-// the token meanwhile, and not where it has been accepted for such a request before. Then it has merely expired, as a
-// token does that is good for so many requests.
-func (t *Tokens) counts(f *flight) bool {
+// refused notes that a request was refused, and tells whether that was once too often. The refusal of a token that another
+// request has renewed meanwhile does not count, nor that of one with which others were let in: it has merely expired, as a
+// token does that is good for so many requests. Where a request that writes was refused and others that read were let in,
+// it may have expired too, or not be good for writing. The others' answers may come after the refusal, so all refusals are
+// judged anew each time.
+func (t *Tokens) refused(f *flight) (tooOften bool) {
+	const full, some = 3, 1 // how much a refusal counts
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	token := f.tokens.token
-	expired := token != t.first && token == t.accepted[f.req.Method]
-	return token == t.newestFor(&f.tokens) && !expired
+	u := &f.tokens
+	if u.token == t.newestFor(u) {
+		u.refused = append(u.refused, u.token)
+	}
+	count := 0
+	for _, token := range u.refused {
+		_, wrote := t.accepted[acceptance{token, true}]
+		_, read := t.accepted[acceptance{token, false}]
+		switch {
+		case token == t.first || !wrote && !read:
+			count += full
+		case !wrote && writes(f.req.Method):
+			count += some
+		}
+	}
+	return count > full*maxRefreshes
 }
+
+func writes(method string) bool { return method != http.MethodGet && method != http.MethodHead }
 
 // renewable tells whether another token may make a request succeed that was answered so, and remembers for which
 // challenge.
@@ -127,7 +156,10 @@ func (t *Tokens) renewable(f *flight, resp *wire.Response) bool {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.accepted[f.req.Method] = u.token
+	if len(t.accepted) >= maxAccepted {
+		clear(t.accepted)
+	}
+	t.accepted[acceptance{u.token, writes(f.req.Method)}] = struct{}{}
 	return false
 }
 
@@ -135,7 +167,7 @@ func (t *Tokens) renewable(f *flight, resp *wire.Response) bool {
 func (t *Tokens) widen(u *tokenUse, method string) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if method == http.MethodGet || method == http.MethodHead || u.token != t.newestFor(u) {
+	if !writes(method) || u.token != t.newestFor(u) {
 		return false
 	}
 	c := t.madeFor

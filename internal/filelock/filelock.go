@@ -7,17 +7,17 @@ import (
 )
 
 var (
-	// ErrBusy is a file that is locked through another descriptor.
+	// ErrBusy means that the file is locked through another descriptor.
 	ErrBusy = errors.New("locked by another")
 
-	// ErrUnsupported is a file system or an operating system that cannot lock.
+	// ErrUnsupported means that the file system or the operating system cannot lock.
 	ErrUnsupported = errors.New("file system cannot lock")
 )
 
-// Lock locks an open file until its last descriptor is closed. It does not wait: the error matches [ErrBusy] where
-// another has the lock, and [ErrUnsupported] where there are no locks.
+// Lock locks an open file for this descriptor alone, until the descriptor and all that were duplicated from
+// it are closed. It does not wait: the error is [ErrBusy] where another descriptor has the lock.
 func Lock(f *os.File) error { return lock(f) }
 
-// Keep returns what keeps the lock of f when f is closed, until it is called. The error is one of having no descriptor;
-// then nothing is kept.
+// Keep duplicates the descriptor of a locked file, so that the file stays locked after f is closed. The
+// caller must call release to unlock it.
 func Keep(f *os.File) (release func(), err error) { return keep(f) }

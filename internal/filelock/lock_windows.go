@@ -7,7 +7,8 @@ import (
 	"golang.org/x/sys/windows"
 )
 
-// lock locks one byte far behind all data, because a lock on Windows also keeps others from reading what it covers.
+// lock locks one byte far behind all data, because a lock on Windows also keeps others from reading what it
+// covers.
 func lock(f *os.File) error {
 	at := windows.Overlapped{OffsetHigh: 1 << 30}
 	const flags = windows.LOCKFILE_EXCLUSIVE_LOCK | windows.LOCKFILE_FAIL_IMMEDIATELY
@@ -24,7 +25,8 @@ func lock(f *os.File) error {
 func keep(f *os.File) (release func(), err error) {
 	self := windows.CurrentProcess()
 	var h windows.Handle
-	if err := windows.DuplicateHandle(self, windows.Handle(f.Fd()), self, &h, 0, false, windows.DUPLICATE_SAME_ACCESS); err != nil {
+	err = windows.DuplicateHandle(self, windows.Handle(f.Fd()), self, &h, 0, false, windows.DUPLICATE_SAME_ACCESS)
+	if err != nil {
 		return nil, err
 	}
 	return func() { _ = windows.CloseHandle(h) }, nil

@@ -70,21 +70,22 @@ func TestAdaptiveLimitFindsTheBest(t *testing.T) {
 	fast := func(int) float64 { return 1e9 }
 	collapse := func(n int) float64 { return 400e6 * min(1, 256/float64(n*n)) }
 	const short, long = 3 * time.Second, 30 * time.Second
-	const ms = time.Millisecond
-	all, most, few := []int{4, 16, 64}, []int{16, 64}, []int{4, 16}
+	all, many, few := []int{4, 16, 64}, []int{16, 64}, []int{4, 16}
 	for name, tt := range map[string]struct {
 		server
 		share    float64 // of what the best fixed limit moves
 		min, max int     // what the limit is in the end
 		from     []int
 	}{
-		"each connection has its own speed":  {server{speed: own, reads: 256}, 0.95, 64, 64, all},
-		"the same, far away":                 {server{speed: own, late: 300 * ms, reads: 256}, 0.85, 48, 64, all},
-		"small bodies mostly wait":           {server{speed: fast, late: 50 * ms, reads: 1}, 0.95, 64, 64, most},
-		"the link is full with a few":        {server{speed: full, reads: 64}, 0.95, 4, 32, all},
-		"the server collapses above 16":      {server{speed: collapse, reads: 64}, 0.9, 4, 16, few},
-		"the server collapses, far away":     {server{speed: collapse, late: 50 * ms, reads: 64}, 0.9, 4, 16, few},
-		"the server collapses, small bodies": {server{speed: collapse, late: 10 * ms, reads: 2}, 0.75, 16, 48, most},
+		"each connection has its own speed": {server{speed: own, reads: 256}, 0.95, 64, 64, all},
+		"the same, far away":                {server{speed: own, late: 300 * ms, reads: 256}, 0.85, 48, 64, all},
+		"small bodies mostly wait":          {server{speed: fast, late: 50 * ms, reads: 1}, 0.95, 64, 64, many},
+		"the link is full with a few":       {server{speed: full, reads: 64}, 0.95, 4, 32, all},
+		"the server collapses above 16":     {server{speed: collapse, reads: 64}, 0.9, 4, 16, few},
+		"the server collapses, far away":    {server{speed: collapse, late: 50 * ms, reads: 64}, 0.9, 4, 16, few},
+		"the server collapses, small bodies": {
+			server{speed: collapse, late: 10 * ms, reads: 2}, 0.75, 16, 48, many,
+		},
 	} {
 		for _, start := range tt.from {
 			t.Run(fmt.Sprintf("%s, from %d", name, start), func(t *testing.T) {
@@ -96,10 +97,10 @@ func TestAdaptiveLimitFindsTheBest(t *testing.T) {
 					s := NewAdaptiveLimit(64, false)
 					tt.size = startBytes / start
 					share := tt.serve(t, s, long) / most / long.Seconds()
-					t.Logf("%d at once, %.2f of what the best fixed limit moves", s.controller.best, share)
+					t.Logf("%d at once, %.2f of what the best fixed limit moves", s.controller.search.best, share)
 					assert.Greater(t, share, tt.share)
-					assert.GreaterOrEqual(t, s.controller.best, tt.min)
-					assert.LessOrEqual(t, s.controller.best, tt.max)
+					assert.GreaterOrEqual(t, s.controller.search.best, tt.min)
+					assert.LessOrEqual(t, s.controller.search.best, tt.max)
 				})
 			})
 		}
@@ -111,18 +112,18 @@ func TestAdaptiveLimitNoticesAChange(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		start := time.Now()
 		v := server{reads: 16, size: startBytes / 4, speed: func(n int) float64 {
-			if time.Since(start) < 21*time.Second {
+			if time.Since(start) < 29*time.Second {
 				return 50e6
 			}
 			return float64(n) * 1e6
 		}}
 		s := NewAdaptiveLimit(64, false)
-		v.serve(t, s, 20*time.Second)
-		require.Less(t, s.controller.best, 32)
+		v.serve(t, s, 28*time.Second)
+		require.Less(t, s.controller.search.best, 32)
 		left := time.Until(s.controller.reprobe.at)
 		require.Greater(t, left, 12*time.Second, "it is not probed again before long")
 		v.serve(t, s, 9*time.Second)
-		assert.Equal(t, 64, s.controller.best)
+		assert.Equal(t, 64, s.controller.search.best)
 	})
 }
 
@@ -138,7 +139,7 @@ func TestSmallerBodiesGetALargerLimit(t *testing.T) {
 		slot.Release()
 	}
 	harmed := NewAdaptiveLimit(64, false)
-	harmed.controller.harmful = 17
+	harmed.controller.search.harmful = 17
 	slot, err := harmed.Acquire(t.Context(), 1)
 	require.NoError(t, err)
 	assert.Equal(t, 16, harmed.limit, "not as many as did harm")

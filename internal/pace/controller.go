@@ -11,16 +11,30 @@ const (
 	startBytes = 32 << 20 // 32 MiB
 	smallerBy  = 4
 
-	// An epoch measures one limit. It lasts until each body may have moved epochBytes. Where more than a quarter
-	// of the bodies are new ones, it lasts at least epochWaits waits for a first byte, which evens out bursts.
-	epochTime  = 50 * time.Millisecond
-	epochBytes = 64 << 10 // 64 KiB
-	epochWaits = 4
+	// Where the first byte takes longer than farLatency, it takes many round trips until the windows of TCP are
+	// open, and a lost packet halves one. Few bodies cannot fill such a link, so the limit starts with farStart.
+	farLatency = 10 * time.Millisecond
+	farStart   = 16
+
+	// An epoch measures one limit. It lasts epochTime or, up to maxEpochTime, as long as a first byte takes,
+	// and until each body may have moved epochBytes. Where more than a quarter of the bodies are new ones, it
+	// lasts at least epochWaits waits for a first byte, which evens out bursts.
+	epochTime    = 50 * time.Millisecond
+	maxEpochTime = 8 * epochTime
+	epochBytes   = 64 << 10 // 64 KiB
+	epochWaits   = 4
+
+	// Windows are opening while each epoch is opening times as fast as the one before. A larger limit may be
+	// accepted at any time after that, but is rejected only after rejectWaits waits for a first byte.
+	opening     = 1.25
+	rejectWaits = 4
 
 	// A search changes the limit by firstStep at first, and by laterStep after a step that paid off. The first
-	// step is small because bodies that turn out to be too many cannot be called back.
-	firstStep = 1.5
-	laterStep = 2
+	// step is small because bodies that turn out to be too many cannot be called back. Where bodies take longer
+	// than shortBodies, only laterStep stands out from what losses do to the speed.
+	firstStep   = 1.5
+	laterStep   = 2
+	shortBodies = 250 * time.Millisecond
 
 	// A larger limit pays off when the added bodies are at least share as fast as the others. A smaller limit
 	// pays off when all bodies together become gain times as fast.
@@ -33,15 +47,17 @@ const (
 	fewBodies = 4
 
 	// A settled limit is probed again after firstReprobe, and each time twice as late, up to lastReprobe. It is
-	// lastReprobe at once where a larger limit left less than harm times the speed.
-	firstReprobe = time.Second
-	lastReprobe  = 16 * time.Second
-	harm         = 0.9
+	// lastReprobe at once where a larger limit left less than harm times the speed. Where bodies take long, a
+	// smaller limit is probed only after steadyReprobe, because it takes as long to find out.
+	firstReprobe  = time.Second
+	steadyReprobe = 4 * time.Second
+	lastReprobe   = 16 * time.Second
+	harm          = 0.9
 
-	// A settled limit is probed again at once when the speed was below dropped times the best for manyDrops
-	// epochs in a row.
-	dropped   = 0.5
-	manyDrops = 3
+	// A larger limit is tried early, but not before soonestReprobe, when the speed has become less than decline
+	// times the best since the limit was settled: losses have closed the windows, or the link has changed.
+	soonestReprobe = 200 * time.Millisecond
+	decline        = 0.8
 
 	// overloadedEvery is how often an overload counts, because one cause makes many requests fail at once.
 	overloadedEvery = time.Second
@@ -65,35 +81,46 @@ const (
 type controller struct {
 	most       int
 	limit      int   // 0 before the first body
+	active     int   // bodies, when bytes last moved
 	generation int   // counts the changes of limit
 	bodySize   int64 // the size of bodies that the limit is meant for; 0 before the first
 
 	latency time.Duration // from acquiring a slot to the first byte, on average
 	epoch   epoch
 
-	phase   phase
-	best    int
-	rate    float64 // bytes per second of best
-	paidOff bool    // a step of this search was worth it
-	harmful int     // a limit that made all slower; 0 when none is known
-
+	phase        phase
+	search       search
 	reprobe      reprobe
 	lastOverload time.Time
 }
 
 // epoch is what was seen of the current limit.
 type epoch struct {
-	awaited  int       // bodies of this generation that must have a first byte before the epoch starts
+	awaited  int       // bodies of this generation that must have a first byte before the first epoch starts
 	start    time.Time // zero before it starts
 	bytes    int64
 	admitted int // bodies
+
+	first time.Time // when the first epoch of the generation started
+	last  float64   // bytes per second of the epoch before, if any; it may be of the generation before
+	best  float64   // bytes per second of the fastest epoch of the generation
+}
+
+// search is what was found so far.
+type search struct {
+	best    int     // limit
+	rate    float64 // bytes per second of best
+	paidOff bool    // a step of this search was worth it
+	harmful int     // a limit that made all slower; 0 when none is known
 }
 
 // reprobe is when a settled limit is probed again.
 type reprobe struct {
-	after time.Duration // the next settled limit is left alone for so long
-	at    time.Time
-	drops int // slow epochs in a row
+	after   time.Duration // the next settled limit is left alone for so long
+	at      time.Time
+	soonest time.Time
+	peak    float64 // the best speed since the limit was settled
+	down    bool    // a smaller limit comes next
 }
 
 func newController(most int) *controller {
@@ -106,13 +133,18 @@ func (c *controller) fit(size int64) {
 		return
 	}
 	c.bodySize = max(size, 1)
-	start := min(max(startBytes/c.bodySize, fewBodies), int64(c.most))
-	if c.harmful > 0 {
-		start = min(start, int64(c.harmful)-1)
+	c.startWith(int(min(max(startBytes/c.bodySize, fewBodies), int64(c.most))))
+}
+
+// startWith measures a larger limit as if it were the first.
+func (c *controller) startWith(limit int) {
+	limit = min(limit, c.most)
+	if c.search.harmful > 0 {
+		limit = min(limit, c.search.harmful-1)
 	}
-	if int(start) > c.limit {
-		c.best, c.phase, c.reprobe.after = int(start), measuring, firstReprobe
-		c.change(c.best)
+	if limit > c.limit {
+		c.search.best, c.phase, c.reprobe.after = limit, measuring, firstReprobe
+		c.change(limit)
 	}
 }
 
@@ -121,26 +153,39 @@ func (c *controller) admitted() { c.epoch.admitted++ }
 
 // firstByte counts a body whose first byte came, and that got its slot in that generation.
 func (c *controller) firstByte(latency time.Duration, generation int) {
+	if c.latency == 0 {
+		c.latency = latency
+	}
 	c.latency += (latency - c.latency) / 8
 	if generation == c.generation {
 		c.epoch.awaited--
 	}
+	if c.far() && c.phase == measuring && c.search.rate == 0 {
+		c.startWith(farStart)
+	}
 }
+
+// far reports whether round trips rule how fast a body moves.
+func (c *controller) far() bool { return c.latency > farLatency }
 
 // addBytes counts bytes that say nothing about whether the limit is in use.
 func (c *controller) addBytes(n int) { c.epoch.bytes += int64(n) }
 
 // moved counts bytes that moved while so many bodies were active. It reports whether the limit has changed.
 func (c *controller) moved(now time.Time, n, active int) (changed bool) {
+	c.active = active
 	e := &c.epoch
 	e.bytes += int64(n)
 	elapsed := now.Sub(e.start)
 	switch {
-	case active > c.limit || active < c.limit-c.limit/4 || e.awaited > 0:
+	case active > c.limit && c.phase != settled, active < c.limit-c.limit/4, e.awaited > 0:
 		e.start = time.Time{} // what moves now says nothing about the limit
 	case e.start.IsZero():
 		e.start, e.bytes, e.admitted = now, 0, 0
-	case elapsed < epochTime || e.bytes < int64(c.limit)*epochBytes,
+		if e.first.IsZero() {
+			e.first = now
+		}
+	case elapsed < max(epochTime, min(c.latency, maxEpochTime)) || e.bytes < int64(c.limit)*epochBytes,
 		elapsed < epochWaits*c.latency && e.admitted > c.limit/4:
 		// The epoch goes on.
 	default:
@@ -154,9 +199,14 @@ func (c *controller) moved(now time.Time, n, active int) (changed bool) {
 
 // judge decides what to measure next, after the limit moved that many bytes per second.
 func (c *controller) judge(rate float64, now time.Time) {
+	last := c.epoch.last
+	c.epoch.last, c.epoch.best = rate, max(rate, c.epoch.best)
+	if c.phase <= growing && c.far() && (last == 0 || rate > opening*last) {
+		return
+	}
 	switch c.phase {
 	case measuring:
-		c.search(rate)
+		c.begin(rate)
 		c.try(growing, now)
 	case growing:
 		c.judgeGrowing(rate, now)
@@ -168,30 +218,48 @@ func (c *controller) judge(rate float64, now time.Time) {
 }
 
 func (c *controller) judgeGrowing(rate float64, now time.Time) {
-	added := float64(c.limit-c.best) / float64(c.best)
-	switch {
-	case rate >= c.rate*(1+share*added):
-		c.accept(rate)
+	s := &c.search
+	added := float64(c.limit-s.best) / float64(s.best)
+	if c.epoch.best >= s.rate*(1+share*added) {
+		c.accept(c.epoch.best)
 		c.try(growing, now)
 		return
-	case rate < harm*c.rate:
-		c.reprobe.after, c.harmful = lastReprobe, c.limit
 	}
-	if c.paidOff { // the smaller limit was slower, as was just seen
-		c.settle(now)
+	if now.Sub(c.epoch.first) < rejectWaits*c.latency {
 		return
 	}
-	c.try(shrinking, now)
+	short := c.short()
+	if rate < harm*s.rate {
+		c.reprobe.after, s.harmful = lastReprobe, c.limit
+	}
+	switch {
+	case !short:
+		s.rate = rate // the bodies of the larger limit still move, and what follows is compared with their speed
+		c.settle(now)
+	case s.paidOff: // the smaller limit was slower, as was just seen
+		c.settle(now)
+	default:
+		c.try(shrinking, now)
+	}
+}
+
+// short reports whether bodies end so soon that a smaller limit takes effect at once.
+func (c *controller) short() bool {
+	return float64(c.limit)*float64(c.bodySize) < c.search.rate*shortBodies.Seconds()
 }
 
 func (c *controller) judgeShrinking(rate float64, now time.Time) {
+	s := &c.search
 	switch {
-	case rate >= gain*c.rate:
+	case rate >= gain*s.rate:
 		c.accept(rate)
-	case rate >= tie*c.rate && c.limit >= fewBodies:
+	case rate >= tie*s.rate && c.limit >= fewBodies:
 		// The speed to compare with stays, or many ties would add up to a loss.
-		c.best, c.paidOff = c.limit, true
+		s.best, s.paidOff = c.limit, true
 	default:
+		if !s.paidOff {
+			c.reprobe.after *= 2 // it was in vain, and has cost speed
+		}
 		c.settle(now)
 		return
 	}
@@ -199,47 +267,54 @@ func (c *controller) judgeShrinking(rate float64, now time.Time) {
 }
 
 func (c *controller) judgeSettled(rate float64, now time.Time) {
-	if rate <= dropped*c.rate {
-		c.reprobe.drops++
-	} else {
-		c.reprobe.drops = 0
-		c.rate += (rate - c.rate) / 8
-	}
-	if c.reprobe.drops >= manyDrops {
-		c.reprobe.after = firstReprobe
-	} else if now.Before(c.reprobe.at) {
+	s, r := &c.search, &c.reprobe
+	s.rate += (rate - s.rate) / 4
+	r.peak = max(r.peak, s.rate)
+	down := c.limit == c.most
+	switch {
+	case s.rate < decline*r.peak && !down && now.After(r.soonest):
+		// A limit that does harm would have become faster since. The bodies that still move are not enough either.
+		s.harmful, r.after = 0, firstReprobe
+		c.limit = max(c.limit, c.active)
+	case now.Before(r.at):
 		return
+	default:
+		down = down || r.down && r.after >= steadyReprobe
+		r.down = !r.down && !c.short()
 	}
-	c.search(rate)
-	if c.limit == c.most {
+	c.begin(min(rate, s.rate))
+	if down {
 		c.try(shrinking, now)
 		return
 	}
 	c.try(growing, now)
 }
 
-// search starts a search at the current limit.
-func (c *controller) search(rate float64) { c.best, c.rate, c.paidOff = c.limit, rate, false }
+// begin starts a search at the current limit.
+func (c *controller) begin(rate float64) {
+	c.search.best, c.search.rate, c.search.paidOff = c.limit, rate, false
+}
 
 // accept makes the current limit the best.
 func (c *controller) accept(rate float64) {
-	c.best, c.rate, c.paidOff = c.limit, rate, true
-	if c.limit >= c.harmful {
-		c.harmful = 0
+	s := &c.search
+	s.best, s.rate, s.paidOff = c.limit, rate, true
+	if c.limit >= s.harmful {
+		s.harmful = 0
 	}
 }
 
 // try changes the limit by a step, or settles where no step is left.
 func (c *controller) try(next phase, now time.Time) {
-	step := firstStep
-	if c.paidOff {
+	best, step := c.search.best, firstStep
+	if c.search.paidOff || next == growing && !c.short() {
 		step = laterStep
 	}
-	limit := min(int(math.Ceil(float64(c.best)*step)), c.most)
+	limit := min(int(math.Ceil(float64(best)*step)), c.most)
 	if next == shrinking {
-		limit = max(int(float64(c.best)/step), 1)
+		limit = max(int(float64(best)/step), 1)
 	}
-	if limit == c.best {
+	if limit == best {
 		c.settle(now)
 		return
 	}
@@ -249,14 +324,16 @@ func (c *controller) try(next phase, now time.Time) {
 
 // settle keeps to the best limit for a while.
 func (c *controller) settle(now time.Time) {
-	c.change(c.best)
-	c.phase, c.reprobe.at, c.reprobe.drops = settled, now.Add(c.reprobe.after), 0
-	c.reprobe.after = min(2*c.reprobe.after, lastReprobe)
+	c.change(c.search.best)
+	c.phase = settled
+	r := &c.reprobe
+	r.at, r.soonest, r.peak = now.Add(r.after), now.Add(soonestReprobe), c.search.rate
+	r.after = min(2*r.after, lastReprobe)
 }
 
 // change sets the limit and starts a generation.
 func (c *controller) change(limit int) {
-	c.epoch = epoch{awaited: max(0, (limit-c.limit+1)/2)}
+	c.epoch = epoch{awaited: max(0, (limit-max(c.limit, c.active)+1)/2), last: c.epoch.last}
 	c.limit = limit
 	c.generation++
 }
@@ -266,7 +343,7 @@ func (c *controller) overloaded(now time.Time) {
 	if now.Sub(c.lastOverload) < overloadedEvery {
 		return
 	}
-	c.lastOverload, c.harmful = now, c.limit
-	c.best, c.rate = max(c.limit/2, 1), 0
+	c.lastOverload, c.search.harmful = now, c.limit
+	c.search.best, c.search.rate = max(c.limit/2, 1), 0
 	c.settle(now)
 }

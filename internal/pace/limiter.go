@@ -1,8 +1,8 @@
 // Package pace decides how fast bodies move, and how many at once.
 //
 //   - [Limiter] caps the bytes per second of a whole call.
-//   - [BodyLimiter] limits how many bodies move at once. It keeps an [AdaptiveLimit] for large bodies and another
-//     for small ones, each of which finds the number that moves the most bytes.
+//   - [BodyLimiter] limits how many bodies move at once. It keeps an [AdaptiveLimit] for large bodies and one
+//     for small bodies, each of which finds the number that moves the most bytes.
 //   - [ChunkSize] finds the largest chunk that a registry takes.
 package pace
 

@@ -173,6 +173,61 @@ func TestU16LengthDecidesWhetherABlobIsThere(t *testing.T) {
 	}
 }
 
+// An empty page has the length of an empty blob.
+func TestU16EmptyBlobIsThereWithItsDigest(t *testing.T) {
+	for _, there := range []bool{true, false} {
+		inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+			w := newWorld(t, mode, registrytest.Options{})
+			b := w.local(0)
+			w.before(func(rw http.ResponseWriter, r *http.Request) bool {
+				if r.Method != http.MethodHead {
+					return false
+				}
+				if there {
+					rw.Header().Set("Docker-Content-Digest", b.digest.String())
+				}
+				rw.Header().Set("Content-Length", "0")
+				rw.WriteHeader(http.StatusOK)
+				return true
+			})
+			require.NoError(t, w.push(b, ""))
+			assert.Equal(t, !there, w.reg.Count("PUT", "") == 1)
+		})
+	}
+}
+
+// The Ollama registry is told with the first request which blob is meant. A 201 to that is a claim.
+func TestU15ClaimWithoutABodyIsAskedAbout(t *testing.T) {
+	for _, there := range []bool{true, false} {
+		t.Run(fmt.Sprint(there), func(t *testing.T) {
+			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+				w := newWorld(t, mode, registrytest.Options{})
+				s := w.newStore()
+				p := w.pusher(w.server.URL)
+				require.NoError(t, w.pushWith(t.Context(), p, w.local(2<<20), ""))
+				b := w.local(3 << 20)
+				w.before(func(rw http.ResponseWriter, r *http.Request) bool {
+					if r.Method != http.MethodPost {
+						return s.registry(rw, r)
+					}
+					assert.Equal(t, b.digest.String(), r.URL.Query().Get("digest"))
+					if there {
+						w.reg.Put(repository, b.data)
+					}
+					rw.WriteHeader(http.StatusCreated)
+					return true
+				})
+				err := w.pushWith(t.Context(), p, b, "")
+				if there {
+					require.NoError(t, err)
+				} else {
+					require.ErrorIs(t, err, fault.ErrProtocol)
+				}
+			})
+		})
+	}
+}
+
 // A store that a registry redirects to may not answer HEAD, because its URLs are signed for GET.
 func TestU22HeadIsRedirectedToAStoreThatRefusesIt(t *testing.T) {
 	const distribution = "Docker-Distribution-Api-Version"
@@ -255,7 +310,10 @@ func TestU25SuccessOfABodyThatIsNeverRead(t *testing.T) {
 					return true
 				})
 				b := w.local(3 << 20)
-				require.Error(t, w.push(b, ""))
+				begun := time.Now()
+				require.ErrorIs(t, w.push(b, ""), fault.ErrProtocol)
+				assert.Less(t, time.Since(begun), 5*time.Second)
+				assert.LessOrEqual(t, w.reg.Count(method, ""), 3)
 				_, stored := w.reg.Blob(b.digest)
 				assert.False(t, stored)
 			})

@@ -55,11 +55,11 @@ func (i *item) exists(ctx context.Context) (bool, error) {
 // length, and a web page is none.
 func (i *item) same(a answer) (bool, error) {
 	switch {
-	case a.ContentLength == i.size && (i.size > 0 || !a.webPage()):
+	case a.ContentLength == i.size && i.size > 0: // anything may have nothing
 		return true, nil
 	case a.webPage():
 		return false, a.unexpected("a blob")
 	default:
-		return a.ContentLength < 0 && a.digest() == i.digest, nil
+		return (a.ContentLength < 0 || a.ContentLength == i.size) && a.digest() == i.digest, nil
 	}
 }

@@ -113,6 +113,44 @@ func TestU18AnswerToTheEndTakesMinutes(t *testing.T) {
 	}
 }
 
+// A session that is not known any more may have been ended by a request whose answer was lost.
+func TestU18SessionIsEndedMeanwhile(t *testing.T) {
+	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		w := newWorld(t, mode, registrytest.Options{})
+		b := w.local(9 << 20)
+		s := &slowCommit{w: w, b: b, need: time.Hour, keeps: true}
+		w.before(func(rw http.ResponseWriter, r *http.Request) bool {
+			switch {
+			case r.Method == http.MethodPut && r.ContentLength > 0:
+				n, _ := io.Copy(io.Discard, r.Body)
+				s.arrived(n)
+				rw.WriteHeader(http.StatusGatewayTimeout)
+			case r.Method == http.MethodPut: // it has just got there
+				w.reg.Put(repository, b.data)
+				rw.WriteHeader(http.StatusNotFound)
+			default:
+				return s.serve(rw, r)
+			}
+			return true
+		})
+		require.NoError(t, w.push(b, ""))
+		assert.Equal(t, b.size(), s.got, "no byte is sent twice")
+		assert.Equal(t, 1, w.reg.Count("POST", ""))
+	})
+}
+
+// A body may be refused for its size by what is behind a proxy that has passed on all of it.
+func TestU11BodyThatIsRefusedAfterItHasArrived(t *testing.T) {
+	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		w := newWorld(t, mode, registrytest.Options{})
+		w.reg.Fault("PUT", "", "swallow+413")
+		b := w.local(9 << 20)
+		require.NoError(t, w.push(b, ""))
+		w.requireStored(b)
+		assert.Equal(t, b.size(), w.reg.BytesReceived())
+	})
+}
+
 // The wait for an answer is part of the retry budget.
 func TestU18AnswerThatNeverComes(t *testing.T) {
 	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
@@ -230,7 +268,7 @@ func (w *world) interrupted(b blob) {
 }
 
 func TestU21MountComesBeforeTheSessionOfAnEarlierCall(t *testing.T) {
-	for _, where := range []string{"mounted", "there", "neither"} {
+	for _, where := range []string{"mounted", "mounted at last", "there", "neither"} {
 		t.Run(where, func(t *testing.T) {
 			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 				w := newWorld(t, mode, registrytest.Options{StrictState: true})
@@ -240,6 +278,9 @@ func TestU21MountComesBeforeTheSessionOfAnEarlierCall(t *testing.T) {
 				switch where {
 				case "mounted":
 					w.reg.Put("library/other", b.data)
+				case "mounted at last":
+					w.reg.Put("library/other", b.data)
+					w.reg.Fault("POST", "mount", "503")
 				case "there":
 					w.reg.Put(repository, b.data)
 				}

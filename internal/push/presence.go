@@ -129,7 +129,7 @@ func (p *presence) claimed(a answer) (state, error) {
 }
 
 // confirm asks whether the registry has a blob after an answer that may be a success and may be none. A body
-// that never left is sent in chunks, once.
+// that never left is sent in chunks.
 func (p *presence) confirm(ctx context.Context) (state, error) {
 	there, err := p.blob.exists(ctx)
 	if err != nil {
@@ -139,8 +139,9 @@ func (p *presence) confirm(ctx context.Context) (state, error) {
 		return done, nil
 	}
 	p.blob.session.drop(ctx)
-	if p.unsent && p.blob.recovery.byChunks() {
-		return opening, retry.OtherWay(p.doubt)
+	if !p.unsent {
+		return opening, p.doubt
 	}
-	return opening, p.doubt
+	p.blob.recovery.byChunks()
+	return opening, retry.OtherWay(p.doubt)
 }

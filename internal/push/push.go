@@ -22,7 +22,7 @@
 //	                                   another digest                          error
 //	                                   any other 2xx, or the body never left   confirming
 //	confirming  HEAD blob              200 of the right length, or the digest  done
-//	                                   not there, and the body never left      opening chunks, once
+//	                                   not there, and the body never left      opening, for chunks
 //	                                   not there                               error
 //	recovering  HEAD blob, where the   200 of the right length, or the digest  done
 //	            end may have arrived   not there, or not asked                 restoring, sending, opening

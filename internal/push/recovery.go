@@ -31,14 +31,8 @@ type recovery struct {
 // taken notes that a body was taken: what goes wrong from now on is another matter.
 func (r *recovery) taken() { r.lost, r.renewed = 0, false }
 
-// byChunks has the blob sent in chunks. It tells whether it was not before.
-func (r *recovery) byChunks() bool {
-	if r.chunked {
-		return false
-	}
-	r.chunked, r.committed = true, false
-	return true
-}
+// byChunks has the blob sent in chunks from its beginning.
+func (r *recovery) byChunks() { r.chunked, r.committed = true, false }
 
 // judge says what a failure means for the upload session: the state that follows, and the error of this
 // attempt.

@@ -23,6 +23,7 @@ type session struct {
 	target   wire.Target     // where the upload goes on; zero when none is open
 	offset   int64           // how much of the blob the session has
 	minChunk int64           // the least size of a chunk
+	chunk    int64           // the size of the chunk that was sent last
 	saved    *sessions.Entry // remembers the session for a later call
 	earlier  bool            // an earlier call has begun it, and it was not asked yet how much it has
 	foreign  bool            // an earlier call has begun it: what it has may be of another file

@@ -192,6 +192,22 @@ func TestU17RedirectToAStoreExpires(t *testing.T) {
 	}
 }
 
+// Each body may find its URL too old once.
+func TestU17EachChunkMayExpireOnce(t *testing.T) {
+	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		w := newWorld(t, mode, registrytest.Options{MaxBody: 2 << 20})
+		cdn := w.reg.CDN()
+		w.reg.Configure(func(o *registrytest.Options) {
+			o.RedirectUploads = registrytest.To(w.net.Serve("cdn.test", cdn, mode).URL)
+		})
+		script := cdn.Fault("PATCH", "", "ok->403->header(-location)->403->header(-location)")
+		b := w.local(4 << 20)
+		require.NoError(t, w.push(b, ""))
+		w.requireStored(b)
+		assert.True(t, script.Done())
+	})
+}
+
 // A URL that lives shorter than the blobs before it take is not asked for before there is room.
 func TestU17URLsAreAskedForWhenThereIsRoom(t *testing.T) {
 	for _, direct := range []bool{true, false} {
@@ -252,6 +268,34 @@ func TestU26ProtocolIsLearntFromTheAnswerToPatch(t *testing.T) {
 			assert.Len(t, s.parts[0], min(size, 100<<20), "the size of a part")
 		})
 	}
+}
+
+// A registry that has taken a chunk itself and sends the next one off gets the blob anew, in parts.
+func TestU26ProtocolIsLearntInTheMiddle(t *testing.T) {
+	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		w := newWorld(t, mode, registrytest.Options{})
+		s := w.newStore()
+		s.late = true
+		taken := 0
+		w.before(func(rw http.ResponseWriter, r *http.Request) bool {
+			if r.Method == http.MethodPatch && r.ContentLength > 2<<20 && r.Header.Get("X-Redirect-Uploads") == "" {
+				rw.WriteHeader(http.StatusRequestEntityTooLarge)
+				return true
+			}
+			if r.Method == http.MethodPatch && taken == 0 {
+				taken = len(drain(r))
+				rw.WriteHeader(http.StatusAccepted)
+				return true
+			}
+			return s.registry(rw, r)
+		})
+		b := w.local(3 << 20)
+		require.NoError(t, w.push(b, ""))
+		w.requireStored(b)
+		assert.NotZero(t, taken)
+		require.Len(t, s.parts, 1)
+		assert.Equal(t, s.sum(), s.etag)
+	})
 }
 
 func TestU26PartThatFailsIsSentAgainAlone(t *testing.T) {

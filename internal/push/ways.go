@@ -81,6 +81,7 @@ func (c chunks) send(ctx context.Context) (state, error) {
 	if size := max(c.learned.chunk.Size(), c.session.minChunk); size < end-start {
 		end = start + size
 	}
+	c.session.chunk = end - start
 	r := c.session.patch(start, end)
 	a, err := c.source.send(ctx, r, start, end)
 	if err == nil && wire.IsRedirect(a.StatusCode) {
@@ -130,9 +131,13 @@ func (c chunks) end() wire.Target { return whole(c).end() }
 
 func (c chunks) afterFault(ctx context.Context) state { return c.recovery.askOrDrop(ctx) }
 
+// smaller sends what was refused again in smaller chunks. Another blob may have found out already that they must be.
 func (c chunks) smaller() way {
-	size := min(c.learned.chunk.Size(), c.size)
-	if size > c.session.minChunk && c.learned.chunk.Refused(size) {
+	refused := c.session.chunk
+	if refused <= c.session.minChunk {
+		return nil
+	}
+	if c.learned.chunk.Size() < refused || c.learned.chunk.Refused(refused) {
 		return c
 	}
 	return nil

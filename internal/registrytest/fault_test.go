@@ -45,7 +45,9 @@ func TestFaultsOnBlob(t *testing.T) {
 			assert.Equal(t, "2", a.header.Get("Retry-After"))
 			assert.Equal(t, "a; b", a.header.Get("X-Note"))
 		}},
-		{"status(401, www-authenticate: Bearer realm=\"x\",scope=\"a(b)\")", func(t *testing.T, _ registrytest.Mode, a answer) {
+		{`status(401, www-authenticate: Bearer realm="x",scope="a(b)")`, func(
+			t *testing.T, _ registrytest.Mode, a answer,
+		) {
 			assert.Equal(t, 401, a.status)
 			assert.Equal(t, `Bearer realm="x",scope="a(b)"`, a.header.Get("WWW-Authenticate"))
 		}},
@@ -185,7 +187,9 @@ func TestFaultsOnBlob(t *testing.T) {
 			assert.Equal(t, "zstd", a.header.Get("Content-Encoding"))
 			assert.True(t, bytes.Equal(data, a.body))
 		}},
-		{"header(x-a: 1; x-a: 2; -etag; docker-content-digest: wrong)", func(t *testing.T, _ registrytest.Mode, a answer) {
+		{"header(x-a: 1; x-a: 2; -etag; docker-content-digest: wrong)", func(
+			t *testing.T, _ registrytest.Mode, a answer,
+		) {
 			assert.Equal(t, []string{"1", "2"}, a.header.Values("X-A"))
 			assert.Empty(t, a.header.Values("ETag"))
 			assert.Equal(t, []string{"wrong"}, a.header.Values("Docker-Content-Digest"))
@@ -259,7 +263,8 @@ func readUntilStuck(t *testing.T, s *registrytest.Server, url string, n int) {
 }
 
 func TestStallAndEndless(t *testing.T) {
-	for script, n := range map[string]int{"stall(1000)": 1000, "endless": 10 * blobSize, "500+errorbody(endless)": blobSize} {
+	cases := map[string]int{"stall(1000)": 1000, "endless": 10 * blobSize, "500+errorbody(endless)": blobSize}
+	for script, n := range cases {
 		t.Run(script, func(t *testing.T) {
 			everywhere(t, func(t *testing.T, _ registrytest.Mode, start func(http.Handler) *registrytest.Server) {
 				reg := registrytest.New(registrytest.Options{})

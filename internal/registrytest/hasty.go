@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// Hasty returns a handler before another that reads the body of each PUT, waits, and then sends it to the same
-// URL with "&again", where it is let through.
+// Hasty returns a handler before another that reads the body of each PUT, waits, and then sends it to
+// the same URL with "&again", where it is let through.
 func Hasty(next http.Handler, wait time.Duration) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method != http.MethodPut || strings.Contains(r.URL.RawQuery, "again") {

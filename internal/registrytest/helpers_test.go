@@ -34,7 +34,9 @@ func content(n int) []byte {
 }
 
 // everywhere runs f against the handler in every mode, over sockets and in memory.
-func everywhere(t *testing.T, f func(t *testing.T, mode registrytest.Mode, start func(http.Handler) *registrytest.Server)) {
+func everywhere(
+	t *testing.T, f func(t *testing.T, mode registrytest.Mode, start func(http.Handler) *registrytest.Server),
+) {
 	for _, mode := range registrytest.Modes() {
 		t.Run(mode.String()+" loopback", func(t *testing.T) {
 			f(t, mode, func(h http.Handler) *registrytest.Server { return registrytest.Serve(t, h, mode) })

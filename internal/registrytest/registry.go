@@ -41,7 +41,8 @@ type Options struct {
 	// RedirectStatus is the status of redirects. Zero means 307.
 	RedirectStatus int
 
-	// SignedFor is how long the signed URLs of redirects and of an Ollama registry are good. Zero means for ever.
+	// SignedFor is how long the signed URLs of redirects and of an Ollama registry are good. Zero means
+	// for ever.
 	SignedFor time.Duration
 
 	// ExpiredStatus is what a store answers to a signed URL that is over. Zero means 403; 400 is ExpiredToken.

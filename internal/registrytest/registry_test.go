@@ -39,7 +39,8 @@ func TestBlobRange(t *testing.T) {
 		{"bytes=2-4", `"other"`, 200, "0123456789", ""},
 	} {
 		t.Run(tt.spec+" "+tt.ifRange, func(t *testing.T) {
-			a := ask(t, s.Client, "GET", s.URL+"/v2/"+repo+"/blobs/"+d.String(), "", "Range: "+tt.spec, "If-Range: "+tt.ifRange)
+			a := ask(t, s.Client, "GET", s.URL+"/v2/"+repo+"/blobs/"+d.String(), "",
+				"Range: "+tt.spec, "If-Range: "+tt.ifRange)
 			require.NoError(t, a.err)
 			assert.Equal(t, tt.status, a.status)
 			assert.Equal(t, tt.told, a.header.Get("Content-Range"))
@@ -110,7 +111,8 @@ func TestRedirectToCDN(t *testing.T) {
 		d := reg.Put(repo, []byte("0123456789"))
 
 		for _, method := range []string{"GET", "HEAD"} {
-			a := ask(t, registry.Client, method, registry.URL+"/v2/"+repo+"/blobs/"+d.String(), "", "Authorization: Bearer secret")
+			a := ask(t, registry.Client, method, registry.URL+"/v2/"+repo+"/blobs/"+d.String(), "",
+				"Authorization: Bearer secret")
 			require.NoError(t, a.err)
 			assert.Equal(t, 302, a.status)
 			require.Equal(t, store.URL+"/v2/"+repo+"/blobs/"+d.String()+"?sig=signed", a.header.Get("Location"))
@@ -134,7 +136,8 @@ func TestToken(t *testing.T) {
 
 	a := ask(t, s.Client, "GET", url, "")
 	assert.Equal(t, 401, a.status)
-	assert.Equal(t, `Bearer realm="http://registry.test/token",service="registry.test",scope="repository:library/model:pull,push"`,
+	assert.Equal(t, `Bearer realm="http://registry.test/token",`+
+		`service="registry.test",scope="repository:library/model:pull,push"`,
 		a.header.Get("WWW-Authenticate"))
 	assert.Equal(t, 401, ask(t, s.Client, "GET", url, "", "Authorization: Bearer bad").status)
 	assert.Equal(t, 200, ask(t, s.Client, "GET", url, "", "Authorization: Bearer good").status)
@@ -216,7 +219,8 @@ func TestManifest(t *testing.T) {
 	assert.Equal(t, 201, a.status)
 	assert.Equal(t, digest.FromString(text).String(), a.header.Get("Docker-Content-Digest"))
 	assert.Equal(t, url+digest.FromString(text).String(), a.header.Get("Location"))
-	assert.Equal(t, 400, ask(t, s.Client, "PUT", url+blob.String(), text).status, "a digest that is not the manifest's")
+	assert.Equal(t, 400, ask(t, s.Client, "PUT", url+blob.String(), text).status,
+		"a digest that is not the manifest's")
 	assert.Equal(t, 400, ask(t, s.Client, "PUT", url+"latest", "{").status)
 
 	for _, ref := range []string{"latest", digest.FromString(text).String()} {
@@ -228,7 +232,8 @@ func TestManifest(t *testing.T) {
 		assert.Equal(t, text, string(stored))
 		assert.EqualValues(t, len(text), ask(t, s.Client, "HEAD", url+ref, "").length)
 	}
-	assert.Contains(t, string(ask(t, s.Client, "GET", s.URL+"/v2/"+repo+"/tags/list", "").body), `"tags":["latest"]`)
+	assert.Contains(t, string(ask(t, s.Client, "GET", s.URL+"/v2/"+repo+"/tags/list", "").body),
+		`"tags":["latest"]`)
 	assert.Equal(t, 202, ask(t, s.Client, "DELETE", url+"latest", "").status)
 	assert.Equal(t, 404, ask(t, s.Client, "GET", url+"latest", "").status)
 }

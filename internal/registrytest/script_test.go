@@ -60,8 +60,10 @@ func TestScriptsTakeTurns(t *testing.T) {
 func TestBadScriptPanics(t *testing.T) {
 	reg := registrytest.New(registrytest.Options{})
 	for _, script := range []string{
-		"", "->", "503->", "sputter", "0*503", "-1*503", "**503->ok", "99", "1000", "reset(x)", "reset(", "reset(1)x",
-		"reset(-1)", "eof", "hangup(1)", "delay", "delay(soon)", "slow(0)", "redirect", "header", "header(x)", "encoding",
+		"", "->", "503->", "sputter", "0*503", "-1*503", "**503->ok", "99", "1000", "reset(x)", "reset(",
+		"reset(1)x",
+		"reset(-1)", "eof", "hangup(1)", "delay", "delay(soon)", "slow(0)", "redirect", "header", "header(x)",
+		"encoding",
 		"503+range(x)", "429(x)", "clen", "errorbody(many)", "1Q*503", "stall(9999999999G)", "503 404",
 	} {
 		t.Run(script, func(t *testing.T) {

@@ -28,7 +28,9 @@ func inBubbles(t *testing.T, f func(t *testing.T, mode registrytest.Mode)) {
 }
 
 func TestHourLongFaults(t *testing.T) {
-	for _, script := range []string{"stall(1000)", "stallheaders", "slow(1)", "delay(61m)", "late(61m)", "hinting(1m)"} {
+	for _, script := range []string{
+		"stall(1000)", "stallheaders", "slow(1)", "delay(61m)", "late(61m)", "hinting(1m)",
+	} {
 		t.Run(script, func(t *testing.T) {
 			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 				reg := registrytest.New(registrytest.Options{})
@@ -55,7 +57,8 @@ func TestSlowHasItsSpeed(t *testing.T) {
 		reg := registrytest.New(registrytest.Options{Latency: time.Second})
 		d := reg.Put(repo, content(1000))
 		s := registrytest.ServeInMemory(t, reg, mode)
-		for script, want := range map[string]time.Duration{"slow(1)": 1000, "slow(100)": 10, "slow(1K)": 1, "ok": 0} {
+		cases := map[string]time.Duration{"slow(1)": 1000, "slow(100)": 10, "slow(1K)": 1, "ok": 0}
+		for script, want := range cases {
 			reg.Fault("GET", "", script)
 			began := time.Now()
 			a := ask(t, s.Client, "GET", s.URL+"/v2/"+repo+"/blobs/"+d.String(), "")
@@ -73,7 +76,8 @@ func TestStallBodyForAnHour(t *testing.T) {
 		reg.Fault("PATCH", "", "stallbody(1000)")
 		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
 		defer cancel()
-		req, err := http.NewRequestWithContext(ctx, "PATCH", open.header.Get("Location"), &cancelAfter{n: math.MaxInt, cancel: cancel})
+		req, err := http.NewRequestWithContext(ctx, "PATCH", open.header.Get("Location"),
+			&cancelAfter{n: math.MaxInt, cancel: cancel})
 		require.NoError(t, err)
 		assert.ErrorIs(t, send(s.Client, req).err, context.DeadlineExceeded)
 		reg.Wait()
@@ -116,7 +120,8 @@ func TestNetworkNames(t *testing.T) {
 			n.Serve("tls.test", a, registrytest.H2)
 			c := n.Client()
 			for url, status := range map[string]int{
-				"http://registry.test/v2/": 200, "http://registry.test:5000/v2/": 401, "https://[::1]:70/v2/": 200, "https://tls.test/v2/": 200,
+				"http://registry.test/v2/": 200, "http://registry.test:5000/v2/": 401, "https://[::1]:70/v2/": 200,
+				"https://tls.test/v2/": 200,
 			} {
 				assert.Equal(t, status, ask(t, c, "GET", url, "").status, url)
 			}

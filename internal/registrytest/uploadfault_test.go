@@ -76,7 +76,8 @@ func TestResetUploadLooksLikeOne(t *testing.T) {
 }
 
 func TestSwallow(t *testing.T) {
-	for script, status := range map[string]int{"swallow": 500, "swallow+504": 504, "swallow+reset": 0, "swallow+hangup": 0} {
+	cases := map[string]int{"swallow": 500, "swallow+504": 504, "swallow+reset": 0, "swallow+hangup": 0}
+	for script, status := range cases {
 		t.Run(script, func(t *testing.T) {
 			everywhere(t, func(t *testing.T, _ registrytest.Mode, start func(http.Handler) *registrytest.Server) {
 				reg := registrytest.New(registrytest.Options{})

@@ -91,7 +91,8 @@ func TestUploadChunks(t *testing.T) {
 	a = u.ask("PATCH", second, "world", "Content-Range: 7-11")
 	assert.Equal(t, 416, a.status)
 	assert.Equal(t, "0-5", a.header.Get("Range"))
-	assert.Equal(t, 400, u.ask("PATCH", second, "world", "Content-Range: 6-7").status, "a range that does not fit")
+	assert.Equal(t, 400, u.ask("PATCH", second, "world", "Content-Range: 6-7").status,
+		"a range that does not fit")
 
 	a = u.ask("GET", second, "")
 	assert.Equal(t, 204, a.status)
@@ -134,7 +135,8 @@ func TestUploadLimits(t *testing.T) {
 
 func TestUploadMaxBodyWithoutLength(t *testing.T) {
 	u := newUploader(t, registrytest.Options{MaxBody: 8})
-	req, err := http.NewRequestWithContext(t.Context(), "PATCH", u.open(), struct{ *strings.Reader }{strings.NewReader("too long a body")})
+	req, err := http.NewRequestWithContext(t.Context(), "PATCH", u.open(),
+		struct{ *strings.Reader }{strings.NewReader("too long a body")})
 	require.NoError(t, err)
 	require.Zero(t, req.ContentLength)
 	assert.Equal(t, 413, send(u.s.Client, req).status)

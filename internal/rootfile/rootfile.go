@@ -1,5 +1,5 @@
-// Package rootfile opens the regular files of a directory. It never follows a symbolic link and never waits for the
-// other end of a pipe, whatever others put into the directory meanwhile.
+// Package rootfile opens the regular files of a directory. It never follows a symbolic link and never waits
+// for the other end of a pipe, whatever others put into the directory meanwhile.
 package rootfile
 
 import (
@@ -17,8 +17,8 @@ var (
 	ErrReplaced = errors.New("replaced while it was opened")
 )
 
-// Create creates a file for reading and writing, with the permissions that the umask leaves of perm. The error
-// matches [fs.ErrExist] when anything has the name.
+// Create creates a file for reading and writing, with the permissions that the umask leaves of perm. The
+// error matches [fs.ErrExist] when anything has the name.
 func Create(root *os.Root, name string, perm fs.FileMode) (*os.File, error) {
 	return root.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL|nonblock, perm)
 }

@@ -40,8 +40,8 @@ func Open() Store {
 // Entry is what is remembered of one blob's upload. A nil Entry remembers nothing.
 type Entry struct {
 	dir    *os.Root
-	file   *os.File
 	name   string
+	file   *os.File
 	blob   string
 	stored string
 }
@@ -52,8 +52,8 @@ type record struct {
 	Session string `json:"session"`
 }
 
-// Claim returns the entry of a blob, which must be closed. It is nil where another upload of the same blob has it: two
-// must not use the same session. A link, a pipe or a file of another user in its place is removed, and never followed.
+// Claim returns the entry of a blob, which must be closed. It is nil where another upload of
+// the same blob has it: two must not use the same session.
 func (s Store) Claim(blob string) *Entry {
 	if s.dir == "" || os.MkdirAll(s.dir, 0o700) != nil {
 		return nil
@@ -64,55 +64,65 @@ func (s Store) Claim(blob string) *Entry {
 	}
 	sum := sha256.Sum256([]byte(blob))
 	e := &Entry{dir: dir, name: hex.EncodeToString(sum[:]), blob: blob}
-	if e.open() != nil {
+	if !e.open() {
 		_ = dir.Close()
 		return nil
 	}
-	e.load()
 	return e
 }
 
-// open opens and locks the file of the entry, and creates it if it does not exist.
-func (e *Entry) open() (err error) {
-	if e.file, err = e.existing(); err != nil {
-		if e.file, err = rootfile.Create(e.dir, e.name, 0o600); err != nil {
-			return err
+// open opens and locks the file, and reads it. Whatever else has its name is removed, and never written: it
+// may be a link to another file, or another name of one.
+func (e *Entry) open() bool {
+	for range 3 {
+		if f, err := rootfile.Open(e.dir, e.name, os.O_RDWR); err == nil {
+			if filelock.Lock(f) != nil {
+				_ = f.Close()
+				return false
+			}
+			if e.file = f; e.load() {
+				return true
+			}
+			_ = f.Close()
 		}
+		if fi, err := e.dir.Lstat(e.name); err == nil && !fi.IsDir() {
+			_ = e.dir.Remove(e.name)
+		}
+		f, err := rootfile.Create(e.dir, e.name, 0o600)
+		if errors.Is(err, fs.ErrExist) {
+			continue // another process was faster
+		}
+		if err != nil {
+			return false
+		}
+		if e.file = f; filelock.Lock(f) == nil {
+			return true
+		}
+		_ = f.Close()
+		return false
 	}
-	if err = filelock.Lock(e.file); err == nil {
-		_, err = rootfile.Named(e.dir, e.file, e.name)
-	}
-	if err != nil {
-		_ = e.file.Close()
-	}
-	return err
+	return false
 }
 
-// existing opens the file of the entry. What is no regular file of this user is removed.
-func (e *Entry) existing() (*os.File, error) {
-	f, err := rootfile.Open(e.dir, e.name, os.O_RDWR)
-	if errors.Is(err, rootfile.ErrNotRegular) || errors.Is(err, fs.ErrPermission) {
-		return nil, errors.Join(err, e.dir.Remove(e.name))
+// load reads the file, and tells whether it is one that this package may write: of this user, still of that
+// name, and either empty or with what Save writes.
+func (e *Entry) load() bool {
+	info, err := rootfile.Named(e.dir, e.file, e.name)
+	if err != nil || info.Size() >= maxFile || !rootfile.IsOwn(info) {
+		return false
 	}
-	if err != nil {
-		return nil, err
-	}
-	if info, err := f.Stat(); err != nil || !rootfile.IsOwn(info) {
-		return nil, errors.Join(rootfile.ErrNotRegular, f.Close(), e.dir.Remove(e.name))
-	}
-	return f, nil
-}
-
-func (e *Entry) load() {
-	info, err := e.file.Stat()
-	if err != nil || time.Since(info.ModTime()) > maxAge {
-		return
+	if info.Size() == 0 {
+		return true
 	}
 	var r record
 	data, err := io.ReadAll(io.LimitReader(e.file, maxFile))
-	if err == nil && json.Unmarshal(data, &r) == nil && r.Blob == e.blob {
+	if err != nil || json.Unmarshal(data, &r) != nil || r.Blob != e.blob {
+		return false
+	}
+	if time.Since(info.ModTime()) <= maxAge {
 		e.stored = r.Session
 	}
+	return true
 }
 
 // Session returns the URL where the upload goes on, "" when none is remembered.
@@ -136,18 +146,19 @@ func (e *Entry) Save(session string) {
 	_, _ = e.file.WriteAt(data, 0)
 }
 
-// Close lets go of the entry, and forgets it unless it is to be kept. An open file cannot be removed everywhere, so it is
-// closed first; who claims it in between finds it empty.
+// Close lets go of the entry, and forgets it unless it is to be kept.
 func (e *Entry) Close(keep bool) {
 	if e == nil {
 		return
 	}
+	var err error
 	if !keep {
-		_ = e.file.Truncate(0)
+		_ = e.file.Truncate(0) // should it not be possible to remove it
+		err = e.dir.Remove(e.name)
 	}
 	_ = e.file.Close()
-	if !keep {
-		_ = e.dir.Remove(e.name)
+	if err != nil {
+		_ = e.dir.Remove(e.name) // some systems do not remove a file that is open
 	}
 	_ = e.dir.Close()
 }

@@ -28,10 +28,12 @@ func TestSessionIsRememberedUntilForgotten(t *testing.T) {
 
 	info, err := files(t, s)[0].Info()
 	require.NoError(t, err)
-	if runtime.GOOS != "windows" { // which has no such rights
+	if runtime.GOOS != "windows" { // which has no such permissions
 		assert.EqualValues(t, 0o600, info.Mode().Perm())
 	}
-	assert.Empty(t, s.Claim("another").Session())
+	another := s.Claim("another")
+	assert.Empty(t, another.Session())
+	another.Close(false)
 
 	e = s.Claim("blob")
 	assert.Equal(t, "https://registry.example/1", e.Session())
@@ -51,7 +53,7 @@ func TestOnlyOneHasTheSession(t *testing.T) {
 	links, err := filepath.Glob("/proc/self/fd/*") // none where there is no such directory
 	require.NoError(t, err)
 	for _, link := range links {
-		if target, _ := os.Readlink(link); target == e.file.Name() {
+		if target, _ := os.Readlink(link); target == filepath.Join(s.dir, e.name) {
 			open++
 		}
 	}
@@ -73,7 +75,7 @@ func TestWhatCannotBeReadIsNothing(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s := Store{dir: t.TempDir()}
 			e := s.Claim("blob")
-			require.NoError(t, os.WriteFile(e.file.Name(), []byte(content), 0o600))
+			require.NoError(t, os.WriteFile(filepath.Join(s.dir, e.name), []byte(content), 0o600))
 			e.Close(true)
 			e = s.Claim("blob")
 			assert.Empty(t, e.Session())
@@ -87,7 +89,7 @@ func TestOldSessionsAreNotUsed(t *testing.T) {
 	e := s.Claim("blob")
 	e.Save("x")
 	old := time.Now().Add(-maxAge - time.Hour)
-	require.NoError(t, os.Chtimes(e.file.Name(), old, old))
+	require.NoError(t, os.Chtimes(filepath.Join(s.dir, e.name), old, old))
 	e.Close(true)
 	e = s.Claim("blob")
 	assert.Empty(t, e.Session())
@@ -99,4 +101,47 @@ func TestWithoutADirectoryNothingIsRemembered(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "file")
 	require.NoError(t, os.WriteFile(file, nil, 0o600))
 	assert.Nil(t, Store{dir: file}.Claim("blob"))
+}
+
+// S22: a link in the store is not followed: what it leads to is not truncated, and the session is
+// remembered all the same.
+func TestS22LinksAreNotFollowed(t *testing.T) {
+	for what, link := range map[string]func(victim, name string) error{"symbolic": os.Symlink, "hard": os.Link} {
+		t.Run(what, func(t *testing.T) {
+			base := t.TempDir()
+			s := Store{dir: filepath.Join(base, "store")}
+			e := s.Claim("blob")
+			name := filepath.Join(s.dir, e.name)
+			e.Close(false)
+			victim := filepath.Join(base, "victim")
+			require.NoError(t, os.WriteFile(victim, []byte("precious"), 0o600))
+			require.NoError(t, link(victim, name))
+
+			e = s.Claim("blob")
+			assert.Empty(t, e.Session())
+			e.Save("x")
+			e.Close(true)
+			left, err := os.ReadFile(victim)
+			require.NoError(t, err)
+			assert.Equal(t, "precious", string(left))
+			e = s.Claim("blob")
+			assert.Equal(t, "x", e.Session())
+			e.Close(false)
+			assert.Empty(t, files(t, s))
+			left, err = os.ReadFile(victim)
+			require.NoError(t, err)
+			assert.Equal(t, "precious", string(left))
+		})
+	}
+}
+
+// S22: a directory in the place of an entry stays, and nothing is remembered.
+func TestS22DirectoryInTheStore(t *testing.T) {
+	s := Store{dir: t.TempDir()}
+	e := s.Claim("blob")
+	name := filepath.Join(s.dir, e.name)
+	e.Close(false)
+	require.NoError(t, os.Mkdir(name, 0o700))
+	assert.Nil(t, s.Claim("blob"))
+	assert.DirExists(t, name)
 }

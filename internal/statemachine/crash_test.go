@@ -9,8 +9,8 @@ import (
 // killed are the directories that a killed process leaves.
 var killed = []string{"dest", "cache"}
 
-// snapshot copies what is on the disk. It is called when all goroutines of the bubble wait, so that it is what a
-// kill at this moment would leave.
+// snapshot copies what is on the disk. It is called when all goroutines of the bubble wait, so that it
+// is what a kill at this moment would leave.
 func (m *machine) snapshot() {
 	for _, name := range killed {
 		m.must(copyDir(filepath.Join(m.top, name), filepath.Join(m.aside, name)))

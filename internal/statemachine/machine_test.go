@@ -49,7 +49,8 @@ func TestStateMachine(t *testing.T) {
 	})
 }
 
-// TestGentleFaultsCostLittle has calls tried again after faults that destroy nothing, as a person does on a bad link.
+// TestGentleFaultsCostLittle has calls tried again after faults that destroy nothing, as a person does
+// on a bad link.
 func TestGentleFaultsCostLittle(t *testing.T) {
 	made := &store{dir: t.TempDir()}
 	rapid.Check(t, func(rt *rapid.T) {
@@ -151,7 +152,8 @@ func newMachine(t *testing.T, made *store, s scenario, top string) *machine {
 	n := registrytest.NewNetwork(t)
 	m := &machine{
 		scenario: s, t: t, top: top, net: n, client: &http.Client{Transport: n.Transport()},
-		reg: registrytest.New(s.Options), mirror: registrytest.New(registrytest.Options{Latency: time.Millisecond}), contents: map[string][]byte{},
+		reg:    registrytest.New(s.Options),
+		mirror: registrytest.New(registrytest.Options{Latency: time.Millisecond}), contents: map[string][]byte{},
 	}
 	m.store = m.reg.CDN()
 	m.url = n.Serve("registry.test", m.reg, s.Mode).URL
@@ -296,7 +298,8 @@ func (m *machine) breakOff(o outage) (end func()) {
 	if o.Host == "" {
 		return func() {}
 	}
-	var err error = &net.DNSError{Err: o.How, Name: o.Host, IsNotFound: o.How == "no such host", IsTemporary: o.How == "server misbehaving"}
+	var err error = &net.DNSError{Err: o.How, Name: o.Host, IsNotFound: o.How == "no such host",
+		IsTemporary: o.How == "server misbehaving"}
 	if o.How == "refused" {
 		err = registrytest.Refused()
 	}
@@ -367,8 +370,10 @@ func (m *machine) call(ctx context.Context, c call, r *result) {
 
 func (m *machine) uploadOptions(c call, list []transfer.Blob, r *result) transfer.UploadOptions {
 	opts := transfer.UploadOptions{
-		Blobs: list, BaseURL: m.url, SrcDir: filepath.Join(m.top, "source"), Repository: repository, Client: m.client,
-		Concurrency: c.Concurrency, BodyConcurrency: c.Bodies, MaxBytesPerSecond: c.Cap, Progress: r.progress, GetToken: m.getToken,
+		Blobs: list, BaseURL: m.url, SrcDir: filepath.Join(m.top, "source"), Repository: repository,
+		Client:      m.client,
+		Concurrency: c.Concurrency, BodyConcurrency: c.Bodies, MaxBytesPerSecond: c.Cap, Progress: r.progress,
+		GetToken:     m.getToken,
 		StallTimeout: 5 * time.Second, RetryTimeout: 30 * time.Second,
 	}
 	if c.Manifest {
@@ -379,8 +384,10 @@ func (m *machine) uploadOptions(c call, list []transfer.Blob, r *result) transfe
 
 func (m *machine) downloadOptions(c call, list []transfer.Blob, r *result) transfer.DownloadOptions {
 	opts := transfer.DownloadOptions{
-		Blobs: list, BaseURL: m.url, DestDir: filepath.Join(m.top, "dest"), Repository: repository, Client: m.client,
-		Concurrency: c.Concurrency, BodyConcurrency: c.Bodies, MaxBytesPerSecond: c.Cap, Verify: c.Verify, Progress: r.progress, GetToken: m.getToken,
+		Blobs: list, BaseURL: m.url, DestDir: filepath.Join(m.top, "dest"), Repository: repository,
+		Client:      m.client,
+		Concurrency: c.Concurrency, BodyConcurrency: c.Bodies, MaxBytesPerSecond: c.Cap, Verify: c.Verify,
+		Progress: r.progress, GetToken: m.getToken,
 		StallTimeout: 5 * time.Second, RetryTimeout: 30 * time.Second,
 	}
 	if c.Mirror {
@@ -425,12 +432,14 @@ func (m *machine) checkResult(st step, c call, r *result, remote []bool) {
 	case r.err == nil:
 		for _, i := range r.blobs {
 			got, err := os.ReadFile(m.final(i))
-			m.holds(err == nil && bytes.Equal(got, m.content(i)), "not in place after the download returned nil: %s (%v)", m.blobs[i].Digest, err)
+			m.holds(err == nil && bytes.Equal(got, m.content(i)),
+				"not in place after the download returned nil: %s (%v)", m.blobs[i].Digest, err)
 		}
 	default:
 		m.checkError(r.err)
 		available := !slices.ContainsFunc(r.blobs, func(i int) bool { return !remote[i] })
-		m.holds(!quiet || !c.Upload && !available || !c.Upload && m.full && noRoom(r.err), "nothing was in the way, but: %v", r.err)
+		m.holds(!quiet || !c.Upload && !available || !c.Upload && m.full && noRoom(r.err),
+			"nothing was in the way, but: %v", r.err)
 	}
 	if quiet && !c.Upload && !c.Mirror && !m.disturbed && len(st.Calls) == 1 && len(r.calls) > 0 {
 		missing := r.calls[0][1] - r.calls[0][0]
@@ -473,7 +482,8 @@ func (m *machine) moved(b transfer.Blob) (down, requests int64) {
 // lying tells whether a fault can make an upload look as if it had come to a good end.
 func lying(st step) bool {
 	return slices.ContainsFunc(st.Faults, func(f fault) bool {
-		return slices.ContainsFunc([]string{"*20", "*304", "*302"}, func(lie string) bool { return strings.Contains(f.Script, lie) })
+		return slices.ContainsFunc([]string{"*20", "*304", "*302"},
+			func(lie string) bool { return strings.Contains(f.Script, lie) })
 	})
 }
 
@@ -487,7 +497,8 @@ func (m *machine) content(i int) []byte { return m.contents[filepath.Base(m.fina
 func (m *machine) checkError(err error) {
 	var blobError *transfer.BlobError
 	ended := errors.Is(err, errCancelled) || errors.Is(err, errKilled) || m.full && noRoom(err)
-	m.holds(ended || errors.As(err, &blobError) || strings.HasPrefix(err.Error(), "manifest latest: "), "an error of no blob: %v", err)
+	m.holds(ended || errors.As(err, &blobError) || strings.HasPrefix(err.Error(), "manifest latest: "),
+		"an error of no blob: %v", err)
 	shown := strings.ReplaceAll(err.Error(), "sig=***", "")
 	m.holds(!strings.Contains(shown, m.Options.Token) && !strings.Contains(shown, "sig="), "%v", err)
 }
@@ -555,7 +566,8 @@ func names(dir string) (all []string) {
 	return all
 }
 
-// damage does to a file what disks and people do. Blobs are only removed or replaced by a link: a final name is trusted.
+// damage does to a file what disks and people do. Blobs are only removed or replaced by a link: a final
+// name is trusted.
 func (m *machine) damage(d damage) {
 	dest := filepath.Join(m.top, "dest")
 	there := names(dest)

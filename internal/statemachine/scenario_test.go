@@ -15,7 +15,7 @@ type scenario struct {
 	Mode    registrytest.Mode
 	Options registrytest.Options // without functions
 	Direct  bool                 // the registry serves and takes blobs itself, without redirects to a store
-	Ollama  string               // how an Ollama registry takes blobs: "direct", "parts", or "" for another registry
+	Ollama  string               // "direct" or "parts" for an Ollama registry that takes blobs so
 	Room    int64                // bytes of the disk of the downloads before it is made larger; 0: enough
 	Gentle  bool                 // no fault destroys bytes that have arrived, so that little is moved twice
 	Blobs   []blob
@@ -88,7 +88,8 @@ func (s scenario) String() string {
 const mebibyte = 1 << 20
 
 var (
-	sizes   = rapid.SampledFrom([]int{0, 1, 1000, 1000, 65536, 65536, mebibyte, mebibyte + 1, 3 * mebibyte, 9 * mebibyte, 32*mebibyte + 1, 50 * mebibyte})
+	sizes = rapid.SampledFrom([]int{0, 1, 1000, 1000, 65536, 65536, mebibyte, mebibyte + 1, 3 * mebibyte,
+		9 * mebibyte, 32*mebibyte + 1, 50 * mebibyte})
 	methods = rapid.SampledFrom([]string{"", "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"})
 	amounts = rapid.SampledFrom([]string{"0", "1", "999", "1K", "50K", "1M", "2000K", "8M", "9M", "40M"})
 	waits   = rapid.SampledFrom([]string{"1ms", "300ms", "3s", "40s"})
@@ -97,23 +98,31 @@ var (
 	faults = rapid.OneOf(ofTheWay, ofRegistries, ofRegistries) // the first is drawn most
 
 	ofRegistries = rapid.SampledFrom([]string{
-		"ok", "ok", "ok", "200", "202", "204", "206", "304", "400", "403", "404", "408", "410", "411", "413", "416", "429", "500", "502", "503", "504",
-		"429(retry-after: 1)", "503(retry-after: 100)", "401", "redirect(?again)", "redirect(http://nowhere.test/)", "redirect(file:///etc/passwd)", "302",
-		"errorbody(#)", "errorbody(endless)", "hangup", "reset", "stallheaders", "206", "range()", "range(bytes 0-0/1)", "asked(bytes=5-9)", "norange",
-		"encoding(gzip)", "chunked", "clen(#)", "header(location: ?x; -range)", "header(-location)", "header(-docker-content-digest; etag: \"x\")", "headerbomb(#)", "hints(3)", "goaway",
-		"reset(#)", "connreset(#)", "eof(#)", "noclen(#)", "noclen", "truncchunk(#)", "stall(#)", "long(#)", "endless", "flip(#)", "slow(200K)", "slow(5M)",
-		"cut(#)", "stallbody(#)", "swallow", "swallow+504", "swallow+reset", "swallow+stallheaders", "delay(@)", "delay(@)+500", "delay(@)+reset(#)",
+		"ok", "ok", "ok", "200", "202", "204", "206", "304", "400", "403", "404", "408", "410", "411", "413",
+		"416", "429", "500", "502", "503", "504",
+		"429(retry-after: 1)", "503(retry-after: 100)", "401", "redirect(?again)",
+		"redirect(http://nowhere.test/)", "redirect(file:///etc/passwd)", "302",
+		"errorbody(#)", "errorbody(endless)", "hangup", "reset", "stallheaders", "206", "range()",
+		"range(bytes 0-0/1)", "asked(bytes=5-9)", "norange",
+		"encoding(gzip)", "chunked", "clen(#)", "header(location: ?x; -range)", "header(-location)",
+		"header(-docker-content-digest; etag: \"x\")", "headerbomb(#)", "hints(3)", "goaway",
+		"reset(#)", "connreset(#)", "eof(#)", "noclen(#)", "noclen", "truncchunk(#)", "stall(#)", "long(#)",
+		"endless", "flip(#)", "slow(200K)", "slow(5M)",
+		"cut(#)", "stallbody(#)", "swallow", "swallow+504", "swallow+reset", "swallow+stallheaders", "delay(@)",
+		"delay(@)+500", "delay(@)+reset(#)",
 	})
 
 	// ofTheWay are what proxies, portals and object stores between us and the registry add.
 	ofTheWay = rapid.SampledFrom([]string{
-		"page", "520", "521", "523", "524", "530", "says(403, denied)", "late(@)", "read+late(@)+504", "416(content-range: bytes */1)",
+		"page", "520", "521", "523", "524", "530", "says(403, denied)", "late(@)", "read+late(@)+504",
+		"416(content-range: bytes */1)",
 		"s3(400 ExpiredToken)", "s3(403 AccessDenied)", "s3(400 RequestTimeout)",
 	})
 
 	// gentle faults destroy nothing that has arrived.
 	gentle = rapid.SampledFrom([]string{
-		"reset(#)", "connreset(#)", "eof(#)", "stall(#)", "hangup", "reset", "stallheaders", "goaway", "delay(@)", "late(@)",
+		"reset(#)", "connreset(#)", "eof(#)", "stall(#)", "hangup", "reset", "stallheaders", "goaway", "delay(@)",
+		"late(@)",
 		"408", "425", "429(retry-after: 1)", "500", "502", "503", "504", "520", "521", "522", "523", "524", "530",
 	})
 
@@ -141,8 +150,9 @@ func drawScenario(t *rapid.T) scenario {
 		ExpiredStatus:    rapid.SampledFrom(expiredStatuses).Draw(t, "expired"),
 	}
 	s.Ollama = rapid.SampledFrom([]string{"", "", "", "direct", "parts"}).Draw(t, "ollama")
-	s.Room = rapid.SampledFrom([]int64{0, 0, 0, 0, 2 * mebibyte, 20 * mebibyte, 60 * mebibyte, 1 << 30}).Draw(t, "room")
-	s.Steps = rapid.SliceOfN(rapid.Custom(func(t *rapid.T) step { return drawStep(t, len(s.Blobs)) }), 1, 5).Draw(t, "steps")
+	s.Room = rooms.Draw(t, "room")
+	drawn := rapid.Custom(func(t *rapid.T) step { return drawStep(t, len(s.Blobs)) })
+	s.Steps = rapid.SliceOfN(drawn, 1, 5).Draw(t, "steps")
 	return s
 }
 
@@ -185,7 +195,8 @@ func drawGentleFault(t *rapid.T) fault {
 		return fault{Store: rapid.Bool().Draw(t, "store"), Method: "GET", Script: "ok->416"}
 	}
 	times := rapid.IntRange(1, 3).Draw(t, "times")
-	return fault{Store: rapid.Bool().Draw(t, "store"), Method: methods.Draw(t, "method"), Script: fmt.Sprintf("ok->%d*%s", times, f)}
+	return fault{Store: rapid.Bool().Draw(t, "store"), Method: methods.Draw(t, "method"),
+		Script: fmt.Sprintf("ok->%d*%s", times, f)}
 }
 
 func drawOutage(t *rapid.T) outage {
@@ -193,22 +204,29 @@ func drawOutage(t *rapid.T) outage {
 		return outage{}
 	}
 	return outage{
-		Host:   hosts.Draw(t, "host"),
-		How:    ends.Draw(t, "how"),
-		At:     rapid.SampledFrom([]time.Duration{3 * time.Millisecond, 40 * time.Millisecond, time.Second}).Draw(t, "at"),
+		Host: hosts.Draw(t, "host"),
+		How:  ends.Draw(t, "how"),
+		At: rapid.SampledFrom([]time.Duration{3 * time.Millisecond, 40 * time.Millisecond,
+			time.Second}).Draw(t, "at"),
 		Lasts:  rapid.SampledFrom([]time.Duration{time.Second, 15 * time.Second}).Draw(t, "lasts"),
 		Breaks: rapid.Bool().Draw(t, "breaks"),
 	}
 }
 
 var (
-	cancels = rapid.SampledFrom([]time.Duration{0, 0, 1, 2 * time.Millisecond, 7 * time.Millisecond, time.Second, 10 * time.Second})
+	cancels = rapid.SampledFrom([]time.Duration{0, 0, 1, 2 * time.Millisecond, 7 * time.Millisecond,
+		time.Second, 10 * time.Second})
 
-	fills = rapid.SampledFrom([]time.Duration{0, 0, 0, 3 * time.Millisecond, 20 * time.Millisecond, 2 * time.Second})
+	// rooms are bytes of a disk; zero is enough for everything.
+	rooms = rapid.SampledFrom([]int64{0, 0, 0, 0, 2 * mebibyte, 20 * mebibyte, 60 * mebibyte, 1 << 30})
+
+	fills = rapid.SampledFrom([]time.Duration{0, 0, 0, 3 * time.Millisecond, 20 * time.Millisecond,
+		2 * time.Second})
 
 	// kills are at moments at which nothing else happens.
 	kills = rapid.SampledFrom([]time.Duration{
-		0, 0, 0, 2*time.Millisecond + 137, 5*time.Millisecond + 1739, 40*time.Millisecond + 2311, time.Second + 977, 9*time.Second + 3,
+		0, 0, 0, 2*time.Millisecond + 137, 5*time.Millisecond + 1739, 40*time.Millisecond + 2311,
+		time.Second + 977, 9*time.Second + 3,
 	})
 )
 
@@ -218,7 +236,8 @@ func drawBlob(t *rapid.T) blob {
 
 func drawStep(t *rapid.T, blobs int) step {
 	return step{
-		Calls:  rapid.SliceOfN(rapid.Custom(func(t *rapid.T) call { return drawCall(t, blobs) }), 1, 3).Draw(t, "calls"),
+		Calls: rapid.SliceOfN(rapid.Custom(func(t *rapid.T) call { return drawCall(t, blobs) }), 1, 3).Draw(t,
+			"calls"),
 		Faults: rapid.SliceOfN(rapid.Custom(drawFault), 0, 4).Draw(t, "faults"),
 		Damage: rapid.SliceOfN(rapid.Custom(drawDamage), 0, 2).Draw(t, "damage"),
 		Outage: drawOutage(t),
@@ -249,13 +268,15 @@ func drawFault(t *rapid.T) fault {
 		f = strings.ReplaceAll(f, "@", waits.Draw(t, "wait"))
 		return fmt.Sprintf("%d*%s", rapid.SampledFrom([]int{1, 1, 2, 5, 20}).Draw(t, "times"), f)
 	}), 1, 3).Draw(t, "script")
-	return fault{Store: rapid.IntRange(0, 2).Draw(t, "store") == 2, Method: methods.Draw(t, "method"), Script: strings.Join(script, "->")}
+	return fault{Store: rapid.IntRange(0, 2).Draw(t, "store") == 2, Method: methods.Draw(t, "method"),
+		Script: strings.Join(script, "->")}
 }
 
 func drawDamage(t *rapid.T) damage {
 	return damage{
 		Which: rapid.IntRange(0, 20).Draw(t, "which"),
 		At:    rapid.IntRange(0, 60*mebibyte).Draw(t, "at"),
-		How:   rapid.SampledFrom([]string{"flip", "cut", "grow", "empty", "remove", "rename to .tmp", "link"}).Draw(t, "how"),
+		How: rapid.SampledFrom([]string{"flip", "cut", "grow", "empty", "remove", "rename to .tmp",
+			"link"}).Draw(t, "how"),
 	}
 }

@@ -1,2 +1,3 @@
-// Package storm proves by failing system calls and killed processes that a download never leaves a wrong file.
+// Package storm proves by failing system calls and killed processes that a download never leaves a
+// wrong file.
 package storm

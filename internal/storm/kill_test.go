@@ -44,7 +44,8 @@ func killAndResume(t *testing.T, size int64, kills int) {
 		t.Logf("kill %d: %d MiB sent", i+1, s.bytesSent()>>20)
 	}
 	box.pull()
-	t.Logf("%d MiB sent of %d MiB, %.3f times, in %v", s.bytesSent()>>20, size>>20, float64(s.bytesSent())/float64(size), time.Since(begin))
+	t.Logf("%d MiB sent of %d MiB, %.3f times, in %v", s.bytesSent()>>20, size>>20,
+		float64(s.bytesSent())/float64(size), time.Since(begin))
 	box.complete()
 	assert.LessOrEqual(t, float64(s.bytesSent()), waste*float64(size))
 }

@@ -61,7 +61,8 @@ func (a *arena) sandbox(t testing.TB) *sandbox { return newSandbox(t, a.url, a.b
 const recovery = "recovery"
 
 // recover runs a puller that nobody disturbs, after one that was, and makes sure that it fetches only what is
-// missing. It has one worker: several take work from each other, and what was sent of it already is sent twice.
+// missing. It has one worker: several take work from each other, and what was sent of it already is
+// sent twice.
 func (a *arena) recover(box *sandbox) {
 	box.t.Helper()
 	before := len(a.reg.Requests())
@@ -153,8 +154,8 @@ func TestS1S2FailingCalls(t *testing.T) {
 	}
 }
 
-// TestS2CallsThatNeedNotSucceed has calls fail of which some are of no consequence, as when a file is closed that was
-// only read: then all blobs are there.
+// TestS2CallsThatNeedNotSucceed has calls fail of which some are of no consequence, as when a file is
+// closed that was only read: then all blobs are there.
 func TestS2CallsThatNeedNotSucceed(t *testing.T) {
 	for _, f := range []fault{
 		{"openat", "error=EACCES"}, {"close", "error=EIO"}, {"unlinkat", "error=EIO"}, {"flock", "error=EIO"},
@@ -302,7 +303,8 @@ func (a *arena) halfway(t *testing.T) *sandbox {
 
 func TestS20FailingCallsAfterAKill(t *testing.T) {
 	for _, f := range []fault{
-		{"write,pwrite64", "error=ENOSPC"}, {"ftruncate", "error=EIO"}, {"pread64", "error=EIO"}, {"unlinkat", "error=EIO"},
+		{"write,pwrite64", "error=ENOSPC"}, {"ftruncate", "error=EIO"}, {"pread64", "error=EIO"},
+		{"unlinkat", "error=EIO"},
 		{"write,pwrite64", "signal=SIGKILL"}, {"ftruncate", "signal=SIGKILL"}, {"pread64", "signal=SIGKILL"},
 	} {
 		t.Run(f.calls+" "+f.effect, func(t *testing.T) {
@@ -376,7 +378,9 @@ func (o outcome) last(name, path string) call {
 func TestNothingOutside(t *testing.T) {
 	a := newArena(t)
 	box := a.halfway(t)
-	out := box.trace(everything, "-e", "trace=openat,open,creat,mkdir,mkdirat,unlink,unlinkat,rename,renameat,renameat2,link,linkat,symlink,symlinkat,truncate,mknod,mknodat,chmod,fchmodat,utimensat")
+	out := box.trace(everything, "-e",
+		"trace=openat,open,creat,mkdir,mkdirat,unlink,unlinkat,rename,renameat,renameat2,"+
+			"link,linkat,symlink,symlinkat,truncate,mknod,mknodat,chmod,fchmodat,utimensat")
 	require.Zero(t, out.code, out.stderr)
 	changes := 0
 	for _, c := range out.calls {

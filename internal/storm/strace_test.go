@@ -94,11 +94,14 @@ type place struct {
 
 var (
 	everything = place{"anywhere at all", func(*sandbox) []string { return nil }}
-	anywhere   = place{"anywhere", func(s *sandbox) []string { return append(s.paths("", ".partial", ".journal"), s.dest) }}
-	directory  = place{"directory", func(s *sandbox) []string { return []string{s.dest} }}
-	data       = place{"data", func(s *sandbox) []string { return s.paths(".partial") }}
-	created    = place{"created", func(s *sandbox) []string { return s.names(s.blobs, ".partial", ".journal") }}
-	large      = place{"large", func(s *sandbox) []string {
+	anywhere   = place{"anywhere", func(s *sandbox) []string {
+		return append(s.paths("", ".partial",
+			".journal"), s.dest)
+	}}
+	directory = place{"directory", func(s *sandbox) []string { return []string{s.dest} }}
+	data      = place{"data", func(s *sandbox) []string { return s.paths(".partial") }}
+	created   = place{"created", func(s *sandbox) []string { return s.names(s.blobs, ".partial", ".journal") }}
+	large     = place{"large", func(s *sandbox) []string {
 		return append(s.paths(".partial")[:1], s.names(s.blobs[:1], ".partial", ".journal")...)
 	}}
 )
@@ -124,7 +127,8 @@ func (s *sandbox) paths(suffixes ...string) []string {
 }
 
 func TestTraceOfThreadsIsPutTogether(t *testing.T) {
-	calls := parseTrace("10 fsync(7</d/a>" + unfinished + "\n11 close(8</d/b>) = 0\n10 <... fsync resumed>) = -1 EIO (Input/output error) (INJECTED)\n")
+	calls := parseTrace("10 fsync(7</d/a>" + unfinished +
+		"\n11 close(8</d/b>) = 0\n10 <... fsync resumed>) = -1 EIO (Input/output error) (INJECTED)\n")
 	require.Len(t, calls, 2)
 	require.Equal(t, call{"close(8</d/b>) = 0", 1, 1}, calls[0])
 	require.Equal(t, call{"fsync(7</d/a>) = -1 EIO (Input/output error) (INJECTED)", 0, 2}, calls[1])

@@ -1,7 +1,8 @@
-// Package wan is a wide area network on one machine: two network namespaces, and between them a link that is slow,
-// far and loses packets. A process can be started on either side.
+// Package wan is a wide area network on one machine: two network namespaces, and between them a link that
+// is slow, far and loses packets. A process can be started on either side.
 //
-// It works where the kernel cannot emulate such links itself (no netem), but needs Linux, root and /dev/net/tun.
+// It works where the kernel cannot emulate such links itself (no netem), but needs Linux, root and
+// /dev/net/tun.
 package wan
 
 import (

@@ -11,6 +11,7 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"github.com/vbauerster/mpb/v8/decor"
 )
 
 // linesOf runs a transfer in fake time and returns what was printed.
@@ -133,6 +134,17 @@ func TestRetriesAreShown(t *testing.T) {
 	assert.Equal(t, "pull: trying again: 503\n", out)
 }
 
+func TestOneNoteASecondIsEnough(t *testing.T) {
+	out := linesOf(t, func(m *Meter) {
+		for range 64 { // all blobs, when a link is cut
+			m.Note("trying again: reset")
+		}
+		time.Sleep(time.Second)
+		m.Note("trying again: 503")
+	})
+	assert.Equal(t, "pull: trying again: reset\npull: trying again: 503\n", out)
+}
+
 func TestTheBarEndsWithItsLastLine(t *testing.T) {
 	var out bytes.Buffer
 	m := NewBar(Options{Label: "pull", Out: &out, Blobs: func() []Blob { return []Blob{{"model.gguf", 5, 10}} }})
@@ -146,6 +158,25 @@ func TestTheBarEndsWithItsLastLine(t *testing.T) {
 	assert.Contains(t, last, "pull 100%")
 	assert.NotContains(t, last, "model.gguf")
 	assert.True(t, strings.HasSuffix(last, "\n"))
+}
+
+func TestTheLinesBelowTheBarAreBlobsAndTheNote(t *testing.T) {
+	b := &bar{noted: time.Now(), line: state{
+		retry: "trying again: 503", blobs: func() []Blob { return []Blob{{"small", 1, 2}, {"large", 1, 4}} },
+	}}
+	draw := func(i int) string {
+		var out bytes.Buffer
+		require.NoError(t, b.extend(&out, decor.Statistics{AvailableWidth: 60}, i))
+		return out.String()
+	}
+	assert.Regexp(t, `^  large +25%  1 B of 4 B\n$`, draw(0))
+	assert.Regexp(t, `^  small +50%  1 B of 2 B\n$`, draw(1))
+	assert.Equal(t, "  trying again: 503\n", draw(2))
+	assert.Empty(t, draw(3))
+	b.noted = time.Now().Add(-noteTime)
+	assert.Empty(t, draw(2), "an old note goes")
+	b.ended = true
+	assert.Empty(t, draw(0))
 }
 
 func TestEventsComeAtMostOnceASecond(t *testing.T) {
@@ -179,12 +210,13 @@ func TestWhatTurnsOutToBeThereIsNotMoved(t *testing.T) {
 		time.Sleep(2 * time.Second)
 		m.Update(5000, 5000)
 		assert.InDelta(t, 1000, m.rate(), 1)
+		assert.EqualValues(t, 2000, m.Moved())
 		assert.Equal(t, Result{Total: 5000, There: 3000, Moved: 2000, Took: 2 * time.Second}, m.Close())
 	})
 }
 
-// moving is a state at full speed, half of it there already.
-func moving() *state {
+// halfway is a state at full speed, half of it there already.
+func halfway() *state {
 	now := time.Now()
 	return &state{
 		label: "pull", began: true, first: 554e6, done: 900e6, total: 1200e6,
@@ -195,7 +227,7 @@ func moving() *state {
 func TestTheBarFitsAnyWidth(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for width := 1; width <= 200; width++ {
-			line := barLine(moving(), width)
+			line := barLine(halfway(), width)
 			assert.LessOrEqual(t, utf8.RuneCountInString(line), width, line)
 			if width >= 40 {
 				assert.Contains(t, line, "pull  75%", "width %d", width)

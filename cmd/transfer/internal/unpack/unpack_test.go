@@ -151,6 +151,21 @@ func TestAnArchiveThatCannotBeUnpackedIsNamed(t *testing.T) {
 	require.ErrorIs(t, err, unpack.ErrPacked)
 }
 
+func TestWhatHasAnothersTitleIsReplaced(t *testing.T) {
+	path, dir := staged(t, "twice")
+	require.NoError(t, os.WriteFile(filepath.Join(path, "mine"), []byte("precious"), 0o600))
+	if err := os.Symlink("mine", filepath.Join(path, "a")); err != nil {
+		t.Skip(err)
+	}
+	entries := []unpack.Entry{{Title: "a", Layer: layer("a", "twice")}, {Title: "b", Layer: layer("b", "twice")}}
+	require.NoError(t, dir.Place(t.Context(), entries))
+	for name, want := range map[string]string{"mine": "precious", "a": "twice", "b": "twice"} {
+		data, err := os.ReadFile(filepath.Join(path, name))
+		require.NoError(t, err)
+		assert.Equal(t, want, string(data), name)
+	}
+}
+
 func TestADirectoryInTheWayIsAnError(t *testing.T) {
 	path, dir := staged(t, "x")
 	require.NoError(t, os.Mkdir(filepath.Join(path, "a"), 0o755))

@@ -13,47 +13,47 @@ import (
 	"github.com/modeltransfer/transfer/internal/pieces"
 )
 
-// stride is how much of an extent without a CRC is hashed before it counts.
-const stride = 4 << 20 // 4 MiB
+// step is how much is hashed, of an extent that is not compared with its CRC, before it counts.
+const step = 4 << 20 // 4 MiB
 
-// startFollowing lets the bytes of a large blob be hashed as they are recorded.
-func (p *Partial) startFollowing() {
+// startHashing lets the bytes of a large blob be hashed as they are recorded.
+func (p *Partial) startHashing() {
 	if !p.large() {
 		return
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.ctx, p.stop = context.WithCancel(context.Background())
-	p.kick()
+	p.startHasher()
 }
 
-// stopFollowing returns when no goroutine of the partial is left.
-func (p *Partial) stopFollowing() {
+// stopHashing returns when no goroutine of the partial is left.
+func (p *Partial) stopHashing() {
 	p.mu.Lock()
 	if p.ctx != nil {
 		p.stop()
 		p.ctx = nil
 	}
 	p.mu.Unlock()
-	p.follower.Wait()
+	p.hasher.Wait()
 }
 
-// kick starts the goroutine that hashes what is recorded, if there may be something to hash and it is
+// startHasher starts the goroutine that hashes what is recorded, if there may be something to hash and it is
 // not running. It ends by itself. The caller holds mu.
-func (p *Partial) kick() {
-	if p.ctx == nil || p.following || len(p.recorded) == 0 {
+func (p *Partial) startHasher() {
+	if p.ctx == nil || p.running || len(p.recorded) == 0 {
 		return
 	}
-	p.following = true
+	p.running = true
 	ctx := p.ctx
-	p.follower.Go(func() {
+	p.hasher.Go(func() {
 		p.hashing.Lock()
 		defer p.hashing.Unlock()
 		for {
-			err := p.follow(ctx) // Commit meets the error again
+			err := p.hashPrefix(ctx) // Commit meets the error again
 			p.mu.Lock()
 			if _, more := p.next(); err != nil || !more {
-				p.following = false
+				p.running = false
 				p.mu.Unlock()
 				return
 			}
@@ -62,9 +62,9 @@ func (p *Partial) kick() {
 	})
 }
 
-// follow hashes what is recorded from the frontier on, up to the first gap. The
+// hashPrefix hashes what is recorded from the frontier on, up to the first gap. The
 // caller holds hashing.
-func (p *Partial) follow(ctx context.Context) error {
+func (p *Partial) hashPrefix(ctx context.Context) error {
 	for {
 		p.mu.Lock()
 		e, ok := p.next()
@@ -86,12 +86,15 @@ func (p *Partial) next() (extent, bool) {
 		return extent{}, false
 	}
 	e := p.recorded[i]
-	if !p.checked(e) {
+	if !p.comparedFirst(e) {
 		e.Start = p.hashed
-		e.End = min(e.End, e.Start+stride)
+		e.End = min(e.End, e.Start+step)
 	}
 	return e, true
 }
+
+// comparedFirst tells whether an extent must be what its CRC says before it counts as hashed.
+func (p *Partial) comparedFirst(e extent) bool { return p.checked(e) && !e.written }
 
 // checked tells whether the disk can be compared with what came over the network.
 func (p *Partial) checked(e extent) bool { return p.large() && !e.adopted }
@@ -100,8 +103,7 @@ func (p *Partial) checked(e extent) bool { return p.large() && !e.adopted }
 // more. On failure the hash is what it was before.
 func (p *Partial) hashExtent(ctx context.Context, e extent) error {
 	before := clone(p.hash)
-	sum, err := p.read(ctx, e.Range, p.hash)
-	damaged := errors.Is(err, io.ErrUnexpectedEOF) || err == nil && p.checked(e) && sum != e.crc
+	damaged, err := p.hashAndCompare(ctx, e)
 	if err == nil && !damaged {
 		p.hashed = e.End
 		return nil
@@ -116,6 +118,18 @@ func (p *Partial) hashExtent(ctx context.Context, e extent) error {
 		return nil
 	}
 	return err
+}
+
+// hashAndCompare hashes one extent, and tells whether it is known to be damaged.
+func (p *Partial) hashAndCompare(ctx context.Context, e extent) (damaged bool, err error) {
+	sum := crc32.New(castagnoli)
+	to := io.Writer(p.hash)
+	if p.comparedFirst(e) {
+		to = io.MultiWriter(p.hash, sum)
+	}
+	err = p.read(ctx, e.Range, to)
+	damaged = errors.Is(err, io.ErrUnexpectedEOF) || err == nil && p.comparedFirst(e) && sum.Sum32() != e.crc
+	return damaged, err
 }
 
 // rewind has everything hashed again.
@@ -137,28 +151,26 @@ func clone(h hash.Hash) hash.Hash {
 	return copied
 }
 
-// read feeds a range of the data file to a hash and returns its CRC-32C. The
-// error is io.ErrUnexpectedEOF when the file is shorter.
-func (p *Partial) read(ctx context.Context, r pieces.Range, to io.Writer) (crc uint32, err error) {
+// read feeds a range of the data file to a hash. The error is io.ErrUnexpectedEOF when the file is shorter.
+func (p *Partial) read(ctx context.Context, r pieces.Range, to io.Writer) error {
 	buf := p.dir.buffers.Get().(*[]byte)
 	defer p.dir.buffers.Put(buf)
 	for off := r.Start; off < r.End; {
 		if ctx.Err() != nil {
-			return 0, context.Cause(ctx)
+			return context.Cause(ctx)
 		}
 		b := (*buf)[:min(r.End-off, int64(len(*buf)))]
 		n, err := p.data.ReadAt(b, off)
 		if n < len(b) && (err == nil || err == io.EOF) {
-			return 0, io.ErrUnexpectedEOF
+			return io.ErrUnexpectedEOF
 		}
 		if err != nil && err != io.EOF {
-			return 0, err
+			return err
 		}
-		crc = crc32.Update(crc, castagnoli, b)
 		_, _ = to.Write(b)
 		off += int64(n)
 	}
-	return crc, nil
+	return nil
 }
 
 // drop makes an extent missing, because it is damaged on the disk. What was hashed of it
@@ -174,11 +186,11 @@ func (p *Partial) drop(e extent) {
 	}
 }
 
-// verify hashes what the follower has not, and compares the digest.
+// verify hashes what the hasher has not, and compares the digest.
 func (p *Partial) verify(ctx context.Context) error {
 	p.hashing.Lock()
 	defer p.hashing.Unlock()
-	if err := p.follow(ctx); err != nil {
+	if err := p.hashPrefix(ctx); err != nil {
 		return p.readFailed(ctx, err)
 	}
 	if p.hashed < p.size {
@@ -187,6 +199,9 @@ func (p *Partial) verify(ctx context.Context) error {
 	got := digest.NewDigest(p.digest.Algorithm(), p.hash)
 	if got == p.digest {
 		return nil
+	}
+	if damaged, err := p.compareAll(ctx); err != nil || damaged {
+		return p.damage(ctx, err)
 	}
 	p.rewind()
 	if err := p.forget(); err != nil {
@@ -204,32 +219,52 @@ func (p *Partial) readFailed(ctx context.Context, err error) error {
 	return err
 }
 
-// gap tells why the bytes at the frontier are missing. When they were damaged, the rest is
-// looked at too, so that all that is damaged can be fetched at once.
+// gap tells why the bytes at the frontier are missing. When they were damaged, all the others are compared
+// too, so that all that is damaged can be fetched at once.
 func (p *Partial) gap(ctx context.Context) error {
 	p.mu.Lock()
 	damaged := p.damaged
-	rest := slices.Clone(p.recorded[p.recorded.search(p.hashed):])
 	p.mu.Unlock()
 	if !damaged {
 		return ErrIncomplete
 	}
-	for _, e := range rest {
-		if !p.checked(e) {
-			continue
-		}
-		sum, err := p.read(ctx, e.Range, io.Discard)
-		switch {
-		case errors.Is(err, io.ErrUnexpectedEOF), err == nil && sum != e.crc:
-			p.drop(e)
-		case err != nil:
-			return p.readFailed(ctx, err)
-		}
+	_, err := p.compareAll(ctx)
+	return p.damage(ctx, err)
+}
+
+// damage tells what was damaged on the disk, unless comparing has failed.
+func (p *Partial) damage(ctx context.Context, err error) error {
+	if err != nil {
+		return p.readFailed(ctx, err)
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.damaged = false
 	return &MismatchError{Want: p.digest, Disk: p.recorded.missing(p.size)}
+}
+
+// compareAll drops all extents that are not on the disk what came, and tells whether there were any. What
+// was compared before it was hashed is not compared again.
+func (p *Partial) compareAll(ctx context.Context) (damaged bool, err error) {
+	p.mu.Lock()
+	all := slices.Clone(p.recorded)
+	p.mu.Unlock()
+	hashed := p.hashed
+	for _, e := range all {
+		if !p.checked(e) || p.comparedFirst(e) && e.End <= hashed {
+			continue
+		}
+		sum := crc32.New(castagnoli)
+		err := p.read(ctx, e.Range, sum)
+		switch {
+		case errors.Is(err, io.ErrUnexpectedEOF), err == nil && sum.Sum32() != e.crc:
+			p.drop(e)
+			damaged = true
+		case err != nil:
+			return damaged, err
+		}
+	}
+	return damaged, nil
 }
 
 // forget makes everything missing: only what was adopted without a CRC, where there

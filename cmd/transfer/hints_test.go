@@ -1,0 +1,61 @@
+package main
+
+import (
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"syscall"
+	"testing"
+
+	"github.com/modeltransfer/transfer"
+	"github.com/modeltransfer/transfer/cmd/transfer/internal/logins"
+	"github.com/modeltransfer/transfer/cmd/transfer/internal/ref"
+	"github.com/modeltransfer/transfer/registry"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+func TestEachFailureHasItsHint(t *testing.T) {
+	r, err := ref.Parse("registry.example/me/model")
+	require.NoError(t, err)
+	full := &os.PathError{Op: "write", Path: "f", Err: syscall.ENOSPC}
+	const tags = "list what is there: transfer tags registry.example/me/model"
+	missing := &net.DNSError{Name: "registry.example", IsNotFound: true}
+	notRegistry := &transfer.StatusError{StatusCode: 404, URL: "x/v2/"}
+	damaged := &damagedError{dir: "dir", from: "registry.example/m:v1"}
+	corrupt := &transfer.BlobError{Op: "upload", Err: transfer.ErrDigestMismatch}
+	for want, err := range map[string]error{
+		"log in with: transfer login registry.example":                  registry.ErrUnauthorized,
+		"repair it, or log in again: transfer login registry.example":   logins.ErrUnreadable,
+		"the certificate of registry.example is signed by an authority": x509.UnknownAuthorityError{},
+		"the certificate of registry.example is for another name":       x509.HostnameError{},
+		"has expired":                                      x509.CertificateInvalidError{Reason: x509.Expired},
+		"HTTPS_PROXY cannot be reached":                    &net.OpError{Op: "proxyconnect", Err: errors.New("x")},
+		"check the name registry.example":                  missing,
+		"nothing answers there":                            syscall.ECONNREFUSED,
+		"make room and run the same command again":         full,
+		"105 MB are still to be fetched to dir; make room": lackOfRoom(full, 105e6, "dir"),
+		tags: &transfer.StatusError{StatusCode: 404, URL: "x/manifests/v1"},
+		"registry.example does not answer as a registry does":              notRegistry,
+		"repair it from where it came: transfer verify model --from REF":   corrupt,
+		"repair it with: transfer verify dir --from registry.example/m:v1": damaged,
+	} {
+		a := &app{source: "model"}
+		a.asked(r)
+		assert.Contains(t, a.hint(fmt.Errorf("wrapped: %w", err)), want)
+		assert.ErrorIs(t, lackOfRoom(err, 1, "dir"), err)
+	}
+	a := new(app)
+	assert.Empty(t, a.hint(errors.New("anything else")))
+	assert.Contains(t, a.hint(corrupt), "a file was changed or removed while it was pushed")
+}
+
+func TestARefusalSaysWhoIsRefused(t *testing.T) {
+	a := new(app)
+	a.host, a.who = "registry.example", "me"
+	assert.Contains(t, a.hint(registry.ErrUnauthorized), "registry.example refuses me; check the name")
+	a.username = "you"
+	assert.Contains(t, a.hint(registry.ErrUnauthorized), "check the name and the password of --username you")
+}

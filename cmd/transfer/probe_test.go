@@ -1,0 +1,132 @@
+package main
+
+import (
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/modeltransfer/transfer"
+	"github.com/modeltransfer/transfer/cmd/transfer/internal/ref"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// proberOf returns a prober of the repository you/model of a registry.
+func proberOf(t *testing.T, answer http.HandlerFunc) *prober {
+	t.Helper()
+	s := httptest.NewServer(answer)
+	t.Cleanup(s.Close)
+	r, err := ref.Parse(s.URL + "/you/model:v1")
+	require.NoError(t, err)
+	a := &app{getenv: env(map[string]string{passwordVariable: "hunter2"}), settings: settings{}}
+	a.username = "me"
+	repo, err := a.remote(r, nil, new(notes))
+	require.NoError(t, err)
+	t.Cleanup(repo.CloseIdleConnections)
+	return newProber(nil, r, repo)
+}
+
+func TestBlobsAreMountedOrTheUploadIsEnded(t *testing.T) {
+	var mu sync.Mutex
+	var seen []string
+	p := proberOf(t, func(w http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		defer mu.Unlock()
+		seen = append(seen, r.Method+" "+r.URL.Path)
+		if r.Method == http.MethodPost {
+			assert.Equal(t, "me/model", r.URL.Query().Get("from"))
+		}
+		switch {
+		case r.Method == http.MethodHead:
+			w.WriteHeader(http.StatusNotFound)
+		case strings.HasPrefix(r.URL.Query().Get("mount"), "sha256:e3b0"):
+			w.WriteHeader(http.StatusCreated)
+		case r.Method == http.MethodPost:
+			w.Header().Set("Location", "/v2/you/model/blobs/uploads/1")
+			w.WriteHeader(http.StatusAccepted)
+		}
+	})
+	other := "sha256:" + strings.Repeat("0", 64)
+	there, err := p.all(t.Context(), []transfer.Blob{{Digest: someDigest}, {Digest: other}}, "me/model")
+	require.NoError(t, err)
+	assert.Equal(t, map[string]bool{someDigest: true}, there)
+	assert.Contains(t, seen, "DELETE /v2/you/model/blobs/uploads/1")
+}
+
+func TestAProbeLogsInAndKeepsItsCredentialsFromRedirects(t *testing.T) {
+	elsewhere := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		t.Error("a redirect is an answer")
+	}))
+	defer elsewhere.Close()
+	p := proberOf(t, func(w http.ResponseWriter, r *http.Request) {
+		if _, password, _ := r.BasicAuth(); password != "hunter2" {
+			w.Header().Set("WWW-Authenticate", `Basic realm="x"`)
+			w.WriteHeader(http.StatusUnauthorized)
+			return
+		}
+		http.Redirect(w, r, elsewhere.URL, http.StatusTemporaryRedirect)
+	})
+	there, err := p.all(t.Context(), []transfer.Blob{{Digest: someDigest}}, "")
+	require.NoError(t, err)
+	assert.True(t, there[someDigest])
+}
+
+func TestABlobThatCannotBeAskedForIsNotThere(t *testing.T) {
+	for name, answer := range map[string]http.HandlerFunc{
+		"refused": func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusUnauthorized) },
+		"broken":  func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusInternalServerError) },
+		"cut":     func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) },
+	} {
+		there, err := proberOf(t, answer).all(t.Context(), []transfer.Blob{{Digest: someDigest}}, "me/model")
+		require.NoError(t, err, name)
+		assert.Empty(t, there, name)
+	}
+}
+
+// fakeMeter counts what was there.
+type fakeMeter struct{ there, moved int64 }
+
+func (m *fakeMeter) There(n int64) { m.there += n }
+func (m *fakeMeter) Moved() int64  { return m.moved }
+
+func TestOnlyTheFirstAnswerSaysWhatWasThere(t *testing.T) {
+	other := "sha256:" + strings.Repeat("0", 64)
+	m := new(fakeMeter)
+	f := newFinder([]transfer.Blob{{Digest: someDigest, Size: 5}, {Digest: other, Size: 7}}, m)
+	const base = "https://registry.example/v2/me/model/blobs/"
+	f.answered(http.MethodHead, base+someDigest, http.StatusUnauthorized)
+	f.answered(http.MethodHead, base+someDigest, http.StatusServiceUnavailable)
+	f.answered(http.MethodHead, base+someDigest, http.StatusOK)
+	f.answered(http.MethodHead, base+someDigest, http.StatusOK)
+	assert.EqualValues(t, 5, m.there)
+	f.answered(http.MethodHead, base+other, http.StatusNotFound)
+	f.answered(http.MethodPut, base+"uploads/1?digest="+other, http.StatusCreated)
+	f.answered(http.MethodHead, base+other, http.StatusOK) // that it came is no news
+	assert.EqualValues(t, 5, m.there)
+
+	f = newFinder([]transfer.Blob{{Digest: other, Size: 7}}, m)
+	mount := strings.Replace(other, ":", "%3A", 1)
+	f.answered(http.MethodPost, base+"uploads/?from=a&mount="+mount, http.StatusCreated)
+	assert.EqualValues(t, 12, m.there)
+}
+
+func TestWhatThisRunHasSentWasNotThere(t *testing.T) {
+	m := new(fakeMeter)
+	f := newFinder(nil, m)
+	record := func(dg string, offset int64) {
+		r := slog.NewRecord(time.Now(), slog.LevelDebug, "upload continues", 0)
+		r.AddAttrs(slog.String("digest", dg), slog.Int64("offset", offset))
+		f.record(r)
+	}
+	record("a", 100)
+	assert.EqualValues(t, 100, m.there)
+	record("a", 200) // after a failure of this run
+	assert.EqualValues(t, 100, m.there)
+	m.moved = 50
+	record("b", 40) // so too, as far as anybody knows
+	assert.EqualValues(t, 100, m.there)
+}
