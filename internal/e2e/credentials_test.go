@@ -13,13 +13,14 @@ import (
 	"github.com/modeltransfer/transfer/registry"
 )
 
-// The tests of this file use package registry at the reference registry, with each way to let somebody in.
+// Who is let in by registries and token servers that do not let in anybody.
 
 const (
 	user     = "ada"
 	password = "correct:horse" // a colon belongs to the password
-	// passwordFile has the password's hash by bcrypt, of the least cost.
-	passwordFile = user + ":$2a$04$M.hU9LL7XzTE5Ld8e4hnxOe9tVwQOt67bwbSFlf/4P.nhCpD..QB2\n"
+	// passwordFile has the hashes by bcrypt, of the least cost: that of the password, and of "hunter2" for "me".
+	passwordFile = user + ":$2a$04$M.hU9LL7XzTE5Ld8e4hnxOe9tVwQOt67bwbSFlf/4P.nhCpD..QB2\n" +
+		"me:$2a$04$a4LPNWMPOKlbmMRg8jilK.Jpmq6iduKfa00UBf.I5Ys0.llwyTYlK\n"
 )
 
 // open opens the repository of most tests.
@@ -44,12 +45,18 @@ func layersOf(t testing.TB, dir string, layers []transfer.Blob) (registry.Manife
 	for _, b := range layers {
 		list = append(list, describe(b, "application/octet-stream"))
 	}
-	data, err := json.Marshal(map[string]any{
+	data := marshalJSON(t, map[string]any{
 		"schemaVersion": 2, "mediaType": registry.MediaTypeManifest,
 		"config": describe(config, "application/vnd.example.model.v1+json"), "layers": list,
 	})
-	require.NoError(t, err)
 	return registry.NewManifest(data, ""), append([]transfer.Blob{config}, layers...)
+}
+
+func marshalJSON(t testing.TB, v any) []byte {
+	t.Helper()
+	data, err := json.Marshal(v)
+	require.NoError(t, err)
+	return data
 }
 
 // pushModel pushes blobs and a manifest of them under a tag.
@@ -58,77 +65,6 @@ func pushModel(t testing.TB, repo *registry.Repository, dir, tag string, m regis
 	opts := repo.UploadOptions()
 	opts.SrcDir, opts.Blobs, opts.Manifest, opts.ManifestRef = dir, blobs, m.Data, tag
 	push(t, opts)
-}
-
-func TestCredentialsAtTheReferenceRegistry(t *testing.T) {
-	person := registry.Credentials{Username: user, Password: password}
-	for _, tc := range []struct {
-		name string
-		open func(t testing.TB) *server
-		who  registry.Credentials
-	}{
-		{"nobody asks", func(t testing.TB) *server { return newDistribution(t).serve(t) }, registry.Credentials{}},
-		{"tokens for anybody", func(t testing.TB) *server {
-			return newDistribution(t).withToken(newTokenServer(t)).serve(t)
-		}, registry.Credentials{}},
-		{"tokens for a person", func(t testing.TB) *server {
-			ts := newTokenServer(t)
-			ts.user, ts.password = user, password
-			return newDistribution(t).withToken(ts).serve(t)
-		}, person},
-		{"Basic only", func(t testing.TB) *server { return newDistribution(t).withPasswords(t).serve(t) }, person},
-	} {
-		t.Run(tc.name, func(t *testing.T) {
-			s := tc.open(t)
-			src, dst := t.TempDir(), t.TempDir()
-			m, blobs := layersOf(t, src, addBlobs(t, src, 1, 10, 70_000, 12*mib))
-			repo := open(t, s, tc.who)
-			pushModel(t, repo, src, "latest", m, blobs)
-
-			repo = open(t, s, tc.who)
-			got, err := repo.Pull(t.Context(), "latest", dst, nil)
-			require.NoError(t, err)
-			assert.Equal(t, m, got)
-			requireSame(t, src, dst, blobs)
-			tags, err := repo.Tags(t.Context())
-			require.NoError(t, err)
-			assert.Equal(t, []string{"latest"}, tags)
-			require.NoError(t, repo.Ping(t.Context()))
-			require.NoError(t, repo.PutManifest(t.Context(), "stable", got))
-			there, err := repo.Exists(t.Context(), "stable")
-			require.NoError(t, err)
-			assert.True(t, there)
-		})
-	}
-}
-
-func TestWrongPasswordAtTheReferenceRegistry(t *testing.T) {
-	ts := newTokenServer(t)
-	ts.user, ts.password = user, password
-	for name, s := range map[string]*server{
-		"tokens": newDistribution(t).withToken(ts).serve(t),
-		"Basic":  newDistribution(t).withPasswords(t).serve(t),
-	} {
-		for who, c := range map[string]registry.Credentials{
-			"nobody":         {},
-			"wrong password": {Username: user, Password: "a-wrong-secret"},
-		} {
-			t.Run(name+" for "+who, func(t *testing.T) {
-				src := t.TempDir()
-				blobs := addBlobs(t, src, 1, 1000)
-				repo := open(t, s, c)
-				_, err := repo.Manifest(t.Context(), "latest")
-				require.ErrorIs(t, err, registry.ErrUnauthorized)
-				assert.NotContains(t, err.Error(), "a-wrong-secret")
-				opts := repo.UploadOptions()
-				opts.SrcDir, opts.Blobs = src, blobs
-				err = transfer.Upload(t.Context(), opts)
-				require.Error(t, err)
-				assert.NotContains(t, err.Error(), "a-wrong-secret")
-				assert.Zero(t, sumReceived(s.seen(kind(kindUpload))))
-			})
-		}
-	}
 }
 
 // The token of a person expires while blobs are fetched, and one to push with has expired before it comes.

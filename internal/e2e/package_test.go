@@ -1,58 +1,34 @@
 package e2e
 
 import (
-	"net/http"
-	"os"
-	"path/filepath"
 	"testing"
 
-	"github.com/distribution/distribution/v3/configuration"
 	"github.com/opencontainers/go-digest"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-
-	_ "github.com/distribution/distribution/v3/registry/auth/htpasswd"
 
 	"github.com/modeltransfer/transfer"
 	"github.com/modeltransfer/transfer/registry"
 )
 
-// ada's password is "open sesame". The hash is that of bcrypt, the only one that distribution takes.
-const htpasswd = "ada:$2a$04$im4szEmeTzIJCrG.kWNS5.VH3ZANAeasDdQSevTJ/cZYRKUtkfi2y\n"
-
-// withPassword lets in ada, by Basic authentication only.
-func (d *distribution) withPassword(t testing.TB) *distribution {
-	t.Helper()
-	path := filepath.Join(t.TempDir(), "htpasswd")
-	require.NoError(t, os.WriteFile(path, []byte(htpasswd), 0o600))
-	d.Auth = configuration.Auth{"htpasswd": {"realm": "e2e", "path": path}}
-	return d
-}
-
-// ofAda gives tokens to ada only.
-func ofAda(ts *tokenServer) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if u, p, _ := r.BasicAuth(); u != "ada" || p != "open sesame" {
-			w.WriteHeader(http.StatusUnauthorized)
-			return
-		}
-		ts.ServeHTTP(w, r)
-	})
-}
-
 // Everything that package registry does, against registries that want nothing, a password, or a token.
 func TestPackageRegistry(t *testing.T) {
 	ts := newTokenServer(t)
-	ts.server = serve(t, ofAda(ts), false)
+	ts.user, ts.password = user, password
 	servers := registries(t)
 	servers["distribution with a password"] = newDistribution(t).withPasswords(t).serve(t)
+	servers["distribution with tokens for anybody"] = newDistribution(t).withToken(newTokenServer(t)).serve(t)
 	servers["distribution with tokens"] = newDistribution(t).withToken(ts).serve(t)
+	person := registry.Credentials{Username: user, Password: password}
+	who := map[string]registry.Credentials{ // the others let in anybody
+		"distribution with a password": person, "distribution with tokens": person,
+	}
 	for name, s := range servers {
 		t.Run(name, func(t *testing.T) {
 			ctx := t.Context()
 			repo, err := registry.Open(registry.Options{
 				BaseURL: s.url, Repository: repository, Client: s.client,
-				Credentials: registry.Credentials{Username: "ada", Password: "open sesame"},
+				Credentials: who[name],
 			})
 			require.NoError(t, err)
 			require.NoError(t, repo.Ping(ctx))
@@ -101,15 +77,15 @@ func TestPackageRegistry(t *testing.T) {
 // Who may not come in is told so, by each of the ways to come in.
 func TestPackageRegistryRefuses(t *testing.T) {
 	ts := newTokenServer(t)
-	ts.server = serve(t, ofAda(ts), false)
+	ts.user, ts.password = user, password
 	for name, s := range map[string]*server{
 		"password": newDistribution(t).withPasswords(t).serve(t),
 		"tokens":   newDistribution(t).withToken(ts).serve(t),
 	} {
 		for who, c := range map[string]registry.Credentials{
 			"nobody":  {},
-			"another": {Username: "bob", Password: "open sesame"},
-			"wrong":   {Username: "ada", Password: "x"},
+			"another": {Username: "bob", Password: password},
+			"wrong":   {Username: user, Password: "a-wrong-secret"},
 		} {
 			t.Run(name+" "+who, func(t *testing.T) {
 				repo, err := registry.Open(registry.Options{BaseURL: s.url, Repository: repository, Credentials: c})
@@ -119,6 +95,14 @@ func TestPackageRegistryRefuses(t *testing.T) {
 				require.ErrorIs(t, err, registry.ErrUnauthorized)
 				_, err = repo.Pull(t.Context(), "v1", t.TempDir(), nil)
 				require.ErrorIs(t, err, registry.ErrUnauthorized)
+				assert.NotContains(t, err.Error(), "a-wrong-secret")
+				up := repo.UploadOptions()
+				up.SrcDir = t.TempDir()
+				up.Blobs = addBlobs(t, up.SrcDir, 1, 1000)
+				err = transfer.Upload(t.Context(), up)
+				require.Error(t, err)
+				assert.NotContains(t, err.Error(), "a-wrong-secret")
+				assert.Zero(t, sumReceived(s.seen(kind(kindUpload))))
 			})
 		}
 	}
