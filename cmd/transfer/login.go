@@ -95,9 +95,7 @@ func (a authenticator) login(ctx context.Context, text string, fromStdin bool) e
 
 // askCredentials gets the name and the password from the flags, the environment or a person.
 func (a authenticator) askCredentials(
-	ctx context.Context,
-	r ref.Reference,
-	fromStdin bool,
+	ctx context.Context, r ref.Reference, fromStdin bool,
 ) (registry.Credentials, error) {
 	c := registry.Credentials{Username: a.username, Password: a.getenv(passwordVariable)}
 	terminal, interactive := a.stdin.(*os.File)
@@ -139,9 +137,7 @@ func (a authenticator) askCredentials(
 
 // ask reads an answer from a terminal. When the context ends first, it leaves the terminal as it was.
 func (a authenticator) ask(
-	ctx context.Context,
-	terminal *os.File,
-	read func(*os.File) ([]byte, error),
+	ctx context.Context, terminal *os.File, read func(*os.File) ([]byte, error),
 ) ([]byte, error) {
 	state, err := term.GetState(int(terminal.Fd()))
 	if err != nil {

@@ -220,9 +220,7 @@ func (p *puller) intoOllama(ctx context.Context, m registry.Manifest) (outcome, 
 
 // intoFiles pulls named files.
 func (p *puller) intoFiles(
-	ctx context.Context,
-	m registry.Manifest,
-	content registry.Content,
+	ctx context.Context, m registry.Manifest, content registry.Content,
 ) (outcome, error) {
 	entries, unnamed, err := unpack.Entries(content)
 	if err != nil {
@@ -354,10 +352,7 @@ func (p *puller) tree(ctx context.Context, m registry.Manifest, depth int) ([]re
 
 // manifestTree lists a manifest of a repository after all that it lists.
 func manifestTree(
-	ctx context.Context,
-	repo *registry.Repository,
-	m registry.Manifest,
-	depth int,
+	ctx context.Context, repo *registry.Repository, m registry.Manifest, depth int,
 ) ([]registry.Manifest, error) {
 	if !m.IsIndex() {
 		return []registry.Manifest{m}, nil
@@ -387,11 +382,7 @@ func manifestTree(
 // download fetches blobs into a directory. There is what the directory above has already; it counts
 // as a part of the whole.
 func (p *puller) download(
-	ctx context.Context,
-	blobs []transfer.Blob,
-	dir string,
-	there int64,
-	names map[string]string,
+	ctx context.Context, blobs []transfer.Blob, dir string, there int64, names map[string]string,
 ) (outcome, error) {
 	meter := p.newMeter("pull", partials(dir, blobs, names))
 	p.notes.show(meter)
