@@ -160,7 +160,7 @@ func TestProgressTellsWhatIsThere(t *testing.T) {
 var errUsersReason = errors.New("the user has closed the window")
 
 // The reason why the context was ended is in the error.
-func TestI7CauseOfTheContext(t *testing.T) {
+func TestCauseOfTheContext(t *testing.T) {
 	eachMove(t, func(t *testing.T, w *world, do move) {
 		w.reg.Fault("", "/blobs/", "**slow(100K)")
 		ctx, cancel := context.WithCancelCause(t.Context())
