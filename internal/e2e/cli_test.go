@@ -169,17 +169,16 @@ func TestCLITokens(t *testing.T) {
 }
 
 func TestCLILogin(t *testing.T) {
-	made, d := modelFiles(t), newDistribution(t)
-	s := d.withPassword(t).serve(t)
+	made, s := modelFiles(t), newDistribution(t).withPassword(t).serve(t)
 	c := newCLI(t)
 	ref, host := s.url+"/me/model:v1", strings.TrimPrefix(s.url, "http://")
 	_, stderr, code := c.run(t.Context(), "", "push", made, ref)
 	assert.Equal(t, 1, code)
 	assert.Contains(t, stderr, "hint: log in with: transfer login "+host)
-	_, stderr, code = c.run(t.Context(), "wrong", "login", "--username", "me", "--password-stdin", host)
+	_, stderr, code = c.run(t.Context(), "wrong", "login", "--username", "ada", "--password-stdin", host)
 	assert.Equal(t, 1, code)
 	assert.Contains(t, stderr, "hint: check the name and the password")
-	_, stderr, code = c.run(t.Context(), "hunter2", "login", "--username", "me", "--password-stdin", host)
+	_, stderr, code = c.run(t.Context(), "open sesame", "login", "--username", "ada", "--password-stdin", host)
 	require.Zero(t, code, stderr)
 	c.must(t, "push", made, ref)
 	pulled := t.TempDir()

@@ -3,7 +3,6 @@ package e2e
 import (
 	"context"
 	"net/http"
-	"os"
 	"path/filepath"
 	"testing"
 
@@ -12,9 +11,7 @@ import (
 	_ "github.com/distribution/distribution/v3/registry/storage/driver/filesystem"
 	_ "github.com/distribution/distribution/v3/registry/storage/driver/s3-aws"
 	"github.com/stretchr/testify/assert"
-	"github.com/stretchr/testify/require"
 
-	_ "github.com/distribution/distribution/v3/registry/auth/htpasswd"
 	_ "github.com/distribution/distribution/v3/registry/auth/token"
 )
 
@@ -44,16 +41,6 @@ func (d *distribution) withToken(ts *tokenServer) *distribution {
 	d.Auth = configuration.Auth{"token": {
 		"realm": ts.realm(), "service": ts.service, "issuer": ts.issuer, "jwks": ts.keyFile,
 	}}
-	return d
-}
-
-// withPassword lets in the user me with the password hunter2, by Basic authentication alone.
-func (d *distribution) withPassword(t testing.TB) *distribution {
-	t.Helper()
-	file := filepath.Join(t.TempDir(), "htpasswd")
-	const me = "me:$2a$04$a4LPNWMPOKlbmMRg8jilK.Jpmq6iduKfa00UBf.I5Ys0.llwyTYlK\n" // bcrypt, at its cheapest
-	require.NoError(t, os.WriteFile(file, []byte(me), 0o600))
-	d.Auth = configuration.Auth{"htpasswd": {"realm": "e2e", "path": file}}
 	return d
 }
 
