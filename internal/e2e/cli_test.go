@@ -169,8 +169,7 @@ func TestCLITokens(t *testing.T) {
 }
 
 func TestCLILogin(t *testing.T) {
-	made, d := modelFiles(t), newDistribution(t)
-	s := d.withPasswords(t).serve(t)
+	made, s := modelFiles(t), newDistribution(t).withPasswords(t).serve(t)
 	c := newCLI(t)
 	ref, host := s.url+"/me/model:v1", strings.TrimPrefix(s.url, "http://")
 	_, stderr, code := c.run(t.Context(), "", "push", made, ref)

@@ -123,7 +123,7 @@ func (x *Exchange) Do(ctx context.Context, r Request) (*Response, error) {
 	if err != nil {
 		return nil, f.end(x.judge(err))
 	}
-	f.answer = answerBody{body: resp.Body, f: f}
+	f.answer = answerBody{body: resp.Body, f: f, failed: Failed(resp.StatusCode)}
 	resp.Body = &f.answer
 	f.resp = Response{Response: resp, Sent: f.sent.Load()}
 	return &f.resp, nil

@@ -200,7 +200,8 @@ func (b *requestBody) Close() error { return b.body.Close() }
 type answerBody struct {
 	body   io.ReadCloser
 	f      *flight
-	failed error
+	failed bool // the answer is a failure
+	broken error
 }
 
 func (b *answerBody) Read(p []byte) (int, error) {
@@ -208,12 +209,14 @@ func (b *answerBody) Read(p []byte) (int, error) {
 	if n > 0 && !b.f.begun.Swap(true) {
 		b.f.watch.Allow(0) // it has begun, and is to go on
 	}
-	if paid := b.f.moved(n); paid != nil && err == nil {
+	if b.failed {
+		b.f.watch.Moved(n) // what a failure says tells nothing of how fast bodies move
+	} else if paid := b.f.moved(n); paid != nil && err == nil {
 		err = paid
 	}
 	if err != nil && err != io.EOF {
 		err = b.f.unanswered(b.f.watch.Reason(err))
-		b.failed = err
+		b.broken = err
 	}
 	return n, err
 }
@@ -221,6 +224,6 @@ func (b *answerBody) Read(p []byte) (int, error) {
 // Close gives the room back and ends the watch.
 func (b *answerBody) Close() error {
 	err := b.body.Close()
-	_ = b.f.end(b.failed)
+	_ = b.f.end(b.broken)
 	return err
 }
