@@ -25,7 +25,9 @@ var (
 )
 
 func TestAPIPrivateNames(t *testing.T) {
-	assert.Equal(t, "sha256-abc", digestToPath("sha256:abc"))
+	for digest, path := range map[string]string{"sha256:abc": "sha256-abc", "sha256-abc": "sha256-abc", "x": "x"} {
+		assert.Equal(t, path, digestToPath(digest))
+	}
 	header := `Bearer realm="https://auth.test/token",service="registry",scope="repository:a/b:pull"`
 	assert.Equal(t, AuthChallenge{Realm: "https://auth.test/token", Service: "registry", Scope: "repository:a/b:pull"},
 		parseAuthChallenge(header))

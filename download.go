@@ -162,12 +162,15 @@ func (d *downloader) scheduling() pieces.Config {
 	return pieces.Config{
 		PieceSize: pieceSize, WholeSize: pieceThreshold, MinSplit: minSplit, SplitAfter: splitAfter,
 		MaxTakeOvers: watchdog.MaxReplaced, Small: pace.Small, Ahead: piecesAhead,
-		Now: d.now, Large: d.bodies.Large, Room: d.bodies.Room, Capped: d.rate.Full,
+		Now: d.now, Large: d.largeAtOnce, Room: d.bodies.Room, Capped: d.rate.Full,
 		Slow: func(flows bool, age time.Duration, speed float64, left int64) bool {
 			return d.dog.TakeOver(flows, age, speed, left < minSplit)
 		},
 	}
 }
+
+// largeAtOnce is how many large bodies may move at once, but for half of the workers, which small blobs need.
+func (d *downloader) largeAtOnce() int { return min(d.bodies.Large(), max(1, d.concurrency/2)) }
 
 func (d *downloader) now() time.Duration { return time.Since(d.started) }
 

@@ -235,9 +235,9 @@ type DownloadOptions struct {
 	// "library/_".
 	Repository string
 
-	// Concurrency is the most bodies in flight at once; the package begins with fewer and finds out
-	// how many are worth it. Where the registry redirects, as many again may be asking where theirs are.
-	// Zero or less means DefaultDownloadConcurrency.
+	// Concurrency is the most requests in flight at once. Zero or less leaves it to the package: it begins with few
+	// bodies, finds out how many are worth it, up to DefaultDownloadConcurrency, and has as many requests again ask
+	// where their blobs are where the registry redirects.
 	Concurrency int
 
 	// Progress is told how many of the total bytes are in place. Calls come one
@@ -310,9 +310,9 @@ type UploadOptions struct {
 	// SrcDir is the directory that has the blobs, each as "sha256-<hex>".
 	SrcDir string
 
-	// Concurrency is the most bodies in flight at once; the package begins with fewer and finds out
-	// how many are worth it. Five times as many blobs may be asked about or waiting for an answer.
-	// Zero or less means DefaultUploadConcurrency.
+	// Concurrency is the most requests in flight at once. Zero or less leaves it to the package: it begins with few
+	// bodies, finds out how many are worth it, up to DefaultUploadConcurrency, and asks about five times as many blobs,
+	// or waits for the answers to them.
 	Concurrency int
 
 	// Progress is told how many of the total bytes the registry has. See
@@ -344,7 +344,7 @@ type UploadOptions struct {
 	ManifestRef string
 
 	// Repository is the repository's name, as in "library/model". Empty means
-	// "library/_".
+	// "library/_", and that no manifest is pushed.
 	Repository string
 
 	// BodyConcurrency is the most bodies in flight at once, for weak links. Zero

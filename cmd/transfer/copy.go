@@ -16,7 +16,7 @@ import (
 	"github.com/spf13/cobra"
 )
 
-func (a *app) copyCommand() *cobra.Command {
+func copyCommand(a *app) *cobra.Command {
 	var platform, dir string
 	c := &cobra.Command{
 		Use: "copy REF REF", Short: "Copy a model from one registry or repository to another", GroupID: "move",
@@ -27,7 +27,7 @@ func (a *app) copyCommand() *cobra.Command {
 			"  transfer copy registry.example/me/model:v1 registry.example/team/model:v1",
 		Args: operands("REF", "REF"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.copy(cmd.Context(), args[0], args[1], platform, dir)
+			return copyModel(cmd.Context(), a, args[0], args[1], platform, dir)
 		},
 	}
 	c.Flags().StringVar(&platform, "platform", "", "of an index, copy the manifest for this `OS/ARCH` alone")
@@ -47,7 +47,8 @@ type copier struct {
 	there          int64
 }
 
-func (a *app) copy(ctx context.Context, from, to, platform, dir string) error {
+// copyModel copies a model from one reference to another.
+func copyModel(ctx context.Context, a *app, from, to, platform, dir string) error {
 	c := &copier{app: a, notes: new(notes), dir: dir}
 	var err error
 	if c.from, err = a.reference(from); err != nil {
@@ -80,7 +81,7 @@ func (a *app) copy(ctx context.Context, from, to, platform, dir string) error {
 func (c *copier) plan(ctx context.Context, platform string) error {
 	m, err := c.source.Manifest(ctx, c.from.Version())
 	if err == nil && platform != "" {
-		m, err = c.choose(ctx, c.from, c.source, m, platform)
+		m, err = choosePlatform(ctx, c.from, c.source, m, platform)
 	}
 	if err != nil {
 		return err

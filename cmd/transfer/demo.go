@@ -31,7 +31,7 @@ type demoOptions struct {
 	model                     model
 }
 
-func (a *app) demoCommand() *cobra.Command {
+func demoCommand(a *app) *cobra.Command {
 	o := demoOptions{size: defaultDemoSize}
 	c := &cobra.Command{
 		Use: "demo", Short: "Make a model, push it, pull it back, compare every byte", GroupID: "move",
@@ -39,7 +39,7 @@ func (a *app) demoCommand() *cobra.Command {
 			"every byte. It needs about three times the size of its model on disk, in TMPDIR or --dir.",
 		Example: "  transfer demo\n  transfer demo --size 2G --tensors 5000 --dir /tmp/demo",
 		Args:    operands(),
-		RunE:    func(cmd *cobra.Command, _ []string) error { return a.demo(cmd.Context(), o) },
+		RunE:    func(cmd *cobra.Command, _ []string) error { return demonstration{a}.run(cmd.Context(), o) },
 	}
 	fs := c.Flags()
 	fs.SortFlags = false
@@ -52,7 +52,10 @@ func (a *app) demoCommand() *cobra.Command {
 	return c
 }
 
-func (a *app) demo(ctx context.Context, o demoOptions) error {
+// demonstration is one run of demo.
+type demonstration struct{ *app }
+
+func (a demonstration) run(ctx context.Context, o demoOptions) error {
 	o.model.size = int64(o.size)
 	switch {
 	case o.model.tensors < 0:
@@ -60,14 +63,14 @@ func (a *app) demo(ctx context.Context, o demoOptions) error {
 	case o.size != 0 && o.size < minBlob:
 		return usagef("--size must be 0 or at least %d", minBlob)
 	}
-	return a.demoIn(ctx, o)
+	return a.in(ctx, o)
 }
 
-// demoIn runs the demo in the directory of --dir or in one that is removed
+// in runs the demo in the directory of --dir or in one that is removed
 // afterwards, whatever happens.
-func (a *app) demoIn(ctx context.Context, o demoOptions) (err error) {
+func (a demonstration) in(ctx context.Context, o demoOptions) (err error) {
 	if o.dir != "" {
-		if err := a.demoWith(ctx, o); err != nil {
+		if err := a.with(ctx, o); err != nil {
 			return err
 		}
 		a.say("the files are in %s", o.dir)
@@ -76,7 +79,7 @@ func (a *app) demoIn(ctx context.Context, o demoOptions) (err error) {
 	if o.dir, err = os.MkdirTemp("", "transfer-demo-*"); err != nil {
 		return err
 	}
-	err = moreRoom(a.demoWith(ctx, o))
+	err = moreRoom(a.with(ctx, o))
 	if failed := os.RemoveAll(o.dir); failed != nil {
 		return errors.Join(err, failed)
 	}
@@ -98,8 +101,8 @@ func moreRoom(err error) error {
 	return err
 }
 
-// demoWith runs the demo against the registry of --registry or one of its own.
-func (a *app) demoWith(ctx context.Context, o demoOptions) error {
+// with runs the demo against the registry of --registry or one of its own.
+func (a demonstration) with(ctx context.Context, o demoOptions) error {
 	if o.registry == "" {
 		s, err := startServer(filepath.Join(o.dir, "registry"))
 		if err != nil {
@@ -130,7 +133,7 @@ func demoReference(registry, repository string) (ref.Reference, error) {
 }
 
 // roundTrip makes the model, pushes it, pulls it back and compares.
-func (a *app) roundTrip(ctx context.Context, r ref.Reference, o demoOptions) error {
+func (a demonstration) roundTrip(ctx context.Context, r ref.Reference, o demoOptions) error {
 	start, made, pulled := time.Now(), filepath.Join(o.dir, "model"), filepath.Join(o.dir, "pulled")
 	if err := o.model.write(ctx, made); err != nil {
 		return err
@@ -146,7 +149,7 @@ func (a *app) roundTrip(ctx context.Context, r ref.Reference, o demoOptions) err
 		return err
 	}
 	a.say("pushed %s to %s", done, r)
-	p := &puller{app: a, pullOptions: pullOptions{into: intoBlobs}, ref: r, dir: pulled, notes: new(notes)}
+	p := &puller{app: a.app, pullOptions: pullOptions{into: intoBlobs}, ref: r, dir: pulled, notes: new(notes)}
 	if p.repo, err = a.remote(r, nil, p.notes); err != nil {
 		return err
 	}

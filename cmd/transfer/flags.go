@@ -43,8 +43,8 @@ type output struct {
 	json, quiet, verbose bool
 }
 
-func (a *app) addSettings(fs *pflag.FlagSet) {
-	s := &a.settings
+// add adds the flags that all commands have.
+func (s *settings) add(fs *pflag.FlagSet) {
 	fs.SortFlags = false
 	fs.StringVar(&s.caFile, "ca-file", "", "also trust the certificates in this PEM `FILE`")
 	fs.BoolVar(&s.insecure, "insecure", false, "do not check the registry's certificate")
@@ -62,13 +62,13 @@ func (a *app) addSettings(fs *pflag.FlagSet) {
 }
 
 // check refuses values that the library would take for its defaults.
-func (a *app) check() error {
+func (s *settings) check() error {
 	switch {
-	case a.concurrency < 0:
+	case s.concurrency < 0:
 		return usagef("--concurrency is negative")
-	case a.bodyConcurrency < 0:
+	case s.bodyConcurrency < 0:
 		return usagef("--body-concurrency is negative")
-	case a.timeout < 0, a.retryTimeout < 0, a.stallTimeout < 0:
+	case s.timeout < 0, s.retryTimeout < 0, s.stallTimeout < 0:
 		return usagef("a timeout is negative")
 	}
 	return nil

@@ -17,8 +17,11 @@ import (
 	"github.com/modeltransfer/transfer/registry"
 )
 
+// adviser knows what to do about errors.
+type adviser struct{ *app }
+
 // hint returns what to do about an error where that is known, or nothing.
-func (a *app) hint(err error) string {
+func (a adviser) hint(err error) string {
 	for _, find := range []func(error) string{
 		a.loginHint, a.certificateHint, a.schemeHint, proxyHint, a.notFoundHint, hostHint, spaceHint, a.corruptHint,
 	} {
@@ -30,7 +33,7 @@ func (a *app) hint(err error) string {
 }
 
 // loginHint says how to log in where credentials are missing or refused.
-func (a *app) loginHint(err error) string {
+func (a adviser) loginHint(err error) string {
 	var status *transfer.StatusError
 	refused := errors.As(err, &status) && status.StatusCode == http.StatusUnauthorized
 	switch {
@@ -48,7 +51,7 @@ func (a *app) loginHint(err error) string {
 	return fmt.Sprintf("log in with: transfer login %s", a.host)
 }
 
-func (a *app) certificateHint(err error) string {
+func (a adviser) certificateHint(err error) string {
 	var unknown x509.UnknownAuthorityError
 	var name x509.HostnameError
 	var invalid x509.CertificateInvalidError
@@ -71,7 +74,7 @@ func (a *app) certificateHint(err error) string {
 }
 
 // schemeHint tells http and https taken for each other.
-func (a *app) schemeHint(err error) string {
+func (a adviser) schemeHint(err error) string {
 	switch {
 	case !errors.Is(err, wire.ErrWrongScheme):
 		return ""
@@ -90,7 +93,7 @@ func proxyHint(err error) string {
 	return "the proxy of HTTP_PROXY or HTTPS_PROXY cannot be reached; hosts in NO_PROXY are asked without it"
 }
 
-func (a *app) notFoundHint(err error) string {
+func (a adviser) notFoundHint(err error) string {
 	var status *transfer.StatusError
 	switch {
 	case !errors.As(err, &status) || status.StatusCode != http.StatusNotFound:
@@ -149,7 +152,7 @@ func lackOfRoom(err error, need int64, dir string) error {
 }
 
 // corruptHint is for files that are not what their names say.
-func (a *app) corruptHint(err error) string {
+func (a adviser) corruptHint(err error) string {
 	var blob *transfer.BlobError
 	var damaged *damagedError
 	if errors.As(err, &damaged) {

@@ -44,18 +44,18 @@ func TestEachFailureHasItsHint(t *testing.T) {
 	} {
 		a := &app{source: "model"}
 		a.asked(r)
-		assert.Contains(t, a.hint(fmt.Errorf("wrapped: %w", err)), want)
+		assert.Contains(t, adviser{a}.hint(fmt.Errorf("wrapped: %w", err)), want)
 		assert.ErrorIs(t, lackOfRoom(err, 1, "dir"), err)
 	}
 	a := new(app)
-	assert.Empty(t, a.hint(errors.New("anything else")))
-	assert.Contains(t, a.hint(corrupt), "a file was changed or removed while it was pushed")
+	assert.Empty(t, adviser{a}.hint(errors.New("anything else")))
+	assert.Contains(t, adviser{a}.hint(corrupt), "a file was changed or removed while it was pushed")
 }
 
 func TestARefusalSaysWhoIsRefused(t *testing.T) {
 	a := new(app)
 	a.host, a.who = "registry.example", "me"
-	assert.Contains(t, a.hint(registry.ErrUnauthorized), "registry.example refuses me; check the name")
+	assert.Contains(t, adviser{a}.hint(registry.ErrUnauthorized), "registry.example refuses me; check the name")
 	a.username = "you"
-	assert.Contains(t, a.hint(registry.ErrUnauthorized), "check the name and the password of --username you")
+	assert.Contains(t, adviser{a}.hint(registry.ErrUnauthorized), "password of --username you")
 }

@@ -11,7 +11,7 @@ import (
 	"github.com/spf13/cobra"
 )
 
-func (a *app) inspectCommand() *cobra.Command {
+func inspectCommand(a *app) *cobra.Command {
 	var platform string
 	var raw bool
 	c := &cobra.Command{
@@ -21,7 +21,7 @@ func (a *app) inspectCommand() *cobra.Command {
 		Example: "  transfer inspect all-minilm\n  transfer inspect --json registry.example/me/model:v1",
 		Args:    operands("REF"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.inspect(cmd.Context(), args[0], platform, raw)
+			return inspector{a}.inspect(cmd.Context(), args[0], platform, raw)
 		},
 	}
 	c.Flags().StringVar(&platform, "platform", "", "of an index, show the manifest for this `OS/ARCH`")
@@ -29,7 +29,10 @@ func (a *app) inspectCommand() *cobra.Command {
 	return c
 }
 
-func (a *app) inspect(ctx context.Context, name, platform string, raw bool) error {
+// inspector shows what a registry has.
+type inspector struct{ *app }
+
+func (a inspector) inspect(ctx context.Context, name, platform string, raw bool) error {
 	r, err := a.reference(name)
 	if err != nil {
 		return err
@@ -41,7 +44,7 @@ func (a *app) inspect(ctx context.Context, name, platform string, raw bool) erro
 	defer repo.CloseIdleConnections()
 	m, err := repo.Manifest(ctx, r.Version())
 	if err == nil && platform != "" {
-		m, err = a.choose(ctx, r, repo, m, platform)
+		m, err = choosePlatform(ctx, r, repo, m, platform)
 	}
 	if err != nil {
 		return fmt.Errorf("%s: %w", r, err)
@@ -87,7 +90,7 @@ func nameOf(d registry.Descriptor) string {
 	return d.Title()
 }
 
-func (a *app) inspectJSON(r ref.Reference, m registry.Manifest, c registry.Content) {
+func (a inspector) inspectJSON(r ref.Reference, m registry.Manifest, c registry.Content) {
 	fields := []field{
 		{"reference", r.URL()}, {"digest", m.Digest}, {"mediaType", m.MediaType}, {"artifactType", c.ArtifactType},
 	}
@@ -121,7 +124,7 @@ func sizeOf(c registry.Content) (size int64) {
 	return size
 }
 
-func (a *app) inspectText(r ref.Reference, m registry.Manifest, c registry.Content) {
+func (a inspector) inspectText(r ref.Reference, m registry.Manifest, c registry.Content) {
 	lines := [][2]string{{"name", r.String()}, {"digest", m.Digest}, {"type", m.MediaType}}
 	if c.ArtifactType != "" {
 		lines = append(lines, [2]string{"artifact", c.ArtifactType})
@@ -167,15 +170,15 @@ func layerText(d registry.Descriptor) string {
 	return short + "  " + printable(name)
 }
 
-func (a *app) tagsCommand() *cobra.Command {
+func tagsCommand(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use: "tags REPOSITORY", Short: "List the tags of a repository", GroupID: "look",
 		Example: "  transfer tags registry.example/me/model", Args: operands("REPOSITORY"),
-		RunE: func(cmd *cobra.Command, args []string) error { return a.tags(cmd.Context(), args[0]) },
+		RunE: func(cmd *cobra.Command, args []string) error { return inspector{a}.tags(cmd.Context(), args[0]) },
 	}
 }
 
-func (a *app) tags(ctx context.Context, name string) error {
+func (a inspector) tags(ctx context.Context, name string) error {
 	r, err := ref.ParseRepository(name)
 	if err != nil {
 		return usagef("%v", err)

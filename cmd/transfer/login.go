@@ -18,7 +18,7 @@ import (
 // maxPassword is the longest password that is read. Tokens of some KiB serve as passwords.
 const maxPassword = 64 << 10 // 64 KiB
 
-func (a *app) loginCommand() *cobra.Command {
+func loginCommand(a *app) *cobra.Command {
 	var fromStdin bool
 	c := &cobra.Command{
 		Use: "login REGISTRY", Short: "Keep the name and password for a registry", GroupID: "look",
@@ -27,13 +27,15 @@ func (a *app) loginCommand() *cobra.Command {
 		Example: "  transfer login registry.example\n" +
 			"  echo \"$TOKEN\" | transfer login --username me --password-stdin docker.io",
 		Args: operands("REGISTRY"),
-		RunE: func(cmd *cobra.Command, args []string) error { return a.login(cmd.Context(), args[0], fromStdin) },
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return authenticator{a}.login(cmd.Context(), args[0], fromStdin)
+		},
 	}
 	c.Flags().BoolVar(&fromStdin, "password-stdin", false, "read the password from stdin")
 	return c
 }
 
-func (a *app) logoutCommand() *cobra.Command {
+func logoutCommand(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use: "logout REGISTRY", Short: "Forget the name and password for a registry", GroupID: "look",
 		Example: "  transfer logout registry.example", Args: operands("REGISTRY"),
@@ -64,7 +66,10 @@ func (a *app) registryOf(text string) (ref.Reference, error) {
 	return a.withScheme(r, text), nil
 }
 
-func (a *app) login(ctx context.Context, text string, fromStdin bool) error {
+// authenticator logs in.
+type authenticator struct{ *app }
+
+func (a authenticator) login(ctx context.Context, text string, fromStdin bool) error {
 	r, err := a.registryOf(text)
 	if err != nil {
 		return err
@@ -89,10 +94,8 @@ func (a *app) login(ctx context.Context, text string, fromStdin bool) error {
 }
 
 // askCredentials gets the name and the password from the flags, the environment or a person.
-func (a *app) askCredentials(
-	ctx context.Context,
-	r ref.Reference,
-	fromStdin bool,
+func (a authenticator) askCredentials(
+	ctx context.Context, r ref.Reference, fromStdin bool,
 ) (registry.Credentials, error) {
 	c := registry.Credentials{Username: a.username, Password: a.getenv(passwordVariable)}
 	terminal, interactive := a.stdin.(*os.File)
@@ -133,10 +136,8 @@ func (a *app) askCredentials(
 }
 
 // ask reads an answer from a terminal. When the context ends first, it leaves the terminal as it was.
-func (a *app) ask(
-	ctx context.Context,
-	terminal *os.File,
-	read func(*os.File) ([]byte, error),
+func (a authenticator) ask(
+	ctx context.Context, terminal *os.File, read func(*os.File) ([]byte, error),
 ) ([]byte, error) {
 	state, err := term.GetState(int(terminal.Fd()))
 	if err != nil {
@@ -162,7 +163,7 @@ func (a *app) ask(
 func readLine(f *os.File) ([]byte, error) { return bufio.NewReader(f).ReadBytes('\n') }
 
 // tryLogin asks the registry, with the credentials and for no repository, whether it lets us in.
-func (a *app) tryLogin(ctx context.Context, r ref.Reference, who registry.Credentials) error {
+func (a authenticator) tryLogin(ctx context.Context, r ref.Reference, who registry.Credentials) error {
 	a.asked(r)
 	client, err := a.client()
 	if err != nil {

@@ -62,7 +62,7 @@ func usagef(format string, args ...any) error {
 func (a *app) run(ctx context.Context, args []string) int {
 	out := &checkedWriter{w: a.stdout}
 	a.stdout = out
-	root := a.newRoot()
+	root := newRoot(a)
 	root.SetArgs(doubleDashes(args))
 	a.stop = func() {}
 	cmd, err := root.ExecuteContextC(ctx)
@@ -105,7 +105,7 @@ func (a *app) explain(ctx context.Context, err error) int {
 		a.fail("interrupted; "+next, "")
 		return exitInterrupted
 	default:
-		a.fail(oneLine(err), a.hint(err))
+		a.fail(oneLine(err), adviser{a}.hint(err))
 		return exitFailed
 	}
 }

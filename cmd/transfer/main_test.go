@@ -99,7 +99,7 @@ func TestHelpGoesToStdoutAndFitsAScreen(t *testing.T) {
 	commands := [][]string{
 		{"help"}, {"-h"}, {"--help"}, {"demo", "-help"}, {"help", "flags"}, {"help", "references"},
 	}
-	for _, c := range new(app).newRoot().Commands() {
+	for _, c := range newRoot(new(app)).Commands() {
 		commands = append(commands, []string{c.Name(), "--help"}, []string{"help", c.Name()})
 	}
 	for _, args := range commands {
@@ -120,11 +120,8 @@ func TestHelpGoesToStdoutAndFitsAScreen(t *testing.T) {
 
 func TestHelpNamesEachSharedFlag(t *testing.T) {
 	text := runWith(t, "help", "flags").stdout
-	new(
-		app,
-	).newRoot().
-		PersistentFlags().
-		VisitAll(func(f *pflag.Flag) { assert.Contains(t, text, "--"+f.Name+" ") })
+	flags := newRoot(new(app)).PersistentFlags()
+	flags.VisitAll(func(f *pflag.Flag) { assert.Contains(t, text, "--"+f.Name+" ") })
 }
 
 func TestFlagsMayStandAnywhere(t *testing.T) {

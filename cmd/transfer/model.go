@@ -178,11 +178,7 @@ func (m model) writeManifest(ctx context.Context, dir string, layers []descripto
 // writeBlob writes a blob of the given size, header first, under the name of its
 // digest. On failure nothing is left.
 func (m model) writeBlob(
-	ctx context.Context,
-	dir string,
-	header []byte,
-	size int64,
-	content io.Reader,
+	ctx context.Context, dir string, header []byte, size int64, content io.Reader,
 ) (d descriptor, err error) {
 	f, err := os.CreateTemp(dir, ".blob-*")
 	if err != nil {

@@ -17,7 +17,7 @@ import (
 // blobFilePattern is the name of a blob, or of what belongs to one: a partial, a journal.
 var blobFilePattern = regexp.MustCompile(`^(sha[0-9]+-[0-9a-f]{64,128})(\.[a-z]+(-[0-9a-z]+)?)?$`)
 
-func (a *app) pruneCommand() *cobra.Command {
+func pruneCommand(a *app) *cobra.Command {
 	var dry bool
 	c := &cobra.Command{
 		Use: "prune DIR", Short: "Remove blobs that no model of a directory needs", GroupID: "keep",
@@ -25,7 +25,7 @@ func (a *app) pruneCommand() *cobra.Command {
 			"as pull has made it, in any of its forms. Nothing may be pulled into it at the same time.",
 		Example: "  transfer prune --dry-run ~/.ollama/models\n  transfer prune ./model",
 		Args:    operands("DIR"),
-		RunE:    func(cmd *cobra.Command, args []string) error { return a.prune(cmd.Context(), args[0], dry) },
+		RunE:    func(cmd *cobra.Command, args []string) error { return prune(cmd.Context(), a, args[0], dry) },
 	}
 	c.Flags().BoolVar(&dry, "dry-run", false, "only list what would be removed")
 	return c
@@ -37,7 +37,8 @@ type unneeded struct {
 	size int64
 }
 
-func (a *app) prune(ctx context.Context, dir string, dry bool) error {
+// prune removes what no model of a directory needs.
+func prune(ctx context.Context, a *app, dir string, dry bool) error {
 	h, err := holdingOf(dir)
 	if err != nil {
 		return err

@@ -35,7 +35,7 @@ type pullOptions struct {
 	mirrors          urlList
 }
 
-func (a *app) pullCommand() *cobra.Command {
+func pullCommand(a *app) *cobra.Command {
 	var o pullOptions
 	c := &cobra.Command{
 		Use: "pull REF DIR", Short: "Fetch a model into a directory", GroupID: "move",
@@ -47,7 +47,7 @@ func (a *app) pullCommand() *cobra.Command {
 			"  transfer pull --into ollama all-minilm ~/.ollama/models\n" +
 			"  transfer pull --mirror https://mirror.example registry.example/me/m ./model",
 		Args: pullOperands,
-		RunE: func(cmd *cobra.Command, args []string) error { return a.pull(cmd.Context(), args[0], args[1], o) },
+		RunE: func(cmd *cobra.Command, args []string) error { return pull(cmd.Context(), a, args[0], args[1], o) },
 	}
 	fs := c.Flags()
 	fs.SortFlags = false
@@ -88,7 +88,8 @@ type puller struct {
 	notes *notes
 }
 
-func (a *app) pull(ctx context.Context, name, dir string, o pullOptions) error {
+// pull fetches the model of a reference into a directory.
+func pull(ctx context.Context, a *app, name, dir string, o pullOptions) error {
 	r, err := a.reference(name)
 	if err != nil {
 		return err
@@ -121,7 +122,7 @@ func (p *puller) run(ctx context.Context) (registry.Manifest, outcome, error) {
 		done, err := p.intoOCI(ctx, m)
 		return m, done, err
 	}
-	chosen, err := p.choose(ctx, p.ref, p.repo, m, p.platform)
+	chosen, err := choosePlatform(ctx, p.ref, p.repo, m, p.platform)
 	if err != nil {
 		return m, outcome{}, fmt.Errorf("%s: %w", p.ref, err)
 	}
@@ -129,8 +130,8 @@ func (p *puller) run(ctx context.Context) (registry.Manifest, outcome, error) {
 	return m, done, err
 }
 
-// choose returns the manifest of an index for a platform, or says what there is to choose from.
-func (a *app) choose(
+// choosePlatform returns the manifest of an index for a platform, or says what there is to choose from.
+func choosePlatform(
 	ctx context.Context, r ref.Reference, repo *registry.Repository, m registry.Manifest, platform string,
 ) (registry.Manifest, error) {
 	chosen, err := repo.Platform(ctx, m, platform)
@@ -219,9 +220,7 @@ func (p *puller) intoOllama(ctx context.Context, m registry.Manifest) (outcome, 
 
 // intoFiles pulls named files.
 func (p *puller) intoFiles(
-	ctx context.Context,
-	m registry.Manifest,
-	content registry.Content,
+	ctx context.Context, m registry.Manifest, content registry.Content,
 ) (outcome, error) {
 	entries, unnamed, err := unpack.Entries(content)
 	if err != nil {
@@ -353,10 +352,7 @@ func (p *puller) tree(ctx context.Context, m registry.Manifest, depth int) ([]re
 
 // manifestTree lists a manifest of a repository after all that it lists.
 func manifestTree(
-	ctx context.Context,
-	repo *registry.Repository,
-	m registry.Manifest,
-	depth int,
+	ctx context.Context, repo *registry.Repository, m registry.Manifest, depth int,
 ) ([]registry.Manifest, error) {
 	if !m.IsIndex() {
 		return []registry.Manifest{m}, nil
@@ -386,11 +382,7 @@ func manifestTree(
 // download fetches blobs into a directory. There is what the directory above has already; it counts
 // as a part of the whole.
 func (p *puller) download(
-	ctx context.Context,
-	blobs []transfer.Blob,
-	dir string,
-	there int64,
-	names map[string]string,
+	ctx context.Context, blobs []transfer.Blob, dir string, there int64, names map[string]string,
 ) (outcome, error) {
 	meter := p.newMeter("pull", partials(dir, blobs, names))
 	p.notes.show(meter)

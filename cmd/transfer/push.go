@@ -38,7 +38,7 @@ type pushOptions struct {
 	parts        map[string]*[]string // of an Ollama model, by pack.OllamaParts
 }
 
-func (a *app) pushCommand() *cobra.Command {
+func pushCommand(a *app) *cobra.Command {
 	o := pushOptions{parts: map[string]*[]string{}}
 	c := &cobra.Command{
 		Use: "push PATH... REF", Short: "Send a model to a registry", GroupID: "move",
@@ -50,7 +50,7 @@ func (a *app) pushCommand() *cobra.Command {
 			"  transfer push ~/.ollama/models --model llama3.2:1b registry.example/me/m",
 		Args: pushOperands,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.push(cmd.Context(), args[:len(args)-1], args[len(args)-1], o)
+			return pusher{a, o}.push(cmd.Context(), args[:len(args)-1], args[len(args)-1])
 		},
 	}
 	fs := c.Flags()
@@ -102,12 +102,18 @@ func (s *source) close() error {
 	return s.stage.Close()
 }
 
-func (a *app) push(ctx context.Context, paths []string, name string, o pushOptions) (err error) {
+// pusher is one push.
+type pusher struct {
+	*app
+	pushOptions
+}
+
+func (a pusher) push(ctx context.Context, paths []string, name string) (err error) {
 	r, err := a.reference(name)
 	if err != nil {
 		return err
 	}
-	src, err := a.openSource(ctx, paths, r, o)
+	src, err := a.openSource(ctx, paths, r)
 	if err != nil {
 		return err
 	}
@@ -200,20 +206,15 @@ func mergeBlobs(parts []pack.Part) []transfer.Blob {
 }
 
 // openSource finds out what the paths are and makes a source of them.
-func (a *app) openSource(
-	ctx context.Context,
-	paths []string,
-	r ref.Reference,
-	o pushOptions,
-) (*source, error) {
+func (a pusher) openSource(ctx context.Context, paths []string, r ref.Reference) (*source, error) {
 	kind := pack.Plain
-	if len(paths) == 1 && o.kind == typeAuto {
+	if len(paths) == 1 && a.kind == typeAuto {
 		kind = pack.KindOf(paths[0])
 	}
-	switch o.kind {
+	switch a.kind {
 	case typeAuto, typeFiles, typeModelPack, typeOllama:
 	default:
-		return nil, usagef("--type %q is none of files, modelpack and ollama", o.kind)
+		return nil, usagef("--type %q is none of files, modelpack and ollama", a.kind)
 	}
 	if kind != pack.Plain {
 		a.source = paths[0]
@@ -222,7 +223,7 @@ func (a *app) openSource(
 	case pack.Blobs:
 		return blobSource(paths[0])
 	case pack.Ollama:
-		m, err := pack.OpenOllama(paths[0], cmp.Or(o.model, ollamaMatch(paths[0], r)))
+		m, err := pack.OpenOllama(paths[0], cmp.Or(a.model, ollamaMatch(paths[0], r)))
 		if err != nil {
 			return nil, err
 		}
@@ -240,11 +241,11 @@ func (a *app) openSource(
 	src := &source{what: strings.Join(paths, " "), dir: stage.Dir, stage: stage}
 	if kind == pack.OCI {
 		var m pack.Model
-		m, err = stage.OpenOCI(paths[0], o.model)
+		m, err = stage.OpenOCI(paths[0], a.model)
 		src.parts = m.Parts
 	} else {
 		var p pack.Part
-		p, err = a.packFiles(ctx, stage, paths, r, o)
+		p, err = a.packFiles(ctx, stage, paths, r)
 		src.parts = []pack.Part{p}
 	}
 	if err != nil {
@@ -305,15 +306,11 @@ func checkPlain(dir string) error {
 }
 
 // packFiles makes a manifest of files, after hashing them.
-func (a *app) packFiles(
-	ctx context.Context,
-	s *pack.Stage,
-	paths []string,
-	r ref.Reference,
-	o pushOptions,
+func (a pusher) packFiles(
+	ctx context.Context, s *pack.Stage, paths []string, r ref.Reference,
 ) (pack.Part, error) {
-	options := pack.Options{ArtifactType: o.artifactType, MediaType: o.mediaType, Annotations: o.annotations}
-	if o.tar {
+	options := pack.Options{ArtifactType: a.artifactType, MediaType: a.mediaType, Annotations: a.annotations}
+	if a.tar {
 		return s.Archives(ctx, paths, options)
 	}
 	files, err := pack.Walk(paths)
@@ -326,23 +323,19 @@ func (a *app) packFiles(
 	if err != nil {
 		return pack.Part{}, err
 	}
-	switch o.kind {
+	switch a.kind {
 	case typeModelPack:
 		return s.ModelPack(path.Base(r.Repository), files, digests, options)
 	case typeOllama:
-		return packOllama(ctx, s, files, digests, o)
+		return a.packOllama(ctx, s, files, digests)
 	default:
 		return s.Files(files, digests, options)
 	}
 }
 
 // packOllama makes an Ollama model of one GGUF file.
-func packOllama(
-	ctx context.Context,
-	s *pack.Stage,
-	files []pack.File,
-	digests []digest.Digest,
-	o pushOptions,
+func (a pusher) packOllama(
+	ctx context.Context, s *pack.Stage, files []pack.File, digests []digest.Digest,
 ) (pack.Part, error) {
 	if len(files) != 1 {
 		return pack.Part{}, usagef(
@@ -351,7 +344,7 @@ func packOllama(
 		)
 	}
 	parts := map[string][]string{}
-	for name, paths := range o.parts {
+	for name, paths := range a.parts {
 		parts[name] = *paths
 	}
 	return s.Ollama(ctx, files[0], digests[0], parts)

@@ -14,7 +14,7 @@ import (
 var errTimeout = errors.New("--timeout is over; run the same command again to continue")
 
 // newRoot returns the command line.
-func (a *app) newRoot() *cobra.Command {
+func newRoot(a *app) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "transfer COMMAND",
 		Short: "Move models between directories and OCI, Docker or Ollama registries",
@@ -32,15 +32,15 @@ func (a *app) newRoot() *cobra.Command {
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usagef("%s: %v", cmd.Name(), err)
 	})
-	a.addSettings(root.PersistentFlags())
+	a.settings.add(root.PersistentFlags())
 	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error { return a.prepare(cmd) }
-	a.addCommands(root)
+	addCommands(a, root)
 	setHelp(root)
 	return root
 }
 
 // addCommands adds the commands in the order in which they are listed.
-func (a *app) addCommands(root *cobra.Command) {
+func addCommands(a *app, root *cobra.Command) {
 	cobra.EnableCommandSorting = false
 	root.AddGroup(
 		&cobra.Group{ID: "move", Title: "Move models:"},
@@ -49,11 +49,11 @@ func (a *app) addCommands(root *cobra.Command) {
 		&cobra.Group{ID: "more", Title: "More:"},
 	)
 	root.AddCommand(
-		a.pullCommand(), a.pushCommand(),
-		a.copyCommand(), a.demoCommand(),
-		a.inspectCommand(), a.tagsCommand(), a.loginCommand(), a.logoutCommand(),
-		a.verifyCommand(), a.pruneCommand(), a.serveCommand(),
-		a.versionCommand(), manCommand(),
+		pullCommand(a), pushCommand(a),
+		copyCommand(a), demoCommand(a),
+		inspectCommand(a), tagsCommand(a), loginCommand(a), logoutCommand(a),
+		verifyCommand(a), pruneCommand(a), serveCommand(a),
+		versionCommand(a), manCommand(),
 		referenceTopic(), flagsTopic(),
 	)
 	root.SetHelpCommandGroupID("more")
@@ -110,7 +110,7 @@ func operands(names ...string) cobra.PositionalArgs {
 	}
 }
 
-func (a *app) versionCommand() *cobra.Command {
+func versionCommand(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use: "version", Short: "Print the version", GroupID: "more", Args: operands(),
 		Run: func(*cobra.Command, []string) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"time"
@@ -21,7 +22,7 @@ type serveOptions struct {
 	cert, key string
 }
 
-func (a *app) serveCommand() *cobra.Command {
+func serveCommand(a *app) *cobra.Command {
 	var o serveOptions
 	c := &cobra.Command{
 		Use: "serve DIR", Short: "Run a small registry that keeps all in a directory", GroupID: "keep",
@@ -31,7 +32,7 @@ func (a *app) serveCommand() *cobra.Command {
 			"  transfer push ./model localhost:5000/me/model\n" +
 			"  transfer serve --listen :5000 --read-only ./registry",
 		Args: operands("DIR"),
-		RunE: func(cmd *cobra.Command, args []string) error { return a.serve(cmd.Context(), args[0], o) },
+		RunE: func(cmd *cobra.Command, args []string) error { return serve(cmd.Context(), a, args[0], o) },
 	}
 	fs := c.Flags()
 	fs.SortFlags = false
@@ -44,7 +45,8 @@ func (a *app) serveCommand() *cobra.Command {
 	return c
 }
 
-func (a *app) serve(ctx context.Context, dir string, o serveOptions) error {
+// serve runs a registry until the context ends.
+func serve(ctx context.Context, a *app, dir string, o serveOptions) error {
 	if (o.cert == "") != (o.key == "") {
 		return usagef("--tls-cert and --tls-key go together")
 	}
@@ -62,7 +64,7 @@ func (a *app) serve(ctx context.Context, dir string, o serveOptions) error {
 		return errors.Join(err, listener.Close())
 	}
 	if a.verbose {
-		s.http.Handler = a.logRequests(s.http.Handler)
+		s.http.Handler = logRequests(a.stderr, s.http.Handler)
 	}
 	if a.json {
 		a.event("serving", field{"dir", dir}, field{"url", url})
@@ -90,11 +92,11 @@ func (a *app) serve(ctx context.Context, dir string, o serveOptions) error {
 }
 
 // logRequests writes a line for each request.
-func (a *app) logRequests(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+func logRequests(w io.Writer, next http.Handler) http.Handler {
+	return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		start := time.Now()
-		next.ServeHTTP(w, r)
-		fmt.Fprintf(a.stderr, "%s %s %s %.1f ms\n", r.RemoteAddr, r.Method, printable(r.URL.Path),
+		next.ServeHTTP(rw, r)
+		fmt.Fprintf(w, "%s %s %s %.1f ms\n", r.RemoteAddr, r.Method, printable(r.URL.Path),
 			float64(time.Since(start).Microseconds())/1000)
 	})
 }

@@ -19,7 +19,7 @@ import (
 
 var errDamaged = errors.New("the directory is damaged")
 
-func (a *app) verifyCommand() *cobra.Command {
+func verifyCommand(a *app) *cobra.Command {
 	var from string
 	c := &cobra.Command{
 		Use: "verify DIR", Short: "Hash every file of a pulled model, and repair what is wrong", GroupID: "keep",
@@ -27,7 +27,9 @@ func (a *app) verifyCommand() *cobra.Command {
 			"that are wrong or missing. With --from it fetches them again.",
 		Example: "  transfer verify ./model\n  transfer verify ./model --from registry.example/me/model:v1",
 		Args:    operands("DIR"),
-		RunE:    func(cmd *cobra.Command, args []string) error { return a.verify(cmd.Context(), args[0], from) },
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return verifier{a}.verify(cmd.Context(), args[0], from)
+		},
 	}
 	c.Flags().StringVar(&from, "from", "", "fetch what is wrong from the repository of this `REF`")
 	return c
@@ -58,7 +60,10 @@ func (h *holding) close() error {
 	return h.dir.Close()
 }
 
-func (a *app) verify(ctx context.Context, dir, from string) error {
+// verifier hashes what is there.
+type verifier struct{ *app }
+
+func (a verifier) verify(ctx context.Context, dir, from string) error {
 	h, err := holdingOf(dir)
 	if err != nil {
 		return err
@@ -90,7 +95,7 @@ func (a *app) verify(ctx context.Context, dir, from string) error {
 	return nil
 }
 
-func (a *app) verified(dir string, all int, size int64, wrong int) {
+func (a verifier) verified(dir string, all int, size int64, wrong int) {
 	if a.json {
 		a.event("verified", field{"dir", dir}, field{"files", all}, field{"bytes", size}, field{"wrong", wrong})
 	} else if wrong == 0 {
@@ -111,7 +116,7 @@ func (e *damagedError) Error() string {
 func (e *damagedError) Unwrap() error { return errDamaged }
 
 // findWrong hashes all items, names those that are wrong, and returns them and the size of all.
-func (a *app) findWrong(ctx context.Context, h *holding) (wrong []item, size int64, err error) {
+func (a verifier) findWrong(ctx context.Context, h *holding) (wrong []item, size int64, err error) {
 	for _, i := range h.items {
 		size += i.blob.Size
 	}
@@ -138,7 +143,7 @@ func (a *app) findWrong(ctx context.Context, h *holding) (wrong []item, size int
 	return wrong, size, nil
 }
 
-func (a *app) nameWrong(i item, problem string) {
+func (a verifier) nameWrong(i item, problem string) {
 	if a.json {
 		a.event("wrong", field{"name", i.name}, field{"digest", i.blob.Digest}, field{"problem", problem})
 	} else {
@@ -234,12 +239,12 @@ func fileHolding(dir string) (*holding, error) {
 }
 
 // repair fetches again what is wrong.
-func (a *app) repair(ctx context.Context, dir string, h *holding, wrong []item, from string) error {
+func (a verifier) repair(ctx context.Context, dir string, h *holding, wrong []item, from string) error {
 	r, err := a.reference(from)
 	if err != nil {
 		return err
 	}
-	p := &puller{app: a, pullOptions: pullOptions{rehash: true}, ref: r, dir: dir, notes: new(notes)}
+	p := &puller{app: a.app, pullOptions: pullOptions{rehash: true}, ref: r, dir: dir, notes: new(notes)}
 	if p.repo, err = a.remote(r, nil, p.notes); err != nil {
 		return err
 	}

@@ -8,7 +8,7 @@ import (
 	"golang.org/x/sys/windows"
 )
 
-// S23: a piece far into a new file costs no room before it.
+// S23: a piece far into a blob makes the system write no zeros.
 func TestS23PartialIsSparse(t *testing.T) {
 	p := claim(t, open(t, t.TempDir()), random(large))
 	var info windows.ByHandleFileInformation

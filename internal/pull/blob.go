@@ -20,6 +20,9 @@ import (
 // registry that has served ranges of the blob before.
 const maxViolations = 3
 
+// largeSize is the size from which on the whole blob costs more than to ask for a range once more.
+const largeSize = 32 << 20 // 32 MiB
+
 // maxDoublings is how often the wait for the first byte is doubled at most.
 const maxDoublings = 10
 
@@ -58,14 +61,14 @@ func (h *rangeHistory) serve() {
 	h.served, h.violations = true, 0
 }
 
-// violate notes an answer that broke the rules. It tells whether a range is worth asking for again, and whether one was
-// before.
-func (h *rangeHistory) violate() (again, before bool) {
+// violate notes an answer that broke the rules, of which so many in a row are a habit where no range was served before. It
+// tells whether a range is worth asking for again, and whether one was before.
+func (h *rangeHistory) violate(habit int) (again, before bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	before = !h.ignored
 	h.violations++
-	if !h.served || h.violations >= maxViolations {
+	if h.violations >= maxViolations || !h.served && h.violations >= habit {
 		h.ignored = true
 	}
 	return !h.ignored, before

@@ -144,7 +144,11 @@ func (s *Sources) rangeViolated(r *Request, a *asked, why string) error {
 		return err
 	}
 	r.forget(a)
-	again, before := r.ranges.violate()
+	habit := 1
+	if r.Size >= largeSize {
+		habit = 2
+	}
+	again, before := r.ranges.violate(habit)
 	switch {
 	case again:
 		s.Exchange.CloseIdle()
@@ -169,7 +173,7 @@ func (s *Sources) rangeIgnored(r *Request, a *asked) error {
 			return retry.OtherWay(fmt.Errorf("%w: the nodes of the registry disagree on the ETag", fault.ErrProtocol))
 		}
 	}
-	if again, _ := r.ranges.violate(); again {
+	if again, _ := r.ranges.violate(1); again {
 		r.forget(a)
 		s.Exchange.CloseIdle()
 		return retry.OtherWay(fmt.Errorf("%w: 200 to a range, though ranges were served before", fault.ErrProtocol))

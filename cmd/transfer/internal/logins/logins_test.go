@@ -189,10 +189,9 @@ func TestALogInLeavesTheRestOfTheConfigurationAlone(t *testing.T) {
 }
 
 func TestAConfigurationThatIsBrokenIsNotOverwritten(t *testing.T) {
-	f := docker(t, `{"auths":`)
-	_, err := f.Put(t.Context(), "registry.example", registry.Credentials{Username: "me", Password: "pw"})
+	f, mine := docker(t, `{"auths":`), registry.Credentials{Username: "me", Password: "pw"}
+	_, err := f.Put(t.Context(), "registry.example", mine)
 	require.ErrorIs(t, err, logins.ErrUnreadable)
-	_, err = logins.Find(env(nil)).
-		Put(t.Context(), "registry.example", registry.Credentials{Username: "me", Password: "pw"})
+	_, err = logins.Find(env(nil)).Put(t.Context(), "registry.example", mine)
 	require.ErrorContains(t, err, "DOCKER_CONFIG")
 }

@@ -47,10 +47,7 @@ type ollamaManifest struct {
 // Ollama returns the manifest of an Ollama model: a GGUF file and the files of its other parts, by
 // the names of [OllamaParts].
 func (s *Stage) Ollama(
-	ctx context.Context,
-	model File,
-	dg digest.Digest,
-	parts map[string][]string,
+	ctx context.Context, model File, dg digest.Digest, parts map[string][]string,
 ) (Part, error) {
 	family, err := ggufArchitecture(model.Path)
 	if err != nil {

@@ -110,10 +110,7 @@ func HashFile(ctx context.Context, path string, algorithm digest.Algorithm) (dig
 }
 
 func hashFile(
-	ctx context.Context,
-	path string,
-	algorithm digest.Algorithm,
-	moved func(n int),
+	ctx context.Context, path string, algorithm digest.Algorithm, moved func(n int),
 ) (digest.Digest, error) {
 	f, err := os.Open(path)
 	if err != nil {
