@@ -60,7 +60,9 @@ func marshalJSON(t testing.TB, v any) []byte {
 }
 
 // pushModel pushes blobs and a manifest of them under a tag.
-func pushModel(t testing.TB, repo *registry.Repository, dir, tag string, m registry.Manifest, blobs []transfer.Blob) {
+func pushModel(
+	t testing.TB, repo *registry.Repository, dir, tag string, m registry.Manifest, blobs []transfer.Blob,
+) {
 	t.Helper()
 	opts := repo.UploadOptions()
 	opts.SrcDir, opts.Blobs, opts.Manifest, opts.ManifestRef = dir, blobs, m.Data, tag

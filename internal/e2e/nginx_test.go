@@ -43,7 +43,10 @@ func TestRoundTripThroughNginx(t *testing.T) {
 }
 
 func TestN48NginxPassesOnWrongHostOrScheme(t *testing.T) {
-	const host, proto = "proxy_set_header Host $http_host;", "proxy_set_header X-Forwarded-Proto $scheme;"
+	const (
+		forwardedProto = "proxy_set_header X-Forwarded-Proto "
+		host, proto    = "proxy_set_header Host $http_host;", forwardedProto + "$scheme;"
+	)
 	for _, tc := range []struct {
 		name, directives string
 		tls              bool
@@ -51,8 +54,8 @@ func TestN48NginxPassesOnWrongHostOrScheme(t *testing.T) {
 	}{
 		{"port lost", proto + "proxy_set_header Host $host;", false, transfer.ErrWrongScheme},
 		{"port lost, with TLS", proto + "proxy_set_header Host $host;", true, transfer.ErrWrongScheme},
-		{"https on a plain port", host + "proxy_set_header X-Forwarded-Proto https;", false, transfer.ErrWrongScheme},
-		{"http on a TLS port", host + "proxy_set_header X-Forwarded-Proto http;", true, transfer.ErrRedirectRefused},
+		{"https on a plain port", host + forwardedProto + "https;", false, transfer.ErrWrongScheme},
+		{"http on a TLS port", host + forwardedProto + "http;", true, transfer.ErrRedirectRefused},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			requireClosed(t, "127.0.0.1:80", "127.0.0.1:443")
@@ -75,7 +78,8 @@ func TestN48NginxPassesOnWrongHostOrScheme(t *testing.T) {
 	}
 }
 
-// requireClosed fails where something answers at an address that has to be closed for the test to mean anything.
+// requireClosed fails where something answers at an address that has to be closed for the test to mean
+// anything.
 func requireClosed(t testing.TB, addresses ...string) {
 	t.Helper()
 	for _, address := range addresses {
@@ -102,8 +106,12 @@ func TestN48WrongSchemeToNginx(t *testing.T) {
 			src := t.TempDir()
 			blobs := addBlobs(t, src, 1, 50, 2*mib)
 			for name, call := range map[string]func() error{
-				"download": func() error { return transfer.Download(t.Context(), download(tc.n.server, t.TempDir(), blobs)) },
-				"upload":   func() error { return transfer.Upload(t.Context(), upload(tc.n.server, src, blobs)) },
+				"download": func() error {
+					return transfer.Download(t.Context(), download(tc.n.server, t.TempDir(), blobs))
+				},
+				"upload": func() error {
+					return transfer.Upload(t.Context(), upload(tc.n.server, src, blobs))
+				},
 			} {
 				begun := time.Now()
 				err := call()
@@ -139,9 +147,9 @@ func TestBodyLimitOfNginx(t *testing.T) {
 	}
 }
 
-// nginx takes the whole body at once and then passes it on to a registry that takes longer than the stall timeout to
-// read it: for the client, the answer comes late. Where the client gives up, nginx does so too, and the session lacks
-// what nginx had not passed on yet; or it goes on by itself.
+// nginx takes the whole body at once and then passes it on to a registry that takes longer than the stall
+// timeout to read it: for the client, the answer comes late. Where the client gives up, nginx does so too,
+// and the session lacks what nginx had not passed on yet; or it goes on by itself.
 func TestU18NginxBuffersForASlowRegistry(t *testing.T) {
 	const size, stall = 20 * mib, time.Second
 	for _, tc := range []struct {
@@ -220,8 +228,8 @@ func TestU18NginxGivesUpOnTheEndOfAnUpload(t *testing.T) {
 	}
 }
 
-// slowToCommit keeps what comes with a PUT in the session of an upload, and ends that after a while, even if nobody is
-// waiting for it any more.
+// slowToCommit keeps what comes with a PUT in the session of an upload, and ends that after a while, even if
+// nobody is waiting for it any more.
 func slowToCommit(wait time.Duration, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method != http.MethodPut || kindOf(r.URL.Path) != kindUpload {
@@ -233,7 +241,8 @@ func slowToCommit(wait time.Duration, next http.Handler) http.Handler {
 		patch.Method = http.MethodPatch
 		answer := httptest.NewRecorder()
 		next.ServeHTTP(answer, patch)
-		if place, err := url.Parse(answer.Header().Get("Location")); err == nil && answer.Code == http.StatusAccepted {
+		place, err := url.Parse(answer.Header().Get("Location"))
+		if err == nil && answer.Code == http.StatusAccepted {
 			time.Sleep(wait)
 			commit := httptest.NewRequestWithContext(ctx, http.MethodPut, place.String(), bytes.NewReader(nil))
 			query := place.Query()

@@ -60,7 +60,8 @@ func newNginxTLS(t testing.TB, s *server, directives string) *nginx {
 	require.NoError(t, os.WriteFile(file, append(
 		pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: pair.Certificate[0]}),
 		pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: key})...), 0o600))
-	n := startNginx(t, s, fmt.Sprintf(" ssl; ssl_certificate %[1]s; ssl_certificate_key %[1]s", file), directives)
+	tls := fmt.Sprintf(" ssl; ssl_certificate %[1]s; ssl_certificate_key %[1]s", file)
+	n := startNginx(t, s, tls, directives)
 	n.client = certified.Client()
 	n.url = strings.Replace(n.url, "http:", "https:", 1)
 	return n

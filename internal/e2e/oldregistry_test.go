@@ -15,7 +15,7 @@ import (
 	"github.com/modeltransfer/transfer/registry"
 )
 
-// newOldRegistry is distribution 2.8, which most registries of companies still are, as Debian packs it, with a record of
+// newOldRegistry is distribution 2.8, which many a company still runs, as Debian packs it, with a record of
 // its traffic before it.
 func newOldRegistry(t testing.TB) *server {
 	t.Helper()
@@ -40,7 +40,8 @@ http: {addr: "`+address+`", secret: a secret that only the tests know}
 	return serve(t, proxy, false)
 }
 
-// kept leaves out the body of a POST, which distribution answers with 202 and drops. One small blob is tried so.
+// kept leaves out the body of a POST, which distribution answers with 202 and drops. One small blob is tried
+// so.
 func kept(e exchange) bool { return e.kind == kindUpload && e.method != http.MethodPost }
 
 func TestRoundTripAtDistribution2(t *testing.T) {
@@ -64,7 +65,8 @@ func TestRoundTripAtDistribution2(t *testing.T) {
 	assert.Zero(t, sumReceived(s.seen(byLibrary, kind(kindUpload))), "bytes sent again")
 }
 
-// Distribution 2 cannot go on with a session after a body was cut: it is begun anew, and nothing wrong is stored.
+// Distribution 2 cannot go on with a session after a body was cut: it is begun anew, and nothing wrong is
+// stored.
 func TestCutBodiesAtDistribution2(t *testing.T) {
 	s := newOldRegistry(t)
 	connections := 0

@@ -18,7 +18,8 @@ import (
 	orasremote "oras.land/oras-go/v2/registry/remote"
 )
 
-// The tests of this file have other clients pull what the command line program has pushed, and the other way round.
+// The tests of this file have other clients pull what the command line program has pushed, and the other way
+// round.
 
 // orasRepository is a repository as the library of oras sees it.
 func orasRepository(t testing.TB, s *server, name string) *orasremote.Repository {
@@ -61,8 +62,8 @@ func TestCLIAndOras(t *testing.T) {
 			layers = append(layers, layer)
 			return err
 		}))
-		root, err := oras.PackManifest(t.Context(), store, oras.PackManifestVersion1_1, "application/vnd.example.model",
-			oras.PackManifestOptions{Layers: layers})
+		root, err := oras.PackManifest(t.Context(), store, oras.PackManifestVersion1_1,
+			"application/vnd.example.model", oras.PackManifestOptions{Layers: layers})
 		require.NoError(t, err)
 		require.NoError(t, store.Tag(t.Context(), root, "v1"))
 		repo := orasRepository(t, s, "oras/model")
@@ -122,7 +123,8 @@ func TestCLIAndGoContainerRegistry(t *testing.T) {
 	for _, layer := range layers {
 		require.NoError(t, validate.Layer(layer, validate.Fast))
 	}
-	require.NoError(t, remote.Write(model.repository.Registry.Repo("crane", "model").Tag("v1"), image, model.options...))
+	other := model.repository.Registry.Repo("crane", "model").Tag("v1")
+	require.NoError(t, remote.Write(other, image, model.options...))
 	pulled := t.TempDir()
 	c.must(t, "pull", s.url+"/crane/model:v1", pulled)
 	requireSameFiles(t, made, pulled)

@@ -11,8 +11,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// program returns the path of a program of the system. A test that needs one that is not installed is skipped,
-// except where every check has to run.
+// program returns the path of a program of the system. A test that needs one that is not installed is
+// skipped, except where every check has to run.
 func program(t testing.TB, name string) string {
 	t.Helper()
 	path, err := exec.LookPath(name)
