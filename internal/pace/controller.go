@@ -11,8 +11,9 @@ const (
 	startBytes = 32 << 20 // 32 MiB
 	smallerBy  = 4
 
-	// Where the first byte takes longer than farLatency, it takes many round trips until the windows of TCP are
-	// open, and a lost packet halves one. Few bodies cannot fill such a link, so the limit starts with farStart.
+	// Where even the fastest first byte takes longer than farLatency, it takes many round trips until the
+	// windows of TCP are open, and a lost packet halves one. Few bodies cannot fill such a link, so the limit
+	// starts with farStart.
 	farLatency = 10 * time.Millisecond
 	farStart   = 16
 
@@ -24,10 +25,10 @@ const (
 	epochBytes   = 64 << 10 // 64 KiB
 	epochWaits   = 4
 
-	// Windows are opening while each epoch is opening times as fast as the one before. A larger limit may be
-	// accepted at any time after that, but is rejected only after rejectWaits waits for a first byte.
+	// Windows are opening while each epoch is opening times as fast as the one before. A larger limit is
+	// rejected only after rejectWaits times what the fastest first byte took.
 	opening     = 1.25
-	rejectWaits = 4
+	rejectWaits = 6
 
 	// A search changes the limit by firstStep at first, and by laterStep after a step that paid off. The first
 	// step is small because bodies that turn out to be too many cannot be called back. Where bodies take longer
@@ -86,6 +87,7 @@ type controller struct {
 	bodySize   int64 // the size of bodies that the limit is meant for; 0 before the first
 
 	latency time.Duration // from acquiring a slot to the first byte, on average
+	nearest time.Duration // the same, but of the fastest body: servers and machines that are busy delay the others
 	epoch   epoch
 
 	phase        phase
@@ -154,19 +156,20 @@ func (c *controller) admitted() { c.epoch.admitted++ }
 // firstByte counts a body whose first byte came, and that got its slot in that generation.
 func (c *controller) firstByte(latency time.Duration, generation int) {
 	if c.latency == 0 {
-		c.latency = latency
+		c.latency, c.nearest = latency, latency
 	}
+	c.nearest = min(c.nearest, latency)
 	c.latency += (latency - c.latency) / 8
 	if generation == c.generation {
 		c.epoch.awaited--
 	}
-	if c.far() && c.phase == measuring && c.search.rate == 0 {
+	if c.far() && c.phase == measuring && c.search.rate == 0 && c.epoch.awaited <= 0 {
 		c.startWith(farStart)
 	}
 }
 
 // far reports whether round trips rule how fast a body moves.
-func (c *controller) far() bool { return c.latency > farLatency }
+func (c *controller) far() bool { return c.nearest > farLatency }
 
 // addBytes counts bytes that say nothing about whether the limit is in use.
 func (c *controller) addBytes(n int) { c.epoch.bytes += int64(n) }
@@ -185,7 +188,7 @@ func (c *controller) moved(now time.Time, n, active int) (changed bool) {
 		if e.first.IsZero() {
 			e.first = now
 		}
-	case elapsed < max(epochTime, min(c.latency, maxEpochTime)) || e.bytes < int64(c.limit)*epochBytes,
+	case elapsed < max(epochTime, min(c.nearest, maxEpochTime)) || e.bytes < int64(c.limit)*epochBytes,
 		elapsed < epochWaits*c.latency && e.admitted > c.limit/4:
 		// The epoch goes on.
 	default:
@@ -225,7 +228,7 @@ func (c *controller) judgeGrowing(rate float64, now time.Time) {
 		c.try(growing, now)
 		return
 	}
-	if now.Sub(c.epoch.first) < rejectWaits*c.latency {
+	if now.Sub(c.epoch.first) < rejectWaits*c.nearest {
 		return
 	}
 	short := c.short()

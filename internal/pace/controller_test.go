@@ -172,3 +172,27 @@ func TestControllerOnAnyLink(t *testing.T) {
 	assert.Less(t, found.at(0.9), 1.35)
 	assert.Less(t, found.at(0.98), 2.5, "some are bad luck: the last bodies are those with the most losses")
 }
+
+// firstBytes starts as many bodies as may move, tells the controller how long each took, and returns its limit.
+func firstBytes(size int64, latencies ...time.Duration) (before, after int) {
+	c := newController(mostBodies)
+	c.fit(size)
+	before = c.limit
+	for _, latency := range latencies {
+		c.admitted()
+		c.firstByte(latency, c.generation)
+	}
+	return before, c.limit
+}
+
+func TestAFarLinkStartsWithMoreBodies(t *testing.T) {
+	before, after := firstBytes(pieceSize, 40*ms, 41*ms, 42*ms, 43*ms)
+	assert.Equal(t, fewBodies, before)
+	assert.Equal(t, farStart, after)
+}
+
+// A busy machine delays most answers of a server that is near.
+func TestABusyServerIsNotFar(t *testing.T) {
+	before, after := firstBytes(pieceSize, 40*ms, 2*ms, 60*ms, 80*ms)
+	assert.Equal(t, before, after)
+}
