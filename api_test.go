@@ -50,8 +50,8 @@ type field struct {
 
 func of[T any](name string) field { return field{name, reflect.TypeFor[T]()} }
 
-// Programs may leave the names of fields away, so those that were there first keep their order, and what is added
-// comes after them.
+// Programs may leave the names of fields away, so those that were there first keep their order, and what is
+// added comes after them.
 func TestAPIFieldsKeepTheirOrder(t *testing.T) {
 	for _, c := range []struct {
 		of   reflect.Type

@@ -29,8 +29,8 @@ func newLoop(x *exchange.Exchange, bodies *pace.BodyLimiter, log *slog.Logger) *
 	}
 }
 
-// backoff waits after attempt number attempt, counted from 0, for at most longest. It returns the cause of the context
-// when that ends first.
+// backoff waits after attempt number attempt, counted from 0, for at most longest. It returns the cause of
+// the context when that ends first.
 func backoff(ctx context.Context, attempt int, longest time.Duration) error {
 	return retry.Sleep(ctx, retry.Delay(attempt, longest))
 }

@@ -33,7 +33,8 @@ const (
 	// piecesAhead is how many pieces are taken beyond those that may move at once.
 	piecesAhead = 2
 
-	// hashers is how many files are hashed at once by Verify. That is bound by the disk or the CPU, and needs no more.
+	// hashers is how many files are hashed at once by Verify. That is bound by the disk or the CPU, and needs no
+	// more.
 	hashers = 4
 )
 
@@ -196,8 +197,8 @@ func (d *downloader) startWorkers() {
 	}
 }
 
-// askAhead starts as many workers again, which ask where their blobs are while the others move: unless the caller has set
-// how many requests there may be.
+// askAhead starts as many workers again, which ask where their blobs are while the others move: unless the
+// caller has set how many requests there may be.
 func (d *downloader) askAhead(host string) {
 	d.logger.LogAttrs(d.ctx, slog.LevelDebug, "registry redirects", slog.String("host", host))
 	if d.options.concurrency <= 0 {
@@ -250,7 +251,8 @@ func (d *downloader) advance(ctx context.Context, job pieces.Job) error {
 	return d.blobError(b.Digest, b.Budget, d.noRoom(err))
 }
 
-// claim takes hold of a blob and returns what is missing of it, or finds that another call or process has fetched it.
+// claim takes hold of a blob and returns what is missing of it, or finds that another call or process has
+// fetched it.
 func (d *downloader) claim(ctx context.Context, i int) (missing []pieces.Range, there bool, err error) {
 	p, budget := d.missing[i], retry.NewBudget(d.retryTimeout)
 	b := &blobDownload{Blob: pull.Blob{Digest: p.digest, Size: p.size, Index: i, Budget: budget}}
@@ -299,8 +301,9 @@ func (d *downloader) commit(ctx context.Context, b *blobDownload) error {
 	return nil
 }
 
-// repair has the ranges fetched again that are not what was received or, where the disk has kept all as it came, what
-// an earlier writer left and then the whole blob, on a new connection and from no mirror. It does so once for each.
+// repair has the ranges fetched again that are not what was received or, where the disk has kept all as it
+// came, what an earlier writer left and then the whole blob, on a new connection and from no mirror. It does
+// so once for each.
 func (d *downloader) repair(ctx context.Context, b *blobDownload, m *blobstore.MismatchError) error {
 	missing := b.partial.Missing()
 	disk := len(m.Disk) > 0

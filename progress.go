@@ -80,9 +80,9 @@ func (p *progressTracker) report(told int64) {
 	returned = true
 }
 
-// finish returns after the last call of the callback, with what it panicked with. Nothing may be added any more. Where
-// the context has ended and the callback does not return, as one does not that sends to a channel which nobody reads
-// any more, it is left to itself.
+// finish returns after the last call of the callback, with what it panicked with. Nothing may be added any
+// more. Where the context has ended and the callback does not return, as one does not that sends to a channel
+// which nobody reads any more, it is left to itself.
 func (p *progressTracker) finish(ctx context.Context) (panicked any) {
 	if !p.started {
 		return nil

@@ -48,8 +48,8 @@
 // 522, 524) and stalls are tried again, with exponential backoff, for as long as
 // new bytes keep arriving and then for RetryTimeout; six times where the registry has
 // not answered at all. All other answers, certificates that do not hold, a full or read-only disk and
-// bad input are permanent: they fail the call with one request. The error of a call matches, with [errors.Is] and
-// [errors.As], the sentinels of this package, [*StatusError], [*BlobError], the
+// bad input are permanent: they fail the call with one request. The error of a call matches, with [errors.Is]
+// and [errors.As], the sentinels of this package, [*StatusError], [*BlobError], the
 // error of the context, and the error of the file system or the network that
 // lies behind it.
 package transfer
@@ -89,8 +89,8 @@ const (
 	// the process.
 	maxConcurrency = 1024
 
-	// askingAhead is how many requests for each body there may be where the caller has not set Concurrency: most of
-	// them ask, or wait for an answer.
+	// askingAhead is how many requests for each body there may be where the caller has not set Concurrency: most
+	// of them ask, or wait for an answer.
 	askingAhead = 5
 )
 
@@ -126,12 +126,14 @@ var (
 	// machine or its link from elsewhere, in circles, or nowhere.
 	ErrRedirectRefused = wire.ErrRedirectRefused
 
-	// ErrWrongScheme is an https URL of a port that speaks plain HTTP, an http URL of one that speaks TLS, or a Location
-	// that names another port or scheme of the registry's host where nobody listens. The message says what to check.
+	// ErrWrongScheme is an https URL of a port that speaks plain HTTP, an http URL of one that speaks TLS, or a
+	// Location that names another port or scheme of the registry's host where nobody listens. The message says
+	// what to check.
 	ErrWrongScheme = wire.ErrWrongScheme
 
-	// ErrInsufficientSpace is a DestDir with less free space than is still to be fetched. It is found before the first
-	// request or, with ENOSPC or EDQUOT behind it, when the disk is full. What is recorded of a large blob stays.
+	// ErrInsufficientSpace is a DestDir with less free space than is still to be fetched. It is found before the
+	// first request or, with ENOSPC or EDQUOT behind it, when the disk is full. What is recorded of a large blob
+	// stays.
 	ErrInsufficientSpace = errors.New("not enough free space")
 
 	// ErrProtocol is an answer that breaks the OCI distribution spec or HTTP.
@@ -174,8 +176,8 @@ func (e *StatusError) Error() string {
 	return b.String()
 }
 
-// Temporary reports whether the same request may succeed later: 408, 425, 429, 500, 502, 503 and 504 (RFC 9110
-// section 15), 520 to 524 and 530 of proxies, and 400 where an object store says RequestTimeout.
+// Temporary reports whether the same request may succeed later: 408, 425, 429, 500, 502, 503 and 504 (RFC
+// 9110 section 15), 520 to 524 and 530 of proxies, and 400 where an object store says RequestTimeout.
 func (e *StatusError) Temporary() bool {
 	f := exchange.Failure{Status: e.StatusCode}
 	for _, r := range e.Errors {
@@ -235,9 +237,9 @@ type DownloadOptions struct {
 	// "library/_".
 	Repository string
 
-	// Concurrency is the most requests in flight at once. Zero or less leaves it to the package: it begins with few
-	// bodies, finds out how many are worth it, up to DefaultDownloadConcurrency, and has as many requests again ask
-	// where their blobs are where the registry redirects.
+	// Concurrency is the most requests in flight at once. Zero or less leaves it to the package: it begins with
+	// few bodies, finds out how many are worth it, up to DefaultDownloadConcurrency, and has as many requests
+	// again ask where their blobs are where the registry redirects.
 	Concurrency int
 
 	// Progress is told how many of the total bytes are in place. Calls come one
@@ -245,8 +247,8 @@ type DownloadOptions struct {
 	// there already; the last one of a successful call is (total, total).
 	// Completed falls only by bytes that had to be thrown away because they were
 	// not the blob's. A panic in Progress ends the call and is raised again
-	// in its caller. The call returns after the last call of Progress or, where that has not returned a second after
-	// the context has ended, without waiting for it. Nil means that nobody wants to know.
+	// in its caller. The call returns after the last call of Progress or, where that has not returned a second
+	// after the context has ended, without waiting for it. Nil means that nobody wants to know.
 	Progress func(completed, total int64)
 
 	// Client sends the requests. It is copied, never changed; its redirect policy
@@ -310,9 +312,9 @@ type UploadOptions struct {
 	// SrcDir is the directory that has the blobs, each as "sha256-<hex>".
 	SrcDir string
 
-	// Concurrency is the most requests in flight at once. Zero or less leaves it to the package: it begins with few
-	// bodies, finds out how many are worth it, up to DefaultUploadConcurrency, and asks about five times as many blobs,
-	// or waits for the answers to them.
+	// Concurrency is the most requests in flight at once. Zero or less leaves it to the package: it begins with
+	// few bodies, finds out how many are worth it, up to DefaultUploadConcurrency, and asks about five times as
+	// many blobs, or waits for the answers to them.
 	Concurrency int
 
 	// Progress is told how many of the total bytes the registry has. See

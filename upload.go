@@ -37,8 +37,8 @@ func Upload(ctx context.Context, opts UploadOptions) error {
 	})
 }
 
-// upload sends the blobs and then the manifest, which is pushed only where it, its reference and the repository are all
-// given.
+// upload sends the blobs and then the manifest, which is pushed only where it, its reference and the
+// repository are all given.
 func upload(ctx context.Context, c *call, o UploadOptions) (err error) {
 	data, ref := o.Manifest, o.ManifestRef
 	if len(data) == 0 || ref == "" || o.Repository == "" {
@@ -154,8 +154,8 @@ func (u *uploader) finish(ctx context.Context, b blob, budget *retry.Budget, up 
 	return nil
 }
 
-// pushManifest pushes the manifest, when all its blobs are in place. Blobs that the registry then says it lacks, though
-// it has said that it has them, are sent again, once.
+// pushManifest pushes the manifest, when all its blobs are in place. Blobs that the registry then says it
+// lacks, though it has said that it has them, are sent again, once.
 func (u *uploader) pushManifest(ctx context.Context, data []byte, ref string) error {
 	lacking, err := u.putManifest(ctx, data, ref)
 	if blobs := u.among(lacking); len(blobs) > 0 {

@@ -5,8 +5,8 @@
 //	GOWORK=off go run . -workload W1 -rounds 20
 //	GOWORK=off go run . programs -workload P1,P2
 //
-// The first moves blobs on this machine; the second over an emulated wide area network, as root; the third compares
-// whole programs with a real registry.
+// The first moves blobs on this machine; the second over an emulated wide area network, as root; the third
+// compares whole programs with a real registry.
 package main
 
 import (

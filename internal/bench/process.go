@@ -66,8 +66,8 @@ type launcher struct {
 // errKilled ends a run that was killed on purpose.
 var errKilled = errors.New("killed")
 
-// launch runs a job in a process of its own. With a kill above 0 that is killed after so long. What goes wrong in the contender is part of
-// the outcome, and no error.
+// launch runs a job in a process of its own. With a kill above 0 that is killed after so long. What goes
+// wrong in the contender is part of the outcome, and no error.
 func (l *launcher) launch(ctx context.Context, j contender.Job, kill time.Duration) (o contender.Outcome, err error) {
 	ctx, cancel := context.WithTimeout(ctx, l.timeout)
 	defer cancel()

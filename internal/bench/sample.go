@@ -143,8 +143,8 @@ func withBestFloor(rows []summary) []summary {
 	return left
 }
 
-// medianOf is the wall time of the contender that moves as many blobs at once as it likes, or of the floor; 0 when
-// there is none.
+// medianOf is the wall time of the contender that moves as many blobs at once as it likes, or of the floor; 0
+// when there is none.
 func medianOf(rows []summary, name string) float64 {
 	for _, r := range rows {
 		if r.name == name && r.trouble == "" && (r.workers == "" || name == "floor") {

@@ -44,8 +44,8 @@ type workload struct {
 	contenders  []string
 	link        *wan.Link // to the registry; nil is this machine
 
-	// prune leaves a contender with fixed workers out of the rounds that follow when a run takes so many times as
-	// long as the best one of all. Zero is never.
+	// prune leaves a contender with fixed workers out of the rounds that follow when a run takes so many times
+	// as long as the best one of all. Zero is never.
 	prune float64
 }
 
@@ -111,7 +111,8 @@ func uploads() []workload {
 	}
 }
 
-// distances compares the concurrency that is found with fixed ones on links that are far away and lose packets.
+// distances compares the concurrency that is found with fixed ones on links that are far away and lose
+// packets.
 func distances() (all []workload) {
 	base := wan.Link{
 		RTT: 20 * time.Millisecond, Rate: 1e9, Queue: 40 * time.Millisecond, Loss: 0.001, Congestion: "reno",

@@ -239,7 +239,8 @@ func TestCloseKeeps(t *testing.T) {
 	}
 }
 
-// N16: bytes of this claim that were damaged on the disk before they were hashed are told from bytes that came wrong.
+// N16: bytes of this claim that were damaged on the disk before they were hashed are told from bytes that
+// came wrong.
 func TestN16DamageBeforeItIsHashed(t *testing.T) {
 	const segment = 1 << 20
 	content, dir := random(large), t.TempDir()

@@ -88,8 +88,8 @@ func (d *Dir) sweep(final string, finished bool) {
 	}
 }
 
-// sweepData removes what has the name of a data file and returns true, unless a process may be writing it or it
-// belongs to another user.
+// sweepData removes what has the name of a data file and returns true, unless a process may be writing it or
+// it belongs to another user.
 func (d *Dir) sweepData(name string) bool {
 	f, err := d.openRegular(name, os.O_RDWR)
 	if err == nil {

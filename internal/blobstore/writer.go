@@ -128,8 +128,8 @@ func (p *Partial) hashWritten(off int64, b []byte) {
 	}
 }
 
-// hashFromHand hashes the bytes of a large blob that follow those hashed before, so that they need not be read
-// back. While the hasher runs, it is still behind them, and they are left to it.
+// hashFromHand hashes the bytes of a large blob that follow those hashed before, so that they need not be
+// read back. While the hasher runs, it is still behind them, and they are left to it.
 func (p *Partial) hashFromHand(off int64, b []byte) {
 	if !p.hashing.TryLock() {
 		return
@@ -187,8 +187,9 @@ func (w *Writer) record() error {
 	return nil
 }
 
-// catchUp hashes what was just recorded where nothing is missing before it, so that the writer can hash from hand
-// what it writes next: the hasher would always stay behind it. It returns whether there may be more to hash.
+// catchUp hashes what was just recorded where nothing is missing before it, so that the writer can hash from
+// hand what it writes next: the hasher would always stay behind it. It returns whether there may be more to
+// hash.
 func (p *Partial) catchUp(ctx context.Context, e extent) (more bool) {
 	if ctx == nil {
 		return false

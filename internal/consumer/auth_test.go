@@ -21,8 +21,8 @@ func many(n int, make func(size int) layer) (layers []layer) {
 	return layers
 }
 
-// With 160 requests in flight, a token that dies after 40 is refused to many of them again and again. Only the refusal
-// of the newest token counts.
+// With 160 requests in flight, a token that dies after 40 is refused to many of them again and again. Only
+// the refusal of the newest token counts.
 func TestN23TokensThatDieWithManyInFlight(t *testing.T) {
 	const life, concurrency, blobs = 40, 160, 320
 	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {

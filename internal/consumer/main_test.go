@@ -1,6 +1,6 @@
-// Package consumer_test has a program of the kind that package transfer is made for: it keeps models as manifests and
-// blobs, pulls and pushes them, signs for its tokens, and streams its progress to whoever is connected. Each test has it
-// do what such programs do, against registries that do what theirs do.
+// Package consumer_test has a program of the kind that package transfer is made for: it keeps models as
+// manifests and blobs, pulls and pushes them, signs for its tokens, and streams its progress to whoever is
+// connected. Each test has it do what such programs do, against registries that do what theirs do.
 package consumer_test
 
 import (

@@ -15,8 +15,8 @@ import (
 	"github.com/modeltransfer/transfer"
 )
 
-// layer is a layer of a model as the program keeps it. From is the name of the model that it came from, as its user
-// wrote that.
+// layer is a layer of a model as the program keeps it. From is the name of the model that it came from, as
+// its user wrote that.
 type layer struct {
 	Digest string
 	Size   int64

@@ -42,8 +42,8 @@ func eachMove(t *testing.T, test func(t *testing.T, w *world, do move)) {
 	}
 }
 
-// The program streams its progress through a channel. When whoever reads it has gone, the context of the call ends, and
-// nobody takes from the channel any more.
+// The program streams its progress through a channel. When whoever reads it has gone, the context of the call
+// ends, and nobody takes from the channel any more.
 func TestI17ReaderOfTheProgressHasGone(t *testing.T) {
 	eachMove(t, func(t *testing.T, w *world, do move) {
 		w.reg.Fault("", "/blobs/", "**slow(1M)")

@@ -142,8 +142,8 @@ func manifestOf(t *testing.T, layers ...layer) []byte {
 	return data
 }
 
-// meter counts how many requests a registry is answering. All its answers take as long, so that in faked time none is
-// counted while another ends.
+// meter counts how many requests a registry is answering. All its answers take as long, so that in faked time
+// none is counted while another ends.
 type meter struct {
 	next http.Handler
 

@@ -6,9 +6,9 @@
 //  4. A 401 has the token renewed, and the request is sent again.
 //  5. A Retry-After is noted for the host that answered, and the answer is logged.
 //
-// The bodies of a request and of its answer count what moves, keep to the rate, feed the watchdog, and give their room
-// back: a request's when it was sent, an answer's when it is closed. A stall or a slow connection is the error of
-// their Read.
+// The bodies of a request and of its answer count what moves, keep to the rate, feed the watchdog, and give
+// their room back: a request's when it was sent, an answer's when it is closed. A stall or a slow connection
+// is the error of their Read.
 package exchange
 
 import (
@@ -27,12 +27,13 @@ import (
 	"github.com/modeltransfer/transfer/internal/wire"
 )
 
-// maxRefreshes is how many new tokens one request may ask for. The first may have been for another scope, or have
-// just expired; a registry that refuses a third will refuse them all.
+// maxRefreshes is how many new tokens one request may ask for. The first may have been for another scope, or
+// have just expired; a registry that refuses a third will refuse them all.
 const maxRefreshes = 2
 
-// maxRefusals is how often one request may be refused in all, also with tokens that others were let in with. Where a
-// token is good for 40 requests and 160 are in flight, one of four is let in each time, and some are unlucky for long.
+// maxRefusals is how often one request may be refused in all, also with tokens that others were let in with.
+// Where a token is good for 40 requests and 160 are in flight, one of four is let in each time, and some are
+// unlucky for long.
 const maxRefusals = 100
 
 // maxAnswered bounds how many hosts are remembered: redirects must not choose how much memory they take.
@@ -70,19 +71,20 @@ func New(c Config) *Exchange {
 type Request struct {
 	wire.Request
 
-	// Room is the size in bytes of the body that there must be room for, be it the request's or the answer's. Zero
-	// means that none is needed.
+	// Room is the size in bytes of the body that there must be room for, be it the request's or the answer's.
+	// Zero means that none is needed.
 	Room int64
 
-	// Keep is the caller's room, which is taken where there is none and not given back at the end. Nil means that the
-	// request has its own.
+	// Keep is the caller's room, which is taken where there is none and not given back at the end. Nil means
+	// that the request has its own.
 	Keep *Room
 
-	// AskFirst says that the registry answers with a redirect, for which no room is needed. Room is taken before the
-	// redirect is followed, or before the answer is returned.
+	// AskFirst says that the registry answers with a redirect, for which no room is needed. Room is taken before
+	// the redirect is followed, or before the answer is returned.
 	AskFirst bool
 
-	// OnRoom is called when there is room, before the bytes of an answer come. Nil means that nobody wants to know.
+	// OnRoom is called when there is room, before the bytes of an answer come. Nil means that nobody wants to
+	// know.
 	OnRoom func()
 
 	// AnswerTime is how much longer than the stall timeout the answer may take, once the whole request was sent.
@@ -103,8 +105,9 @@ type Response struct {
 	Sent bool
 }
 
-// Do sends a request. Whatever status the answer has, it is no error. The error matches [watchdog.ErrStalled] and
-// [watchdog.ErrSlow] where the watchdog has ended the request, and [ErrUnanswered] where all of it was sent before.
+// Do sends a request. Whatever status the answer has, it is no error. The error matches [watchdog.ErrStalled]
+// and [watchdog.ErrSlow] where the watchdog has ended the request, and [ErrUnanswered] where all of it was
+// sent before.
 func (x *Exchange) Do(ctx context.Context, r Request) (*Response, error) {
 	f := &flight{x: x, req: r, watch: x.Watchdog.Watch(ctx, r.MaySlow)}
 	f.room = cmp.Or(r.Keep, &f.own)

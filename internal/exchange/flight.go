@@ -16,8 +16,8 @@ import (
 	"github.com/modeltransfer/transfer/internal/wire"
 )
 
-// ErrUnanswered goes with a stall after all of the request was sent and before anything of the answer came: the server
-// may have needed longer.
+// ErrUnanswered goes with a stall after all of the request was sent and before anything of the answer came:
+// the server may have needed longer.
 var ErrUnanswered = errors.New("no answer in time")
 
 // flight is one request, from before it is sent until the body of its answer is closed.
@@ -39,7 +39,8 @@ type flight struct {
 	resp   Response
 }
 
-// context returns the context that the request is sent with. A request without a body has it noted when it was sent.
+// context returns the context that the request is sent with. A request without a body has it noted when it
+// was sent.
 func (f *flight) context() context.Context {
 	if f.req.Body != nil {
 		return f.watch.Context()
@@ -86,8 +87,8 @@ func (f *flight) awaitHold(host string) error {
 	return retry.Sleep(f.watch.Context(), wait)
 }
 
-// acquire waits for room, if the request needs some and has none, and for a host that came to be held meanwhile. That is
-// neither a stall, nor does the wait for room count against the budget.
+// acquire waits for room, if the request needs some and has none, and for a host that came to be held
+// meanwhile. That is neither a stall, nor does the wait for room count against the budget.
 func (f *flight) acquire(host string) error {
 	if f.req.Room <= 0 || f.x.Bodies == nil || f.room.slot.Load() != nil {
 		f.ready()

@@ -58,8 +58,8 @@ func retryAfter(resp *wire.Response) time.Duration {
 	return ParseRetryAfter(resp.Header.Get("Retry-After"), time.Now())
 }
 
-// ParseRetryAfter parses a Retry-After header, seconds or a date (RFC 9110 section 10.2.3). What cannot be understood
-// is no wait, and what cannot be meant is MaxRetryAfter.
+// ParseRetryAfter parses a Retry-After header, seconds or a date (RFC 9110 section 10.2.3). What cannot be
+// understood is no wait, and what cannot be meant is MaxRetryAfter.
 func ParseRetryAfter(value string, now time.Time) time.Duration {
 	if value == "" {
 		return 0

@@ -20,7 +20,8 @@ const (
 	// tokenGrace is how long Close waits for a GetToken whose context has ended.
 	tokenGrace = time.Second
 
-	// maxChallenges bounds how many tokens are kept: a server must not choose how much memory its challenges take.
+	// maxChallenges bounds how many tokens are kept: a server must not choose how much memory its challenges
+	// take.
 	maxChallenges = 256
 
 	// maxAccepted bounds in the same way of how many tokens it is known that they were good once.
@@ -30,8 +31,8 @@ const (
 // Challenge is what a registry asks for when it answers 401. It is zero where that named no Bearer challenge.
 type Challenge struct{ Realm, Service, Scope string }
 
-// key is the challenge by which tokens are kept. Distribution names the actions of a scope in any order, and another
-// one each time: "pull,push" wants the same token as "push,pull".
+// key is the challenge by which tokens are kept. Distribution names the actions of a scope in any order, and
+// another one each time: "pull,push" wants the same token as "push,pull".
 func (c Challenge) key() Challenge {
 	parts := strings.Fields(c.Scope)
 	for i, part := range parts {
@@ -48,8 +49,8 @@ func (c Challenge) key() Challenge {
 // GetToken returns a token for a challenge.
 type GetToken func(context.Context, Challenge) (string, error)
 
-// Tokens holds the tokens that all requests of a call share: the newest, and the newest for each challenge. Mounts from
-// several repositories may each need one of their own.
+// Tokens holds the tokens that all requests of a call share: the newest, and the newest for each challenge.
+// Mounts from several repositories may each need one of their own.
 type Tokens struct {
 	get     GetToken        // nil: a 401 is final
 	run     context.Context // of the whole call: a renewal serves all who wait, whoever began it
@@ -110,11 +111,11 @@ func (t *Tokens) newestFor(u *tokenUse) string {
 	return t.current
 }
 
-// refused notes that a request was refused, and tells whether that was once too often. The refusal of a token that another
-// request has renewed meanwhile does not count, nor that of one with which others were let in: it has merely expired, as a
-// token does that is good for so many requests. Where a request that writes was refused and others that read were let in,
-// it may have expired too, or not be good for writing. The others' answers may come after the refusal, so all refusals are
-// judged anew each time.
+// refused notes that a request was refused, and tells whether that was once too often. The refusal of a token
+// that another request has renewed meanwhile does not count, nor that of one with which others were let in:
+// it has merely expired, as a token does that is good for so many requests. Where a request that writes was
+// refused and others that read were let in, it may have expired too, or not be good for writing. The others'
+// answers may come after the refusal, so all refusals are judged anew each time.
 func (t *Tokens) refused(f *flight) (tooOften bool) {
 	const full, some = 3, 1 // how much a refusal counts
 	t.mu.Lock()
@@ -139,8 +140,8 @@ func (t *Tokens) refused(f *flight) (tooOften bool) {
 
 func writes(method string) bool { return method != http.MethodGet && method != http.MethodHead }
 
-// renewable tells whether another token may make a request succeed that was answered so, and remembers for which
-// challenge.
+// renewable tells whether another token may make a request succeed that was answered so, and remembers for
+// which challenge.
 func (t *Tokens) renewable(f *flight, resp *wire.Response) bool {
 	u := &f.tokens
 	if t.get == nil {
@@ -191,7 +192,8 @@ type renewal struct {
 	err  error // set before done is closed
 }
 
-// renew replaces the token that a request was refused with, once for all that were refused for the same challenge.
+// renew replaces the token that a request was refused with, once for all that were refused for the same
+// challenge.
 func (x *Exchange) renew(f *flight, resp *wire.Response) error {
 	c := f.tokens.challenge
 	if err := x.checkRealm(c.Realm); err != nil {

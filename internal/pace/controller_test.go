@@ -173,7 +173,8 @@ func TestControllerOnAnyLink(t *testing.T) {
 	assert.Less(t, found.at(0.98), 2.5, "some are bad luck: the last bodies are those with the most losses")
 }
 
-// firstBytes starts as many bodies as may move, tells the controller how long each took, and returns its limit.
+// firstBytes starts as many bodies as may move, tells the controller how long each took, and returns its
+// limit.
 func firstBytes(size int64, latencies ...time.Duration) (before, after int) {
 	c := newController(mostBodies)
 	c.fit(size)

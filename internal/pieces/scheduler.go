@@ -13,34 +13,35 @@ type Config struct {
 	// range that is missing.
 	PieceSize, WholeSize int64
 
-	// MinSplit is the least half of a piece that is worth a request of its own, and SplitAfter how long the whole must
-	// still take: what the server has sent already of that half is sent twice.
+	// MinSplit is the least half of a piece that is worth a request of its own, and SplitAfter how long the
+	// whole must still take: what the server has sent already of that half is sent twice.
 	MinSplit   int64
 	SplitAfter time.Duration
 
 	// MaxTakeOvers is how many pieces of one blob are taken over from slow connections.
 	MaxTakeOvers int
 
-	// Small is the size up to which a blob moves beside pieces of others, and Ahead how many pieces are taken beyond
-	// those that may move at once, so that none has to be looked for when there is room.
+	// Small is the size up to which a blob moves beside pieces of others, and Ahead how many pieces are taken
+	// beyond those that may move at once, so that none has to be looked for when there is room.
 	Small int64
 	Ahead int
 
-	// Now returns monotonic time, Large how many large bodies may move at once, Room whether one more may now, and
-	// Capped whether the cap on the rate holds up all.
+	// Now returns monotonic time, Large how many large bodies may move at once, Room whether one more may now,
+	// and Capped whether the cap on the rate holds up all.
 	Now    func() time.Duration
 	Large  func() int
 	Room   func() bool
 	Capped func() bool
 
-	// Slow tells whether the connection of a piece is so slow that a new one will be faster. The bytes have flowed, or
-	// been waited for, for age; left of them are still to come.
+	// Slow tells whether the connection of a piece is so slow that a new one will be faster. The bytes have
+	// flowed, or been waited for, for age; left of them are still to come.
 	Slow func(flows bool, age time.Duration, speed float64, left int64) bool
 }
 
-// Scheduler decides what workers fetch next of many blobs, which it knows by their index: a piece of a blob that was
-// started, a blob to start, or part of what a slow worker has left. Small blobs are started first where enough pieces of
-// large ones are under way: they move beside these now, while nothing else would fill the link at the end.
+// Scheduler decides what workers fetch next of many blobs, which it knows by their index: a piece of a blob
+// that was started, a blob to start, or part of what a slow worker has left. Small blobs are started first
+// where enough pieces of large ones are under way: they move beside these now, while nothing else would fill
+// the link at the end.
 //
 // It is safe for concurrent use.
 type Scheduler struct {
@@ -88,9 +89,9 @@ func NewScheduler(sizes []int64, c Config) *Scheduler {
 	return s
 }
 
-// Next returns the next job. It waits while there is none but may still be, until the context ends, whose cause it
-// returns; see [Scheduler.Wake]. ok is false when all blobs are finished or in the hands of other workers that
-// need no help.
+// Next returns the next job. It waits while there is none but may still be, until the context ends, whose
+// cause it returns; see [Scheduler.Wake]. ok is false when all blobs are finished or in the hands of other
+// workers that need no help.
 func (s *Scheduler) Next(ctx context.Context) (job Job, ok bool, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -119,7 +120,8 @@ func (s *Scheduler) Next(ctx context.Context) (job Job, ok bool, err error) {
 	}
 }
 
-// preferSmall tells whether so many pieces are under way that the smallest blob should be started. The caller holds mu.
+// preferSmall tells whether so many pieces are under way that the smallest blob should be started. The caller
+// holds mu.
 func (s *Scheduler) preferSmall() bool {
 	n := len(s.queued)
 	if n == 0 || s.blobs[s.queued[n-1]].size > s.Small {
@@ -153,8 +155,8 @@ func (s *Scheduler) next(i int) *Piece {
 	return b.queue.Next(s.Now())
 }
 
-// help takes from the piece that will take longest: half of what it has left, or all where its connection is slow. The
-// caller holds mu.
+// help takes from the piece that will take longest: half of what it has left, or all where its connection is
+// slow. The caller holds mu.
 func (s *Scheduler) help() (Job, bool) {
 	if s.Capped() { // a new connection would be no faster
 		return Job{}, false
@@ -185,7 +187,8 @@ func (s *Scheduler) help() (Job, bool) {
 	return Job{slowest.Blob, part}, part != nil
 }
 
-// Start says what is missing of a blob that was started, and returns the first piece of that, nil where nothing is.
+// Start says what is missing of a blob that was started, and returns the first piece of that, nil where
+// nothing is.
 func (s *Scheduler) Start(i int, missing []Range) *Piece {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -201,8 +204,8 @@ func (s *Scheduler) Start(i int, missing []Range) *Piece {
 	return s.next(i)
 }
 
-// RangesServed says that ranges of a blob are served, so that several workers may fetch it. Where they are known to be
-// ignored, it changes nothing.
+// RangesServed says that ranges of a blob are served, so that several workers may fetch it. Where they are
+// known to be ignored, it changes nothing.
 func (s *Scheduler) RangesServed(i int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

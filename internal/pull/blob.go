@@ -16,8 +16,8 @@ import (
 	"github.com/modeltransfer/transfer/internal/wire"
 )
 
-// maxViolations is how many answers in a row must have broken the rules for ranges until that is taken for the habit of a
-// registry that has served ranges of the blob before.
+// maxViolations is how many answers in a row must have broken the rules for ranges until that is taken for
+// the habit of a registry that has served ranges of the blob before.
 const maxViolations = 3
 
 // largeSize is the size from which on the whole blob costs more than to ask for a range once more.
@@ -61,8 +61,8 @@ func (h *rangeHistory) serve() {
 	h.served, h.violations = true, 0
 }
 
-// violate notes an answer that broke the rules, of which so many in a row are a habit where no range was served before. It
-// tells whether a range is worth asking for again, and whether one was before.
+// violate notes an answer that broke the rules, of which so many in a row are a habit where no range was
+// served before. It tells whether a range is worth asking for again, and whether one was before.
 func (h *rangeHistory) violate(habit int) (again, before bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -80,7 +80,8 @@ func (h *rangeHistory) isIgnored() bool {
 	return h.ignored
 }
 
-// disagree notes that If-Range was answered with the whole blob. It tells whether that is news, and ranges are served.
+// disagree notes that If-Range was answered with the whole blob. It tells whether that is news, and ranges
+// are served.
 func (h *rangeHistory) disagree() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -140,17 +141,17 @@ func (s *Sources) learn(b *Blob, a *asked, resp *exchange.Response) {
 	}
 }
 
-// forget drops a resolved URL that has failed, unless another worker has resolved it anew. The host may be one of several,
-// and dead.
+// forget drops a resolved URL that has failed, unless another worker has resolved it anew. The host may be
+// one of several, and dead.
 func (b *Blob) forget(a *asked) {
 	if a.resolved != nil {
 		b.resolved.CompareAndSwap(a.resolved, nil)
 	}
 }
 
-// signatureRefused says what the refusal of an object store means: its URL was signed for a short time. It is asked for
-// anew where it was remembered, and else once until bytes come: it may have expired while the request waited for room,
-// and a cache before the registry may hand out old ones.
+// signatureRefused says what the refusal of an object store means: its URL was signed for a short time. It is
+// asked for anew where it was remembered, and else once until bytes come: it may have expired while the
+// request waited for room, and a cache before the registry may hand out old ones.
 func (r *Request) signatureRefused(a *asked, err error) error {
 	if a.resolved == nil && r.refused {
 		return err

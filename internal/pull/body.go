@@ -25,7 +25,8 @@ const (
 
 var buffers = sync.Pool{New: func() any { return new([bufferSize]byte) }}
 
-// takeWhole takes the piece out of a body that is the whole blob, and with it all that follows and nobody has taken.
+// takeWhole takes the piece out of a body that is the whole blob, and with it all that follows and nobody has
+// taken.
 func (s *Sources) takeWhole(r *Request, a *asked, resp *exchange.Response, w io.Writer) error {
 	if a.ranged {
 		if err := s.rangeIgnored(r, a); err != nil {
@@ -54,8 +55,8 @@ func (s *Sources) takeWhole(r *Request, a *asked, resp *exchange.Response, w io.
 	return nil
 }
 
-// short tells the end of a body that had no Content-Length and ended too early from one that was cut, which net/http
-// finds.
+// short tells the end of a body that had no Content-Length and ended too early from one that was cut, which
+// net/http finds.
 func short(err error) error {
 	if err == io.EOF {
 		return fmt.Errorf("%w: the body ended early", fault.ErrSizeMismatch)
@@ -84,8 +85,8 @@ func (s *Sources) copy(r *Request, body io.Reader, w io.Writer) error {
 	}
 }
 
-// gather fills the buffer, so that what comes in small portions costs few writes, but for no longer than gatherTime from
-// the first byte on, so that a slow body is stored as it comes.
+// gather fills the buffer, so that what comes in small portions costs few writes, but for no longer than
+// gatherTime from the first byte on, so that a slow body is stored as it comes.
 func (s *Sources) gather(body io.Reader, buffer []byte) (n int, err error) {
 	n, err = body.Read(buffer)
 	for began := s.now(); err == nil && n < len(buffer) && s.now()-began < gatherTime; {

@@ -23,7 +23,8 @@ type asked struct {
 	resolved *wire.Target // where the registry's redirects led before; nil when the source itself is asked
 }
 
-// attempt makes one request, or two where the registry only tells where the blob is, and stores what it brings.
+// attempt makes one request, or two where the registry only tells where the blob is, and stores what it
+// brings.
 func (s *Sources) attempt(ctx context.Context, src *source, r *Request, w io.Writer) (err error) {
 	defer func() { r.Piece.Rest(s.now()) }()
 	start := r.Piece.Pos()
@@ -134,9 +135,9 @@ func wrongRange(r *Request, a *asked, resp *exchange.Response) string {
 	return ""
 }
 
-// rangeViolated says what an answer means that broke the rules for ranges. One node of many may be stale: the range is
-// asked for again at a new URL and on a new connection. Where that is the habit of the registry, the blob is asked for
-// as a whole.
+// rangeViolated says what an answer means that broke the rules for ranges. One node of many may be stale: the
+// range is asked for again at a new URL and on a new connection. Where that is the habit of the registry, the
+// blob is asked for as a whole.
 func (s *Sources) rangeViolated(r *Request, a *asked, why string) error {
 	err := fmt.Errorf("%w: %s", fault.ErrProtocol, why)
 	if a.mirror {

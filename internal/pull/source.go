@@ -40,8 +40,8 @@ type Config struct {
 	StallTimeout time.Duration
 	Log          *slog.Logger
 
-	// OnRedirects is called once, when the registry is found to answer with redirects to a host. Asking needs no room
-	// then.
+	// OnRedirects is called once, when the registry is found to answer with redirects to a host. Asking needs no
+	// room then.
 	OnRedirects func(host string)
 
 	// OnStored is told how many bytes of a blob were stored.
@@ -81,8 +81,8 @@ type StoreError struct{ Err error }
 func (e *StoreError) Error() string { return e.Err.Error() }
 func (e *StoreError) Unwrap() error { return e.Err }
 
-// Fetch makes one attempt at what is left of a piece, at each source that is worth it until one succeeds. The error that
-// counts is the registry's. What came is in w, also on failure.
+// Fetch makes one attempt at what is left of a piece, at each source that is worth it until one succeeds. The
+// error that counts is the registry's. What came is in w, also on failure.
 func (s *Sources) Fetch(ctx context.Context, r *Request, w io.Writer) (err error) {
 	for _, src := range s.all {
 		if src.mirror && !s.worthAsking(src, r.Blob) {
@@ -107,7 +107,8 @@ func (s *Sources) Fetch(ctx context.Context, r *Request, w io.Writer) (err error
 	return err
 }
 
-// worthAsking tells whether a mirror may have the blob. One that wants to be left alone is passed over meanwhile.
+// worthAsking tells whether a mirror may have the blob. One that wants to be left alone is passed over
+// meanwhile.
 func (s *Sources) worthAsking(mirror *source, b *Blob) bool {
 	_, lacking := b.notFoundAt.Load(mirror)
 	return !lacking && !b.SkipMirrors.Load() && mirror.failures.Load() < maxMirrorFailures &&

@@ -131,7 +131,8 @@ func (c chunks) end() wire.Target { return whole(c).end() }
 
 func (c chunks) afterFault(ctx context.Context) state { return c.recovery.askOrDrop(ctx) }
 
-// smaller sends what was refused again in smaller chunks. Another blob may have found out already that they must be.
+// smaller sends what was refused again in smaller chunks. Another blob may have found out already that they
+// must be.
 func (c chunks) smaller() way {
 	refused := c.session.chunk
 	if refused <= c.session.minChunk {

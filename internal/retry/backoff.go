@@ -1,4 +1,5 @@
-// Package retry says which failures are worth another attempt, how long to wait before it, and when to give up.
+// Package retry says which failures are worth another attempt, how long to wait before it, and when to give
+// up.
 package retry
 
 import (

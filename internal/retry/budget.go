@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// Budget bounds how long one blob may go without a new byte, whoever moves which part of it. Waiting for room is
-// not counted, because it is not the blob's fault. Its methods are safe for concurrent use.
+// Budget bounds how long one blob may go without a new byte, whoever moves which part of it. Waiting for room
+// is not counted, because it is not the blob's fault. Its methods are safe for concurrent use.
 type Budget struct {
 	timeout  time.Duration
 	started  time.Time
@@ -44,8 +44,8 @@ func (b *Budget) Left() time.Duration {
 // Timeout returns the size of the full budget.
 func (b *Budget) Timeout() time.Duration { return b.timeout }
 
-// Room notes that an attempt has room from now on, for which it waited since then. The wait is not counted, except
-// where another attempt at the same blob had room meanwhile. The caller calls Rest in the end.
+// Room notes that an attempt has room from now on, for which it waited since then. The wait is not counted,
+// except where another attempt at the same blob had room meanwhile. The caller calls Rest in the end.
 func (b *Budget) Room(since time.Time) {
 	now := b.now()
 	if b.moving.Add(1) == 1 {

@@ -13,14 +13,16 @@ import (
 	"github.com/modeltransfer/transfer/internal/wire"
 )
 
-// ErrExhausted is a temporary failure that did not pass in time. The error of the last attempt is wrapped too.
+// ErrExhausted is a temporary failure that did not pass in time. The error of the last attempt is wrapped
+// too.
 var ErrExhausted = errors.New("gave up retrying, run it again to continue")
 
 // errOtherWay goes with a permanent error after which another way is left to try.
 var errOtherWay = errors.New("trying another way")
 
-// OtherWay marks an error after which another way is left to try, such as a new signed URL, smaller chunks or a
-// new upload session. It is worth another attempt, whatever err is, and says nothing about the load of the server.
+// OtherWay marks an error after which another way is left to try, such as a new signed URL, smaller chunks or
+// a new upload session. It is worth another attempt, whatever err is, and says nothing about the load of the
+// server.
 func OtherWay(err error) error { return errors.Join(errOtherWay, err) }
 
 // IsOtherWay tells whether an error was marked by [OtherWay].
@@ -40,8 +42,8 @@ type verdict struct {
 
 func (v verdict) Unwrap() error { return v.error }
 
-// After marks the error of a server that asked to be left alone for so long (RFC 9110 section 10.2.3). A wait of 0
-// marks nothing.
+// After marks the error of a server that asked to be left alone for so long (RFC 9110 section 10.2.3). A wait
+// of 0 marks nothing.
 func After(wait time.Duration, err error) error {
 	if wait <= 0 {
 		return err
@@ -64,13 +66,14 @@ func Wait(err error) time.Duration {
 	return 0
 }
 
-// NoDescriptor tells whether a file or a socket could not be opened because too many are open. That says nothing about it.
+// NoDescriptor tells whether a file or a socket could not be opened because too many are open. That says
+// nothing about it.
 func NoDescriptor(err error) bool {
 	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE)
 }
 
-// Retryable tells whether an attempt that failed with err is worth another. An error is unless it is known to be
-// permanent, because a transport has many ways to fail.
+// Retryable tells whether an attempt that failed with err is worth another. An error is unless it is known to
+// be permanent, because a transport has many ways to fail.
 func Retryable(err error) bool {
 	if IsOtherWay(err) {
 		return true
@@ -96,9 +99,9 @@ func is[E error](err error) bool {
 	return ok
 }
 
-// hopeless tells the permanent errors of net/http by their text, because they have neither a type nor a value: a
-// proxy that wants a password, headers beyond the transport's limit, and a token or another header that cannot be
-// sent.
+// hopeless tells the permanent errors of net/http by their text, because they have neither a type nor a
+// value: a proxy that wants a password, headers beyond the transport's limit, and a token or another header
+// that cannot be sent.
 func hopeless(text string) bool {
 	return strings.Contains(text, http.StatusText(http.StatusProxyAuthRequired)) ||
 		strings.Contains(text, "server response headers exceeded") ||

@@ -6,14 +6,14 @@ import (
 	"time"
 )
 
-// When a connection counts as slow. A connection that is slow will be faster when it is made anew, because the
-// others are; see [Speeds.Slow].
+// When a connection counts as slow. A connection that is slow will be faster when it is made anew, because
+// the others are; see [Speeds.Slow].
 const (
 	// slowShare is the share of the median speed of its peers below which a connection is slow.
 	slowShare = 0.1
 
-	// ReplaceAfter is how long a connection must have been slow to be replaced, at a time when no worker is idle:
-	// what the server has sent already of it is lost.
+	// ReplaceAfter is how long a connection must have been slow to be replaced, at a time when no worker is
+	// idle: what the server has sent already of it is lost.
 	ReplaceAfter = 5 * time.Second
 
 	// TakeOverAfter is how long it must have been slow for an idle worker to take over what it has left, and
@@ -62,8 +62,8 @@ func (s *Speeds) Median() float64 {
 // Slow tells whether a connection of that speed is slow beside its peers.
 func (s *Speeds) Slow(speed float64) bool { return speed < slowShare*s.Median() }
 
-// TakeOver tells whether an idle worker should take over a piece, on a new connection. Its bytes have flowed at that
-// speed for age, or been waited for; little says that few are left.
+// TakeOver tells whether an idle worker should take over a piece, on a new connection. Its bytes have flowed
+// at that speed for age, or been waited for; little says that few are left.
 func (w *Watchdog) TakeOver(flows bool, age time.Duration, speed float64, little bool) bool {
 	switch {
 	case !flows:

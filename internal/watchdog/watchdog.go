@@ -116,8 +116,8 @@ type Watch struct {
 	markTime  time.Duration
 }
 
-// Watch begins to watch a request. It must be made with the context of the watch, and End must be called. A request
-// that may be slow is ended only when it stalls.
+// Watch begins to watch a request. It must be made with the context of the watch, and End must be called. A
+// request that may be slow is ended only when it stalls.
 func (w *Watchdog) Watch(ctx context.Context, maySlow bool) *Watch {
 	now := w.now()
 	a := &Watch{dog: w, maySlow: maySlow, lastMoved: now, markTime: now}
@@ -147,8 +147,8 @@ func (a *Watch) Restart() { a.began.Store(int64(a.dog.now())) }
 // Allow lets the request stand still for so much longer than the stall timeout.
 func (a *Watch) Allow(longer time.Duration) { a.extra.Store(int64(longer)) }
 
-// End ends the watch. It returns err or, where that came from the watchdog, its reason. Where err is nil, the speed of
-// the request is recorded.
+// End ends the watch. It returns err or, where that came from the watchdog, its reason. Where err is nil, the
+// speed of the request is recorded.
 func (a *Watch) End(err error) error {
 	a.dog.mu.Lock()
 	delete(a.dog.watches, a)
@@ -180,8 +180,8 @@ func (a *Watch) stalled(now time.Duration) bool {
 	return now-a.lastMoved >= a.dog.stallTimeout+time.Duration(a.extra.Load())
 }
 
-// slow compares the request with its peers each ReplaceAfter, counted from when it last waited for us. The caller
-// holds dog.mu.
+// slow compares the request with its peers each ReplaceAfter, counted from when it last waited for us. The
+// caller holds dog.mu.
 func (a *Watch) slow(now time.Duration) bool {
 	if a.held.Load() > 0 {
 		a.mark, a.markTime = a.seen, now

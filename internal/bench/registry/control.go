@@ -19,8 +19,8 @@ type Control struct {
 	Base, Socket string
 }
 
-// Serve serves the control endpoint of s through a socket file until done ends, and tells the other process, on out,
-// where it is. It leaves s open.
+// Serve serves the control endpoint of s through a socket file until done ends, and tells the other process,
+// on out, where it is. It leaves s open.
 func Serve(s *Server, socket string, out io.Writer, done io.Reader) error {
 	l, err := net.Listen("unix", socket)
 	if err != nil {
