@@ -45,9 +45,11 @@ const (
 // is worth continuing from: the same call made again goes on.
 func Download(ctx context.Context, opts DownloadOptions) error {
 	return run(ctx, options{
-		op: "download", blobs: opts.Blobs, baseURL: opts.BaseURL, repository: opts.Repository, mirrors: opts.Mirrors,
-		concurrency: opts.Concurrency, defaultConcurrency: DefaultDownloadConcurrency, bodyConcurrency: opts.BodyConcurrency,
-		progress: opts.Progress, client: opts.Client, token: opts.Token, getToken: opts.GetToken,
+		op: "download", blobs: opts.Blobs, baseURL: opts.BaseURL, repository: opts.Repository,
+		mirrors:     opts.Mirrors,
+		concurrency: opts.Concurrency, defaultConcurrency: DefaultDownloadConcurrency,
+		bodyConcurrency: opts.BodyConcurrency,
+		progress:        opts.Progress, client: opts.Client, token: opts.Token, getToken: opts.GetToken,
 		logger: opts.Logger, userAgent: opts.UserAgent, stallTimeout: opts.StallTimeout,
 		retryTimeout: opts.RetryTimeout, maxBytesPerSecond: opts.MaxBytesPerSecond,
 	}, func(ctx context.Context, c *call) error {
@@ -126,11 +128,13 @@ func (d *downloader) plan(ctx context.Context, verify bool) error {
 			ErrInsufficientSpace, need, d.dir.Path(), free, need-free)
 	}
 	d.logger.LogAttrs(ctx, slog.LevelDebug, "download planned", slog.Int("blobs", len(d.list)),
-		slog.Int("missing", len(d.missing)), slog.Int64("bytes", need), slog.Int64("have", have), slog.Int64("partly", partly))
+		slog.Int("missing", len(d.missing)), slog.Int64("bytes", need), slog.Int64("have", have),
+		slog.Int64("partly", partly))
 	d.downloads = make([]*blobDownload, len(d.missing))
 	d.schedule = pieces.NewScheduler(sizes, d.scheduling())
 	d.sources = pull.New(pull.Config{
-		Exchange: d.exchange, Registry: d.registry, Mirrors: d.mirrors, Repository: d.repository, Schedule: d.schedule,
+		Exchange: d.exchange, Registry: d.registry, Mirrors: d.mirrors, Repository: d.repository,
+		Schedule:     d.schedule,
 		StallTimeout: d.stallTimeout, Log: d.logger, OnRedirects: d.askAhead,
 		OnStored: func(_ *pull.Blob, n int) { d.progress.add(int64(n)) },
 	})
@@ -295,7 +299,8 @@ func (d *downloader) commit(ctx context.Context, b *blobDownload) error {
 	if err != nil {
 		return err
 	}
-	d.logger.LogAttrs(ctx, slog.LevelDebug, "blob in place", slog.String("digest", b.Digest.String()), slog.Int64("size", b.Size))
+	d.logger.LogAttrs(ctx, slog.LevelDebug, "blob in place",
+		slog.String("digest", b.Digest.String()), slog.Int64("size", b.Size))
 	d.downloads[b.Index] = nil
 	d.schedule.Finish(b.Index)
 	return nil

@@ -28,8 +28,9 @@ import (
 func Upload(ctx context.Context, opts UploadOptions) error {
 	return run(ctx, options{
 		op: "upload", blobs: opts.Blobs, baseURL: opts.BaseURL, repository: opts.Repository,
-		concurrency: opts.Concurrency, defaultConcurrency: DefaultUploadConcurrency, bodyConcurrency: opts.BodyConcurrency,
-		progress: opts.Progress, client: opts.Client, token: opts.Token, getToken: opts.GetToken,
+		concurrency: opts.Concurrency, defaultConcurrency: DefaultUploadConcurrency,
+		bodyConcurrency: opts.BodyConcurrency,
+		progress:        opts.Progress, client: opts.Client, token: opts.Token, getToken: opts.GetToken,
 		logger: opts.Logger, userAgent: opts.UserAgent, stallTimeout: opts.StallTimeout,
 		retryTimeout: opts.RetryTimeout, maxBytesPerSecond: opts.MaxBytesPerSecond,
 	}, func(ctx context.Context, c *call) error {
@@ -48,7 +49,8 @@ func upload(ctx context.Context, c *call, o UploadOptions) (err error) {
 	}
 	u := &uploader{call: c}
 	u.pusher = push.New(push.Config{
-		Exchange: c.exchange, Registry: c.registry, Repository: c.repository, Sessions: sessions.Open(), Log: c.logger,
+		Exchange: c.exchange, Registry: c.registry, Repository: c.repository, Sessions: sessions.Open(),
+		Log:  c.logger,
 		Open: u.open, Moved: c.progress.add, KeepSize: blobstore.KeepThreshold,
 	})
 	if len(c.list) > 0 {
