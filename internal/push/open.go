@@ -104,9 +104,9 @@ func (b *Blob) restore(ctx context.Context) (state, error) {
 	a, err := b.ask(ctx, b.request(http.MethodGet, b.session.target))
 	switch {
 	case err != nil:
-		return restoring, err
+		return b.recovery.askOrAbandon(ctx), err
 	case a.failed && !a.refused():
-		return restoring, b.err(a)
+		return b.recovery.askOrAbandon(ctx), b.err(a)
 	}
 	have, err := wire.UploadRange(a.Header)
 	if a.failed || err != nil || have > b.size {

@@ -130,7 +130,18 @@ func (r *recovery) recover(ctx context.Context) (state, error) {
 // askOrDrop asks a session how much it has where that is worth it, and otherwise deletes it.
 func (r *recovery) askOrDrop(ctx context.Context) state {
 	b := r.blob
-	if b.session.target.Left || b.size < resumeSize && b.source.overdue == 0 {
+	if b.size < resumeSize && b.source.overdue == 0 {
+		b.session.drop(ctx)
+		return opening
+	}
+	return r.askOrAbandon(ctx)
+}
+
+// askOrAbandon asks a session how much it has. One that is elsewhere is given up when half of the retry
+// budget is spent: its host may be one of several, and dead.
+func (r *recovery) askOrAbandon(ctx context.Context) state {
+	b := r.blob
+	if b.session.target.Left && b.budget.Left() < b.budget.Timeout()/2 {
 		b.session.drop(ctx)
 		return opening
 	}

@@ -456,27 +456,30 @@ func noRoom(err error) bool {
 // mostMoved is how often the bytes of a blob may be moved where no fault destroys what has arrived.
 const mostMoved = 1.3
 
-// checkCost checks that what has arrived of a large blob was not moved again.
+// checkCost checks that what has arrived of a large blob, at either end, was not moved again.
 func (m *machine) checkCost() {
 	if !m.Gentle {
 		return
 	}
 	large := m.blobs[0]
-	served, _ := m.moved(large)
+	down, up := m.moved(large)
 	most := int64(mostMoved * float64(large.Size))
-	m.holds(served <= most, "%d bytes were sent of a blob of %d, with calls that ended %q and files %q",
-		served, large.Size, m.ends, m.left)
+	m.holds(down <= most, "%d bytes were sent of a blob of %d, with calls that ended %q and files %q",
+		down, large.Size, m.ends, m.left)
+	m.holds(up <= most, "%d bytes were taken of a blob of %d, with calls that ended %q", up, large.Size, m.ends)
 }
 
-// moved returns how many bytes of a blob were sent to the client.
-func (m *machine) moved(b transfer.Blob) (down, requests int64) {
+// moved returns how many bytes of a blob were sent to the client, and how many of any blob it has sent.
+func (m *machine) moved(b transfer.Blob) (down, up int64) {
 	for _, r := range slices.Concat(m.reg.Requests(), m.store.Requests()) {
-		if r.Method == http.MethodGet && r.Status < 300 && strings.Contains(r.Path, b.Digest) {
+		switch {
+		case r.Method == http.MethodGet && r.Status < 300 && strings.Contains(r.Path, b.Digest):
 			down += r.SentBytes
-			requests++
+		case strings.Contains(r.Path, "/uploads/"):
+			up += r.BodyBytes
 		}
 	}
-	return down, requests
+	return down, up
 }
 
 // lying tells whether a fault can make an upload look as if it had come to a good end.

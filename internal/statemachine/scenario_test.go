@@ -124,6 +124,12 @@ var (
 		"reset(#)", "connreset(#)", "eof(#)", "stall(#)", "hangup", "reset", "stallheaders", "goaway", "delay(@)",
 		"late(@)",
 		"408", "425", "429(retry-after: 1)", "500", "502", "503", "504", "520", "521", "522", "523", "524", "530",
+		"page",
+	})
+
+	// refusals of an object store are gentle too. From a registry they say that it does not tell what it has.
+	refusals = rapid.SampledFrom([]string{
+		"s3(400 ExpiredToken)", "s3(403 AccessDenied)", "s3(400 RequestTimeout)", "says(403, denied)", "404", "410",
 	})
 
 	hosts = rapid.SampledFrom([]string{"registry.test", "store.test"})
@@ -178,7 +184,7 @@ func drawGentle(t *rapid.T) scenario {
 	}
 	s.Steps = rapid.SliceOfN(rapid.Custom(func(t *rapid.T) step {
 		st := step{
-			Calls:  []call{{Upload: !s.Blobs[0].Remote, Blobs: []bool{true, true}, Cancel: cancels.Draw(t, "cancel")}},
+			Calls:  drawGentleCalls(t),
 			Faults: rapid.SliceOfN(rapid.Custom(drawGentleFault), 0, 3).Draw(t, "faults"),
 			Outage: drawOutage(t),
 		}
@@ -188,13 +194,32 @@ func drawGentle(t *rapid.T) scenario {
 	return s
 }
 
+// drawGentleCalls draws one call or two at once, of which one uploads at most: two would each send all.
+func drawGentleCalls(t *rapid.T) []call {
+	calls := rapid.SliceOfN(rapid.Custom(func(t *rapid.T) call {
+		return call{
+			Upload: rapid.Bool().Draw(t, "upload"), Blobs: []bool{true, true},
+			Concurrency: rapid.SampledFrom([]int{0, 0, 1, 2}).Draw(t, "concurrency"),
+			Cancel:      cancels.Draw(t, "cancel"),
+		}
+	}), 1, 2).Draw(t, "calls")
+	if len(calls) == 2 && calls[0].Upload {
+		calls[1].Upload = false
+	}
+	return calls
+}
+
 func drawGentleFault(t *rapid.T) fault {
 	f := strings.ReplaceAll(gentle.Draw(t, "fault"), "#", amounts.Draw(t, "amount"))
 	f = strings.ReplaceAll(f, "@", waits.Draw(t, "wait"))
-	if rapid.IntRange(0, 7).Draw(t, "416") == 7 { // one of many nodes, and one time
+	times := rapid.IntRange(1, 3).Draw(t, "times")
+	switch rapid.IntRange(0, 7).Draw(t, "kind") {
+	case 6:
+		return fault{Store: true, Method: methods.Draw(t, "method"),
+			Script: fmt.Sprintf("ok->%d*%s", times, refusals.Draw(t, "refusal"))}
+	case 7: // one of many nodes, and one time
 		return fault{Store: rapid.Bool().Draw(t, "store"), Method: "GET", Script: "ok->416"}
 	}
-	times := rapid.IntRange(1, 3).Draw(t, "times")
 	return fault{Store: rapid.Bool().Draw(t, "store"), Method: methods.Draw(t, "method"),
 		Script: fmt.Sprintf("ok->%d*%s", times, f)}
 }
