@@ -229,7 +229,7 @@ func fileHolding(dir string) (*holding, error) {
 		return nil, errors.Join(err, h.close())
 	}
 	for _, e := range entries {
-		if _, ok := d.Record.Files[e.Title]; !ok || e.Archive != unpack.None {
+		if _, ok := d.Record.Files[e.Title]; !ok || e.Archive {
 			continue // it was left out, or its files are its own
 		}
 		h.files = append(h.files, e)
