@@ -132,10 +132,11 @@ func (s *Sources) learn(b *Blob, a *asked, resp *exchange.Response) {
 	if etag := resp.Header.Get("ETag"); strings.HasPrefix(etag, `"`) && b.ranges.mayUseETag() {
 		b.etag.Store(&etag)
 	}
-	if !resp.Target.Left {
+	if !resp.Target.Left || a.resolved != nil && resp.Target.URL == a.resolved.URL { // it led nowhere else
 		return
 	}
-	b.resolved.Store(&resp.Target)
+	a.resolved = &resp.Target // so that this attempt can still drop it
+	b.resolved.Store(a.resolved)
 	if !s.redirects.Swap(true) {
 		s.OnRedirects(resp.Target.URL.Host)
 	}

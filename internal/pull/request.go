@@ -20,7 +20,7 @@ type asked struct {
 	mirror   bool
 	ranged   bool         // it asks for a range
 	ifRange  bool         // only if the blob is still the one that the piece was begun with
-	resolved *wire.Target // where the registry's redirects led before; nil when the source itself is asked
+	resolved *wire.Target // where the registry's redirects led; nil before it has answered with one
 }
 
 // attempt makes one request, or two where the registry only tells where the blob is, and stores what it
@@ -90,10 +90,11 @@ func (s *Sources) check(r *Request, a *asked, resp *exchange.Response) error {
 	case http.StatusOK:
 		switch n := resp.ContentLength; {
 		case n != r.Size && wire.LooksLikeWebPage(resp.Header):
-			return retry.Permanent(fmt.Errorf("%w: a web page instead of the blob (check the URL of the registry, and "+
-				"whether a proxy or a login page answers in its place)", fault.ErrProtocol))
+			return retry.Permanent(fmt.Errorf("%w: a web page instead of the blob (check the URL of the registry, "+
+				"and whether a proxy or a login page answers in its place)", fault.ErrProtocol))
 		case n >= 0 && n != r.Size:
-			return retry.Permanent(fmt.Errorf("%w: the registry has %d bytes, not %d", fault.ErrSizeMismatch, n, r.Size))
+			return retry.Permanent(
+				fmt.Errorf("%w: the registry has %d bytes, not %d", fault.ErrSizeMismatch, n, r.Size))
 		}
 	case http.StatusPartialContent, http.StatusRequestedRangeNotSatisfiable:
 		if why := wrongRange(r, a, resp); why != "" {
@@ -108,7 +109,8 @@ func (s *Sources) check(r *Request, a *asked, resp *exchange.Response) error {
 		return err
 	}
 	if coding := resp.Header.Get("Content-Encoding"); coding != "" && coding != "identity" {
-		return retry.Permanent(fmt.Errorf("%w: content coding %.20q, which was not asked for", fault.ErrProtocol, coding))
+		return retry.Permanent(
+			fmt.Errorf("%w: content coding %.20q, which was not asked for", fault.ErrProtocol, coding))
 	}
 	return nil
 }
