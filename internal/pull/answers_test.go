@@ -92,6 +92,17 @@ func TestN10WholeBlobForItsRest(t *testing.T) {
 	assert.Equal(t, []string{"registry.test bytes=0-99", "registry.test"}, w.requests())
 }
 
+// A registry that has never served a range ignores If-Range with it.
+func TestN10WholeBlobForItsConditionalRest(t *testing.T) {
+	w := newWorld(t)
+	w.size = 50
+	w.begin()
+	beginning := says(200, content(0, 50)).with("ETag", `"one"`).cut(20)
+	assert.Equal(t, tryAgain, w.verdict(beginning))
+	w.fetched(says(200, content(0, 50)))
+	assert.Equal(t, []string{"registry.test", `registry.test bytes=20-49 if "one"`}, w.requests())
+}
+
 func TestN13RangeThatNobodyAskedFor(t *testing.T) {
 	w := newWorld(t, pieces.Range{Start: 100, End: 400})
 	assert.Equal(t, tryAgain, w.verdict(says(416, "")))

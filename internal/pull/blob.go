@@ -142,8 +142,8 @@ func (s *Sources) learn(b *Blob, a *asked, resp *exchange.Response) {
 	}
 }
 
-// forget drops a resolved URL that has failed, unless another worker has resolved it anew. The host may be
-// one of several, and dead.
+// forget drops the resolved URL of an attempt that brought nothing, unless another worker has resolved it
+// anew. The URL may have expired, and its host be dead, or a stale node, and one of several.
 func (b *Blob) forget(a *asked) {
 	if a.resolved != nil {
 		b.resolved.CompareAndSwap(a.resolved, nil)
@@ -158,7 +158,6 @@ func (r *Request) signatureRefused(a *asked, err error) error {
 		return err
 	}
 	r.refused = true
-	r.forget(a)
 	r.expired.Store(true)
 	return retry.OtherWay(err)
 }

@@ -116,7 +116,9 @@ func TestMirrorsETagIsItsOwn(t *testing.T) {
 	assert.Equal(t, tryAgain, w.verdict(failing, failing, part(100, 200).with("ETag", `"ours"`).cut(50)))
 	w.requests()
 	assert.Equal(t, tryAgain, w.verdict(failing, failing, failing))
-	assert.Equal(t, `registry.test bytes=150-199 if "ours"`, w.requests()[2])
+	assert.Equal(t, []string{
+		"one.test bytes=150-199", "two.test bytes=150-199", `registry.test bytes=150-199 if "ours"`,
+	}, w.requests())
 }
 
 // The redirect of a mirror leads to the mirror's own store.
@@ -129,6 +131,14 @@ func TestMirrorsRedirectIsNotRemembered(t *testing.T) {
 		"one.test bytes=0-99", "store.test bytes=0-99",
 		"one.test bytes=100-199", "two.test bytes=100-199", "registry.test bytes=100-199",
 	}, w.requests())
+}
+
+// What the store of a mirror refuses says nothing of the registry's.
+func TestN40RefusalOfAMirrorsStore(t *testing.T) {
+	w := mirrored(t)
+	refused := says(403, "")
+	assert.Equal(t, anotherWay, w.verdict(to("store.test"), refused, refused, to("ours.test"), refused))
+	w.fetched(refused, refused, to("ours.test"), part(0, 100))
 }
 
 func TestWrongBytesMayBeAMirrors(t *testing.T) {

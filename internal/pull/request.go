@@ -26,12 +26,16 @@ type asked struct {
 // attempt makes one request, or two where the registry only tells where the blob is, and stores what it
 // brings.
 func (s *Sources) attempt(ctx context.Context, src *source, r *Request, w io.Writer) (err error) {
-	defer func() { r.Piece.Rest(s.now()) }()
 	start := r.Piece.Pos()
 	a := s.request(src, r)
+	defer func() {
+		r.Piece.Rest(s.now())
+		if err != nil && r.Piece.Pos() == start {
+			r.forget(&a)
+		}
+	}()
 	resp, err := s.Exchange.Do(ctx, a.Request)
 	if err != nil {
-		r.forget(&a)
 		return err
 	}
 	defer resp.Body.Close()
@@ -41,18 +45,13 @@ func (s *Sources) attempt(ctx context.Context, src *source, r *Request, w io.Wri
 	}
 	r.Piece.Flowing(s.now())
 	if resp.StatusCode == http.StatusOK {
-		err = s.takeWhole(r, &a, resp, w)
-	} else {
-		if !a.mirror {
-			r.ranges.serve()
-		}
-		s.Schedule.RangesServed(r.Index)
-		err = s.copy(r, resp.Body, w)
+		return s.takeWhole(r, &a, resp, w)
 	}
-	if err != nil && r.Piece.Pos() == start {
-		r.forget(&a)
+	if !a.mirror {
+		r.ranges.serve()
 	}
-	return err
+	s.Schedule.RangesServed(r.Index)
+	return s.copy(r, resp.Body, w)
 }
 
 // request makes the request for what is left of a piece. It asks for a range unless that is the whole blob.
@@ -105,7 +104,6 @@ func (s *Sources) check(r *Request, a *asked, resp *exchange.Response) error {
 		if s.fromStore(a, resp) && !retry.Retryable(err) {
 			return r.signatureRefused(a, err)
 		}
-		r.forget(a)
 		return err
 	}
 	if coding := resp.Header.Get("Content-Encoding"); coding != "" && coding != "identity" {
@@ -146,7 +144,6 @@ func (s *Sources) rangeViolated(r *Request, a *asked, why string) error {
 		s.Schedule.RangesIgnored(r.Index)
 		return err
 	}
-	r.forget(a)
 	habit := 1
 	if r.Size >= largeSize {
 		habit = 2
@@ -177,7 +174,6 @@ func (s *Sources) rangeIgnored(r *Request, a *asked) error {
 		}
 	}
 	if again, _ := r.ranges.violate(1); again {
-		r.forget(a)
 		s.Exchange.CloseIdle()
 		return retry.OtherWay(fmt.Errorf("%w: 200 to a range, though ranges were served before", fault.ErrProtocol))
 	}

@@ -1,7 +1,7 @@
 package pull_test
 
 import (
-	"bytes"
+	"io"
 	"net/http"
 	"testing"
 	"testing/synctest"
@@ -69,7 +69,8 @@ func TestN40BytesComeBetweenTwoRefusals(t *testing.T) {
 	w := newWorld(t)
 	assert.Equal(t, anotherWay, w.verdict(to("store.test"), says(403, "")))
 	assert.Equal(t, tryAgain, w.verdict(to("store.test"), part(0, 100).cut(50)))
-	assert.Equal(t, anotherWay, w.verdict(says(403, "")), "which was remembered")
+	assert.Equal(t, tryAgain, w.verdict(says(503, "")), "which has the URL forgotten")
+	assert.Equal(t, anotherWay, w.verdict(to("store.test"), says(403, "")))
 	assert.Equal(t, permanently, w.verdict(to("store.test"), says(403, "")))
 }
 
@@ -129,29 +130,49 @@ func TestN41HostThatBroughtBytesIsKept(t *testing.T) {
 func TestN40NewerURLIsKept(t *testing.T) {
 	w := redirected(t)
 	refused := says(403, "")
-	first := w.request
-	refused.before = func(*http.Request) {
-		job, ok, err := w.schedule.Next(t.Context())
-		require.True(t, ok)
-		require.NoError(t, err)
-		w.answers = []answer{fails(errBroken), to("fresh.test"), part(200, 300)}
-		second := pull.NewRequest(w.blob, job.Piece)
-		require.Error(t, w.sources.Fetch(t.Context(), second, &bytes.Buffer{}), "the URL is forgotten")
-		require.NoError(t, w.sources.Fetch(t.Context(), second, &bytes.Buffer{}), "and resolved anew")
-		job.Piece.Finish()
-	}
-	// The answer to the first request comes while the second piece is fetched.
-	w.answers = []answer{refused}
-	err := w.sources.Fetch(t.Context(), first, &bytes.Buffer{})
-	assert.Equal(t, anotherWay, verdictOf(err))
+	refused.before = func(*http.Request) { w.another(fails(errBroken), to("fresh.test"), part(200, 300)) }
+	assert.Equal(t, anotherWay, w.verdict(refused))
 	w.requests()
 	w.fetched(part(100, 200))
 	assert.Equal(t, []string{"fresh.test bytes=100-199"}, w.requests())
 }
 
+// A URL that others still use is forgotten with its first failure all the same.
+func TestN41URLThatAnotherWorkerUses(t *testing.T) {
+	w := redirected(t)
+	broken := part(100, 200).cut(0)
+	broken.before = func(*http.Request) { w.another(part(200, 300)) }
+	assert.Equal(t, tryAgain, w.verdict(broken))
+	w.requests()
+	w.fetched(to("other.test"), part(100, 200))
+	assert.Equal(t, "registry.test bytes=100-199", w.requests()[0])
+}
+
+// another fetches the next piece, in two attempts at the most, as another worker does.
+func (w *world) another(answers ...answer) {
+	w.t.Helper()
+	job, ok, err := w.schedule.Next(w.t.Context())
+	require.True(w.t, ok)
+	require.NoError(w.t, err)
+	defer job.Piece.Finish()
+	w.answers = answers
+	r := pull.NewRequest(w.blob, job.Piece)
+	if w.sources.Fetch(w.t.Context(), r, io.Discard) != nil {
+		require.NoError(w.t, w.sources.Fetch(w.t.Context(), r, io.Discard))
+	}
+}
+
 // Asking where a blob is needs no room, except where a URL has expired while the request waited for room.
 func TestN40URLIsAskedForWhenThereIsRoom(t *testing.T) {
-	for name, refused := range map[string]bool{"before": false, "N40 after a refusal": true} {
+	failed, refused := says(503, ""), says(403, "")
+	for name, c := range map[string]struct {
+		before [][]answer // of attempts that fail
+		waits  bool
+	}{
+		"after a failure":     {[][]answer{{failed}}, false},
+		"N40 after a refusal": {[][]answer{{refused}}, true},
+		"after bytes came":    {[][]answer{{refused}, {to("store.test"), part(100, 200).cut(50)}, {failed}}, false},
+	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w := newWorld(t)
@@ -159,19 +180,18 @@ func TestN40URLIsAskedForWhenThereIsRoom(t *testing.T) {
 				w.begin()
 				w.fetched(to("store.test"), part(0, 100))
 				w.next()
-				if refused {
-					assert.Equal(t, anotherWay, w.verdict(says(403, "")))
-				} else {
-					assert.Equal(t, tryAgain, w.verdict(says(503, "")))
+				for _, attempt := range c.before {
+					_, err := w.fetch(attempt...)
+					require.Error(t, err)
 				}
 				slot, err := w.bodies.Acquire(t.Context(), 1)
 				require.NoError(t, err)
 				w.requests()
-				w.answers = []answer{to("store.test"), part(100, 200)}
+				w.answers = []answer{to("store.test"), part(w.request.Piece.Pos(), 200)}
 				done := make(chan error)
-				go func() { done <- w.sources.Fetch(t.Context(), w.request, &bytes.Buffer{}) }()
+				go func() { done <- w.sources.Fetch(t.Context(), w.request, io.Discard) }()
 				synctest.Wait()
-				assert.Equal(t, refused, len(w.requests()) == 0, "the registry waits for room too")
+				assert.Equal(t, c.waits, len(w.requests()) == 0, "the registry waits for room too")
 				slot.Release()
 				require.NoError(t, <-done)
 			})
