@@ -140,7 +140,7 @@ func TestN40NewerURLIsKept(t *testing.T) {
 // A URL that others still use is forgotten with its first failure all the same.
 func TestN41URLThatAnotherWorkerUses(t *testing.T) {
 	w := redirected(t)
-	broken := part(100, 200).cut(0)
+	broken := fails(errBroken)
 	broken.before = func(*http.Request) { w.another(part(200, 300)) }
 	assert.Equal(t, tryAgain, w.verdict(broken))
 	w.requests()
