@@ -28,7 +28,7 @@ func TestS12FileThatLosesItsNameBeforeItIsLocked(t *testing.T) {
 			d := open(t, dir)
 			path := filepath.Join(dir, nameOf(digest.FromBytes(content))+partialSuffix)
 			locked := 0
-			d.lock = func(f *os.File) error {
+			d.folder.lock = func(f *os.File) error {
 				if locked++; locked == 1 {
 					require.NoError(t, meddle(path))
 				}

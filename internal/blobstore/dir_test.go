@@ -173,7 +173,7 @@ func TestSha512(t *testing.T) {
 	ok, err := d.Check(t.Context(), dg, 100)
 	require.NoError(t, err)
 	assert.True(t, ok)
-	assert.Equal(t, []string{"sha512-" + dg.Encoded()}, files(t, d.path))
+	assert.Equal(t, []string{"sha512-" + dg.Encoded()}, files(t, d.folder.path))
 }
 
 // S7: the length of a link itself says nothing, even when it is that of the blob.

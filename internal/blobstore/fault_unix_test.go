@@ -55,7 +55,7 @@ func writeBeyondLimit(dir string, content []byte) int {
 	if w.Close() == nil || p.Commit(context.Background()) == nil || p.Close(true) != nil {
 		return 7
 	}
-	if kept := d.Half(p.digest, p.size); p.large() && kept != 3*step || !p.large() && len(d.names()) != 0 {
+	if kept := d.Half(p.hasher.want, p.record.size); p.record.large() && kept != 3*step || !p.record.large() && len(d.names()) != 0 {
 		return 8
 	}
 	if d.Close() != nil {
@@ -65,7 +65,7 @@ func writeBeyondLimit(dir string, content []byte) int {
 }
 
 func (d *Dir) names() []string {
-	names, _ := filepath.Glob(filepath.Join(d.path, "*"))
+	names, _ := filepath.Glob(filepath.Join(d.folder.path, "*"))
 	return names
 }
 
@@ -175,7 +175,7 @@ func TestS21AllAgreeOnAnotherName(t *testing.T) {
 				first := claim(t, open(t, dir), content)
 				write(t, first, content, 0, 1000)
 				second := open(t, dir)
-				_, err := second.tryClaim(t.Context(), first.digest, large)
+				_, err := second.tryClaim(t.Context(), first.hasher.want, large)
 				require.ErrorIs(t, err, filelock.ErrBusy)
 				require.NoError(t, first.Close(true))
 				p := claim(t, second, content)
@@ -268,12 +268,12 @@ func TestS17PartialIsKept(t *testing.T) {
 			return 5e6
 		},
 		"all data without journal": func(t *testing.T, d *Dir) int64 {
-			require.NoError(t, os.WriteFile(d.full(nameOf(dg)+partialSuffix), content, 0o644))
+			require.NoError(t, os.WriteFile(d.folder.full(nameOf(dg)+partialSuffix), content, 0o644))
 			return large
 		},
 		"prefix": func(t *testing.T, d *Dir) int64 {
-			require.NoError(t, os.WriteFile(d.full(nameOf(dg)+prefixSuffix), content[:5e6], 0o644))
-			require.NoError(t, d.findLeftovers())
+			require.NoError(t, os.WriteFile(d.folder.full(nameOf(dg)+prefixSuffix), content[:5e6], 0o644))
+			require.NoError(t, d.left.find())
 			return 5e6
 		},
 	} {

@@ -1,8 +1,6 @@
 package blobstore
 
 import (
-	"errors"
-	"io/fs"
 	"strconv"
 	"strings"
 
@@ -14,7 +12,7 @@ const (
 	partialSuffix = ".partial"  // the data, which is also what is locked
 	journalSuffix = ".journal"  // which of it is complete
 	uniqueSuffix  = ".partial-" // and random letters: data that nobody continues
-	prefixSuffix  = ".tmp"      // the first bytes, left by a writer from front to back
+	prefixSuffix  = ".tmp"      // the first bytes, left by a program that writes from front to back
 )
 
 // sharedNames is how many names a data file may have that all processes know. The second and later ones are
@@ -36,11 +34,3 @@ func dataName(final string, n int) string {
 
 // journalName returns the name of the journal of a shared data file.
 func journalName(data string) string { return strings.Replace(data, partialSuffix, journalSuffix, 1) }
-
-// remove deletes a file, which may be gone already.
-func (d *Dir) remove(name string) error {
-	if err := d.root.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return d.pathError("remove", name, err)
-	}
-	return nil
-}

@@ -171,7 +171,7 @@ func TestCommitEndsWithContext(t *testing.T) {
 	content, dir := random(large), t.TempDir()
 	d := open(t, dir)
 	p := claim(t, d, content)
-	p.stopHashing() // so that all is left to Commit
+	p.hasher.stop() // so that all is left to Commit
 	fill(t, p, content)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -189,7 +189,7 @@ func TestS1S2NothingIsKeptAfterAFailedWrite(t *testing.T) {
 	content, dir := random(large), t.TempDir()
 	p := claim(t, open(t, dir), content)
 	write(t, p, content, 0, 5e6)
-	p.stopHashing()
+	p.hasher.stop()
 	require.NoError(t, p.data.Close()) // so that no write can succeed
 	w := p.WriterAt(5e6)
 	_, err := w.Write(content[5e6:6e6])
@@ -205,8 +205,8 @@ func TestS2NothingIsKeptAfterAFailedSync(t *testing.T) {
 	content, dir := random(large), t.TempDir()
 	p := claim(t, open(t, dir), content)
 	write(t, p, content, 0, 5e6)
-	p.writeFailed(syscall.ENOSPC)
-	p.fail(syscall.ENOSPC)
+	p.record.ending.failWrite(syscall.ENOSPC)
+	p.record.ending.fail(syscall.ENOSPC)
 	require.NoError(t, p.Close(true))
 	assert.Empty(t, files(t, dir))
 }
@@ -267,7 +267,7 @@ func TestInOrderNothingIsReadBack(t *testing.T) {
 		end := min(at+100_000, large)
 		_, err := w.Write(content[at:end])
 		require.NoError(t, err)
-		require.Equal(t, end, p.hashed)
+		require.Equal(t, end, p.hasher.frontier.hash.Len())
 	}
 	require.NoError(t, w.Close())
 	commit(t, p)

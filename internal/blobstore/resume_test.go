@@ -77,15 +77,15 @@ func TestS11LeftBehind(t *testing.T) {
 			d := open(t, dir)
 			assert.Equal(t, test.half, d.Half(dg, large))
 			p := claim(t, d, content)
-			p.stopHashing() // which may have found damage before Missing is asked
+			p.hasher.stop() // which may have found damage before Missing is asked
 			missing := int64(0)
 			for _, r := range p.Missing() {
 				missing += r.Len()
 			}
-			if !p.damaged {
+			if !p.record.damaged {
 				assert.Equal(t, test.missing, missing)
 			}
-			p.startHashing()
+			p.hasher.start()
 			fill(t, p, content)
 			var mismatch *MismatchError
 			if err := p.Commit(t.Context()); errors.As(err, &mismatch) {
@@ -154,7 +154,7 @@ func TestS12OneOfManyFetches(t *testing.T) {
 			var callers sync.WaitGroup
 			for range 8 {
 				d := open(t, dir)
-				d.lock = lock
+				d.folder.lock = lock
 				callers.Go(func() {
 					p, err := d.Claim(t.Context(), digest.FromBytes(content), 50_000)
 					if errors.Is(err, fs.ErrExist) {
@@ -184,7 +184,7 @@ func TestNextClaimGoesOn(t *testing.T) {
 	first := claim(t, open(t, dir), content)
 	write(t, first, content, 0, 6e6)
 	second := open(t, dir)
-	_, err := second.tryClaim(t.Context(), first.digest, large)
+	_, err := second.tryClaim(t.Context(), first.hasher.want, large)
 	require.ErrorIs(t, err, filelock.ErrBusy)
 	require.NoError(t, first.Close(true))
 	p := claim(t, second, content)
@@ -216,13 +216,13 @@ func TestLeftoversAreSwept(t *testing.T) {
 func TestLockErrorIsNoClaim(t *testing.T) {
 	content, dir := random(1000), t.TempDir()
 	d := open(t, dir)
-	d.lock = func(*os.File) error { return syscall.EIO }
+	d.folder.lock = func(*os.File) error { return syscall.EIO }
 	_, err := d.Claim(t.Context(), digest.FromBytes(content), 1000)
 	var pe *fs.PathError
 	require.ErrorAs(t, err, &pe)
 	require.ErrorIs(t, err, syscall.EIO)
 
-	d.lock = filelock.Lock
+	d.folder.lock = filelock.Lock
 	p := claim(t, d, content)
 	fill(t, p, content)
 	commit(t, p)

@@ -52,7 +52,7 @@ func TestS21LeftoversAreToldByTheirAge(t *testing.T) {
 		require.NoError(t, os.Chtimes(path, time.Time{}, time.Now().Add(-age)))
 	}
 	d := open(t, dir)
-	d.lock = func(*os.File) error { return filelock.ErrUnsupported }
+	d.folder.lock = func(*os.File) error { return filelock.ErrUnsupported }
 	p := claim(t, d, content)
 	fill(t, p, content)
 	commit(t, p)
