@@ -107,6 +107,8 @@ func (b *Blob) restore(ctx context.Context) (state, error) {
 		return b.recovery.askOrAbandon(ctx), err
 	case a.failed && !a.refused():
 		return b.recovery.askOrAbandon(ctx), b.err(a)
+	case a.webPage() && !a.failed:
+		return restoring, a.unexpected("204")
 	}
 	have, err := wire.UploadRange(a.Header)
 	if a.failed || err != nil || have > b.size {

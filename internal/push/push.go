@@ -187,7 +187,8 @@ func (b *Blob) Close(ctx context.Context, err error) error {
 	}
 	begun := b.session.foreign || b.source.reported.Load() > 0
 	lasts := b.session.saved != nil && b.session.lasts() && b.way.resumable()
-	keep := begun && lasts && (ctx.Err() != nil || retry.Retryable(err))
+	later := ctx.Err() != nil || retry.Retryable(err) || errors.Is(err, errWebPage)
+	keep := begun && lasts && later
 	b.session.saved.Close(keep)
 	if !keep {
 		b.session.drop(ctx)
