@@ -97,8 +97,8 @@ func (a answer) unexpected(want string) error {
 
 // errWebPage is what a web page in the place of an answer means. The registry knows nothing of it, and may go
 // on once a person has signed in.
-var errWebPage = errors.New("a web page is no registry's answer: is there a captive portal, a sign-on proxy, " +
-	"or the front page of another host at the base URL?")
+var errWebPage = errors.New("a web page is no registry's answer: is there a captive portal, " +
+	"a sign-on proxy, or the front page of another host at the base URL?")
 
 // mismatch is the error of an answer that says another digest was stored, or nil.
 func (a answer) mismatch(dg digest.Digest) error {

@@ -134,12 +134,12 @@ func (r *recovery) askOrDrop(ctx context.Context) state {
 		b.session.drop(ctx)
 		return opening
 	}
-	return r.askOrAbandon(ctx)
+	return restoring
 }
 
-// askOrAbandon asks a session how much it has. One that is elsewhere is given up when half of the retry
-// budget is spent: its host may be one of several, and dead.
-func (r *recovery) askOrAbandon(ctx context.Context) state {
+// unreached is where an upload goes on whose session could not be asked how much it has. One that is
+// elsewhere is given up when half of the retry budget is spent: its host may be one of several, and dead.
+func (r *recovery) unreached(ctx context.Context) state {
 	b := r.blob
 	if b.session.target.Left && b.budget.Left() < b.budget.Timeout()/2 {
 		b.session.drop(ctx)
