@@ -112,6 +112,7 @@ func (b *Blob) restore(ctx context.Context) (state, error) {
 	}
 	have, err := wire.UploadRange(a.Header)
 	if a.failed || err != nil || have > b.size {
+		b.recovery.forgotten()
 		b.session.drop(ctx)
 		return opening, nil
 	}
