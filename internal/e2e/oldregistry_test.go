@@ -91,6 +91,22 @@ func TestCutBodiesAtDistribution2(t *testing.T) {
 	}
 }
 
+// Where no connection lasts for a whole blob, each chunk has one of its own, and becomes small enough for it.
+func TestU9EveryConnectionIsCutAtDistribution2(t *testing.T) {
+	const limit, size = 10 * mib, 60 * mib
+	s := newOldRegistry(t)
+	p := newResetter(t, s, func() int64 { return limit })
+	src := t.TempDir()
+	blobs := addBlobs(t, src, 500, size)
+	opts := upload(s, src, blobs)
+	opts.BaseURL, opts.RetryTimeout = p.url, retryTimeout
+	push(t, opts)
+	received := sumReceived(s.seen(kept))
+	t.Logf("%d resets, %d bytes sent for %d", p.resets.Load(), received, sumOf(blobs))
+	assert.LessOrEqual(t, received, int64(size+3*limit), "three sessions are lost at most")
+	newPeer(t, s, repository).requireBlob(t, src, blobs[0])
+}
+
 func TestBodyLimitBeforeDistribution2(t *testing.T) {
 	s := newOldRegistry(t)
 	limited := serve(t, bodiesUpTo(8*mib, s.next), false)

@@ -3,6 +3,7 @@ package push
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -89,11 +90,15 @@ func (a answer) unexpected(want string) error {
 	}
 	fmt.Fprintf(&came, " instead of %s", want)
 	if a.webPage() {
-		came.WriteString("; a web page is no registry's answer: is there a captive portal, a sign-on proxy, " +
-			"or the front page of another host at the base URL?")
+		return retry.Permanent(fmt.Errorf("%w: %s; %w", fault.ErrProtocol, came.String(), errWebPage))
 	}
 	return retry.Permanent(fmt.Errorf("%w: %s", fault.ErrProtocol, came.String()))
 }
+
+// errWebPage is what a web page in the place of an answer means. The registry knows nothing of it, and may go
+// on once a person has signed in.
+var errWebPage = errors.New("a web page is no registry's answer: is there a captive portal, " +
+	"a sign-on proxy, or the front page of another host at the base URL?")
 
 // mismatch is the error of an answer that says another digest was stored, or nil.
 func (a answer) mismatch(dg digest.Digest) error {

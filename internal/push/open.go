@@ -104,12 +104,15 @@ func (b *Blob) restore(ctx context.Context) (state, error) {
 	a, err := b.ask(ctx, b.request(http.MethodGet, b.session.target))
 	switch {
 	case err != nil:
-		return b.recovery.askOrAbandon(ctx), err
+		return b.recovery.unreached(ctx), err
 	case a.failed && !a.refused():
-		return b.recovery.askOrAbandon(ctx), b.err(a)
+		return b.recovery.unreached(ctx), b.err(a)
+	case a.webPage() && !a.failed:
+		return restoring, a.unexpected("204")
 	}
 	have, err := wire.UploadRange(a.Header)
 	if a.failed || err != nil || have > b.size {
+		b.recovery.forgotten()
 		b.session.drop(ctx)
 		return opening, nil
 	}

@@ -2,6 +2,7 @@ package push
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"net/url"
 
@@ -137,6 +138,9 @@ func (p *presence) confirm(ctx context.Context) (state, error) {
 	}
 	if there {
 		return done, nil
+	}
+	if !p.unsent && errors.Is(p.doubt, errWebPage) {
+		return recovering, p.doubt
 	}
 	p.blob.session.drop(ctx)
 	if !p.unsent {

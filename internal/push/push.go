@@ -41,7 +41,7 @@
 //
 // Recovering goes on with what a session lacks. The session of a large blob is asked how much it has, a small
 // blob is sent in a new one, a part is sent again alone, and a direct upload that is complete is not sent
-// again.
+// again. Where a session was lost with a body that broke, the chunks that follow are smaller.
 package push
 
 import (
@@ -187,7 +187,8 @@ func (b *Blob) Close(ctx context.Context, err error) error {
 	}
 	begun := b.session.foreign || b.source.reported.Load() > 0
 	lasts := b.session.saved != nil && b.session.lasts() && b.way.resumable()
-	keep := begun && lasts && (ctx.Err() != nil || retry.Retryable(err))
+	later := ctx.Err() != nil || retry.Retryable(err) || errors.Is(err, errWebPage)
+	keep := begun && lasts && later
 	b.session.saved.Close(keep)
 	if !keep {
 		b.session.drop(ctx)

@@ -1,6 +1,7 @@
 package push
 
 import (
+	"cmp"
 	"context"
 	"net/http"
 
@@ -11,6 +12,10 @@ const (
 	// resumeSize is the size from which on an upload is continued after a fault: below, asking how much has
 	// arrived takes longer than sending it again.
 	resumeSize = 8 << 20 // 8 MiB
+
+	// maxBroken is how often in a row a small body may break before its upload is continued too: it may be that
+	// no connection lasts for all of it.
+	maxBroken = 3
 
 	// maxLost is how often in a row a registry may forget the session of a blob.
 	maxLost = 3
@@ -26,10 +31,24 @@ type recovery struct {
 	renewed   bool // a store refused the body, and a new URL was asked for
 	anew      bool // the registry found another digest, and the blob was sent anew
 	lost      int  // sessions in a row that the registry has forgotten
+	broken    int  // bodies in a row of which it is not known what became of them
+
+	// limit is the largest chunk that is worth trying, 0 where there is none. It is for registries that lose a
+	// session with each body that is cut.
+	limit int64
 }
 
 // taken notes that a body was taken: what goes wrong from now on is another matter.
-func (r *recovery) taken() { r.lost, r.renewed = 0, false }
+func (r *recovery) taken() { r.lost, r.broken, r.renewed = 0, 0, false }
+
+// forgotten notes that the registry has lost a session. Where that comes of a body that was cut, as at
+// distribution 2, only what arrives as a whole counts.
+func (r *recovery) forgotten() {
+	if r.broken > 0 {
+		last := min(cmp.Or(r.limit, r.blob.session.chunk, startChunk), r.blob.size)
+		r.limit, r.chunked = max(last/4, minChunk), true
+	}
+}
 
 // byChunks has the blob sent in chunks from its beginning.
 func (r *recovery) byChunks() { r.chunked, r.committed = true, false }
@@ -130,16 +149,16 @@ func (r *recovery) recover(ctx context.Context) (state, error) {
 // askOrDrop asks a session how much it has where that is worth it, and otherwise deletes it.
 func (r *recovery) askOrDrop(ctx context.Context) state {
 	b := r.blob
-	if b.size < resumeSize && b.source.overdue == 0 {
+	if r.broken++; b.size < resumeSize && b.source.overdue == 0 && r.broken < maxBroken {
 		b.session.drop(ctx)
 		return opening
 	}
-	return r.askOrAbandon(ctx)
+	return restoring
 }
 
-// askOrAbandon asks a session how much it has. One that is elsewhere is given up when half of the retry
-// budget is spent: its host may be one of several, and dead.
-func (r *recovery) askOrAbandon(ctx context.Context) state {
+// unreached is where an upload goes on whose session could not be asked how much it has. One that is
+// elsewhere is given up when half of the retry budget is spent: its host may be one of several, and dead.
+func (r *recovery) unreached(ctx context.Context) state {
 	b := r.blob
 	if b.session.target.Left && b.budget.Left() < b.budget.Timeout()/2 {
 		b.session.drop(ctx)

@@ -78,11 +78,14 @@ func (c chunks) send(ctx context.Context) (state, error) {
 	if start == end {
 		return committing, nil
 	}
-	if size := max(c.learned.chunk.Size(), c.session.minChunk); size < end-start {
+	if size := max(c.most(), c.session.minChunk); size < end-start {
 		end = start + size
 	}
 	c.session.chunk = end - start
 	r := c.session.patch(start, end)
+	if c.recovery.limit > 0 { // the connection may last for no more than this chunk
+		r.Header.Set("Connection", "close")
+	}
 	a, err := c.source.send(ctx, r, start, end)
 	if err == nil && wire.IsRedirect(a.StatusCode) {
 		if a.Header.Get("Docker-Upload-Location") != "" {
@@ -103,6 +106,14 @@ func (c chunks) send(ctx context.Context) (state, error) {
 		return recovering, a.unexpected("202")
 	}
 	return c.added(a, start, end)
+}
+
+// most is the size of a chunk where nothing wants it larger.
+func (c chunks) most() int64 {
+	if c.recovery.limit > 0 {
+		return min(c.recovery.limit, c.learned.chunk.Size())
+	}
+	return c.learned.chunk.Size()
 }
 
 // added notes how much the session has after a chunk: less, perhaps, than was sent.

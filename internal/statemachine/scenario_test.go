@@ -127,7 +127,8 @@ var (
 		"page",
 	})
 
-	// refusals of an object store are gentle too. From a registry they say that it does not tell what it has.
+	// refusals of an object store are gentle too. A registry would say with them that it does not tell what it
+	// has.
 	refusals = rapid.SampledFrom([]string{
 		"s3(400 ExpiredToken)", "s3(403 AccessDenied)", "s3(400 RequestTimeout)", "says(403, denied)", "404", "410",
 	})
