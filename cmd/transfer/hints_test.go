@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -54,8 +55,26 @@ func TestEachFailureHasItsHint(t *testing.T) {
 
 func TestARefusalSaysWhoIsRefused(t *testing.T) {
 	a := new(app)
-	a.host, a.who = "registry.example", "me"
+	a.host, a.repository.Repository = "registry.example", "me/model"
+	denied := &transfer.StatusError{StatusCode: 403}
+	assert.Equal(t, "registry.example does not let everybody do that; log in with: transfer login registry.example",
+		adviser{a}.hint(denied))
+	a.who = "me"
+	assert.Equal(t, "registry.example does not let me do that in me/model; log in as somebody who may: "+
+		"transfer login registry.example", adviser{a}.hint(denied))
 	assert.Contains(t, adviser{a}.hint(registry.ErrUnauthorized), "registry.example refuses me; check the name")
 	a.username = "you"
 	assert.Contains(t, adviser{a}.hint(registry.ErrUnauthorized), "password of --username you")
+}
+
+func TestAPersonIsNotToldOfTokens(t *testing.T) {
+	for _, status := range []int{401, 403} {
+		var stderr bytes.Buffer
+		a := &app{stderr: &stderr}
+		a.host = "registry.example"
+		code := a.explain(t.Context(), &transfer.StatusError{Method: "GET", URL: "https://x/v2/", StatusCode: status})
+		assert.Equal(t, exitFailed, code)
+		assert.NotContains(t, stderr.String(), "token")
+		assert.Contains(t, stderr.String(), "transfer login registry.example")
+	}
 }

@@ -155,8 +155,9 @@ func (a *app) report(verb, what string, r ref.Reference, dg digest.Digest, done 
 func (a *app) upload(ctx context.Context, r ref.Reference, src *source) (outcome, error) {
 	blobs, meter := mergeBlobs(src.parts), a.newMeter("push", nil)
 	n := &notes{finder: newFinder(blobs, meter)}
-	repo, err := a.remote(r, nil, n)
+	repo, err := a.target(ctx, r, n)
 	if err != nil {
+		meter.Close()
 		return outcome{}, err
 	}
 	defer repo.CloseIdleConnections()
