@@ -54,8 +54,8 @@ func (c Credentials) basic() string {
 // isPassword reports whether a token is a user name and a password.
 func isPassword(token string) bool { return strings.HasPrefix(token, "Basic ") }
 
-// passwordRefused is that the registry itself has refused a user name and a password. They are not sent again:
-// some registries lock an account after a few failures.
+// passwordRefused is that the registry itself has refused a user name and a password. They are not sent
+// again: some registries lock an account after a few failures.
 type passwordRefused struct{ host, url string }
 
 func (e *passwordRefused) Error() string {

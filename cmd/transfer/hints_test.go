@@ -57,8 +57,8 @@ func TestARefusalSaysWhoIsRefused(t *testing.T) {
 	a := new(app)
 	a.host, a.repository.Repository = "registry.example", "me/model"
 	denied := &transfer.StatusError{StatusCode: 403}
-	assert.Equal(t, "registry.example does not let everybody do that; log in with: transfer login registry.example",
-		adviser{a}.hint(denied))
+	assert.Equal(t, "registry.example does not let everybody do that; log in with: "+
+		"transfer login registry.example", adviser{a}.hint(denied))
 	a.who = "me"
 	assert.Equal(t, "registry.example does not let me do that in me/model; log in as somebody who may: "+
 		"transfer login registry.example", adviser{a}.hint(denied))
@@ -72,8 +72,8 @@ func TestAPersonIsNotToldOfTokens(t *testing.T) {
 		var stderr bytes.Buffer
 		a := &app{stderr: &stderr}
 		a.host = "registry.example"
-		code := a.explain(t.Context(), &transfer.StatusError{Method: "GET", URL: "https://x/v2/", StatusCode: status})
-		assert.Equal(t, exitFailed, code)
+		err := &transfer.StatusError{Method: "GET", URL: "https://x/v2/", StatusCode: status}
+		assert.Equal(t, exitFailed, a.explain(t.Context(), err))
 		assert.NotContains(t, stderr.String(), "token")
 		assert.Contains(t, stderr.String(), "transfer login registry.example")
 	}

@@ -22,8 +22,8 @@ const maxIdle = 128
 
 var errNoCertificate = errors.New("no certificate in it; it must be PEM")
 
-// remote opens the repository of a reference as the flags want it reached, to pull from it. What is tried again
-// is told to the notes.
+// remote opens the repository of a reference as the flags want it reached, to pull from it. What is tried
+// again is told to the notes.
 func (a *app) remote(r ref.Reference, mirrors []string, n *notes) (*registry.Repository, error) {
 	return a.open(r, registry.Options{Mirrors: mirrors}, n)
 }
