@@ -3,7 +3,6 @@ package registry
 import (
 	"encoding/base64"
 	"errors"
-	"fmt"
 	"net/http"
 	"strings"
 
@@ -59,7 +58,7 @@ func isPassword(token string) bool { return strings.HasPrefix(token, "Basic ") }
 type passwordRefused struct{ host, url string }
 
 func (e *passwordRefused) Error() string {
-	return fmt.Sprintf("%v: %s has refused the user name and the password", ErrUnauthorized, e.host)
+	return e.host + " has refused the user name and the password"
 }
 
 func (e *passwordRefused) Unwrap() []error {

@@ -123,6 +123,8 @@ func hostHint(err error) string {
 			"check the name %s, or set HTTPS_PROXY where hosts are reached through a proxy",
 			dns.Name,
 		)
+	case errors.Is(err, syscall.EADDRINUSE):
+		return "another program listens there; choose another address with --listen"
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return "nothing answers there; check the port, and that the registry runs"
 	}

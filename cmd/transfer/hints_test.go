@@ -36,6 +36,7 @@ func TestEachFailureHasItsHint(t *testing.T) {
 		"HTTPS_PROXY cannot be reached":                    &net.OpError{Op: "proxyconnect", Err: errors.New("x")},
 		"check the name registry.example":                  missing,
 		"nothing answers there":                            syscall.ECONNREFUSED,
+		"choose another address with --listen":             syscall.EADDRINUSE,
 		"make room and run the same command again":         full,
 		"105 MB are still to be fetched to dir; make room": lackOfRoom(full, 105e6, "dir"),
 		tags: &transfer.StatusError{StatusCode: 404, URL: "x/manifests/v1"},

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/modeltransfer/transfer"
@@ -76,6 +77,9 @@ func pushCommand(a *app) *cobra.Command {
 func pushOperands(cmd *cobra.Command, args []string) error {
 	if len(args) < 2 {
 		return usagef("push takes PATH... and REF")
+	}
+	if slices.Contains(args, "") {
+		return usagef("a PATH or REF is empty; . is the current directory")
 	}
 	_, missing := os.Stat(args[0])
 	last, err := os.Stat(args[len(args)-1])
