@@ -3,6 +3,7 @@ package e2e
 import (
 	"maps"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -94,7 +95,33 @@ func loginRegistries(t *testing.T) map[string]*server {
 		"distribution 2":              newOldRegistry(t),
 		"go-containerregistry":        serve(t, newContainerRegistry(), false),
 		"ocimem":                      serve(t, newOCIMem(), false),
+		"transfer serve":              serveCLI(t),
 	}
+}
+
+// serveCLI runs the registry of the command line program. Its traffic is not recorded.
+func serveCLI(t *testing.T) *server {
+	t.Helper()
+	c, address := newCLI(t), freeAddress(t)
+	cmd := exec.Command(c.program, "serve", "--listen", address, filepath.Join(t.TempDir(), "registry"))
+	cmd.Env = append(os.Environ(), "HOME="+c.home)
+	start(t, cmd)
+	awaitListener(t, address)
+	return &server{url: "http://" + address}
+}
+
+// It has no list of referrers, and so clients keep one under a tag.
+func TestCLIServeHasReferrersByTag(t *testing.T) {
+	s, c := serveCLI(t), newCLI(t)
+	host := strings.TrimPrefix(s.url, "http://")
+	others := tools{home: c.home, host: host}
+	dir := smallFiles(t, 1)
+	pushed := digestLine(c.must(t, "push", dir, host+"/me/model:v1"))
+	others.run(t, buildOras, dir, "attach", "--plain-http", "--artifact-type", "application/vnd.example.note",
+		host+"/me/model:v1", "README.md")
+	assert.Contains(t, c.must(t, "tags", host+"/me/model"), strings.Replace(pushed, ":", "-", 1))
+	found := others.run(t, buildOras, dir, "discover", "--plain-http", host+"/me/model:v1")
+	assert.Contains(t, found, "application/vnd.example.note")
 }
 
 func TestCLIAndOtherProgramsAtEveryRegistry(t *testing.T) {
@@ -105,7 +132,7 @@ func TestCLIAndOtherProgramsAtEveryRegistry(t *testing.T) {
 			// oras asks a token server on loopback only where the registry has the same name.
 			host := strings.Replace(strings.TrimPrefix(s.url, "http://"), "127.0.0.1", "localhost", 1)
 			c := newCLI(t)
-			if strings.Contains(name, "with") {
+			if strings.Contains(name, " with ") {
 				_, stderr, code := c.run(t.Context(), password, "login", "--username", user, "--password-stdin", host)
 				require.Zero(t, code, stderr)
 			}

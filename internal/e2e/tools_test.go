@@ -42,8 +42,8 @@ type tools struct {
 	host string // of the registry
 }
 
-// run runs a program in a directory.
-func (p tools) run(t *testing.T, build func() (string, error), dir string, args ...string) {
+// run runs a program in a directory and returns what it has written.
+func (p tools) run(t *testing.T, build func() (string, error), dir string, args ...string) string {
 	t.Helper()
 	program, err := build()
 	require.NoError(t, err)
@@ -53,6 +53,7 @@ func (p tools) run(t *testing.T, build func() (string, error), dir string, args 
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
 	require.NoError(t, cmd.Run(), "%s %v: %s", program, args, &out)
+	return out.String()
 }
 
 // carrier is how a program moves what a reference names between a registry and an OCI layout.

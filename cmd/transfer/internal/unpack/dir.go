@@ -149,7 +149,7 @@ func (d *Dir) hash(ctx context.Context, name string, algorithm digest.Algorithm)
 	}
 	defer f.Close()
 	digester := algorithm.Digester()
-	_, err = io.Copy(digester.Hash(), contextReader{ctx, f})
+	_, err = io.Copy(digester.Hash(), pack.Reader(ctx, f))
 	return digester.Digest(), err
 }
 
@@ -215,7 +215,7 @@ func (d *Dir) copy(ctx context.Context, from, to string) error {
 		return err
 	}
 	defer src.Close()
-	return d.create(to, 0o666, contextReader{ctx, src})
+	return d.create(to, 0o666, pack.Reader(ctx, src))
 }
 
 // create writes a file anew: what is there under the name, a link too, is removed and not written through.
@@ -253,17 +253,4 @@ func (d *Dir) Remember(reference string, m registry.Manifest, entries []Entry) {
 		}
 	}
 	d.Record = Record{Reference: reference, Digest: m.Digest, Manifest: string(m.Data), Files: keep}
-}
-
-// contextReader ends with its context.
-type contextReader struct {
-	ctx context.Context
-	r   io.Reader
-}
-
-func (c contextReader) Read(p []byte) (int, error) {
-	if c.ctx.Err() != nil {
-		return 0, context.Cause(c.ctx)
-	}
-	return c.r.Read(p)
 }

@@ -17,7 +17,7 @@ var (
 	ErrTitle = errors.New("refused file name")
 
 	// ErrPacked is an archive that cannot be unpacked.
-	ErrPacked = errors.New("not a tar archive, plain or packed by gzip or zstd; --into blobs fetches it as it is")
+	ErrPacked = errors.New("not a tar archive, plain or by gzip or zstd; --into blobs fetches it as it is")
 
 	// ErrPattern is a malformed pattern.
 	ErrPattern = errors.New("malformed pattern")
@@ -121,8 +121,8 @@ func checkTitle(title string) (string, error) {
 	return clean, nil
 }
 
-// isArchive tells the archives that are to be unpacked: directories as oras packs them, whatever media type it
-// was told to give them, and those of ModelPack. An image layer is a file.
+// isArchive tells the archives that are to be unpacked: directories as oras packs them, whatever media type
+// it was told to give them, and those of ModelPack. An image layer is a file.
 func isArchive(d registry.Descriptor) bool {
 	if d.Annotations[pack.UnpackAnnotation] == "true" {
 		return true

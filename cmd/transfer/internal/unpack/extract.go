@@ -26,7 +26,7 @@ func (d *Dir) extract(ctx context.Context, blob string, e Entry) error {
 		return err
 	}
 	defer f.Close()
-	content, err := decompress(contextReader{ctx, f})
+	content, err := decompress(pack.Reader(ctx, f))
 	if err != nil {
 		return err
 	}
@@ -62,7 +62,8 @@ func (d *Dir) extract(ctx context.Context, blob string, e Entry) error {
 // maxWindow is how much memory a zstd archive may ask for: what "zstd --long" does.
 const maxWindow = 128 << 20 // 128 MiB
 
-// decompress finds out from the first bytes of an archive how it is compressed: media types do not always say it.
+// decompress finds out from the first bytes of an archive how it is compressed: media types do not always
+// say it.
 func decompress(r io.Reader) (io.ReadCloser, error) {
 	content := bufio.NewReader(r)
 	head, err := content.Peek(4)
