@@ -25,7 +25,7 @@ func many(n int, make func(size int) layer) (layers []layer) {
 // the refusal of the newest token counts.
 func TestN23TokensThatDieWithManyInFlight(t *testing.T) {
 	const life, concurrency, blobs = 40, 160, 320
-	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+	registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 		w := newWorld(t, "registry.test", mode, registrytest.Options{})
 		w.guard(life)
 		w.concurrency, w.streams = concurrency, concurrency
@@ -45,7 +45,7 @@ func TestN23TokensThatDieWithManyInFlight(t *testing.T) {
 
 // A token is asked for with a signature, once for all who need it, and kept for the whole call.
 func TestN23SignedTokens(t *testing.T) {
-	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+	registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 		w := newWorld(t, "registry.test", mode, registrytest.Options{})
 		w.guard(0)
 		layers := many(40, w.local)
@@ -77,7 +77,7 @@ func TestN23ErrorsSayWhatTheServerSaid(t *testing.T) {
 		{403, "", "", "access denied"},
 	} {
 		t.Run(fmt.Sprint(c.status, c.body), func(t *testing.T) {
-			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+			registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 				refuse := func(w http.ResponseWriter, r *http.Request) bool {
 					if r.Method == http.MethodHead && c.body != "" {
 						return false // its answer has no body, so that this would test nothing
@@ -107,7 +107,7 @@ func TestN23ErrorsSayWhatTheServerSaid(t *testing.T) {
 
 // What GetToken says is in the error of the call.
 func TestN23ErrorOfTheTokenServer(t *testing.T) {
-	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+	registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 		w := newWorld(t, "registry.test", mode, registrytest.Options{})
 		w.guard(0)
 		w.reg.Configure(func(o *registrytest.Options) {

@@ -17,7 +17,7 @@ import (
 func TestI19ConcurrencyIsTheMostRequestsInFlight(t *testing.T) {
 	for _, concurrency := range []int{1, 5, 40} {
 		t.Run(fmt.Sprint(concurrency), func(t *testing.T) {
-			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+			registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 				w := newWorld(t, "registry.test", mode, registrytest.Options{})
 				w.concurrency, w.streams = concurrency, 100
 				layers := append(many(100, w.local), w.local(3<<20), w.local(4<<20))
@@ -34,7 +34,7 @@ func TestI19ConcurrencyIsTheMostRequestsInFlight(t *testing.T) {
 
 // Also where the registry sends each request on to a store.
 func TestI19ConcurrencyWithRedirects(t *testing.T) {
-	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+	registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 		w := newWorld(t, "registry.test", mode, registrytest.Options{})
 		cdn := &meter{next: w.reg.CDN()}
 		store := w.net.Serve("cdn.test", cdn, mode).URL
@@ -107,7 +107,7 @@ func (s *stream) Close() error {
 func TestI19BodyConcurrencyIsTheMostBodies(t *testing.T) {
 	for _, bodies := range []int{1, 3} {
 		t.Run(fmt.Sprint(bodies), func(t *testing.T) {
-			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+			registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 				w := newWorld(t, "registry.test", mode, registrytest.Options{})
 				count := &streams{next: w.client.Transport}
 				w.client.Transport = count

@@ -29,7 +29,7 @@ func TestU24ModelMadeFromAnother(t *testing.T) {
 		{"/home/me/models/tensors.gguf", ""},
 	} {
 		t.Run(c.from, func(t *testing.T) {
-			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+			registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 				w := newWorld(t, "127.0.0.1:5055", mode, registrytest.Options{CheckManifest: true})
 				l := w.local(1000)
 				l.From = c.from
@@ -66,7 +66,7 @@ func unread(w http.ResponseWriter, r *http.Request) bool {
 func TestU25CreatedWithoutReading(t *testing.T) {
 	for _, size := range []int{2 << 20, 70 << 20} {
 		t.Run(fmt.Sprint(size), func(t *testing.T) {
-			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+			registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 				w := newWorld(t, "registry.test", mode, registrytest.Options{Before: unread})
 				l := w.local(size)
 				var book bookkeeper
@@ -82,7 +82,7 @@ func TestU25CreatedWithoutReading(t *testing.T) {
 func TestU25FileThatIsNotItsDigestIsNoSuccess(t *testing.T) {
 	for _, size := range []int{1000, 100 << 10, 2 << 20} {
 		t.Run(fmt.Sprint(size), func(t *testing.T) {
-			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+			registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 				w := newWorld(t, "registry.test", mode, registrytest.Options{Before: unread})
 				l := w.local(size)
 				require.NoError(t, os.WriteFile(w.path(l), make([]byte, size), 0o644))
@@ -110,7 +110,7 @@ func (w *world) zeros(size int64) layer {
 func TestU26PartsOfOneSize(t *testing.T) {
 	for name, late := range map[string]bool{"told by POST": false, "told by PATCH": true} {
 		t.Run(name, func(t *testing.T) {
-			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+			registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 				w := newWorld(t, "registry.test", mode, registrytest.Options{MaxBody: 1 << 20})
 				w.guard(0)
 				store := w.reg.ServeOllama(w.net, "store.test", mode, registrytest.Ollama{
@@ -137,7 +137,7 @@ func TestU26ModelOfManyTensors(t *testing.T) {
 		"late":   {LateLocation: true, MinPart: 1},
 	} {
 		t.Run(name, func(t *testing.T) {
-			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+			registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 				w := newWorld(t, "registry.test", mode, registrytest.Options{CheckManifest: true})
 				w.guard(0)
 				store := w.reg.ServeOllama(w.net, "store.test", mode, o)
@@ -168,7 +168,7 @@ func TestManifestNeedsARepository(t *testing.T) {
 	}{
 		{repository, "latest", true, 1}, {"", "latest", true, 0}, {repository, "", true, 0}, {repository, "latest", false, 0},
 	} {
-		inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 			w := newWorld(t, "registry.test", mode, registrytest.Options{})
 			layers := []layer{w.local(100)}
 			var manifest []byte

@@ -26,7 +26,7 @@ func page(rw http.ResponseWriter) {
 func TestU15WebPageIsNoSuccess(t *testing.T) {
 	for _, method := range []string{"HEAD", "POST", "PATCH", "PUT", "every request"} {
 		t.Run(method, func(t *testing.T) {
-			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+			registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 				w := newWorld(t, mode, registrytest.Options{MaxBody: 2 << 20})
 				w.before(func(rw http.ResponseWriter, r *http.Request) bool {
 					committing := r.Method != "PUT" || r.ContentLength == 0
@@ -54,7 +54,7 @@ func TestU15WebPageIsNoSuccess(t *testing.T) {
 func TestU15WebPageForAManifestIsNoSuccess(t *testing.T) {
 	for _, status := range []int{200, 204, 201, 202} {
 		t.Run(fmt.Sprint(status), func(t *testing.T) {
-			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+			registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 				w := newWorld(t, mode, registrytest.Options{})
 				w.before(func(rw http.ResponseWriter, r *http.Request) bool {
 					if r.Method == http.MethodHead {
@@ -81,7 +81,7 @@ func TestU15OtherSuccessIsAskedAbout(t *testing.T) {
 	for _, status := range []int{200, 202, 204} {
 		for _, stored := range []bool{true, false} {
 			t.Run(fmt.Sprint(status, " ", stored), func(t *testing.T) {
-				inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+				registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 					w := newWorld(t, mode, registrytest.Options{})
 					b := w.local(3 << 20)
 					w.before(func(rw http.ResponseWriter, r *http.Request) bool {
@@ -111,7 +111,7 @@ func TestU15OtherSuccessIsAskedAbout(t *testing.T) {
 
 // The digest of what was stored confirms it, whatever the status.
 func TestU15DigestConfirms(t *testing.T) {
-	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+	registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 		w := newWorld(t, mode, registrytest.Options{})
 		b := w.local(3 << 20)
 		w.before(func(rw http.ResponseWriter, r *http.Request) bool {
@@ -144,7 +144,7 @@ func TestU16LengthDecidesWhetherABlobIsThere(t *testing.T) {
 		"right, and a wrong digest": {length: fmt.Sprint(size), there: true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+			registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 				w := newWorld(t, mode, registrytest.Options{})
 				b := w.local(size)
 				w.before(func(rw http.ResponseWriter, r *http.Request) bool {
@@ -176,7 +176,7 @@ func TestU16LengthDecidesWhetherABlobIsThere(t *testing.T) {
 // An empty page has the length of an empty blob.
 func TestU16EmptyBlobIsThereWithItsDigest(t *testing.T) {
 	for _, there := range []bool{true, false} {
-		inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 			w := newWorld(t, mode, registrytest.Options{})
 			b := w.local(0)
 			w.before(func(rw http.ResponseWriter, r *http.Request) bool {
@@ -200,7 +200,7 @@ func TestU16EmptyBlobIsThereWithItsDigest(t *testing.T) {
 func TestU15ClaimWithoutABodyIsAskedAbout(t *testing.T) {
 	for _, there := range []bool{true, false} {
 		t.Run(fmt.Sprint(there), func(t *testing.T) {
-			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+			registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 				w := newWorld(t, mode, registrytest.Options{})
 				s := w.newStore()
 				p := w.pusher(w.server.URL)
@@ -245,7 +245,7 @@ func TestU22HeadIsRedirectedToAStoreThatRefusesIt(t *testing.T) {
 		"there, of another length":   {path: "/blobs/sha256/%s/data", status: 200},
 	} {
 		t.Run(name, func(t *testing.T) {
-			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+			registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 				w := newWorld(t, mode, registrytest.Options{})
 				b := w.local(3 << 20)
 				store := w.serve("store.test", func(rw http.ResponseWriter, r *http.Request) {
@@ -279,7 +279,7 @@ func TestU22HeadIsRedirectedToAStoreThatRefusesIt(t *testing.T) {
 func TestU25SuccessOfABodyThatNeverLeft(t *testing.T) {
 	for name, size := range map[string]int{"large": 9 << 20, "small": 3 << 20} {
 		t.Run(name, func(t *testing.T) {
-			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+			registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 				w := newWorld(t, mode, registrytest.Options{})
 				w.reg.Fault("PUT", "", "201")
 				b := w.local(size)
@@ -294,7 +294,7 @@ func TestU25SuccessOfABodyThatNeverLeft(t *testing.T) {
 func TestU25SuccessOfABodyThatIsNeverRead(t *testing.T) {
 	for _, method := range []string{"PUT", "PATCH"} {
 		t.Run(method, func(t *testing.T) {
-			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+			registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 				w := newWorld(t, mode, registrytest.Options{})
 				w.before(func(rw http.ResponseWriter, r *http.Request) bool {
 					switch {
@@ -354,7 +354,7 @@ func (c *closing) Close() error {
 
 // A wrong source ends an upload, and the answer that comes all the same is closed.
 func TestU7AnswerToAWrongSourceIsClosed(t *testing.T) {
-	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+	registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 		w := newWorld(t, mode, registrytest.Options{})
 		count := &closes{}
 		w.round = func(next http.RoundTripper) http.RoundTripper { count.next = next; return count }
@@ -369,7 +369,7 @@ func TestU7AnswerToAWrongSourceIsClosed(t *testing.T) {
 }
 
 func TestRegistryThatStoresAnotherDigest(t *testing.T) {
-	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+	registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 		w := newWorld(t, mode, registrytest.Options{})
 		other := digest.FromString("another").String()
 		w.reg.Fault("PUT", "digest=", "**header(-docker-content-digest; docker-content-digest: "+other+")")

@@ -92,7 +92,7 @@ func TestU18AnswerToTheEndTakesMinutes(t *testing.T) {
 		"whole": {size: 9 << 20}, "small and whole": {size: 3 << 20}, "chunks": {size: 9 << 20, maxBody: 4 << 20},
 	} {
 		t.Run(name, func(t *testing.T) {
-			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+			registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 				w := newWorld(t, mode, registrytest.Options{})
 				b := w.local(c.size)
 				s := &slowCommit{w: w, b: b, need: 3 * time.Minute, keeps: true}
@@ -115,7 +115,7 @@ func TestU18AnswerToTheEndTakesMinutes(t *testing.T) {
 
 // A session that is not known any more may have been ended by a request whose answer was lost.
 func TestU18SessionIsEndedMeanwhile(t *testing.T) {
-	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+	registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 		w := newWorld(t, mode, registrytest.Options{})
 		b := w.local(9 << 20)
 		s := &slowCommit{w: w, b: b, need: time.Hour, keeps: true}
@@ -141,7 +141,7 @@ func TestU18SessionIsEndedMeanwhile(t *testing.T) {
 
 // A body may be refused for its size by what is behind a proxy that has passed on all of it.
 func TestU11BodyThatIsRefusedAfterItHasArrived(t *testing.T) {
-	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+	registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 		w := newWorld(t, mode, registrytest.Options{})
 		w.reg.Fault("PUT", "", "swallow+413")
 		b := w.local(9 << 20)
@@ -153,7 +153,7 @@ func TestU11BodyThatIsRefusedAfterItHasArrived(t *testing.T) {
 
 // The wait for an answer is part of the retry budget.
 func TestU18AnswerThatNeverComes(t *testing.T) {
-	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+	registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 		w := newWorld(t, mode, registrytest.Options{})
 		w.timeout = 2 * time.Minute
 		b := w.local(9 << 20)
@@ -174,7 +174,7 @@ func TestU19AnswerToTheManifestTakesLong(t *testing.T) {
 		puts    int
 	}{"lost after it was stored": {puts: 2}, "late": {answers: true, puts: 4}} {
 		t.Run(name, func(t *testing.T) {
-			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+			registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 				w := newWorld(t, mode, registrytest.Options{})
 				var first time.Time
 				stored := false
@@ -212,7 +212,7 @@ func TestU19AnswerToTheManifestTakesLong(t *testing.T) {
 
 // The digest that is asked for must be that of the manifest: the tag may still name another.
 func TestU19TagThatNamesAnotherManifest(t *testing.T) {
-	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+	registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 		w := newWorld(t, mode, registrytest.Options{})
 		require.NoError(t, w.manifest([]byte(`{"old":true}`)))
 		w.reg.Fault("PUT", "", "503")
@@ -225,7 +225,7 @@ func TestU19TagThatNamesAnotherManifest(t *testing.T) {
 func TestU20RegistryFindsAnotherDigest(t *testing.T) {
 	for name, times := range map[string]int{"once": 1, "for ever": 1000} {
 		t.Run(name, func(t *testing.T) {
-			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+			registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 				w := newWorld(t, mode, registrytest.Options{})
 				left := times
 				w.before(func(rw http.ResponseWriter, r *http.Request) bool {
@@ -270,7 +270,7 @@ func (w *world) interrupted(b blob) {
 func TestU21MountComesBeforeTheSessionOfAnEarlierCall(t *testing.T) {
 	for _, where := range []string{"mounted", "mounted at last", "there", "neither"} {
 		t.Run(where, func(t *testing.T) {
-			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+			registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 				w := newWorld(t, mode, registrytest.Options{StrictState: true})
 				b := w.local(40 << 20)
 				w.interrupted(b)
@@ -298,7 +298,7 @@ func TestU21MountComesBeforeTheSessionOfAnEarlierCall(t *testing.T) {
 
 // What a session has is found by asking. Until it has answered, nothing is assumed.
 func TestRecoverKnowsNothingBeforeItHasAsked(t *testing.T) {
-	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+	registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 		w := newWorld(t, mode, registrytest.Options{})
 		w.reg.Fault("PUT", "/uploads/", "swallow+reset")
 		w.reg.Fault("HEAD", "", "404->3*503")
@@ -312,7 +312,7 @@ func TestRecoverKnowsNothingBeforeItHasAsked(t *testing.T) {
 
 // An empty session of an earlier call is sent the whole blob, as a new one is.
 func TestEmptySessionIsSentTheWhole(t *testing.T) {
-	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+	registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 		w := newWorld(t, mode, registrytest.Options{})
 		b := w.local(40 << 20)
 		w.interrupted(b)

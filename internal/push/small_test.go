@@ -67,7 +67,7 @@ func FuzzU24From(f *testing.F) {
 
 // The reference registry drops the body of a POST, and does not ask for it.
 func TestU25SmallBlobDoesNotWaitToBeAskedFor(t *testing.T) {
-	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+	registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 		w := newWorld(t, mode, registrytest.Options{})
 		b := w.local(50)
 		begun := time.Now()
@@ -120,7 +120,7 @@ func (e *expectations) RoundTrip(r *http.Request) (*http.Response, error) {
 
 // Where nobody asks for a body, the next ones do not wait to be asked for.
 func TestU25LargeBodyDoesNotWaitWhereNobodyAsks(t *testing.T) {
-	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+	registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 		w := newWorld(t, mode, registrytest.Options{})
 		e := &expectations{}
 		w.round = func(next http.RoundTripper) http.RoundTripper { e.next = next; return e }
@@ -133,7 +133,7 @@ func TestU25LargeBodyDoesNotWaitWhereNobodyAsks(t *testing.T) {
 }
 
 func TestU10LargeBodyWaitsWhereSomebodyAsks(t *testing.T) {
-	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+	registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 		w := newWorld(t, mode, registrytest.Options{})
 		var seen []string
 		w.round = func(next http.RoundTripper) http.RoundTripper {

@@ -152,7 +152,7 @@ func TestU17SignedURLExpires(t *testing.T) {
 	} {
 		for _, denied := range []int{1, 1000} {
 			t.Run(fmt.Sprint(name, " ", denied), func(t *testing.T) {
-				inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+				registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 					w := newWorld(t, mode, registrytest.Options{})
 					s := w.newStore()
 					s.direct, s.code, s.body, s.denied = c.direct, c.code, c.body, denied
@@ -175,7 +175,7 @@ func TestU17SignedURLExpires(t *testing.T) {
 
 func TestU17RedirectToAStoreExpires(t *testing.T) {
 	for _, size := range []int{3 << 20, 9 << 20} {
-		inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 			w := newWorld(t, mode, registrytest.Options{})
 			cdn := w.reg.CDN()
 			w.reg.Configure(func(o *registrytest.Options) {
@@ -194,7 +194,7 @@ func TestU17RedirectToAStoreExpires(t *testing.T) {
 
 // Each body may find its URL too old once.
 func TestU17EachChunkMayExpireOnce(t *testing.T) {
-	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+	registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 		w := newWorld(t, mode, registrytest.Options{MaxBody: 2 << 20})
 		cdn := w.reg.CDN()
 		w.reg.Configure(func(o *registrytest.Options) {
@@ -212,7 +212,7 @@ func TestU17EachChunkMayExpireOnce(t *testing.T) {
 func TestU17URLsAreAskedForWhenThereIsRoom(t *testing.T) {
 	for _, direct := range []bool{true, false} {
 		t.Run(map[bool]string{true: "direct", false: "parts"}[direct], func(t *testing.T) {
-			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+			registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 				const blobs = 8
 				w := newWorld(t, mode, registrytest.Options{})
 				w.bodies = 1
@@ -272,7 +272,7 @@ func TestU26ProtocolIsLearntFromTheAnswerToPatch(t *testing.T) {
 
 // A registry that has taken a chunk itself and sends the next one off gets the blob anew, in parts.
 func TestU26ProtocolIsLearntInTheMiddle(t *testing.T) {
-	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+	registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 		w := newWorld(t, mode, registrytest.Options{})
 		s := w.newStore()
 		s.late = true
@@ -299,7 +299,7 @@ func TestU26ProtocolIsLearntInTheMiddle(t *testing.T) {
 }
 
 func TestU26PartThatFailsIsSentAgainAlone(t *testing.T) {
-	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+	registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 		w := newWorld(t, mode, registrytest.Options{})
 		s := w.newStore()
 		s.denied, s.code = 1, http.StatusServiceUnavailable
