@@ -105,6 +105,22 @@ func TestN47MirrorBreaksTheRulesForRanges(t *testing.T) {
 	assert.Equal(t, pieces.RangesIgnored, w.schedule.Ranges(0))
 }
 
+func TestN47MirrorIgnoresRanges(t *testing.T) {
+	w := mirrored(t)
+	w.fetched(whole().cut(150), says(404, ""), part(150, 400))
+	assert.Equal(t, []string{"one.test bytes=0-99", "two.test", "registry.test bytes=150-399"}, w.requests())
+}
+
+// That a mirror serves ranges says nothing of the registry either.
+func TestN10MirrorServesRanges(t *testing.T) {
+	w := mirrored(t)
+	w.fetched(part(0, 100))
+	w.next()
+	n, err := w.fetch(says(404, ""), says(404, ""), whole())
+	require.NoError(t, err)
+	assert.Equal(t, int64(300), n)
+}
+
 func TestMirrorsETagIsItsOwn(t *testing.T) {
 	w := mirrored(t)
 	w.fetched(
