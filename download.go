@@ -230,7 +230,8 @@ func (d *downloader) noRoom(err error) error {
 	}
 	need := d.total - d.progress.completed.Load()
 	free, _ := d.dir.Free()
-	return fmt.Errorf("%w: %d bytes are still to be fetched to %s, %d are free: make room and run it again to continue: %w",
+	return fmt.Errorf(
+		"%w: %d bytes are still to be fetched to %s, %d are free: make room and run it again to continue: %w",
 		ErrInsufficientSpace, need, d.dir.Path(), free, err)
 }
 
@@ -260,7 +261,8 @@ func (d *downloader) advance(ctx context.Context, job pieces.Job) error {
 func (d *downloader) claim(ctx context.Context, i int) (missing []pieces.Range, there bool, err error) {
 	p, budget := d.missing[i], retry.NewBudget(d.retryTimeout)
 	b := &blobDownload{Blob: pull.Blob{Digest: p.digest, Size: p.size, Index: i, Budget: budget}}
-	err = d.retry.Run(ctx, budget, p.digest.String(), func() (moved bool, err error) { // there may be no descriptor free
+	// There may be no descriptor free.
+	err = d.retry.Run(ctx, budget, p.digest.String(), func() (moved bool, err error) {
 		b.partial, err = d.dir.Claim(ctx, p.digest, p.size)
 		return false, err
 	})
@@ -291,7 +293,8 @@ func lengths(ranges []pieces.Range) (n int64) {
 func (d *downloader) commit(ctx context.Context, b *blobDownload) error {
 	err := b.partial.Commit(ctx)
 	if retry.NoDescriptor(err) {
-		err = d.retry.Run(ctx, b.Budget, b.Digest.String(), func() (bool, error) { return false, b.partial.Commit(ctx) })
+		again := func() (moved bool, err error) { return false, b.partial.Commit(ctx) }
+		err = d.retry.Run(ctx, b.Budget, b.Digest.String(), again)
 	}
 	if mismatch, ok := errors.AsType[*blobstore.MismatchError](err); ok {
 		return d.repair(ctx, b, mismatch)

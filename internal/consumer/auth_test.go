@@ -72,7 +72,7 @@ func TestN23ErrorsSayWhatTheServerSaid(t *testing.T) {
 		{403, "application/json", `{"error":"access denied"}`, "access denied"},
 		{401, "application/json", `{"error":"unauthorized"}`, "unauthorized"},
 		{403, "", `{"message":"you may not push to this namespace"}`, "you may not push to this namespace"},
-		{400, "application/json", `{"errors":[{"code":"DENIED","message":"quota exceeded"}]}`, "DENIED: quota exceeded"},
+		{400, "application/json", `{"errors":[{"code":"DENIED","message":"too much"}]}`, "DENIED: too much"},
 		{401, "", "", "unauthorized"},
 		{403, "", "", "access denied"},
 	} {

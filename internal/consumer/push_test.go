@@ -166,7 +166,8 @@ func TestManifestNeedsARepository(t *testing.T) {
 		manifest        bool
 		pushed          int
 	}{
-		{repository, "latest", true, 1}, {"", "latest", true, 0}, {repository, "", true, 0}, {repository, "latest", false, 0},
+		{repository, "latest", true, 1}, {"", "latest", true, 0},
+		{repository, "", true, 0}, {repository, "latest", false, 0},
 	} {
 		registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 			w := newWorld(t, "registry.test", mode, registrytest.Options{})

@@ -157,6 +157,15 @@ func TestN40RefusalOfAMirrorsStore(t *testing.T) {
 	w.fetched(refused, refused, to("ours.test"), part(0, 100))
 }
 
+// Another worker has taken the rest of the piece.
+func TestMirrorFailsBehindTheEndOfAPiece(t *testing.T) {
+	w := mirrored(t)
+	broken := fails(errBroken)
+	broken.before = func(*http.Request) { w.request.Piece.Finish() }
+	assert.Equal(t, stored, w.verdict(broken))
+	assert.Equal(t, []string{"one.test bytes=0-99"}, w.requests())
+}
+
 func TestWrongBytesMayBeAMirrors(t *testing.T) {
 	w := mirrored(t)
 	w.blob.SkipMirrors.Store(true)

@@ -42,7 +42,7 @@ func TestRetryable(t *testing.T) {
 		"N32 no such host":     {dial(&net.DNSError{IsNotFound: true}), false},
 		"N32 SERVFAIL":         {dial(&net.DNSError{IsTemporary: true}), true},
 		"N35 proxy":            {errors.New("Proxy Authentication Required"), false},
-		"I14 headers":          {errors.New("net/http: server response headers exceeded 1048576 bytes; aborted"), false},
+		"I14 headers":          {errors.New("net/http: server response headers exceeded 1048576 bytes"), false},
 		"S1 disk full":         {path(syscall.ENOSPC), false},
 		"S2 disk broken":       {path(syscall.EIO), false},
 		"S3 quota":             {path(syscall.EDQUOT), false},
