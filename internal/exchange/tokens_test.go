@@ -95,6 +95,7 @@ func TestN23OneTokenForAScopeInAnyOrder(t *testing.T) {
 				early, late := w.scoped(first), w.scoped(second)
 				late.Header.Set("Late", "yes")
 				refused := w.start(late)
+				synctest.Wait()
 				require.NoError(t, <-w.start(early))
 				require.NoError(t, <-refused)
 				assert.Equal(t, []string{first}, asked)
