@@ -93,19 +93,17 @@ func TestRoomIsTakenForWhatARedirectLeadsTo(t *testing.T) {
 		"a redirect is expected":  {true, []string{"registry.test first"}},
 		"no redirect is expected": {false, nil},
 	} {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				w := newWorld(t, nil, inTurn(to("store.test"), says(200, "")))
-				slot := w.occupy()
-				r := w.get()
-				r.AskFirst = c.askFirst
-				done := w.start(r)
-				synctest.Wait()
-				assert.Equal(t, c.before, w.requests())
-				slot.Release()
-				require.NoError(t, <-done)
-				w.requireRoom()
-			})
+		inBubble(t, name, func(t *testing.T) {
+			w := newWorld(t, nil, inTurn(to("store.test"), says(200, "")))
+			slot := w.occupy()
+			r := w.get()
+			r.AskFirst = c.askFirst
+			done := w.start(r)
+			synctest.Wait()
+			assert.Equal(t, c.before, w.requests())
+			slot.Release()
+			require.NoError(t, <-done)
+			w.requireRoom()
 		})
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/assert"
@@ -33,6 +34,12 @@ func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { retur
 type statusError struct{ exchange.Failure }
 
 func (e *statusError) Error() string { return fmt.Sprint(e.Status, e.Errors) }
+
+// inBubble runs a subtest with faked time.
+func inBubble(t *testing.T, name string, test func(t *testing.T)) {
+	t.Helper()
+	t.Run(name, func(t *testing.T) { synctest.Test(t, test) })
+}
 
 // world is an exchange whose requests are answered by a function, and what it shares with other requests.
 type world struct {
@@ -117,7 +124,9 @@ func (w *world) put(body string) exchange.Request {
 func (w *world) start(r exchange.Request) <-chan error {
 	done := make(chan error, 1)
 	go func() {
-		resp, err := w.Do(w.t.Context(), r)
+		ctx, cancel := context.WithTimeout(w.t.Context(), 2*time.Hour)
+		defer cancel()
+		resp, err := w.Do(ctx, r)
 		if err == nil {
 			err = resp.Body.Close()
 		}

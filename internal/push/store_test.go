@@ -210,33 +210,30 @@ func TestU17EachChunkMayExpireOnce(t *testing.T) {
 
 // A URL that lives shorter than the blobs before it take is not asked for before there is room.
 func TestU17URLsAreAskedForWhenThereIsRoom(t *testing.T) {
-	for _, direct := range []bool{true, false} {
-		t.Run(map[bool]string{true: "direct", false: "parts"}[direct], func(t *testing.T) {
-			registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
-				const blobs = 8
-				w := newWorld(t, mode, registrytest.Options{})
-				w.bodies = 1
-				s := w.newStore()
-				s.direct, s.lives, s.pace = direct, 3*time.Second, 2*time.Second
-				w.before(func(rw http.ResponseWriter, r *http.Request) bool {
-					if r.Method == http.MethodPut { // the store has the blobs of all sessions in one heap
-						rw.WriteHeader(http.StatusCreated)
-						return true
-					}
-					return s.registry(rw, r)
-				})
-				p := w.pusher(w.server.URL)
-				require.NoError(t, w.pushWith(t.Context(), p, w.local(2000), ""), "it shows how it wants blobs")
-				var g errgroup.Group
-				for i := range blobs {
-					b := w.local(2<<20 + i)
-					g.Go(func() error { return w.pushWith(t.Context(), p, b, "") })
-				}
-				require.NoError(t, g.Wait())
-				assert.Equal(t, 1+blobs, s.tries, "no URL has expired")
-			})
+	cases := registrytest.Named(true, false)
+	registrytest.Each(t, cases, func(t *testing.T, mode registrytest.Mode, direct bool) {
+		const blobs = 8
+		w := newWorld(t, mode, registrytest.Options{})
+		w.bodies = 1
+		s := w.newStore()
+		s.direct, s.lives, s.pace = direct, 3*time.Second, 2*time.Second
+		w.before(func(rw http.ResponseWriter, r *http.Request) bool {
+			if r.Method == http.MethodPut { // the store has the blobs of all sessions in one heap
+				rw.WriteHeader(http.StatusCreated)
+				return true
+			}
+			return s.registry(rw, r)
 		})
-	}
+		p := w.pusher(w.server.URL)
+		require.NoError(t, w.pushWith(t.Context(), p, w.local(2000), ""), "it shows how it wants blobs")
+		var g errgroup.Group
+		for i := range blobs {
+			b := w.local(2<<20 + i)
+			g.Go(func() error { return w.pushWith(t.Context(), p, b, "") })
+		}
+		require.NoError(t, g.Wait())
+		assert.Equal(t, 1+blobs, s.tries, "no URL has expired")
+	})
 }
 
 func TestU26PartsAreEqual(t *testing.T) {

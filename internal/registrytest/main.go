@@ -67,3 +67,22 @@ func InBubbles(t *testing.T, test func(t *testing.T, mode Mode)) {
 		})
 	}
 }
+
+// Each runs a test for each case, which has a name, in HTTP/1.1 and in HTTP/2, with faked time.
+func Each[C any](t *testing.T, cases map[string]C, test func(t *testing.T, mode Mode, c C)) {
+	t.Helper()
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			InBubbles(t, func(t *testing.T, mode Mode) { test(t, mode, c) })
+		})
+	}
+}
+
+// Named returns cases that are named as they print.
+func Named[C any](cases ...C) map[string]C {
+	all := make(map[string]C, len(cases))
+	for _, c := range cases {
+		all[fmt.Sprint(c)] = c
+	}
+	return all
+}
