@@ -97,6 +97,26 @@ func TestRoomIsGivenBackWhenTheBodyIsSent(t *testing.T) {
 	})
 }
 
+// A transport sends a body again by itself where a connection breaks that it has used before.
+func TestN37BodyThatIsSentAgainHasRoom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var w *world
+		w = newWorld(t, nil, func(r *http.Request) (*http.Response, error) {
+			_, err := io.ReadAll(r.Body)
+			assert.NoError(t, err)
+			again, err := r.GetBody()
+			assert.NoError(t, err)
+			assert.False(t, w.bodies.Room())
+			data, err := io.ReadAll(again)
+			assert.NoError(t, err)
+			assert.Equal(t, "blob", string(data))
+			return says(201, ""), nil
+		})
+		require.NoError(t, <-w.start(w.put("blob")))
+		w.requireRoom()
+	})
+}
+
 // A caller keeps its room from the request for a URL to the one that uses it.
 func TestU17RoomIsKept(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

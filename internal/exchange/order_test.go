@@ -140,6 +140,16 @@ func TestN46RetryAfterIsNotedByHost(t *testing.T) {
 	})
 }
 
+// A host that asks for longer is asked again earlier. What it asked for is compared with the budget.
+func TestN19HoldIsCapped(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, nil, inTurn(says(503, "", "Retry-After", "600")))
+		_, err := w.Ask(t.Context(), w.head())
+		assert.Equal(t, 10*time.Minute, retry.Wait(err))
+		assert.Equal(t, exchange.MaxRetryAfter, w.Held("registry.test"))
+	})
+}
+
 // A success may say when it is stale, and a lasting refusal is not for a while.
 func TestN18RetryAfterOfOtherAnswersIsNoHold(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
