@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/modeltransfer/transfer/internal/exchange"
+	"github.com/modeltransfer/transfer/internal/pace"
 	"github.com/modeltransfer/transfer/internal/watchdog"
 	"github.com/modeltransfer/transfer/internal/wire"
 )
@@ -37,13 +38,11 @@ func TestBodyOfEachAnswerIsClosed(t *testing.T) {
 		"a token that was renewed": {again, answers{challenged("s"), says(200, "")}, false},
 		"no token":                 {refuse, answers{challenged("s")}, true},
 	} {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				w := newWorld(t, c.get, inTurn(c.answers...))
-				_, err := w.Ask(t.Context(), w.get())
-				assert.Equal(t, c.fails, err != nil, err)
-				w.requireRoom()
-			})
+		inBubble(t, name, func(t *testing.T) {
+			w := newWorld(t, c.get, inTurn(c.answers...))
+			_, err := w.Ask(t.Context(), w.get())
+			assert.Equal(t, c.fails, err != nil, err)
+			w.requireRoom()
 		})
 	}
 }
@@ -98,6 +97,26 @@ func TestRoomIsGivenBackWhenTheBodyIsSent(t *testing.T) {
 	})
 }
 
+// A transport sends a body again by itself where a connection breaks that it has used before.
+func TestN37BodyThatIsSentAgainHasRoom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var w *world
+		w = newWorld(t, nil, func(r *http.Request) (*http.Response, error) {
+			_, err := io.ReadAll(r.Body)
+			assert.NoError(t, err)
+			again, err := r.GetBody()
+			assert.NoError(t, err)
+			assert.False(t, w.bodies.Room())
+			data, err := io.ReadAll(again)
+			assert.NoError(t, err)
+			assert.Equal(t, "blob", string(data))
+			return says(201, ""), nil
+		})
+		require.NoError(t, <-w.start(w.put("blob")))
+		w.requireRoom()
+	})
+}
+
 // A caller keeps its room from the request for a URL to the one that uses it.
 func TestU17RoomIsKept(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -132,26 +151,30 @@ func (silence) Close() error { return nil }
 func TestN7StallIsTheErrorOfRead(t *testing.T) {
 	for name, c := range map[string]struct {
 		body       string
+		wait       time.Duration
 		unanswered bool
-	}{"after the first byte": {"b", false}, "N44 before it": {"", true}} {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				w := newWorld(t, nil, func(r *http.Request) (*http.Response, error) {
-					httptrace.ContextClientTrace(r.Context()).WroteRequest(httptrace.WroteRequestInfo{})
-					resp := says(200, "")
-					resp.Body = silence{strings.NewReader(c.body), r.Context()}
-					return resp, nil
-				})
-				resp, err := w.Do(t.Context(), w.get())
-				require.NoError(t, err)
-				began := time.Now()
-				_, err = io.ReadAll(resp.Body)
-				require.ErrorIs(t, err, watchdog.ErrStalled)
-				assert.Equal(t, c.unanswered, errors.Is(err, exchange.ErrUnanswered))
-				assert.InDelta(t, stallTimeout.Seconds(), time.Since(began).Seconds(), 0.5)
-				require.NoError(t, resp.Body.Close())
-				w.requireRoom()
+	}{
+		"after the first byte": {"b", stallTimeout, false},
+		"N44 before it":        {"", stallTimeout + time.Minute, true},
+	} {
+		inBubble(t, name, func(t *testing.T) {
+			w := newWorld(t, nil, func(r *http.Request) (*http.Response, error) {
+				httptrace.ContextClientTrace(r.Context()).WroteRequest(httptrace.WroteRequestInfo{})
+				resp := says(200, "")
+				resp.Body = silence{strings.NewReader(c.body), r.Context()}
+				return resp, nil
 			})
+			r := w.get()
+			r.AnswerTime = time.Minute
+			resp, err := w.Do(t.Context(), r)
+			require.NoError(t, err)
+			began := time.Now()
+			_, err = io.ReadAll(resp.Body)
+			require.ErrorIs(t, err, watchdog.ErrStalled)
+			assert.Equal(t, c.unanswered, errors.Is(err, exchange.ErrUnanswered))
+			assert.InDelta(t, c.wait.Seconds(), time.Since(began).Seconds(), 0.5)
+			require.NoError(t, resp.Body.Close())
+			w.requireRoom()
 		})
 	}
 }
@@ -162,18 +185,16 @@ func TestN8StallBeforeTheAnswer(t *testing.T) {
 		reads      int64
 		unanswered bool
 	}{"all of the body was sent": {4, true}, "half of it was": {2, false}} {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				w := newWorld(t, nil, func(r *http.Request) (*http.Response, error) {
-					_, _ = io.CopyN(io.Discard, r.Body, c.reads)
-					<-r.Context().Done()
-					return nil, r.Context().Err()
-				})
-				err := <-w.start(w.put("blob"))
-				require.ErrorIs(t, err, watchdog.ErrStalled)
-				assert.Equal(t, c.unanswered, errors.Is(err, exchange.ErrUnanswered))
-				w.requireRoom()
+		inBubble(t, name, func(t *testing.T) {
+			w := newWorld(t, nil, func(r *http.Request) (*http.Response, error) {
+				_, _ = io.CopyN(io.Discard, r.Body, c.reads)
+				<-r.Context().Done()
+				return nil, r.Context().Err()
 			})
+			err := <-w.start(w.put("blob"))
+			require.ErrorIs(t, err, watchdog.ErrStalled)
+			assert.Equal(t, c.unanswered, errors.Is(err, exchange.ErrUnanswered))
+			w.requireRoom()
 		})
 	}
 }
@@ -184,21 +205,36 @@ func TestU18AnswerMayTakeLonger(t *testing.T) {
 		"N44 to a request without a body": (*world).get,
 		"U18 to one with a body":          func(w *world) exchange.Request { return w.put("blob") },
 	} {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				w := newWorld(t, nil, func(r *http.Request) (*http.Response, error) {
-					if r.Body != nil {
-						_, _ = io.ReadAll(r.Body)
-					}
-					<-r.Context().Done()
-					return nil, r.Context().Err()
-				})
-				request := r(w)
-				request.AnswerTime = time.Minute
-				began := time.Now()
-				require.ErrorIs(t, <-w.start(request), watchdog.ErrStalled)
-				assert.InDelta(t, (stallTimeout + time.Minute).Seconds(), time.Since(began).Seconds(), 0.5)
+		inBubble(t, name, func(t *testing.T) {
+			w := newWorld(t, nil, func(r *http.Request) (*http.Response, error) {
+				if r.Body != nil {
+					_, _ = io.ReadAll(r.Body)
+				}
+				<-r.Context().Done()
+				return nil, r.Context().Err()
 			})
+			request := r(w)
+			request.AnswerTime = time.Minute
+			began := time.Now()
+			require.ErrorIs(t, <-w.start(request), watchdog.ErrStalled)
+			assert.InDelta(t, (stallTimeout + time.Minute).Seconds(), time.Since(began).Seconds(), 0.5)
+		})
+	}
+}
+
+// What a failure says tells nothing of how fast blobs move, and is not held up by the cap on their rate.
+func TestFailureIsNoBlob(t *testing.T) {
+	for name, status := range map[string]int{"success": 200, "failure": 404} {
+		inBubble(t, name, func(t *testing.T) {
+			w := newWorld(t, nil, inTurn(says(status, strings.Repeat("x", 100))))
+			w.Rate = pace.New(10)
+			resp, err := w.Do(t.Context(), w.get())
+			require.NoError(t, err)
+			began := time.Now()
+			_, err = io.ReadAll(resp.Body)
+			require.NoError(t, err)
+			assert.Equal(t, status == 404, time.Since(began) < time.Second)
+			require.NoError(t, resp.Body.Close())
 		})
 	}
 }

@@ -93,19 +93,17 @@ func TestRoomIsTakenForWhatARedirectLeadsTo(t *testing.T) {
 		"a redirect is expected":  {true, []string{"registry.test first"}},
 		"no redirect is expected": {false, nil},
 	} {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				w := newWorld(t, nil, inTurn(to("store.test"), says(200, "")))
-				slot := w.occupy()
-				r := w.get()
-				r.AskFirst = c.askFirst
-				done := w.start(r)
-				synctest.Wait()
-				assert.Equal(t, c.before, w.requests())
-				slot.Release()
-				require.NoError(t, <-done)
-				w.requireRoom()
-			})
+		inBubble(t, name, func(t *testing.T) {
+			w := newWorld(t, nil, inTurn(to("store.test"), says(200, "")))
+			slot := w.occupy()
+			r := w.get()
+			r.AskFirst = c.askFirst
+			done := w.start(r)
+			synctest.Wait()
+			assert.Equal(t, c.before, w.requests())
+			slot.Release()
+			require.NoError(t, <-done)
+			w.requireRoom()
 		})
 	}
 }
@@ -139,6 +137,16 @@ func TestN46RetryAfterIsNotedByHost(t *testing.T) {
 		began := time.Now()
 		require.NoError(t, <-w.start(w.head()))
 		assert.Zero(t, time.Since(began))
+	})
+}
+
+// A host that asks for longer is asked again earlier. What it asked for is compared with the budget.
+func TestN19HoldIsCapped(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, nil, inTurn(says(503, "", "Retry-After", "600")))
+		_, err := w.Ask(t.Context(), w.head())
+		assert.Equal(t, 10*time.Minute, retry.Wait(err))
+		assert.Equal(t, exchange.MaxRetryAfter, w.Held("registry.test"))
 	})
 }
 

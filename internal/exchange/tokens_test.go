@@ -76,29 +76,28 @@ func TestN23OneTokenForAScopeInAnyOrder(t *testing.T) {
 		"repository:a:push,pull repository:b:pull",
 		"repository:b:pull repository:a:pull,push",
 	} {
-		t.Run(second, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				var asked []string
-				get := func(_ context.Context, c exchange.Challenge) (string, error) {
-					asked = append(asked, c.Scope)
-					return "second", nil
+		inBubble(t, second, func(t *testing.T) {
+			var asked []string
+			get := func(_ context.Context, c exchange.Challenge) (string, error) {
+				asked = append(asked, c.Scope)
+				return "second", nil
+			}
+			w := newWorld(t, get, func(r *http.Request) (*http.Response, error) {
+				if r.Header.Get("Authorization") == "Bearer second" {
+					return says(200, ""), nil
 				}
-				w := newWorld(t, get, func(r *http.Request) (*http.Response, error) {
-					if r.Header.Get("Authorization") == "Bearer second" {
-						return says(200, ""), nil
-					}
-					if r.Header.Get("Late") != "" {
-						time.Sleep(time.Second) // the other request has its token meanwhile
-					}
-					return challenged(r.Header.Get("Scope")), nil
-				})
-				early, late := w.scoped(first), w.scoped(second)
-				late.Header.Set("Late", "yes")
-				refused := w.start(late)
-				require.NoError(t, <-w.start(early))
-				require.NoError(t, <-refused)
-				assert.Equal(t, []string{first}, asked)
+				if r.Header.Get("Late") != "" {
+					time.Sleep(time.Second) // the other request has its token meanwhile
+				}
+				return challenged(r.Header.Get("Scope")), nil
 			})
+			early, late := w.scoped(first), w.scoped(second)
+			late.Header.Set("Late", "yes")
+			refused := w.start(late)
+			synctest.Wait()
+			require.NoError(t, <-w.start(early))
+			require.NoError(t, <-refused)
+			assert.Equal(t, []string{first}, asked)
 		})
 	}
 }

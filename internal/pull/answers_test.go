@@ -45,6 +45,7 @@ func TestWhatAnAnswerToARangeMeans(t *testing.T) {
 		"N6 a blob of another size": {says(200, content(0, 399)), resized},
 		"N10 the whole blob":        {whole(), outcome{stored: 300, means: stored}},
 		"N11 another range":         {part(0, 100), violated},
+		"N11 too early a range":     {part(99, 200), violated},
 		"N11 less than the range":   {part(100, 199), violated},
 		"N11 of another size":       {partOf(401, 100, 200), violated},
 		"N12 no Content-Range":      {says(206, content(100, 200)), violated},

@@ -43,17 +43,15 @@ func TestSmallPortionsAreGathered(t *testing.T) {
 		pause time.Duration
 		count int
 	}{"fast": {time.Millisecond, 1}, "slow": {time.Second, 5}} {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				w := newWorld(t)
-				body := part(0, 100)
-				body.body = portions{body.body, c.pause}
-				w.answers = []answer{body}
-				var got writes
-				require.NoError(t, w.sources.Fetch(t.Context(), w.request, &got))
-				assert.Equal(t, content(0, 100), got.String())
-				assert.Equal(t, c.count, got.count)
-			})
+		inBubble(t, name, func(t *testing.T) {
+			w := newWorld(t)
+			body := part(0, 100)
+			body.body = portions{body.body, c.pause}
+			w.answers = []answer{body}
+			var got writes
+			require.NoError(t, w.sources.Fetch(t.Context(), w.request, &got))
+			assert.Equal(t, content(0, 100), got.String())
+			assert.Equal(t, c.count, got.count)
 		})
 	}
 }

@@ -105,6 +105,22 @@ func TestN47MirrorBreaksTheRulesForRanges(t *testing.T) {
 	assert.Equal(t, pieces.RangesIgnored, w.schedule.Ranges(0))
 }
 
+func TestN47MirrorIgnoresRanges(t *testing.T) {
+	w := mirrored(t)
+	w.fetched(whole().cut(150), says(404, ""), part(150, 400))
+	assert.Equal(t, []string{"one.test bytes=0-99", "two.test", "registry.test bytes=150-399"}, w.requests())
+}
+
+// That a mirror serves ranges says nothing of the registry either.
+func TestN10MirrorServesRanges(t *testing.T) {
+	w := mirrored(t)
+	w.fetched(part(0, 100))
+	w.next()
+	n, err := w.fetch(says(404, ""), says(404, ""), whole())
+	require.NoError(t, err)
+	assert.Equal(t, int64(300), n)
+}
+
 func TestMirrorsETagIsItsOwn(t *testing.T) {
 	w := mirrored(t)
 	w.fetched(
@@ -139,6 +155,15 @@ func TestN40RefusalOfAMirrorsStore(t *testing.T) {
 	refused := says(403, "")
 	assert.Equal(t, anotherWay, w.verdict(to("store.test"), refused, refused, to("ours.test"), refused))
 	w.fetched(refused, refused, to("ours.test"), part(0, 100))
+}
+
+// Another worker has taken the rest of the piece.
+func TestMirrorFailsBehindTheEndOfAPiece(t *testing.T) {
+	w := mirrored(t)
+	broken := fails(errBroken)
+	broken.before = func(*http.Request) { w.request.Piece.Finish() }
+	assert.Equal(t, stored, w.verdict(broken))
+	assert.Equal(t, []string{"one.test bytes=0-99"}, w.requests())
 }
 
 func TestWrongBytesMayBeAMirrors(t *testing.T) {

@@ -21,6 +21,7 @@ type asked struct {
 	ranged   bool         // it asks for a range
 	ifRange  bool         // only if the blob is still the one that the piece was begun with
 	resolved *wire.Target // where the registry's redirects led; nil before it has answered with one
+	stale    bool         // it was answered by a node that the next request should not meet
 }
 
 // attempt makes one request, or two where the registry only tells where the blob is, and stores what it
@@ -32,6 +33,9 @@ func (s *Sources) attempt(ctx context.Context, src *source, r *Request, w io.Wri
 		r.Piece.Rest(s.now())
 		if err != nil && r.Piece.Pos() == start {
 			r.forget(&a)
+		}
+		if a.stale {
+			s.Exchange.CloseIdle() // which this connection is only now
 		}
 	}()
 	resp, err := s.Exchange.Do(ctx, a.Request)
@@ -151,7 +155,7 @@ func (s *Sources) rangeViolated(r *Request, a *asked, why string) error {
 	again, before := r.ranges.violate(habit)
 	switch {
 	case again:
-		s.Exchange.CloseIdle()
+		a.stale = true
 		return retry.OtherWay(err)
 	case before:
 		s.Schedule.RangesIgnored(r.Index)
@@ -174,7 +178,7 @@ func (s *Sources) rangeIgnored(r *Request, a *asked) error {
 		}
 	}
 	if again, _ := r.ranges.violate(1); again {
-		s.Exchange.CloseIdle()
+		a.stale = true
 		return retry.OtherWay(fmt.Errorf("%w: 200 to a range, though ranges were served before", fault.ErrProtocol))
 	}
 	s.Schedule.RangesIgnored(r.Index)

@@ -173,28 +173,26 @@ func TestN40URLIsAskedForWhenThereIsRoom(t *testing.T) {
 		"N40 after a refusal": {[][]answer{{refused}}, true},
 		"after bytes came":    {[][]answer{{refused}, {to("store.test"), part(100, 200).cut(50)}, {failed}}, false},
 	} {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				w := newWorld(t)
-				w.bodies = pace.NewBodyLimiter(1, true)
-				w.begin()
-				w.fetched(to("store.test"), part(0, 100))
-				w.next()
-				for _, attempt := range c.before {
-					_, err := w.fetch(attempt...)
-					require.Error(t, err)
-				}
-				slot, err := w.bodies.Acquire(t.Context(), 1)
-				require.NoError(t, err)
-				w.requests()
-				w.answers = []answer{to("store.test"), part(w.request.Piece.Pos(), 200)}
-				done := make(chan error)
-				go func() { done <- w.sources.Fetch(t.Context(), w.request, io.Discard) }()
-				synctest.Wait()
-				assert.Equal(t, c.waits, len(w.requests()) == 0, "the registry waits for room too")
-				slot.Release()
-				require.NoError(t, <-done)
-			})
+		inBubble(t, name, func(t *testing.T) {
+			w := newWorld(t)
+			w.bodies = pace.NewBodyLimiter(1, true)
+			w.begin()
+			w.fetched(to("store.test"), part(0, 100))
+			w.next()
+			for _, attempt := range c.before {
+				_, err := w.fetch(attempt...)
+				require.Error(t, err)
+			}
+			slot, err := w.bodies.Acquire(t.Context(), 1)
+			require.NoError(t, err)
+			w.requests()
+			w.answers = []answer{to("store.test"), part(w.request.Piece.Pos(), 200)}
+			done := make(chan error)
+			go func() { done <- w.sources.Fetch(t.Context(), w.request, io.Discard) }()
+			synctest.Wait()
+			assert.Equal(t, c.waits, len(w.requests()) == 0, "the registry waits for room too")
+			slot.Release()
+			require.NoError(t, <-done)
 		})
 	}
 }

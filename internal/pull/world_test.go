@@ -11,6 +11,7 @@ import (
 	"net/http/httptrace"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -32,6 +33,12 @@ const (
 	// largeSize is the size of a blob that is not asked for as a whole before a second range was refused.
 	largeSize = 32 << 20
 )
+
+// inBubble runs a subtest with faked time.
+func inBubble(t *testing.T, name string, test func(t *testing.T)) {
+	t.Helper()
+	t.Run(name, func(t *testing.T) { synctest.Test(t, test) })
+}
 
 // world is a blob of 400 bytes in pieces of 100, and servers that give the answers of a test in their order.
 type world struct {
