@@ -12,7 +12,6 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/opencontainers/go-digest"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -40,7 +39,7 @@ func writeBeyondLimit(dir string, content []byte) int {
 	if err != nil {
 		return 4
 	}
-	p, err := d.Claim(context.Background(), digest.FromBytes(content), int64(len(content)))
+	p, err := d.Claim(context.Background(), digestOf(content), int64(len(content)))
 	if err != nil {
 		return 5
 	}
@@ -124,11 +123,13 @@ var inTheWay = map[string]func(t *testing.T, path string) (untouched func()){
 }
 
 func TestS8InTheWay(t *testing.T) {
+	t.Parallel()
 	for what, put := range inTheWay {
 		for _, suffix := range []string{partialSuffix, journalSuffix, prefixSuffix} {
 			t.Run(what+" at "+suffix, func(t *testing.T) {
+				t.Parallel()
 				content, dir := random(large), t.TempDir()
-				dg := digest.FromBytes(content)
+				dg := digestOf(content)
 				path := filepath.Join(dir, nameOf(dg)+suffix)
 				untouched := put(t, path)
 				d := open(t, dir)
@@ -164,13 +165,15 @@ func TestS8InTheWay(t *testing.T) {
 // S21: what somebody has put under the name of the partial, and that cannot be written, makes nobody fetch
 // for himself: all agree on another name.
 func TestS21AllAgreeOnAnotherName(t *testing.T) {
+	t.Parallel()
 	content := random(large)
 	for what, put := range inTheWay {
 		for n := range sharedNames {
 			t.Run(what+" at "+dataName("", n), func(t *testing.T) {
+				t.Parallel()
 				dir := t.TempDir()
 				for i := range n {
-					put(t, filepath.Join(dir, dataName(nameOf(digest.FromBytes(content)), i)))
+					put(t, filepath.Join(dir, dataName(nameOf(digestOf(content)), i)))
 				}
 				first := claim(t, open(t, dir), content)
 				write(t, first, content, 0, 1000)
@@ -188,7 +191,7 @@ func TestS21AllAgreeOnAnotherName(t *testing.T) {
 
 func TestS7S10FinalNameIsReplaced(t *testing.T) {
 	content := random(1000)
-	dg := digest.FromBytes(content)
+	dg := digestOf(content)
 	for what, put := range inTheWay {
 		if what == "directory" {
 			continue // S6
@@ -259,7 +262,7 @@ func withDescriptors(t *testing.T, n int, test func()) {
 // S17: what earlier runs left is not thrown away because it cannot be opened now.
 func TestS17PartialIsKept(t *testing.T) {
 	content := random(large)
-	dg := digest.FromBytes(content)
+	dg := digestOf(content)
 	for what, leave := range map[string]func(t *testing.T, d *Dir) (half int64){
 		"half": func(t *testing.T, d *Dir) int64 {
 			p := claim(t, d, content)

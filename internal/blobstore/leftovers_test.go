@@ -6,7 +6,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/opencontainers/go-digest"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -17,7 +16,7 @@ import (
 // S21: leftovers go when the blob is there, also when it was there from the start.
 func TestS21LeftoversOfAFinishedBlobAreRemoved(t *testing.T) {
 	content := random(1000)
-	dg := digest.FromBytes(content)
+	dg := digestOf(content)
 	name := nameOf(dg)
 	for what, find := range map[string]func(d *Dir) (bool, error){
 		"Has":   func(d *Dir) (bool, error) { return d.Has(dg, 1000) },
@@ -45,7 +44,7 @@ func TestS21LeftoversOfAFinishedBlobAreRemoved(t *testing.T) {
 // S21: where files cannot be locked, age tells what a killed process has left.
 func TestS21LeftoversAreToldByTheirAge(t *testing.T) {
 	content, dir := random(1000), t.TempDir()
-	name := nameOf(digest.FromBytes(content))
+	name := nameOf(digestOf(content))
 	for suffix, age := range map[string]time.Duration{"old": abandonedAfter + time.Hour, "new": abandonedAfter - time.Hour} {
 		path := filepath.Join(dir, name+uniqueSuffix+suffix)
 		require.NoError(t, os.WriteFile(path, nil, 0o644))

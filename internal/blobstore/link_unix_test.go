@@ -10,7 +10,6 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/opencontainers/go-digest"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
@@ -19,7 +18,7 @@ import (
 // replaced.
 func TestS7LinkToNoBlob(t *testing.T) {
 	content := random(1000)
-	dg := digest.FromBytes(content)
+	dg := digestOf(content)
 	for what, put := range map[string]func(t *testing.T, link, target string){
 		"dangling":         func(*testing.T, string, string) {},
 		"loop":             func(t *testing.T, link, target string) { require.NoError(t, os.Symlink(link, target)) },

@@ -9,7 +9,6 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/opencontainers/go-digest"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -20,10 +19,12 @@ const large = KeepThreshold + 12345
 
 // TestCommit commits blobs of all sizes, written in several orders.
 func TestCommit(t *testing.T) {
+	t.Parallel()
 	for name, size := range map[string]int{
 		"I6 empty": 0, "one byte": 1, "small": 300_000, "last small": KeepThreshold - 1, "first large": KeepThreshold, "large": large,
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			content, dir := random(size), t.TempDir()
 			d, end := open(t, dir), int64(size)
 			p := claim(t, d, content)
@@ -36,7 +37,7 @@ func TestCommit(t *testing.T) {
 			assert.Empty(t, p.Missing())
 			commit(t, p)
 			requireBlob(t, dir, content)
-			has, err := d.Has(digest.FromBytes(content), end)
+			has, err := d.Has(digestOf(content), end)
 			require.NoError(t, err)
 			assert.True(t, has)
 		})
@@ -44,6 +45,7 @@ func TestCommit(t *testing.T) {
 }
 
 func TestBackToFront(t *testing.T) {
+	t.Parallel()
 	for _, size := range []int64{90_000, large} {
 		content, dir := random(int(size)), t.TempDir()
 		p := claim(t, open(t, dir), content)
@@ -97,6 +99,7 @@ func TestWriteRefuses(t *testing.T) {
 }
 
 func TestN16WrongBytesAreAllMissing(t *testing.T) {
+	t.Parallel()
 	for _, size := range []int64{1000, large} {
 		content, dir := random(int(size)), t.TempDir()
 		wrong := append([]byte{content[0] ^ 1}, content[1:]...)
@@ -106,8 +109,8 @@ func TestN16WrongBytesAreAllMissing(t *testing.T) {
 			err := p.Commit(t.Context())
 			var mismatch *MismatchError
 			require.ErrorAs(t, err, &mismatch)
-			assert.Equal(t, digest.FromBytes(wrong), mismatch.Got)
-			assert.Equal(t, digest.FromBytes(content), mismatch.Want)
+			assert.Equal(t, digestOf(wrong), mismatch.Got)
+			assert.Equal(t, digestOf(content), mismatch.Want)
 			assert.Empty(t, mismatch.Disk)
 			assert.Equal(t, []pieces.Range{{Start: 0, End: size}}, p.Missing())
 			assert.NotContains(t, files(t, dir), p.name)
@@ -121,6 +124,7 @@ func TestN16WrongBytesAreAllMissing(t *testing.T) {
 }
 
 func TestN16GivenUpLeavesNothing(t *testing.T) {
+	t.Parallel()
 	content, dir := random(large), t.TempDir()
 	p := claim(t, open(t, dir), content)
 	fill(t, p, make([]byte, large))
@@ -130,6 +134,7 @@ func TestN16GivenUpLeavesNothing(t *testing.T) {
 }
 
 func TestDamageOnDiskIsFoundAndNamed(t *testing.T) {
+	t.Parallel()
 	const segment = 1 << 20 // one Write, and so one record
 	content, dir := random(large), t.TempDir()
 	d := open(t, dir)
@@ -138,7 +143,7 @@ func TestDamageOnDiskIsFoundAndNamed(t *testing.T) {
 		write(t, p, content, at, min(at+segment, large))
 	}
 	require.NoError(t, p.Close(true))
-	flip(t, filepath.Join(dir, nameOf(digest.FromBytes(content))+".partial"), segment+5, 5*segment)
+	flip(t, filepath.Join(dir, nameOf(digestOf(content))+".partial"), segment+5, 5*segment)
 
 	p = claim(t, d, content)
 	err := p.Commit(t.Context())
@@ -168,6 +173,7 @@ func flip(t *testing.T, path string, offsets ...int64) {
 }
 
 func TestCommitEndsWithContext(t *testing.T) {
+	t.Parallel()
 	content, dir := random(large), t.TempDir()
 	d := open(t, dir)
 	p := claim(t, d, content)
@@ -186,6 +192,7 @@ func TestCommitEndsWithContext(t *testing.T) {
 
 // S1, S2: after a write has failed nothing is kept, not even what was recorded before.
 func TestS1S2NothingIsKeptAfterAFailedWrite(t *testing.T) {
+	t.Parallel()
 	content, dir := random(large), t.TempDir()
 	p := claim(t, open(t, dir), content)
 	write(t, p, content, 0, 5e6)
@@ -202,6 +209,7 @@ func TestS1S2NothingIsKeptAfterAFailedWrite(t *testing.T) {
 
 // S2: bytes that a failed sync may have lost are not kept, though it was for want of room.
 func TestS2NothingIsKeptAfterAFailedSync(t *testing.T) {
+	t.Parallel()
 	content, dir := random(large), t.TempDir()
 	p := claim(t, open(t, dir), content)
 	write(t, p, content, 0, 5e6)
@@ -212,6 +220,7 @@ func TestS2NothingIsKeptAfterAFailedSync(t *testing.T) {
 }
 
 func TestCloseKeeps(t *testing.T) {
+	t.Parallel()
 	for name, test := range map[string]struct {
 		size, written int64
 		keep, kept    bool
@@ -242,6 +251,7 @@ func TestCloseKeeps(t *testing.T) {
 // N16: bytes of this claim that were damaged on the disk before they were hashed are told from bytes that
 // came wrong.
 func TestN16DamageBeforeItIsHashed(t *testing.T) {
+	t.Parallel()
 	const segment = 1 << 20
 	content, dir := random(large), t.TempDir()
 	p := claim(t, open(t, dir), content)
@@ -260,6 +270,7 @@ func TestN16DamageBeforeItIsHashed(t *testing.T) {
 
 // What comes in order is hashed as it comes, and not read back.
 func TestInOrderNothingIsReadBack(t *testing.T) {
+	t.Parallel()
 	content := random(large)
 	p := claim(t, open(t, t.TempDir()), content)
 	w := p.WriterAt(0)
