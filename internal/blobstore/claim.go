@@ -26,8 +26,8 @@ const (
 // up, for as long as their contexts allow: a holder that hangs is not told from a slow one. The caller must
 // call Close of the partial.
 //
-// The error matches [fs.ErrExist] when the blob has its final name, most often because the caller that had the
-// claim before has finished it. A file that [Dir.Check] found wrong does not count.
+// The error matches [fs.ErrExist] when the blob has its final name, most often because the caller that had
+// the claim before has finished it. A file that [Dir.Check] found wrong does not count.
 func (d *Dir) Claim(ctx context.Context, dg digest.Digest, size int64) (*Partial, error) {
 	if size < 0 {
 		return nil, fmt.Errorf("%s: %w: %d bytes", dg, ErrSize, size)

@@ -154,8 +154,8 @@ func (f *dataFile) remove() (err error) {
 	return err
 }
 
-// syncFile syncs once: after a failure a second try may succeed, with the bytes lost. Some network file systems
-// cannot sync, and are taken at their word for the rest.
+// syncFile syncs once: after a failure a second try may succeed, with the bytes lost. Some network file
+// systems cannot sync, and are taken at their word for the rest.
 func syncFile(f *os.File) error {
 	err := f.Sync()
 	if errors.Is(err, errors.ErrUnsupported) || errors.Is(err, syscall.EINVAL) {

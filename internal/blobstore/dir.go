@@ -17,8 +17,9 @@
 //	finals       the files with final names
 //	folder       files by name
 //
-// The locks of a partial are taken in this order: hasher.mu, which is held while bytes are read back, and then
-// those that are never held during I/O: background.mu, recorder.mu, ending.mu. A journal has its own for writing.
+// The locks of a partial are taken in this order: hasher.mu, which is held while bytes are read back, and
+// then those that are never held during I/O: background.mu, recorder.mu, ending.mu. A journal has its own for
+// writing.
 package blobstore
 
 import (
@@ -56,7 +57,8 @@ type Dir struct {
 }
 
 // Open opens a directory for reading and writing, and creates it and its parents where they are missing. The
-// path itself may be a link. The error is a [*fs.PathError], with [syscall.ENOTDIR] where a file is in the way.
+// path itself may be a link. The error is a [*fs.PathError], with [syscall.ENOTDIR] where a file is in the
+// way.
 func Open(path string) (*Dir, error) {
 	if err := os.MkdirAll(path, 0o777); err != nil {
 		return nil, err

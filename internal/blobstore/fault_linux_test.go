@@ -72,7 +72,7 @@ func TestS1FullDiskKeepsWhatIsRecorded(t *testing.T) {
 	t.Parallel()
 	content := random(large)
 	const step = 1 << 10
-	for what, write := range map[string]func(t *testing.T, p *Partial, makeRoom func() func()) (removeHog func()){
+	for what, write := range map[string]func(t *testing.T, p *Partial, fill func() func()) (removeHog func()){
 		"no room for data": func(t *testing.T, p *Partial, fill func() func()) func() {
 			other := p.WriterAt(20e6)
 			_, err := other.Write(content[20e6:20.1e6])

@@ -48,13 +48,15 @@ func writeBeyondLimit(dir string, content []byte) int {
 	for off := 0; err == nil; off += step {
 		_, err = w.Write(content[off : off+step])
 	}
-	if pe, ok := err.(*fs.PathError); !ok || pe.Err != syscall.EFBIG || pe.Path != filepath.Join(dir, p.data.name) {
+	path := filepath.Join(dir, p.data.name)
+	if pe, ok := err.(*fs.PathError); !ok || pe.Err != syscall.EFBIG || pe.Path != path {
 		return 6
 	}
 	if w.Close() == nil || p.Commit(context.Background()) == nil || p.Close(true) != nil {
 		return 7
 	}
-	if kept := d.Half(p.hasher.want, p.record.size); p.record.large() && kept != 3*step || !p.record.large() && len(d.names()) != 0 {
+	switch kept := d.Half(p.hasher.want, p.record.size); {
+	case p.record.large() && kept != 3*step, !p.record.large() && len(d.names()) != 0:
 		return 8
 	}
 	if d.Close() != nil {
@@ -142,7 +144,7 @@ func TestS8InTheWay(t *testing.T) {
 					untouched()
 				}
 				if what != "directory" || suffix != journalSuffix {
-					assert.EqualValues(t, 1000, d.Half(dg, large), "what is in the way does not keep it from being continued")
+					assert.EqualValues(t, 1000, d.Half(dg, large), "it can be continued all the same")
 				}
 				p = claim(t, d, content)
 				fill(t, p, content)

@@ -14,8 +14,8 @@ import (
 const step = 4 << 20 // 4 MiB
 
 // frontier is the hash of a partial up to the frontier, the first byte that was not hashed, which moves on as
-// what is recorded there is read back. Extents that turn out to be damaged become missing. It has no lock: the
-// hasher's mu guards it.
+// what is recorded there is read back. Extents that turn out to be damaged become missing. It has no lock:
+// the hasher's mu guards it.
 type frontier struct {
 	data   *dataFile
 	record *recorder

@@ -8,8 +8,8 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// Half returns how many bytes of a blob that has no final name yet an earlier run has left, as far as that can
-// be told without reading them: 0 when nothing can be continued.
+// Half returns how many bytes of a blob that has no final name yet an earlier run has left, as far as that
+// can be told without reading them: 0 when nothing can be continued.
 func (d *Dir) Half(dg digest.Digest, size int64) int64 {
 	final := nameOf(dg)
 	if size < KeepThreshold {

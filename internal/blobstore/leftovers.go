@@ -128,8 +128,8 @@ func (l *leftovers) removeData(name string) bool {
 	return true
 }
 
-// abandoned tells whether a data file is nobody's. Where files cannot be locked, one that is ours and that was
-// not written for long is.
+// abandoned tells whether a data file is nobody's. Where files cannot be locked, one that is ours and that
+// was not written for long is.
 func (l *leftovers) abandoned(f *os.File, name string) bool {
 	err := l.folder.lock(f)
 	if err != nil && !errors.Is(err, filelock.ErrUnsupported) {

@@ -25,7 +25,8 @@ func TestS21LeftoversOfAFinishedBlobAreRemoved(t *testing.T) {
 		t.Run(what, func(t *testing.T) {
 			dir := t.TempDir()
 			require.NoError(t, os.WriteFile(filepath.Join(dir, name), content, 0o644))
-			for _, suffix := range []string{".tmp", ".partial", ".journal", ".partial-dead", ".partial.1", ".journal.1"} {
+			suffixes := []string{".tmp", ".partial", ".journal", ".partial-dead", ".partial.1", ".journal.1"}
+			for _, suffix := range suffixes {
 				require.NoError(t, os.WriteFile(filepath.Join(dir, name+suffix), nil, 0o644))
 			}
 			held, err := os.OpenFile(filepath.Join(dir, name+".partial.2"), os.O_RDWR|os.O_CREATE, 0o644)
@@ -45,7 +46,9 @@ func TestS21LeftoversOfAFinishedBlobAreRemoved(t *testing.T) {
 func TestS21LeftoversAreToldByTheirAge(t *testing.T) {
 	content, dir := random(1000), t.TempDir()
 	name := nameOf(digestOf(content))
-	for suffix, age := range map[string]time.Duration{"old": abandonedAfter + time.Hour, "new": abandonedAfter - time.Hour} {
+	for suffix, age := range map[string]time.Duration{
+		"old": abandonedAfter + time.Hour, "new": abandonedAfter - time.Hour,
+	} {
 		path := filepath.Join(dir, name+uniqueSuffix+suffix)
 		require.NoError(t, os.WriteFile(path, nil, 0o644))
 		require.NoError(t, os.Chtimes(path, time.Time{}, time.Now().Add(-age)))

@@ -28,11 +28,12 @@ func TestMain(m *testing.M) {
 	if flag.Lookup("test.fuzz").Value.String() != "" {
 		os.Exit(code) // a fuzzer has goroutines of its own
 	}
-	for deadline := time.Now().Add(5 * time.Second); runtime.NumGoroutine() > goroutines && time.Now().Before(deadline); {
+	deadline := time.Now().Add(5 * time.Second)
+	for runtime.NumGoroutine() > goroutines && time.Now().Before(deadline) {
 		runtime.Gosched()
 	}
-	if runtime.NumGoroutine() > goroutines || openFiles() > files {
-		fmt.Printf("left: %d goroutines of %d, %d files of %d\n", runtime.NumGoroutine(), goroutines, openFiles(), files)
+	if n, open := runtime.NumGoroutine(), openFiles(); n > goroutines || open > files {
+		fmt.Printf("left: %d goroutines of %d, %d files of %d\n", n, goroutines, open, files)
 		code = max(code, 1)
 	}
 	os.Exit(code)

@@ -47,10 +47,10 @@ func (p *Partial) WriterAt(off int64) *Writer {
 // Commit checks the digest of what was written, syncs it and gives it the final name, which is durable once
 // the directory is closed.
 //
-// The error is a [*MismatchError] when the content is wrong: the partial stays claimed and Missing says what to
-// write before the next Commit. It matches [ErrIncomplete] when Missing was not written yet. It may be called
-// again after [syscall.EMFILE] and [syscall.ENFILE]; after any other error of the file system nothing can be
-// kept. The caller calls Close in any case.
+// The error is a [*MismatchError] when the content is wrong: the partial stays claimed and Missing says what
+// to write before the next Commit. It matches [ErrIncomplete] when Missing was not written yet. It may be
+// called again after [syscall.EMFILE] and [syscall.ENFILE]; after any other error of the file system nothing
+// can be kept. The caller calls Close in any case.
 func (p *Partial) Commit(ctx context.Context) error {
 	if err := p.record.ending.usable(); err != nil {
 		return err

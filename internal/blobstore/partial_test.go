@@ -21,7 +21,8 @@ const large = KeepThreshold + 12345
 func TestCommit(t *testing.T) {
 	t.Parallel()
 	for name, size := range map[string]int{
-		"I6 empty": 0, "one byte": 1, "small": 300_000, "last small": KeepThreshold - 1, "first large": KeepThreshold, "large": large,
+		"I6 empty": 0, "one byte": 1, "small": 300_000,
+		"last small": KeepThreshold - 1, "first large": KeepThreshold, "large": large,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

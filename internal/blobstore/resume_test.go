@@ -23,7 +23,10 @@ func TestResume(t *testing.T) {
 	content, dir := random(large), t.TempDir()
 	dg := digestOf(content)
 	d := open(t, dir)
-	for _, r := range []pieces.Range{{Start: 0, End: 5e6}, {Start: 20e6, End: 21e6}, {Start: 12e6, End: 20e6}, {Start: 5e6, End: 7e6}, {Start: large - 1, End: large}} {
+	for _, r := range []pieces.Range{
+		{Start: 0, End: 5e6}, {Start: 20e6, End: 21e6}, {Start: 12e6, End: 20e6}, {Start: 5e6, End: 7e6},
+		{Start: large - 1, End: large},
+	} {
 		p := claim(t, d, content)
 		write(t, p, content, r.Start, r.End)
 		require.NoError(t, p.Close(true))
@@ -71,7 +74,9 @@ func TestS11LeftBehind(t *testing.T) {
 		t.Run(what, func(t *testing.T) {
 			t.Parallel()
 			dir := t.TempDir()
-			for suffix, b := range map[string][]byte{partialSuffix: test.partial, journalSuffix: test.journal, prefixSuffix: test.prefix} {
+			for suffix, b := range map[string][]byte{
+				partialSuffix: test.partial, journalSuffix: test.journal, prefixSuffix: test.prefix,
+			} {
 				if b != nil {
 					require.NoError(t, os.WriteFile(filepath.Join(dir, name+suffix), b, 0o644))
 				}
@@ -103,17 +108,18 @@ func TestS11LeftBehind(t *testing.T) {
 }
 
 func TestSmallPrefixIsAdopted(t *testing.T) {
-	content := random(100_000)
+	const size = 100_000
+	content := random(size)
 	dg := digestOf(content)
 	for what, test := range map[string]struct {
 		prefix  []byte
 		missing []pieces.Range
 		again   []pieces.Range // after the first commit
 	}{
-		"good":     {content[:600], []pieces.Range{{Start: 600, End: 100_000}}, nil},
+		"good":     {content[:600], []pieces.Range{{Start: 600, End: size}}, nil},
 		"whole":    {content, nil, nil},
-		"too long": {append(content, 1), []pieces.Range{{Start: 0, End: 100_000}}, nil},
-		"wrong":    {make([]byte, 600), []pieces.Range{{Start: 600, End: 100_000}}, []pieces.Range{{Start: 0, End: 600}}},
+		"too long": {append(content, 1), []pieces.Range{{Start: 0, End: size}}, nil},
+		"wrong":    {make([]byte, 600), []pieces.Range{{Start: 600, End: size}}, []pieces.Range{{End: 600}}},
 	} {
 		t.Run(what, func(t *testing.T) {
 			dir := t.TempDir()
@@ -201,7 +207,9 @@ func TestNextClaimGoesOn(t *testing.T) {
 func TestLeftoversAreSwept(t *testing.T) {
 	content, dir := random(1000), t.TempDir()
 	name := nameOf(digestOf(content))
-	for _, left := range []string{name + ".partial-dead", name + ".partial-held", name + ".tmp", name + ".journal", "sha256-other.partial-dead", "sha256-other.tmp", "sha256-other.journal"} {
+	others := []string{"sha256-other.partial-dead", "sha256-other.tmp", "sha256-other.journal"}
+	ours := []string{name + ".partial-dead", name + ".partial-held", name + ".tmp", name + ".journal"}
+	for _, left := range append(ours, others...) {
 		require.NoError(t, os.WriteFile(filepath.Join(dir, left), make([]byte, 2000), 0o644))
 	}
 	held, err := os.OpenFile(filepath.Join(dir, name+".partial-held"), os.O_RDWR, 0)
@@ -214,8 +222,7 @@ func TestLeftoversAreSwept(t *testing.T) {
 	assert.NotContains(t, files(t, dir), name+".partial-dead")
 	fill(t, p, content)
 	commit(t, p)
-	want := []string{name, name + ".partial-held", "sha256-other.partial-dead", "sha256-other.tmp", "sha256-other.journal"}
-	assert.ElementsMatch(t, want, files(t, dir))
+	assert.ElementsMatch(t, append(others, name, name+".partial-held"), files(t, dir))
 }
 
 func TestLockErrorIsNoClaim(t *testing.T) {

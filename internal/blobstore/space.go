@@ -6,8 +6,8 @@ import (
 	"syscall"
 )
 
-// NoSpace reports whether a file cannot grow: the file system is full, the user's quota is used up, the file has
-// the largest size allowed, or less was written than was asked. Partials survive such an error, see
+// NoSpace reports whether a file cannot grow: the file system is full, the user's quota is used up, the file
+// has the largest size allowed, or less was written than was asked. Partials survive such an error, see
 // [Partial.Close].
 func NoSpace(err error) bool {
 	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) || errors.Is(err, syscall.EFBIG) ||

@@ -16,8 +16,8 @@ type Writer struct {
 }
 
 // Write writes all of b behind what was written before. An error of the file system, which is a
-// [*fs.PathError], ends all writing to the partial. Bytes beyond the blob's size are refused with an error that
-// matches [ErrSize], and bytes that are not missing are refused too; then nothing is written.
+// [*fs.PathError], ends all writing to the partial. Bytes beyond the blob's size are refused with an error
+// that matches [ErrSize], and bytes that are not missing are refused too; then nothing is written.
 func (w *Writer) Write(b []byte) (int, error) {
 	if len(b) == 0 {
 		return 0, nil
