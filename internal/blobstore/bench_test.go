@@ -40,7 +40,7 @@ func BenchmarkWrite(b *testing.B) {
 	b.SetBytes(int64(len(chunk)))
 	b.ReportAllocs()
 	for b.Loop() {
-		if w.end >= 256<<20 {
+		if w.mine.end >= 256<<20 {
 			require.NoError(b, w.Close())
 			p.record.recorded = nil
 			w = p.WriterAt(0)

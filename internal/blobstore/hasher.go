@@ -15,8 +15,8 @@ import (
 type MismatchError struct {
 	Got, Want digest.Digest // Got is empty with Disk
 
-	// Disk are the ranges that came over the network as one thing and are another on the disk. When there are
-	// none, the bytes came wrong.
+	// Disk are the ranges whose bytes on disk are not those that were written. When there are none, wrong bytes
+	// were written.
 	Disk []pieces.Range
 }
 

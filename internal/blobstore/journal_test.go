@@ -199,7 +199,7 @@ func TestS8NewJournalTakesNothingOver(t *testing.T) {
 			dir := t.TempDir()
 			path := filepath.Join(dir, "x"+journalSuffix)
 			put(t, path)
-			_, err := open(t, dir).folder.newJournal("x"+journalSuffix, large)
+			_, err := newJournal(open(t, dir).folder, "x"+journalSuffix, large)
 			require.ErrorIs(t, err, fs.ErrExist)
 			left, err := os.ReadFile(path)
 			require.NoError(t, err)

@@ -75,7 +75,7 @@ func TestWriteRefuses(t *testing.T) {
 		"up to what is taken":   {45, errTaken},
 		"from what is recorded": {59, errTaken},
 	} {
-		if test.want == errTaken && other.end == 50 {
+		if test.want == errTaken && other.mine.end == 50 {
 			_, err := open.Write(content[:10])
 			require.NoError(t, err)
 			_, err = other.Write(content[50:60])
