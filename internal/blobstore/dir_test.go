@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 	"github.com/stretchr/testify/assert"
@@ -147,8 +148,10 @@ func TestS9CheckedFileIsReplaced(t *testing.T) {
 	dg, dir := digestOf(content), t.TempDir()
 	path := filepath.Join(dir, nameOf(dg))
 	require.NoError(t, os.WriteFile(path, make([]byte, 100), 0o644))
+	wrong, err := os.Stat(path)
+	require.NoError(t, err)
 	d := open(t, dir)
-	_, err := d.Claim(t.Context(), dg, 100)
+	_, err = d.Claim(t.Context(), dg, 100)
 	require.ErrorIs(t, err, fs.ErrExist, "nobody has found it wrong")
 
 	ok, err := d.Check(t.Context(), dg, 100)
@@ -158,6 +161,7 @@ func TestS9CheckedFileIsReplaced(t *testing.T) {
 	fill(t, p, content)
 	commit(t, p)
 	requireBlob(t, dir, content)
+	require.NoError(t, os.Chtimes(path, time.Time{}, wrong.ModTime())) // as on a disk with coarse times
 	_, err = d.Claim(t.Context(), dg, 100)
 	require.ErrorIs(t, err, fs.ErrExist, "what was repaired is there")
 }

@@ -124,6 +124,23 @@ func TestN16WrongBytesAreAllMissing(t *testing.T) {
 	}
 }
 
+// N16: what came wrong is not taken for complete by the next claim either.
+func TestN16WrongBytesAreForgotten(t *testing.T) {
+	t.Parallel()
+	content, dir := random(large), t.TempDir()
+	d := open(t, dir)
+	p := claim(t, d, content)
+	fill(t, p, make([]byte, large))
+	require.Error(t, p.Commit(t.Context()))
+	write(t, p, content, 0, 5e6)
+	require.NoError(t, p.Close(true))
+	p = claim(t, d, content)
+	assert.Equal(t, []pieces.Range{{Start: 5e6, End: large}}, p.Missing())
+	fill(t, p, content)
+	commit(t, p)
+	requireBlob(t, dir, content)
+}
+
 func TestN16GivenUpLeavesNothing(t *testing.T) {
 	t.Parallel()
 	content, dir := random(large), t.TempDir()
@@ -153,6 +170,7 @@ func TestDamageOnDiskIsFoundAndNamed(t *testing.T) {
 	want := []pieces.Range{{Start: segment, End: 2 * segment}, {Start: 5 * segment, End: 6 * segment}}
 	assert.Equal(t, want, mismatch.Disk)
 	assert.Equal(t, want, p.Missing())
+	require.ErrorIs(t, p.Commit(t.Context()), ErrIncomplete, "it was told once")
 	fill(t, p, content)
 	commit(t, p)
 	requireBlob(t, dir, content)
@@ -187,6 +205,36 @@ func TestCommitEndsWithContext(t *testing.T) {
 
 	p = claim(t, d, content)
 	assert.Empty(t, p.Missing())
+	commit(t, p)
+	requireBlob(t, dir, content)
+}
+
+// reads is a context that ends after so many of the questions whether it has.
+type reads struct {
+	context.Context
+	left int
+}
+
+func (c *reads) Err() error {
+	if c.left--; c.left < 0 {
+		return context.Canceled
+	}
+	return nil
+}
+
+// An extent that was hashed in part, when its claim's context ended, is hashed from its beginning again.
+func TestCommitGoesOnAfterItsContext(t *testing.T) {
+	t.Parallel()
+	content, dir := random(large), t.TempDir()
+	d := open(t, dir)
+	p := claim(t, d, content)
+	fill(t, p, content)
+	require.NoError(t, p.Close(true))
+	p = claim(t, d, content)
+	p.hasher.stop()
+	p.hasher.frontier.hash.Reset()
+	require.Error(t, p.hasher.advance(&reads{t.Context(), 6}))
+	assert.EqualValues(t, 1<<20, p.hasher.frontier.hash.Len(), "one extent of four reads")
 	commit(t, p)
 	requireBlob(t, dir, content)
 }
