@@ -166,6 +166,22 @@ func TestS9CheckedFileIsReplaced(t *testing.T) {
 	require.ErrorIs(t, err, fs.ErrExist, "what was repaired is there")
 }
 
+// S9: what was found wrong may have been replaced since, by another process.
+func TestS9RepairedByAnother(t *testing.T) {
+	content, dir := random(100), t.TempDir()
+	dg := digestOf(content)
+	path := filepath.Join(dir, nameOf(dg))
+	require.NoError(t, os.WriteFile(path, make([]byte, 100), 0o644))
+	d := open(t, dir)
+	ok, err := d.Check(t.Context(), dg, 100)
+	require.NoError(t, err)
+	require.False(t, ok)
+	require.NoError(t, os.WriteFile(path, content, 0o644))
+	require.NoError(t, os.Chtimes(path, time.Time{}, time.Now().Add(time.Hour)))
+	_, err = d.Claim(t.Context(), dg, 100)
+	require.ErrorIs(t, err, fs.ErrExist)
+}
+
 func TestSha512(t *testing.T) {
 	content := random(100)
 	dg := digest.SHA512.FromBytes(content)
