@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
-	"syscall"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -229,7 +228,7 @@ func (d *downloader) work(ctx context.Context) error {
 
 // noRoom says how much room a full disk lacks.
 func (d *downloader) noRoom(err error) error {
-	if !errors.Is(err, syscall.ENOSPC) && !errors.Is(err, syscall.EDQUOT) {
+	if !blobstore.NoSpace(err) {
 		return err
 	}
 	need := d.total - d.progress.completed.Load()

@@ -13,7 +13,7 @@ import (
 
 func BenchmarkSmallBlob(b *testing.B) {
 	content := random(16 << 10)
-	dg := digest.FromBytes(content)
+	dg := digestOf(content)
 	d := open(b, b.TempDir())
 	b.ReportAllocs()
 	for b.Loop() {
@@ -40,7 +40,7 @@ func BenchmarkWrite(b *testing.B) {
 	b.SetBytes(int64(len(chunk)))
 	b.ReportAllocs()
 	for b.Loop() {
-		if w.end >= 256<<20 {
+		if w.mine.end >= 256<<20 {
 			require.NoError(b, w.Close())
 			p.record.recorded = nil
 			w = p.WriterAt(0)
@@ -56,7 +56,7 @@ func BenchmarkWrite(b *testing.B) {
 func BenchmarkLargeBlob(b *testing.B) {
 	const size, chunk = 256 << 20, 128 << 10
 	content := random(size)
-	dg := digest.FromBytes(content)
+	dg := digestOf(content)
 	for _, writers := range []int64{1, 2, 4} {
 		b.Run(strconv.FormatInt(writers, 10), func(b *testing.B) {
 			d := open(b, b.TempDir())

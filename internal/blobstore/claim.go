@@ -16,18 +16,18 @@ import (
 	"github.com/modeltransfer/transfer/internal/rootfile"
 )
 
-// How long a claim waits until it looks again whether a blob has become free.
+// How long a claim waits until it tries again to lock a blob that another holds.
 const (
 	shortestWait = 2 * time.Millisecond
 	longestWait  = 100 * time.Millisecond
 )
 
-// Claim gives the right to write a blob, to one caller of all processes. The others wait until it is given
-// up, for as long as their contexts allow: a holder that hangs is not told from a slow one. The caller must
-// call Close of the partial.
+// Claim gives one caller of all processes the right to write a blob, until it calls Close of the partial,
+// which it must. The others wait for that until their contexts end, also for a holder that hangs: it looks
+// the same as a slow one.
 //
-// The error matches [fs.ErrExist] when the blob has its final name, most often because the caller that had the
-// claim before has finished it. A file that [Dir.Check] found wrong does not count.
+// The error matches [fs.ErrExist] when the blob has its final name, most often because the caller that had
+// the claim before has finished it. A file that [Dir.Check] found wrong does not count.
 func (d *Dir) Claim(ctx context.Context, dg digest.Digest, size int64) (*Partial, error) {
 	if size < 0 {
 		return nil, fmt.Errorf("%s: %w: %d bytes", dg, ErrSize, size)
@@ -66,11 +66,11 @@ func (d *Dir) tryClaim(ctx context.Context, dg digest.Digest, size int64) (*Part
 //
 // All processes try the same names in the same order and so agree on one file, also where somebody has put
 // a link, a pipe or a directory under the first of them. Where none can be used, or none can be locked, the
-// file gets a name that nobody else knows; of several such files the rename decides.
+// file gets a name that nobody else knows; where several callers have such files, the last rename counts.
 func (d *Dir) openData(final string) (dataFile, error) {
 	for n := range sharedNames {
 		name := dataName(final, n)
-		f, err := d.folder.openLocked(name)
+		f, err := openLocked(d.folder, name)
 		if errors.Is(err, filelock.ErrUnsupported) {
 			break
 		}
@@ -79,10 +79,11 @@ func (d *Dir) openData(final string) (dataFile, error) {
 		}
 		d.left.add(name)
 	}
-	return d.folder.openUnique(final)
+	return openUnique(d.folder, final)
 }
 
-// begin finds out what there is to do for the blob whose data file was locked.
+// begin makes the partial ready to be written, once its data file was locked. The blob may have been finished
+// until then.
 func (p *Partial) begin(ctx context.Context) error {
 	done, err := p.finals.finished(p.name, p.record.size)
 	if err != nil {

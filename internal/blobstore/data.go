@@ -36,7 +36,7 @@ func unusable(err error) bool {
 
 // openLocked opens and locks a data file, and creates it if it does not exist. The error matches
 // [filelock.ErrBusy] where another holds it, and [rootfile.ErrReplaced] where it has lost its name.
-func (d *folder) openLocked(name string) (dataFile, error) {
+func openLocked(d *folder, name string) (dataFile, error) {
 	f, err := d.create(name)
 	fresh := err == nil
 	if errors.Is(err, fs.ErrExist) {
@@ -66,7 +66,7 @@ func (d *folder) openLocked(name string) (dataFile, error) {
 }
 
 // openUnique creates a data file under a name that nobody else knows.
-func (d *folder) openUnique(final string) (dataFile, error) {
+func openUnique(d *folder, final string) (dataFile, error) {
 	name := final + uniqueSuffix + strings.ToLower(rand.Text())
 	f, err := d.create(name)
 	if err != nil {
@@ -82,7 +82,7 @@ func (d *folder) openUnique(final string) (dataFile, error) {
 	return data, nil
 }
 
-// writeAt writes all of b.
+// writeAt writes all of b, or fails.
 func (f *dataFile) writeAt(b []byte, off int64) (n int, err error) {
 	n, err = f.WriteAt(b, off)
 	if errors.Is(err, io.ErrUnexpectedEOF) { // a write of no bytes
@@ -154,8 +154,8 @@ func (f *dataFile) remove() (err error) {
 	return err
 }
 
-// syncFile syncs once: after a failure a second try may succeed, with the bytes lost. Some network file systems
-// cannot sync, and are taken at their word for the rest.
+// syncFile syncs a file, and never tries again: after a failure the next try may succeed though the bytes are
+// lost. Some network file systems cannot sync; what they were given counts as stored.
 func syncFile(f *os.File) error {
 	err := f.Sync()
 	if errors.Is(err, errors.ErrUnsupported) || errors.Is(err, syscall.EINVAL) {

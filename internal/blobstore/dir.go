@@ -1,24 +1,26 @@
 // Package blobstore is a directory of content-addressed blobs that goroutines and processes share. It knows
 // what is there and what is half there, and gives a blob its name when all of it is right.
 //
-// Each type below uses those that are further down, and none further up:
+// Each of its types uses some of those below it, and none of those above:
 //
 //	Dir          the blobs of a directory: which are there, and the claim to write one
 //	Partial      one claimed blob: its commit, and what stays when it is closed
-//	Writer       one range that is being written
 //	resumption   takes over what earlier runs have left, while the claim is made
-//	hasher       has all bytes hashed: as they are written, or read back in the background
+//	Writer       one range that is being written
+//	hasher       when bytes are hashed: as they are written, in the background, or to verify the digest
+//	background   the goroutine of the hasher
 //	frontier     the hash up to the first byte that is not hashed; reads back, and finds damage
 //	recorder     which bytes are complete, and which are being written
 //	ending       whether writing has ended, and whether what is recorded survives it
-//	journal      the recorder's file, by which another process goes on
+//	journal      the recorder's file, by which the next claim goes on
 //	dataFile     the file of the bytes, which is locked while it is claimed
 //	leftovers    what killed processes have left, and its removal
 //	finals       the files with final names
 //	folder       files by name
 //
-// The locks of a partial are taken in this order: hasher.mu, which is held while bytes are read back, and then
-// those that are never held during I/O: background.mu, recorder.mu, ending.mu. A journal has its own for writing.
+// Each has its own lock, where it needs one. A hasher's is held while bytes are read back, and others are
+// taken meanwhile; a journal's is held while a record is written. No other is held during I/O, or while one
+// more is taken.
 package blobstore
 
 import (
@@ -56,7 +58,8 @@ type Dir struct {
 }
 
 // Open opens a directory for reading and writing, and creates it and its parents where they are missing. The
-// path itself may be a link. The error is a [*fs.PathError], with [syscall.ENOTDIR] where a file is in the way.
+// path itself may be a link. The error is a [*fs.PathError], with [syscall.ENOTDIR] where a file is in the
+// way.
 func Open(path string) (*Dir, error) {
 	if err := os.MkdirAll(path, 0o777); err != nil {
 		return nil, err

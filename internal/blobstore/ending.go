@@ -26,9 +26,9 @@ func (e *ending) fail(err error) {
 	}
 }
 
-// failWrite ends all writing after a failed write. What is recorded survives where there was merely no room for
-// more. A failed sync is not for here, even for want of room: the kernel may have dropped bytes that it still
-// shows to readers.
+// failWrite ends all writing after a failed write. What is recorded survives where there was merely no room
+// for more. A failed sync is not for here, even for want of room: the kernel may have dropped bytes that it
+// still shows to readers.
 func (e *ending) failWrite(err error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -64,8 +64,8 @@ func (e *ending) usable() error {
 	return e.failed
 }
 
-// recordable returns why nothing more can be recorded. After a write failed for want of room, what was written
-// before it still can be.
+// recordable returns why nothing more can be recorded. After a write failed for want of room, what was
+// written before it still can be.
 func (e *ending) recordable() error {
 	e.mu.Lock()
 	defer e.mu.Unlock()

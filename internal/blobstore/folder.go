@@ -44,6 +44,20 @@ func (d *folder) remove(name string) error {
 	return nil
 }
 
+// sizeOf returns the size of a regular file that this process may read and write.
+func (d *folder) sizeOf(name string) (int64, error) {
+	f, err := d.open(name, os.O_RDWR)
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close()
+	fi, err := f.Stat()
+	if err != nil {
+		return 0, err
+	}
+	return fi.Size(), nil
+}
+
 // stillNamed describes an open file. The error matches [rootfile.ErrReplaced] when the name is not the file's
 // any more: between its opening and its locking, the previous holder may have renamed or removed it.
 func (d *folder) stillNamed(f *os.File, name string) (fs.FileInfo, error) {

@@ -13,9 +13,10 @@ import (
 // step is how much is hashed, of an extent that is not compared with its CRC, before it counts.
 const step = 4 << 20 // 4 MiB
 
-// frontier is the hash of a partial up to the frontier, the first byte that was not hashed, which moves on as
-// what is recorded there is read back. Extents that turn out to be damaged become missing. It has no lock: the
-// hasher's mu guards it.
+// frontier hashes a partial in order. The frontier is the first byte that is not hashed: it moves on when
+// that byte is recorded and was read back. Extents that turn out to be damaged are dropped from the record.
+//
+// It has no lock: the hasher's guards it.
 type frontier struct {
 	data   *dataFile
 	record *recorder

@@ -8,8 +8,8 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// Half returns how many bytes of a blob that has no final name yet an earlier run has left, as far as that can
-// be told without reading them: 0 when nothing can be continued.
+// Half returns how many bytes of a blob that has no final name yet an earlier run has left, as far as that
+// can be told without reading them: 0 when nothing can be continued.
 func (d *Dir) Half(dg digest.Digest, size int64) int64 {
 	final := nameOf(dg)
 	if size < KeepThreshold {
@@ -26,27 +26,13 @@ func (d *Dir) Half(dg digest.Digest, size int64) int64 {
 		case err != nil:
 			return 0
 		}
-		return d.folder.journaled(journalName(name), have, size)
+		return journaled(d.folder, journalName(name), have, size)
 	}
 	return 0
 }
 
-// sizeOf returns the size of a data file that this process may write.
-func (d *folder) sizeOf(name string) (int64, error) {
-	f, err := d.open(name, os.O_RDWR)
-	if err != nil {
-		return 0, err
-	}
-	defer f.Close()
-	fi, err := f.Stat()
-	if err != nil {
-		return 0, err
-	}
-	return fi.Size(), nil
-}
-
 // journaled returns how many bytes of a data file, which has so many, are complete according to its journal.
-func (d *folder) journaled(name string, have, size int64) int64 {
+func journaled(d *folder, name string, have, size int64) int64 {
 	f, err := d.open(name, os.O_RDONLY)
 	if errors.Is(err, fs.ErrNotExist) && have == size {
 		return size

@@ -10,12 +10,13 @@ import (
 	"github.com/modeltransfer/transfer/internal/pieces"
 )
 
-// MismatchError is a blob whose content is not what its digest says. What must be fetched again is missing now.
+// MismatchError is a blob whose content is not what its digest says. What must be fetched again is missing
+// now.
 type MismatchError struct {
 	Got, Want digest.Digest // Got is empty with Disk
 
-	// Disk are the ranges that came over the network as one thing and are another on the disk. When there are
-	// none, the bytes came wrong.
+	// Disk are the ranges whose bytes on disk are not those that were written. When there are none, wrong bytes
+	// were written.
 	Disk []pieces.Range
 }
 
@@ -26,8 +27,8 @@ func (e *MismatchError) Error() string {
 	return fmt.Sprintf("content has digest %s, not %s", e.Got, e.Want)
 }
 
-// hasher has the bytes of a partial hashed once: as they are written, where they come in order; otherwise when
-// they are recorded, for a large blob in the background; and at the latest when the digest is verified.
+// hasher has the bytes of a partial hashed once: as they are written, where they come in order; otherwise
+// when they are recorded, for a large blob in the background; and at the latest when the digest is verified.
 type hasher struct {
 	want       digest.Digest
 	record     *recorder
@@ -81,8 +82,8 @@ func (h *hasher) tryTake(off int64, b []byte) {
 	}
 }
 
-// recorded is told of a range of a large blob that was just recorded. At the frontier it is hashed at once, so
-// that its writer can go on with tryTake: the background would always stay behind it.
+// recorded is told of a range of a large blob that was just recorded. At the frontier it is hashed at once,
+// so that its writer can go on with tryTake: the background would always stay behind it.
 func (h *hasher) recorded(r pieces.Range) {
 	ctx := h.background.allowed()
 	if ctx != nil && h.catchUp(ctx, r) {

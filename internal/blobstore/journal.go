@@ -46,7 +46,7 @@ type journal struct {
 
 // newJournal makes a journal of a partial of which nothing is complete. It is an error if something has its
 // name.
-func (d *folder) newJournal(name string, size int64) (*journal, error) {
+func newJournal(d *folder, name string, size int64) (*journal, error) {
 	f, err := d.create(name)
 	if err != nil {
 		return nil, err
@@ -60,7 +60,7 @@ func (d *folder) newJournal(name string, size int64) (*journal, error) {
 
 // openJournal opens the journal that an earlier run left. The error matches errJournal when it is of no use,
 // and [fs.ErrNotExist] when there is none.
-func (d *folder) openJournal(name string, size int64) (*journal, extents, error) {
+func openJournal(d *folder, name string, size int64) (*journal, extents, error) {
 	f, err := d.open(name, os.O_RDWR)
 	if err != nil {
 		return nil, nil, err

@@ -14,12 +14,12 @@ import (
 	"github.com/modeltransfer/transfer/internal/rootfile"
 )
 
-// abandonedAfter is for how long nobody must have written a file that cannot be locked until it is taken
-// for a leftover. It is far longer than any download waits for one byte, or hashes a blob.
+// abandonedAfter is how long ago a file that cannot be locked was last written when it counts as abandoned.
+// It is far longer than any download waits for one byte, or takes to hash a blob.
 const abandonedAfter = 24 * time.Hour
 
-// leftovers are the files of blobs that had not been finished when the directory was opened for writing. Some
-// of them are continued; the others are removed here, unless another process has locked them.
+// leftovers are the files that the directory had of unfinished blobs when it was opened for writing. Some are
+// continued by a claim. The others are removed here, unless a process holds them.
 type leftovers struct {
 	folder *folder
 
@@ -83,8 +83,8 @@ func (l *leftovers) prefixSize(final string, size int64) int64 {
 	return fi.Size()
 }
 
-// sweep removes leftovers of a blob that no process holds: files that nobody can continue, and all others too
-// once the blob is finished. What cannot be removed stays: it is in nobody's way.
+// sweep removes those leftovers of a blob that no process holds: data files of unique names, which nobody can
+// continue, and all others too once the blob is finished. What cannot be removed stays, and does no harm.
 func (l *leftovers) sweep(final string, finished bool) {
 	isUnique := func(name string) bool { return strings.HasPrefix(name, final+uniqueSuffix) }
 	l.mu.Lock()
@@ -128,8 +128,8 @@ func (l *leftovers) removeData(name string) bool {
 	return true
 }
 
-// abandoned tells whether a data file is nobody's. Where files cannot be locked, one that is ours and that was
-// not written for long is.
+// abandoned tells whether no process holds a data file. Where files cannot be locked, it goes by the age of
+// those that are ours.
 func (l *leftovers) abandoned(f *os.File, name string) bool {
 	err := l.folder.lock(f)
 	if err != nil && !errors.Is(err, filelock.ErrUnsupported) {

@@ -7,7 +7,7 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// What is not a blob yet has the blob's final name and one of these.
+// A file of an unfinished blob has the blob's final name and one of these suffixes.
 const (
 	partialSuffix = ".partial"  // the data, which is also what is locked
 	journalSuffix = ".journal"  // which of it is complete
@@ -15,8 +15,8 @@ const (
 	prefixSuffix  = ".tmp"      // the first bytes, left by a program that writes from front to back
 )
 
-// sharedNames is how many names a data file may have that all processes know. The second and later ones are
-// for directories where somebody has put something under the first that is no data file.
+// sharedNames is how many names all processes try for a data file, in the same order. The second and later
+// ones are for directories where something that is no data file has the first.
 const sharedNames = 4
 
 // nameOf returns the final name of a blob.

@@ -10,18 +10,18 @@ import (
 	"github.com/modeltransfer/transfer/internal/retry"
 )
 
-// KeepThreshold is the size from which on what is half there is worth keeping. Below it a partial has no
-// journal, and is hashed as it is written.
+// KeepThreshold is the size of the smallest blob that is kept unfinished, for the next call to go on with. A
+// smaller one has no journal, and is hashed as it is written.
 const KeepThreshold = 32 << 20 // 32 MiB
 
-// ErrIncomplete is a commit of a blob of which ranges are missing that were never written.
+// ErrIncomplete is a commit of a blob of which some ranges were never written.
 var ErrIncomplete = errors.New("blob is incomplete")
 
 // Partial is a claimed blob that has no final name yet. Its methods are safe for concurrent use, except that
 // Commit and Close come after all writers were closed.
 //
-// It only puts together what its parts do, each of which has its own lock. Its own fields change while the
-// claim is made and in Commit and Close, and at no other time.
+// It has no lock: what changes while bytes are written is in its parts, and its own fields change in Claim,
+// Commit and Close only.
 type Partial struct {
 	finals *finals
 	left   *leftovers
@@ -41,16 +41,16 @@ func (p *Partial) Missing() []pieces.Range { return p.record.missing() }
 // WriterAt returns a writer that begins at the offset. It must be closed, or what it wrote does not count and
 // cannot be written by another.
 func (p *Partial) WriterAt(off int64) *Writer {
-	return &Writer{p: p, reservation: reservation{start: off, end: off}}
+	return &Writer{data: &p.data, record: &p.record, hasher: &p.hasher, mine: reservation{start: off, end: off}}
 }
 
 // Commit checks the digest of what was written, syncs it and gives it the final name, which is durable once
 // the directory is closed.
 //
-// The error is a [*MismatchError] when the content is wrong: the partial stays claimed and Missing says what to
-// write before the next Commit. It matches [ErrIncomplete] when Missing was not written yet. It may be called
-// again after [syscall.EMFILE] and [syscall.ENFILE]; after any other error of the file system nothing can be
-// kept. The caller calls Close in any case.
+// The error is a [*MismatchError] when the content is wrong: the partial stays claimed and Missing says what
+// to write before the next Commit. It matches [ErrIncomplete] when Missing was not written yet. It may be
+// called again after [syscall.EMFILE] and [syscall.ENFILE]; after any other error of the file system nothing
+// can be kept. The caller calls Close in any case.
 func (p *Partial) Commit(ctx context.Context) error {
 	if err := p.record.ending.usable(); err != nil {
 		return err
@@ -118,7 +118,7 @@ func (p *Partial) Close(keep bool) error {
 // resumable tells whether the next claim could go on from the partial.
 func (p *Partial) resumable() bool {
 	if !p.resumed {
-		return !p.data.fresh // it could from what this claim has not touched
+		return !p.data.fresh // then all is as it was found
 	}
 	return p.record.resumable()
 }

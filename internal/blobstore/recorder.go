@@ -9,14 +9,14 @@ import (
 	"github.com/modeltransfer/transfer/internal/pieces"
 )
 
-// How many bytes of a large blob are written until they are recorded, and so the most that each writer
-// loses in a crash: few, but no more than maxRecords for a blob, so that its journal stays small.
+// A writer of a large blob records what it has written as soon as that is a segment, so that a crash loses no
+// more of it. A segment has minSegment bytes, or more where the blob would have more than maxRecords.
 const (
 	minSegment = 512 << 10 // 512 KiB
 	maxRecords = 1 << 15
 )
 
-// errTaken keeps bytes that were hashed, or will be, from being changed afterwards.
+// errTaken refuses to write bytes a second time: they may have been hashed.
 var errTaken = errors.New("range was written already or is being written")
 
 // recorder knows which bytes of a partial are complete and which are being written, and keeps the journal of
@@ -33,12 +33,14 @@ type recorder struct {
 	damaged  bool           // a recorded extent was found damaged on disk, and is missing since
 }
 
-// reservation is what a writer has written, or is just writing, and has not recorded. Others see it under the
-// recorder's mu, under which the writer changes it.
+// reservation is what one writer has written, or is writing, and has not recorded. Only that writer changes
+// it, through the recorder and under its mu, so that the writer may also read it without.
 type reservation struct {
 	start, end int64
 	active     bool // among recorder.reserved
 }
+
+func (v *reservation) len() int64 { return v.end - v.start }
 
 // large tells whether what is half there is worth keeping. A small blob has no journal and no CRCs.
 func (r *recorder) large() bool { return r.size >= KeepThreshold }

@@ -74,7 +74,7 @@ func (r resumption) adoptPrefix() error {
 	return nil
 }
 
-// adoptedExtents takes the first bytes of a data file for complete, until the digest tells.
+// adoptedExtents takes the first bytes of a data file for complete until the digest shows otherwise.
 func adoptedExtents(size int64) extents {
 	if size == 0 {
 		return nil
@@ -102,7 +102,7 @@ func (r resumption) resumeJournal() error {
 // reuse takes over a data file of that size as far as its journal tells what is complete.
 func (r resumption) reuse(have int64) error {
 	size := r.record.size
-	journal, recorded, err := r.data.folder.openJournal(journalName(r.data.name), size)
+	journal, recorded, err := openJournal(r.data.folder, journalName(r.data.name), size)
 	switch {
 	case err == nil:
 		r.record.journal, r.record.recorded = journal, recorded.within(have)
@@ -116,8 +116,8 @@ func (r resumption) reuse(have int64) error {
 	return r.data.Truncate(0)
 }
 
-// beginJournal begins a journal of what is recorded. What else has its name goes, but for a directory: beside
-// one the partial has no journal, and is not kept.
+// beginJournal begins a journal of what is recorded. Whatever else has its name is removed. A directory
+// stays: then the partial has no journal, and is not kept.
 func (r resumption) beginJournal(recorded extents) error {
 	name, folder := journalName(r.data.name), r.data.folder
 	fi, err := folder.root.Lstat(name)
@@ -127,7 +127,7 @@ func (r resumption) beginJournal(recorded extents) error {
 	if err := folder.remove(name); err != nil {
 		return err
 	}
-	if r.record.journal, err = folder.newJournal(name, r.record.size); err != nil {
+	if r.record.journal, err = newJournal(folder, name, r.record.size); err != nil {
 		return err
 	}
 	return r.record.journal.addAll(recorded)
