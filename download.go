@@ -233,7 +233,8 @@ func (d *downloader) noRoom(err error) error {
 	}
 	need := d.total - d.progress.completed.Load()
 	free, _ := d.dir.Free()
-	return fmt.Errorf("%w: %d bytes are still to be fetched to %s, %d are free: make room and run it again to continue: %w",
+	return fmt.Errorf(
+		"%w: %d bytes are still to be fetched to %s, %d are free: make room and run it again to continue: %w",
 		ErrInsufficientSpace, need, d.dir.Path(), free, err)
 }
 

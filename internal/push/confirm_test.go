@@ -50,23 +50,20 @@ func TestU15WebPageIsNoSuccess(t *testing.T) {
 
 // A person signs in, and runs it again.
 func TestU15WebPageLeavesTheSession(t *testing.T) {
-	for _, method := range []string{"HEAD", "GET", "PATCH", "PUT"} {
-		t.Run(method, func(t *testing.T) {
-			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
-				w := newWorld(t, mode, registrytest.Options{})
-				b := w.local(40 << 20)
-				w.interrupted(b)
-				w.reg.Fault(method, "", "page")
-				require.ErrorIs(t, w.push(b, ""), fault.ErrProtocol)
-				require.Equal(t, 1, w.reg.Sessions())
-				w.moved.Store(0)
-				require.NoError(t, w.push(b, ""))
-				w.requireStored(b)
-				assert.Equal(t, b.size(), w.reg.BytesReceived(), "no byte is sent twice")
-				assert.Equal(t, 1, w.reg.Count("POST", ""))
-			})
-		})
-	}
+	cases := registrytest.Named("HEAD", "GET", "PATCH", "PUT")
+	registrytest.Each(t, cases, func(t *testing.T, mode registrytest.Mode, method string) {
+		w := newWorld(t, mode, registrytest.Options{})
+		b := w.local(40 << 20)
+		w.interrupted(b)
+		w.reg.Fault(method, "", "page")
+		require.ErrorIs(t, w.push(b, ""), fault.ErrProtocol)
+		require.Equal(t, 1, w.reg.Sessions())
+		w.moved.Store(0)
+		require.NoError(t, w.push(b, ""))
+		w.requireStored(b)
+		assert.Equal(t, b.size(), w.reg.BytesReceived(), "no byte is sent twice")
+		assert.Equal(t, 1, w.reg.Count("POST", ""))
+	})
 }
 
 func TestU15WebPageForAManifestIsNoSuccess(t *testing.T) {
