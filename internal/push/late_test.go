@@ -347,3 +347,76 @@ func TestEmptySessionIsSentTheWhole(t *testing.T) {
 		assert.Equal(t, []string{"HEAD", "GET", "PUT"}, methods)
 	})
 }
+
+// slowProxy takes a body at once and passes it on at 1 MiB/s, as far as it gets, also when nobody
+// waits for the answer.
+type slowProxy struct {
+	w     *world
+	b     blob
+	until int64 // how much it passes on
+
+	mu    sync.Mutex
+	begun time.Time
+	got   int64 // bytes of bodies
+	has   int64 // bytes in the session, without what the proxy has passed on
+}
+
+func (s *slowProxy) passed() int64 {
+	if s.begun.IsZero() {
+		return 0
+	}
+	return min(s.until, int64(time.Since(s.begun)/time.Second)<<20)
+}
+
+func (s *slowProxy) serve(rw http.ResponseWriter, r *http.Request) bool {
+	n := int64(len(drain(r)))
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.got += n
+	have := s.passed() + s.has
+	switch {
+	case r.Method == http.MethodHead && have == s.b.size():
+		s.w.reg.Put(repository, s.b.data)
+		return false
+	case r.Method == http.MethodGet && have == s.b.size() && s.has == 0:
+		rw.WriteHeader(http.StatusNotFound)
+	case r.Method == http.MethodGet:
+		rw.Header().Set("Range", "0-"+itoa(have-1))
+		rw.WriteHeader(http.StatusNoContent)
+	case r.Method == http.MethodPatch && s.passed() < s.until:
+		rw.WriteHeader(http.StatusRequestedRangeNotSatisfiable)
+	case r.Method == http.MethodPatch:
+		s.has += n
+		rw.WriteHeader(http.StatusAccepted)
+	case r.Method == http.MethodPut && n > 0:
+		s.begun = time.Now()
+		s.mu.Unlock()
+		<-r.Context().Done()
+		s.mu.Lock()
+	case r.Method == http.MethodPut:
+		s.w.reg.Put(repository, s.b.data)
+		rw.WriteHeader(http.StatusCreated)
+	default:
+		return false
+	}
+	return true
+}
+
+// What is sent while a proxy still passes on what it has taken would be in the way of that.
+func TestU18SessionThatStillGrows(t *testing.T) {
+	const size = 80 << 20
+	for name, until := range map[string]int64{"to the end": size, "for a time": size / 2} {
+		t.Run(name, func(t *testing.T) {
+			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+				w := newWorld(t, mode, registrytest.Options{})
+				w.timeout = time.Minute
+				b := w.local(size)
+				s := &slowProxy{w: w, b: b, until: until}
+				w.before(s.serve)
+				require.NoError(t, w.push(b, ""))
+				assert.Equal(t, size+(size-until), s.got, "only what the proxy has not passed on is sent again")
+				assert.Equal(t, 1, w.reg.Count("POST", ""))
+			})
+		})
+	}
+}

@@ -2,6 +2,7 @@ package push
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -98,6 +99,9 @@ func (b *Blob) opened(a answer) error {
 // follow goes on where an answer says that the session is now.
 func (b *Blob) follow(a answer) error { return b.session.follow(a, b.way.resumable()) }
 
+// errUnsettled has a session asked again.
+var errUnsettled = errors.New("no answer came to what was sent, but the registry may still be getting it")
+
 // restore asks a session how much it has, and goes on from there. A session that the registry does not know,
 // or will not tell about, is given up.
 func (b *Blob) restore(ctx context.Context) (state, error) {
@@ -113,8 +117,10 @@ func (b *Blob) restore(ctx context.Context) (state, error) {
 	have, err := wire.UploadRange(a.Header)
 	if a.failed || err != nil || have > b.size {
 		b.recovery.forgotten()
-		b.session.drop(ctx)
-		return opening, nil
+		return b.recovery.begunAnew(ctx), nil
+	}
+	if !b.recovery.settled(have) {
+		return restoring, retry.OtherWay(errUnsettled)
 	}
 	b.session.offset, b.session.earlier = have, false
 	if have > 0 || b.recovery.chunked {
@@ -127,7 +133,7 @@ func (b *Blob) restore(ctx context.Context) (state, error) {
 
 // commit ends a session that has the whole blob.
 func (b *Blob) commit(ctx context.Context) (state, error) {
-	b.recovery.committed = true
+	b.recovery.committed, b.session.ending = true, true
 	r := b.request(http.MethodPut, b.way.end())
 	r.Header = http.Header{"Content-Type": {"application/octet-stream"}}
 	r.AnswerTime = b.source.answerTime()

@@ -41,7 +41,8 @@
 //
 // Recovering goes on with what a session lacks. The session of a large blob is asked how much it has, a small
 // blob is sent in a new one, a part is sent again alone, and a direct upload that is complete is not sent
-// again. Where a session was lost with a body that broke, the chunks that follow are smaller.
+// again. Where a session was lost with a body that broke, the chunks that follow are smaller. Where all of a
+// large blob was sent and no answer came, the session is asked until it has stopped growing.
 package push
 
 import (

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"net/http"
+	"time"
 
 	"github.com/modeltransfer/transfer/internal/retry"
 )
@@ -32,6 +33,11 @@ type recovery struct {
 	anew      bool // the registry found another digest, and the blob was sent anew
 	lost      int  // sessions in a row that the registry has forgotten
 	broken    int  // bodies in a row of which it is not known what became of them
+
+	// have is what the session had when it was asked last, and since is when that was new: zero before it was
+	// asked. They are kept after a request of which all was sent and that was not answered.
+	have  int64
+	since time.Time
 
 	// limit is the largest chunk that is worth trying, 0 where there is none. It is for registries that lose a
 	// session with each body that is cut.
@@ -71,14 +77,21 @@ func (r *recovery) judge(ctx context.Context, a answer) (state, error) {
 		return recovering, retry.OtherWay(err)
 	case a.sessionLost() && r.lost < maxLost:
 		r.lost++
-		b.session.drop(ctx)
-		return recovering, retry.OtherWay(err) // it is not known any more, perhaps because it was ended before
+		return r.begunAnew(ctx), retry.OtherWay(err)
 	case r.otherDigest(a) && !r.anew:
 		r.anew, r.committed = true, false
 		b.session.drop(ctx)
 		return opening, retry.OtherWay(err)
 	}
 	return recovering, err
+}
+
+// begunAnew is where an upload goes on whose session is not known any more, perhaps because a request to end
+// it has arrived in the meantime.
+func (r *recovery) begunAnew(ctx context.Context) state {
+	r.committed = r.committed || r.blob.session.ending
+	r.blob.session.drop(ctx)
+	return recovering
 }
 
 // tooLarge goes on with smaller bodies. Where none has left, the session is as it was.
@@ -154,6 +167,27 @@ func (r *recovery) askOrDrop(ctx context.Context) state {
 		return opening
 	}
 	return restoring
+}
+
+// settled tells whether a session that has so much has stopped growing. Where all of a body was sent and no
+// answer came, a proxy may still be passing on what it has taken. What is sent meanwhile is sent in vain.
+func (r *recovery) settled(have int64) bool {
+	b := r.blob
+	if b.source.overdue == 0 || b.size < resumeSize || have == b.size {
+		return true
+	}
+	if r.since.IsZero() || have != r.have {
+		if !r.since.IsZero() {
+			b.budget.Renew()
+		}
+		r.have, r.since = have, time.Now()
+		return false
+	}
+	if time.Since(r.since) < b.Exchange.Watchdog.StallTimeout()/4 {
+		return false
+	}
+	r.since = time.Time{}
+	return true
 }
 
 // unreached is where an upload goes on whose session could not be asked how much it has. One that is
