@@ -10,6 +10,7 @@ import (
 
 	"github.com/modeltransfer/transfer"
 	"github.com/modeltransfer/transfer/cmd/transfer/internal/pack"
+	"github.com/modeltransfer/transfer/cmd/transfer/internal/progress"
 	"github.com/modeltransfer/transfer/cmd/transfer/internal/ref"
 	"github.com/modeltransfer/transfer/registry"
 	"github.com/opencontainers/go-digest"
@@ -157,11 +158,13 @@ func (c *copier) mountFrom() string {
 // move takes blobs from the source to the target.
 func (c *copier) move(ctx context.Context) (outcome, error) {
 	p := &puller{app: c.app, ref: c.from, dir: c.dir, repo: c.source, notes: c.notes}
-	if _, err := p.download(ctx, c.missing, c.dir, c.there, nil); err != nil {
+	names := namesOf(c.manifests)
+	if _, err := p.download(ctx, c.missing, c.dir, c.there, names); err != nil {
 		return outcome{}, err
 	}
 	c.asked(c.to)
-	meter := c.newMeter("push", nil)
+	meter := c.newMeter("push", func() []progress.Blob { return c.notes.finder.moving() })
+	c.notes.finder = newFinder(c.missing, names, meter)
 	c.notes.show(meter)
 	o := c.uploadOptions(c.target)
 	o.SrcDir, o.Blobs = c.dir, c.missing

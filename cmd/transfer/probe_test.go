@@ -159,6 +159,6 @@ func TestLargeBlobsOnTheirWayAreTold(t *testing.T) {
 func TestBlobsHaveTheNamesOfTheirFiles(t *testing.T) {
 	const manifest = `{"schemaVersion":2,"layers":[{"mediaType":"x/y","digest":"` + someDigest + `","size":0,
 		"annotations":{"org.opencontainers.image.title":"a"}}]}`
-	assert.Equal(t, map[string]string{someDigest: "a"},
-		namesOf([]pack.Part{{Manifest: []byte(manifest)}, {Manifest: []byte("{")}}))
+	parts := []pack.Part{{Manifest: []byte(manifest)}, {Manifest: []byte("{")}}
+	assert.Equal(t, map[string]string{someDigest: "a"}, namesOf(manifestsOf(parts)))
 }

@@ -202,7 +202,7 @@ func (p *puller) intoBlobs(ctx context.Context, m registry.Manifest, dir, manife
 	if err != nil {
 		return outcome{}, fmt.Errorf("%s: %w", p.ref, err)
 	}
-	done, err := p.download(ctx, blobs, dir, 0, nil)
+	done, err := p.download(ctx, blobs, dir, 0, namesOf([]registry.Manifest{m}))
 	if err != nil {
 		return done, err
 	}
@@ -326,7 +326,7 @@ func (p *puller) intoOCI(ctx context.Context, m registry.Manifest) (outcome, err
 			}
 		}
 	}
-	done, err := p.download(ctx, missing, layout.Stage(), total-size, nil)
+	done, err := p.download(ctx, missing, layout.Stage(), total-size, namesOf(manifests))
 	if err != nil {
 		return done, err
 	}

@@ -160,7 +160,7 @@ func (a *app) report(verb, what string, r ref.Reference, dg digest.Digest, done 
 func (a *app) upload(ctx context.Context, r ref.Reference, src *source) (outcome, error) {
 	blobs, n := mergeBlobs(src.parts), new(notes)
 	meter := a.newMeter("push", func() []progress.Blob { return n.finder.moving() })
-	n.finder = newFinder(blobs, namesOf(src.parts), meter)
+	n.finder = newFinder(blobs, namesOf(manifestsOf(src.parts)), meter)
 	repo, err := a.target(ctx, r, n)
 	if err != nil {
 		meter.Close()
@@ -183,13 +183,21 @@ func (a *app) upload(ctx context.Context, r ref.Reference, src *source) (outcome
 	return done, putManifests(ctx, repo, src.parts, cmp.Or(r.Tag, r.Digest.String()))
 }
 
-// namesOf returns the names that the manifests give their blobs, by digest.
-func namesOf(parts []pack.Part) map[string]string {
+func manifestsOf(parts []pack.Part) []registry.Manifest {
+	manifests := make([]registry.Manifest, len(parts))
+	for i, p := range parts {
+		manifests[i] = registry.NewManifest(p.Manifest, "")
+	}
+	return manifests
+}
+
+// namesOf returns the names that manifests give their blobs, by digest.
+func namesOf(manifests []registry.Manifest) map[string]string {
 	names := map[string]string{}
-	for _, p := range parts {
-		content, err := registry.NewManifest(p.Manifest, "").Content()
+	for _, m := range manifests {
+		content, err := m.Content()
 		if err != nil {
-			continue
+			continue // it is refused elsewhere
 		}
 		for _, l := range content.Layers {
 			names[l.Digest] = cmp.Or(l.Annotations[pack.FilepathAnnotation], l.Title())

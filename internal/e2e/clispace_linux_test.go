@@ -29,7 +29,7 @@ func TestS1CLIFullDiskInTheMiddleOfAPull(t *testing.T) {
 		d.open()
 	})
 	begun := time.Now()
-	stdout, stderr, code := c.run(t.Context(), "", "pull", ref, pulled)
+	stdout, stderr, code := c.run(t.Context(), "", "pull", "--body-concurrency", "2", ref, pulled)
 	assert.Equal(t, 1, code)
 	assert.Empty(t, stdout)
 	assert.Regexp(t, `(?m)^transfer: .*no space left on device`, stderr)
