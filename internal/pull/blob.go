@@ -80,14 +80,13 @@ func (h *rangeHistory) isIgnored() bool {
 	return h.ignored
 }
 
-// disagree notes that If-Range was answered with the whole blob. It tells whether that is news, and ranges
-// are served.
+// disagree notes that If-Range was answered with the whole blob. It tells whether ranges are served all the
+// same.
 func (h *rangeHistory) disagree() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	news := !h.noIfRange && h.served
 	h.noIfRange = true
-	return news
+	return h.served
 }
 
 func (h *rangeHistory) mayUseETag() bool {
