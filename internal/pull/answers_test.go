@@ -104,7 +104,8 @@ func TestN10WholeBlobForItsConditionalRest(t *testing.T) {
 	assert.Equal(t, []string{"registry.test", `registry.test bytes=20-49 if "one"`}, w.requests())
 }
 
-// A blob that was asked for as a whole may be fetched in pieces where its registry says that it serves ranges.
+// A blob that was asked for as a whole may be fetched in pieces where the registry says that it serves
+// ranges.
 func TestAcceptRanges(t *testing.T) {
 	for value, want := range map[string]pieces.Ranges{
 		"bytes": pieces.RangesServed, "none": pieces.RangesUnknown, "": pieces.RangesUnknown,
