@@ -224,6 +224,35 @@ func TestU17RedirectToAStoreExpires(t *testing.T) {
 	}
 }
 
+// A refusal that comes after the whole body may be wrong: it is asked first whether the blob is there.
+func TestU17StoreRefusesWhatItHasStored(t *testing.T) {
+	registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		w := newWorld(t, mode, registrytest.Options{})
+		cdn := w.reg.CDN()
+		w.reg.Configure(func(o *registrytest.Options) {
+			o.RedirectUploads = registrytest.To(w.net.Serve("cdn.test", cdn, mode).URL)
+		})
+		cdn.Fault("PUT", "", "swallow+403")
+		b := w.local(3 << 20)
+		require.NoError(t, w.push(b, ""))
+		cdn.Wait()
+		w.requireStored(b)
+		assert.Equal(t, b.size(), cdn.BytesReceived())
+	})
+}
+
+// What the registry itself refuses has no URL that was signed for a short time.
+func TestU17RegistryRefuses(t *testing.T) {
+	registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		w := newWorld(t, mode, registrytest.Options{})
+		w.reg.Fault("PUT", "", "**403")
+		var status *statusError
+		require.ErrorAs(t, w.push(w.local(3<<20), ""), &status)
+		assert.Equal(t, http.StatusForbidden, status.Status)
+		assert.Equal(t, 1, w.reg.Count("PUT", ""))
+	})
+}
+
 // Each body may find its URL too old once.
 func TestU17EachChunkMayExpireOnce(t *testing.T) {
 	registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
