@@ -238,6 +238,7 @@ func TestU17StoreRefusesWhatItHasStored(t *testing.T) {
 		cdn.Wait()
 		w.requireStored(b)
 		assert.Equal(t, b.size(), cdn.BytesReceived())
+		assert.Equal(t, 1, w.reg.Count("PUT", ""))
 	})
 }
 
