@@ -39,7 +39,7 @@ type flight struct {
 	resp   Response
 }
 
-// context returns the context that the request is sent with. A request without a body has it noted when it
+// context returns the context that the request is sent with. For a request without a body, it notes when that
 // was sent.
 func (f *flight) context() context.Context {
 	if f.req.Body != nil {
@@ -65,7 +65,7 @@ func (f *flight) before(_ context.Context, r *wire.Request) error {
 	return nil
 }
 
-// roomForAnswer has room for the body of an answer that came without, because a redirect was expected.
+// roomForAnswer waits for room for the body of an answer that came in place of an expected redirect.
 func (f *flight) roomForAnswer(resp *wire.Response) error {
 	if !f.req.AskFirst || Failed(resp.StatusCode) {
 		return nil
@@ -87,8 +87,8 @@ func (f *flight) awaitHold(host string) error {
 	return retry.Sleep(f.watch.Context(), wait)
 }
 
-// acquire waits for room, if the request needs some and has none, and for a host that came to be held
-// meanwhile. That is neither a stall, nor does the wait for room count against the budget.
+// acquire waits for room where the request needs some and has none, and then for a host that has asked
+// meanwhile to be left alone. Neither wait is a stall. The wait for room is not counted against the budget.
 func (f *flight) acquire(host string) error {
 	if f.req.Room <= 0 || f.x.Bodies == nil || f.room.slot.Load() != nil {
 		f.ready()
@@ -157,7 +157,7 @@ func (x *Exchange) judge(err error) error {
 	return err
 }
 
-// bodies returns a function that opens the request's body, again where it must be sent again.
+// bodies returns a function that opens the request's body, each time that it is to be sent.
 func (f *flight) bodies(open func() (io.ReadCloser, error), length int64) func() (io.ReadCloser, error) {
 	return func() (io.ReadCloser, error) {
 		f.sent.Store(false)

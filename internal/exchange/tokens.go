@@ -24,7 +24,7 @@ const (
 	// take.
 	maxChallenges = 256
 
-	// maxAccepted bounds in the same way of how many tokens it is known that they were good once.
+	// maxAccepted bounds in the same way how many tokens are known to have been good once.
 	maxAccepted = 1024
 )
 
@@ -79,7 +79,7 @@ func NewTokens(ctx context.Context, first string, get GetToken) *Tokens {
 // Mask takes all tokens of the call out of a text.
 func (t *Tokens) Mask(text string) string { return t.secrets.Mask(text) }
 
-// acceptance is that a request was let in with a token: one that reads, or one that writes.
+// acceptance records that a request, one that reads or one that writes, was let in with a token.
 type acceptance struct {
 	token  string
 	writes bool
@@ -111,11 +111,17 @@ func (t *Tokens) newestFor(u *tokenUse) string {
 	return t.current
 }
 
-// refused notes that a request was refused, and tells whether that was once too often. The refusal of a token
-// that another request has renewed meanwhile does not count, nor that of one with which others were let in:
-// it has merely expired, as a token does that is good for so many requests. Where a request that writes was
-// refused and others that read were let in, it may have expired too, or not be good for writing. The others'
-// answers may come after the refusal, so all refusals are judged anew each time.
+// refused notes that a request was refused, and tells whether that was once too often. A refusal counts by
+// what is known of its token:
+//
+//   - one that another request has renewed meanwhile: nothing;
+//   - one that has let in others of the kind: nothing, because it has merely expired, perhaps after so many
+//     requests;
+//   - one that has let in others that read, where this one writes: a third, because it has expired, or is not
+//     good for writing;
+//   - any other: all.
+//
+// The others may be let in after the refusal, so all refusals are judged anew each time.
 func (t *Tokens) refused(f *flight) (tooOften bool) {
 	const full, some = 3, 1 // how much a refusal counts
 	t.mu.Lock()

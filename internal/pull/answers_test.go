@@ -104,6 +104,20 @@ func TestN10WholeBlobForItsConditionalRest(t *testing.T) {
 	assert.Equal(t, []string{"registry.test", `registry.test bytes=20-49 if "one"`}, w.requests())
 }
 
+// A blob that was asked for as a whole may be fetched in pieces where the registry says that it serves
+// ranges.
+func TestAcceptRanges(t *testing.T) {
+	for value, want := range map[string]pieces.Ranges{
+		"bytes": pieces.RangesServed, "none": pieces.RangesUnknown, "": pieces.RangesUnknown,
+	} {
+		w := newWorld(t)
+		w.size = 50
+		w.begin()
+		w.fetched(says(200, content(0, 50)).with("Accept-Ranges", value))
+		assert.Equal(t, want, w.schedule.Ranges(0), value)
+	}
+}
+
 func TestN13RangeThatNobodyAskedFor(t *testing.T) {
 	w := newWorld(t, pieces.Range{Start: 100, End: 400})
 	assert.Equal(t, tryAgain, w.verdict(says(416, "")))

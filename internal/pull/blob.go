@@ -16,8 +16,8 @@ import (
 	"github.com/modeltransfer/transfer/internal/wire"
 )
 
-// maxViolations is how many answers in a row must have broken the rules for ranges until that is taken for
-// the habit of a registry that has served ranges of the blob before.
+// maxViolations is how many answers in a row break the rules for ranges before that counts as the habit of a
+// registry that has served ranges of the blob.
 const maxViolations = 3
 
 // largeSize is the size from which on the whole blob costs more than to ask for a range once more.
@@ -40,7 +40,7 @@ type Blob struct {
 	TooLong atomic.Bool
 
 	resolved   atomic.Pointer[wire.Target] // where the registry's redirects led, for the requests that follow
-	expired    atomic.Bool                 // a signed URL has, and nothing came since
+	expired    atomic.Bool                 // a signed URL was refused, and no answer has brought bytes since
 	etag       atomic.Pointer[string]      // nil also where it must not be used
 	ranges     rangeHistory
 	notFoundAt sync.Map // the mirrors that do not have it
@@ -61,8 +61,8 @@ func (h *rangeHistory) serve() {
 	h.served, h.violations = true, 0
 }
 
-// violate notes an answer that broke the rules, of which so many in a row are a habit where no range was
-// served before. It tells whether a range is worth asking for again, and whether one was before.
+// violate notes an answer that broke the rules. Where no range was served before, so many in a row are a
+// habit. It tells whether a range is worth asking for again, and whether one was before this answer.
 func (h *rangeHistory) violate(habit int) (again, before bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -80,14 +80,13 @@ func (h *rangeHistory) isIgnored() bool {
 	return h.ignored
 }
 
-// disagree notes that If-Range was answered with the whole blob. It tells whether that is news, and ranges
-// are served.
+// disagree notes that If-Range was answered with the whole blob. It tells whether ranges are served all the
+// same.
 func (h *rangeHistory) disagree() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	news := !h.noIfRange && h.served
 	h.noIfRange = true
-	return news
+	return h.served
 }
 
 func (h *rangeHistory) mayUseETag() bool {

@@ -19,7 +19,7 @@ const (
 	// gatherTime is how long what was read waits for more before it is written.
 	gatherTime = 20 * time.Millisecond
 
-	// roomSize is the size for which there must be room at most: more of a body comes in pieces.
+	// roomSize is the most that room is asked for at once: a larger blob comes in pieces.
 	roomSize = 8 << 20 // 8 MiB
 )
 
@@ -55,8 +55,8 @@ func (s *Sources) takeWhole(r *Request, a *asked, resp *exchange.Response, w io.
 	return nil
 }
 
-// short tells the end of a body that had no Content-Length and ended too early from one that was cut, which
-// net/http finds.
+// short returns the error of a body that ended too early. Where it had a Content-Length, net/http has found
+// that, and err says so.
 func short(err error) error {
 	if err == io.EOF {
 		return fmt.Errorf("%w: the body ended early", fault.ErrSizeMismatch)

@@ -56,6 +56,17 @@ func TestSmallPortionsAreGathered(t *testing.T) {
 	}
 }
 
+func TestBudgetIsFullAgainWithNewBytes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		time.Sleep(time.Minute)
+		assert.Equal(t, tryAgain, w.verdict(says(503, "")))
+		assert.Equal(t, w.blob.Budget.Timeout()-time.Minute, w.blob.Budget.Left())
+		w.fetched(part(0, 100))
+		assert.Equal(t, w.blob.Budget.Timeout(), w.blob.Budget.Left())
+	})
+}
+
 // takingOver lets another worker take all that is left of the piece when the first bytes have been stored.
 type takingOver struct {
 	w    *world

@@ -21,7 +21,7 @@ type asked struct {
 	ranged   bool         // it asks for a range
 	ifRange  bool         // only if the blob is still the one that the piece was begun with
 	resolved *wire.Target // where the registry's redirects led; nil before it has answered with one
-	stale    bool         // it was answered by a node that the next request should not meet
+	stale    bool         // the node that answered is one that the next request should not meet
 }
 
 // attempt makes one request, or two where the registry only tells where the blob is, and stores what it
@@ -35,7 +35,7 @@ func (s *Sources) attempt(ctx context.Context, src *source, r *Request, w io.Wri
 			r.forget(&a)
 		}
 		if a.stale {
-			s.Exchange.CloseIdle() // which this connection is only now
+			s.Exchange.CloseIdle() // the connection is idle only now that the body is closed
 		}
 	}()
 	resp, err := s.Exchange.Do(ctx, a.Request)

@@ -27,6 +27,10 @@ func TestRedirectIsRemembered(t *testing.T) {
 	w := redirected(t)
 	w.fetched(part(100, 200))
 	assert.Equal(t, []string{"store.test bytes=100-199"}, w.requests())
+	w.next()
+	assert.Equal(t, tryAgain, w.verdict(says(503, "")))
+	w.fetched(to("other.test"), part(200, 300))
+	assert.Equal(t, []string{"store.test"}, w.redirects, "it is told once that the registry redirects")
 }
 
 // refusals are the lasting statuses with which stores refuse a URL whose signature has expired.

@@ -48,6 +48,7 @@ type world struct {
 	bodies    *pace.BodyLimiter
 	answers   []answer
 	requested []string // the host of each request, and what it asks for
+	redirects []string // the hosts that the registry was found to lead to
 
 	exchange *exchange.Exchange
 	dog      *watchdog.Watchdog
@@ -89,7 +90,8 @@ func (w *world) begin(missing ...pieces.Range) {
 	config := pull.Config{
 		Exchange: w.exchange, Registry: registry, Repository: "library/model", Schedule: w.schedule,
 		StallTimeout: stallTimeout, Log: log,
-		OnRedirects: func(string) {}, OnStored: func(*pull.Blob, int) {},
+		OnRedirects: func(host string) { w.redirects = append(w.redirects, host) },
+		OnStored:    func(*pull.Blob, int) {},
 	}
 	for _, host := range w.mirrors {
 		mirror, err := wire.ParseRegistry("http://" + host)

@@ -376,3 +376,39 @@ func TestRegistryThatStoresAnotherDigest(t *testing.T) {
 		require.ErrorIs(t, w.push(w.local(1000), ""), fault.ErrDigestMismatch)
 	})
 }
+
+// A sign-on proxy may stand before the object store too.
+func TestU15WebPageInPlaceOfAStore(t *testing.T) {
+	cases := map[string]bool{"direct": true, "parts": false}
+	registrytest.Each(t, cases, func(t *testing.T, mode registrytest.Mode, direct bool) {
+		w := newWorld(t, mode, registrytest.Options{})
+		s := w.newStore()
+		s.direct = direct
+		s.url = w.serve("portal.test", func(rw http.ResponseWriter, r *http.Request) {
+			_ = drain(r)
+			page(rw)
+		})
+		b := w.local(3 << 20)
+		begun := time.Now()
+		err := w.push(b, "")
+		require.ErrorIs(t, err, fault.ErrProtocol)
+		require.ErrorContains(t, err, "captive portal")
+		assert.Less(t, time.Since(begun), 5*time.Second, "no wait will mend it")
+	})
+}
+
+// A portal is asked nothing more.
+func TestU15WebPageInPlaceOfAManifest(t *testing.T) {
+	registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		w := newWorld(t, mode, registrytest.Options{})
+		w.before(func(rw http.ResponseWriter, r *http.Request) bool {
+			_ = drain(r)
+			page(rw)
+			return true
+		})
+		err := w.manifest([]byte(`{}`))
+		require.ErrorIs(t, err, fault.ErrProtocol)
+		require.ErrorContains(t, err, "captive portal")
+		assert.Equal(t, "PUT", w.asked())
+	})
+}

@@ -111,6 +111,30 @@ func TestU18AnswerToTheEndTakesMinutes(t *testing.T) {
 	})
 }
 
+// A registry that digests a large blob before it answers has a second longer for each 16 MiB.
+func TestU18AnswerTakesAsLongAsTheDigest(t *testing.T) {
+	registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		w := newWorld(t, mode, registrytest.Options{})
+		w.reg.Fault("PUT", "", "late(11500ms)")
+		b := w.local(33 << 20)
+		require.NoError(t, w.push(b, ""))
+		w.requireStored(b)
+		assert.Equal(t, "HEAD POST PUT", w.asked(), "and is not asked whether it has the blob")
+	})
+}
+
+// The answer to a whole body may be lost after it was stored.
+func TestU18AnswerToAWholeBodyIsLost(t *testing.T) {
+	registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		w := newWorld(t, mode, registrytest.Options{})
+		w.reg.Fault("PUT", "", "swallow+504")
+		b := w.local(3 << 20)
+		require.NoError(t, w.push(b, ""))
+		w.requireStored(b)
+		assert.Equal(t, b.size(), w.reg.BytesReceived())
+	})
+}
+
 // A session that is not known any more may have been ended by a request whose answer was lost.
 func TestU18SessionIsEndedMeanwhile(t *testing.T) {
 	registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {

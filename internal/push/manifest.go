@@ -68,7 +68,6 @@ func (m *Manifest) put(ctx context.Context) error {
 		if a.failure.Has("MANIFEST_BLOB_UNKNOWN") {
 			m.lacking = a.failure.Digests
 		}
-		m.unsure = a.temporary()
 		return m.err(a)
 	}
 	return m.stored(ctx, a)

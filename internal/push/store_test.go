@@ -173,6 +173,38 @@ func TestU17SignedURLExpires(t *testing.T) {
 	}
 }
 
+// A store may refuse a body for good, as one does that has a bucket of another name.
+func TestU17RefusalThatIsNoExpiry(t *testing.T) {
+	cases := map[string]bool{"direct": true, "part": false}
+	registrytest.Each(t, cases, func(t *testing.T, mode registrytest.Mode, direct bool) {
+		w := newWorld(t, mode, registrytest.Options{})
+		s := w.newStore()
+		s.direct, s.denied, s.code = direct, 1000, http.StatusBadRequest
+		s.body = `{"errors":[{"code":"InvalidBucketName","message":"no"}]}`
+		var status *statusError
+		require.ErrorAs(t, w.push(w.local(3<<20), ""), &status)
+		assert.Equal(t, http.StatusBadRequest, status.Status)
+		assert.Equal(t, 1, s.tries)
+	})
+}
+
+// The URL of a session that is elsewhere is all that there is of it: no other can be asked for.
+func TestU17SessionElsewhereIsForbidden(t *testing.T) {
+	registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		w := newWorld(t, mode, registrytest.Options{})
+		puts := 0
+		elsewhere := w.serve("elsewhere.test", func(rw http.ResponseWriter, r *http.Request) {
+			puts++
+			rw.WriteHeader(http.StatusForbidden)
+		})
+		w.reg.Fault("POST", "", "**202(location: "+elsewhere+"/session)")
+		var status *statusError
+		require.ErrorAs(t, w.push(w.local(3<<20), ""), &status)
+		assert.Equal(t, http.StatusForbidden, status.Status)
+		assert.Equal(t, 1, puts)
+	})
+}
+
 func TestU17RedirectToAStoreExpires(t *testing.T) {
 	for _, size := range []int{3 << 20, 9 << 20} {
 		registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
@@ -190,6 +222,36 @@ func TestU17RedirectToAStoreExpires(t *testing.T) {
 			assert.Equal(t, 1, w.reg.Count("POST", ""), "the session is as it was")
 		})
 	}
+}
+
+// A refusal that comes after the whole body may be wrong: it is asked first whether the blob is there.
+func TestU17StoreRefusesWhatItHasStored(t *testing.T) {
+	registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		w := newWorld(t, mode, registrytest.Options{})
+		cdn := w.reg.CDN()
+		w.reg.Configure(func(o *registrytest.Options) {
+			o.RedirectUploads = registrytest.To(w.net.Serve("cdn.test", cdn, mode).URL)
+		})
+		cdn.Fault("PUT", "", "swallow+403")
+		b := w.local(3 << 20)
+		require.NoError(t, w.push(b, ""))
+		cdn.Wait()
+		w.requireStored(b)
+		assert.Equal(t, b.size(), cdn.BytesReceived())
+		assert.Equal(t, 1, w.reg.Count("PUT", ""))
+	})
+}
+
+// What the registry itself refuses has no URL that was signed for a short time.
+func TestU17RegistryRefuses(t *testing.T) {
+	registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		w := newWorld(t, mode, registrytest.Options{})
+		w.reg.Fault("PUT", "", "**403")
+		var status *statusError
+		require.ErrorAs(t, w.push(w.local(3<<20), ""), &status)
+		assert.Equal(t, http.StatusForbidden, status.Status)
+		assert.Equal(t, 1, w.reg.Count("PUT", ""))
+	})
 }
 
 // Each body may find its URL too old once.
