@@ -431,7 +431,7 @@ func TestU18SessionThatStillGrows(t *testing.T) {
 	const size = 80 << 20
 	for name, until := range map[string]int64{"to the end": size, "for a time": size / 2} {
 		t.Run(name, func(t *testing.T) {
-			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+			registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 				w := newWorld(t, mode, registrytest.Options{})
 				w.timeout = time.Minute
 				b := w.local(size)
