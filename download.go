@@ -226,16 +226,20 @@ func (d *downloader) work(ctx context.Context) error {
 	}
 }
 
-// noRoom says how much room a full disk lacks.
+// noRoom says how much room a full disk lacks, or that it is not room that a file lacks.
 func (d *downloader) noRoom(err error) error {
 	if !blobstore.NoSpace(err) {
 		return err
 	}
 	need := d.total - d.progress.completed.Load()
-	free, _ := d.dir.Free()
+	free, known := d.dir.Free()
+	do := "make room"
+	if known && free >= need {
+		do = "the file system, a quota or a limit of the process lets the file grow no further: change that"
+	}
 	return fmt.Errorf(
-		"%w: %d bytes are still to be fetched to %s, %d are free: make room and run it again to continue: %w",
-		ErrInsufficientSpace, need, d.dir.Path(), free, err)
+		"%w: %d bytes are still to be fetched to %s, %d are free: %s and run it again to continue: %w",
+		ErrInsufficientSpace, need, d.dir.Path(), free, do, err)
 }
 
 // advance starts a blob or fetches a piece of it, and finishes the blob when that was the last.
