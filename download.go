@@ -172,7 +172,7 @@ func (d *downloader) scheduling() pieces.Config {
 		MaxTakeOvers: watchdog.MaxReplaced, Small: pace.Small, Ahead: piecesAhead,
 		Now: d.now, Large: d.largeAtOnce, Room: d.bodies.Room, Capped: d.rate.Full,
 		Slow: func(flows bool, age time.Duration, speed float64, left int64) bool {
-			return d.dog.TakeOver(flows, age, speed, left < fewLeft)
+			return d.watchdog.TakeOver(flows, age, speed, left < fewLeft)
 		},
 	}
 }
@@ -187,7 +187,7 @@ func (d *downloader) run(ctx context.Context) error {
 	d.workers, ctx = errgroup.WithContext(ctx)
 	d.ctx = ctx
 	defer context.AfterFunc(ctx, d.schedule.Wake)()
-	d.dog.OnScan(d.schedule.Poke)
+	d.watchdog.OnScan(d.schedule.Poke)
 	d.startWorkers()
 	err := d.workers.Wait()
 	for _, b := range d.downloads {

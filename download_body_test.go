@@ -261,7 +261,7 @@ func TestN16FlippedBitOfALargeBlob(t *testing.T) {
 }
 
 // A piece that waits to be tried again is not taken for a slow one, and one that waits for its turn
-// does not prolong the patience with the others of its blob.
+// does not extend the retry budget of its blob for the others.
 func TestN20PiecesAreLeftToThoseWhoRetryThem(t *testing.T) {
 	const pieces = 10
 	type test struct{ bodies, requests int }

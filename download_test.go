@@ -184,7 +184,7 @@ func TestS9VerifyWithoutARegistry(t *testing.T) {
 	require.NoError(t, w.download(opts))
 }
 
-// A blob whose turn comes late has all its patience.
+// A blob whose turn comes late has its whole retry budget.
 func TestDownloadWaitingForItsTurnIsNoFailure(t *testing.T) {
 	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 		w := newWorld(t, mode, registrytest.Options{})
@@ -197,7 +197,7 @@ func TestDownloadWaitingForItsTurnIsNoFailure(t *testing.T) {
 	})
 }
 
-// A blob that another call was fetching for long, in vain, has all its patience too.
+// A blob that another call was fetching for long, in vain, has its whole retry budget too.
 func TestDownloadWaitingForAnotherCallIsNoFailure(t *testing.T) {
 	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 		w := newWorld(t, mode, registrytest.Options{})

@@ -414,7 +414,7 @@ type call struct {
 
 	rate     *pace.Limiter
 	bodies   *pace.BodyLimiter
-	dog      *watchdog.Watchdog
+	watchdog *watchdog.Watchdog
 	exchange *exchange.Exchange
 	retry    *retry.Loop
 	progress *progressTracker
@@ -533,17 +533,17 @@ func run(ctx context.Context, o options, move func(context.Context, *call) error
 func (c *call) open(ctx context.Context, cancel context.CancelCauseFunc) (release func()) {
 	c.rate = pace.New(c.maxBytesPerSecond)
 	c.bodies = pace.NewBodyLimiter(limit(c.bodyConcurrency, c.concurrency, c.concurrency), c.bodyConcurrency > 0)
-	c.dog = watchdog.New(c.stallTimeout, c.rate)
+	c.watchdog = watchdog.New(c.stallTimeout, c.rate)
 	c.progress = newProgressTracker(c.total, c.options.progress, func() { cancel(errProgressPanicked) })
 	tokens := exchange.NewTokens(ctx, c.token, challenged(c.getToken))
 	client := wire.NewClient(c.client, cmp.Or(c.userAgent, defaultUserAgent), c.requests())
 	c.exchange = exchange.New(exchange.Config{
-		Registry: c.registry, Client: client, Watchdog: c.dog, Bodies: c.bodies, Rate: c.rate, Tokens: tokens,
+		Registry: c.registry, Client: client, Watchdog: c.watchdog, Bodies: c.bodies, Rate: c.rate, Tokens: tokens,
 		Log: c.logger, StatusError: statusError,
 	})
 	c.retry = newLoop(c.exchange, c.bodies, c.logger)
 	var running sync.WaitGroup
-	running.Go(func() { c.dog.Run(ctx) })
+	running.Go(func() { c.watchdog.Run(ctx) })
 	return func() {
 		running.Wait()
 		tokens.Close()

@@ -332,6 +332,20 @@ func TestU21MountComesBeforeTheSessionOfAnEarlierCall(t *testing.T) {
 	})
 }
 
+// A session that an earlier call has left may have the beginning of another file. Whatever a registry says to
+// that, the blob is sent anew once.
+func TestU20SessionOfAnotherFile(t *testing.T) {
+	registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		w := newWorld(t, mode, registrytest.Options{})
+		b := w.local(40 << 20)
+		w.interrupted(b)
+		w.reg.Fault("PUT", "/uploads/", "says(400, it is another)")
+		require.NoError(t, w.push(b, ""))
+		w.requireStored(b)
+		assert.Equal(t, 2, w.reg.Count("POST", ""), "a new session, after that of the earlier call")
+	})
+}
+
 // What a session has is found by asking. Until it has answered, nothing is assumed.
 func TestRecoverKnowsNothingBeforeItHasAsked(t *testing.T) {
 	registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {

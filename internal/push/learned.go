@@ -33,7 +33,7 @@ type learned struct {
 	ollama   atomic.Bool  // it speaks the protocol of the Ollama registry
 	direct   atomic.Bool  // it gives out URLs of its object store
 	absent   atomic.Int32 // blobs in a row that it was asked about and did not have
-	unasked  atomic.Int32 // blobs that it need not have been asked about
+	unprobed atomic.Int32 // blobs that it need not have been asked about
 	chunk    *pace.ChunkSize
 }
 
@@ -66,7 +66,7 @@ func (l *learned) takesSingle(yes bool) {
 // likelyAbsent tells whether a small blob need not be asked about: the registry had none of many before, and
 // to send it costs hardly more.
 func (l *learned) likelyAbsent() bool {
-	return l.absent.Load() >= manyAbsent && l.unasked.Add(1)%probeAgain != 0
+	return l.absent.Load() >= manyAbsent && l.unprobed.Add(1)%probeAgain != 0
 }
 
 // probed notes whether the registry had a blob.

@@ -133,7 +133,7 @@ func (b *Blob) restore(ctx context.Context) (state, error) {
 
 // commit ends a session that has the whole blob.
 func (b *Blob) commit(ctx context.Context) (state, error) {
-	b.recovery.committed, b.session.ending = true, true
+	b.recovery.commitSent, b.session.ending = true, true
 	r := b.request(http.MethodPut, b.way.end())
 	r.Header = http.Header{"Content-Type": {"application/octet-stream"}}
 	r.AnswerTime = b.source.answerTime()

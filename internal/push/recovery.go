@@ -18,21 +18,21 @@ const (
 	// no connection lasts for all of it.
 	maxBroken = 3
 
-	// maxLost is how often in a row a registry may forget the session of a blob.
-	maxLost = 3
+	// maxRestarts is how often in a row a registry may forget the session of a blob.
+	maxRestarts = 3
 )
 
 // recovery decides how an upload goes on after a failure.
 type recovery struct {
-	blob      *Blob
-	committed bool // the request that ends the session may have arrived
-	chunked   bool // a whole body was refused, or broke
-	parts     bool // the registry has shown late that it wants parts
-	unasked   bool // a body was taken to be complete before it had left, and is sent without being asked for
-	renewed   bool // a store refused the body, and a new URL was asked for
-	anew      bool // the registry found another digest, and the blob was sent anew
-	lost      int  // sessions in a row that the registry has forgotten
-	broken    int  // bodies in a row of which it is not known what became of them
+	blob       *Blob
+	commitSent bool // the request that ends the session may have arrived
+	chunked    bool // a whole body was refused, or broke
+	parts      bool // the registry has shown late that it wants parts
+	noExpect   bool // a body was taken to be complete before it had left, and is sent without being asked for
+	renewed    bool // a store refused the body, and a new URL was asked for
+	resent     bool // the registry found another digest, and the blob was sent anew
+	restarts   int  // sessions in a row that the registry has forgotten
+	broken     int  // bodies in a row of which it is not known what became of them
 
 	// have is what the session had when it was asked last, and since is when that was new: zero before it was
 	// asked. They are kept after a request of which all was sent and that was not answered.
@@ -45,7 +45,7 @@ type recovery struct {
 }
 
 // taken notes that a body was taken: what goes wrong from now on is another matter.
-func (r *recovery) taken() { r.lost, r.broken, r.renewed = 0, 0, false }
+func (r *recovery) taken() { r.restarts, r.broken, r.renewed = 0, 0, false }
 
 // forgotten notes that the registry has lost a session. Where that comes of a body that was cut, as at
 // distribution 2, only what arrives as a whole counts.
@@ -57,7 +57,7 @@ func (r *recovery) forgotten() {
 }
 
 // byChunks has the blob sent in chunks from its beginning.
-func (r *recovery) byChunks() { r.chunked, r.committed = true, false }
+func (r *recovery) byChunks() { r.chunked, r.commitSent = true, false }
 
 // judge says what a failure means for the upload session: the state that follows, and the error of this
 // attempt.
@@ -72,14 +72,14 @@ func (r *recovery) judge(ctx context.Context, a answer) (state, error) {
 	case a.expired(b.session.target) && !r.renewed:
 		r.renewed = true
 		return r.renew(ctx, a), retry.OtherWay(err)
-	case a.outOfStep() && b.size >= resumeSize && r.lost < maxLost-1:
-		r.lost++ // it is asked once more how much it has; the last time begins a new session
+	case a.outOfStep() && b.size >= resumeSize && r.restarts < maxRestarts-1:
+		r.restarts++ // it is asked once more how much it has; the last time begins a new session
 		return recovering, retry.OtherWay(err)
-	case a.sessionLost() && r.lost < maxLost:
-		r.lost++
+	case a.sessionLost() && r.restarts < maxRestarts:
+		r.restarts++
 		return r.begunAnew(ctx), retry.OtherWay(err)
-	case r.otherDigest(a) && !r.anew:
-		r.anew, r.committed = true, false
+	case r.otherDigest(a) && !r.resent:
+		r.resent, r.commitSent = true, false
 		b.session.drop(ctx)
 		return opening, retry.OtherWay(err)
 	}
@@ -89,7 +89,7 @@ func (r *recovery) judge(ctx context.Context, a answer) (state, error) {
 // begunAnew is where an upload goes on whose session is not known any more, perhaps because a request to end
 // it has arrived in the meantime.
 func (r *recovery) begunAnew(ctx context.Context) state {
-	r.committed = r.committed || r.blob.session.ending
+	r.commitSent = r.commitSent || r.blob.session.ending
 	r.blob.session.drop(ctx)
 	return recovering
 }
@@ -103,7 +103,7 @@ func (r *recovery) tooLarge(a answer, err error) (state, error) {
 	if a.whole() {
 		return recovering, retry.OtherWay(err)
 	}
-	r.blob.way, r.committed = smaller, false
+	r.blob.way, r.commitSent = smaller, false
 	return sending, nil
 }
 
@@ -114,7 +114,7 @@ func (r *recovery) renew(ctx context.Context, a answer) state {
 	if way.resumable() && a.whole() {
 		return recovering
 	}
-	r.committed = false
+	r.commitSent = false
 	if way.resumable() {
 		return sending
 	}
@@ -124,7 +124,7 @@ func (r *recovery) renew(ctx context.Context, a answer) state {
 // otherDigest tells whether the registry has found another digest than we have. The bytes may have changed on
 // their way or, in a session that an earlier call began, be those of another file.
 func (r *recovery) otherDigest(a answer) bool {
-	others := r.blob.session.foreign && r.committed
+	others := r.blob.session.foreign && r.commitSent
 	return a.is(http.StatusBadRequest) && (others || a.failure.Has("DIGEST_INVALID"))
 }
 
@@ -132,10 +132,10 @@ func (r *recovery) otherDigest(a answer) bool {
 // question that a server may have taken for all of it, once.
 func (r *recovery) unsent(a answer) (state, error) {
 	err := a.unexpected("the body being read")
-	if r.unasked {
+	if r.noExpect {
 		return recovering, err
 	}
-	r.unasked = true
+	r.noExpect = true
 	r.blob.learned.noExpect.Store(true)
 	return recovering, retry.OtherWay(err)
 }
@@ -143,7 +143,7 @@ func (r *recovery) unsent(a answer) (state, error) {
 // recover finds out after a fault whether the blob has arrived all the same, and if not, how to go on.
 func (r *recovery) recover(ctx context.Context) (state, error) {
 	b := r.blob
-	if r.committed && !b.presence.disproved {
+	if r.commitSent && !b.presence.disproved {
 		there, err := b.exists(ctx)
 		if err != nil {
 			return recovering, err
@@ -152,7 +152,7 @@ func (r *recovery) recover(ctx context.Context) (state, error) {
 			return done, nil
 		}
 	}
-	r.committed = false
+	r.commitSent = false
 	if b.session.isZero() {
 		return opening, nil
 	}

@@ -39,7 +39,7 @@ var (
 type whole struct{ *Blob }
 
 func (w whole) send(ctx context.Context) (state, error) {
-	w.recovery.committed, w.session.ending = true, true
+	w.recovery.commitSent, w.session.ending = true, true
 	a, err := w.source.send(ctx, w.request(http.MethodPut, w.end()), 0, w.size)
 	switch {
 	case err != nil:

@@ -189,8 +189,11 @@ func TestLoopBeginsAgainWithNewBytes(t *testing.T) {
 // A server that wants to be left alone for longer than the budget allows ends the blob at once.
 func TestN45RetryAfterBeyondTheBudget(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		start, busy := time.Now(), errors.New("busy")
+		start, busy, tries := time.Now(), errors.New("busy"), 0
 		err := newLoop(true).Run(t.Context(), retry.NewBudget(time.Minute), "x", func() (bool, error) {
+			if tries++; tries > 1 {
+				return false, nil
+			}
 			return false, retry.After(time.Hour, retry.Transient(busy))
 		})
 		require.ErrorIs(t, err, retry.ErrExhausted)

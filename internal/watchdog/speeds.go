@@ -64,13 +64,13 @@ func (s *Speeds) Slow(speed float64) bool { return speed < slowShare*s.Median() 
 
 // TakeOver tells whether an idle worker should take over a piece, on a new connection. Its bytes have flowed
 // at that speed for age, or been waited for; little says that few are left.
-func (d *Watchdog) TakeOver(flows bool, age time.Duration, speed float64, little bool) bool {
+func (w *Watchdog) TakeOver(flows bool, age time.Duration, speed float64, little bool) bool {
 	switch {
 	case !flows:
-		return age > d.stallTimeout/3
+		return age > w.stallTimeout/3
 	case little:
-		return age > TakeOverLate && d.Speeds.Slow(speed)
+		return age > TakeOverLate && w.Speeds.Slow(speed)
 	default:
-		return age > TakeOverAfter && d.Speeds.Slow(speed)
+		return age > TakeOverAfter && w.Speeds.Slow(speed)
 	}
 }

@@ -49,68 +49,68 @@ func New(stallTimeout time.Duration, rate *pace.Limiter) *Watchdog {
 }
 
 // StallTimeout returns how long a request may stand still.
-func (d *Watchdog) StallTimeout() time.Duration { return d.stallTimeout }
+func (w *Watchdog) StallTimeout() time.Duration { return w.stallTimeout }
 
 // OnScan has f called after each scan. It must not block.
-func (d *Watchdog) OnScan(f func()) { d.onScan.Store(&f) }
+func (w *Watchdog) OnScan(f func()) { w.onScan.Store(&f) }
 
 // Run scans until the context ends.
-func (d *Watchdog) Run(ctx context.Context) {
-	t := time.NewTicker(min(max(d.stallTimeout/10, time.Millisecond), scanEvery))
+func (w *Watchdog) Run(ctx context.Context) {
+	t := time.NewTicker(min(max(w.stallTimeout/10, time.Millisecond), scanEvery))
 	defer t.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-t.C:
-			d.scan(d.now())
-			if f := d.onScan.Load(); f != nil {
+			w.scan(w.now())
+			if f := w.onScan.Load(); f != nil {
 				(*f)()
 			}
 		}
 	}
 }
 
-func (d *Watchdog) now() time.Duration { return time.Since(d.start) }
+func (w *Watchdog) now() time.Duration { return time.Since(w.start) }
 
 // scan ends the requests that have stalled, and those that are slow while others are not.
-func (d *Watchdog) scan(now time.Duration) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
+func (w *Watchdog) scan(now time.Duration) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	var slow []*Watch
 	flowing := 0
-	for w := range d.watches {
-		if w.stalled(now) {
-			still := (now - w.lastMoved).Truncate(time.Millisecond)
-			w.cancel(fmt.Errorf("%w: nothing moved for %v", ErrStalled, still))
+	for a := range w.watches {
+		if a.stalled(now) {
+			still := (now - a.lastMoved).Truncate(time.Millisecond)
+			a.cancel(fmt.Errorf("%w: nothing moved for %v", ErrStalled, still))
 			continue
 		}
-		if w.slow(now) {
-			slow = append(slow, w)
-		} else if w.seen > 0 {
+		if a.slow(now) {
+			slow = append(slow, a)
+		} else if a.seen > 0 {
 			flowing++
 		}
 	}
-	if flowing == 0 || d.rate.Full() { // it is the link or the cap, and a new connection would be no faster
+	if flowing == 0 || w.rate.Full() { // it is the link or the cap, and a new connection would be no faster
 		return
 	}
-	for _, w := range slow {
-		w.cancel(ErrSlow)
+	for _, a := range slow {
+		a.cancel(ErrSlow)
 	}
 }
 
 // Watch is one watched request, from before it is sent to the last byte of its body.
 type Watch struct {
-	ctx      context.Context
-	cancel   context.CancelCauseFunc
-	watchdog *Watchdog
-	maySlow  bool
-	began    atomic.Int64 // when it last had room to move, in nanoseconds since the watchdog's start
-	bytes    atomic.Int64 // moved so far
-	held     atomic.Int32 // above 0: it waits for us, not for the network
-	extra    atomic.Int64 // nanoseconds that it may stand still beyond the stall timeout
+	ctx     context.Context
+	cancel  context.CancelCauseFunc
+	dog     *Watchdog
+	maySlow bool
+	began   atomic.Int64 // when it last had room to move, in nanoseconds since the watchdog's start
+	bytes   atomic.Int64 // moved so far
+	held    atomic.Int32 // above 0: it waits for us, not for the network
+	extra   atomic.Int64 // nanoseconds that it may stand still beyond the stall timeout
 
-	// Guarded by watchdog.mu.
+	// Guarded by dog.mu.
 	seen      int64         // bytes at the last scan
 	lastMoved time.Duration // when a scan last saw bytes move
 	mark      int64         // bytes at markTime, for the speed
@@ -119,52 +119,52 @@ type Watch struct {
 
 // Watch begins to watch a request. It must be made with the context of the watch, and End must be called. A
 // request that may be slow is ended only when it stalls.
-func (d *Watchdog) Watch(ctx context.Context, maySlow bool) *Watch {
-	now := d.now()
-	w := &Watch{watchdog: d, maySlow: maySlow, lastMoved: now, markTime: now}
-	w.began.Store(int64(now))
-	w.ctx, w.cancel = context.WithCancelCause(ctx)
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.watches[w] = struct{}{}
-	return w
+func (w *Watchdog) Watch(ctx context.Context, maySlow bool) *Watch {
+	now := w.now()
+	a := &Watch{dog: w, maySlow: maySlow, lastMoved: now, markTime: now}
+	a.began.Store(int64(now))
+	a.ctx, a.cancel = context.WithCancelCause(ctx)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.watches[a] = struct{}{}
+	return a
 }
 
 // Context is what the request must be made with.
-func (w *Watch) Context() context.Context { return w.ctx }
+func (a *Watch) Context() context.Context { return a.ctx }
 
 // Moved counts bytes of a body.
-func (w *Watch) Moved(n int) { w.bytes.Add(int64(n)) }
+func (a *Watch) Moved(n int) { a.bytes.Add(int64(n)) }
 
 // Hold keeps the watchdog from the request until Release is called: it waits for us and not for the network.
-func (w *Watch) Hold() { w.held.Add(1) }
+func (a *Watch) Hold() { a.held.Add(1) }
 
 // Release ends a Hold.
-func (w *Watch) Release() { w.held.Add(-1) }
+func (a *Watch) Release() { a.held.Add(-1) }
 
 // Restart judges the speed of the request from now on.
-func (w *Watch) Restart() { w.began.Store(int64(w.watchdog.now())) }
+func (a *Watch) Restart() { a.began.Store(int64(a.dog.now())) }
 
 // Allow lets the request stand still for so much longer than the stall timeout.
-func (w *Watch) Allow(longer time.Duration) { w.extra.Store(int64(longer)) }
+func (a *Watch) Allow(longer time.Duration) { a.extra.Store(int64(longer)) }
 
 // End ends the watch. It returns err or, where that came from the watchdog, its reason. Where err is nil, the
 // speed of the request is recorded.
-func (w *Watch) End(err error) error {
-	w.watchdog.mu.Lock()
-	delete(w.watchdog.watches, w)
-	w.watchdog.mu.Unlock()
-	cause := context.Cause(w.ctx)
-	w.cancel(nil)
-	elapsed := w.watchdog.now() - time.Duration(w.began.Load())
-	if n := w.bytes.Load(); err == nil && n >= minSample && elapsed > 0 {
-		w.watchdog.Speeds.Record(float64(n) / elapsed.Seconds())
+func (a *Watch) End(err error) error {
+	a.dog.mu.Lock()
+	delete(a.dog.watches, a)
+	a.dog.mu.Unlock()
+	cause := context.Cause(a.ctx)
+	a.cancel(nil)
+	elapsed := a.dog.now() - time.Duration(a.began.Load())
+	if n := a.bytes.Load(); err == nil && n >= minSample && elapsed > 0 {
+		a.dog.Speeds.Record(float64(n) / elapsed.Seconds())
 	}
 	return reason(cause, err)
 }
 
 // Reason returns err or, where that came from the watchdog, its reason.
-func (w *Watch) Reason(err error) error { return reason(context.Cause(w.ctx), err) }
+func (a *Watch) Reason(err error) error { return reason(context.Cause(a.ctx), err) }
 
 func reason(cause, err error) error {
 	if err != nil && (errors.Is(cause, ErrStalled) || errors.Is(cause, ErrSlow)) {
@@ -173,29 +173,29 @@ func reason(cause, err error) error {
 	return err
 }
 
-// stalled tells whether the request has stood still for too long. The caller holds watchdog.mu.
-func (w *Watch) stalled(now time.Duration) bool {
-	if moved := w.bytes.Load(); moved != w.seen || w.held.Load() > 0 {
-		w.seen, w.lastMoved = moved, now
+// stalled tells whether the request has stood still for too long. The caller holds dog.mu.
+func (a *Watch) stalled(now time.Duration) bool {
+	if moved := a.bytes.Load(); moved != a.seen || a.held.Load() > 0 {
+		a.seen, a.lastMoved = moved, now
 	}
-	return now-w.lastMoved >= w.watchdog.stallTimeout+time.Duration(w.extra.Load())
+	return now-a.lastMoved >= a.dog.stallTimeout+time.Duration(a.extra.Load())
 }
 
 // slow compares the request with its peers each ReplaceAfter, counted from when it last waited for us. The
-// caller holds watchdog.mu.
-func (w *Watch) slow(now time.Duration) bool {
-	if w.held.Load() > 0 {
-		w.mark, w.markTime = w.seen, now
+// caller holds dog.mu.
+func (a *Watch) slow(now time.Duration) bool {
+	if a.held.Load() > 0 {
+		a.mark, a.markTime = a.seen, now
 	}
-	elapsed := now - w.markTime
-	if w.seen == 0 || elapsed < ReplaceAfter {
+	elapsed := now - a.markTime
+	if a.seen == 0 || elapsed < ReplaceAfter {
 		return false
 	}
-	speed := float64(w.seen-w.mark) / elapsed.Seconds()
-	w.mark, w.markTime = w.seen, now
-	if !w.maySlow && w.watchdog.Speeds.Slow(speed) {
+	speed := float64(a.seen-a.mark) / elapsed.Seconds()
+	a.mark, a.markTime = a.seen, now
+	if !a.maySlow && a.dog.Speeds.Slow(speed) {
 		return true
 	}
-	w.watchdog.Speeds.Record(speed)
+	a.dog.Speeds.Record(speed)
 	return false
 }
