@@ -45,6 +45,7 @@ func (s *Sources) attempt(ctx context.Context, src *source, r *Request, w io.Wri
 	} else {
 		if !a.mirror {
 			r.ranges.serve()
+			s.ranges.Store(true)
 		}
 		s.Schedule.RangesServed(r.Index)
 		err = s.copy(r, resp.Body, w)
@@ -146,7 +147,7 @@ func (s *Sources) rangeViolated(r *Request, a *asked, why string) error {
 	}
 	r.forget(a)
 	habit := 1
-	if r.Size >= largeSize {
+	if r.Size >= largeSize || s.ranges.Load() {
 		habit = 2
 	}
 	again, before := r.ranges.violate(habit)
