@@ -25,12 +25,15 @@ var (
 )
 
 func TestAPIPrivateNames(t *testing.T) {
-	for digest, path := range map[string]string{"sha256:abc": "sha256-abc", "sha256-abc": "sha256-abc", "x": "x"} {
+	for digest, path := range map[string]string{
+		"sha256:abc": "sha256-abc", "sha256-abc": "sha256-abc", "x": "x",
+	} {
 		assert.Equal(t, path, digestToPath(digest))
 	}
 	header := `Bearer realm="https://auth.test/token",service="registry",scope="repository:a/b:pull"`
-	assert.Equal(t, AuthChallenge{Realm: "https://auth.test/token", Service: "registry", Scope: "repository:a/b:pull"},
-		parseAuthChallenge(header))
+	assert.Equal(t, AuthChallenge{
+		Realm: "https://auth.test/token", Service: "registry", Scope: "repository:a/b:pull",
+	}, parseAuthChallenge(header))
 	assert.NotEmpty(t, defaultUserAgent)
 	assert.Equal(t, 10*time.Second, defaultStallTimeout)
 	assert.Equal(t, 6, maxRetries)

@@ -105,7 +105,8 @@ func TestAPIOptionsByName(t *testing.T) {
 	blob := transfer.Blob{Digest: "sha256:x", Size: 1, From: "library/other"}
 	down := transfer.DownloadOptions{
 		Blobs: []transfer.Blob{blob}, BaseURL: "x", DestDir: "x", Repository: "x", Concurrency: 1,
-		Progress: progress, Client: http.DefaultClient, Token: "x", GetToken: token, Logger: slog.Default(), UserAgent: "x",
+		Progress: progress, Client: http.DefaultClient, Token: "x", GetToken: token, Logger: slog.Default(),
+		UserAgent:    "x",
 		StallTimeout: 1, BodyConcurrency: 1, RetryTimeout: 1, MaxBytesPerSecond: 1, Verify: true,
 		Mirrors: []string{"x"},
 	}

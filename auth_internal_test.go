@@ -8,26 +8,42 @@ import (
 )
 
 func TestParseAuthChallenge(t *testing.T) {
-	const realm = "https://auth.test/token"
+	const (
+		realm = "https://auth.test/token"
+		scope = `"repository:a/b:pull,push"`
+	)
 	full := AuthChallenge{Realm: realm, Service: "registry.test", Scope: "repository:a/b:pull,push"}
 	for name, c := range map[string]struct {
 		header string
 		want   AuthChallenge
 	}{
-		"all":                {`Bearer realm="https://auth.test/token",service="registry.test",scope="repository:a/b:pull,push"`, full},
-		"spaces":             {` Bearer  realm = "https://auth.test/token" , service= "registry.test" ,scope ="repository:a/b:pull,push" `, full},
-		"tabs, no commas":    {"Bearer\trealm=\"https://auth.test/token\"\tservice=\"registry.test\" scope=\"repository:a/b:pull,push\"", full},
-		"any case":           {`bEARER REALM="https://auth.test/token",Service="registry.test",sCOPE="repository:a/b:pull,push"`, full},
-		"any order, more":    {`Bearer error="invalid_token",scope="repository:a/b:pull,push",x=y,service="registry.test",realm="https://auth.test/token"`, full},
-		"no quotes":          {`Bearer realm=https://auth.test/token,service=registry.test`, AuthChallenge{Realm: realm, Service: "registry.test"}},
-		"escapes":            {`Bearer realm="a\"b\\c\d",service="x"`, AuthChallenge{Realm: `a"b\cd`, Service: "x"}},
-		"comma in quotes":    {`Bearer scope="a,b, realm=c",realm="x"`, AuthChallenge{Realm: "x", Scope: "a,b, realm=c"}},
-		"empty value":        {`Bearer realm="",service="x"`, AuthChallenge{Service: "x"}},
-		"the first counts":   {`Bearer realm="one",realm="two"`, AuthChallenge{Realm: "one"}},
-		"nothing":            {``, AuthChallenge{}},
-		"scheme alone":       {`Bearer`, AuthChallenge{}},
-		"basic":              {`Basic realm="x"`, AuthChallenge{}},
-		"basic, then bearer": {`Basic realm="x", Bearer realm="y",service="z"`, AuthChallenge{Realm: "y", Service: "z"}},
+		"all": {`Bearer realm="` + realm + `",service="registry.test",scope=` + scope, full},
+		"spaces": {
+			` Bearer  realm = "` + realm + `" , service= "registry.test" ,scope =` + scope + ` `, full,
+		},
+		"tabs, no commas": {
+			"Bearer\trealm=\"" + realm + "\"\tservice=\"registry.test\" scope=" + scope, full,
+		},
+		"any case": {`bEARER REALM="` + realm + `",Service="registry.test",sCOPE=` + scope, full},
+		"any order, more": {
+			`Bearer error="invalid_token",scope=` + scope + `,x=y,service="registry.test",realm="` + realm + `"`, full,
+		},
+		"no quotes": {
+			`Bearer realm=https://auth.test/token,service=registry.test`,
+			AuthChallenge{Realm: realm, Service: "registry.test"},
+		},
+		"escapes": {`Bearer realm="a\"b\\c\d",service="x"`, AuthChallenge{Realm: `a"b\cd`, Service: "x"}},
+		"comma in quotes": {
+			`Bearer scope="a,b, realm=c",realm="x"`, AuthChallenge{Realm: "x", Scope: "a,b, realm=c"},
+		},
+		"empty value":      {`Bearer realm="",service="x"`, AuthChallenge{Service: "x"}},
+		"the first counts": {`Bearer realm="one",realm="two"`, AuthChallenge{Realm: "one"}},
+		"nothing":          {``, AuthChallenge{}},
+		"scheme alone":     {`Bearer`, AuthChallenge{}},
+		"basic":            {`Basic realm="x"`, AuthChallenge{}},
+		"basic, then bearer": {
+			`Basic realm="x", Bearer realm="y",service="z"`, AuthChallenge{Realm: "y", Service: "z"},
+		},
 		"bearer, then basic": {`Bearer realm="y", Basic realm="x",service="z"`, AuthChallenge{Realm: "y"}},
 		"two bearers":        {`Bearer realm="y", Bearer realm="x",service="z"`, AuthChallenge{Realm: "y"}},
 		"token68 before":     {`Negotiate abc==, Bearer realm="y"`, AuthChallenge{Realm: "y"}},
@@ -86,7 +102,8 @@ func FuzzParseAuthChallenge(f *testing.F) {
 // format writes a challenge as a registry does.
 func format(c AuthChallenge) string {
 	quote := strings.NewReplacer(`\`, `\\`, `"`, `\"`)
-	return `Bearer realm="` + quote.Replace(c.Realm) + `",service="` + quote.Replace(c.Service) + `",scope="` + quote.Replace(c.Scope) + `"`
+	return `Bearer realm="` + quote.Replace(c.Realm) + `",service="` + quote.Replace(c.Service) +
+		`",scope="` + quote.Replace(c.Scope) + `"`
 }
 
 func TestDigestToPath(t *testing.T) {
@@ -94,7 +111,8 @@ func TestDigestToPath(t *testing.T) {
 }
 
 func BenchmarkParseAuthChallenge(b *testing.B) {
-	const header = `Bearer realm="https://auth.test/token",service="registry.test",scope="repository:a/b:pull,push"`
+	const header = `Bearer realm="https://auth.test/token",service="registry.test",` +
+		`scope="repository:a/b:pull,push"`
 	b.ReportAllocs()
 	for b.Loop() {
 		if parseAuthChallenge(header).Realm == "" {

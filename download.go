@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
-	"syscall"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -26,9 +25,13 @@ const (
 	pieceSize      = 8 << 20 // 8 MiB
 
 	// An idle worker takes half of what another has left when that is at least minSplit and would take the other
-	// more than splitAfter. For less than minSplit, a busy machine is the likelier reason for a slow connection.
-	minSplit   = 2 << 20 // 2 MiB
-	splitAfter = 2 * time.Second
+	// more than splitAfter: at the end of a download over a lossy link, the last pieces are those with the most
+	// losses.
+	minSplit   = 512 << 10 // 512 KiB
+	splitAfter = 500 * time.Millisecond
+
+	// Where a piece has less than fewLeft to go, a busy machine is the likelier reason for a slow connection.
+	fewLeft = 2 << 20 // 2 MiB
 
 	// piecesAhead is how many pieces are taken beyond those that may move at once.
 	piecesAhead = 2
@@ -169,7 +172,7 @@ func (d *downloader) scheduling() pieces.Config {
 		MaxTakeOvers: watchdog.MaxReplaced, Small: pace.Small, Ahead: piecesAhead,
 		Now: d.now, Large: d.largeAtOnce, Room: d.bodies.Room, Capped: d.rate.Full,
 		Slow: func(flows bool, age time.Duration, speed float64, left int64) bool {
-			return d.dog.TakeOver(flows, age, speed, left < minSplit)
+			return d.dog.TakeOver(flows, age, speed, left < fewLeft)
 		},
 	}
 }
@@ -225,12 +228,13 @@ func (d *downloader) work(ctx context.Context) error {
 
 // noRoom says how much room a full disk lacks.
 func (d *downloader) noRoom(err error) error {
-	if !errors.Is(err, syscall.ENOSPC) && !errors.Is(err, syscall.EDQUOT) {
+	if !blobstore.NoSpace(err) {
 		return err
 	}
 	need := d.total - d.progress.completed.Load()
 	free, _ := d.dir.Free()
-	return fmt.Errorf("%w: %d bytes are still to be fetched to %s, %d are free: make room and run it again to continue: %w",
+	return fmt.Errorf(
+		"%w: %d bytes are still to be fetched to %s, %d are free: make room and run it again to continue: %w",
 		ErrInsufficientSpace, need, d.dir.Path(), free, err)
 }
 
@@ -260,7 +264,8 @@ func (d *downloader) advance(ctx context.Context, job pieces.Job) error {
 func (d *downloader) claim(ctx context.Context, i int) (missing []pieces.Range, there bool, err error) {
 	p, budget := d.missing[i], retry.NewBudget(d.retryTimeout)
 	b := &blobDownload{Blob: pull.Blob{Digest: p.digest, Size: p.size, Index: i, Budget: budget}}
-	err = d.retry.Run(ctx, budget, p.digest.String(), func() (moved bool, err error) { // there may be no descriptor free
+	// There may be no descriptor free for a while.
+	err = d.retry.Run(ctx, budget, p.digest.String(), func() (moved bool, err error) {
 		b.partial, err = d.dir.Claim(ctx, p.digest, p.size)
 		return false, err
 	})
@@ -291,7 +296,9 @@ func lengths(ranges []pieces.Range) (n int64) {
 func (d *downloader) commit(ctx context.Context, b *blobDownload) error {
 	err := b.partial.Commit(ctx)
 	if retry.NoDescriptor(err) {
-		err = d.retry.Run(ctx, b.Budget, b.Digest.String(), func() (bool, error) { return false, b.partial.Commit(ctx) })
+		err = d.retry.Run(ctx, b.Budget, b.Digest.String(), func() (moved bool, err error) {
+			return false, b.partial.Commit(ctx)
+		})
 	}
 	if mismatch, ok := errors.AsType[*blobstore.MismatchError](err); ok {
 		return d.repair(ctx, b, mismatch)

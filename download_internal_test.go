@@ -9,8 +9,12 @@ import (
 )
 
 func TestI19ConcurrencyIsClamped(t *testing.T) {
-	for given, want := range map[int]int{math.MinInt: 64, -1: 64, 0: 64, 1: 1, 1024: 1024, 1025: 1024, math.MaxInt: 1024} {
-		s, err := newCall(options{baseURL: "http://registry.test", concurrency: given, defaultConcurrency: 64, bodyConcurrency: given})
+	for given, want := range map[int]int{
+		math.MinInt: 64, -1: 64, 0: 64, 1: 1, 1024: 1024, 1025: 1024, math.MaxInt: 1024,
+	} {
+		s, err := newCall(options{
+			baseURL: "http://registry.test", concurrency: given, defaultConcurrency: 64, bodyConcurrency: given,
+		})
 		require.NoError(t, err)
 		assert.Equal(t, want, s.concurrency, given)
 	}

@@ -3,7 +3,6 @@ package transfer_test
 import (
 	"fmt"
 	"net/http"
-	"net/url"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -73,7 +72,7 @@ func TestN30N31Redirect(t *testing.T) {
 	cases := named("cdn.test", "registry.test:5000", "sub.registry.test")
 	eachInBubbles(t, cases, func(t *testing.T, mode registrytest.Mode, _ string, host string) {
 		w, cdn := redirecting(t, mode, host)
-		w.client.Jar = eagerJar{}
+		w.client.Jar = jar{}
 		small, size := []transfer.Blob{w.remote(10), w.remote(1000), w.remote(mebibyte)}, int64(10+1000+mebibyte)
 		blobs := small
 		if host == "cdn.test" {
@@ -91,15 +90,6 @@ func TestN30N31Redirect(t *testing.T) {
 			assert.LessOrEqual(t, w.gets(b), 2, "the URL of a large one is used again")
 		}
 	})
-}
-
-// eagerJar has a cookie for everybody.
-type eagerJar struct{}
-
-func (eagerJar) SetCookies(*url.URL, []*http.Cookie) {}
-
-func (eagerJar) Cookies(*url.URL) []*http.Cookie {
-	return []*http.Cookie{{Name: "session", Value: "secret"}}
 }
 
 // Once the chain has left the registry it stays bare, even where it leads back.

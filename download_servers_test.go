@@ -241,6 +241,20 @@ func TestN47OneWrongAnswerToARange(t *testing.T) {
 	}
 }
 
+// N47: the next request must not meet the same node.
+func TestN47NewConnectionAfterAWrongAnswer(t *testing.T) {
+	cases := named("416", "status(416, content-length: 0)", "range()", "norange")
+	eachInBubbles(t, cases, func(t *testing.T, mode registrytest.Mode, _, script string) {
+		w := newWorld(t, mode, registrytest.Options{})
+		b := w.remoteLarge()
+		w.reg.Fault("GET", b.Digest, "ok->"+script)
+		opts := w.downloadOptions(b)
+		opts.Concurrency = 1
+		require.NoError(t, w.download(opts))
+		assert.Equal(t, 2, w.dials())
+	})
+}
+
 // N47: where it is the habit of a registry that has served ranges, the blob comes as a whole.
 func TestN47RangesThatAreNoLongerServed(t *testing.T) {
 	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {

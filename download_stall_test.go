@@ -118,7 +118,8 @@ func TestN9WaitingIsNotSlow(t *testing.T) {
 			opts.Blobs = append(opts.Blobs, w.remote(mebibyte+i*100_000))
 		}
 		require.NoError(t, w.download(opts))
-		assert.Len(t, w.reg.Requests(), len(opts.Blobs))
+		const helped = 2 // the last two blobs, by idle workers
+		assert.LessOrEqual(t, len(w.reg.Requests()), len(opts.Blobs)+helped)
 	})
 	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 		w := newWorld(t, mode, registrytest.Options{})

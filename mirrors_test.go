@@ -20,7 +20,7 @@ func mirrored(t *testing.T, mode registrytest.Mode) (
 	w *world, one, two *registrytest.Registry, options func(...transfer.Blob) transfer.DownloadOptions,
 ) {
 	w = newWorld(t, mode, registrytest.Options{Token: "secret"})
-	w.client.Jar = eagerJar{}
+	w.client.Jar = jar{}
 	one, two = registrytest.New(registrytest.Options{}), registrytest.New(registrytest.Options{})
 	urls := []string{w.net.Serve("one.test", one, mode).URL, w.net.Serve("two.test", two, mode).URL}
 	return w, one, two, func(blobs ...transfer.Blob) transfer.DownloadOptions {

@@ -17,8 +17,9 @@
 //
 // # Nothing outside the directory
 //
-// Digests are validated before a path or a request is made of them. Symbolic
-// links are never followed, and only regular files are used.
+// Digests are validated before a path or a request is made of them. Only regular
+// files are used. A symbolic link under the final name of a blob is read through,
+// since blobs are kept on other disks that way. Nothing is ever written through one.
 //
 // # Resume
 //
@@ -44,14 +45,14 @@
 //
 // # Errors
 //
-// Failures of the network, of a busy server (408, 425, 429, 500, 502, 503, 504,
-// 522, 524) and stalls are tried again, with exponential backoff, for as long as
-// new bytes keep arriving and then for RetryTimeout; six times where the registry has
-// not answered at all. All other answers, certificates that do not hold, a full or read-only disk and
-// bad input are permanent: they fail the call with one request. The error of a call matches, with [errors.Is]
-// and [errors.As], the sentinels of this package, [*StatusError], [*BlobError], the
-// error of the context, and the error of the file system or the network that
-// lies behind it.
+// Failures of the network and of a busy server (see [StatusError.Temporary]) and
+// stalls are tried again, with exponential backoff, for as long as new bytes keep
+// arriving and then for RetryTimeout; six times where the registry has not answered
+// at all. All other answers, certificates that do not hold, a full or read-only
+// disk and bad input are permanent: they fail the call with one request. The error
+// of a call matches, with [errors.Is] and [errors.As], the sentinels of this
+// package, [*StatusError], [*BlobError], the error of the context, and the error of
+// the file system or the network that lies behind it.
 package transfer
 
 import (
@@ -190,7 +191,7 @@ func (e *StatusError) Temporary() bool {
 type BlobError struct {
 	Digest   string
 	Op       string // "download" or "upload"
-	Attempts int    // requests or rows of requests that were tried, 0 when it failed before the first
+	Attempts int    // how often it was tried; 0 when it failed before the first request
 	Err      error
 }
 
@@ -214,8 +215,10 @@ type Blob struct {
 
 	// From is used by uploads only: a repository of the same registry from which
 	// the blob can be mounted instead of sent (OCI distribution spec, "Mounting
-	// a blob from another repository"). Where the registry refuses, the blob is
-	// sent. Empty means that nothing is mounted.
+	// a blob from another repository"). The name of a model, such as "llama3.2" or
+	// "registry.example/me/model:latest", stands for its repository. Where that is
+	// none of this registry or the registry refuses, the blob is sent. Empty means
+	// that nothing is mounted.
 	From string
 }
 
@@ -225,8 +228,9 @@ type DownloadOptions struct {
 	// once. With none, Download does nothing.
 	Blobs []Blob
 
-	// BaseURL is the registry: scheme, host and port, perhaps a path prefix, as
-	// in "https://registry.example".
+	// BaseURL is the registry: scheme, host and port, as in
+	// "https://registry.example". A path, as in "https://example.com/registry", is
+	// put before "/v2/" in every request, for registries that a proxy serves there.
 	BaseURL string
 
 	// DestDir is the directory that gets the blobs, each as "sha256-<hex>". It
@@ -237,26 +241,30 @@ type DownloadOptions struct {
 	// "library/_".
 	Repository string
 
-	// Concurrency is the most requests in flight at once. Zero or less leaves it to the package: it begins with
-	// few bodies, finds out how many are worth it, up to DefaultDownloadConcurrency, and has as many requests
-	// again ask where their blobs are where the registry redirects.
+	// Concurrency is the most requests in flight at once, whether they ask or move
+	// a body; see BodyConcurrency for the latter. Zero or less leaves it to the
+	// package: it begins with few bodies and finds out how many are worth it, up to
+	// DefaultDownloadConcurrency. Where the registry redirects, as many requests
+	// again ask where their blobs are.
 	Concurrency int
 
 	// Progress is told how many of the total bytes are in place. Calls come one
 	// at a time, never after Download has returned. The first tells what was
 	// there already; the last one of a successful call is (total, total).
 	// Completed falls only by bytes that had to be thrown away because they were
-	// not the blob's. A panic in Progress ends the call and is raised again
-	// in its caller. The call returns after the last call of Progress or, where that has not returned a second
-	// after the context has ended, without waiting for it. Nil means that nobody wants to know.
+	// not the blob's. A panic in Progress ends the call and is raised again in its
+	// caller. The call returns after the last call of Progress or, where that has
+	// not returned a second after the context has ended, without waiting for it.
+	// Nil means that nobody wants to know.
 	Progress func(completed, total int64)
 
 	// Client sends the requests. It is copied, never changed; its redirect policy
 	// and its Timeout are not used, because this package follows redirects itself
-	// and judges a transfer by its progress. Its transport should keep as many idle connections for a
-	// host as there are requests in flight (http.Transport.MaxIdleConnsPerHost, 2 by default), or most
-	// are thrown away after one request. Nil means a client of the package's
-	// own, which keeps to HTTP/1.1 so that bodies ride on several connections.
+	// and judges a transfer by its progress. Its transport should keep as many idle
+	// connections for a host as there are requests in flight, or most are thrown
+	// away after one request (http.Transport.MaxIdleConnsPerHost, 2 by default).
+	// Nil means a client of the package's own, which keeps to HTTP/1.1 so that
+	// bodies ride on several connections.
 	Client *http.Client
 
 	// Token is the bearer token to start with. Empty means none.
@@ -312,9 +320,11 @@ type UploadOptions struct {
 	// SrcDir is the directory that has the blobs, each as "sha256-<hex>".
 	SrcDir string
 
-	// Concurrency is the most requests in flight at once. Zero or less leaves it to the package: it begins with
-	// few bodies, finds out how many are worth it, up to DefaultUploadConcurrency, and asks about five times as
-	// many blobs, or waits for the answers to them.
+	// Concurrency is the most requests in flight at once, whether they ask or move
+	// a body; see BodyConcurrency for the latter. Zero or less leaves it to the
+	// package: it begins with few bodies and finds out how many are worth it, up to
+	// DefaultUploadConcurrency. Up to four times as many requests again ask whether
+	// blobs are there, or wait for the answers to bodies that were sent.
 	Concurrency int
 
 	// Progress is told how many of the total bytes the registry has. See

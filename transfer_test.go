@@ -1,10 +1,8 @@
 package transfer_test
 
 import (
-	"bytes"
 	"fmt"
 	"os"
-	"runtime/pprof"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -27,44 +25,13 @@ const (
 
 // TestMain fails when a test has left a goroutine or a descriptor behind (I5).
 func TestMain(m *testing.M) {
-	cache, err := os.MkdirTemp("", "transfer-test")
-	if err != nil {
-		panic(err)
-	}
-	// open upload sessions are remembered there
-	for _, name := range []string{"XDG_CACHE_HOME", "HOME", "LocalAppData"} {
-		os.Setenv(name, cache)
-	}
 	before := descriptors()
-	code := m.Run()
-	os.RemoveAll(cache)
-	if leaked := waitForGoroutines(5 * time.Second); leaked != "" && code == 0 {
-		fmt.Fprintln(os.Stderr, "goroutines left behind:\n"+leaked)
-		code = 1
-	}
-	if after := descriptors(); after > before && code == 0 {
-		fmt.Fprintf(os.Stderr, "descriptors left behind: %d before, %d after\n", before, after)
-		code = 1
-	}
-	os.Exit(code)
-}
-
-// waitForGoroutines returns the stacks of what still runs after the time.
-func waitForGoroutines(patience time.Duration) string {
-	for end := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
-		var left []string
-		var b bytes.Buffer
-		_ = pprof.Lookup("goroutine").WriteTo(&b, 2)
-		for stack := range strings.SplitSeq(b.String(), "\n\n") {
-			ours := strings.Contains(stack, "transfer") && !strings.Contains(stack, "waitForGoroutines")
-			if ours || strings.Contains(stack, "net/http") {
-				left = append(left, stack)
-			}
+	registrytest.Main(m, func() error {
+		if after := descriptors(); after > before {
+			return fmt.Errorf("descriptors left behind: %d before, %d after", before, after)
 		}
-		if len(left) == 0 || time.Now().After(end) {
-			return strings.Join(left, "\n\n")
-		}
-	}
+		return nil
+	})
 }
 
 // descriptors counts the open files of the process; where that cannot be known it is 0.

@@ -119,7 +119,9 @@ func (u *uploader) open(dg digest.Digest, size int64) (*os.File, error) {
 }
 
 // sendBlobs sends blobs, several at once.
-func (u *uploader) sendBlobs(ctx context.Context, blobs []blob, send func(context.Context, blob) error) error {
+func (u *uploader) sendBlobs(
+	ctx context.Context, blobs []blob, send func(context.Context, blob) error,
+) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(u.requests())
 	for _, b := range blobs {
@@ -136,7 +138,8 @@ func (u *uploader) sendBlobs(ctx context.Context, blobs []blob, send func(contex
 // sendBlob has one blob in the registry when it returns nil.
 func (u *uploader) sendBlob(ctx context.Context, b blob) error {
 	budget := retry.NewBudget(u.retryTimeout)
-	return u.finish(ctx, b, budget, u.pusher.Blob(b.digest, b.size, push.From(u.registry.Host(), b.from), budget))
+	from := push.From(u.registry.Host(), b.from)
+	return u.finish(ctx, b, budget, u.pusher.Blob(b.digest, b.size, from, budget))
 }
 
 // sendAgain sends a blob that the registry lacks although it has said otherwise.
@@ -176,7 +179,9 @@ func (u *uploader) pushManifest(ctx context.Context, data []byte, ref string) er
 }
 
 // putManifest returns which blobs the registry lacks where it refuses the manifest for that.
-func (u *uploader) putManifest(ctx context.Context, data []byte, ref string) (lacking []digest.Digest, err error) {
+func (u *uploader) putManifest(
+	ctx context.Context, data []byte, ref string,
+) (lacking []digest.Digest, err error) {
 	budget := retry.NewBudget(u.retryTimeout)
 	m := u.pusher.Manifest(data, ref, budget)
 	err = u.retry.Run(ctx, budget, ref, func() (bool, error) { return m.Attempt(ctx) })

@@ -1,6 +1,8 @@
 package registry_test
 
 import (
+	"context"
+	"net/http"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -29,5 +31,46 @@ func TestBasicOnlyRegistry(t *testing.T) {
 		require.ErrorIs(t, err, registry.ErrUnauthorized)
 		_, err = w.open(withIdentity).Manifest(t.Context(), "latest")
 		require.ErrorIs(t, err, registry.ErrUnauthorized, "an identity token is for token servers")
+	})
+}
+
+// Some registries lock an account after a few failures.
+func TestAWrongPasswordIsSentOnce(t *testing.T) {
+	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		w := newWorld(t, mode).basicOnly()
+		w.put("latest", "weights")
+		sent := 0
+		w.reg.Configure(func(o *registrytest.Options) {
+			o.CheckToken = func(r *http.Request) bool {
+				u, p, ok := r.BasicAuth()
+				if ok {
+					sent++
+				}
+				return ok && u == username && p == password
+			}
+		})
+		who := registry.Credentials{Username: username, Password: "wrong"}
+		repo := w.open(func(o *registry.Options) {
+			o.GetCredentials = func(context.Context) (registry.Credentials, error) { return who, nil }
+		})
+		for name, ask := range map[string]func() error{
+			"manifest": func() error { _, err := repo.Manifest(t.Context(), "latest"); return err },
+			"tags":     func() error { _, err := repo.Tags(t.Context()); return err },
+			"ping":     func() error { return repo.Ping(t.Context()) },
+		} {
+			sent = 0
+			err := ask()
+			require.ErrorIs(t, err, registry.ErrUnauthorized, name)
+			assert.ErrorContains(t, err, "registry.test has refused the user name and the password")
+			assert.NotContains(t, err.Error(), "wrong")
+			var status *transfer.StatusError
+			require.ErrorAs(t, err, &status)
+			assert.Equal(t, http.StatusUnauthorized, status.StatusCode)
+			assert.Equal(t, 1, sent, name)
+		}
+
+		who.Password = password // a new one is tried
+		_, err := repo.Manifest(t.Context(), "latest")
+		require.NoError(t, err)
 	})
 }

@@ -57,7 +57,7 @@ func copyModel(ctx context.Context, a *app, from, to, platform, dir string) erro
 	if c.to, err = a.reference(to); err != nil {
 		return err
 	}
-	if c.target, err = a.remote(c.to, nil, c.notes); err != nil {
+	if c.target, err = a.target(ctx, c.to, c.notes); err != nil {
 		return err
 	}
 	defer c.target.CloseIdleConnections()

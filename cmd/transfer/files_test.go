@@ -357,6 +357,7 @@ func TestWhatCannotBePushedIsNamed(t *testing.T) {
 		"swapped operands": {[]string{"push", ref, blobs}, exitUsage, "transfer push " + blobs + " " + ref},
 		"swapped pull":     {[]string{"pull", blobs, ref}, exitUsage, "transfer pull " + ref + " " + blobs},
 		"an empty operand": {[]string{"pull", "localhost:1/a", ""}, exitUsage, "DIR is empty"},
+		"an empty PATH":    {[]string{"push", "", "localhost:1/a"}, exitUsage, "a PATH or REF is empty"},
 		"an unknown form":  {[]string{"pull", "--into", "zip", ref, "x"}, exitUsage, "none of files, blobs, oci"},
 		"a registry alone": {[]string{"pull", "10.0.0.1:5000", "x"}, exitUsage, "expected 10.0.0.1:5000/NAME"},
 	} {

@@ -7,17 +7,21 @@ import (
 	"sync"
 
 	"github.com/modeltransfer/transfer"
+	"github.com/modeltransfer/transfer/cmd/transfer/internal/progress"
 )
 
 // finder finds out what of an upload the registry had already: the blobs it was asked about and said
-// yes, those that it mounted, and the beginnings of those that an earlier run has sent. It reads the
-// library's log at level Debug.
+// yes, those that it mounted, and the beginnings of those that an earlier run has sent; and how far the large
+// blobs are that are on their way. It reads the library's log at level Debug.
 type finder struct {
 	meter meter
+	large []transfer.Blob   // those that have a line of their own
+	names map[string]string // of blobs, by digest
 
 	mu    sync.Mutex       // guards the fields that follow
 	sizes map[string]int64 // of the blobs that are not decided yet
 	begun map[string]bool  // by an earlier run
+	sent  map[string]int64 // how much has left of blobs that are on their way
 }
 
 // meter is the part of a progress meter that a finder needs.
@@ -26,12 +30,32 @@ type meter interface {
 	Moved() int64
 }
 
-func newFinder(blobs []transfer.Blob, m meter) *finder {
-	f := &finder{meter: m, sizes: make(map[string]int64, len(blobs)), begun: map[string]bool{}}
+// newFinder returns the finder of an upload. The names are those that blobs have for people.
+func newFinder(blobs []transfer.Blob, names map[string]string, m meter) *finder {
+	f := &finder{
+		meter: m, names: names, sizes: make(map[string]int64, len(blobs)), begun: map[string]bool{},
+		sent: map[string]int64{},
+	}
 	for _, b := range blobs {
 		f.sizes[b.Digest] = b.Size
+		if b.Size >= largeBlob {
+			f.large = append(f.large, b)
+		}
 	}
 	return f
+}
+
+// moving returns the large blobs that are on their way.
+func (f *finder) moving() []progress.Blob {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var moving []progress.Blob
+	for _, b := range f.large {
+		if sent, ok := f.sent[b.Digest]; ok {
+			moving = append(moving, progress.Blob{Name: blobName(b, f.names), Done: sent, Total: b.Size})
+		}
+	}
+	return moving
 }
 
 // record reads a record.
@@ -50,7 +74,22 @@ func (f *finder) record(r slog.Record) {
 		if offset := attributes["offset"]; offset.Kind() == slog.KindInt64 {
 			f.continued(attributes["digest"].String(), offset.Int64())
 		}
+	case "blob moves":
+		if sent := attributes["sent"]; sent.Kind() == slog.KindInt64 {
+			f.moved(attributes["digest"].String(), sent.Int64())
+		}
+	case "blob in place":
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		delete(f.sent, attributes["digest"].String())
 	}
+}
+
+// moved is told how much of a blob has left.
+func (f *finder) moved(dg string, sent int64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.sent[dg] = sent
 }
 
 // continued is told how much of a blob the registry has. An earlier run has sent it if that is more

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -35,10 +36,17 @@ func (a adviser) hint(err error) string {
 // loginHint says how to log in where credentials are missing or refused.
 func (a adviser) loginHint(err error) string {
 	var status *transfer.StatusError
-	refused := errors.As(err, &status) && status.StatusCode == http.StatusUnauthorized
+	answered := errors.As(err, &status)
+	refused := answered && status.StatusCode == http.StatusUnauthorized
+	who := cmp.Or(a.username, a.who)
 	switch {
 	case errors.Is(err, logins.ErrUnreadable):
 		return fmt.Sprintf("repair it, or log in again: transfer login %s", a.host)
+	case answered && status.StatusCode == http.StatusForbidden && who != "":
+		return fmt.Sprintf("%s does not let %s do that in %s; log in as somebody who may: transfer login %[1]s",
+			a.host, who, a.repository.Repository)
+	case answered && status.StatusCode == http.StatusForbidden:
+		return fmt.Sprintf("%s does not let everybody do that; log in with: transfer login %[1]s", a.host)
 	case !refused && !errors.Is(err, registry.ErrUnauthorized):
 		return ""
 	case a.username != "":
@@ -115,6 +123,8 @@ func hostHint(err error) string {
 			"check the name %s, or set HTTPS_PROXY where hosts are reached through a proxy",
 			dns.Name,
 		)
+	case errors.Is(err, syscall.EADDRINUSE):
+		return "another program listens there; choose another address with --listen"
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return "nothing answers there; check the port, and that the registry runs"
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -35,6 +36,7 @@ func TestEachFailureHasItsHint(t *testing.T) {
 		"HTTPS_PROXY cannot be reached":                    &net.OpError{Op: "proxyconnect", Err: errors.New("x")},
 		"check the name registry.example":                  missing,
 		"nothing answers there":                            syscall.ECONNREFUSED,
+		"choose another address with --listen":             syscall.EADDRINUSE,
 		"make room and run the same command again":         full,
 		"105 MB are still to be fetched to dir; make room": lackOfRoom(full, 105e6, "dir"),
 		tags: &transfer.StatusError{StatusCode: 404, URL: "x/manifests/v1"},
@@ -54,8 +56,26 @@ func TestEachFailureHasItsHint(t *testing.T) {
 
 func TestARefusalSaysWhoIsRefused(t *testing.T) {
 	a := new(app)
-	a.host, a.who = "registry.example", "me"
+	a.host, a.repository.Repository = "registry.example", "me/model"
+	denied := &transfer.StatusError{StatusCode: 403}
+	assert.Equal(t, "registry.example does not let everybody do that; log in with: "+
+		"transfer login registry.example", adviser{a}.hint(denied))
+	a.who = "me"
+	assert.Equal(t, "registry.example does not let me do that in me/model; log in as somebody who may: "+
+		"transfer login registry.example", adviser{a}.hint(denied))
 	assert.Contains(t, adviser{a}.hint(registry.ErrUnauthorized), "registry.example refuses me; check the name")
 	a.username = "you"
 	assert.Contains(t, adviser{a}.hint(registry.ErrUnauthorized), "password of --username you")
+}
+
+func TestAPersonIsNotToldOfTokens(t *testing.T) {
+	for _, status := range []int{401, 403} {
+		var stderr bytes.Buffer
+		a := &app{stderr: &stderr}
+		a.host = "registry.example"
+		err := &transfer.StatusError{Method: "GET", URL: "https://x/v2/", StatusCode: status}
+		assert.Equal(t, exitFailed, a.explain(t.Context(), err))
+		assert.NotContains(t, stderr.String(), "token")
+		assert.Contains(t, stderr.String(), "transfer login registry.example")
+	}
 }

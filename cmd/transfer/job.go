@@ -25,7 +25,7 @@ func (a *app) reference(text string) (ref.Reference, error) {
 // newMeter shows a bar on a terminal, lines elsewhere, events with --json, and nothing with
 // --quiet. The log of --verbose would tear a bar apart, so it goes with lines.
 func (a *app) newMeter(label string, blobs func() []progress.Blob) *progress.Meter {
-	o := progress.Options{Label: label, Out: a.stderr, Blobs: blobs}
+	o := progress.Options{Label: label, Out: a.stderr, Blobs: blobs, UntilMoved: label == "push"}
 	if label == "hash" {
 		o.Delay = hashDelay
 	}

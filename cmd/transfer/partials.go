@@ -56,11 +56,16 @@ func look(dir string, blobs []transfer.Blob, names map[string]string) []progress
 		if !ok || n == 0 {
 			continue
 		}
-		name := names[b.Digest]
-		if name == "" {
-			name = dg.Algorithm().String() + ":" + dg.Encoded()[:12]
-		}
-		seen = append(seen, progress.Blob{Name: name, Done: min(n, b.Size), Total: b.Size})
+		seen = append(seen, progress.Blob{Name: blobName(b, names), Done: min(n, b.Size), Total: b.Size})
 	}
 	return seen
+}
+
+// blobName is the name of a blob for people: the beginning of its digest where it has no other.
+func blobName(b transfer.Blob, names map[string]string) string {
+	if name := names[b.Digest]; name != "" {
+		return name
+	}
+	dg := digest.Digest(b.Digest)
+	return dg.Algorithm().String() + ":" + dg.Encoded()[:12]
 }

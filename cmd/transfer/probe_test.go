@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/modeltransfer/transfer"
+	"github.com/modeltransfer/transfer/cmd/transfer/internal/pack"
+	"github.com/modeltransfer/transfer/cmd/transfer/internal/progress"
 	"github.com/modeltransfer/transfer/cmd/transfer/internal/ref"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -96,7 +98,7 @@ func (m *fakeMeter) Moved() int64  { return m.moved }
 func TestOnlyTheFirstAnswerSaysWhatWasThere(t *testing.T) {
 	other := "sha256:" + strings.Repeat("0", 64)
 	m := new(fakeMeter)
-	f := newFinder([]transfer.Blob{{Digest: someDigest, Size: 5}, {Digest: other, Size: 7}}, m)
+	f := newFinder([]transfer.Blob{{Digest: someDigest, Size: 5}, {Digest: other, Size: 7}}, nil, m)
 	const base = "https://registry.example/v2/me/model/blobs/"
 	f.answered(http.MethodHead, base+someDigest, http.StatusUnauthorized)
 	f.answered(http.MethodHead, base+someDigest, http.StatusServiceUnavailable)
@@ -108,7 +110,7 @@ func TestOnlyTheFirstAnswerSaysWhatWasThere(t *testing.T) {
 	f.answered(http.MethodHead, base+other, http.StatusOK) // that it came is no news
 	assert.EqualValues(t, 5, m.there)
 
-	f = newFinder([]transfer.Blob{{Digest: other, Size: 7}}, m)
+	f = newFinder([]transfer.Blob{{Digest: other, Size: 7}}, nil, m)
 	mount := strings.Replace(other, ":", "%3A", 1)
 	f.answered(http.MethodPost, base+"uploads/?from=a&mount="+mount, http.StatusCreated)
 	assert.EqualValues(t, 12, m.there)
@@ -116,7 +118,7 @@ func TestOnlyTheFirstAnswerSaysWhatWasThere(t *testing.T) {
 
 func TestWhatThisRunHasSentWasNotThere(t *testing.T) {
 	m := new(fakeMeter)
-	f := newFinder(nil, m)
+	f := newFinder(nil, nil, m)
 	record := func(dg string, offset int64) {
 		r := slog.NewRecord(time.Now(), slog.LevelDebug, "upload continues", 0)
 		r.AddAttrs(slog.String("digest", dg), slog.Int64("offset", offset))
@@ -129,4 +131,34 @@ func TestWhatThisRunHasSentWasNotThere(t *testing.T) {
 	m.moved = 50
 	record("b", 40) // so too, as far as anybody knows
 	assert.EqualValues(t, 100, m.there)
+}
+
+func TestLargeBlobsOnTheirWayAreTold(t *testing.T) {
+	const size = 64 << 20
+	unnamed := "sha256:" + strings.Repeat("0", 64)
+	f := newFinder([]transfer.Blob{
+		{Digest: unnamed, Size: size}, {Digest: someDigest, Size: 2 * size}, {Digest: "small", Size: 5},
+	}, map[string]string{someDigest: "model.gguf"}, new(fakeMeter))
+	record := func(message, dg string, attrs ...slog.Attr) {
+		r := slog.NewRecord(time.Now(), slog.LevelDebug, message, 0)
+		r.AddAttrs(append(attrs, slog.String("digest", dg))...)
+		f.record(r)
+	}
+	assert.Empty(t, f.moving())
+	record("blob moves", someDigest, slog.Int64("sent", 10))
+	record("blob moves", someDigest, slog.Int64("sent", 20))
+	record("blob moves", unnamed, slog.Int64("sent", 30))
+	record("blob moves", "small", slog.Int64("sent", 5))
+	assert.Equal(t, []progress.Blob{
+		{Name: "sha256:000000000000", Done: 30, Total: size}, {Name: "model.gguf", Done: 20, Total: 2 * size},
+	}, f.moving())
+	record("blob in place", unnamed)
+	assert.Len(t, f.moving(), 1)
+}
+
+func TestBlobsHaveTheNamesOfTheirFiles(t *testing.T) {
+	const manifest = `{"schemaVersion":2,"layers":[{"mediaType":"x/y","digest":"` + someDigest + `","size":0,
+		"annotations":{"org.opencontainers.image.title":"a"}}]}`
+	assert.Equal(t, map[string]string{someDigest: "a"},
+		namesOf([]pack.Part{{Manifest: []byte(manifest)}, {Manifest: []byte("{")}}))
 }

@@ -19,14 +19,13 @@ var blobFilePattern = regexp.MustCompile(`^(sha[0-9]+-[0-9a-f]{64,128})(\.[a-z]+
 
 func pruneCommand(a *app) *cobra.Command {
 	var dry bool
-	c := &cobra.Command{
-		Use: "prune DIR", Short: "Remove blobs that no model of a directory needs", GroupID: "keep",
-		Long: "Prune removes blobs that no manifest in DIR names, and what interrupted pulls have left. DIR is " +
+	c := dirCommand("prune", "Remove blobs that no model of a directory needs",
+		"Prune removes blobs that no manifest in DIR names, and what interrupted pulls have left. DIR is "+
 			"as pull has made it, in any of its forms. Nothing may be pulled into it at the same time.",
-		Example: "  transfer prune --dry-run ~/.ollama/models\n  transfer prune ./model",
-		Args:    operands("DIR"),
-		RunE:    func(cmd *cobra.Command, args []string) error { return prune(cmd.Context(), a, args[0], dry) },
-	}
+		"  transfer prune --dry-run ~/.ollama/models\n  transfer prune ./model",
+		func(ctx context.Context, dir string) error {
+			return withHolding(dir, func(h *holding) error { return prune(ctx, a, dir, h, dry) })
+		})
 	c.Flags().BoolVar(&dry, "dry-run", false, "only list what would be removed")
 	return c
 }
@@ -38,12 +37,7 @@ type unneeded struct {
 }
 
 // prune removes what no model of a directory needs.
-func prune(ctx context.Context, a *app, dir string, dry bool) error {
-	h, err := holdingOf(dir)
-	if err != nil {
-		return err
-	}
-	defer h.close()
+func prune(ctx context.Context, a *app, dir string, h *holding, dry bool) error {
 	if h.partly {
 		return fmt.Errorf(
 			"%s: %w: a manifest is missing or wrong, and so it is not known which blobs are needed",

@@ -9,10 +9,12 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/modeltransfer/transfer"
 	"github.com/modeltransfer/transfer/cmd/transfer/internal/pack"
+	"github.com/modeltransfer/transfer/cmd/transfer/internal/progress"
 	"github.com/modeltransfer/transfer/cmd/transfer/internal/ref"
 	"github.com/modeltransfer/transfer/registry"
 	"github.com/opencontainers/go-digest"
@@ -75,6 +77,9 @@ func pushCommand(a *app) *cobra.Command {
 func pushOperands(cmd *cobra.Command, args []string) error {
 	if len(args) < 2 {
 		return usagef("push takes PATH... and REF")
+	}
+	if slices.Contains(args, "") {
+		return usagef("a PATH or REF is empty; . is the current directory")
 	}
 	_, missing := os.Stat(args[0])
 	last, err := os.Stat(args[len(args)-1])
@@ -153,10 +158,12 @@ func (a *app) report(verb, what string, r ref.Reference, dg digest.Digest, done 
 
 // upload sends the manifests of a source, each after its blobs.
 func (a *app) upload(ctx context.Context, r ref.Reference, src *source) (outcome, error) {
-	blobs, meter := mergeBlobs(src.parts), a.newMeter("push", nil)
-	n := &notes{finder: newFinder(blobs, meter)}
-	repo, err := a.remote(r, nil, n)
+	blobs, n := mergeBlobs(src.parts), new(notes)
+	meter := a.newMeter("push", func() []progress.Blob { return n.finder.moving() })
+	n.finder = newFinder(blobs, namesOf(src.parts), meter)
+	repo, err := a.target(ctx, r, n)
 	if err != nil {
+		meter.Close()
 		return outcome{}, err
 	}
 	defer repo.CloseIdleConnections()
@@ -174,6 +181,21 @@ func (a *app) upload(ctx context.Context, r ref.Reference, src *source) (outcome
 		return done, err
 	}
 	return done, putManifests(ctx, repo, src.parts, cmp.Or(r.Tag, r.Digest.String()))
+}
+
+// namesOf returns the names that the manifests give their blobs, by digest.
+func namesOf(parts []pack.Part) map[string]string {
+	names := map[string]string{}
+	for _, p := range parts {
+		content, err := registry.NewManifest(p.Manifest, "").Content()
+		if err != nil {
+			continue
+		}
+		for _, l := range content.Layers {
+			names[l.Digest] = cmp.Or(l.Annotations[pack.FilepathAnnotation], l.Title())
+		}
+	}
+	return names
 }
 
 // putManifests pushes manifests under their digests and the last, which lists them, under its name.

@@ -22,16 +22,38 @@ const maxIdle = 128
 
 var errNoCertificate = errors.New("no certificate in it; it must be PEM")
 
-// remote opens the repository of a reference as the flags want it reached. What is tried again is
-// told to the notes.
+// remote opens the repository of a reference as the flags want it reached, to pull from it. What is tried
+// again is told to the notes.
 func (a *app) remote(r ref.Reference, mirrors []string, n *notes) (*registry.Repository, error) {
+	return a.open(r, registry.Options{Mirrors: mirrors}, n)
+}
+
+// target opens the repository of a reference to push to it. It asks whether we are let in, with one request:
+// many at once would send the same wrong password, and an account may be locked for that.
+func (a *app) target(ctx context.Context, r ref.Reference, n *notes) (*registry.Repository, error) {
+	repo, err := a.open(r, registry.Options{Push: true}, n)
+	if err != nil {
+		return nil, err
+	}
+	_, err = repo.Exists(ctx, r.Version())
+	var status *transfer.StatusError
+	final := errors.Is(err, registry.ErrUnauthorized) || errors.Is(err, transfer.ErrRetriesExhausted)
+	if final || err != nil && !errors.As(err, &status) {
+		repo.CloseIdleConnections()
+		return nil, fmt.Errorf("%s: %w", r, err)
+	}
+	return repo, nil // whoever may not read may still push
+}
+
+// open opens the repository of a reference.
+func (a *app) open(r ref.Reference, o registry.Options, n *notes) (*registry.Repository, error) {
 	a.asked(r)
 	client, err := a.client()
 	if err != nil {
 		return nil, err
 	}
 	return registry.Open(registry.Options{
-		BaseURL: r.BaseURL(), Repository: r.Repository, Mirrors: mirrors, Client: client,
+		BaseURL: r.BaseURL(), Repository: r.Repository, Mirrors: o.Mirrors, Push: o.Push, Client: client,
 		GetCredentials: func(ctx context.Context) (registry.Credentials, error) { return a.credentials(ctx, r) },
 		Logger:         slog.New(a.noteHandler(n)),
 		StallTimeout:   a.stallTimeout, RetryTimeout: a.retryTimeout,

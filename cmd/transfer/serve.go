@@ -24,16 +24,13 @@ type serveOptions struct {
 
 func serveCommand(a *app) *cobra.Command {
 	var o serveOptions
-	c := &cobra.Command{
-		Use: "serve DIR", Short: "Run a small registry that keeps all in a directory", GroupID: "keep",
-		Long: "Serve runs a registry for this machine or a local network until it is interrupted. It keeps " +
+	c := dirCommand("serve", "Run a small registry that keeps all in a directory",
+		"Serve runs a registry for this machine or a local network until it is interrupted. It keeps "+
 			"blobs and manifests in DIR and knows no users: whoever reaches it may push, unless it is --read-only.",
-		Example: "  transfer serve ./registry\n" +
-			"  transfer push ./model localhost:5000/me/model\n" +
+		"  transfer serve ./registry\n"+
+			"  transfer push ./model localhost:5000/me/model\n"+
 			"  transfer serve --listen :5000 --read-only ./registry",
-		Args: operands("DIR"),
-		RunE: func(cmd *cobra.Command, args []string) error { return serve(cmd.Context(), a, args[0], o) },
-	}
+		func(ctx context.Context, dir string) error { return serve(ctx, a, dir, o) })
 	fs := c.Flags()
 	fs.SortFlags = false
 	fs.StringVar(

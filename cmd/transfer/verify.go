@@ -12,7 +12,6 @@ import (
 	"github.com/modeltransfer/transfer"
 	"github.com/modeltransfer/transfer/cmd/transfer/internal/pack"
 	"github.com/modeltransfer/transfer/cmd/transfer/internal/unpack"
-	"github.com/modeltransfer/transfer/registry"
 	"github.com/opencontainers/go-digest"
 	"github.com/spf13/cobra"
 )
@@ -21,54 +20,21 @@ var errDamaged = errors.New("the directory is damaged")
 
 func verifyCommand(a *app) *cobra.Command {
 	var from string
-	c := &cobra.Command{
-		Use: "verify DIR", Short: "Hash every file of a pulled model, and repair what is wrong", GroupID: "keep",
-		Long: "Verify hashes every file of a directory that pull has made, in any of its forms, and names those " +
+	c := dirCommand("verify", "Hash every file of a pulled model, and repair what is wrong",
+		"Verify hashes every file of a directory that pull has made, in any of its forms, and names those "+
 			"that are wrong or missing. With --from it fetches them again.",
-		Example: "  transfer verify ./model\n  transfer verify ./model --from registry.example/me/model:v1",
-		Args:    operands("DIR"),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			return verifier{a}.verify(cmd.Context(), args[0], from)
-		},
-	}
+		"  transfer verify ./model\n  transfer verify ./model --from registry.example/me/model:v1",
+		func(ctx context.Context, dir string) error {
+			return withHolding(dir, func(h *holding) error { return verifier{a}.verify(ctx, dir, h, from) })
+		})
 	c.Flags().StringVar(&from, "from", "", "fetch what is wrong from the repository of this `REF`")
 	return c
-}
-
-// item is a blob of a directory, and where it is.
-type item struct {
-	name string
-	path string
-	blob transfer.Blob
-}
-
-// holding is what a directory that is verified holds.
-type holding struct {
-	kind  pack.Kind
-	items []item
-	dir   *unpack.Dir // of named files
-	files []unpack.Entry
-
-	// partly says that there may be more: a manifest that lists it is damaged or missing.
-	partly bool
-}
-
-func (h *holding) close() error {
-	if h.dir == nil {
-		return nil
-	}
-	return h.dir.Close()
 }
 
 // verifier hashes what is there.
 type verifier struct{ *app }
 
-func (a verifier) verify(ctx context.Context, dir, from string) error {
-	h, err := holdingOf(dir)
-	if err != nil {
-		return err
-	}
-	defer h.close()
+func (a verifier) verify(ctx context.Context, dir string, h *holding, from string) error {
 	wrong, size, err := a.findWrong(ctx, h)
 	if err != nil {
 		return err
@@ -173,69 +139,6 @@ func check(ctx context.Context, i item) (problem string, err error) {
 		return "its content does not match its digest", nil
 	}
 	return "", nil
-}
-
-// holdingOf finds out what a directory holds.
-func holdingOf(dir string) (*holding, error) {
-	if _, err := os.Stat(dir); err != nil {
-		return nil, err
-	}
-	switch kind := pack.KindOf(dir); kind {
-	case pack.Blobs:
-		return blobHolding(dir)
-	case pack.OCI, pack.Ollama:
-		blobs, whole, err := pack.Referenced(dir, kind)
-		h := &holding{kind: kind, partly: !whole}
-		for _, b := range blobs {
-			h.items = append(h.items, item{b.Digest, pack.TreePath(dir, kind, digest.Digest(b.Digest)), b})
-		}
-		return h, err
-	}
-	return fileHolding(dir)
-}
-
-func blobHolding(dir string) (*holding, error) {
-	src, err := blobSource(dir)
-	if err != nil {
-		return nil, err
-	}
-	h := &holding{kind: pack.Blobs}
-	for _, b := range src.parts[0].Blobs {
-		h.items = append(h.items, item{b.Digest, filepath.Join(dir, pack.BlobName(digest.Digest(b.Digest))), b})
-	}
-	return h, nil
-}
-
-// fileHolding is a directory of named files, as its record says.
-func fileHolding(dir string) (*holding, error) {
-	d, err := unpack.OpenExisting(dir)
-	if err != nil {
-		return nil, err
-	}
-	h := &holding{kind: pack.Plain, dir: d}
-	if d.Record.Digest == "" {
-		return nil, errors.Join(
-			fmt.Errorf("%s was not made by pull: it has neither %s/record.json nor a manifest.json, "+
-				"and is neither an OCI layout nor Ollama's models: %w", dir, pack.StateDir, fs.ErrNotExist),
-			h.close(),
-		)
-	}
-	content, err := registry.NewManifest([]byte(d.Record.Manifest), "").Content()
-	if err != nil {
-		return nil, errors.Join(err, h.close())
-	}
-	entries, _, err := unpack.Entries(content)
-	if err != nil {
-		return nil, errors.Join(err, h.close())
-	}
-	for _, e := range entries {
-		if _, ok := d.Record.Files[e.Title]; !ok || e.Archive != unpack.None {
-			continue // it was left out, or its files are its own
-		}
-		h.files = append(h.files, e)
-		h.items = append(h.items, item{e.Title, filepath.Join(dir, filepath.FromSlash(e.Title)), e.Layer.Blob()})
-	}
-	return h, nil
 }
 
 // repair fetches again what is wrong.

@@ -201,7 +201,8 @@ func (b *bench) one(ctx context.Context, a attempt) (s sample, err error) {
 		return s, err
 	}
 	j := contender.Job{
-		Contender: a.name, Upload: a.upload, BaseURL: at.remote.Base, Repository: repository, Dir: dir, List: a.list,
+		Contender: a.name, Upload: a.upload, BaseURL: at.remote.Base, Repository: repository,
+		Dir: dir, List: a.list,
 		CPUProfile: b.profile(b.cpu, a), MemProfile: b.profile(b.mem, a),
 	}
 	if a.kill && a.full > 0 {

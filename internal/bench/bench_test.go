@@ -62,7 +62,8 @@ func TestShowsEarlierRuns(t *testing.T) {
 	dir := t.TempDir()
 	runs := filepath.Join(dir, "runs.csv")
 	var made, shown strings.Builder
-	require.NoError(t, run(t.Context(), []string{"-workload", "U1", "-scale", "0.005", "-rounds", "2", "-contenders", "transfer", "-csv", runs, "-tmp", dir}, &made))
+	require.NoError(t, run(t.Context(), []string{"-workload", "U1", "-scale", "0.005", "-rounds", "2",
+		"-contenders", "transfer", "-csv", runs, "-tmp", dir}, &made))
 	require.NoError(t, run(t.Context(), []string{"-from", runs, "-svg", dir}, &shown))
 	rows := func(out string) []string { return cellsOf(out[strings.LastIndex(out, "| transfer"):]) }
 	assert.Equal(t, rows(made.String())[1:5], rows(shown.String())[1:5])

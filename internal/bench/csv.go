@@ -11,8 +11,9 @@ import (
 )
 
 // columns are those of the CSV, in the order of sample.record.
-var columns = []string{"workload", "title", "contender", "round", "wall_s", "cpu_s", "peak_bytes", "mallocs", "requests", "methods",
-	"connections", "body_bytes", "wire_bytes", "twice_bytes", "cannot", "failure"}
+var columns = []string{"workload", "title", "contender", "round", "wall_s", "cpu_s", "peak_bytes",
+	"mallocs", "requests", "methods", "connections", "body_bytes", "wire_bytes", "twice_bytes", "cannot",
+	"failure"}
 
 // writeCSV writes every run.
 func writeCSV(path string, samples []sample) error {
@@ -31,9 +32,10 @@ func writeCSV(path string, samples []sample) error {
 func (s sample) record() []string {
 	methods := strings.Trim(fmt.Sprint(s.counts.Methods), "map[]") // in the order of their names
 	return []string{
-		s.workload.name, s.workload.title, s.name, fmt.Sprint(s.round), fmt.Sprint(s.wall.Seconds()), fmt.Sprint(s.cpu.Seconds()),
-		fmt.Sprint(s.memory), fmt.Sprint(s.mallocs), fmt.Sprint(s.counts.Requests), methods, fmt.Sprint(s.counts.Connections),
-		fmt.Sprint(s.counts.Body), fmt.Sprint(s.counts.Wire), fmt.Sprint(s.counts.Duplicates), s.cannot, s.failure,
+		s.workload.name, s.workload.title, s.name, fmt.Sprint(s.round), fmt.Sprint(s.wall.Seconds()),
+		fmt.Sprint(s.cpu.Seconds()), fmt.Sprint(s.memory), fmt.Sprint(s.mallocs), fmt.Sprint(s.counts.Requests),
+		methods, fmt.Sprint(s.counts.Connections), fmt.Sprint(s.counts.Body),
+		fmt.Sprint(s.counts.Wire), fmt.Sprint(s.counts.Duplicates), s.cannot, s.failure,
 	}
 }
 
@@ -78,7 +80,8 @@ func parseSample(w workload, record []string) (s sample, err error) {
 		err = errors.Join(err, e)
 		return n
 	}
-	s = sample{workload: w, name: record[2], round: int(number(3)), memory: int64(number(6)), mallocs: uint64(number(7)), cannot: record[14], failure: record[15]}
+	s = sample{workload: w, name: record[2], round: int(number(3)), memory: int64(number(6)),
+		mallocs: uint64(number(7)), cannot: record[14], failure: record[15]}
 	s.wall, s.cpu = time.Duration(number(4)*float64(time.Second)), time.Duration(number(5)*float64(time.Second))
 	s.counts.Requests, s.counts.Connections = int64(number(8)), int64(number(10))
 	s.counts.Body, s.counts.Wire, s.counts.Duplicates = int64(number(11)), int64(number(12)), int64(number(13))

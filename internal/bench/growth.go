@@ -18,7 +18,8 @@ func (b *bench) grow(ctx context.Context) error {
 }
 
 func (b *bench) growBlobs(ctx context.Context) error {
-	cells := [][]string{{"contender", "blobs", "µs per blob: min–median–max", "CPU µs per blob", "peak MB"}}
+	cells := [][]string{{"contender", "blobs", "µs per blob: min–median–max", "CPU µs per blob",
+		"peak MB"}}
 	for _, times := range []int{1, 10, 100} {
 		w := workload{
 			name: fmt.Sprintf("growth%d", times), title: fmt.Sprintf("%d x 64 KiB", growthBase*times), chart: "growth",
@@ -42,9 +43,11 @@ func (b *bench) growWorkers(ctx context.Context) error {
 	if len(names) == 0 {
 		names = []string{"floor", "transfer"}
 	}
-	cells := [][]string{{"contender", "workers", "µs per blob: min–median–max", "CPU µs per blob", "peak MB"}}
+	cells := [][]string{{"contender", "workers", "µs per blob: min–median–max", "CPU µs per blob",
+		"peak MB"}}
 	for workers := 1; workers <= 64; workers *= 2 {
-		w := workload{name: fmt.Sprintf("workers%d", workers), title: fmt.Sprintf("D1 with %d workers", workers), chart: "workers", sets: []set{small}}
+		w := workload{name: fmt.Sprintf("workers%d", workers), title: fmt.Sprintf("D1 with %d workers", workers),
+			chart: "workers", sets: []set{small}}
 		w = w.scaled(b.scale)
 		for _, name := range names {
 			name, _, _ = strings.Cut(name, "@")

@@ -117,16 +117,19 @@ func parse(args []string, out io.Writer) (o options, err error) {
 	f := flag.NewFlagSet("bench", flag.ContinueOnError)
 	f.SetOutput(out)
 	names := f.String("workload", "D1,D2,D3,D4,D5,U1,U2,U3", "comma-separated `names`: "+workloadNames())
-	who := f.String("contenders", "", "comma-separated `names`, each with @N for N workers: "+strings.Join(contender.Names(), ", "))
+	who := f.String("contenders", "",
+		"comma-separated `names`, each with @N for N workers: "+strings.Join(contender.Names(), ", "))
 	f.IntVar(&o.rounds, "rounds", 5, "measured runs of each contender")
-	f.BoolVar(&o.warm, "warm", true, "one run of each contender first that does not count, but for workloads that a slow link rules")
+	f.BoolVar(&o.warm, "warm", true,
+		"one run of each contender first that does not count, but for workloads that a slow link rules")
 	f.Float64Var(&o.scale, "scale", 1, "size of the workloads")
 	f.DurationVar(&o.timeout, "timeout", 5*time.Minute, "longest `time` of a run")
 	f.StringVar(&o.tmp, "tmp", defaultTmp(), "`directory` for blobs and destinations")
 	f.StringVar(&o.disk, "disk", os.TempDir(), "`directory` on a real disk, for the workloads that write to one")
 	f.StringVar(&o.csv, "csv", "", "`file` for every single run")
 	f.StringVar(&o.svg, "svg", "", "`directory` for charts")
-	f.StringVar(&o.from, "from", "", "show the runs of this `file`, which -csv has written, instead of making new ones")
+	f.StringVar(&o.from, "from", "",
+		"show the runs of this `file`, which -csv has written, instead of making new ones")
 	f.StringVar(&o.cpu, "cpuprofile", "", "`directory` for CPU profiles of the contenders that are Go")
 	f.StringVar(&o.mem, "memprofile", "", "`directory` for allocation profiles, which slow the contenders down")
 	prefix := f.String("exec", "", "`program` and arguments to run the contenders with, as in \"strace -c -f\"")

@@ -114,7 +114,8 @@ func drawTiles(path string, charts []*plot.Plot) error {
 	}
 	canvas := vgsvg.New(vg.Length(columns)*chartWidth, vg.Length(rows)*chartHeight)
 	tiles := draw.Tiles{Rows: rows, Cols: columns, PadX: 5 * vg.Millimeter, PadY: 5 * vg.Millimeter,
-		PadTop: 2 * vg.Millimeter, PadBottom: 2 * vg.Millimeter, PadLeft: 2 * vg.Millimeter, PadRight: 4 * vg.Millimeter}
+		PadTop: 2 * vg.Millimeter, PadBottom: 2 * vg.Millimeter, PadLeft: 2 * vg.Millimeter,
+		PadRight: 4 * vg.Millimeter}
 	for i, row := range plot.Align(grid, tiles, draw.New(canvas)) {
 		for j, c := range row {
 			if grid[i][j] != nil {

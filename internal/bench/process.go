@@ -68,7 +68,9 @@ var errKilled = errors.New("killed")
 
 // launch runs a job in a process of its own. With a kill above 0 that is killed after so long. What goes
 // wrong in the contender is part of the outcome, and no error.
-func (l *launcher) launch(ctx context.Context, j contender.Job, kill time.Duration) (o contender.Outcome, err error) {
+func (l *launcher) launch(
+	ctx context.Context, j contender.Job, kill time.Duration,
+) (o contender.Outcome, err error) {
 	ctx, cancel := context.WithTimeout(ctx, l.timeout)
 	defer cancel()
 	cmd, err := l.command(ctx, j)

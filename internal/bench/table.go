@@ -12,15 +12,16 @@ import (
 
 // writeTable writes the summaries of a workload as a Markdown table.
 func writeTable(out io.Writer, w workload, rows []summary) error {
-	cells := [][]string{{"contender", "wall s: min–median–max", "× floor", "× transfer", "CPU s", "peak MB", "requests", "conns",
-		"wire/blobs", "twice MB", "allocs/blob", "note"}}
+	cells := [][]string{{"contender", "wall s: min–median–max", "× floor", "× transfer", "CPU s",
+		"peak MB", "requests", "conns", "wire/blobs", "twice MB", "allocs/blob", "note"}}
 	floor, ours := medianOf(rows, "floor"), medianOf(rows, "transfer")
 	rounds := 0
 	for _, r := range rows {
 		cells = append(cells, r.cells(w, floor, ours))
 		rounds = max(rounds, r.rounds)
 	}
-	_, err := fmt.Fprintf(out, "\n**%s** %s: %d rounds, %d MB\n\n%s", w.name, w.title, rounds, w.bytes()/1e6, align(cells))
+	_, err := fmt.Fprintf(out, "\n**%s** %s: %d rounds, %d MB\n\n%s", w.name, w.title, rounds, w.bytes()/1e6,
+		align(cells))
 	return err
 }
 
@@ -32,9 +33,12 @@ func (r summary) cells(w workload, floor, ours float64) []string {
 	}
 	missing := float64(w.bytes()) * (1 - w.present)
 	return []string{
-		name, fmt.Sprintf("%.3g–%.3g–%.3g", r.wall.min, r.wall.median, r.wall.max), ratio(r.wall.median, floor), ratio(r.wall.median, ours),
-		fmt.Sprintf("%.2f", r.cpu), fmt.Sprintf("%.0f", r.memory/1e6), fmt.Sprintf("%.0f", r.requests), fmt.Sprintf("%.0f", r.connections),
-		fmt.Sprintf("%.3f", r.body/missing), fmt.Sprintf("%.1f", r.twice/1e6), fmt.Sprintf("%.0f", r.mallocs/float64(w.count())),
+		name, fmt.Sprintf("%.3g–%.3g–%.3g", r.wall.min, r.wall.median, r.wall.max),
+		ratio(r.wall.median, floor), ratio(r.wall.median, ours),
+		fmt.Sprintf("%.2f", r.cpu), fmt.Sprintf("%.0f", r.memory/1e6), fmt.Sprintf("%.0f", r.requests),
+		fmt.Sprintf("%.0f", r.connections),
+		fmt.Sprintf("%.3f", r.body/missing), fmt.Sprintf("%.1f", r.twice/1e6),
+		fmt.Sprintf("%.0f", r.mallocs/float64(w.count())),
 		contender.Note(r.name),
 	}
 }

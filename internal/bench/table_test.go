@@ -26,7 +26,8 @@ func TestTable(t *testing.T) {
 	lines := strings.Split(strings.TrimSpace(out.String()), "\n")
 	assert.Equal(t, "**D0** test: 3 rounds, 10 MB", lines[0])
 	require.Len(t, lines, 7)
-	assert.Equal(t, []string{"transfer", "1–2–3", "2.00", "1.00", "0.00", "0", "12", "0", "1.500", "5.0", "50"}, cellsOf(lines[5])[:11])
+	assert.Equal(t, []string{"transfer", "1–2–3", "2.00", "1.00", "0.00", "0", "12", "0", "1.500", "5.0",
+		"50"}, cellsOf(lines[5])[:11])
 	assert.Equal(t, "1.00", cellsOf(lines[4])[2], "the floor against itself")
 	assert.Contains(t, lines[6], "not installed")
 	for _, l := range lines[3:] {

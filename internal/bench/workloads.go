@@ -63,50 +63,59 @@ var (
 	many      = append(floors[:4:4], libraries...)
 	distant   = append(floors[2:4:4], libraries...) // fewer workers would only wait
 	one       = append([]string{"floor@1"}, append(libraries[:6:6], "aria2c", "curl")...)
-	bodies    = []string{"transfer", "bodies@64", "bodies@32", "bodies@16", "bodies@8", "bodies@4", "bodies@2", "bodies@1"}
-	fixed     = []string{"transfer", "transfer@4", "transfer@8", "transfer@16", "transfer@32", "transfer@64"}
+	bodies    = []string{"transfer", "bodies@64", "bodies@32", "bodies@16", "bodies@8", "bodies@4", "bodies@2",
+		"bodies@1"}
+	fixed = []string{"transfer", "transfer@4", "transfer@8", "transfer@16", "transfer@32", "transfer@64"}
 )
 
 func workloads() []workload {
 	farAway := registry.Knobs{Latency: late}
 	return append([]workload{
 		{name: "D1", title: "2,000 x 64 KiB", chart: "small", sets: []set{small}, contenders: many},
-		{name: "D1disk", title: "D1 to a real disk", chart: "small", sets: []set{small}, disk: true, contenders: many},
+		{name: "D1disk", title: "D1 to a real disk", chart: "small", sets: []set{small}, disk: true,
+			contenders: many},
 		{name: "D2", title: "256 x 4 MiB", chart: "small", sets: []set{medium}, contenders: many},
-		{name: "D3", title: "D1, responses 25 ms late", chart: "small", sets: []set{small}, knobs: farAway, contenders: distant},
-		{name: "D4", title: "D3, redirected to a CDN 25 ms away", chart: "small", sets: []set{small}, contenders: distant,
-			knobs: registry.Knobs{Latency: late, Redirect: true, CDNLatency: late}},
+		{name: "D3", title: "D1, responses 25 ms late", chart: "small", sets: []set{small}, knobs: farAway,
+			contenders: distant},
+		{name: "D4", title: "D3, redirected to a CDN 25 ms away", chart: "small", sets: []set{small},
+			contenders: distant, knobs: registry.Knobs{Latency: late, Redirect: true, CDNLatency: late}},
 		{name: "D5", title: "1 x 2 GiB", chart: "large", sets: []set{large}, contenders: one},
-		{name: "D6", title: "1 x 1 GiB, each connection held to 14 MB/s", chart: "held", sets: []set{single}, cold: true, contenders: one,
+		{name: "D6", title: "1 x 1 GiB, each connection held to 14 MB/s", chart: "held", sets: []set{single},
+			cold: true, contenders: one,
 			knobs: registry.Knobs{ConnRate: heldRate}},
-		{name: "D7", title: "1 GiB + 2,000 x 64 KiB at 200 MB/s in all", chart: "link", sets: []set{single, small}, cold: true,
+		{name: "D7", title: "1 GiB + 2,000 x 64 KiB at 200 MB/s in all", chart: "link",
+			sets: []set{single, small}, cold: true,
 			contenders: distant, knobs: registry.Knobs{Latency: late, TotalRate: 200e6}},
 		{name: "D7alone", title: "the 1 GiB of D7 alone", chart: "link", sets: []set{single}, cold: true,
 			contenders: one, knobs: registry.Knobs{Latency: late, TotalRate: 200e6}},
-		{name: "D8", title: "D2, one connection in 32 at 1 % of the speed", chart: "link", sets: []set{medium}, cold: true, contenders: distant,
+		{name: "D8", title: "D2, one connection in 32 at 1 % of the speed", chart: "link", sets: []set{medium},
+			cold: true, contenders: distant,
 			knobs: registry.Knobs{SlowEvery: 32, SlowRate: crawlRate}},
-		{name: "D9", title: "D5, killed at a random moment, run again", chart: "large", sets: []set{large}, kill: true,
-			contenders: []string{"transfer", "first"}},
-		{name: "weak", title: "64 x 256 KiB at 1 MB/s in all", chart: "link", sets: []set{{64, 256 * kib}}, cold: true, contenders: distant,
+		{name: "D9", title: "D5, killed at a random moment, run again", chart: "large", sets: []set{large},
+			kill: true, contenders: []string{"transfer", "first"}},
+		{name: "weak", title: "64 x 256 KiB at 1 MB/s in all", chart: "link", sets: []set{{64, 256 * kib}},
+			cold: true, contenders: distant,
 			knobs: registry.Knobs{Latency: late, TotalRate: 1e6}},
-		{name: "collapse", title: "D2 at 400 MB/s, less with more than 16 bodies", chart: "link", sets: []set{medium}, cold: true, contenders: many,
+		{name: "collapse", title: "D2 at 400 MB/s, less with more than 16 bodies", chart: "link",
+			sets: []set{medium}, cold: true, contenders: many,
 			knobs: registry.Knobs{TotalRate: 400e6, CollapseAbove: 16}},
-		{name: "M2", title: "100,000 x 4 KiB, 99 % there", chart: "list", sets: []set{{100_000, 4 * kib}}, present: 0.99,
-			contenders: []string{"floor@16", "transfer", "first"}},
+		{name: "M2", title: "100,000 x 4 KiB, 99 % there", chart: "list", sets: []set{{100_000, 4 * kib}},
+			present: 0.99, contenders: []string{"floor@16", "transfer", "first"}},
 	}, append(uploads(), distances()...)...)
 }
 
 func uploads() []workload {
 	return []workload{
-		{name: "U1", title: "2,000 x 64 KiB up", chart: "upload", sets: []set{small}, upload: true, contenders: many,
-			knobs: registry.Knobs{Empty: true}},
+		{name: "U1", title: "2,000 x 64 KiB up", chart: "upload", sets: []set{small}, upload: true,
+			contenders: many, knobs: registry.Knobs{Empty: true}},
 		{name: "U2", title: "256 x 4 MiB up", chart: "upload", sets: []set{medium}, upload: true, contenders: many,
 			knobs: registry.Knobs{Empty: true}},
-		{name: "U2hash", title: "U2, the registry hashes too", chart: "upload", sets: []set{medium}, upload: true, contenders: many,
-			knobs: registry.Knobs{Empty: true, HashUploads: true}},
-		{name: "U3", title: "U1, responses 25 ms late", chart: "upload", sets: []set{small}, upload: true, contenders: distant,
-			knobs: registry.Knobs{Empty: true, Latency: late}},
-		{name: "U3single", title: "U3, the registry takes a blob in one POST", chart: "upload", sets: []set{small}, upload: true, contenders: distant,
+		{name: "U2hash", title: "U2, the registry hashes too", chart: "upload", sets: []set{medium}, upload: true,
+			contenders: many, knobs: registry.Knobs{Empty: true, HashUploads: true}},
+		{name: "U3", title: "U1, responses 25 ms late", chart: "upload", sets: []set{small}, upload: true,
+			contenders: distant, knobs: registry.Knobs{Empty: true, Latency: late}},
+		{name: "U3single", title: "U3, the registry takes a blob in one POST", chart: "upload",
+			sets: []set{small}, upload: true, contenders: distant,
 			knobs: registry.Knobs{Empty: true, Latency: late, SinglePost: true}},
 	}
 }
@@ -121,7 +130,8 @@ func distances() (all []workload) {
 		l := base
 		change(&l)
 		all = append(all, workload{
-			name: name, title: fmt.Sprintf("%d x %s, %s", s.count, sizeText(s.size), l), chart: "distance", sets: []set{s},
+			name: name, title: fmt.Sprintf("%d x %s, %s", s.count, sizeText(s.size), l), chart: "distance",
+			sets: []set{s},
 			cold: true, contenders: bodies, link: &l, prune: 1.5,
 		})
 	}

@@ -40,17 +40,20 @@ func TestScaleHasFewerBlobsOrASmallerOne(t *testing.T) {
 }
 
 func TestFlags(t *testing.T) {
-	o, err := parse([]string{"-workload", "D1, U3", "-contenders", "floor,transfer@8", "-exec", "strace -c"}, io.Discard)
+	o, err := parse([]string{"-workload", "D1, U3", "-contenders", "floor,transfer@8", "-exec", "strace -c"},
+		io.Discard)
 	require.NoError(t, err)
 	assert.Len(t, o.workloads, 2)
 	assert.Equal(t, []string{"strace", "-c"}, o.exec)
 	b := &bench{options: o}
-	assert.Equal(t, append(floors[:4:4], "transfer@8"), b.who(o.workloads[0]), "all floors, of which the best is shown")
+	assert.Equal(t, append(floors[:4:4], "transfer@8"), b.who(o.workloads[0]),
+		"all floors, of which the best is shown")
 	assert.Equal(t, []string{"floor@16", "floor@64", "transfer@8"}, b.who(o.workloads[1]))
 	large, _ := findWorkload("D5")
 	assert.Equal(t, []string{"floor@1", "transfer@8"}, b.who(large))
 	for _, args := range [][]string{
-		{"-rounds", "0"}, {"-scale", "0"}, {"-workload", "D0"}, {"-contenders", "nobody"}, {"-contenders", "transfer@0"}, {"-unknown"},
+		{"-rounds", "0"}, {"-scale", "0"}, {"-workload", "D0"}, {"-contenders", "nobody"},
+		{"-contenders", "transfer@0"}, {"-unknown"},
 	} {
 		_, err := parse(args, io.Discard)
 		assert.Error(t, err, "%v", args)

@@ -13,7 +13,7 @@ import (
 
 func BenchmarkSmallBlob(b *testing.B) {
 	content := random(16 << 10)
-	dg := digest.FromBytes(content)
+	dg := digestOf(content)
 	d := open(b, b.TempDir())
 	b.ReportAllocs()
 	for b.Loop() {
@@ -25,7 +25,7 @@ func BenchmarkSmallBlob(b *testing.B) {
 		require.NoError(b, w.Close())
 		require.NoError(b, p.Commit(b.Context()))
 		require.NoError(b, p.Close(false))
-		require.NoError(b, os.Remove(filepath.Join(d.path, p.name)))
+		require.NoError(b, os.Remove(filepath.Join(d.folder.path, p.name)))
 	}
 }
 
@@ -34,15 +34,15 @@ func BenchmarkWrite(b *testing.B) {
 	d := open(b, b.TempDir())
 	p, err := d.Claim(b.Context(), digest.FromString("never"), size)
 	require.NoError(b, err)
-	p.stopHashing()
+	p.hasher.stop()
 	chunk := random(256 << 10)
 	w := p.WriterAt(0)
 	b.SetBytes(int64(len(chunk)))
 	b.ReportAllocs()
 	for b.Loop() {
-		if w.end >= 256<<20 {
+		if w.mine.end >= 256<<20 {
 			require.NoError(b, w.Close())
-			p.recorded = nil
+			p.record.recorded = nil
 			w = p.WriterAt(0)
 		}
 		_, err := w.Write(chunk)
@@ -56,7 +56,7 @@ func BenchmarkWrite(b *testing.B) {
 func BenchmarkLargeBlob(b *testing.B) {
 	const size, chunk = 256 << 20, 128 << 10
 	content := random(size)
-	dg := digest.FromBytes(content)
+	dg := digestOf(content)
 	for _, writers := range []int64{1, 2, 4} {
 		b.Run(strconv.FormatInt(writers, 10), func(b *testing.B) {
 			d := open(b, b.TempDir())
@@ -77,7 +77,7 @@ func BenchmarkLargeBlob(b *testing.B) {
 				all.Wait()
 				require.NoError(b, p.Commit(b.Context()))
 				require.NoError(b, p.Close(false))
-				require.NoError(b, os.Remove(filepath.Join(d.path, p.name)))
+				require.NoError(b, os.Remove(filepath.Join(d.folder.path, p.name)))
 			}
 		})
 	}

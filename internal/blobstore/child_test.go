@@ -11,7 +11,6 @@ import (
 	"testing"
 
 	"github.com/modeltransfer/transfer/internal/filelock"
-	"github.com/opencontainers/go-digest"
 	"github.com/stretchr/testify/require"
 )
 
@@ -34,7 +33,7 @@ func playChild(role string) int {
 	if err != nil {
 		return 3
 	}
-	p, err := d.Claim(context.Background(), digest.FromBytes(content), int64(len(content)))
+	p, err := d.Claim(context.Background(), digestOf(content), int64(len(content)))
 	if err != nil {
 		return 4
 	}
@@ -96,10 +95,10 @@ func TestS12AnotherProcessFinishes(t *testing.T) {
 	dir, content := t.TempDir(), random(1000)
 	d := open(t, dir)
 	cmd, in := child(t, "hold small", dir)
-	_, err := d.tryClaim(t.Context(), digest.FromBytes(content), 1000)
+	_, err := d.tryClaim(t.Context(), digestOf(content), 1000)
 	require.ErrorIs(t, err, filelock.ErrBusy)
 	require.NoError(t, in.Close())
-	_, err = d.Claim(t.Context(), digest.FromBytes(content), 1000)
+	_, err = d.Claim(t.Context(), digestOf(content), 1000)
 	require.ErrorIs(t, err, fs.ErrExist)
 	require.NoError(t, cmd.Wait())
 	requireBlob(t, dir, content)
@@ -108,7 +107,7 @@ func TestS12AnotherProcessFinishes(t *testing.T) {
 func TestS14KilledProcessIsContinued(t *testing.T) {
 	dir, content := t.TempDir(), random(large)
 	d := open(t, dir)
-	dg := digest.FromBytes(content)
+	dg := digestOf(content)
 	cmd, _ := child(t, "hold", dir)
 	_, err := d.tryClaim(t.Context(), dg, large)
 	require.ErrorIs(t, err, filelock.ErrBusy)
@@ -130,7 +129,7 @@ func TestS14KilledProcessWithSmallBlob(t *testing.T) {
 	cmd, _ := child(t, "hold small", dir)
 	require.NoError(t, cmd.Process.Kill())
 	require.Error(t, cmd.Wait())
-	require.Zero(t, d.Half(digest.FromBytes(content), 1000))
+	require.Zero(t, d.Half(digestOf(content), 1000))
 	p := claim(t, d, content)
 	require.Len(t, p.Missing(), 1)
 	require.Equal(t, int64(1000), p.Missing()[0].Len())

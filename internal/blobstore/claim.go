@@ -11,23 +11,23 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/modeltransfer/transfer/internal/filelock"
+	"github.com/modeltransfer/transfer/internal/prefixhash"
 	"github.com/modeltransfer/transfer/internal/retry"
 	"github.com/modeltransfer/transfer/internal/rootfile"
 )
 
-// How long a claim waits until it looks again whether a blob has become free.
+// How long a claim waits until it tries again to lock a blob that another holds.
 const (
 	shortestWait = 2 * time.Millisecond
 	longestWait  = 100 * time.Millisecond
 )
 
-// Claim gives the right to write a blob, to one caller of all processes. The others wait until
-// it is given up, for as long as their contexts allow: a holder that hangs is not told from a slow one.
-// The caller must call Close of the partial.
+// Claim gives one caller of all processes the right to write a blob, until it calls Close of the partial,
+// which it must. The others wait for that until their contexts end, also for a holder that hangs: it looks
+// the same as a slow one.
 //
-// The error matches [fs.ErrExist] when the blob has its final name, most often because
-// the caller that had the claim before has finished it. A file that [Dir.Check] found wrong
-// does not count.
+// The error matches [fs.ErrExist] when the blob has its final name, most often because the caller that had
+// the claim before has finished it. A file that [Dir.Check] found wrong does not count.
 func (d *Dir) Claim(ctx context.Context, dg digest.Digest, size int64) (*Partial, error) {
 	if size < 0 {
 		return nil, fmt.Errorf("%s: %w: %d bytes", dg, ErrSize, size)
@@ -47,59 +47,68 @@ func (d *Dir) Claim(ctx context.Context, dg digest.Digest, size int64) (*Partial
 }
 
 func (d *Dir) tryClaim(ctx context.Context, dg digest.Digest, size int64) (*Partial, error) {
-	p := &Partial{dir: d, digest: dg, name: nameOf(dg), size: size, hash: dg.Algorithm().Hash()}
+	p := &Partial{finals: &d.finals, left: &d.left, name: nameOf(dg)}
 	var err error
 	if p.data, err = d.openData(p.name); err != nil {
 		return nil, err
 	}
+	p.record.size = size
+	p.record.ending.path = p.data.Name()
+	p.hasher.want, p.hasher.record = dg, &p.record
+	p.hasher.frontier = frontier{&p.data, &p.record, prefixhash.New(dg.Algorithm())}
 	if err := p.begin(ctx); err != nil {
 		return nil, errors.Join(err, p.Close(true))
 	}
 	return p, nil
 }
 
-// begin finds out what there is to do for the blob whose data file was locked.
-func (p *Partial) begin(ctx context.Context) error {
-	if err := p.unfinished(); err != nil {
-		return err
-	}
-	p.dir.sweep(p.name, false)
-	if p.data.fresh && p.large() {
-		makeSparse(p.data.File)
-	}
-	if err := p.resume(); err != nil {
-		if !retry.NoDescriptor(err) {
-			p.writeFailed(err)
+// openData opens and locks the data file of a blob.
+//
+// All processes try the same names in the same order and so agree on one file, also where somebody has put
+// a link, a pipe or a directory under the first of them. Where none can be used, or none can be locked, the
+// file gets a name that nobody else knows; where several callers have such files, the last rename counts.
+func (d *Dir) openData(final string) (dataFile, error) {
+	for n := range sharedNames {
+		name := dataName(final, n)
+		f, err := openLocked(d.folder, name)
+		if errors.Is(err, filelock.ErrUnsupported) {
+			break
 		}
-		return err
+		if !unusable(err) {
+			return f, err
+		}
+		d.left.add(name)
 	}
-	p.begun = true
-	if p.large() {
-		p.startHashing()
-		return nil
-	}
-	p.hashing.Lock()
-	defer p.hashing.Unlock()
-	return p.hashPrefix(ctx)
+	return openUnique(d.folder, final)
 }
 
-// unfinished makes sure that the blob does not have its final name by now.
-func (p *Partial) unfinished() error {
-	fi, err := p.dir.final(p.name)
+// begin makes the partial ready to be written, once its data file was locked. The blob may have been finished
+// until then.
+func (p *Partial) begin(ctx context.Context) error {
+	done, err := p.finals.finished(p.name, p.record.size)
 	if err != nil {
 		return err
 	}
-	if fi == nil || fi.Size() != p.size {
+	if done {
+		err := p.data.folder.pathError("claim", p.name, fs.ErrExist)
+		p.record.ending.fail(err) // nobody needs what was left
+		p.left.sweep(p.name, true)
+		return err
+	}
+	p.left.sweep(p.name, false)
+	if p.data.fresh && p.record.large() {
+		makeSparse(p.data.File)
+	}
+	if err := (resumption{p.name, &p.data, &p.record, p.left}).run(); err != nil {
+		if !retry.NoDescriptor(err) {
+			p.record.ending.failWrite(err)
+		}
+		return err
+	}
+	p.resumed = true
+	if p.record.large() {
+		p.hasher.start()
 		return nil
 	}
-	p.dir.mu.Lock()
-	bad, known := p.dir.bad[p.name]
-	p.dir.mu.Unlock()
-	if known && bad == versionOf(fi) {
-		return nil
-	}
-	err = p.dir.pathError("claim", p.name, fs.ErrExist)
-	p.fail(err) // nobody needs what was left
-	p.dir.sweep(p.name, true)
-	return err
+	return p.hasher.advance(ctx)
 }

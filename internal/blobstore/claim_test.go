@@ -8,7 +8,6 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/opencontainers/go-digest"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -26,15 +25,15 @@ func TestS12FileThatLosesItsNameBeforeItIsLocked(t *testing.T) {
 		t.Run(what, func(t *testing.T) {
 			content, dir := random(1000), t.TempDir()
 			d := open(t, dir)
-			path := filepath.Join(dir, nameOf(digest.FromBytes(content))+partialSuffix)
+			path := filepath.Join(dir, nameOf(digestOf(content))+partialSuffix)
 			locked := 0
-			d.lock = func(f *os.File) error {
+			d.folder.lock = func(f *os.File) error {
 				if locked++; locked == 1 {
 					require.NoError(t, meddle(path))
 				}
 				return filelock.Lock(f)
 			}
-			_, err := d.tryClaim(t.Context(), digest.FromBytes(content), 1000)
+			_, err := d.tryClaim(t.Context(), digestOf(content), 1000)
 			require.ErrorIs(t, err, rootfile.ErrReplaced)
 			p := claim(t, d, content)
 			fill(t, p, content)
@@ -46,11 +45,12 @@ func TestS12FileThatLosesItsNameBeforeItIsLocked(t *testing.T) {
 
 // S12: who waits does not get the file while the holder gives it its final name, and so cannot cut it.
 func TestS12NobodyComesBetweenTheLastByteAndTheName(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	d := open(t, dir)
 	for i := range 100 {
 		content := random(100 + i)
-		dg := digest.FromBytes(content)
+		dg := digestOf(content)
 		p := claim(t, d, content)
 		fill(t, p, content)
 		done := make(chan struct{})
@@ -85,7 +85,7 @@ func TestS12NobodyComesBetweenTheLastByteAndTheName(t *testing.T) {
 // S12: a data file with a name of its own is not taken for a leftover while it is written.
 func TestS12UniqueFileOfAnotherIsNotSwept(t *testing.T) {
 	content, dir := random(1000), t.TempDir()
-	name := nameOf(digest.FromBytes(content))
+	name := nameOf(digestOf(content))
 	for n := range sharedNames { // so that none can be shared
 		require.NoError(t, os.Mkdir(filepath.Join(dir, dataName(name, n)), 0o755))
 	}
@@ -104,7 +104,7 @@ func TestS12UniqueFileOfAnotherIsNotSwept(t *testing.T) {
 // S11: a prefix that another program is still writing is left to it.
 func TestS11PrefixInUseIsLeftAlone(t *testing.T) {
 	content, dir := random(100_000), t.TempDir()
-	name := nameOf(digest.FromBytes(content))
+	name := nameOf(digestOf(content))
 	require.NoError(t, os.WriteFile(filepath.Join(dir, name+prefixSuffix), content[:600], 0o644))
 	held, err := os.OpenFile(filepath.Join(dir, name+prefixSuffix), os.O_RDWR, 0)
 	require.NoError(t, err)
@@ -119,14 +119,15 @@ func TestS11PrefixInUseIsLeftAlone(t *testing.T) {
 
 // S12: nobody needs a partial whose blob is finished.
 func TestS12PartialOfAFinishedBlobIsRemoved(t *testing.T) {
+	t.Parallel()
 	content, dir := random(large), t.TempDir()
 	d := open(t, dir)
 	p := claim(t, d, content)
 	write(t, p, content, 0, 1e6)
 	require.NoError(t, p.Close(true))
-	name := nameOf(digest.FromBytes(content))
+	name := nameOf(digestOf(content))
 	require.NoError(t, os.WriteFile(filepath.Join(dir, name), content, 0o644))
-	_, err := d.Claim(t.Context(), digest.FromBytes(content), large)
+	_, err := d.Claim(t.Context(), digestOf(content), large)
 	require.ErrorIs(t, err, fs.ErrExist)
 	assert.NotContains(t, files(t, dir), name+partialSuffix)
 }
@@ -134,7 +135,7 @@ func TestS12PartialOfAFinishedBlobIsRemoved(t *testing.T) {
 // S14: the prefix that an older program has left beside a partial goes when the blob has its name.
 func TestS14PrefixBesideAPartialIsSwept(t *testing.T) {
 	content, dir := random(1000), t.TempDir()
-	name := nameOf(digest.FromBytes(content))
+	name := nameOf(digestOf(content))
 	for _, suffix := range []string{partialSuffix, prefixSuffix} {
 		require.NoError(t, os.WriteFile(filepath.Join(dir, name+suffix), content[:10], 0o644))
 	}

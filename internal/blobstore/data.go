@@ -1,20 +1,25 @@
 package blobstore
 
 import (
+	"context"
 	"crypto/rand"
 	"errors"
+	"io"
 	"io/fs"
 	"os"
 	"strings"
 	"syscall"
 
 	"github.com/modeltransfer/transfer/internal/filelock"
+	"github.com/modeltransfer/transfer/internal/pieces"
 	"github.com/modeltransfer/transfer/internal/rootfile"
 )
 
-// dataFile is the open data file of a partial. It is locked where the file system can lock.
+// dataFile is the open file of a partial's bytes. It is locked where the file system can lock. Its fields
+// change only while the claim is made.
 type dataFile struct {
 	*os.File
+	folder *folder
 	name   string
 	info   fs.FileInfo // tells it from another file of the same name
 	fresh  bool        // it did not exist before
@@ -24,39 +29,18 @@ type dataFile struct {
 // errForeign means that a file belongs to another user and must not be written.
 var errForeign = errors.New("file of another user")
 
-// openData opens and locks the data file of a blob.
-//
-// All processes try the same names in the same order and so agree on one file, also where somebody has put
-// a link, a pipe or a directory under the first of them. Where none can be used, or none can be locked, the
-// file gets a name that nobody else knows; of several such files the rename decides.
-func (d *Dir) openData(final string) (dataFile, error) {
-	for n := range sharedNames {
-		name := dataName(final, n)
-		f, err := d.openLocked(name)
-		if errors.Is(err, filelock.ErrUnsupported) {
-			break
-		}
-		if !unusable(err) {
-			f.shared = true
-			return f, err
-		}
-		d.addLeftover(name)
-	}
-	return d.openUnique(final)
-}
-
 // unusable tells whether what has a name can be no data file of ours, now or later.
 func unusable(err error) bool {
 	return errors.Is(err, ErrNotRegular) || errors.Is(err, syscall.EISDIR) || errors.Is(err, errForeign)
 }
 
-// openLocked opens and locks a file, and creates it if it does not exist. The error
-// matches [filelock.ErrBusy] where another holds it, and [rootfile.ErrReplaced] where it has lost its name.
-func (d *Dir) openLocked(name string) (dataFile, error) {
+// openLocked opens and locks a data file, and creates it if it does not exist. The error matches
+// [filelock.ErrBusy] where another holds it, and [rootfile.ErrReplaced] where it has lost its name.
+func openLocked(d *folder, name string) (dataFile, error) {
 	f, err := d.create(name)
 	fresh := err == nil
 	if errors.Is(err, fs.ErrExist) {
-		f, err = d.openRegular(name, os.O_RDWR)
+		f, err = d.open(name, os.O_RDWR)
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
 			err = rootfile.ErrReplaced
@@ -67,7 +51,7 @@ func (d *Dir) openLocked(name string) (dataFile, error) {
 	if err != nil {
 		return dataFile{}, err
 	}
-	data := dataFile{File: f, name: name, fresh: fresh}
+	data := dataFile{File: f, folder: d, name: name, fresh: fresh, shared: true}
 	if err = d.pathError("lock", name, d.lock(f)); err == nil {
 		data.info, err = d.stillNamed(f, name)
 	}
@@ -82,13 +66,13 @@ func (d *Dir) openLocked(name string) (dataFile, error) {
 }
 
 // openUnique creates a data file under a name that nobody else knows.
-func (d *Dir) openUnique(final string) (dataFile, error) {
+func openUnique(d *folder, final string) (dataFile, error) {
 	name := final + uniqueSuffix + strings.ToLower(rand.Text())
 	f, err := d.create(name)
 	if err != nil {
 		return dataFile{}, err
 	}
-	data := dataFile{File: f, name: name, fresh: true}
+	data := dataFile{File: f, folder: d, name: name, fresh: true}
 	if err = d.lock(f); err == nil || errors.Is(err, filelock.ErrUnsupported) { // else it would be swept
 		data.info, err = d.stillNamed(f, name)
 	}
@@ -98,24 +82,84 @@ func (d *Dir) openUnique(final string) (dataFile, error) {
 	return data, nil
 }
 
-func (d *Dir) create(name string) (*os.File, error) {
-	f, err := rootfile.Create(d.root, name, 0o666)
-	return f, d.pathError("open", name, err)
+// writeAt writes all of b, or fails.
+func (f *dataFile) writeAt(b []byte, off int64) (n int, err error) {
+	n, err = f.WriteAt(b, off)
+	if errors.Is(err, io.ErrUnexpectedEOF) { // a write of no bytes
+		err = f.folder.pathError("write", f.name, io.ErrShortWrite)
+	}
+	return n, err
 }
 
-// stillNamed makes sure that a file has kept its name until it was locked: the
-// holder before us may have given it its final name, or removed it.
-func (d *Dir) stillNamed(f *os.File, name string) (fs.FileInfo, error) {
-	info, err := rootfile.Named(d.root, f, name)
-	return info, d.pathError("lstat", name, err)
+// read feeds a range to a hash. The error is [io.ErrUnexpectedEOF] when the file is shorter.
+func (f *dataFile) read(ctx context.Context, r pieces.Range, to io.Writer) error {
+	buf := f.folder.buffers.Get().(*[]byte)
+	defer f.folder.buffers.Put(buf)
+	for off := r.Start; off < r.End; {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		b := (*buf)[:min(r.End-off, int64(len(*buf)))]
+		n, err := f.ReadAt(b, off)
+		if n < len(b) && (err == nil || err == io.EOF) {
+			return io.ErrUnexpectedEOF
+		}
+		if err != nil && err != io.EOF {
+			return err
+		}
+		_, _ = to.Write(b)
+		off += int64(n)
+	}
+	return nil
 }
 
-// keepsName makes sure that the data file has its name. What another has put in its place must neither become
-// the blob nor be removed.
-func (d *Dir) keepsName(f *dataFile) error {
-	named, err := d.root.Lstat(f.name)
+// keepsName makes sure that the file has its name. What another has put in its place must neither become the
+// blob nor be removed.
+func (f *dataFile) keepsName() error {
+	named, err := f.folder.root.Lstat(f.name)
 	if err == nil && !os.SameFile(f.info, named) {
 		err = rootfile.ErrReplaced
 	}
-	return d.pathError("lstat", f.name, err)
+	return f.folder.pathError("lstat", f.name, err)
+}
+
+// closeAs closes the file and gives it the final name.
+func (f *dataFile) closeAs(final string) error {
+	if err := f.Close(); err != nil {
+		return err
+	}
+	if err := f.keepsName(); err != nil {
+		return err
+	}
+	if err := rename(f.folder.root, f.name, final); err != nil {
+		return f.folder.pathError("rename", final, notExist(err))
+	}
+	return nil
+}
+
+// notExist keeps the error of a directory at the final name from looking like a finished blob.
+func notExist(err error) error {
+	if errors.Is(err, fs.ErrExist) {
+		return syscall.EISDIR
+	}
+	return err
+}
+
+// remove removes the file, unless it has lost its name, and closes it.
+func (f *dataFile) remove() (err error) {
+	if f.keepsName() == nil {
+		err = f.folder.remove(f.name)
+	}
+	_ = f.Close() // what it held is gone
+	return err
+}
+
+// syncFile syncs a file, and never tries again: after a failure the next try may succeed though the bytes are
+// lost. Some network file systems cannot sync; what they were given counts as stored.
+func syncFile(f *os.File) error {
+	err := f.Sync()
+	if errors.Is(err, errors.ErrUnsupported) || errors.Is(err, syscall.EINVAL) {
+		return nil
+	}
+	return err
 }

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 	"github.com/stretchr/testify/assert"
@@ -60,7 +61,7 @@ func TestFree(t *testing.T) {
 // TestHasCheckSource tells of each thing that may have a final name how it is taken.
 func TestHasCheckSource(t *testing.T) {
 	content := random(5000)
-	dg := digest.FromBytes(content)
+	dg := digestOf(content)
 	wrong := append([]byte{content[0] ^ 1}, content[1:]...)
 	put := func(b []byte) func(*testing.T, string) {
 		return func(t *testing.T, path string) { require.NoError(t, os.WriteFile(path, b, 0o644)) }
@@ -114,7 +115,7 @@ func linkTo(content []byte) func(*testing.T, string) {
 
 func TestS6DirectoryAtFinalName(t *testing.T) {
 	content := random(10)
-	dg, dir := digest.FromBytes(content), t.TempDir()
+	dg, dir := digestOf(content), t.TempDir()
 	path := filepath.Join(dir, nameOf(dg))
 	require.NoError(t, os.Mkdir(path, 0o755))
 	d := open(t, dir)
@@ -138,17 +139,19 @@ func TestCheckEndsWithContext(t *testing.T) {
 	commit(t, p)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	_, err := d.Check(ctx, digest.FromBytes(content), 10)
+	_, err := d.Check(ctx, digestOf(content), 10)
 	require.ErrorIs(t, err, context.Canceled)
 }
 
 func TestS9CheckedFileIsReplaced(t *testing.T) {
 	content := random(100)
-	dg, dir := digest.FromBytes(content), t.TempDir()
+	dg, dir := digestOf(content), t.TempDir()
 	path := filepath.Join(dir, nameOf(dg))
 	require.NoError(t, os.WriteFile(path, make([]byte, 100), 0o644))
+	wrong, err := os.Stat(path)
+	require.NoError(t, err)
 	d := open(t, dir)
-	_, err := d.Claim(t.Context(), dg, 100)
+	_, err = d.Claim(t.Context(), dg, 100)
 	require.ErrorIs(t, err, fs.ErrExist, "nobody has found it wrong")
 
 	ok, err := d.Check(t.Context(), dg, 100)
@@ -158,8 +161,25 @@ func TestS9CheckedFileIsReplaced(t *testing.T) {
 	fill(t, p, content)
 	commit(t, p)
 	requireBlob(t, dir, content)
+	require.NoError(t, os.Chtimes(path, time.Time{}, wrong.ModTime())) // as on a disk with coarse times
 	_, err = d.Claim(t.Context(), dg, 100)
 	require.ErrorIs(t, err, fs.ErrExist, "what was repaired is there")
+}
+
+// S9: what was found wrong may have been replaced since, by another process.
+func TestS9RepairedByAnother(t *testing.T) {
+	content, dir := random(100), t.TempDir()
+	dg := digestOf(content)
+	path := filepath.Join(dir, nameOf(dg))
+	require.NoError(t, os.WriteFile(path, make([]byte, 100), 0o644))
+	d := open(t, dir)
+	ok, err := d.Check(t.Context(), dg, 100)
+	require.NoError(t, err)
+	require.False(t, ok)
+	require.NoError(t, os.WriteFile(path, content, 0o644))
+	require.NoError(t, os.Chtimes(path, time.Time{}, time.Now().Add(time.Hour)))
+	_, err = d.Claim(t.Context(), dg, 100)
+	require.ErrorIs(t, err, fs.ErrExist)
 }
 
 func TestSha512(t *testing.T) {
@@ -173,7 +193,7 @@ func TestSha512(t *testing.T) {
 	ok, err := d.Check(t.Context(), dg, 100)
 	require.NoError(t, err)
 	assert.True(t, ok)
-	assert.Equal(t, []string{"sha512-" + dg.Encoded()}, files(t, d.path))
+	assert.Equal(t, []string{"sha512-" + dg.Encoded()}, files(t, d.folder.path))
 }
 
 // S7: the length of a link itself says nothing, even when it is that of the blob.
@@ -181,7 +201,7 @@ func TestS7LinkOfTheSizeOfTheBlob(t *testing.T) {
 	dir := t.TempDir()
 	victim := "a-file-that-is-not-the-blob"
 	content := random(len(victim))
-	dg := digest.FromBytes(content)
+	dg := digestOf(content)
 	require.NoError(t, os.WriteFile(filepath.Join(dir, victim), []byte("shorter"), 0o644))
 	require.NoError(t, os.Symlink(victim, filepath.Join(dir, nameOf(dg))))
 	d := open(t, dir)
@@ -199,7 +219,7 @@ func TestS7LinkOfTheSizeOfTheBlob(t *testing.T) {
 // S7: people keep their blobs on another disk.
 func TestS7BlobBehindALink(t *testing.T) {
 	content := random(1000)
-	dg := digest.FromBytes(content)
+	dg := digestOf(content)
 	elsewhere, dir := filepath.Join(t.TempDir(), "blob"), t.TempDir()
 	link := filepath.Join(dir, nameOf(dg))
 	require.NoError(t, os.WriteFile(elsewhere, content, 0o644))
@@ -233,7 +253,7 @@ func TestS17CheckLeavesNothingOpen(t *testing.T) {
 	commit(t, p)
 	before := openFiles()
 	for range 20 {
-		ok, err := d.Check(t.Context(), digest.FromBytes(content), 10)
+		ok, err := d.Check(t.Context(), digestOf(content), 10)
 		require.NoError(t, err)
 		require.True(t, ok)
 	}

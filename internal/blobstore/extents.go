@@ -20,6 +20,9 @@ type extent struct {
 	written bool
 }
 
+// inherited tells that an earlier run recorded the bytes with their CRC.
+func (e extent) inherited() bool { return !e.written && !e.adopted }
+
 func (e extent) overlaps(start, end int64) bool { return e.Start < end && start < e.End }
 
 // extents are disjoint and in order.

@@ -9,7 +9,6 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/opencontainers/go-digest"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -29,6 +28,7 @@ func mount(t *testing.T, size int) string {
 }
 
 func TestS1FullDisk(t *testing.T) {
+	t.Parallel()
 	dir := mount(t, 1)
 	for _, size := range []int{2 << 20, large} {
 		content := random(size)
@@ -69,9 +69,10 @@ func fillDisk(t *testing.T, dir string) (remove func()) {
 
 // S1: what was written before the disk was full is not fetched again.
 func TestS1FullDiskKeepsWhatIsRecorded(t *testing.T) {
+	t.Parallel()
 	content := random(large)
 	const step = 1 << 10
-	for what, write := range map[string]func(t *testing.T, p *Partial, makeRoom func() func()) (removeHog func()){
+	for what, write := range map[string]func(t *testing.T, p *Partial, fill func() func()) (removeHog func()){
 		"no room for data": func(t *testing.T, p *Partial, fill func() func()) func() {
 			other := p.WriterAt(20e6)
 			_, err := other.Write(content[20e6:20.1e6])
@@ -116,6 +117,7 @@ func TestS1FullDiskKeepsWhatIsRecorded(t *testing.T) {
 		},
 	} {
 		t.Run(what, func(t *testing.T) {
+			t.Parallel()
 			dir := mount(t, 40)
 			d, err := Open(dir)
 			require.NoError(t, err)
@@ -143,15 +145,16 @@ func TestS1FullDiskKeepsWhatIsRecorded(t *testing.T) {
 
 // S1: a prefix of an older program stays where it is while there is no room for its journal.
 func TestS1FullDiskKeepsThePrefix(t *testing.T) {
+	t.Parallel()
 	content, dir := random(large), mount(t, 40)
-	name := nameOf(digest.FromBytes(content))
+	name := nameOf(digestOf(content))
 	require.NoError(t, os.WriteFile(filepath.Join(dir, name+prefixSuffix), content[:5e6], 0o644))
 	d, err := Open(dir)
 	require.NoError(t, err)
 	removeHog := fillDisk(t, dir)
-	_, err = d.Claim(t.Context(), digest.FromBytes(content), large)
+	_, err = d.Claim(t.Context(), digestOf(content), large)
 	require.ErrorIs(t, err, syscall.ENOSPC)
-	assert.EqualValues(t, 5e6, d.Half(digest.FromBytes(content), large))
+	assert.EqualValues(t, 5e6, d.Half(digestOf(content), large))
 	removeHog()
 	p := claim(t, d, content)
 	assert.Equal(t, []pieces.Range{{Start: 5e6, End: large}}, p.Missing())
@@ -166,7 +169,7 @@ func TestS4ReadOnlyFileSystem(t *testing.T) {
 	require.NoError(t, syscall.Mount("tmpfs", dir, "tmpfs", syscall.MS_REMOUNT|syscall.MS_RDONLY, ""))
 	d, err := Open(dir)
 	require.NoError(t, err)
-	_, err = d.Claim(t.Context(), digest.FromBytes(nil), 0)
+	_, err = d.Claim(t.Context(), digestOf(nil), 0)
 	var pe *fs.PathError
 	require.ErrorAs(t, err, &pe)
 	require.ErrorIs(t, err, syscall.EROFS)

@@ -12,7 +12,6 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/opencontainers/go-digest"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -40,7 +39,7 @@ func writeBeyondLimit(dir string, content []byte) int {
 	if err != nil {
 		return 4
 	}
-	p, err := d.Claim(context.Background(), digest.FromBytes(content), int64(len(content)))
+	p, err := d.Claim(context.Background(), digestOf(content), int64(len(content)))
 	if err != nil {
 		return 5
 	}
@@ -49,13 +48,15 @@ func writeBeyondLimit(dir string, content []byte) int {
 	for off := 0; err == nil; off += step {
 		_, err = w.Write(content[off : off+step])
 	}
-	if pe, ok := err.(*fs.PathError); !ok || pe.Err != syscall.EFBIG || pe.Path != filepath.Join(dir, p.data.name) {
+	path := filepath.Join(dir, p.data.name)
+	if pe, ok := err.(*fs.PathError); !ok || pe.Err != syscall.EFBIG || pe.Path != path {
 		return 6
 	}
 	if w.Close() == nil || p.Commit(context.Background()) == nil || p.Close(true) != nil {
 		return 7
 	}
-	if kept := d.Half(p.digest, p.size); p.large() && kept != 3*step || !p.large() && len(d.names()) != 0 {
+	switch kept := d.Half(p.hasher.want, p.record.size); {
+	case p.record.large() && kept != 3*step, !p.record.large() && len(d.names()) != 0:
 		return 8
 	}
 	if d.Close() != nil {
@@ -65,7 +66,7 @@ func writeBeyondLimit(dir string, content []byte) int {
 }
 
 func (d *Dir) names() []string {
-	names, _ := filepath.Glob(filepath.Join(d.path, "*"))
+	names, _ := filepath.Glob(filepath.Join(d.folder.path, "*"))
 	return names
 }
 
@@ -124,11 +125,13 @@ var inTheWay = map[string]func(t *testing.T, path string) (untouched func()){
 }
 
 func TestS8InTheWay(t *testing.T) {
+	t.Parallel()
 	for what, put := range inTheWay {
 		for _, suffix := range []string{partialSuffix, journalSuffix, prefixSuffix} {
 			t.Run(what+" at "+suffix, func(t *testing.T) {
+				t.Parallel()
 				content, dir := random(large), t.TempDir()
-				dg := digest.FromBytes(content)
+				dg := digestOf(content)
 				path := filepath.Join(dir, nameOf(dg)+suffix)
 				untouched := put(t, path)
 				d := open(t, dir)
@@ -141,7 +144,7 @@ func TestS8InTheWay(t *testing.T) {
 					untouched()
 				}
 				if what != "directory" || suffix != journalSuffix {
-					assert.EqualValues(t, 1000, d.Half(dg, large), "what is in the way does not keep it from being continued")
+					assert.EqualValues(t, 1000, d.Half(dg, large), "it can be continued all the same")
 				}
 				p = claim(t, d, content)
 				fill(t, p, content)
@@ -164,18 +167,20 @@ func TestS8InTheWay(t *testing.T) {
 // S21: what somebody has put under the name of the partial, and that cannot be written, makes nobody fetch
 // for himself: all agree on another name.
 func TestS21AllAgreeOnAnotherName(t *testing.T) {
+	t.Parallel()
 	content := random(large)
 	for what, put := range inTheWay {
 		for n := range sharedNames {
 			t.Run(what+" at "+dataName("", n), func(t *testing.T) {
+				t.Parallel()
 				dir := t.TempDir()
 				for i := range n {
-					put(t, filepath.Join(dir, dataName(nameOf(digest.FromBytes(content)), i)))
+					put(t, filepath.Join(dir, dataName(nameOf(digestOf(content)), i)))
 				}
 				first := claim(t, open(t, dir), content)
 				write(t, first, content, 0, 1000)
 				second := open(t, dir)
-				_, err := second.tryClaim(t.Context(), first.digest, large)
+				_, err := second.tryClaim(t.Context(), first.hasher.want, large)
 				require.ErrorIs(t, err, filelock.ErrBusy)
 				require.NoError(t, first.Close(true))
 				p := claim(t, second, content)
@@ -188,7 +193,7 @@ func TestS21AllAgreeOnAnotherName(t *testing.T) {
 
 func TestS7S10FinalNameIsReplaced(t *testing.T) {
 	content := random(1000)
-	dg := digest.FromBytes(content)
+	dg := digestOf(content)
 	for what, put := range inTheWay {
 		if what == "directory" {
 			continue // S6
@@ -259,7 +264,7 @@ func withDescriptors(t *testing.T, n int, test func()) {
 // S17: what earlier runs left is not thrown away because it cannot be opened now.
 func TestS17PartialIsKept(t *testing.T) {
 	content := random(large)
-	dg := digest.FromBytes(content)
+	dg := digestOf(content)
 	for what, leave := range map[string]func(t *testing.T, d *Dir) (half int64){
 		"half": func(t *testing.T, d *Dir) int64 {
 			p := claim(t, d, content)
@@ -268,12 +273,12 @@ func TestS17PartialIsKept(t *testing.T) {
 			return 5e6
 		},
 		"all data without journal": func(t *testing.T, d *Dir) int64 {
-			require.NoError(t, os.WriteFile(d.full(nameOf(dg)+partialSuffix), content, 0o644))
+			require.NoError(t, os.WriteFile(d.folder.full(nameOf(dg)+partialSuffix), content, 0o644))
 			return large
 		},
 		"prefix": func(t *testing.T, d *Dir) int64 {
-			require.NoError(t, os.WriteFile(d.full(nameOf(dg)+prefixSuffix), content[:5e6], 0o644))
-			require.NoError(t, d.findLeftovers())
+			require.NoError(t, os.WriteFile(d.folder.full(nameOf(dg)+prefixSuffix), content[:5e6], 0o644))
+			require.NoError(t, d.left.find())
 			return 5e6
 		},
 	} {

@@ -2,283 +2,147 @@ package blobstore
 
 import (
 	"context"
-	"errors"
-	"hash"
-	"hash/crc32"
-	"io"
-	"slices"
+	"fmt"
+	"sync"
 
 	"github.com/opencontainers/go-digest"
 
 	"github.com/modeltransfer/transfer/internal/pieces"
 )
 
-// step is how much is hashed, of an extent that is not compared with its CRC, before it counts.
-const step = 4 << 20 // 4 MiB
+// MismatchError is a blob whose content is not what its digest says. What must be fetched again is missing
+// now.
+type MismatchError struct {
+	Got, Want digest.Digest // Got is empty with Disk
 
-// startHashing lets the bytes of a large blob be hashed as they are recorded.
-func (p *Partial) startHashing() {
-	if !p.large() {
+	// Disk are the ranges whose bytes on disk are not those that were written. When there are none, wrong bytes
+	// were written.
+	Disk []pieces.Range
+}
+
+func (e *MismatchError) Error() string {
+	if len(e.Disk) > 0 {
+		return fmt.Sprintf("%d ranges of %s are not on disk what was written", len(e.Disk), e.Want)
+	}
+	return fmt.Sprintf("content has digest %s, not %s", e.Got, e.Want)
+}
+
+// hasher has the bytes of a partial hashed once: as they are written, where they come in order; otherwise
+// when they are recorded, for a large blob in the background; and at the latest when the digest is verified.
+type hasher struct {
+	want       digest.Digest
+	record     *recorder
+	background background // advances the frontier of a large blob
+
+	// mu guards the frontier. It is held for as long as bytes are read back.
+	mu       sync.Mutex
+	frontier frontier
+}
+
+// start lets the bytes of a large blob be hashed in the background as they are recorded.
+func (h *hasher) start() {
+	if !h.record.large() {
 		return
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.ctx, p.stop = context.WithCancel(context.Background())
-	p.startHasher()
-}
-
-// stopHashing returns when no goroutine of the partial is left.
-func (p *Partial) stopHashing() {
-	p.mu.Lock()
-	if p.ctx != nil {
-		p.stop()
-		p.ctx = nil
+	h.background.allow(h.advance)
+	h.mu.Lock()
+	_, more := h.frontier.next()
+	h.mu.Unlock()
+	if more {
+		h.background.wake()
 	}
-	p.mu.Unlock()
-	p.hasher.Wait()
 }
 
-// startHasher starts the goroutine that hashes what is recorded, if there may be something to hash and it is
-// not running. It ends by itself. The caller holds mu.
-func (p *Partial) startHasher() {
-	if p.ctx == nil || p.running || len(p.recorded) == 0 {
+// stop returns when nothing is hashed in the background any more.
+func (h *hasher) stop() { h.background.stop() }
+
+// advance hashes what is recorded up to the first gap.
+func (h *hasher) advance(ctx context.Context) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.frontier.advance(ctx)
+}
+
+// take is told of bytes of a small blob that were just written.
+func (h *hasher) take(off int64, b []byte) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.frontier.take(off, b)
+}
+
+// tryTake is take for a large blob. It does not wait while bytes are read back: these are before b, which is
+// then left to the background.
+func (h *hasher) tryTake(off int64, b []byte) {
+	if !h.mu.TryLock() {
 		return
 	}
-	p.running = true
-	ctx := p.ctx
-	p.hasher.Go(func() {
-		p.hashing.Lock()
-		defer p.hashing.Unlock()
-		for {
-			err := p.hashPrefix(ctx) // Commit meets the error again
-			p.mu.Lock()
-			if _, more := p.next(); err != nil || !more {
-				p.running = false
-				p.mu.Unlock()
-				return
-			}
-			p.mu.Unlock()
-		}
-	})
-}
-
-// hashPrefix hashes what is recorded from the frontier on, up to the first gap. The
-// caller holds hashing.
-func (p *Partial) hashPrefix(ctx context.Context) error {
-	for {
-		p.mu.Lock()
-		e, ok := p.next()
-		p.mu.Unlock()
-		if !ok {
-			return nil
-		}
-		if err := p.hashExtent(ctx, e); err != nil {
-			return err
-		}
+	defer h.mu.Unlock()
+	if h.background.allowed() != nil {
+		h.frontier.take(off, b)
 	}
 }
 
-// next returns the extent at the frontier, and false where nothing is recorded there. The caller
-// holds hashing and mu.
-func (p *Partial) next() (extent, bool) {
-	i := p.recorded.search(p.hashed)
-	if i == len(p.recorded) || p.recorded[i].Start > p.hashed {
-		return extent{}, false
+// recorded is told of a range of a large blob that was just recorded. At the frontier it is hashed at once,
+// so that its writer can go on with tryTake: the background would always stay behind it.
+func (h *hasher) recorded(r pieces.Range) {
+	ctx := h.background.allowed()
+	if ctx != nil && h.catchUp(ctx, r) {
+		h.background.wake()
 	}
-	e := p.recorded[i]
-	if !p.comparedFirst(e) {
-		e.Start = p.hashed
-		e.End = min(e.End, e.Start+step)
-	}
-	return e, true
 }
 
-// comparedFirst tells whether an extent must be what its CRC says before it counts as hashed.
-func (p *Partial) comparedFirst(e extent) bool { return p.checked(e) && !e.written }
+// catchUp tells whether there may be something left for the background.
+func (h *hasher) catchUp(ctx context.Context, r pieces.Range) (more bool) {
+	if !h.mu.TryLock() {
+		return true
+	}
+	defer h.mu.Unlock()
+	h.frontier.advanceTo(ctx, r)
+	_, more = h.frontier.next()
+	return more
+}
 
-// checked tells whether the disk can be compared with what came over the network.
-func (p *Partial) checked(e extent) bool { return p.large() && !e.adopted }
-
-// hashExtent hashes one extent. One that is damaged on the disk is not recorded any
-// more. On failure the hash is what it was before.
-func (p *Partial) hashExtent(ctx context.Context, e extent) error {
-	before := clone(p.hash)
-	damaged, err := p.hashAndCompare(ctx, e)
-	if err == nil && !damaged {
-		p.hashed = e.End
+// verify hashes what is not hashed yet, and compares the digest. After a [*MismatchError] what is suspect is
+// missing. A disk that cannot be read ends all writing.
+func (h *hasher) verify(ctx context.Context) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if err := h.frontier.advance(ctx); err != nil {
+		return h.readFailed(ctx, err)
+	}
+	if h.frontier.hash.Len() < h.record.size {
+		if !h.record.hasDamage() {
+			return ErrIncomplete
+		}
+		_, err := h.frontier.compareAll(ctx) // so that all that is damaged can be fetched at once
+		return h.damage(ctx, err)
+	}
+	got := h.frontier.hash.Digest()
+	if got == h.want {
 		return nil
 	}
-	if before != nil {
-		p.hash = before
-	} else {
-		p.rewind()
+	if damaged, err := h.frontier.compareAll(ctx); err != nil || damaged {
+		return h.damage(ctx, err)
 	}
-	if damaged {
-		p.drop(e)
-		return nil
-	}
-	return err
-}
-
-// hashAndCompare hashes one extent, and tells whether it is known to be damaged.
-func (p *Partial) hashAndCompare(ctx context.Context, e extent) (damaged bool, err error) {
-	sum := crc32.New(castagnoli)
-	to := io.Writer(p.hash)
-	if p.comparedFirst(e) {
-		to = io.MultiWriter(p.hash, sum)
-	}
-	err = p.read(ctx, e.Range, to)
-	damaged = errors.Is(err, io.ErrUnexpectedEOF) || err == nil && p.comparedFirst(e) && sum.Sum32() != e.crc
-	return damaged, err
-}
-
-// rewind has everything hashed again.
-func (p *Partial) rewind() {
-	p.hash.Reset()
-	p.hashed = 0
-}
-
-// clone returns a copy of a hash, or nil if the hash cannot be copied.
-func clone(h hash.Hash) hash.Hash {
-	c, ok := h.(hash.Cloner)
-	if !ok {
-		return nil
-	}
-	copied, err := c.Clone()
-	if err != nil {
-		return nil
-	}
-	return copied
-}
-
-// read feeds a range of the data file to a hash. The error is io.ErrUnexpectedEOF when the file is shorter.
-func (p *Partial) read(ctx context.Context, r pieces.Range, to io.Writer) error {
-	buf := p.dir.buffers.Get().(*[]byte)
-	defer p.dir.buffers.Put(buf)
-	for off := r.Start; off < r.End; {
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
-		}
-		b := (*buf)[:min(r.End-off, int64(len(*buf)))]
-		n, err := p.data.ReadAt(b, off)
-		if n < len(b) && (err == nil || err == io.EOF) {
-			return io.ErrUnexpectedEOF
-		}
-		if err != nil && err != io.EOF {
-			return err
-		}
-		_, _ = to.Write(b)
-		off += int64(n)
-	}
-	return nil
-}
-
-// drop makes an extent missing, because it is damaged on the disk. What was hashed of it
-// may be written anew, so it is hashed anew too.
-func (p *Partial) drop(e extent) {
-	p.mu.Lock()
-	var start int64
-	p.recorded, start = p.recorded.without(e.Start)
-	p.damaged = true
-	p.mu.Unlock()
-	if start < p.hashed {
-		p.rewind()
-	}
-}
-
-// verify hashes what the hasher has not, and compares the digest.
-func (p *Partial) verify(ctx context.Context) error {
-	p.hashing.Lock()
-	defer p.hashing.Unlock()
-	if err := p.hashPrefix(ctx); err != nil {
-		return p.readFailed(ctx, err)
-	}
-	if p.hashed < p.size {
-		return p.gap(ctx)
-	}
-	got := digest.NewDigest(p.digest.Algorithm(), p.hash)
-	if got == p.digest {
-		return nil
-	}
-	if damaged, err := p.compareAll(ctx); err != nil || damaged {
-		return p.damage(ctx, err)
-	}
-	p.rewind()
-	if err := p.forget(); err != nil {
-		p.fail(err)
+	h.frontier.hash.Reset()
+	if err := h.record.forget(); err != nil {
 		return err
 	}
-	return &MismatchError{Got: got, Want: p.digest}
-}
-
-// readFailed keeps nothing of a disk that cannot be read.
-func (p *Partial) readFailed(ctx context.Context, err error) error {
-	if ctx.Err() == nil {
-		p.fail(err)
-	}
-	return err
-}
-
-// gap tells why the bytes at the frontier are missing. When they were damaged, all the others are compared
-// too, so that all that is damaged can be fetched at once.
-func (p *Partial) gap(ctx context.Context) error {
-	p.mu.Lock()
-	damaged := p.damaged
-	p.mu.Unlock()
-	if !damaged {
-		return ErrIncomplete
-	}
-	_, err := p.compareAll(ctx)
-	return p.damage(ctx, err)
+	return &MismatchError{Got: got, Want: h.want}
 }
 
 // damage tells what was damaged on the disk, unless comparing has failed.
-func (p *Partial) damage(ctx context.Context, err error) error {
+func (h *hasher) damage(ctx context.Context, err error) error {
 	if err != nil {
-		return p.readFailed(ctx, err)
+		return h.readFailed(ctx, err)
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.damaged = false
-	return &MismatchError{Want: p.digest, Disk: p.recorded.missing(p.size)}
+	return &MismatchError{Want: h.want, Disk: h.record.damage()}
 }
 
-// compareAll drops all extents that are not on the disk what came, and tells whether there were any. What
-// was compared before it was hashed is not compared again.
-func (p *Partial) compareAll(ctx context.Context) (damaged bool, err error) {
-	p.mu.Lock()
-	all := slices.Clone(p.recorded)
-	p.mu.Unlock()
-	hashed := p.hashed
-	for _, e := range all {
-		if !p.checked(e) || p.comparedFirst(e) && e.End <= hashed {
-			continue
-		}
-		sum := crc32.New(castagnoli)
-		err := p.read(ctx, e.Range, sum)
-		switch {
-		case errors.Is(err, io.ErrUnexpectedEOF), err == nil && sum.Sum32() != e.crc:
-			p.drop(e)
-			damaged = true
-		case err != nil:
-			return damaged, err
-		}
+// readFailed keeps nothing of a disk that cannot be read.
+func (h *hasher) readFailed(ctx context.Context, err error) error {
+	if ctx.Err() == nil {
+		h.record.ending.fail(err)
 	}
-	return damaged, nil
-}
-
-// forget makes everything missing: only what was adopted without a CRC, where there
-// is such, because it is the likelier cause.
-func (p *Partial) forget() error {
-	p.mu.Lock()
-	trusted := slices.DeleteFunc(slices.Clone(p.recorded), func(e extent) bool { return e.adopted })
-	if len(trusted) == len(p.recorded) {
-		trusted = nil
-	}
-	p.recorded = trusted
-	p.mu.Unlock()
-	if err := p.journal.reset(); err != nil {
-		return err
-	}
-	return p.journal.addAll(trusted)
+	return err
 }

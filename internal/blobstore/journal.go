@@ -34,9 +34,11 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // journal is the open journal of a partial. A nil journal records nothing.
 type journal struct {
-	f *os.File
+	*os.File
+	folder *folder
+	name   string
 
-	// mu guards the fields that follow, and the end of the file.
+	// mu guards the fields that follow, and the end of the file. It is held while a record is written.
 	mu     sync.Mutex
 	end    int64
 	record [recordSize]byte
@@ -44,7 +46,7 @@ type journal struct {
 
 // newJournal makes a journal of a partial of which nothing is complete. It is an error if something has its
 // name.
-func (d *Dir) newJournal(name string, size int64) (*journal, error) {
+func newJournal(d *folder, name string, size int64) (*journal, error) {
 	f, err := d.create(name)
 	if err != nil {
 		return nil, err
@@ -53,13 +55,13 @@ func (d *Dir) newJournal(name string, size int64) (*journal, error) {
 	if _, err := f.WriteAt(appendHeader(header[:0], size), 0); err != nil {
 		return nil, errors.Join(err, f.Close(), d.remove(name))
 	}
-	return &journal{f: f, end: headerSize}, nil
+	return &journal{File: f, folder: d, name: name, end: headerSize}, nil
 }
 
-// openJournal opens the journal that an earlier run left. The error matches errJournal when it is no
-// use, and fs.ErrNotExist when there is none.
-func (d *Dir) openJournal(name string, size int64) (*journal, extents, error) {
-	f, err := d.openRegular(name, os.O_RDWR)
+// openJournal opens the journal that an earlier run left. The error matches errJournal when it is of no use,
+// and [fs.ErrNotExist] when there is none.
+func openJournal(d *folder, name string, size int64) (*journal, extents, error) {
+	f, err := d.open(name, os.O_RDWR)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -68,7 +70,7 @@ func (d *Dir) openJournal(name string, size int64) (*journal, extents, error) {
 		_ = f.Close()
 		return nil, nil, err
 	}
-	return &journal{f: f, end: end}, recorded, nil
+	return &journal{File: f, folder: d, name: name, end: end}, recorded, nil
 }
 
 func readJournal(f *os.File, size int64) (recorded extents, end int64, err error) {
@@ -132,15 +134,14 @@ func appendRecord(b []byte, e extent) []byte {
 	return binary.LittleEndian.AppendUint32(b, crc32.Checksum(b, castagnoli))
 }
 
-// add appends a record. It is not synced: a journal that claims more than the disk has
-// is found out by the CRC.
+// add appends a record. It is not synced: the CRC tells when the journal claims more than the disk has.
 func (j *journal) add(e extent) error {
 	if j == nil {
 		return nil
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if _, err := j.f.WriteAt(appendRecord(j.record[:0], e), j.end); err != nil {
+	if _, err := j.WriteAt(appendRecord(j.record[:0], e), j.end); err != nil {
 		return err // the next record overwrites what was written of this one
 	}
 	j.end += recordSize
@@ -164,12 +165,20 @@ func (j *journal) reset() error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.end = headerSize
-	return j.f.Truncate(headerSize)
+	return j.Truncate(headerSize)
 }
 
 func (j *journal) close() error {
 	if j == nil {
 		return nil
 	}
-	return j.f.Close()
+	return j.Close()
+}
+
+func (j *journal) remove() error {
+	if j == nil {
+		return nil
+	}
+	_ = j.Close() // it goes anyway
+	return j.folder.remove(j.name)
 }

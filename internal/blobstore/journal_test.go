@@ -35,6 +35,8 @@ func TestParseJournal(t *testing.T) {
 	damaged := journalOf(at(0, 10, 1), at(10, 20, 2), at(20, 30, 3))
 	damaged[headerSize+recordSize] ^= 1
 	adopted := extent{Range: pieces.Range{Start: 0, End: 7}, adopted: true}
+	first, last := at(0, 10, 2), at(50, 60, 1)
+	anew := extents{at(0, 4, 2), at(4, 10, 3)}
 	full := int64(headerSize + recordSize)
 	for name, test := range map[string]struct {
 		data []byte
@@ -44,7 +46,7 @@ func TestParseJournal(t *testing.T) {
 		"no records":            {journalOf(), extents{}, headerSize},
 		"one":                   {journalOf(at(0, 100, 9)), extents{at(0, 100, 9)}, full},
 		"without a CRC":         {journalOf(adopted), extents{adopted}, full},
-		"in order":              {journalOf(at(50, 60, 1), at(0, 10, 2)), extents{at(0, 10, 2), at(50, 60, 1)}, full + recordSize},
+		"in order":              {journalOf(last, first), extents{first, last}, full + recordSize},
 		"torn":                  {append(journalOf(at(0, 10, 1)), journalOf()...), extents{at(0, 10, 1)}, full},
 		"damaged in the middle": {damaged, extents{at(0, 10, 1), at(20, 30, 3)}, full + 2*recordSize},
 		"zeros at the end":      {append(journalOf(), make([]byte, recordSize)...), extents{}, full},
@@ -54,7 +56,7 @@ func TestParseJournal(t *testing.T) {
 		"negative":              {journalOf(at(-6, -5, 1)), extents{}, full},
 		"the later one counts":  {journalOf(at(0, 10, 1), at(5, 15, 2)), extents{at(5, 15, 2)}, full + recordSize},
 		"also before":           {journalOf(at(5, 15, 1), at(0, 10, 2)), extents{at(0, 10, 2)}, full + recordSize},
-		"written anew":          {journalOf(at(0, 10, 1), at(0, 4, 2), at(4, 10, 3)), extents{at(0, 4, 2), at(4, 10, 3)}, full + 2*recordSize},
+		"written anew":          {journalOf(at(0, 10, 1), anew[0], anew[1]), anew, full + 2*recordSize},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got, end, err := parseJournal(test.data, 100)
@@ -76,7 +78,8 @@ func TestParseJournal(t *testing.T) {
 
 func TestExtents(t *testing.T) {
 	s := extents{at(10, 20, 1), at(20, 30, 2), at(50, 60, 3)}
-	assert.Equal(t, []pieces.Range{{Start: 0, End: 10}, {Start: 30, End: 50}, {Start: 60, End: 70}}, s.missing(70))
+	gaps := []pieces.Range{{Start: 0, End: 10}, {Start: 30, End: 50}, {Start: 60, End: 70}}
+	assert.Equal(t, gaps, s.missing(70))
 	assert.Equal(t, []pieces.Range{{Start: 0, End: 5}}, extents{}.missing(5))
 	assert.Empty(t, extents{}.missing(0))
 	assert.Equal(t, int64(30), s.bytes())
@@ -196,7 +199,7 @@ func TestS8NewJournalTakesNothingOver(t *testing.T) {
 			dir := t.TempDir()
 			path := filepath.Join(dir, "x"+journalSuffix)
 			put(t, path)
-			_, err := open(t, dir).newJournal("x"+journalSuffix, large)
+			_, err := newJournal(open(t, dir).folder, "x"+journalSuffix, large)
 			require.ErrorIs(t, err, fs.ErrExist)
 			left, err := os.ReadFile(path)
 			require.NoError(t, err)

@@ -1,24 +1,22 @@
 package blobstore
 
 import (
-	"errors"
-	"io/fs"
 	"strconv"
 	"strings"
 
 	"github.com/opencontainers/go-digest"
 )
 
-// What is not a blob yet has the blob's final name and one of these.
+// A file of an unfinished blob has the blob's final name and one of these suffixes.
 const (
 	partialSuffix = ".partial"  // the data, which is also what is locked
 	journalSuffix = ".journal"  // which of it is complete
 	uniqueSuffix  = ".partial-" // and random letters: data that nobody continues
-	prefixSuffix  = ".tmp"      // the first bytes, left by a writer from front to back
+	prefixSuffix  = ".tmp"      // the first bytes, left by a program that writes from front to back
 )
 
-// sharedNames is how many names a data file may have that all processes know. The second and later ones are
-// for directories where somebody has put something under the first that is no data file.
+// sharedNames is how many names all processes try for a data file, in the same order. The second and later
+// ones are for directories where something that is no data file has the first.
 const sharedNames = 4
 
 // nameOf returns the final name of a blob.
@@ -36,11 +34,3 @@ func dataName(final string, n int) string {
 
 // journalName returns the name of the journal of a shared data file.
 func journalName(data string) string { return strings.Replace(data, partialSuffix, journalSuffix, 1) }
-
-// remove deletes a file, which may be gone already.
-func (d *Dir) remove(name string) error {
-	if err := d.root.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return d.pathError("remove", name, err)
-	}
-	return nil
-}

@@ -9,7 +9,6 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/opencontainers/go-digest"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -20,10 +19,13 @@ const large = KeepThreshold + 12345
 
 // TestCommit commits blobs of all sizes, written in several orders.
 func TestCommit(t *testing.T) {
+	t.Parallel()
 	for name, size := range map[string]int{
-		"I6 empty": 0, "one byte": 1, "small": 300_000, "last small": KeepThreshold - 1, "first large": KeepThreshold, "large": large,
+		"I6 empty": 0, "one byte": 1, "small": 300_000,
+		"last small": KeepThreshold - 1, "first large": KeepThreshold, "large": large,
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			content, dir := random(size), t.TempDir()
 			d, end := open(t, dir), int64(size)
 			p := claim(t, d, content)
@@ -36,7 +38,7 @@ func TestCommit(t *testing.T) {
 			assert.Empty(t, p.Missing())
 			commit(t, p)
 			requireBlob(t, dir, content)
-			has, err := d.Has(digest.FromBytes(content), end)
+			has, err := d.Has(digestOf(content), end)
 			require.NoError(t, err)
 			assert.True(t, has)
 		})
@@ -44,6 +46,7 @@ func TestCommit(t *testing.T) {
 }
 
 func TestBackToFront(t *testing.T) {
+	t.Parallel()
 	for _, size := range []int64{90_000, large} {
 		content, dir := random(int(size)), t.TempDir()
 		p := claim(t, open(t, dir), content)
@@ -72,7 +75,7 @@ func TestWriteRefuses(t *testing.T) {
 		"up to what is taken":   {45, errTaken},
 		"from what is recorded": {59, errTaken},
 	} {
-		if test.want == errTaken && other.end == 50 {
+		if test.want == errTaken && other.mine.end == 50 {
 			_, err := open.Write(content[:10])
 			require.NoError(t, err)
 			_, err = other.Write(content[50:60])
@@ -97,6 +100,7 @@ func TestWriteRefuses(t *testing.T) {
 }
 
 func TestN16WrongBytesAreAllMissing(t *testing.T) {
+	t.Parallel()
 	for _, size := range []int64{1000, large} {
 		content, dir := random(int(size)), t.TempDir()
 		wrong := append([]byte{content[0] ^ 1}, content[1:]...)
@@ -106,8 +110,8 @@ func TestN16WrongBytesAreAllMissing(t *testing.T) {
 			err := p.Commit(t.Context())
 			var mismatch *MismatchError
 			require.ErrorAs(t, err, &mismatch)
-			assert.Equal(t, digest.FromBytes(wrong), mismatch.Got)
-			assert.Equal(t, digest.FromBytes(content), mismatch.Want)
+			assert.Equal(t, digestOf(wrong), mismatch.Got)
+			assert.Equal(t, digestOf(content), mismatch.Want)
 			assert.Empty(t, mismatch.Disk)
 			assert.Equal(t, []pieces.Range{{Start: 0, End: size}}, p.Missing())
 			assert.NotContains(t, files(t, dir), p.name)
@@ -120,7 +124,25 @@ func TestN16WrongBytesAreAllMissing(t *testing.T) {
 	}
 }
 
+// N16: what came wrong is not taken for complete by the next claim either.
+func TestN16WrongBytesAreForgotten(t *testing.T) {
+	t.Parallel()
+	content, dir := random(large), t.TempDir()
+	d := open(t, dir)
+	p := claim(t, d, content)
+	fill(t, p, make([]byte, large))
+	require.Error(t, p.Commit(t.Context()))
+	write(t, p, content, 0, 5e6)
+	require.NoError(t, p.Close(true))
+	p = claim(t, d, content)
+	assert.Equal(t, []pieces.Range{{Start: 5e6, End: large}}, p.Missing())
+	fill(t, p, content)
+	commit(t, p)
+	requireBlob(t, dir, content)
+}
+
 func TestN16GivenUpLeavesNothing(t *testing.T) {
+	t.Parallel()
 	content, dir := random(large), t.TempDir()
 	p := claim(t, open(t, dir), content)
 	fill(t, p, make([]byte, large))
@@ -130,6 +152,7 @@ func TestN16GivenUpLeavesNothing(t *testing.T) {
 }
 
 func TestDamageOnDiskIsFoundAndNamed(t *testing.T) {
+	t.Parallel()
 	const segment = 1 << 20 // one Write, and so one record
 	content, dir := random(large), t.TempDir()
 	d := open(t, dir)
@@ -138,7 +161,7 @@ func TestDamageOnDiskIsFoundAndNamed(t *testing.T) {
 		write(t, p, content, at, min(at+segment, large))
 	}
 	require.NoError(t, p.Close(true))
-	flip(t, filepath.Join(dir, nameOf(digest.FromBytes(content))+".partial"), segment+5, 5*segment)
+	flip(t, filepath.Join(dir, nameOf(digestOf(content))+".partial"), segment+5, 5*segment)
 
 	p = claim(t, d, content)
 	err := p.Commit(t.Context())
@@ -147,6 +170,7 @@ func TestDamageOnDiskIsFoundAndNamed(t *testing.T) {
 	want := []pieces.Range{{Start: segment, End: 2 * segment}, {Start: 5 * segment, End: 6 * segment}}
 	assert.Equal(t, want, mismatch.Disk)
 	assert.Equal(t, want, p.Missing())
+	require.ErrorIs(t, p.Commit(t.Context()), ErrIncomplete, "it was told once")
 	fill(t, p, content)
 	commit(t, p)
 	requireBlob(t, dir, content)
@@ -168,10 +192,11 @@ func flip(t *testing.T, path string, offsets ...int64) {
 }
 
 func TestCommitEndsWithContext(t *testing.T) {
+	t.Parallel()
 	content, dir := random(large), t.TempDir()
 	d := open(t, dir)
 	p := claim(t, d, content)
-	p.stopHashing() // so that all is left to Commit
+	p.hasher.stop() // so that all is left to Commit
 	fill(t, p, content)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -184,12 +209,43 @@ func TestCommitEndsWithContext(t *testing.T) {
 	requireBlob(t, dir, content)
 }
 
+// reads is a context that ends after so many of the questions whether it has.
+type reads struct {
+	context.Context
+	left int
+}
+
+func (c *reads) Err() error {
+	if c.left--; c.left < 0 {
+		return context.Canceled
+	}
+	return nil
+}
+
+// An extent that was hashed in part, when its claim's context ended, is hashed from its beginning again.
+func TestCommitGoesOnAfterItsContext(t *testing.T) {
+	t.Parallel()
+	content, dir := random(large), t.TempDir()
+	d := open(t, dir)
+	p := claim(t, d, content)
+	fill(t, p, content)
+	require.NoError(t, p.Close(true))
+	p = claim(t, d, content)
+	p.hasher.stop()
+	p.hasher.frontier.hash.Reset()
+	require.Error(t, p.hasher.advance(&reads{t.Context(), 6}))
+	assert.EqualValues(t, 1<<20, p.hasher.frontier.hash.Len(), "one extent of four reads")
+	commit(t, p)
+	requireBlob(t, dir, content)
+}
+
 // S1, S2: after a write has failed nothing is kept, not even what was recorded before.
 func TestS1S2NothingIsKeptAfterAFailedWrite(t *testing.T) {
+	t.Parallel()
 	content, dir := random(large), t.TempDir()
 	p := claim(t, open(t, dir), content)
 	write(t, p, content, 0, 5e6)
-	p.stopHashing()
+	p.hasher.stop()
 	require.NoError(t, p.data.Close()) // so that no write can succeed
 	w := p.WriterAt(5e6)
 	_, err := w.Write(content[5e6:6e6])
@@ -202,16 +258,18 @@ func TestS1S2NothingIsKeptAfterAFailedWrite(t *testing.T) {
 
 // S2: bytes that a failed sync may have lost are not kept, though it was for want of room.
 func TestS2NothingIsKeptAfterAFailedSync(t *testing.T) {
+	t.Parallel()
 	content, dir := random(large), t.TempDir()
 	p := claim(t, open(t, dir), content)
 	write(t, p, content, 0, 5e6)
-	p.writeFailed(syscall.ENOSPC)
-	p.fail(syscall.ENOSPC)
+	p.record.ending.failWrite(syscall.ENOSPC)
+	p.record.ending.fail(syscall.ENOSPC)
 	require.NoError(t, p.Close(true))
 	assert.Empty(t, files(t, dir))
 }
 
 func TestCloseKeeps(t *testing.T) {
+	t.Parallel()
 	for name, test := range map[string]struct {
 		size, written int64
 		keep, kept    bool
@@ -242,6 +300,7 @@ func TestCloseKeeps(t *testing.T) {
 // N16: bytes of this claim that were damaged on the disk before they were hashed are told from bytes that
 // came wrong.
 func TestN16DamageBeforeItIsHashed(t *testing.T) {
+	t.Parallel()
 	const segment = 1 << 20
 	content, dir := random(large), t.TempDir()
 	p := claim(t, open(t, dir), content)
@@ -260,6 +319,7 @@ func TestN16DamageBeforeItIsHashed(t *testing.T) {
 
 // What comes in order is hashed as it comes, and not read back.
 func TestInOrderNothingIsReadBack(t *testing.T) {
+	t.Parallel()
 	content := random(large)
 	p := claim(t, open(t, t.TempDir()), content)
 	w := p.WriterAt(0)
@@ -267,7 +327,7 @@ func TestInOrderNothingIsReadBack(t *testing.T) {
 		end := min(at+100_000, large)
 		_, err := w.Write(content[at:end])
 		require.NoError(t, err)
-		require.Equal(t, end, p.hashed)
+		require.Equal(t, end, p.hasher.frontier.hash.Len())
 	}
 	require.NoError(t, w.Close())
 	commit(t, p)

@@ -10,7 +10,6 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/opencontainers/go-digest"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -20,10 +19,14 @@ import (
 
 // TestResume continues what an earlier run has left, with writers that are cut in other ways.
 func TestResume(t *testing.T) {
+	t.Parallel()
 	content, dir := random(large), t.TempDir()
-	dg := digest.FromBytes(content)
+	dg := digestOf(content)
 	d := open(t, dir)
-	for _, r := range []pieces.Range{{Start: 0, End: 5e6}, {Start: 20e6, End: 21e6}, {Start: 12e6, End: 20e6}, {Start: 5e6, End: 7e6}, {Start: large - 1, End: large}} {
+	for _, r := range []pieces.Range{
+		{Start: 0, End: 5e6}, {Start: 20e6, End: 21e6}, {Start: 12e6, End: 20e6}, {Start: 5e6, End: 7e6},
+		{Start: large - 1, End: large},
+	} {
 		p := claim(t, d, content)
 		write(t, p, content, r.Start, r.End)
 		require.NoError(t, p.Close(true))
@@ -38,8 +41,9 @@ func TestResume(t *testing.T) {
 
 // TestS11LeftBehind claims a large blob of which all kinds of things were left.
 func TestS11LeftBehind(t *testing.T) {
+	t.Parallel()
 	content := random(large)
-	dg := digest.FromBytes(content)
+	dg := digestOf(content)
 	name := nameOf(dg)
 	header := appendHeader(nil, large)
 	all := append(append([]byte{}, header...), appendRecord(nil, at(0, large, 1))...)
@@ -68,8 +72,11 @@ func TestS11LeftBehind(t *testing.T) {
 		"empty data":                     {[]byte{}, nil, nil, large, 0},
 	} {
 		t.Run(what, func(t *testing.T) {
+			t.Parallel()
 			dir := t.TempDir()
-			for suffix, b := range map[string][]byte{partialSuffix: test.partial, journalSuffix: test.journal, prefixSuffix: test.prefix} {
+			for suffix, b := range map[string][]byte{
+				partialSuffix: test.partial, journalSuffix: test.journal, prefixSuffix: test.prefix,
+			} {
 				if b != nil {
 					require.NoError(t, os.WriteFile(filepath.Join(dir, name+suffix), b, 0o644))
 				}
@@ -77,15 +84,15 @@ func TestS11LeftBehind(t *testing.T) {
 			d := open(t, dir)
 			assert.Equal(t, test.half, d.Half(dg, large))
 			p := claim(t, d, content)
-			p.stopHashing() // which may have found damage before Missing is asked
+			p.hasher.stop() // which may have found damage before Missing is asked
 			missing := int64(0)
 			for _, r := range p.Missing() {
 				missing += r.Len()
 			}
-			if !p.damaged {
+			if !p.record.damaged {
 				assert.Equal(t, test.missing, missing)
 			}
-			p.startHashing()
+			p.hasher.start()
 			fill(t, p, content)
 			var mismatch *MismatchError
 			if err := p.Commit(t.Context()); errors.As(err, &mismatch) {
@@ -101,17 +108,18 @@ func TestS11LeftBehind(t *testing.T) {
 }
 
 func TestSmallPrefixIsAdopted(t *testing.T) {
-	content := random(100_000)
-	dg := digest.FromBytes(content)
+	const size = 100_000
+	content := random(size)
+	dg := digestOf(content)
 	for what, test := range map[string]struct {
 		prefix  []byte
 		missing []pieces.Range
 		again   []pieces.Range // after the first commit
 	}{
-		"good":     {content[:600], []pieces.Range{{Start: 600, End: 100_000}}, nil},
+		"good":     {content[:600], []pieces.Range{{Start: 600, End: size}}, nil},
 		"whole":    {content, nil, nil},
-		"too long": {append(content, 1), []pieces.Range{{Start: 0, End: 100_000}}, nil},
-		"wrong":    {make([]byte, 600), []pieces.Range{{Start: 600, End: 100_000}}, []pieces.Range{{Start: 0, End: 600}}},
+		"too long": {append(content, 1), []pieces.Range{{Start: 0, End: size}}, nil},
+		"wrong":    {make([]byte, 600), []pieces.Range{{Start: 600, End: size}}, []pieces.Range{{End: 600}}},
 	} {
 		t.Run(what, func(t *testing.T) {
 			dir := t.TempDir()
@@ -131,8 +139,9 @@ func TestSmallPrefixIsAdopted(t *testing.T) {
 }
 
 func TestAdoptedPrefixIsKept(t *testing.T) {
+	t.Parallel()
 	content, dir := random(large), t.TempDir()
-	path := filepath.Join(dir, nameOf(digest.FromBytes(content))+prefixSuffix)
+	path := filepath.Join(dir, nameOf(digestOf(content))+prefixSuffix)
 	require.NoError(t, os.WriteFile(path, content[:3e6], 0o644))
 	d := open(t, dir)
 	require.NoError(t, claim(t, d, content).Close(true))
@@ -144,6 +153,7 @@ func TestAdoptedPrefixIsKept(t *testing.T) {
 }
 
 func TestS12OneOfManyFetches(t *testing.T) {
+	t.Parallel()
 	for what, lock := range map[string]func(*os.File) error{
 		"with locks":    filelock.Lock,
 		"without locks": func(*os.File) error { return filelock.ErrUnsupported },
@@ -154,9 +164,9 @@ func TestS12OneOfManyFetches(t *testing.T) {
 			var callers sync.WaitGroup
 			for range 8 {
 				d := open(t, dir)
-				d.lock = lock
+				d.folder.lock = lock
 				callers.Go(func() {
-					p, err := d.Claim(t.Context(), digest.FromBytes(content), 50_000)
+					p, err := d.Claim(t.Context(), digestOf(content), 50_000)
 					if errors.Is(err, fs.ErrExist) {
 						found.Add(1)
 						return
@@ -180,11 +190,12 @@ func TestS12OneOfManyFetches(t *testing.T) {
 }
 
 func TestNextClaimGoesOn(t *testing.T) {
+	t.Parallel()
 	content, dir := random(large), t.TempDir()
 	first := claim(t, open(t, dir), content)
 	write(t, first, content, 0, 6e6)
 	second := open(t, dir)
-	_, err := second.tryClaim(t.Context(), first.digest, large)
+	_, err := second.tryClaim(t.Context(), first.hasher.want, large)
 	require.ErrorIs(t, err, filelock.ErrBusy)
 	require.NoError(t, first.Close(true))
 	p := claim(t, second, content)
@@ -195,8 +206,10 @@ func TestNextClaimGoesOn(t *testing.T) {
 
 func TestLeftoversAreSwept(t *testing.T) {
 	content, dir := random(1000), t.TempDir()
-	name := nameOf(digest.FromBytes(content))
-	for _, left := range []string{name + ".partial-dead", name + ".partial-held", name + ".tmp", name + ".journal", "sha256-other.partial-dead", "sha256-other.tmp", "sha256-other.journal"} {
+	name := nameOf(digestOf(content))
+	others := []string{"sha256-other.partial-dead", "sha256-other.tmp", "sha256-other.journal"}
+	ours := []string{name + ".partial-dead", name + ".partial-held", name + ".tmp", name + ".journal"}
+	for _, left := range append(ours, others...) {
 		require.NoError(t, os.WriteFile(filepath.Join(dir, left), make([]byte, 2000), 0o644))
 	}
 	held, err := os.OpenFile(filepath.Join(dir, name+".partial-held"), os.O_RDWR, 0)
@@ -209,20 +222,19 @@ func TestLeftoversAreSwept(t *testing.T) {
 	assert.NotContains(t, files(t, dir), name+".partial-dead")
 	fill(t, p, content)
 	commit(t, p)
-	want := []string{name, name + ".partial-held", "sha256-other.partial-dead", "sha256-other.tmp", "sha256-other.journal"}
-	assert.ElementsMatch(t, want, files(t, dir))
+	assert.ElementsMatch(t, append(others, name, name+".partial-held"), files(t, dir))
 }
 
 func TestLockErrorIsNoClaim(t *testing.T) {
 	content, dir := random(1000), t.TempDir()
 	d := open(t, dir)
-	d.lock = func(*os.File) error { return syscall.EIO }
-	_, err := d.Claim(t.Context(), digest.FromBytes(content), 1000)
+	d.folder.lock = func(*os.File) error { return syscall.EIO }
+	_, err := d.Claim(t.Context(), digestOf(content), 1000)
 	var pe *fs.PathError
 	require.ErrorAs(t, err, &pe)
 	require.ErrorIs(t, err, syscall.EIO)
 
-	d.lock = filelock.Lock
+	d.folder.lock = filelock.Lock
 	p := claim(t, d, content)
 	fill(t, p, content)
 	commit(t, p)

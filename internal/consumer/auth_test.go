@@ -1,9 +1,7 @@
 package consumer_test
 
 import (
-	"fmt"
 	"net/http"
-	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -25,7 +23,7 @@ func many(n int, make func(size int) layer) (layers []layer) {
 // the refusal of the newest token counts.
 func TestN23TokensThatDieWithManyInFlight(t *testing.T) {
 	const life, concurrency, blobs = 40, 160, 320
-	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+	registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 		w := newWorld(t, "registry.test", mode, registrytest.Options{})
 		w.guard(life)
 		w.concurrency, w.streams = concurrency, concurrency
@@ -45,7 +43,7 @@ func TestN23TokensThatDieWithManyInFlight(t *testing.T) {
 
 // A token is asked for with a signature, once for all who need it, and kept for the whole call.
 func TestN23SignedTokens(t *testing.T) {
-	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+	registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 		w := newWorld(t, "registry.test", mode, registrytest.Options{})
 		w.guard(0)
 		layers := many(40, w.local)
@@ -60,67 +58,71 @@ func TestN23SignedTokens(t *testing.T) {
 	})
 }
 
-// Programs look for these words in the text of an error to tell their user what to do.
-func TestN23ErrorsSayWhatTheServerSaid(t *testing.T) {
-	for _, c := range []struct {
-		status            int
-		contentType, body string
-		says              string
-	}{
-		{401, "text/plain", "unauthorized: access denied\n", "unauthorized"},
-		{403, "text/plain", "access denied", "access denied"},
-		{403, "application/json", `{"error":"access denied"}`, "access denied"},
-		{401, "application/json", `{"error":"unauthorized"}`, "unauthorized"},
-		{403, "", `{"message":"you may not push to this namespace"}`, "you may not push to this namespace"},
-		{400, "application/json", `{"errors":[{"code":"DENIED","message":"quota exceeded"}]}`, "DENIED: quota exceeded"},
-		{401, "", "", "unauthorized"},
-		{403, "", "", "access denied"},
-	} {
-		t.Run(fmt.Sprint(c.status, c.body), func(t *testing.T) {
-			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
-				refuse := func(w http.ResponseWriter, r *http.Request) bool {
-					if r.Method == http.MethodHead && c.body != "" {
-						return false // its answer has no body, so that this would test nothing
-					}
-					if c.contentType != "" {
-						w.Header().Set("Content-Type", c.contentType)
-					}
-					w.WriteHeader(c.status)
-					_, _ = w.Write([]byte(c.body))
-					return true
-				}
-				w := newWorld(t, "registry.test", mode, registrytest.Options{})
-				own, there := w.local(100), w.remote(200)
-				w.reg.Configure(func(o *registrytest.Options) { o.Before = refuse })
-				pull := w.pull(t.Context(), repository, []layer{there}, nil)
-				push := w.push(t.Context(), repository, "latest", []layer{own}, nil, nil)
-				for _, err := range []error{pull, push} {
-					require.ErrorContains(t, err, c.says)
-					var status *transfer.StatusError
-					require.ErrorAs(t, err, &status)
-					assert.Equal(t, c.status, status.StatusCode)
-				}
-			})
-		})
+// refusal is an answer in place of the registry's.
+type refusal struct {
+	status            int
+	contentType, body string
+	says              string // what programs look for in the error, to tell their user what to do
+}
+
+func (f refusal) serve(w http.ResponseWriter, r *http.Request) bool {
+	if r.Method == http.MethodHead && f.body != "" {
+		return false // its answer has no body, so that this would test nothing
 	}
+	if f.contentType != "" {
+		w.Header().Set("Content-Type", f.contentType)
+	}
+	w.WriteHeader(f.status)
+	_, _ = w.Write([]byte(f.body))
+	return true
+}
+
+func TestN23ErrorsSayWhatTheServerSaid(t *testing.T) {
+	cases := registrytest.Named(
+		refusal{401, "text/plain", "unauthorized: access denied\n", "unauthorized"},
+		refusal{403, "text/plain", "access denied", "access denied"},
+		refusal{403, "application/json", `{"error":"access denied"}`, "access denied"},
+		refusal{401, "application/json", `{"error":"unauthorized"}`, "unauthorized"},
+		refusal{403, "", `{"message":"you may not push here"}`, "you may not push here"},
+		refusal{400, "application/json", `{"errors":[{"code":"DENIED","message":"too much"}]}`, "DENIED: too much"},
+		refusal{401, "", "", "unauthorized"},
+		refusal{403, "", "", "access denied"},
+	)
+	registrytest.Each(t, cases, func(t *testing.T, mode registrytest.Mode, c refusal) {
+		w := newWorld(t, "registry.test", mode, registrytest.Options{})
+		own, there := w.local(100), w.remote(200)
+		w.reg.Configure(func(o *registrytest.Options) { o.Before = c.serve })
+		pull := w.pull(t.Context(), repository, []layer{there}, nil)
+		push := w.push(t.Context(), repository, "latest", []layer{own}, nil, nil)
+		for _, err := range []error{pull, push} {
+			require.ErrorContains(t, err, c.says)
+			var status *transfer.StatusError
+			require.ErrorAs(t, err, &status)
+			assert.Equal(t, c.status, status.StatusCode)
+		}
+	})
+}
+
+// denied is a token server that refuses at "/denied".
+func denied(w http.ResponseWriter, r *http.Request) bool {
+	if r.URL.Path != "/denied" {
+		return false
+	}
+	http.Error(w, `{"error":"unauthorized: unknown key"}`, http.StatusUnauthorized)
+	return true
 }
 
 // What GetToken says is in the error of the call.
 func TestN23ErrorOfTheTokenServer(t *testing.T) {
-	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+	registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 		w := newWorld(t, "registry.test", mode, registrytest.Options{})
 		w.guard(0)
 		w.reg.Configure(func(o *registrytest.Options) {
 			o.Challenge = `Bearer realm="` + w.base.String() + `/denied",service="x",scope="repository:me/model:pull"`
-			o.Before = func(w http.ResponseWriter, r *http.Request) bool {
-				if r.URL.Path == "/denied" {
-					http.Error(w, `{"error":"unauthorized: unknown key"}`, http.StatusUnauthorized)
-				}
-				return r.URL.Path == "/denied"
-			}
+			o.Before = denied
 		})
 		err := w.pull(t.Context(), repository, []layer{w.remote(100)}, nil)
 		require.ErrorContains(t, err, "unauthorized: unknown key")
-		assert.False(t, strings.Contains(err.Error(), "attempts"), "it is not worth another attempt")
+		assert.NotContains(t, err.Error(), "attempts", "it is not worth another attempt")
 	})
 }

@@ -37,7 +37,7 @@ func eachLink(t *testing.T, test func(t *testing.T, w *world, l layer, relative 
 		relative bool
 	}{{1000, false}, {1000, true}, {40 << 20, false}} {
 		t.Run(fmt.Sprint(c), func(t *testing.T) {
-			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+			registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 				w := newWorld(t, "registry.test", mode, registrytest.Options{})
 				w.blobs = filepath.Join(t.TempDir(), "blobs")
 				require.NoError(t, os.Mkdir(w.blobs, 0o755))
@@ -99,7 +99,7 @@ func TestS7WrongBlobReplacesItsLink(t *testing.T) {
 
 // Also the directory itself may be a link.
 func TestS7LinkedDirectory(t *testing.T) {
-	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+	registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 		w := newWorld(t, "registry.test", mode, registrytest.Options{})
 		link := filepath.Join(t.TempDir(), "blobs")
 		if err := os.Symlink(w.blobs, link); err != nil {

@@ -1,7 +1,6 @@
 package consumer_test
 
 import (
-	"fmt"
 	"io"
 	"net/http"
 	"sync"
@@ -15,26 +14,23 @@ import (
 
 // Concurrency is the most requests in flight, those that ask and those that wait for an answer among them.
 func TestI19ConcurrencyIsTheMostRequestsInFlight(t *testing.T) {
-	for _, concurrency := range []int{1, 5, 40} {
-		t.Run(fmt.Sprint(concurrency), func(t *testing.T) {
-			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
-				w := newWorld(t, "registry.test", mode, registrytest.Options{})
-				w.concurrency, w.streams = concurrency, 100
-				layers := append(many(100, w.local), w.local(3<<20), w.local(4<<20))
-				require.NoError(t, w.push(t.Context(), repository, "latest", layers, manifestOf(t, layers...), nil))
-				assert.Equal(t, concurrency, w.meter.most, "push")
+	cases := registrytest.Named(1, 5, 40)
+	registrytest.Each(t, cases, func(t *testing.T, mode registrytest.Mode, concurrency int) {
+		w := newWorld(t, "registry.test", mode, registrytest.Options{})
+		w.concurrency, w.streams = concurrency, 100
+		layers := append(many(100, w.local), w.local(3<<20), w.local(4<<20))
+		require.NoError(t, w.push(t.Context(), repository, "latest", layers, manifestOf(t, layers...), nil))
+		assert.Equal(t, concurrency, w.meter.most, "push")
 
-				w.blobs, w.meter.most = t.TempDir(), 0
-				require.NoError(t, w.pull(t.Context(), repository, layers, nil))
-				assert.Equal(t, concurrency, w.meter.most, "pull")
-			})
-		})
-	}
+		w.blobs, w.meter.most = t.TempDir(), 0
+		require.NoError(t, w.pull(t.Context(), repository, layers, nil))
+		assert.Equal(t, concurrency, w.meter.most, "pull")
+	})
 }
 
 // Also where the registry sends each request on to a store.
 func TestI19ConcurrencyWithRedirects(t *testing.T) {
-	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+	registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 		w := newWorld(t, "registry.test", mode, registrytest.Options{})
 		cdn := &meter{next: w.reg.CDN()}
 		store := w.net.Serve("cdn.test", cdn, mode).URL
@@ -105,27 +101,23 @@ func (s *stream) Close() error {
 
 // BodyConcurrency is the most bodies in flight, however many requests ask: for links that one body fills.
 func TestI19BodyConcurrencyIsTheMostBodies(t *testing.T) {
-	for _, bodies := range []int{1, 3} {
-		t.Run(fmt.Sprint(bodies), func(t *testing.T) {
-			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
-				w := newWorld(t, "registry.test", mode, registrytest.Options{})
-				count := &streams{next: w.client.Transport}
-				w.client.Transport = count
-				w.streams, w.concurrency = bodies, 20
-				w.reg.Fault("", "/blobs/", "**slow(10M)")
-				var layers []layer
-				for i := range 30 {
-					layers = append(layers, w.local(1<<20+i))
-				}
-				require.NoError(t, w.push(t.Context(), repository, "latest", layers, manifestOf(t, layers...), nil))
-				w.requirePushed(layers...)
-				assert.Equal(t, bodies, count.most, "push")
+	registrytest.Each(t, registrytest.Named(1, 3), func(t *testing.T, mode registrytest.Mode, bodies int) {
+		w := newWorld(t, "registry.test", mode, registrytest.Options{})
+		count := &streams{next: w.client.Transport}
+		w.client.Transport = count
+		w.streams, w.concurrency = bodies, 20
+		w.reg.Fault("", "/blobs/", "**slow(10M)")
+		var layers []layer
+		for i := range 30 {
+			layers = append(layers, w.local(1<<20+i))
+		}
+		require.NoError(t, w.push(t.Context(), repository, "latest", layers, manifestOf(t, layers...), nil))
+		w.requirePushed(layers...)
+		assert.Equal(t, bodies, count.most, "push")
 
-				w.blobs, count.most = t.TempDir(), 0
-				require.NoError(t, w.pull(t.Context(), repository, layers, nil))
-				w.requirePulled(layers...)
-				assert.Equal(t, bodies, count.most, "pull")
-			})
-		})
-	}
+		w.blobs, count.most = t.TempDir(), 0
+		require.NoError(t, w.pull(t.Context(), repository, layers, nil))
+		w.requirePulled(layers...)
+		assert.Equal(t, bodies, count.most, "pull")
+	})
 }

@@ -5,15 +5,10 @@ package consumer_test
 
 import (
 	"bytes"
-	"fmt"
+	"errors"
 	"log/slog"
-	"os"
-	"runtime/pprof"
-	"strings"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
-	"time"
 
 	"github.com/modeltransfer/transfer/internal/registrytest"
 )
@@ -30,52 +25,12 @@ func (l *leaks) Write(line []byte) (int, error) {
 
 // TestMain fails when a test has left a goroutine behind, or a token in the log of the program.
 func TestMain(m *testing.M) {
-	cache, err := os.MkdirTemp("", "consumer-test")
-	if err != nil {
-		panic(err)
-	}
-	for _, name := range []string{"XDG_CACHE_HOME", "HOME", "LocalAppData"} { // upload sessions are remembered there
-		os.Setenv(name, cache)
-	}
 	var log leaks
 	slog.SetDefault(slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug})))
-	code := m.Run()
-	os.RemoveAll(cache)
-	if log.found.Load() {
-		fmt.Fprintln(os.Stderr, "a token was logged")
-		code = 1
-	}
-	if left := goroutinesAfter(5 * time.Second); left != "" && code == 0 {
-		fmt.Fprintln(os.Stderr, "goroutines left behind:\n"+left)
-		code = 1
-	}
-	os.Exit(code)
-}
-
-// goroutinesAfter returns the stacks of what still runs of a call after that time at most.
-func goroutinesAfter(patience time.Duration) string {
-	for end := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
-		var left []string
-		var b bytes.Buffer
-		_ = pprof.Lookup("goroutine").WriteTo(&b, 2)
-		for stack := range strings.SplitSeq(b.String(), "\n\n") {
-			ours := strings.Contains(stack, "/transfer.") || strings.Contains(stack, "net/http")
-			if ours && !strings.Contains(stack, "goroutinesAfter") {
-				left = append(left, stack)
-			}
+	registrytest.Main(m, func() error {
+		if log.found.Load() {
+			return errors.New("a token was logged")
 		}
-		if len(left) == 0 || time.Now().After(end) {
-			return strings.Join(left, "\n\n")
-		}
-	}
-}
-
-// inBubbles runs a test over both protocols, with faked time.
-func inBubbles(t *testing.T, test func(t *testing.T, mode registrytest.Mode)) {
-	t.Helper()
-	for _, mode := range []registrytest.Mode{registrytest.H1, registrytest.H2} {
-		t.Run(mode.String(), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) { test(t, mode) })
-		})
-	}
+		return nil
+	})
 }

@@ -55,7 +55,9 @@ func (p *program) pull(ctx context.Context, repository string, layers []layer, t
 }
 
 // push has the blobs of a model and then its manifest in the registry.
-func (p *program) push(ctx context.Context, repository, tag string, layers []layer, manifest []byte, tell func(status)) error {
+func (p *program) push(
+	ctx context.Context, repository, tag string, layers []layer, manifest []byte, tell func(status),
+) error {
 	return transfer.Upload(ctx, transfer.UploadOptions{
 		Blobs:           blobsOf(layers),
 		BaseURL:         p.base.String(),
@@ -141,5 +143,6 @@ func signed(header, uri string) bool {
 	public, signature, _ := strings.Cut(header, ":")
 	key, err := base64.StdEncoding.DecodeString(public)
 	sum, err2 := base64.StdEncoding.DecodeString(signature)
-	return err == nil && err2 == nil && len(key) == ed25519.PublicKeySize && ed25519.Verify(key, []byte("GET,"+uri), sum)
+	return err == nil && err2 == nil && len(key) == ed25519.PublicKeySize &&
+		ed25519.Verify(key, []byte("GET,"+uri), sum)
 }

@@ -35,7 +35,7 @@ func eachMove(t *testing.T, test func(t *testing.T, w *world, do move)) {
 	t.Helper()
 	for name, do := range moves() {
 		t.Run(name, func(t *testing.T) {
-			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+			registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 				test(t, newWorld(t, "registry.test", mode, registrytest.Options{}), do)
 			})
 		})

@@ -2,7 +2,6 @@ package consumer_test
 
 import (
 	"crypto/sha256"
-	"fmt"
 	"net/http"
 	"os"
 	"testing"
@@ -29,7 +28,7 @@ func TestU24ModelMadeFromAnother(t *testing.T) {
 		{"/home/me/models/tensors.gguf", ""},
 	} {
 		t.Run(c.from, func(t *testing.T) {
-			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+			registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 				w := newWorld(t, "127.0.0.1:5055", mode, registrytest.Options{CheckManifest: true})
 				l := w.local(1000)
 				l.From = c.from
@@ -64,32 +63,26 @@ func unread(w http.ResponseWriter, r *http.Request) bool {
 
 // A success that is told before the body is asked for is none.
 func TestU25CreatedWithoutReading(t *testing.T) {
-	for _, size := range []int{2 << 20, 70 << 20} {
-		t.Run(fmt.Sprint(size), func(t *testing.T) {
-			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
-				w := newWorld(t, "registry.test", mode, registrytest.Options{Before: unread})
-				l := w.local(size)
-				var book bookkeeper
-				require.NoError(t, w.push(t.Context(), repository, "", []layer{l}, nil, book.tell))
-				w.requirePushed(l)
-				book.requireFromTo(t, 0, l.Size)
-			})
-		})
-	}
+	cases := registrytest.Named(2<<20, 70<<20)
+	registrytest.Each(t, cases, func(t *testing.T, mode registrytest.Mode, size int) {
+		w := newWorld(t, "registry.test", mode, registrytest.Options{Before: unread})
+		l := w.local(size)
+		var book bookkeeper
+		require.NoError(t, w.push(t.Context(), repository, "", []layer{l}, nil, book.tell))
+		w.requirePushed(l)
+		book.requireFromTo(t, 0, l.Size)
+	})
 }
 
 // The file is hashed before a registry can have all of it, also a small one that needs not be asked for.
 func TestU25FileThatIsNotItsDigestIsNoSuccess(t *testing.T) {
-	for _, size := range []int{1000, 100 << 10, 2 << 20} {
-		t.Run(fmt.Sprint(size), func(t *testing.T) {
-			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
-				w := newWorld(t, "registry.test", mode, registrytest.Options{Before: unread})
-				l := w.local(size)
-				require.NoError(t, os.WriteFile(w.path(l), make([]byte, size), 0o644))
-				require.Error(t, w.push(t.Context(), repository, "", []layer{l}, nil, nil))
-			})
-		})
-	}
+	cases := registrytest.Named(1000, 100<<10, 2<<20)
+	registrytest.Each(t, cases, func(t *testing.T, mode registrytest.Mode, size int) {
+		w := newWorld(t, "registry.test", mode, registrytest.Options{Before: unread})
+		l := w.local(size)
+		require.NoError(t, os.WriteFile(w.path(l), make([]byte, size), 0o644))
+		require.Error(t, w.push(t.Context(), repository, "", []layer{l}, nil, nil))
+	})
 }
 
 // zeros returns a layer of zeros that takes no room on the disk of the program.
@@ -108,55 +101,49 @@ func (w *world) zeros(size int64) layer {
 
 // The object store wants parts of one size, the last no larger, and the sum of their sums.
 func TestU26PartsOfOneSize(t *testing.T) {
-	for name, late := range map[string]bool{"told by POST": false, "told by PATCH": true} {
-		t.Run(name, func(t *testing.T) {
-			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
-				w := newWorld(t, "registry.test", mode, registrytest.Options{MaxBody: 1 << 20})
-				w.guard(0)
-				store := w.reg.ServeOllama(w.net, "store.test", mode, registrytest.Ollama{
-					ExactParts: true, LateLocation: late, Discard: true,
-				})
-				l := w.zeros(230 << 20)
-				var book bookkeeper
-				require.NoError(t, w.push(t.Context(), repository, "", []layer{l}, nil, book.tell))
-				assert.Empty(t, store.Violations())
-				assert.Empty(t, store.Tokens(), "the store gets no token")
-				require.Len(t, store.Uploads(), 1)
-				assert.Equal(t, []int64{100 << 20, 100 << 20, 30 << 20}, store.Uploads()[0].Sizes)
-				book.requireFromTo(t, 0, l.Size)
-			})
+	cases := map[string]bool{"told by POST": false, "told by PATCH": true}
+	registrytest.Each(t, cases, func(t *testing.T, mode registrytest.Mode, late bool) {
+		w := newWorld(t, "registry.test", mode, registrytest.Options{MaxBody: 1 << 20})
+		w.guard(0)
+		store := w.reg.ServeOllama(w.net, "store.test", mode, registrytest.Ollama{
+			ExactParts: true, LateLocation: late, Discard: true,
 		})
-	}
+		l := w.zeros(230 << 20)
+		var book bookkeeper
+		require.NoError(t, w.push(t.Context(), repository, "", []layer{l}, nil, book.tell))
+		assert.Empty(t, store.Violations())
+		assert.Empty(t, store.Tokens(), "the store gets no token")
+		require.Len(t, store.Uploads(), 1)
+		assert.Equal(t, []int64{100 << 20, 100 << 20, 30 << 20}, store.Uploads()[0].Sizes)
+		book.requireFromTo(t, 0, l.Size)
+	})
 }
 
 // A model of many tensors goes to both kinds of Ollama registry, and comes back from them.
 func TestU26ModelOfManyTensors(t *testing.T) {
-	for name, o := range map[string]registrytest.Ollama{
+	cases := map[string]registrytest.Ollama{
 		"direct": {Direct: true, SignedHeaders: http.Header{"X-Amz-Checksum-Sha256": {"abc"}}},
 		"parts":  {ExactParts: false, MinPart: 1},
 		"late":   {LateLocation: true, MinPart: 1},
-	} {
-		t.Run(name, func(t *testing.T) {
-			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
-				w := newWorld(t, "registry.test", mode, registrytest.Options{CheckManifest: true})
-				w.guard(0)
-				store := w.reg.ServeOllama(w.net, "store.test", mode, o)
-				var layers []layer
-				for i := range 60 {
-					layers = append(layers, w.local(1000+100*i))
-				}
-				layers = append(layers, w.local(3<<20))
-				manifest := manifestOf(t, layers...)
-				require.NoError(t, w.push(t.Context(), repository, "latest", layers, manifest, nil))
-				assert.Empty(t, store.Violations())
-				w.requirePushed(layers...)
-
-				w.blobs = t.TempDir()
-				require.NoError(t, w.pull(t.Context(), repository, layers, nil))
-				w.requirePulled(layers...)
-			})
-		})
 	}
+	registrytest.Each(t, cases, func(t *testing.T, mode registrytest.Mode, o registrytest.Ollama) {
+		w := newWorld(t, "registry.test", mode, registrytest.Options{CheckManifest: true})
+		w.guard(0)
+		store := w.reg.ServeOllama(w.net, "store.test", mode, o)
+		var layers []layer
+		for i := range 60 {
+			layers = append(layers, w.local(1000+100*i))
+		}
+		layers = append(layers, w.local(3<<20))
+		manifest := manifestOf(t, layers...)
+		require.NoError(t, w.push(t.Context(), repository, "latest", layers, manifest, nil))
+		assert.Empty(t, store.Violations())
+		w.requirePushed(layers...)
+
+		w.blobs = t.TempDir()
+		require.NoError(t, w.pull(t.Context(), repository, layers, nil))
+		w.requirePulled(layers...)
+	})
 }
 
 // The manifest is pushed where it, the tag and the repository are all given.
@@ -166,9 +153,10 @@ func TestManifestNeedsARepository(t *testing.T) {
 		manifest        bool
 		pushed          int
 	}{
-		{repository, "latest", true, 1}, {"", "latest", true, 0}, {repository, "", true, 0}, {repository, "latest", false, 0},
+		{repository, "latest", true, 1}, {"", "latest", true, 0},
+		{repository, "", true, 0}, {repository, "latest", false, 0},
 	} {
-		inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 			w := newWorld(t, "registry.test", mode, registrytest.Options{})
 			layers := []layer{w.local(100)}
 			var manifest []byte

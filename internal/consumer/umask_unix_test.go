@@ -21,7 +21,7 @@ func TestUmask(t *testing.T) {
 		umask           int
 		file, directory fs.FileMode
 	}{{0o002, 0o664, 0o775}, {0o022, 0o644, 0o755}, {0o077, 0o600, 0o700}} {
-		inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 			w := newWorld(t, "registry.test", mode, registrytest.Options{})
 			w.blobs = filepath.Join(w.blobs, "models", "blobs")
 			layers := []layer{w.remote(0), w.remote(1000), w.remote(40 << 20)}

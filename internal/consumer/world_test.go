@@ -58,7 +58,9 @@ func newWorld(t *testing.T, name string, mode registrytest.Mode, opts registryte
 	require.NoError(t, err)
 	transport := w.net.Transport()
 	transport.ExpectContinueTimeout = time.Second // as in http.DefaultTransport
-	w.program = program{blobs: t.TempDir(), base: *server, client: &http.Client{Transport: transport}, streams: 4}
+	w.program = program{
+		blobs: t.TempDir(), base: *server, client: &http.Client{Transport: transport}, streams: 4,
+	}
 	return w
 }
 

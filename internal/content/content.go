@@ -1,16 +1,17 @@
-// Package content reads the file of a blob for request bodies, and lets none of them end well that
-// is not the blob's.
+// Package content reads the file of a blob for request bodies, and lets none of them end well that is not the
+// blob's.
 package content
 
 import (
 	"errors"
 	"fmt"
-	"hash"
 	"io"
 	"os"
 	"sync"
 
 	"github.com/opencontainers/go-digest"
+
+	"github.com/modeltransfer/transfer/internal/prefixhash"
 )
 
 // readSize is how much is read at once of what is only hashed.
@@ -24,9 +25,9 @@ var (
 	ErrDigest = errors.New("file is not what its digest says")
 )
 
-// File is the file of a blob. One body of it can be read at a time. The bytes are
-// hashed as they are read, and the blob's last bytes are given out only when the digest of all is
-// right, so that no request is completed with a wrong file.
+// File is the file of a blob. One body of it can be read at a time. The bytes are hashed as they are read,
+// and the last of them are given out only when the digest of all is right, so that no request is completed
+// with a wrong file.
 type File struct {
 	file   *os.File
 	digest digest.Digest
@@ -35,28 +36,24 @@ type File struct {
 
 	mu      sync.Mutex // guards the fields that follow: a transport may read on after its request has failed
 	current *body      // the only one that may be read
-	hash    hash.Hash  // of the first hashed bytes
-	hashed  int64
-	mark    hash.Hash // of the first marked bytes, where the current body began
-	marked  int64
-	err     error // why the file is not the blob
+	hash    prefixhash.Hash
+	began   prefixhash.Snapshot // of the hash, where the current body began
+	err     error               // why the file is not the blob
 }
 
 // New reads a blob from a file, which it closes in the end. A Read gives out at most chunk bytes.
 func New(f *os.File, dg digest.Digest, size, chunk int64) *File {
-	c := &File{file: f, digest: dg, size: size, chunk: chunk, hash: dg.Algorithm().Hash()}
-	c.mark = clone(c.hash)
+	c := &File{file: f, digest: dg, size: size, chunk: chunk, hash: prefixhash.New(dg.Algorithm())}
 	if size == 0 {
 		c.err = c.check() // nobody will read it
 	}
 	return c
 }
 
-// Body returns the bytes [start, end). The body that was returned before ends: its request has failed
-// or was sent elsewhere. Before some bytes are given out, use is told how many. When it returns
-// an error, the body ends with that.
+// Body returns the bytes [start, end), after it has hashed those before start that were not hashed yet. The
+// body that was returned before ends: its request has failed or was sent elsewhere.
 //
-// What lies before start is hashed first, where it was not before.
+// Before some bytes are given out, use is told how many. When it returns an error, the body ends with that.
 func (c *File) Body(start, end int64, use func(n int) error) (io.ReadCloser, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -64,33 +61,34 @@ func (c *File) Body(start, end int64, use func(n int) error) (io.ReadCloser, err
 	if c.err != nil {
 		return nil, c.err
 	}
-	if c.err = c.rewind(start); c.err != nil {
+	if c.err = c.seek(start); c.err != nil {
 		return nil, c.err
 	}
-	c.mark, c.marked = clone(c.hash), c.hashed
+	c.began = c.hash.Snapshot()
 	c.current = &body{File: c, pos: start, end: end, use: use}
 	return c.current, nil
 }
 
-// rewind brings the hash to an offset.
-func (c *File) rewind(to int64) error {
+// seek brings the hash to an offset: back to where the last body began, or to the first byte, and from there
+// on by reading.
+func (c *File) seek(to int64) error {
 	switch {
-	case c.hashed <= to:
-	case c.marked <= to:
-		c.hash, c.hashed = clone(c.mark), c.marked
+	case c.hash.Len() <= to:
+	case c.began.Len() <= to:
+		c.hash.Restore(c.began)
 	default:
-		c.hash, c.hashed = c.digest.Algorithm().Hash(), 0
+		c.hash.Reset()
 	}
-	buffer := make([]byte, min(readSize, to-c.hashed))
-	for c.hashed < to {
-		if err := c.read(buffer[:min(int64(len(buffer)), to-c.hashed)], c.hashed); err != nil {
+	buffer := make([]byte, min(readSize, to-c.hash.Len()))
+	for c.hash.Len() < to {
+		if err := c.read(buffer[:min(int64(len(buffer)), to-c.hash.Len())], c.hash.Len()); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// read reads and hashes what follows the bytes that were hashed before.
+// read reads and hashes the bytes at an offset, which is that of the next byte to be hashed.
 func (c *File) read(p []byte, at int64) error {
 	_, err := c.file.ReadAt(p, at)
 	if err == io.EOF {
@@ -100,7 +98,7 @@ func (c *File) read(p []byte, at int64) error {
 		return err
 	}
 	_, _ = c.hash.Write(p)
-	if c.hashed += int64(len(p)); c.hashed == c.size {
+	if c.hash.Len() == c.size {
 		return c.check()
 	}
 	return nil
@@ -115,7 +113,7 @@ func (c *File) check() error {
 	if info.Size() != c.size {
 		return fmt.Errorf("%s: %w: %d bytes instead of %d", c.file.Name(), ErrSize, info.Size(), c.size)
 	}
-	if got := digest.NewDigest(c.digest.Algorithm(), c.hash); got != c.digest {
+	if got := c.hash.Digest(); got != c.digest {
 		return fmt.Errorf("%s: %w: it has %s", c.file.Name(), ErrDigest, got)
 	}
 	return nil
@@ -166,12 +164,3 @@ func (b *body) Read(p []byte) (int, error) {
 
 // Close does nothing: File.Close ends the body.
 func (b *body) Close() error { return nil }
-
-// clone copies the state of a hash; all of the standard library's can be copied.
-func clone(h hash.Hash) hash.Hash {
-	c, err := h.(hash.Cloner).Clone()
-	if err != nil {
-		panic(err)
-	}
-	return c
-}

@@ -28,7 +28,9 @@ func oneSmall(t testing.TB, dir string) []transfer.Blob {
 }
 
 // authorized is a registry that wants tokens, and has the blobs of a directory already.
-func authorized(t testing.TB, add func(testing.TB, string) []transfer.Blob) (*tokenServer, *server, string, []transfer.Blob) {
+func authorized(
+	t testing.TB, add func(testing.TB, string) []transfer.Blob,
+) (*tokenServer, *server, string, []transfer.Blob) {
 	t.Helper()
 	ts := newTokenServer(t)
 	s := newDistribution(t).withToken(ts).serve(t)
@@ -154,7 +156,9 @@ func TestTokenIsWanted(t *testing.T) {
 		name, method string
 		call         func() error
 	}{
-		{"download", http.MethodGet, func() error { return transfer.Download(t.Context(), download(s, t.TempDir(), one)) }},
+		{"download", http.MethodGet, func() error {
+			return transfer.Download(t.Context(), download(s, t.TempDir(), one))
+		}},
 		{"upload", http.MethodHead, func() error { return transfer.Upload(t.Context(), upload(s, src, one)) }},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

@@ -54,7 +54,8 @@ func TestDownloadCancelledInTheMiddleGoesOn(t *testing.T) {
 	pull(t, opts)
 	requireSame(t, src, dst, blobs)
 	assert.Greater(t, last, int64(8*mib), "the first run got somewhere")
-	assert.GreaterOrEqual(t, start, last-sumOf(blobs[1:]), "what was fetched is there, but for small blobs that were half there")
+	assert.GreaterOrEqual(t, start, last-sumOf(blobs[1:]),
+		"what was fetched is there, but for small blobs that were half there")
 	assert.LessOrEqual(t, sumSent(s.seen(byLibrary)), sumOf(blobs)-start+slack, "fetched again")
 }
 

@@ -49,7 +49,8 @@ func TestBodyLimitMakesChunks(t *testing.T) {
 			uploads := s.seen(byLibrary, kind(kindUpload))
 			assert.Equal(t, sumOf(blobs), sumReceived(uploads), "each byte is sent once")
 			assert.NotEmpty(t, s.seen(method(http.MethodPatch), status(http.StatusAccepted)))
-			t.Logf("%d requests, %d of them refused", len(uploads), len(s.seen(status(http.StatusRequestEntityTooLarge))))
+			refused := s.seen(status(http.StatusRequestEntityTooLarge))
+			t.Logf("%d requests, %d of them refused", len(uploads), len(refused))
 			p := newPeer(t, s, repository)
 			for _, b := range blobs {
 				p.requireBlob(t, src, b)
@@ -64,8 +65,14 @@ func TestBodyLimitThatCannotBeMet(t *testing.T) {
 		handler http.Handler
 		status  int
 	}{
-		{"smaller than the least chunk", bodiesUpTo(512*kib, newDistribution(t).handler(t)), http.StatusRequestEntityTooLarge},
-		{"and no PATCH", bodiesUpTo(8*mib, without(http.MethodPatch, newDistribution(t).handler(t))), http.StatusMethodNotAllowed},
+		{
+			"smaller than the least chunk", bodiesUpTo(512*kib, newDistribution(t).handler(t)),
+			http.StatusRequestEntityTooLarge,
+		},
+		{
+			"and no PATCH", bodiesUpTo(8*mib, without(http.MethodPatch, newDistribution(t).handler(t))),
+			http.StatusMethodNotAllowed,
+		},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			s := serve(t, tc.handler, false)

@@ -7,7 +7,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -26,10 +25,7 @@ var buildCLI = sync.OnceValues(func() (string, error) {
 	program := filepath.Join(dir, "transfer")
 	build := exec.Command("go", "build", "-o", program, ".")
 	build.Dir = filepath.Join("..", "..", "cmd", "transfer")
-	// The toolchain's own cache is not where TestMain keeps that of the library.
-	build.Env = slices.DeleteFunc(append(os.Environ(), "GOWORK=off"), func(v string) bool {
-		return strings.HasPrefix(v, "XDG_CACHE_HOME=")
-	})
+	build.Env = toolchainEnv()
 	build.Stderr = os.Stderr
 	return program, build.Run()
 })

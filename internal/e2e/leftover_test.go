@@ -20,7 +20,8 @@ func (d *distribution) sessions(t testing.TB) []string {
 	t.Helper()
 	root, ok := d.Storage["filesystem"]["rootdirectory"].(string)
 	require.True(t, ok)
-	files, err := filepath.Glob(filepath.Join(root, "docker/registry/v2/repositories", repository, "_uploads/*/startedat"))
+	uploads := filepath.Join(root, "docker/registry/v2/repositories", repository, "_uploads")
+	files, err := filepath.Glob(filepath.Join(uploads, "*/startedat"))
 	require.NoError(t, err)
 	return files
 }

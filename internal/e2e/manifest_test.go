@@ -60,7 +60,8 @@ func describeAll(mediaType string, blobs []transfer.Blob) []descriptor {
 func dockerManifest(t testing.TB, config transfer.Blob, layers []transfer.Blob) []byte {
 	t.Helper()
 	c := describe("application/vnd.docker.container.image.v1+json", config)
-	return manifest{MediaType: mediaTypeDocker, Config: &c, Layers: describeAll(mediaTypeWeights, layers)}.marshal(t)
+	m := manifest{MediaType: mediaTypeDocker, Config: &c, Layers: describeAll(mediaTypeWeights, layers)}
+	return m.marshal(t)
 }
 
 // artifactManifest is an OCI artifact, whose config is empty.
@@ -88,7 +89,8 @@ func TestManifestsAreReadByAnotherClient(t *testing.T) {
 	p := newPeer(t, s, repository)
 	dir := t.TempDir()
 	layers := addBlobs(t, dir, 1, 10, 70_000, 3*mib)
-	config, empty := addBlob(t, dir, []byte(`{"os":"linux","architecture":"amd64"}`)), addBlob(t, dir, []byte(`{}`))
+	config := addBlob(t, dir, []byte(`{"os":"linux","architecture":"amd64"}`))
+	empty := addBlob(t, dir, []byte(`{}`))
 
 	docker, artifact := dockerManifest(t, config, layers), artifactManifest(t, empty, layers)
 	shapeOnly := manifest{Config: &descriptor{MediaType: mediaTypeEmpty, Digest: empty.Digest, Size: empty.Size},

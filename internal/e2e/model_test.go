@@ -34,7 +34,8 @@ func TestModel(t *testing.T) {
 	s.forget()
 	before := s.connections.Load()
 	pull(t, download(s, dst, blobs))
-	assert.LessOrEqual(t, s.connections.Load()-before, int64(2*transfer.DefaultDownloadConcurrency), "connections of the download")
+	assert.LessOrEqual(t, s.connections.Load()-before, int64(2*transfer.DefaultDownloadConcurrency),
+		"connections of the download")
 	requireSame(t, src, dst, blobs)
 	requests, bytes := make(map[string]int), make(map[string]int64)
 	for _, e := range s.seen(byLibrary) {

@@ -24,7 +24,8 @@ func TestPushThroughAProxyThatResets(t *testing.T) {
 	push(t, opts)
 
 	sent := p.forwarded.Load()
-	t.Logf("%d resets, %d bytes sent for %d: %.3f", p.resets.Load(), sent, sumOf(blobs), float64(sent)/float64(sumOf(blobs)))
+	t.Logf("%d resets, %d bytes sent for %d: %.3f",
+		p.resets.Load(), sent, sumOf(blobs), float64(sent)/float64(sumOf(blobs)))
 	assert.Greater(t, p.resets.Load(), int64(4))
 	assert.LessOrEqual(t, sent, sumOf(blobs)+3*sumOf(blobs)/10)
 	peer := newPeer(t, s, repository)

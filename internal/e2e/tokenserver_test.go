@@ -50,7 +50,8 @@ func newTokenServer(t testing.TB) *tokenServer {
 	require.NoError(t, err)
 	require.NoError(t, os.WriteFile(ts.keyFile, ts.jwks(t), 0o600))
 	ts.server = serve(t, ts, false)
-	ts.url = strings.Replace(ts.url, "127.0.0.1", "localhost", 1) // go-containerregistry trusts no realm at an address
+	// go-containerregistry trusts no realm at an address.
+	ts.url = strings.Replace(ts.url, "127.0.0.1", "localhost", 1)
 	return ts
 }
 
@@ -100,7 +101,9 @@ func (ts *tokenServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	w.Header().Set("Content-Type", "application/json")
-	_ = json.NewEncoder(w).Encode(map[string]any{"token": token, "access_token": token, "expires_in": int(ttl.Seconds())})
+	_ = json.NewEncoder(w).Encode(map[string]any{
+		"token": token, "access_token": token, "expires_in": int(ttl.Seconds()),
+	})
 }
 
 // issue makes a token for scopes such as "repository:library/model:pull,push". It

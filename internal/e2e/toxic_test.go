@@ -101,7 +101,8 @@ func (r *route) assertOnce(t *testing.T, blobs []transfer.Blob) {
 	if r.stream == downstream {
 		came, allowed = r.read.Load(), total+requests*headers+(failed+r.dials.Load())*buffer
 	}
-	t.Logf("%d bytes came for %d, %d failures, %d connections, %d requests", came, total, failed, r.dials.Load(), requests)
+	t.Logf("%d bytes came for %d, %d failures, %d connections, %d requests",
+		came, total, failed, r.dials.Load(), requests)
 	assert.GreaterOrEqual(t, came, total)
 	assert.LessOrEqual(t, came, allowed)
 	pieces := total/(2*mib) + 1 // the least that is taken over from another worker

@@ -23,7 +23,8 @@ type Failure struct {
 
 // Has tells whether the body told one of the codes.
 func (f *Failure) Has(codes ...string) bool {
-	return slices.ContainsFunc(f.Errors, func(e wire.RegistryError) bool { return slices.Contains(codes, e.Code) })
+	named := func(e wire.RegistryError) bool { return slices.Contains(codes, e.Code) }
+	return slices.ContainsFunc(f.Errors, named)
 }
 
 // Temporary tells whether the same request may succeed later.

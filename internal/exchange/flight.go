@@ -141,7 +141,8 @@ func (f *flight) end(err error) error {
 
 // unanswered marks a stall for which the server may be the reason and not the network.
 func (f *flight) unanswered(err error) error {
-	if f.sent.Load() && !f.begun.Load() && errors.Is(err, watchdog.ErrStalled) && !errors.Is(err, ErrUnanswered) {
+	stalled := errors.Is(err, watchdog.ErrStalled) && !errors.Is(err, ErrUnanswered)
+	if stalled && f.sent.Load() && !f.begun.Load() {
 		return fmt.Errorf("%w: %w", err, ErrUnanswered)
 	}
 	return err

@@ -44,7 +44,9 @@ func TestN19ParseRetryAfter(t *testing.T) {
 
 func FuzzRetryAfter(f *testing.F) {
 	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
-	for _, seed := range []string{"", "1", "-1", "1e9", "18446744073709551616", now.Format(http.TimeFormat), "Sun Mar  1 12:00:08 2026"} {
+	for _, seed := range []string{
+		"", "1", "-1", "1e9", "18446744073709551616", now.Format(http.TimeFormat), "Sun Mar  1 12:00:08 2026",
+	} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, value string) {

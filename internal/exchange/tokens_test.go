@@ -2,34 +2,70 @@ package exchange_test
 
 import (
 	"context"
-	"fmt"
-	"log/slog"
 	"net/http"
+	"strings"
+	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/modeltransfer/transfer/internal/exchange"
-	"github.com/modeltransfer/transfer/internal/watchdog"
-	"github.com/modeltransfer/transfer/internal/wire"
 )
 
-type roundTripper func(*http.Request) (*http.Response, error)
+// scoped returns a request that wants a token of a scope.
+func (w *world) scoped(scope string) exchange.Request {
+	r := w.head()
+	r.Header = http.Header{"Scope": {scope}}
+	return r
+}
 
-func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+// Mounts from several repositories may each need a token of their own.
+func TestN23OneRenewalForEachScope(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		get := func(_ context.Context, c exchange.Challenge) (string, error) {
+			time.Sleep(time.Second) // so that all are refused before the first token is there
+			return "for " + c.Scope, nil
+		}
+		var mu sync.Mutex
+		asked, shown := map[string]int{}, map[string]int{}
+		w := newWorld(t, get, func(r *http.Request) (*http.Response, error) {
+			scope, token := r.Header.Get("Scope"), strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer ")
+			mu.Lock()
+			defer mu.Unlock()
+			if token != "for "+scope {
+				asked[scope]++
+				return challenged(scope), nil
+			}
+			shown[token]++
+			return says(200, ""), nil
+		})
+		var done []<-chan error
+		for _, scope := range []string{"a", "b", "c", "a", "b", "c"} {
+			done = append(done, w.start(w.scoped(scope)))
+		}
+		for _, d := range done {
+			require.NoError(t, <-d)
+		}
+		assert.Equal(t, map[string]int{"a": 2, "b": 2, "c": 2}, asked, "each was refused once")
+		assert.Equal(t, map[string]int{"for a": 2, "for b": 2, "for c": 2}, shown)
+	})
+}
 
-// newExchange returns an exchange whose requests are answered by a function, and the URL that they go to.
-func newExchange(t *testing.T, get exchange.GetToken, answer roundTripper) (*exchange.Exchange, wire.Target) {
-	t.Helper()
-	registry, err := wire.ParseRegistry("http://registry.test")
-	require.NoError(t, err)
-	return exchange.New(exchange.Config{
-		Registry: registry, Client: wire.NewClient(&http.Client{Transport: answer}, "test", 1),
-		Watchdog: watchdog.New(time.Minute, nil), Tokens: exchange.NewTokens(t.Context(), "", get),
-		Log: slog.New(slog.DiscardHandler),
-	}), registry.Manifest("library/model", "latest")
+// Where a token has led off the registry, a 401 is that of somebody who must not see one.
+func TestN30RefusalElsewhereIsNotRenewed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		get := func(context.Context, exchange.Challenge) (string, error) { panic("is not asked") }
+		w := newWorld(t, get, inTurn(to("store.test"), challenged("s")))
+		_, err := w.Ask(t.Context(), w.head())
+		var status *statusError
+		require.ErrorAs(t, err, &status)
+		assert.Equal(t, 401, status.Status)
+		assert.True(t, status.Elsewhere)
+		assert.Equal(t, []string{"registry.test first", "store.test"}, w.requests())
+	})
 }
 
 // Distribution gives the parts and the actions of a scope in the order of a map, another one each time.
@@ -40,37 +76,28 @@ func TestN23OneTokenForAScopeInAnyOrder(t *testing.T) {
 		"repository:a:push,pull repository:b:pull",
 		"repository:b:pull repository:a:pull,push",
 	} {
-		t.Run(second, func(t *testing.T) {
-			var asked []exchange.Challenge
+		inBubble(t, second, func(t *testing.T) {
+			var asked []string
 			get := func(_ context.Context, c exchange.Challenge) (string, error) {
-				asked = append(asked, c)
-				return fmt.Sprintf("token-%d", len(asked)), nil
+				asked = append(asked, c.Scope)
+				return "second", nil
 			}
-			var ask func() // a request from its beginning to its end
-			scopes := []string{second, first}
-			x, target := newExchange(t, get, func(r *http.Request) (*http.Response, error) {
-				resp := &http.Response{StatusCode: http.StatusOK, Header: http.Header{}, Body: http.NoBody, Request: r}
-				if r.Header.Get("Authorization") != "" || len(scopes) == 0 {
-					return resp, nil
+			w := newWorld(t, get, func(r *http.Request) (*http.Response, error) {
+				if r.Header.Get("Authorization") == "Bearer second" {
+					return says(200, ""), nil
 				}
-				scope := scopes[0]
-				scopes = scopes[1:]
-				if len(scopes) > 0 {
-					ask() // while this one is under way
+				if r.Header.Get("Late") != "" {
+					time.Sleep(time.Second) // the other request has its token meanwhile
 				}
-				resp.StatusCode = http.StatusUnauthorized
-				resp.Header.Set("WWW-Authenticate", fmt.Sprintf(`Bearer realm="http://registry.test/t",scope=%q`, scope))
-				return resp, nil
+				return challenged(r.Header.Get("Scope")), nil
 			})
-			ask = func() {
-				_, err := x.Ask(t.Context(), exchange.Request{
-					Request: wire.Request{Method: http.MethodGet, Target: target},
-				})
-				assert.NoError(t, err)
-			}
-			ask()
-			assert.Empty(t, scopes, "both requests were refused")
-			assert.Equal(t, []exchange.Challenge{{Realm: "http://registry.test/t", Scope: first}}, asked)
+			early, late := w.scoped(first), w.scoped(second)
+			late.Header.Set("Late", "yes")
+			refused := w.start(late)
+			synctest.Wait()
+			require.NoError(t, <-w.start(early))
+			require.NoError(t, <-refused)
+			assert.Equal(t, []string{first}, asked)
 		})
 	}
 }

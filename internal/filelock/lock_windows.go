@@ -23,9 +23,9 @@ func lock(f *os.File) error {
 }
 
 func keep(f *os.File) (release func(), err error) {
-	self := windows.CurrentProcess()
+	self, from := windows.CurrentProcess(), windows.Handle(f.Fd())
 	var h windows.Handle
-	err = windows.DuplicateHandle(self, windows.Handle(f.Fd()), self, &h, 0, false, windows.DUPLICATE_SAME_ACCESS)
+	err = windows.DuplicateHandle(self, from, self, &h, 0, false, windows.DUPLICATE_SAME_ACCESS)
 	if err != nil {
 		return nil, err
 	}

@@ -3,7 +3,6 @@ package pace
 import (
 	"context"
 	"errors"
-	"fmt"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -16,13 +15,12 @@ import (
 // server serves bodies of reads of 64 KiB each, whose speed depends on how many it serves at once.
 type server struct {
 	speed func(busy int) float64 // bytes a second of all together
-	late  time.Duration          // until the first byte
 	reads int
 	size  int // what the bodies are said to be
 }
 
-// serve runs 64 workers for a time, and returns what was moved.
-func (v *server) serve(t *testing.T, s *AdaptiveLimit, d time.Duration) (moved float64) {
+// serve runs 64 workers for a time.
+func (v *server) serve(t *testing.T, s *AdaptiveLimit, d time.Duration) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), d)
 	defer cancel()
@@ -31,9 +29,6 @@ func (v *server) serve(t *testing.T, s *AdaptiveLimit, d time.Duration) (moved f
 	each := func() float64 {
 		mu.Lock()
 		defer mu.Unlock()
-		if ctx.Err() == nil {
-			moved += epochBytes
-		}
 		return v.speed(busy) / float64(busy)
 	}
 	count := func(n int) {
@@ -49,7 +44,6 @@ func (v *server) serve(t *testing.T, s *AdaptiveLimit, d time.Duration) (moved f
 				if err != nil {
 					return
 				}
-				time.Sleep(v.late)
 				count(1)
 				for range v.reads {
 					time.Sleep(time.Duration(epochBytes / each() * float64(time.Second)))
@@ -61,49 +55,34 @@ func (v *server) serve(t *testing.T, s *AdaptiveLimit, d time.Duration) (moved f
 		})
 	}
 	wg.Wait()
-	return moved
 }
 
-func TestAdaptiveLimitFindsTheBest(t *testing.T) {
-	own := func(n int) float64 { return float64(n) * 14e6 }
-	full := func(int) float64 { return 50e6 }
-	fast := func(int) float64 { return 1e9 }
-	collapse := func(n int) float64 { return 400e6 * min(1, 256/float64(n*n)) }
-	const short, long = 3 * time.Second, 30 * time.Second
-	all, many, few := []int{4, 16, 64}, []int{16, 64}, []int{4, 16}
+// How close to the best a limit comes is judged by the simulations of the controller. This is about what goes
+// through the lock: that slots are given as the limit grows, and taken as it shrinks.
+func TestAdaptiveLimitFollowsItsController(t *testing.T) {
 	for name, tt := range map[string]struct {
-		server
-		share    float64 // of what the best fixed limit moves
-		min, max int     // what the limit is in the end
-		from     []int
+		speed       func(busy int) float64
+		first       int // what the limit begins with
+		least, most int // what it is in the end
 	}{
-		"each connection has its own speed": {server{speed: own, reads: 256}, 0.95, 64, 64, all},
-		"the same, far away":                {server{speed: own, late: 300 * ms, reads: 256}, 0.85, 48, 64, all},
-		"small bodies mostly wait":          {server{speed: fast, late: 50 * ms, reads: 1}, 0.95, 64, 64, many},
-		"the link is full with a few":       {server{speed: full, reads: 64}, 0.95, 4, 32, all},
-		"the server collapses above 16":     {server{speed: collapse, reads: 64}, 0.9, 4, 16, few},
-		"the server collapses, far away":    {server{speed: collapse, late: 50 * ms, reads: 64}, 0.9, 4, 16, few},
-		"the server collapses, small bodies": {
-			server{speed: collapse, late: 10 * ms, reads: 2}, 0.75, 16, 48, many,
-		},
+		"each connection has its own speed": {func(n int) float64 { return float64(n) * 14e6 }, 4, 64, 64},
+		"the link is full with a few":       {func(int) float64 { return 50e6 }, 64, 1, 32},
 	} {
-		for _, start := range tt.from {
-			t.Run(fmt.Sprintf("%s, from %d", name, start), func(t *testing.T) {
-				synctest.Test(t, func(t *testing.T) {
-					most := 0.0
-					for _, n := range []int{2, 4, 8, 12, 16, 20, 24, 32, 48, 64} {
-						most = max(most, tt.serve(t, NewAdaptiveLimit(n, true), short)/short.Seconds())
-					}
-					s := NewAdaptiveLimit(64, false)
-					tt.size = startBytes / start
-					share := tt.serve(t, s, long) / most / long.Seconds()
-					t.Logf("%d at once, %.2f of what the best fixed limit moves", s.controller.search.best, share)
-					assert.Greater(t, share, tt.share)
-					assert.GreaterOrEqual(t, s.controller.search.best, tt.min)
-					assert.LessOrEqual(t, s.controller.search.best, tt.max)
-				})
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				mostBusy := 0
+				v := server{reads: 64, size: startBytes / tt.first, speed: func(n int) float64 {
+					mostBusy = max(mostBusy, n)
+					return tt.speed(n)
+				}}
+				s := NewAdaptiveLimit(64, false)
+				v.serve(t, s, 30*time.Second)
+				assert.GreaterOrEqual(t, s.controller.search.best, tt.least)
+				assert.LessOrEqual(t, s.controller.search.best, tt.most)
+				assert.Equal(t, 64, mostBusy)
+				assert.Zero(t, s.active)
 			})
-		}
+		})
 	}
 }
 

@@ -86,9 +86,10 @@ type controller struct {
 	generation int   // counts the changes of limit
 	bodySize   int64 // the size of bodies that the limit is meant for; 0 before the first
 
-	latency time.Duration // from acquiring a slot to the first byte, on average
-	nearest time.Duration // the same, but of the fastest body: servers and machines that are busy delay the others
-	epoch   epoch
+	// How long bodies took from acquiring a slot to the first byte: on average, and the fastest, because servers
+	// and machines that are busy delay the others.
+	latency, nearest time.Duration
+	epoch            epoch
 
 	phase        phase
 	search       search

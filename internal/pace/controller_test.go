@@ -1,3 +1,7 @@
+//go:build !race
+
+// What follows computes for long in one goroutine: the race detector would only make it slower.
+
 package pace
 
 import (
@@ -97,18 +101,23 @@ func TestControllerOnLossyLinks(t *testing.T) {
 func TestControllerOnThisMachine(t *testing.T) {
 	t.Parallel()
 	near := link{rtt: ms / 4, rate: 800e6, queue: 4e6, noise: 0.15, drag: 0.01}
+	slow := variant(near, "slow connections", func(l *link) { l.rate, l.perConn, l.drag = 1000e6, 14e6, 0 })
 	collapse := variant(near, "a server that collapses above 16", func(l *link) {
 		l.server, l.collapse, l.drag = 400e6, 16, 0
 	})
-	slow := variant(near, "slow connections", func(l *link) { l.rate, l.perConn, l.drag = 1000e6, 14e6, 0 })
+	late := func(by time.Duration) func(*link) { return func(l *link) { l.think = by } }
 	r := compare(t, []transfer{
 		{variant(near, "one large blob", nil), 1, 2 << 30},
 		{variant(near, "many blobs", nil), 256, 4 << 20},
 		{variant(near, "small blobs", nil), 2000, 64 << 10},
-		{variant(near, "small blobs, late answers", func(l *link) { l.think = 25 * ms }), 2000, 64 << 10},
+		{variant(near, "small blobs, late answers", late(25*ms)), 2000, 64 << 10},
+		{variant(near, "the link is full with a few", func(l *link) { l.rate, l.drag = 50e6, 0 }), 100, 4 << 20},
 		{slow, 1, 1 << 30},
+		{variant(slow, "slow connections, late answers", late(300*ms)), 1, 16 << 30},
 		{collapse, 256, 4 << 20},
-	}, 3)
+		{variant(collapse, "the same, late answers", late(50*ms)), 256, 4 << 20},
+		{variant(collapse, "the same, small blobs", late(10*ms)), 10_000, 128 << 10},
+	}, 5)
 	assert.Less(t, r.at(0.5), 1.10)
 	assert.Less(t, r.at(1), 1.25)
 }

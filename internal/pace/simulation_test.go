@@ -1,3 +1,7 @@
+//go:build !race
+
+// What follows computes for long in one goroutine: the race detector would only make it slower.
+
 package pace
 
 import (
@@ -9,8 +13,8 @@ import (
 const (
 	mostBodies = 64
 	pieceSize  = 8 << 20
-	minSplit   = 2 << 20
-	splitAfter = 2 * time.Second
+	minSplit   = 512 << 10
+	splitAfter = 500 * time.Millisecond
 )
 
 // limiter is what a simulated download asks for its limit: a controller, or a fixed number.

@@ -35,11 +35,13 @@ func TestNextHandsOutInOrder(t *testing.T) {
 		size    int64
 		want    []pieces.Range
 	}{
-		"nothing is missing":          {nil, 10, nil},
-		"empty ranges are none":       {[]pieces.Range{{5, 5}, {7, 6}}, 10, nil},
-		"one piece per range":         {[]pieces.Range{{0, 25}, {30, 40}}, 0, []pieces.Range{{0, 25}, {30, 40}}},
-		"split, with a shorter last":  {[]pieces.Range{{0, 25}}, 10, []pieces.Range{{0, 10}, {10, 20}, {20, 25}}},
-		"pieces do not span a gap":    {[]pieces.Range{{0, 5}, {7, 20}}, 10, []pieces.Range{{0, 5}, {7, 17}, {17, 20}}},
+		"nothing is missing":         {nil, 10, nil},
+		"empty ranges are none":      {[]pieces.Range{{5, 5}, {7, 6}}, 10, nil},
+		"one piece per range":        {[]pieces.Range{{0, 25}, {30, 40}}, 0, []pieces.Range{{0, 25}, {30, 40}}},
+		"split, with a shorter last": {[]pieces.Range{{0, 25}}, 10, []pieces.Range{{0, 10}, {10, 20}, {20, 25}}},
+		"pieces do not span a gap": {
+			[]pieces.Range{{0, 5}, {7, 20}}, 10, []pieces.Range{{0, 5}, {7, 17}, {17, 20}},
+		},
 		"in order, however they come": {[]pieces.Range{{20, 30}, {0, 5}}, 0, []pieces.Range{{0, 5}, {20, 30}}},
 		"joined where they touch":     {[]pieces.Range{{10, 20}, {0, 10}, {15, 30}}, 0, []pieces.Range{{0, 30}}},
 	} {

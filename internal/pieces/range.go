@@ -19,7 +19,8 @@ func insert(sorted []Range, r Range) []Range {
 	if r.Len() <= 0 {
 		return sorted
 	}
-	from, _ := slices.BinarySearchFunc(sorted, r.Start, func(s Range, start int64) int { return cmp.Compare(s.End, start) })
+	byEnd := func(s Range, start int64) int { return cmp.Compare(s.End, start) }
+	from, _ := slices.BinarySearchFunc(sorted, r.Start, byEnd)
 	to := from
 	for to < len(sorted) && sorted[to].Start <= r.End {
 		r.Start = min(r.Start, sorted[to].Start)

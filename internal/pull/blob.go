@@ -132,17 +132,18 @@ func (s *Sources) learn(b *Blob, a *asked, resp *exchange.Response) {
 	if etag := resp.Header.Get("ETag"); strings.HasPrefix(etag, `"`) && b.ranges.mayUseETag() {
 		b.etag.Store(&etag)
 	}
-	if !resp.Target.Left {
+	if !resp.Target.Left || a.resolved != nil && resp.Target.URL == a.resolved.URL { // it led nowhere else
 		return
 	}
-	b.resolved.Store(&resp.Target)
+	a.resolved = &resp.Target // so that this attempt can still drop it
+	b.resolved.Store(a.resolved)
 	if !s.redirects.Swap(true) {
 		s.OnRedirects(resp.Target.URL.Host)
 	}
 }
 
-// forget drops a resolved URL that has failed, unless another worker has resolved it anew. The host may be
-// one of several, and dead.
+// forget drops the resolved URL of an attempt that brought nothing, unless another worker has resolved it
+// anew. The URL may have expired, and its host be dead, or a stale node, and one of several.
 func (b *Blob) forget(a *asked) {
 	if a.resolved != nil {
 		b.resolved.CompareAndSwap(a.resolved, nil)
@@ -157,7 +158,6 @@ func (r *Request) signatureRefused(a *asked, err error) error {
 		return err
 	}
 	r.refused = true
-	r.forget(a)
 	r.expired.Store(true)
 	return retry.OtherWay(err)
 }

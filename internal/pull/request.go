@@ -20,18 +20,26 @@ type asked struct {
 	mirror   bool
 	ranged   bool         // it asks for a range
 	ifRange  bool         // only if the blob is still the one that the piece was begun with
-	resolved *wire.Target // where the registry's redirects led before; nil when the source itself is asked
+	resolved *wire.Target // where the registry's redirects led; nil before it has answered with one
+	stale    bool         // it was answered by a node that the next request should not meet
 }
 
 // attempt makes one request, or two where the registry only tells where the blob is, and stores what it
 // brings.
 func (s *Sources) attempt(ctx context.Context, src *source, r *Request, w io.Writer) (err error) {
-	defer func() { r.Piece.Rest(s.now()) }()
 	start := r.Piece.Pos()
 	a := s.request(src, r)
+	defer func() {
+		r.Piece.Rest(s.now())
+		if err != nil && r.Piece.Pos() == start {
+			r.forget(&a)
+		}
+		if a.stale {
+			s.Exchange.CloseIdle() // which this connection is only now
+		}
+	}()
 	resp, err := s.Exchange.Do(ctx, a.Request)
 	if err != nil {
-		r.forget(&a)
 		return err
 	}
 	defer resp.Body.Close()
@@ -41,19 +49,14 @@ func (s *Sources) attempt(ctx context.Context, src *source, r *Request, w io.Wri
 	}
 	r.Piece.Flowing(s.now())
 	if resp.StatusCode == http.StatusOK {
-		err = s.takeWhole(r, &a, resp, w)
-	} else {
-		if !a.mirror {
-			r.ranges.serve()
-			s.ranges.Store(true)
-		}
-		s.Schedule.RangesServed(r.Index)
-		err = s.copy(r, resp.Body, w)
+		return s.takeWhole(r, &a, resp, w)
 	}
-	if err != nil && r.Piece.Pos() == start {
-		r.forget(&a)
+	if !a.mirror {
+		r.ranges.serve()
+		s.ranges.Store(true)
 	}
-	return err
+	s.Schedule.RangesServed(r.Index)
+	return s.copy(r, resp.Body, w)
 }
 
 // request makes the request for what is left of a piece. It asks for a range unless that is the whole blob.
@@ -91,10 +94,11 @@ func (s *Sources) check(r *Request, a *asked, resp *exchange.Response) error {
 	case http.StatusOK:
 		switch n := resp.ContentLength; {
 		case n != r.Size && wire.LooksLikeWebPage(resp.Header):
-			return retry.Permanent(fmt.Errorf("%w: a web page instead of the blob (check the URL of the registry, and "+
-				"whether a proxy or a login page answers in its place)", fault.ErrProtocol))
+			return retry.Permanent(fmt.Errorf("%w: a web page instead of the blob (check the URL of the registry, "+
+				"and whether a proxy or a login page answers in its place)", fault.ErrProtocol))
 		case n >= 0 && n != r.Size:
-			return retry.Permanent(fmt.Errorf("%w: the registry has %d bytes, not %d", fault.ErrSizeMismatch, n, r.Size))
+			return retry.Permanent(
+				fmt.Errorf("%w: the registry has %d bytes, not %d", fault.ErrSizeMismatch, n, r.Size))
 		}
 	case http.StatusPartialContent, http.StatusRequestedRangeNotSatisfiable:
 		if why := wrongRange(r, a, resp); why != "" {
@@ -105,11 +109,11 @@ func (s *Sources) check(r *Request, a *asked, resp *exchange.Response) error {
 		if s.fromStore(a, resp) && !retry.Retryable(err) {
 			return r.signatureRefused(a, err)
 		}
-		r.forget(a)
 		return err
 	}
 	if coding := resp.Header.Get("Content-Encoding"); coding != "" && coding != "identity" {
-		return retry.Permanent(fmt.Errorf("%w: content coding %.20q, which was not asked for", fault.ErrProtocol, coding))
+		return retry.Permanent(
+			fmt.Errorf("%w: content coding %.20q, which was not asked for", fault.ErrProtocol, coding))
 	}
 	return nil
 }
@@ -145,7 +149,6 @@ func (s *Sources) rangeViolated(r *Request, a *asked, why string) error {
 		s.Schedule.RangesIgnored(r.Index)
 		return err
 	}
-	r.forget(a)
 	habit := 1
 	if r.Size >= largeSize || s.ranges.Load() {
 		habit = 2
@@ -153,7 +156,7 @@ func (s *Sources) rangeViolated(r *Request, a *asked, why string) error {
 	again, before := r.ranges.violate(habit)
 	switch {
 	case again:
-		s.Exchange.CloseIdle()
+		a.stale = true
 		return retry.OtherWay(err)
 	case before:
 		s.Schedule.RangesIgnored(r.Index)
@@ -176,8 +179,7 @@ func (s *Sources) rangeIgnored(r *Request, a *asked) error {
 		}
 	}
 	if again, _ := r.ranges.violate(1); again {
-		r.forget(a)
-		s.Exchange.CloseIdle()
+		a.stale = true
 		return retry.OtherWay(fmt.Errorf("%w: 200 to a range, though ranges were served before", fault.ErrProtocol))
 	}
 	s.Schedule.RangesIgnored(r.Index)

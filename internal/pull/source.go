@@ -4,12 +4,13 @@
 //
 //	status                          is taken for
 //	200 to a request without Range  the blob
-//	200 to a range                  the blob, and a registry that ignores ranges; but a stale node where this blob's ranges
-//	                                were served before, and a changed ETag where If-Range was sent: it is asked again
+//	200 to a range                  the blob, and a registry that ignores ranges; where this blob's ranges were
+//	                                served before, a stale node; where If-Range was sent, a changed ETag
 //	206, exactly the range          the range
-//	another 206, 416                a violation: it is asked again at a new URL and, when that is its habit, without Range
-//	401, 403 and other lasting ones from an object store: a signed URL that has expired, which is asked for anew; always
-//	                                where the URL was remembered, once for each piece where it was used at once
+//	another 206, 416                a violation: the range is asked for again at a new URL, or the whole blob
+//	                                where violations are the registry's habit
+//	a lasting one of an object      a signed URL that has expired: another is asked for, once for each piece
+//	store, such as 400 or 403       where it was used at once, always where it was remembered
 //	all others                      a failure
 package pull
 

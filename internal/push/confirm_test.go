@@ -24,115 +24,107 @@ func page(rw http.ResponseWriter) {
 }
 
 func TestU15WebPageIsNoSuccess(t *testing.T) {
-	for _, method := range []string{"HEAD", "POST", "PATCH", "PUT", "every request"} {
-		t.Run(method, func(t *testing.T) {
-			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
-				w := newWorld(t, mode, registrytest.Options{MaxBody: 2 << 20})
-				w.before(func(rw http.ResponseWriter, r *http.Request) bool {
-					committing := r.Method != "PUT" || r.ContentLength == 0
-					if method == "every request" || r.Method == method && committing {
-						_, _ = io.Copy(io.Discard, r.Body)
-						page(rw)
-						return true
-					}
-					return false
-				})
-				begun := time.Now()
-				b := w.local(3 << 20)
-				err := w.push(b, "")
-				require.ErrorIs(t, err, fault.ErrProtocol)
-				assert.ErrorContains(t, err, "text/html")
-				assert.ErrorContains(t, err, "captive portal")
-				assert.Less(t, time.Since(begun), 5*time.Second, "no wait will mend it")
-				_, stored := w.reg.Blob(b.digest)
-				assert.False(t, stored)
-			})
+	cases := registrytest.Named("HEAD", "POST", "PATCH", "PUT", "every request")
+	registrytest.Each(t, cases, func(t *testing.T, mode registrytest.Mode, method string) {
+		w := newWorld(t, mode, registrytest.Options{MaxBody: 2 << 20})
+		w.before(func(rw http.ResponseWriter, r *http.Request) bool {
+			committing := r.Method != "PUT" || r.ContentLength == 0
+			if method == "every request" || r.Method == method && committing {
+				_, _ = io.Copy(io.Discard, r.Body)
+				page(rw)
+				return true
+			}
+			return false
 		})
-	}
+		begun := time.Now()
+		b := w.local(3 << 20)
+		err := w.push(b, "")
+		require.ErrorIs(t, err, fault.ErrProtocol)
+		assert.ErrorContains(t, err, "text/html")
+		assert.ErrorContains(t, err, "captive portal")
+		assert.Less(t, time.Since(begun), 5*time.Second, "no wait will mend it")
+		_, stored := w.reg.Blob(b.digest)
+		assert.False(t, stored)
+	})
 }
 
 // A person signs in, and runs it again.
 func TestU15WebPageLeavesTheSession(t *testing.T) {
-	for _, method := range []string{"HEAD", "GET", "PATCH", "PUT"} {
-		t.Run(method, func(t *testing.T) {
-			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
-				w := newWorld(t, mode, registrytest.Options{})
-				b := w.local(40 << 20)
-				w.interrupted(b)
-				w.reg.Fault(method, "", "page")
-				require.ErrorIs(t, w.push(b, ""), fault.ErrProtocol)
-				require.Equal(t, 1, w.reg.Sessions())
-				w.moved.Store(0)
-				require.NoError(t, w.push(b, ""))
-				w.requireStored(b)
-				assert.Equal(t, b.size(), w.reg.BytesReceived(), "no byte is sent twice")
-				assert.Equal(t, 1, w.reg.Count("POST", ""))
-			})
-		})
-	}
+	cases := registrytest.Named("HEAD", "GET", "PATCH", "PUT")
+	registrytest.Each(t, cases, func(t *testing.T, mode registrytest.Mode, method string) {
+		w := newWorld(t, mode, registrytest.Options{})
+		b := w.local(40 << 20)
+		w.interrupted(b)
+		w.reg.Fault(method, "", "page")
+		require.ErrorIs(t, w.push(b, ""), fault.ErrProtocol)
+		require.Equal(t, 1, w.reg.Sessions())
+		w.moved.Store(0)
+		require.NoError(t, w.push(b, ""))
+		w.requireStored(b)
+		assert.Equal(t, b.size(), w.reg.BytesReceived(), "no byte is sent twice")
+		assert.Equal(t, 1, w.reg.Count("POST", ""))
+	})
 }
 
 func TestU15WebPageForAManifestIsNoSuccess(t *testing.T) {
-	for _, status := range []int{200, 204, 201, 202} {
-		t.Run(fmt.Sprint(status), func(t *testing.T) {
-			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
-				w := newWorld(t, mode, registrytest.Options{})
-				w.before(func(rw http.ResponseWriter, r *http.Request) bool {
-					if r.Method == http.MethodHead {
-						return false
-					}
-					_, _ = io.Copy(io.Discard, r.Body)
-					rw.WriteHeader(status)
-					return true
-				})
-				err := w.manifest([]byte(`{}`))
-				if status == 201 || status == 202 {
-					require.NoError(t, err)
-					return
-				}
-				require.ErrorIs(t, err, fault.ErrProtocol)
-				assert.Equal(t, 1, w.reg.Count("PUT", ""))
-			})
+	cases := registrytest.Named(200, 204, 201, 202)
+	registrytest.Each(t, cases, func(t *testing.T, mode registrytest.Mode, status int) {
+		w := newWorld(t, mode, registrytest.Options{})
+		w.before(func(rw http.ResponseWriter, r *http.Request) bool {
+			if r.Method == http.MethodHead {
+				return false
+			}
+			_, _ = io.Copy(io.Discard, r.Body)
+			rw.WriteHeader(status)
+			return true
 		})
-	}
+		err := w.manifest([]byte(`{}`))
+		if status == 201 || status == 202 {
+			require.NoError(t, err)
+			return
+		}
+		require.ErrorIs(t, err, fault.ErrProtocol)
+		assert.Equal(t, 1, w.reg.Count("PUT", ""))
+	})
 }
 
 // What does not confirm a blob is followed by a question, and that decides.
 func TestU15OtherSuccessIsAskedAbout(t *testing.T) {
-	for _, status := range []int{200, 202, 204} {
-		for _, stored := range []bool{true, false} {
-			t.Run(fmt.Sprint(status, " ", stored), func(t *testing.T) {
-				inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
-					w := newWorld(t, mode, registrytest.Options{})
-					b := w.local(3 << 20)
-					w.before(func(rw http.ResponseWriter, r *http.Request) bool {
-						if r.Method != http.MethodPut {
-							return false
-						}
-						_, _ = io.Copy(io.Discard, r.Body)
-						if stored {
-							w.reg.Put(repository, b.data)
-						}
-						rw.WriteHeader(status)
-						return true
-					})
-					err := w.push(b, "")
-					assert.Equal(t, 2, w.reg.Count("HEAD", ""))
-					if stored {
-						require.NoError(t, err)
-						return
-					}
-					require.ErrorIs(t, err, fault.ErrProtocol)
-					assert.ErrorContains(t, err, fmt.Sprint(status))
-				})
-			})
-		}
+	type test struct {
+		status int
+		stored bool
 	}
+	cases := registrytest.Named(
+		test{200, true}, test{200, false}, test{202, true}, test{202, false}, test{204, true}, test{204, false},
+	)
+	registrytest.Each(t, cases, func(t *testing.T, mode registrytest.Mode, c test) {
+		w := newWorld(t, mode, registrytest.Options{})
+		b := w.local(3 << 20)
+		w.before(func(rw http.ResponseWriter, r *http.Request) bool {
+			if r.Method != http.MethodPut {
+				return false
+			}
+			_, _ = io.Copy(io.Discard, r.Body)
+			if c.stored {
+				w.reg.Put(repository, b.data)
+			}
+			rw.WriteHeader(c.status)
+			return true
+		})
+		err := w.push(b, "")
+		assert.Equal(t, 2, w.reg.Count("HEAD", ""))
+		if c.stored {
+			require.NoError(t, err)
+			return
+		}
+		require.ErrorIs(t, err, fault.ErrProtocol)
+		assert.ErrorContains(t, err, fmt.Sprint(c.status))
+	})
 }
 
 // The digest of what was stored confirms it, whatever the status.
 func TestU15DigestConfirms(t *testing.T) {
-	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+	registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 		w := newWorld(t, mode, registrytest.Options{})
 		b := w.local(3 << 20)
 		w.before(func(rw http.ResponseWriter, r *http.Request) bool {
@@ -151,11 +143,12 @@ func TestU15DigestConfirms(t *testing.T) {
 
 func TestU16LengthDecidesWhetherABlobIsThere(t *testing.T) {
 	const size = 3 << 20
-	for name, c := range map[string]struct {
+	type test struct {
 		length string
 		digest bool
 		there  bool
-	}{
+	}
+	cases := map[string]test{
 		"right":                     {length: fmt.Sprint(size), there: true},
 		"empty":                     {length: "0", digest: true},
 		"shorter":                   {length: fmt.Sprint(size - 1), digest: true},
@@ -163,41 +156,38 @@ func TestU16LengthDecidesWhetherABlobIsThere(t *testing.T) {
 		"none, with the digest":     {digest: true, there: true},
 		"none, and no digest":       {},
 		"right, and a wrong digest": {length: fmt.Sprint(size), there: true},
-	} {
-		t.Run(name, func(t *testing.T) {
-			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
-				w := newWorld(t, mode, registrytest.Options{})
-				b := w.local(size)
-				w.before(func(rw http.ResponseWriter, r *http.Request) bool {
-					if r.Method != http.MethodHead {
-						return false
-					}
-					if c.digest {
-						rw.Header().Set("Docker-Content-Digest", b.digest.String())
-					}
-					if c.length != "" {
-						rw.Header().Set("Content-Length", c.length)
-					} else {
-						http.NewResponseController(rw).Flush()
-					}
-					rw.WriteHeader(http.StatusOK)
-					return true
-				})
-				require.NoError(t, w.push(b, ""))
-				if c.there {
-					assert.Equal(t, "HEAD", w.asked())
-					return
-				}
-				w.requireStored(b)
-			})
-		})
 	}
+	registrytest.Each(t, cases, func(t *testing.T, mode registrytest.Mode, c test) {
+		w := newWorld(t, mode, registrytest.Options{})
+		b := w.local(size)
+		w.before(func(rw http.ResponseWriter, r *http.Request) bool {
+			if r.Method != http.MethodHead {
+				return false
+			}
+			if c.digest {
+				rw.Header().Set("Docker-Content-Digest", b.digest.String())
+			}
+			if c.length != "" {
+				rw.Header().Set("Content-Length", c.length)
+			} else {
+				http.NewResponseController(rw).Flush()
+			}
+			rw.WriteHeader(http.StatusOK)
+			return true
+		})
+		require.NoError(t, w.push(b, ""))
+		if c.there {
+			assert.Equal(t, "HEAD", w.asked())
+			return
+		}
+		w.requireStored(b)
+	})
 }
 
 // An empty page has the length of an empty blob.
 func TestU16EmptyBlobIsThereWithItsDigest(t *testing.T) {
 	for _, there := range []bool{true, false} {
-		inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 			w := newWorld(t, mode, registrytest.Options{})
 			b := w.local(0)
 			w.before(func(rw http.ResponseWriter, r *http.Request) bool {
@@ -219,127 +209,116 @@ func TestU16EmptyBlobIsThereWithItsDigest(t *testing.T) {
 
 // The Ollama registry is told with the first request which blob is meant. A 201 to that is a claim.
 func TestU15ClaimWithoutABodyIsAskedAbout(t *testing.T) {
-	for _, there := range []bool{true, false} {
-		t.Run(fmt.Sprint(there), func(t *testing.T) {
-			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
-				w := newWorld(t, mode, registrytest.Options{})
-				s := w.newStore()
-				p := w.pusher(w.server.URL)
-				require.NoError(t, w.pushWith(t.Context(), p, w.local(2<<20), ""))
-				b := w.local(3 << 20)
-				w.before(func(rw http.ResponseWriter, r *http.Request) bool {
-					if r.Method != http.MethodPost {
-						return s.registry(rw, r)
-					}
-					assert.Equal(t, b.digest.String(), r.URL.Query().Get("digest"))
-					if there {
-						w.reg.Put(repository, b.data)
-					}
-					rw.WriteHeader(http.StatusCreated)
-					return true
-				})
-				err := w.pushWith(t.Context(), p, b, "")
-				if there {
-					require.NoError(t, err)
-				} else {
-					require.ErrorIs(t, err, fault.ErrProtocol)
-				}
-			})
+	cases := registrytest.Named(true, false)
+	registrytest.Each(t, cases, func(t *testing.T, mode registrytest.Mode, there bool) {
+		w := newWorld(t, mode, registrytest.Options{})
+		s := w.newStore()
+		p := w.pusher(w.server.URL)
+		require.NoError(t, w.pushWith(t.Context(), p, w.local(2<<20), ""))
+		b := w.local(3 << 20)
+		w.before(func(rw http.ResponseWriter, r *http.Request) bool {
+			if r.Method != http.MethodPost {
+				return s.registry(rw, r)
+			}
+			assert.Equal(t, b.digest.String(), r.URL.Query().Get("digest"))
+			if there {
+				w.reg.Put(repository, b.data)
+			}
+			rw.WriteHeader(http.StatusCreated)
+			return true
 		})
-	}
+		err := w.pushWith(t.Context(), p, b, "")
+		if there {
+			require.NoError(t, err)
+		} else {
+			require.ErrorIs(t, err, fault.ErrProtocol)
+		}
+	})
 }
 
 // A store that a registry redirects to may not answer HEAD, because its URLs are signed for GET.
 func TestU22HeadIsRedirectedToAStoreThatRefusesIt(t *testing.T) {
 	const distribution = "Docker-Distribution-Api-Version"
-	for name, c := range map[string]struct {
+	type test struct {
 		path   string
 		header string
 		status int
 		there  bool
-	}{
+	}
+	cases := map[string]test{
 		"the URL names the blob":     {path: "/blobs/sha256/%s/data", status: 403, there: true},
 		"405":                        {path: "/blobs/sha256/%s/data", status: 405, there: true},
 		"the redirect is a registry": {path: "/x", header: distribution, status: 403, there: true},
 		"a portal":                   {path: "/login", status: 403},
 		"not there":                  {path: "/blobs/sha256/%s/data", status: 404},
 		"there, of another length":   {path: "/blobs/sha256/%s/data", status: 200},
-	} {
-		t.Run(name, func(t *testing.T) {
-			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
-				w := newWorld(t, mode, registrytest.Options{})
-				b := w.local(3 << 20)
-				store := w.serve("store.test", func(rw http.ResponseWriter, r *http.Request) {
-					rw.Header().Set("Content-Length", "5")
-					rw.WriteHeader(c.status)
-				})
-				w.before(func(rw http.ResponseWriter, r *http.Request) bool {
-					if r.Method != http.MethodHead {
-						return false
-					}
-					if c.header != "" {
-						rw.Header().Set(c.header, "registry/2.0")
-					}
-					place := strings.ReplaceAll(c.path, "%s", b.digest.Encoded())
-					http.Redirect(rw, r, store+place+"?sig=x", http.StatusTemporaryRedirect)
-					return true
-				})
-				require.NoError(t, w.push(b, ""))
-				if c.there {
-					assert.Zero(t, w.reg.Count("POST", ""))
-					assert.Equal(t, b.size(), w.moved.Load())
-					return
-				}
-				w.requireStored(b)
-			})
-		})
 	}
+	registrytest.Each(t, cases, func(t *testing.T, mode registrytest.Mode, c test) {
+		w := newWorld(t, mode, registrytest.Options{})
+		b := w.local(3 << 20)
+		store := w.serve("store.test", func(rw http.ResponseWriter, r *http.Request) {
+			rw.Header().Set("Content-Length", "5")
+			rw.WriteHeader(c.status)
+		})
+		w.before(func(rw http.ResponseWriter, r *http.Request) bool {
+			if r.Method != http.MethodHead {
+				return false
+			}
+			if c.header != "" {
+				rw.Header().Set(c.header, "registry/2.0")
+			}
+			place := strings.ReplaceAll(c.path, "%s", b.digest.Encoded())
+			http.Redirect(rw, r, store+place+"?sig=x", http.StatusTemporaryRedirect)
+			return true
+		})
+		require.NoError(t, w.push(b, ""))
+		if c.there {
+			assert.Zero(t, w.reg.Count("POST", ""))
+			assert.Equal(t, b.size(), w.moved.Load())
+			return
+		}
+		w.requireStored(b)
+	})
 }
 
 // A server that does not read a body it waits to be asked for has not stored it.
 func TestU25SuccessOfABodyThatNeverLeft(t *testing.T) {
-	for name, size := range map[string]int{"large": 9 << 20, "small": 3 << 20} {
-		t.Run(name, func(t *testing.T) {
-			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
-				w := newWorld(t, mode, registrytest.Options{})
-				w.reg.Fault("PUT", "", "201")
-				b := w.local(size)
-				require.NoError(t, w.push(b, ""))
-				w.requireStored(b)
-				assert.NotZero(t, w.reg.Count("PATCH", ""), "it is sent another way")
-			})
-		})
-	}
+	cases := map[string]int{"large": 9 << 20, "small": 3 << 20}
+	registrytest.Each(t, cases, func(t *testing.T, mode registrytest.Mode, size int) {
+		w := newWorld(t, mode, registrytest.Options{})
+		w.reg.Fault("PUT", "", "201")
+		b := w.local(size)
+		require.NoError(t, w.push(b, ""))
+		w.requireStored(b)
+		assert.NotZero(t, w.reg.Count("PATCH", ""), "it is sent another way")
+	})
 }
 
 func TestU25SuccessOfABodyThatIsNeverRead(t *testing.T) {
-	for _, method := range []string{"PUT", "PATCH"} {
-		t.Run(method, func(t *testing.T) {
-			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
-				w := newWorld(t, mode, registrytest.Options{})
-				w.before(func(rw http.ResponseWriter, r *http.Request) bool {
-					switch {
-					case r.Method == http.MethodPut && method == "PATCH" && r.ContentLength > 0:
-						rw.WriteHeader(http.StatusRequestEntityTooLarge)
-					case r.Method == http.MethodPut:
-						rw.WriteHeader(http.StatusCreated)
-					case r.Method == http.MethodPatch:
-						rw.WriteHeader(http.StatusAccepted)
-					default:
-						return false
-					}
-					return true
-				})
-				b := w.local(3 << 20)
-				begun := time.Now()
-				require.ErrorIs(t, w.push(b, ""), fault.ErrProtocol)
-				assert.Less(t, time.Since(begun), 5*time.Second)
-				assert.LessOrEqual(t, w.reg.Count(method, ""), 3)
-				_, stored := w.reg.Blob(b.digest)
-				assert.False(t, stored)
-			})
+	cases := registrytest.Named("PUT", "PATCH")
+	registrytest.Each(t, cases, func(t *testing.T, mode registrytest.Mode, method string) {
+		w := newWorld(t, mode, registrytest.Options{})
+		w.before(func(rw http.ResponseWriter, r *http.Request) bool {
+			switch {
+			case r.Method == http.MethodPut && method == "PATCH" && r.ContentLength > 0:
+				rw.WriteHeader(http.StatusRequestEntityTooLarge)
+			case r.Method == http.MethodPut:
+				rw.WriteHeader(http.StatusCreated)
+			case r.Method == http.MethodPatch:
+				rw.WriteHeader(http.StatusAccepted)
+			default:
+				return false
+			}
+			return true
 		})
-	}
+		b := w.local(3 << 20)
+		begun := time.Now()
+		require.ErrorIs(t, w.push(b, ""), fault.ErrProtocol)
+		assert.Less(t, time.Since(begun), 5*time.Second)
+		assert.LessOrEqual(t, w.reg.Count(method, ""), 3)
+		_, stored := w.reg.Blob(b.digest)
+		assert.False(t, stored)
+	})
 }
 
 // closes counts answers and how many of their bodies were closed. It answers a PUT though its body could not
@@ -375,7 +354,7 @@ func (c *closing) Close() error {
 
 // A wrong source ends an upload, and the answer that comes all the same is closed.
 func TestU7AnswerToAWrongSourceIsClosed(t *testing.T) {
-	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+	registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 		w := newWorld(t, mode, registrytest.Options{})
 		count := &closes{}
 		w.round = func(next http.RoundTripper) http.RoundTripper { count.next = next; return count }
@@ -390,7 +369,7 @@ func TestU7AnswerToAWrongSourceIsClosed(t *testing.T) {
 }
 
 func TestRegistryThatStoresAnotherDigest(t *testing.T) {
-	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+	registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 		w := newWorld(t, mode, registrytest.Options{})
 		other := digest.FromString("another").String()
 		w.reg.Fault("PUT", "digest=", "**header(-docker-content-digest; docker-content-digest: "+other+")")

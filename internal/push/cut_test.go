@@ -66,7 +66,7 @@ func (w *world) losesCutSessions() {
 }
 
 func TestU9SessionsAreLostWithEachCutBody(t *testing.T) {
-	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+	registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 		w := newWorld(t, mode, registrytest.Options{})
 		w.everyConnectionEnds(9 << 20)
 		w.losesCutSessions()
@@ -79,7 +79,7 @@ func TestU9SessionsAreLostWithEachCutBody(t *testing.T) {
 
 // Below a certain size a body is sent again from its beginning, but not for ever.
 func TestN1NoConnectionLastsForASmallBody(t *testing.T) {
-	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+	registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 		w := newWorld(t, mode, registrytest.Options{})
 		w.everyConnectionEnds(3 << 20)
 		b := w.local(7 << 20)

@@ -27,7 +27,7 @@ func TestU3SessionElsewhereIsAskedHowMuchItHas(t *testing.T) {
 		"it is away for a time": {"", "3*ok->5*hangup"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+			registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 				w, store := atStore(t, mode)
 				store.Fault(fault[0], "/uploads/", fault[1])
 				b := w.local(20 << 20)
@@ -43,7 +43,7 @@ func TestU3SessionElsewhereIsAskedHowMuchItHas(t *testing.T) {
 
 // The host of the session may be one of several, and dead.
 func TestN41SessionAtADeadStoreIsGivenUp(t *testing.T) {
-	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+	registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 		w, store := atStore(t, mode)
 		other := w.reg.CDN()
 		at := w.net.Serve("other.test", other, mode).URL

@@ -85,37 +85,35 @@ func (s *slowCommit) stored() bool {
 }
 
 func TestU18AnswerToTheEndTakesMinutes(t *testing.T) {
-	for name, c := range map[string]struct {
+	type test struct {
 		size    int
 		maxBody int64
-	}{
-		"whole": {size: 9 << 20}, "small and whole": {size: 3 << 20}, "chunks": {size: 9 << 20, maxBody: 4 << 20},
-	} {
-		t.Run(name, func(t *testing.T) {
-			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
-				w := newWorld(t, mode, registrytest.Options{})
-				b := w.local(c.size)
-				s := &slowCommit{w: w, b: b, need: 3 * time.Minute, keeps: true}
-				w.before(func(rw http.ResponseWriter, r *http.Request) bool {
-					if c.maxBody > 0 && r.ContentLength > c.maxBody {
-						rw.WriteHeader(http.StatusRequestEntityTooLarge)
-						return true
-					}
-					return s.serve(rw, r)
-				})
-				begun := time.Now()
-				require.NoError(t, w.push(b, ""))
-				assert.Equal(t, b.size(), s.got, "no byte is sent twice")
-				assert.LessOrEqual(t, w.reg.Count("PUT", ""), 8, "the wait doubles")
-				assert.Less(t, time.Since(begun), 5*time.Minute)
-			})
-		})
 	}
+	cases := map[string]test{
+		"whole": {size: 9 << 20}, "small and whole": {size: 3 << 20}, "chunks": {size: 9 << 20, maxBody: 4 << 20},
+	}
+	registrytest.Each(t, cases, func(t *testing.T, mode registrytest.Mode, c test) {
+		w := newWorld(t, mode, registrytest.Options{})
+		b := w.local(c.size)
+		s := &slowCommit{w: w, b: b, need: 3 * time.Minute, keeps: true}
+		w.before(func(rw http.ResponseWriter, r *http.Request) bool {
+			if c.maxBody > 0 && r.ContentLength > c.maxBody {
+				rw.WriteHeader(http.StatusRequestEntityTooLarge)
+				return true
+			}
+			return s.serve(rw, r)
+		})
+		begun := time.Now()
+		require.NoError(t, w.push(b, ""))
+		assert.Equal(t, b.size(), s.got, "no byte is sent twice")
+		assert.LessOrEqual(t, w.reg.Count("PUT", ""), 8, "the wait doubles")
+		assert.Less(t, time.Since(begun), 5*time.Minute)
+	})
 }
 
 // A session that is not known any more may have been ended by a request whose answer was lost.
 func TestU18SessionIsEndedMeanwhile(t *testing.T) {
-	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+	registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 		w := newWorld(t, mode, registrytest.Options{})
 		b := w.local(9 << 20)
 		s := &slowCommit{w: w, b: b, need: time.Hour, keeps: true}
@@ -141,7 +139,7 @@ func TestU18SessionIsEndedMeanwhile(t *testing.T) {
 
 // A body may be refused for its size by what is behind a proxy that has passed on all of it.
 func TestU11BodyThatIsRefusedAfterItHasArrived(t *testing.T) {
-	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+	registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 		w := newWorld(t, mode, registrytest.Options{})
 		w.reg.Fault("PUT", "", "swallow+413")
 		b := w.local(9 << 20)
@@ -153,7 +151,7 @@ func TestU11BodyThatIsRefusedAfterItHasArrived(t *testing.T) {
 
 // The wait for an answer is part of the retry budget.
 func TestU18AnswerThatNeverComes(t *testing.T) {
-	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+	registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 		w := newWorld(t, mode, registrytest.Options{})
 		w.timeout = 2 * time.Minute
 		b := w.local(9 << 20)
@@ -167,52 +165,72 @@ func TestU18AnswerThatNeverComes(t *testing.T) {
 	})
 }
 
+// slowManifest is a registry that stores a manifest 30 s after it has first arrived, and does not answer, or
+// that answers each request to store it after 45 s.
+type slowManifest struct {
+	manifest []byte
+	answers  bool
+
+	mu    sync.Mutex
+	first time.Time // when it first arrived
+}
+
+func (s *slowManifest) serve(rw http.ResponseWriter, r *http.Request) bool {
+	if r.Method == http.MethodHead {
+		if !s.stored() {
+			rw.WriteHeader(http.StatusNotFound)
+			return true
+		}
+		rw.Header().Set("Docker-Content-Digest", digest.FromBytes(s.manifest).String())
+		rw.WriteHeader(http.StatusOK)
+		return true
+	}
+	_ = drain(r)
+	s.arrived()
+	wait := 45 * time.Second
+	if !s.answers {
+		wait = time.Hour
+	}
+	select {
+	case <-r.Context().Done():
+	case <-time.After(wait):
+		rw.WriteHeader(http.StatusCreated)
+	}
+	return true
+}
+
+func (s *slowManifest) arrived() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.first.IsZero() {
+		s.first = time.Now()
+	}
+}
+
+func (s *slowManifest) stored() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return !s.answers && !s.first.IsZero() && time.Since(s.first) >= 30*time.Second
+}
+
 func TestU19AnswerToTheManifestTakesLong(t *testing.T) {
-	manifest := []byte(`{"schemaVersion":2}`)
-	for name, c := range map[string]struct {
+	type test struct {
 		answers bool // where it is asked for long enough
 		puts    int
-	}{"lost after it was stored": {puts: 2}, "late": {answers: true, puts: 4}} {
-		t.Run(name, func(t *testing.T) {
-			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
-				w := newWorld(t, mode, registrytest.Options{})
-				var first time.Time
-				stored := false
-				w.before(func(rw http.ResponseWriter, r *http.Request) bool {
-					if r.Method == http.MethodHead && (c.answers || !stored) {
-						rw.WriteHeader(http.StatusNotFound)
-						return true
-					} else if r.Method == http.MethodHead {
-						rw.Header().Set("Docker-Content-Digest", digest.FromBytes(manifest).String())
-						rw.WriteHeader(http.StatusOK)
-						return true
-					}
-					_, _ = io.Copy(io.Discard, r.Body)
-					if first.IsZero() {
-						first = time.Now()
-						time.AfterFunc(30*time.Second, func() { stored = true })
-					}
-					if !c.answers {
-						<-r.Context().Done()
-						return true
-					}
-					select {
-					case <-r.Context().Done():
-					case <-time.After(45 * time.Second): // each time
-						rw.WriteHeader(http.StatusCreated)
-					}
-					return true
-				})
-				require.NoError(t, w.manifest(manifest))
-				assert.LessOrEqual(t, w.reg.Count("PUT", ""), c.puts)
-			})
-		})
 	}
+	cases := map[string]test{"lost after it was stored": {puts: 2}, "late": {answers: true, puts: 4}}
+	registrytest.Each(t, cases, func(t *testing.T, mode registrytest.Mode, c test) {
+		w := newWorld(t, mode, registrytest.Options{})
+		s := &slowManifest{manifest: []byte(`{"schemaVersion":2}`), answers: c.answers}
+		w.before(s.serve)
+		require.NoError(t, w.manifest(s.manifest))
+		assert.LessOrEqual(t, w.reg.Count("PUT", ""), c.puts)
+	})
 }
 
 // The digest that is asked for must be that of the manifest: the tag may still name another.
 func TestU19TagThatNamesAnotherManifest(t *testing.T) {
-	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+	registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 		w := newWorld(t, mode, registrytest.Options{})
 		require.NoError(t, w.manifest([]byte(`{"old":true}`)))
 		w.reg.Fault("PUT", "", "503")
@@ -223,36 +241,33 @@ func TestU19TagThatNamesAnotherManifest(t *testing.T) {
 }
 
 func TestU20RegistryFindsAnotherDigest(t *testing.T) {
-	for name, times := range map[string]int{"once": 1, "for ever": 1000} {
-		t.Run(name, func(t *testing.T) {
-			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
-				w := newWorld(t, mode, registrytest.Options{})
-				left := times
-				w.before(func(rw http.ResponseWriter, r *http.Request) bool {
-					if r.Method != http.MethodPut || left == 0 {
-						return false
-					}
-					left--
-					_, _ = io.Copy(io.Discard, r.Body)
-					rw.WriteHeader(http.StatusBadRequest)
-					_, _ = io.WriteString(rw, `{"errors":[{"code":"DIGEST_INVALID","message":"no"}]}`)
-					return true
-				})
-				b := w.local(3 << 20)
-				err := w.push(b, "")
-				assert.Equal(t, 2, w.reg.Count("POST", ""))
-				if times == 1 {
-					require.NoError(t, err)
-					w.requireStored(b)
-					return
-				}
-				var status *statusError
-				require.ErrorAs(t, err, &status)
-				assert.Equal(t, http.StatusBadRequest, status.Status)
-				assert.Equal(t, 2, w.reg.Count("PUT", ""))
-			})
+	cases := map[string]int{"once": 1, "for ever": 1000}
+	registrytest.Each(t, cases, func(t *testing.T, mode registrytest.Mode, times int) {
+		w := newWorld(t, mode, registrytest.Options{})
+		left := times
+		w.before(func(rw http.ResponseWriter, r *http.Request) bool {
+			if r.Method != http.MethodPut || left == 0 {
+				return false
+			}
+			left--
+			_, _ = io.Copy(io.Discard, r.Body)
+			rw.WriteHeader(http.StatusBadRequest)
+			_, _ = io.WriteString(rw, `{"errors":[{"code":"DIGEST_INVALID","message":"no"}]}`)
+			return true
 		})
-	}
+		b := w.local(3 << 20)
+		err := w.push(b, "")
+		assert.Equal(t, 2, w.reg.Count("POST", ""))
+		if times == 1 {
+			require.NoError(t, err)
+			w.requireStored(b)
+			return
+		}
+		var status *statusError
+		require.ErrorAs(t, err, &status)
+		assert.Equal(t, http.StatusBadRequest, status.Status)
+		assert.Equal(t, 2, w.reg.Count("PUT", ""))
+	})
 }
 
 // interrupted pushes a blob until half of it has moved, and leaves a session.
@@ -268,37 +283,34 @@ func (w *world) interrupted(b blob) {
 }
 
 func TestU21MountComesBeforeTheSessionOfAnEarlierCall(t *testing.T) {
-	for _, where := range []string{"mounted", "mounted at last", "there", "neither"} {
-		t.Run(where, func(t *testing.T) {
-			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
-				w := newWorld(t, mode, registrytest.Options{StrictState: true})
-				b := w.local(40 << 20)
-				w.interrupted(b)
-				before := w.reg.BytesReceived()
-				switch where {
-				case "mounted":
-					w.reg.Put("library/other", b.data)
-				case "mounted at last":
-					w.reg.Put("library/other", b.data)
-					w.reg.Fault("POST", "mount", "503")
-				case "there":
-					w.reg.Put(repository, b.data)
-				}
-				require.NoError(t, w.push(b, "library/other"))
-				w.requireStored(b)
-				if where == "neither" {
-					assert.Equal(t, b.size(), w.reg.BytesReceived(), "%d bytes were there already", before)
-				} else {
-					assert.Equal(t, before, w.reg.BytesReceived())
-				}
-			})
-		})
-	}
+	cases := registrytest.Named("mounted", "mounted at last", "there", "neither")
+	registrytest.Each(t, cases, func(t *testing.T, mode registrytest.Mode, where string) {
+		w := newWorld(t, mode, registrytest.Options{StrictState: true})
+		b := w.local(40 << 20)
+		w.interrupted(b)
+		before := w.reg.BytesReceived()
+		switch where {
+		case "mounted":
+			w.reg.Put("library/other", b.data)
+		case "mounted at last":
+			w.reg.Put("library/other", b.data)
+			w.reg.Fault("POST", "mount", "503")
+		case "there":
+			w.reg.Put(repository, b.data)
+		}
+		require.NoError(t, w.push(b, "library/other"))
+		w.requireStored(b)
+		if where == "neither" {
+			assert.Equal(t, b.size(), w.reg.BytesReceived(), "%d bytes were there already", before)
+		} else {
+			assert.Equal(t, before, w.reg.BytesReceived())
+		}
+	})
 }
 
 // What a session has is found by asking. Until it has answered, nothing is assumed.
 func TestRecoverKnowsNothingBeforeItHasAsked(t *testing.T) {
-	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+	registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 		w := newWorld(t, mode, registrytest.Options{})
 		w.reg.Fault("PUT", "/uploads/", "swallow+reset")
 		w.reg.Fault("HEAD", "", "404->3*503")
@@ -312,7 +324,7 @@ func TestRecoverKnowsNothingBeforeItHasAsked(t *testing.T) {
 
 // An empty session of an earlier call is sent the whole blob, as a new one is.
 func TestEmptySessionIsSentTheWhole(t *testing.T) {
-	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+	registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 		w := newWorld(t, mode, registrytest.Options{})
 		b := w.local(40 << 20)
 		w.interrupted(b)
@@ -393,18 +405,15 @@ func (s *slowProxy) serve(rw http.ResponseWriter, r *http.Request) bool {
 // What is sent while a proxy still passes on what it has taken would be in the way of that.
 func TestU18SessionThatStillGrows(t *testing.T) {
 	const size = 80 << 20
-	for name, until := range map[string]int64{"to the end": size, "for a time": size / 2} {
-		t.Run(name, func(t *testing.T) {
-			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
-				w := newWorld(t, mode, registrytest.Options{})
-				w.timeout = time.Minute
-				b := w.local(size)
-				s := &slowProxy{w: w, b: b, until: until}
-				w.before(s.serve)
-				require.NoError(t, w.push(b, ""))
-				assert.Equal(t, size+(size-until), s.got, "only what the proxy has not passed on is sent again")
-				assert.Equal(t, 1, w.reg.Count("POST", ""))
-			})
-		})
-	}
+	cases := map[string]int64{"to the end": size, "for a time": size / 2}
+	registrytest.Each(t, cases, func(t *testing.T, mode registrytest.Mode, until int64) {
+		w := newWorld(t, mode, registrytest.Options{})
+		w.timeout = time.Minute
+		b := w.local(size)
+		s := &slowProxy{w: w, b: b, until: until}
+		w.before(s.serve)
+		require.NoError(t, w.push(b, ""))
+		assert.Equal(t, size+(size-until), s.got, "only what the proxy has not passed on is sent again")
+		assert.Equal(t, 1, w.reg.Count("POST", ""))
+	})
 }

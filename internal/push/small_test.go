@@ -67,7 +67,7 @@ func FuzzU24From(f *testing.F) {
 
 // The reference registry drops the body of a POST, and does not ask for it.
 func TestU25SmallBlobDoesNotWaitToBeAskedFor(t *testing.T) {
-	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+	registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 		w := newWorld(t, mode, registrytest.Options{})
 		b := w.local(50)
 		begun := time.Now()
@@ -103,9 +103,11 @@ func TestU10SmallBodyOfARegistryThatSendsOff(t *testing.T) {
 	})
 }
 
-// expectations passes requests on without Expect, as some proxies do, and notes whether they had it.
+// expectations passes requests on, unless told otherwise without Expect, as some proxies do. It notes whether
+// they had it.
 type expectations struct {
 	next http.RoundTripper
+	keep bool
 	seen []string
 }
 
@@ -113,14 +115,16 @@ func (e *expectations) RoundTrip(r *http.Request) (*http.Response, error) {
 	if r.Method == http.MethodPut {
 		e.seen = append(e.seen, r.Header.Get("Expect"))
 	}
-	r = r.Clone(r.Context())
-	r.Header.Del("Expect")
+	if !e.keep {
+		r = r.Clone(r.Context())
+		r.Header.Del("Expect")
+	}
 	return e.next.RoundTrip(r)
 }
 
 // Where nobody asks for a body, the next ones do not wait to be asked for.
 func TestU25LargeBodyDoesNotWaitWhereNobodyAsks(t *testing.T) {
-	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+	registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 		w := newWorld(t, mode, registrytest.Options{})
 		e := &expectations{}
 		w.round = func(next http.RoundTripper) http.RoundTripper { e.next = next; return e }
@@ -133,25 +137,14 @@ func TestU25LargeBodyDoesNotWaitWhereNobodyAsks(t *testing.T) {
 }
 
 func TestU10LargeBodyWaitsWhereSomebodyAsks(t *testing.T) {
-	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+	registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 		w := newWorld(t, mode, registrytest.Options{})
-		var seen []string
-		w.round = func(next http.RoundTripper) http.RoundTripper {
-			return roundTrip(func(r *http.Request) (*http.Response, error) {
-				if r.Method == http.MethodPut {
-					seen = append(seen, r.Header.Get("Expect"))
-				}
-				return next.RoundTrip(r)
-			})
-		}
+		e := &expectations{keep: true}
+		w.round = func(next http.RoundTripper) http.RoundTripper { e.next = next; return e }
 		p := w.pusher(w.server.URL)
 		for i := range 2 {
 			require.NoError(t, w.pushWith(t.Context(), p, w.local(2<<20+i), ""))
 		}
-		assert.Equal(t, []string{"100-continue", "100-continue"}, seen)
+		assert.Equal(t, []string{"100-continue", "100-continue"}, e.seen)
 	})
 }
-
-type roundTrip func(*http.Request) (*http.Response, error)
-
-func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }

@@ -152,7 +152,7 @@ func TestU17SignedURLExpires(t *testing.T) {
 	} {
 		for _, denied := range []int{1, 1000} {
 			t.Run(fmt.Sprint(name, " ", denied), func(t *testing.T) {
-				inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+				registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 					w := newWorld(t, mode, registrytest.Options{})
 					s := w.newStore()
 					s.direct, s.code, s.body, s.denied = c.direct, c.code, c.body, denied
@@ -175,7 +175,7 @@ func TestU17SignedURLExpires(t *testing.T) {
 
 func TestU17RedirectToAStoreExpires(t *testing.T) {
 	for _, size := range []int{3 << 20, 9 << 20} {
-		inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 			w := newWorld(t, mode, registrytest.Options{})
 			cdn := w.reg.CDN()
 			w.reg.Configure(func(o *registrytest.Options) {
@@ -194,7 +194,7 @@ func TestU17RedirectToAStoreExpires(t *testing.T) {
 
 // Each body may find its URL too old once.
 func TestU17EachChunkMayExpireOnce(t *testing.T) {
-	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+	registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 		w := newWorld(t, mode, registrytest.Options{MaxBody: 2 << 20})
 		cdn := w.reg.CDN()
 		w.reg.Configure(func(o *registrytest.Options) {
@@ -210,33 +210,30 @@ func TestU17EachChunkMayExpireOnce(t *testing.T) {
 
 // A URL that lives shorter than the blobs before it take is not asked for before there is room.
 func TestU17URLsAreAskedForWhenThereIsRoom(t *testing.T) {
-	for _, direct := range []bool{true, false} {
-		t.Run(map[bool]string{true: "direct", false: "parts"}[direct], func(t *testing.T) {
-			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
-				const blobs = 8
-				w := newWorld(t, mode, registrytest.Options{})
-				w.bodies = 1
-				s := w.newStore()
-				s.direct, s.lives, s.pace = direct, 3*time.Second, 2*time.Second
-				w.before(func(rw http.ResponseWriter, r *http.Request) bool {
-					if r.Method == http.MethodPut { // the store has the blobs of all sessions in one heap
-						rw.WriteHeader(http.StatusCreated)
-						return true
-					}
-					return s.registry(rw, r)
-				})
-				p := w.pusher(w.server.URL)
-				require.NoError(t, w.pushWith(t.Context(), p, w.local(2000), ""), "it shows how it wants blobs")
-				var g errgroup.Group
-				for i := range blobs {
-					b := w.local(2<<20 + i)
-					g.Go(func() error { return w.pushWith(t.Context(), p, b, "") })
-				}
-				require.NoError(t, g.Wait())
-				assert.Equal(t, 1+blobs, s.tries, "no URL has expired")
-			})
+	cases := registrytest.Named(true, false)
+	registrytest.Each(t, cases, func(t *testing.T, mode registrytest.Mode, direct bool) {
+		const blobs = 8
+		w := newWorld(t, mode, registrytest.Options{})
+		w.bodies = 1
+		s := w.newStore()
+		s.direct, s.lives, s.pace = direct, 3*time.Second, 2*time.Second
+		w.before(func(rw http.ResponseWriter, r *http.Request) bool {
+			if r.Method == http.MethodPut { // the store has the blobs of all sessions in one heap
+				rw.WriteHeader(http.StatusCreated)
+				return true
+			}
+			return s.registry(rw, r)
 		})
-	}
+		p := w.pusher(w.server.URL)
+		require.NoError(t, w.pushWith(t.Context(), p, w.local(2000), ""), "it shows how it wants blobs")
+		var g errgroup.Group
+		for i := range blobs {
+			b := w.local(2<<20 + i)
+			g.Go(func() error { return w.pushWith(t.Context(), p, b, "") })
+		}
+		require.NoError(t, g.Wait())
+		assert.Equal(t, 1+blobs, s.tries, "no URL has expired")
+	})
 }
 
 func TestU26PartsAreEqual(t *testing.T) {
@@ -272,7 +269,7 @@ func TestU26ProtocolIsLearntFromTheAnswerToPatch(t *testing.T) {
 
 // A registry that has taken a chunk itself and sends the next one off gets the blob anew, in parts.
 func TestU26ProtocolIsLearntInTheMiddle(t *testing.T) {
-	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+	registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 		w := newWorld(t, mode, registrytest.Options{})
 		s := w.newStore()
 		s.late = true
@@ -299,7 +296,7 @@ func TestU26ProtocolIsLearntInTheMiddle(t *testing.T) {
 }
 
 func TestU26PartThatFailsIsSentAgainAlone(t *testing.T) {
-	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+	registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 		w := newWorld(t, mode, registrytest.Options{})
 		s := w.newStore()
 		s.denied, s.code = 1, http.StatusServiceUnavailable

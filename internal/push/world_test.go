@@ -12,7 +12,6 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -29,16 +28,6 @@ import (
 )
 
 const repository = "library/model"
-
-// inBubbles runs a test for each protocol, with faked time.
-func inBubbles(t *testing.T, test func(t *testing.T, mode registrytest.Mode)) {
-	t.Helper()
-	for _, mode := range []registrytest.Mode{registrytest.H1, registrytest.H2} {
-		t.Run(mode.String(), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) { test(t, mode) })
-		})
-	}
-}
 
 // world is a registry in memory, and a directory with blobs for it.
 type world struct {

@@ -28,7 +28,9 @@ type Loop struct {
 // Run makes attempts at the subject, such as a digest. An attempt tells whether it brought anything new,
 // which makes the budget full. The error is that of the last attempt, with [ErrExhausted] where it was worth
 // another, or the cause of the context.
-func (l *Loop) Run(ctx context.Context, b *Budget, subject string, attempt func() (moved bool, err error)) error {
+func (l *Loop) Run(
+	ctx context.Context, b *Budget, subject string, attempt func() (moved bool, err error),
+) error {
 	for n := 0; ; n++ {
 		moved, err := attempt()
 		if err == nil {
@@ -76,6 +78,7 @@ func (l *Loop) wait(ctx context.Context, b *Budget, subject string, n int, cause
 // TooLong is the error of a wait that a host asked for and that the budget does not allow. It is not worth
 // another attempt.
 func TooLong(host string, wait, left time.Duration) error {
-	return Permanent(fmt.Errorf("%w: %s asks to be left alone for %v, longer than the %v that RetryTimeout leaves",
+	return Permanent(fmt.Errorf(
+		"%w: %s asks to be left alone for %v, longer than the %v that RetryTimeout leaves",
 		ErrExhausted, host, wait.Truncate(time.Second), max(0, left).Truncate(time.Second)))
 }

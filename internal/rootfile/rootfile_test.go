@@ -47,7 +47,9 @@ func TestS7LinksAreFollowedToRegularFiles(t *testing.T) {
 	_, dir := root(t)
 	elsewhere := filepath.Join(t.TempDir(), "file")
 	require.NoError(t, os.WriteFile(elsewhere, []byte("content"), 0o644))
-	for name, target := range map[string]string{"good": elsewhere, "directory": dir, "device": os.DevNull, "dangling": "nowhere"} {
+	for name, target := range map[string]string{
+		"good": elsewhere, "directory": dir, "device": os.DevNull, "dangling": "nowhere",
+	} {
 		require.NoError(t, os.Symlink(target, filepath.Join(dir, name)))
 	}
 	f, err := rootfile.OpenLinked(filepath.Join(dir, "good"))

@@ -143,5 +143,7 @@ func TestS22DirectoryInTheStore(t *testing.T) {
 	e.Close(false)
 	require.NoError(t, os.Mkdir(name, 0o700))
 	assert.Nil(t, s.Claim("blob"))
+	require.NoError(t, os.WriteFile(filepath.Join(name, "x"), nil, 0o600))
+	assert.Nil(t, s.Claim("blob"))
 	assert.DirExists(t, name)
 }

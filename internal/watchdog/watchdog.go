@@ -81,7 +81,8 @@ func (w *Watchdog) scan(now time.Duration) {
 	flowing := 0
 	for a := range w.watches {
 		if a.stalled(now) {
-			a.cancel(fmt.Errorf("%w: nothing moved for %v", ErrStalled, (now - a.lastMoved).Truncate(time.Millisecond)))
+			still := (now - a.lastMoved).Truncate(time.Millisecond)
+			a.cancel(fmt.Errorf("%w: nothing moved for %v", ErrStalled, still))
 			continue
 		}
 		if a.slow(now) {

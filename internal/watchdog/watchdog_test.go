@@ -15,7 +15,9 @@ import (
 )
 
 // watched runs a test with a watchdog that scans.
-func watched(t *testing.T, stall time.Duration, rate int64, test func(*testing.T, *watchdog.Watchdog, *pace.Limiter)) {
+func watched(
+	t *testing.T, stall time.Duration, rate int64, test func(*testing.T, *watchdog.Watchdog, *pace.Limiter),
+) {
 	synctest.Test(t, func(t *testing.T) {
 		limiter := pace.New(rate)
 		w := watchdog.New(stall, limiter)

@@ -163,55 +163,61 @@ func piped(serve func(net.Conn)) *Client {
 	return c
 }
 
+// unaware answers to a request when it has the body.
+func unaware(in *bufio.Reader, out io.Writer) (body int64) {
+	req, err := http.ReadRequest(in)
+	if err != nil {
+		return 0
+	}
+	body, _ = io.Copy(io.Discard, req.Body)
+	_, _ = io.WriteString(out, "HTTP/1.1 201 Created\r\n"+emptyAndLast)
+	return body
+}
+
+// refusing answers to a request half a second after its header.
+func refusing(in *bufio.Reader, out io.Writer) (body int64) {
+	if _, err := http.ReadRequest(in); err != nil {
+		return 0
+	}
+	time.Sleep(500 * time.Millisecond)
+	_, _ = io.WriteString(out, "HTTP/1.1 403 Forbidden\r\n"+emptyAndLast)
+	return int64(in.Buffered())
+}
+
 // N39: a registry that does not know Expect gets the body after a second, and one that answers before that
 // does not get it.
 func TestN39BodyIsNotHeldBackForEver(t *testing.T) {
 	for name, c := range map[string]struct {
-		answers time.Duration // 0: when it has the body
-		took    time.Duration
-	}{"knows nothing of it": {0, time.Second}, "refuses": {500 * time.Millisecond, 500 * time.Millisecond}} {
+		serve func(*bufio.Reader, io.Writer) int64
+		took  time.Duration
+		body  int64
+	}{
+		"knows nothing of it": {unaware, time.Second, 4},
+		"refuses":             {refusing, 500 * time.Millisecond, 0},
+	} {
 		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				body := 0
-				client := piped(func(conn net.Conn) {
-					in := bufio.NewReader(conn)
-					req, err := http.ReadRequest(in)
-					if err != nil {
-						return
-					}
-					if c.answers > 0 {
-						time.Sleep(c.answers)
-						body = in.Buffered()
-						_, _ = io.WriteString(conn, "HTTP/1.1 403 Forbidden\r\n"+emptyAndLast)
-						return
-					}
-					n, _ := io.Copy(io.Discard, req.Body)
-					body = int(n)
-					_, _ = io.WriteString(conn, "HTTP/1.1 201 Created\r\n"+emptyAndLast)
-				})
-				defer client.Close()
-				begun := time.Now()
-				resp, err := client.Do(t.Context(), Request{
-					Method: http.MethodPut,
-					Target: mustParse(t, "http://registry.test").Blob("a", "sha256:x"),
-					Header: http.Header{"Expect": {"100-continue"}},
-					Length: 4,
-					Body: func() (io.ReadCloser, error) {
-						return io.NopCloser(strings.NewReader("body")), nil
-					},
-				})
-				require.NoError(t, err)
-				resp.Discard()
-				assert.Equal(t, c.took, time.Since(begun))
-				synctest.Wait()
-				if c.answers > 0 {
-					assert.Zero(t, body)
-				} else {
-					assert.Equal(t, 4, body)
-				}
-			})
+			synctest.Test(t, func(t *testing.T) { testExpect(t, c.serve, c.took, c.body) })
 		})
 	}
+}
+
+func testExpect(t *testing.T, serve func(*bufio.Reader, io.Writer) int64, took time.Duration, want int64) {
+	var got int64
+	client := piped(func(conn net.Conn) { got = serve(bufio.NewReader(conn), conn) })
+	defer client.Close()
+	begun := time.Now()
+	resp, err := client.Do(t.Context(), Request{
+		Method: http.MethodPut,
+		Target: mustParse(t, "http://registry.test").Blob("a", "sha256:x"),
+		Header: http.Header{"Expect": {"100-continue"}},
+		Length: 4,
+		Body:   func() (io.ReadCloser, error) { return io.NopCloser(strings.NewReader("body")), nil },
+	})
+	require.NoError(t, err)
+	resp.Discard()
+	assert.Equal(t, took, time.Since(begun))
+	synctest.Wait()
+	assert.Equal(t, want, got)
 }
 
 // transportOf is a RoundTripper in one function.

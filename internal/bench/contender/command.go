@@ -21,7 +21,8 @@ func aria2cDownload(ctx context.Context, j *Job) error {
 
 func curlDownload(ctx context.Context, j *Job) error {
 	return command(ctx, j, func(b Blob) []string {
-		return []string{"curl", "--silent", "--show-error", "--fail", "--location", "--output", j.path(b), j.blobURL(b)}
+		return []string{"curl", "--silent", "--show-error", "--fail", "--location", "--output", j.path(b),
+			j.blobURL(b)}
 	})
 }
 

@@ -14,7 +14,8 @@ import (
 
 func containerdResolver(j *Job) (r remotes.Resolver, ref string) {
 	return docker.NewResolver(docker.ResolverOptions{Hosts: docker.ConfigureDefaultRegistries(
-		docker.WithPlainHTTP(docker.MatchAllHosts), docker.WithClient(&http.Client{Transport: transport(j.workers())}),
+		docker.WithPlainHTTP(docker.MatchAllHosts),
+		docker.WithClient(&http.Client{Transport: transport(j.workers())}),
 	)}), j.host() + "/" + j.Repository + ":latest"
 }
 

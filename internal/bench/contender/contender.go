@@ -83,10 +83,11 @@ type contender struct {
 
 func contenders() map[string]contender {
 	return map[string]contender{
-		"floor":      {download: floorDownload, upload: floorUpload, note: "no retries, guards or sync"},
-		"transfer":   {download: transferDownload, upload: transferUpload},
-		"bodies":     {download: bodiesDownload, note: "transfer with a fixed BodyConcurrency"},
-		"first":      {download: firstDownload, upload: firstUpload, note: "github.com/ollama/ollama/x/transfer v0.30.0"},
+		"floor":    {download: floorDownload, upload: floorUpload, note: "no retries, guards or sync"},
+		"transfer": {download: transferDownload, upload: transferUpload},
+		"bodies":   {download: bodiesDownload, note: "transfer with a fixed BodyConcurrency"},
+		"first": {download: firstDownload, upload: firstUpload,
+			note: "github.com/ollama/ollama/x/transfer v0.30.0"},
 		"oras":       {download: orasDownload, upload: orasUpload, note: "does not ask before it uploads"},
 		"ggcr":       {download: ggcrDownload, upload: ggcrUpload},
 		"regclient":  {download: regclientDownload, upload: regclientUpload},
@@ -98,7 +99,8 @@ func contenders() map[string]contender {
 
 // Names lists the contenders, the floor first.
 func Names() []string {
-	return []string{"floor", "transfer", "bodies", "first", "oras", "ggcr", "regclient", "containerd", "aria2c", "curl"}
+	return []string{"floor", "transfer", "bodies", "first", "oras", "ggcr", "regclient", "containerd",
+		"aria2c", "curl"}
 }
 
 // Note says what is to be known of a contender beside its figures.

@@ -57,7 +57,8 @@ func floorUpload(ctx context.Context, j *Job) error {
 
 // send begins a session and sends the blob, hashing it.
 func (f *floor) send(ctx context.Context, b Blob) error {
-	begun, err := f.request(ctx, http.MethodPost, f.BaseURL+"/v2/"+f.Repository+"/blobs/uploads/", nil, 0, http.StatusAccepted)
+	begun, err := f.request(ctx, http.MethodPost, f.BaseURL+"/v2/"+f.Repository+"/blobs/uploads/", nil, 0,
+		http.StatusAccepted)
 	if err != nil {
 		return err
 	}
@@ -79,7 +80,9 @@ func (f *floor) send(ctx context.Context, b Blob) error {
 	return err
 }
 
-func (f *floor) request(ctx context.Context, method, to string, body io.Reader, size int64, want int) (*http.Response, error) {
+func (f *floor) request(
+	ctx context.Context, method, to string, body io.Reader, size int64, want int,
+) (*http.Response, error) {
 	req, err := http.NewRequestWithContext(ctx, method, to, body)
 	if err != nil {
 		return nil, err

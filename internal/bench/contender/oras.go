@@ -24,7 +24,8 @@ func orasRepository(j *Job) (*remote.Repository, error) {
 
 // ociDescriptor describes a blob as the OCI libraries want it.
 func ociDescriptor(b Blob) ocispec.Descriptor {
-	return ocispec.Descriptor{MediaType: "application/octet-stream", Digest: digest.Digest(b.Digest), Size: b.Size}
+	return ocispec.Descriptor{MediaType: "application/octet-stream", Digest: digest.Digest(b.Digest),
+		Size: b.Size}
 }
 
 func orasDownload(ctx context.Context, j *Job) error {

@@ -16,13 +16,15 @@ func regclientNew(j *Job) (*regclient.RegClient, ref.Ref, error) {
 	host := config.HostNewName(j.host())
 	host.TLS = config.TLSDisabled
 	host.ReqConcurrent = int64(j.workers())
-	rc := regclient.New(regclient.WithConfigHost(*host), regclient.WithRegOpts(reg.WithTransport(transport(j.workers()))))
+	rc := regclient.New(regclient.WithConfigHost(*host),
+		regclient.WithRegOpts(reg.WithTransport(transport(j.workers()))))
 	r, err := ref.New(j.host() + "/" + j.Repository)
 	return rc, r, err
 }
 
 func regclientDescriptor(b Blob) descriptor.Descriptor {
-	return descriptor.Descriptor{MediaType: "application/octet-stream", Digest: digest.Digest(b.Digest), Size: b.Size}
+	return descriptor.Descriptor{MediaType: "application/octet-stream", Digest: digest.Digest(b.Digest),
+		Size: b.Size}
 }
 
 func regclientDownload(ctx context.Context, j *Job) error {

@@ -10,7 +10,8 @@ import (
 // writeTable writes what the programs took as a Markdown table.
 func writeTable(out io.Writer, title string, names []string, all map[string][]sample) error {
 	ours := median(all[transferName], wallOf)
-	const header = "| program | wall s: min–median–max | × transfer | CPU s | note |\n| --- | --- | --- | --- | --- |\n"
+	const header = "| program | wall s: min–median–max | × transfer | CPU s | note |\n" +
+		"| --- | --- | --- | --- | --- |\n"
 	text := fmt.Sprintf("\n**%s**: %d rounds\n\n%s", title, roundsOf(all), header)
 	for _, name := range names {
 		text += row(name, all[name], ours)

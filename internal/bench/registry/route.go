@@ -55,7 +55,8 @@ func (c *conn) blobOrRedirect(req *http.Request, dg string) reply {
 		return c.blob(req, dg)
 	}
 	return reply{status: http.StatusTemporaryRedirect, header: []string{
-		"Location", fmt.Sprintf("http://%s%s%s?signature=valid", c.server.cdn.Addr(), cdnPath, dg), "Docker-Content-Digest", dg,
+		"Location", fmt.Sprintf("http://%s%s%s?signature=valid", c.server.cdn.Addr(), cdnPath, dg),
+		"Docker-Content-Digest", dg,
 	}}
 }
 
@@ -73,5 +74,6 @@ func (c *conn) manifest(req *http.Request) reply {
 // failure is an answer with an error of the OCI specification.
 func failure(status int, code string) reply {
 	body := fmt.Appendf(nil, `{"errors":[{"code":%q,"message":""}]}`, code)
-	return reply{status: status, header: []string{"Content-Type", "application/json"}, data: body, length: int64(len(body))}
+	return reply{status: status, header: []string{"Content-Type", "application/json"}, data: body,
+		length: int64(len(body))}
 }

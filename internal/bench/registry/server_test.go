@@ -63,7 +63,8 @@ func blobURL(s *Server, dg string) string { return s.URL() + "/v2/library/bench/
 
 func TestBlobsAreServed(t *testing.T) {
 	for name, k := range map[string]Knobs{
-		"at full speed": {}, "at a rate": {ConnRate: 100 << 20, TotalRate: 200 << 20}, "from the CDN": {Redirect: true},
+		"at full speed": {}, "at a rate": {ConnRate: 100 << 20, TotalRate: 200 << 20},
+		"from the CDN": {Redirect: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s, small, large := start(t, k)

@@ -110,7 +110,8 @@ func (c *conn) post(req *http.Request, repository string) reply {
 // session is the answer that says where an upload goes on.
 func session(status int, repository, id string, have int64) reply {
 	return reply{status: status, header: []string{
-		"Location", "/v2/" + repository + "/blobs/uploads/" + id, "Docker-Upload-UUID", id, "Range", fmt.Sprintf("0-%d", max(0, have-1)),
+		"Location", "/v2/" + repository + "/blobs/uploads/" + id, "Docker-Upload-UUID", id,
+		"Range", fmt.Sprintf("0-%d", max(0, have-1)),
 	}}
 }
 
@@ -120,7 +121,9 @@ func (c *conn) taken(id, repository, dg string, up *upload) reply {
 		return failure(http.StatusBadRequest, "DIGEST_INVALID")
 	}
 	c.uploads.end(id, dg, up.size)
-	return reply{status: http.StatusCreated, header: []string{"Location", "/v2/" + repository + "/blobs/" + dg, "Docker-Content-Digest", dg}}
+	return reply{status: http.StatusCreated, header: []string{
+		"Location", "/v2/" + repository + "/blobs/" + dg, "Docker-Content-Digest", dg,
+	}}
 }
 
 // upload answers the requests of a session.

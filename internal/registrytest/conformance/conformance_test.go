@@ -18,11 +18,14 @@ import (
 
 func TestConformance(t *testing.T) {
 	suite := filepath.Join(t.TempDir(), "suite")
-	out, err := exec.CommandContext(t.Context(), "go", "build", "-o", suite, "github.com/opencontainers/distribution-spec/conformance").CombinedOutput()
+	const tests = "github.com/opencontainers/distribution-spec/conformance"
+	out, err := exec.CommandContext(t.Context(), "go", "build", "-o", suite, tests).CombinedOutput()
 	require.NoError(t, err, "%s", out)
 	for name, opts := range map[string]registrytest.Options{
-		"default":  {},
-		"strict":   {SingleShot: true, StrictState: true, RelativeLocation: true, CheckManifest: true, MinChunk: 16},
+		"default": {},
+		"strict": {
+			SingleShot: true, StrictState: true, RelativeLocation: true, CheckManifest: true, MinChunk: 16,
+		},
 		"no mount": {NoMount: true},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -123,9 +123,7 @@ func (r *Registry) putManifest(w http.ResponseWriter, req *http.Request, name, w
 		fail(w, err)
 		return
 	}
-	if content.Subject != nil {
-		w.Header().Set("OCI-Subject", content.Subject.Digest)
-	}
+	// OCI-Subject is left out: it promises a list of referrers, which clients otherwise keep under a tag.
 	w.Header().Set("Location", "/v2/"+name+"/manifests/"+dg.String())
 	w.Header().Set("Docker-Content-Digest", dg.String())
 	w.WriteHeader(http.StatusCreated)

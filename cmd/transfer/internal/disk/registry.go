@@ -144,7 +144,7 @@ func (r *Registry) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 			return
 		}
 	}
-	refuse(w, http.StatusNotFound, "NAME_UNKNOWN", "there is nothing under this path")
+	refuse(w, http.StatusNotFound, "UNSUPPORTED", "there is nothing under this path")
 }
 
 // validName reports whether a repository's name can be a path: its parts that begin with an

@@ -169,6 +169,21 @@ func TestAManifestIsKeptUnderItsTagAndItsDigest(t *testing.T) {
 	assert.JSONEq(t, `{"repositories":["me/model"]}`, body)
 }
 
+// A registry that answers with OCI-Subject promises to list referrers, and clients then keep no tag for them.
+func TestNoListOfReferrersIsPromised(t *testing.T) {
+	base := start(t, t.TempDir(), false)
+	text := manifestOf(put(t, base, "{}"), 2)
+	about := fmt.Sprintf(`,"subject":{"mediaType":%q,"digest":%q,"size":%d}}`,
+		manifestType, digest.FromString(text), len(text))
+	resp, body := call(t, "PUT", base+"/v2/me/model/manifests/about", strings.TrimSuffix(text, "}")+about,
+		"Content-Type", manifestType)
+	require.Equal(t, 201, resp.StatusCode, body)
+	assert.Empty(t, resp.Header.Get("OCI-Subject"))
+	resp, body = call(t, "GET", base+"/v2/me/model/referrers/"+digest.FromString(text).String(), "")
+	assert.Equal(t, 404, resp.StatusCode)
+	assert.NotContains(t, body, "NAME_UNKNOWN", "clients take that for a missing repository")
+}
+
 func TestManifestsThatCannotBeServedAreRefused(t *testing.T) {
 	base := start(t, t.TempDir(), false)
 	config := put(t, base, "{}")

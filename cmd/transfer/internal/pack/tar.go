@@ -123,7 +123,9 @@ func writeFile(ctx context.Context, archive *tar.Writer, title string, f File) e
 	return err
 }
 
-// contextReader ends with its context.
+// Reader returns a reader that ends with a context.
+func Reader(ctx context.Context, r io.Reader) io.Reader { return contextReader{ctx, r} }
+
 type contextReader struct {
 	ctx context.Context
 	r   io.Reader

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/vbauerster/cupwriter"
 	"github.com/vbauerster/mpb/v8"
 	"github.com/vbauerster/mpb/v8/decor"
 )
@@ -56,7 +57,10 @@ func (b *bar) keep(s *state) {
 }
 
 func (b *bar) begin() {
-	b.container = mpb.New(mpb.WithOutput(b.out), mpb.WithRefreshRate(refresh), mpb.WithAutoRefresh())
+	b.container = mpb.New(
+		mpb.WithConsoleWriter(terminal{cupwriter.New(b.out, false)}), mpb.WithRefreshRate(refresh),
+		mpb.WithAutoRefresh(),
+	)
 	var err error
 	below := make([]mpb.BarFiller, maxBlobLines+1)
 	for i := range below {
@@ -68,6 +72,16 @@ func (b *bar) begin() {
 	if err != nil { // only after Wait
 		b.container = nil
 	}
+}
+
+// terminal is where a bar is drawn.
+type terminal struct{ *cupwriter.Writer }
+
+// GetTermSize returns the size of the terminal. One that does not know its own, as that of script(1) or of a
+// container, has the usual one: the bar would be drawn into nothing.
+func (t terminal) GetTermSize() (width, height int, err error) {
+	width, height, err = t.Writer.GetTermSize()
+	return cmp.Or(width, 80), cmp.Or(height, 24), err
 }
 
 func (b *bar) fill(w io.Writer, stat decor.Statistics) error {

@@ -17,6 +17,7 @@ const (
 type lines struct {
 	out         io.Writer
 	delay       time.Duration // before the first line
+	untilMoved  bool          // before the first line too
 	printed     time.Time
 	printedDone int64
 	pending     bool
@@ -25,7 +26,9 @@ type lines struct {
 
 func (l *lines) update(s *state) {
 	if l.printed.IsZero() {
-		if s.done < s.total && time.Since(s.start) >= l.delay { // where nothing has to move, the result says so
+		// Where nothing has to move, the result says so.
+		begins := s.done < s.total && !l.untilMoved || l.untilMoved && s.moved() > 0
+		if begins && time.Since(s.start) >= l.delay {
 			l.print(s)
 		}
 		return

@@ -36,6 +36,9 @@ type Options struct {
 	// Delay is how long lines wait before the first: what is done sooner needs none.
 	Delay time.Duration
 
+	// UntilMoved has lines wait until something has moved: it may turn out that all is there already.
+	UntilMoved bool
+
 	// Event gets the progress instead of Out when it is set.
 	Event func(completed, total int64)
 }
@@ -76,7 +79,9 @@ type sample struct {
 func NewBar(o Options) *Meter { return newMeter(o, &bar{out: o.Out}) }
 
 // NewLines returns a meter that prints lines.
-func NewLines(o Options) *Meter { return newMeter(o, &lines{out: o.Out, delay: o.Delay}) }
+func NewLines(o Options) *Meter {
+	return newMeter(o, &lines{out: o.Out, delay: o.Delay, untilMoved: o.UntilMoved})
+}
 
 // NewEvents returns a meter that calls Event at most once a second.
 func NewEvents(o Options) *Meter { return newMeter(o, &events{tell: o.Event}) }

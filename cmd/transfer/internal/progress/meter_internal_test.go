@@ -129,6 +129,30 @@ func TestWhatIsDoneSoonNeedsNoLines(t *testing.T) {
 	}
 }
 
+func TestLinesOfAPushWaitUntilSomethingMoves(t *testing.T) {
+	for name, tc := range map[string]struct {
+		there int64
+		want  string
+	}{
+		"all there": {there: 1000},
+		"half of it": {
+			there: 500, want: "push  60 %  600 B of 1.0 kB (500 B there already)\npush 100 %  1.0 kB of 1.0 kB\n",
+		},
+	} {
+		var out bytes.Buffer
+		synctest.Test(t, func(*testing.T) {
+			m := NewLines(Options{Label: "push", Out: &out, UntilMoved: true})
+			m.Update(0, 1000)
+			m.There(tc.there)
+			for _, done := range []int64{tc.there, min(tc.there+100, 1000), 1000} {
+				m.Update(done, 1000)
+			}
+			m.Close()
+		})
+		assert.Equal(t, tc.want, out.String(), name)
+	}
+}
+
 func TestRetriesAreShown(t *testing.T) {
 	out := linesOf(t, func(m *Meter) { m.Note("trying again: 503") })
 	assert.Equal(t, "pull: trying again: 503\n", out)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/opencontainers/go-digest"
@@ -125,8 +126,18 @@ func IsHost(s string) bool {
 	return s == "localhost" || strings.ContainsAny(s, ".:")
 }
 
+// knownRegistries are names of registries without a port; other words with a dot may be models, such as
+// "qwen2.5".
+var knownRegistries = []string{
+	"docker.io", "index.docker.io", dockerHub, "ghcr.io", "quay.io", "gcr.io", "mcr.microsoft.com",
+	"public.ecr.aws", "registry.gitlab.com", "hf.co", "ollama.com", defaultHost,
+}
+
 // isAddress tells whether a word without a slash is the address of a registry and not a model.
 func isAddress(s string) bool {
+	if slices.Contains(knownRegistries, s) {
+		return true
+	}
 	_, withPort := netip.ParseAddrPort(s)
 	_, bare := netip.ParseAddr(strings.Trim(s, "[]"))
 	return withPort == nil || bare == nil || s == "localhost" || portPattern.MatchString(s)

@@ -113,7 +113,7 @@ func FuzzParseReference(f *testing.F) {
 func TestARegistryWithoutARepositoryIsNamedSo(t *testing.T) {
 	for _, text := range []string{
 		"10.0.0.1:5000", "10.0.0.1", "[::1]:5000", "localhost", "localhost:5000", "registry.example:5000",
-		"http://registry.example", "https://10.0.0.1:5000/",
+		"http://registry.example", "https://10.0.0.1:5000/", "docker.io", "ghcr.io",
 	} {
 		_, err := ref.Parse(text)
 		require.ErrorContains(t, err, "names a registry but no repository", text)

@@ -119,7 +119,7 @@ func (d *Dir) There(ctx context.Context, e Entry, again bool) (bool, error) {
 		return false, err
 	}
 	seen := d.Record.Files[e.Title]
-	if e.Archive != None {
+	if e.Archive {
 		return seen.Digest == e.Layer.Digest && !again, nil
 	}
 	switch {
@@ -149,7 +149,7 @@ func (d *Dir) hash(ctx context.Context, name string, algorithm digest.Algorithm)
 	}
 	defer f.Close()
 	digester := algorithm.Digester()
-	_, err = io.Copy(digester.Hash(), contextReader{ctx, f})
+	_, err = io.Copy(digester.Hash(), pack.Reader(ctx, f))
 	return digester.Digest(), err
 }
 
@@ -164,7 +164,7 @@ func (d *Dir) Place(ctx context.Context, entries []Entry) error {
 		uses[e.Layer.Digest]--
 		err := d.place(ctx, e, uses[e.Layer.Digest] == 0)
 		if errors.Is(err, fs.ErrNotExist) { // another pull into the directory may have placed it
-			if there, _ := d.There(ctx, e, e.Archive == None); there {
+			if there, _ := d.There(ctx, e, !e.Archive); there {
 				err = nil
 			}
 		}
@@ -181,7 +181,7 @@ func (d *Dir) place(ctx context.Context, e Entry, last bool) error {
 		return err
 	}
 	switch {
-	case e.Archive != None:
+	case e.Archive:
 		if err := d.extract(ctx, blob, e); err != nil {
 			return err
 		}
@@ -200,11 +200,13 @@ func (d *Dir) place(ctx context.Context, e Entry, last bool) error {
 		}
 	}
 	info, err := d.root.Stat(e.Title)
-	if err != nil {
-		return err
+	if err == nil {
+		d.see(e, info)
 	}
-	d.see(e, info)
-	return nil
+	if e.Archive && errors.Is(err, fs.ErrNotExist) {
+		return nil // the names in an archive need not begin with its title
+	}
+	return err
 }
 
 func (d *Dir) copy(ctx context.Context, from, to string) error {
@@ -213,7 +215,7 @@ func (d *Dir) copy(ctx context.Context, from, to string) error {
 		return err
 	}
 	defer src.Close()
-	return d.create(to, 0o666, contextReader{ctx, src})
+	return d.create(to, 0o666, pack.Reader(ctx, src))
 }
 
 // create writes a file anew: what is there under the name, a link too, is removed and not written through.
@@ -251,17 +253,4 @@ func (d *Dir) Remember(reference string, m registry.Manifest, entries []Entry) {
 		}
 	}
 	d.Record = Record{Reference: reference, Digest: m.Digest, Manifest: string(m.Data), Files: keep}
-}
-
-// contextReader ends with its context.
-type contextReader struct {
-	ctx context.Context
-	r   io.Reader
-}
-
-func (c contextReader) Read(p []byte) (int, error) {
-	if c.ctx.Err() != nil {
-		return 0, context.Cause(c.ctx)
-	}
-	return c.r.Read(p)
 }

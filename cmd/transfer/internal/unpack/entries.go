@@ -17,27 +17,17 @@ var (
 	ErrTitle = errors.New("refused file name")
 
 	// ErrPacked is an archive that cannot be unpacked.
-	ErrPacked = errors.New("packed in a way that cannot be unpacked; --into blobs fetches it as it is")
+	ErrPacked = errors.New("not a tar archive, plain or by gzip or zstd; --into blobs fetches it as it is")
 
 	// ErrPattern is a malformed pattern.
 	ErrPattern = errors.New("malformed pattern")
-)
-
-// Archive says how the content of a layer is packed.
-type Archive int
-
-// Archives.
-const (
-	None Archive = iota
-	Tar
-	TarGzip
 )
 
 // Entry is a layer with the name that its content gets.
 type Entry struct {
 	Title   string // with slashes, inside the directory
 	Layer   registry.Descriptor
-	Archive Archive
+	Archive bool // it is unpacked: a tar archive, which may be compressed
 }
 
 // Media types of the layers of Ollama's models, and the names that their files get.
@@ -91,11 +81,11 @@ func Entries(c registry.Content) (entries []Entry, unnamed int, err error) {
 			}
 			continue
 		}
-		if strings.HasSuffix(l.MediaType, "+zstd") && archives(l) {
-			return nil, 0, fmt.Errorf("%q: %w", title, ErrPacked)
+		if isArchive(l) && !knownPacking(l.MediaType) {
+			return nil, 0, fmt.Errorf("%q: %s: %w", title, l.MediaType, ErrPacked)
 		}
 		taken[title] = l
-		entries = append(entries, Entry{Title: title, Layer: l, Archive: archiveOf(l)})
+		entries = append(entries, Entry{Title: title, Layer: l, Archive: isArchive(l)})
 	}
 	return entries, unnamed, nil
 }
@@ -131,24 +121,21 @@ func checkTitle(title string) (string, error) {
 	return clean, nil
 }
 
-// archives tells whether a layer whose type says that it is an archive is one.
-func archives(d registry.Descriptor) bool {
-	return d.Annotations[pack.UnpackAnnotation] == "true" ||
-		strings.HasPrefix(d.MediaType, "application/vnd.cncf.model.")
+// isArchive tells the archives that are to be unpacked: directories as oras packs them, whatever media type
+// it was told to give them, and those of ModelPack. An image layer is a file.
+func isArchive(d registry.Descriptor) bool {
+	if d.Annotations[pack.UnpackAnnotation] == "true" {
+		return true
+	}
+	kind, _, _ := strings.Cut(d.MediaType, "+")
+	return strings.HasPrefix(kind, "application/vnd.cncf.model.") &&
+		(strings.HasSuffix(kind, ".tar") || strings.HasSuffix(kind, ".tar.gzip"))
 }
 
-// archiveOf tells the archives that are to be unpacked: directories as oras packs them, and those of
-// ModelPack. An image layer is a file.
-func archiveOf(d registry.Descriptor) Archive {
-	switch {
-	case !archives(d):
-		return None
-	case strings.HasSuffix(d.MediaType, ".tar+gzip"), strings.HasSuffix(d.MediaType, ".tar.gzip"):
-		return TarGzip
-	case strings.HasSuffix(d.MediaType, ".tar"):
-		return Tar
-	}
-	return None
+// knownPacking refuses an archive before it is fetched whose type names another compression.
+func knownPacking(mediaType string) bool {
+	_, packing, named := strings.Cut(mediaType, ".tar+")
+	return !named || packing == "gzip" || packing == "zstd"
 }
 
 // Filter keeps the entries that match one of the patterns to include, where there are any, and none

@@ -2,6 +2,8 @@ package unpack
 
 import (
 	"archive/tar"
+	"bufio"
+	"bytes"
 	"compress/gzip"
 	"context"
 	"errors"
@@ -12,6 +14,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/klauspost/compress/zstd"
 	"github.com/modeltransfer/transfer/cmd/transfer/internal/pack"
 )
 
@@ -23,20 +26,19 @@ func (d *Dir) extract(ctx context.Context, blob string, e Entry) error {
 		return err
 	}
 	defer f.Close()
-	var content io.Reader = contextReader{ctx, f}
-	if e.Archive == TarGzip {
-		unzipped, err := gzip.NewReader(content)
-		if err != nil {
-			return err
-		}
-		defer unzipped.Close()
-		content = unzipped
+	content, err := decompress(pack.Reader(ctx, f))
+	if err != nil {
+		return err
 	}
+	defer content.Close()
 	confined := e.Layer.Annotations[pack.UnpackAnnotation] == "true"
 	for archive := tar.NewReader(content); ; {
 		header, err := archive.Next()
 		if errors.Is(err, io.EOF) {
 			return nil
+		}
+		if errors.Is(err, tar.ErrHeader) {
+			return fmt.Errorf("%w: %w", ErrPacked, err)
 		}
 		if err != nil {
 			return err
@@ -55,6 +57,29 @@ func (d *Dir) extract(ctx context.Context, blob string, e Entry) error {
 			return err
 		}
 	}
+}
+
+// maxWindow is how much memory a zstd archive may ask for: what "zstd --long" does.
+const maxWindow = 128 << 20 // 128 MiB
+
+// decompress finds out from the first bytes of an archive how it is compressed: media types do not always
+// say it.
+func decompress(r io.Reader) (io.ReadCloser, error) {
+	content := bufio.NewReader(r)
+	head, err := content.Peek(4)
+	switch {
+	case err != nil && !errors.Is(err, io.EOF):
+		return nil, err
+	case bytes.HasPrefix(head, []byte{0x1f, 0x8b}): // RFC 1952 section 2.3.1
+		return gzip.NewReader(content)
+	case bytes.Equal(head, []byte{0x28, 0xb5, 0x2f, 0xfd}): // RFC 8878 section 3.1.1
+		d, err := zstd.NewReader(content, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(maxWindow))
+		if err != nil {
+			return nil, err
+		}
+		return d.IOReadCloser(), nil
+	}
+	return io.NopCloser(content), nil
 }
 
 // extractOne unpacks one member.

@@ -5,15 +5,19 @@ import (
 	"bytes"
 	"cmp"
 	"compress/gzip"
+	"io"
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"testing"
 
+	"github.com/klauspost/compress/zstd"
 	"github.com/modeltransfer/transfer/cmd/transfer/internal/pack"
 	"github.com/modeltransfer/transfer/cmd/transfer/internal/unpack"
 	"github.com/modeltransfer/transfer/registry"
 	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
@@ -146,9 +150,23 @@ func TestAnEntryThatAnotherPullHasPlacedIsThere(t *testing.T) {
 
 func TestAnArchiveThatCannotBeUnpackedIsNamed(t *testing.T) {
 	l := layer("a", "x")
-	l.MediaType = "application/vnd.cncf.model.weight.v1.tar+zstd"
+	l.MediaType = "application/vnd.cncf.model.weight.v1.tar+xz"
 	_, _, err := unpack.Entries(registry.Content{Layers: []registry.Descriptor{l}})
 	require.ErrorIs(t, err, unpack.ErrPacked)
+
+	l.MediaType = "application/vnd.cncf.model.weight.v1.tar"
+	content := strings.Repeat("no archive", 100)
+	_, dir := staged(t, content)
+	l.Digest = digest.FromString(content).String()
+	require.ErrorIs(t, dir.Place(t.Context(), entriesOf(t, l)), unpack.ErrPacked)
+}
+
+// entriesOf returns the entries of a layer.
+func entriesOf(t *testing.T, l registry.Descriptor) []unpack.Entry {
+	t.Helper()
+	entries, _, err := unpack.Entries(registry.Content{Layers: []registry.Descriptor{l}})
+	require.NoError(t, err)
+	return entries
 }
 
 func TestWhatHasAnothersTitleIsReplaced(t *testing.T) {
@@ -173,12 +191,24 @@ func TestADirectoryInTheWayIsAnError(t *testing.T) {
 	require.ErrorContains(t, err, "a directory is in the way")
 }
 
-// archive makes a compressed archive of headers.
-func archive(t *testing.T, headers ...tar.Header) string {
+// packings are the ways in which an archive may be packed.
+var packings = map[string]func(io.Writer) (io.WriteCloser, error){
+	"plain": func(w io.Writer) (io.WriteCloser, error) { return nopCloser{w}, nil },
+	"gzip":  func(w io.Writer) (io.WriteCloser, error) { return gzip.NewWriter(w), nil },
+	"zstd":  func(w io.Writer) (io.WriteCloser, error) { return zstd.NewWriter(w) },
+}
+
+type nopCloser struct{ io.Writer }
+
+func (nopCloser) Close() error { return nil }
+
+// archive packs members, whose content is "evil".
+func archive(t *testing.T, packing string, headers ...tar.Header) string {
 	t.Helper()
 	var b bytes.Buffer
-	zip := gzip.NewWriter(&b)
-	w := tar.NewWriter(zip)
+	packed, err := packings[packing](&b)
+	require.NoError(t, err)
+	w := tar.NewWriter(packed)
 	for _, h := range headers {
 		h.Mode = 0o644
 		if h.Typeflag == 0 {
@@ -191,7 +221,7 @@ func archive(t *testing.T, headers ...tar.Header) string {
 		}
 	}
 	require.NoError(t, w.Close())
-	require.NoError(t, zip.Close())
+	require.NoError(t, packed.Close())
 	return b.String()
 }
 
@@ -206,28 +236,69 @@ func TestArchivesStayInTheirDirectory(t *testing.T) {
 		"a device":         {{Name: "sub/d", Typeflag: tar.TypeChar}},
 		"the state":        {{Name: ".transfer/record.json"}},
 	} {
-		t.Run(name, func(t *testing.T) {
-			content := archive(t, headers...)
-			path, dir := staged(t, content)
-			l := layer("sub", content)
-			l.Annotations[pack.UnpackAnnotation] = "true"
-			err := dir.Place(t.Context(), []unpack.Entry{{Title: "sub", Layer: l, Archive: unpack.TarGzip}})
-			require.ErrorIs(t, err, unpack.ErrTitle)
-			assert.NoFileExists(t, filepath.Join(path, "..", "x"))
-			assert.NoFileExists(t, filepath.Join(path, "other", "x"))
-		})
+		for packing := range packings {
+			t.Run(name+" in "+packing, func(t *testing.T) {
+				content := archive(t, packing, headers...)
+				path, dir := staged(t, content)
+				l := layer("sub", content)
+				l.Annotations[pack.UnpackAnnotation] = "true"
+				require.ErrorIs(t, dir.Place(t.Context(), entriesOf(t, l)), unpack.ErrTitle)
+				assert.NoFileExists(t, filepath.Join(path, "..", "x"))
+				assert.NoFileExists(t, filepath.Join(path, "other", "x"))
+			})
+		}
 	}
+}
+
+func TestAnArchiveIsUnpackedAsItsContentSays(t *testing.T) {
+	annotated := map[string]string{pack.UnpackAnnotation: "true", ocispec.AnnotationTitle: "sub"}
+	for packing := range packings {
+		for mediaType, annotations := range map[string]map[string]string{
+			"application/vnd.oci.image.layer.v1.tar+gzip":         annotated, // what oras says of every directory
+			"application/vnd.oci.image.layer.v1.tar+zstd":         annotated,
+			"application/vnd.example.model":                       annotated,
+			"application/vnd.cncf.model.weight.v1.tar+" + packing: {pack.FilepathAnnotation: "sub"},
+		} {
+			if strings.HasSuffix(mediaType, "+plain") {
+				mediaType = strings.TrimSuffix(mediaType, "+plain")
+			}
+			t.Run(mediaType+" in "+packing, func(t *testing.T) {
+				content := archive(t, packing, tar.Header{Name: "sub/a"}, tar.Header{Name: "sub/b/c"})
+				path, dir := staged(t, content)
+				l := layer("sub", content)
+				l.MediaType, l.Annotations = mediaType, annotations
+				require.NoError(t, dir.Place(t.Context(), entriesOf(t, l)))
+				for _, name := range []string{"a", "b/c"} {
+					data, err := os.ReadFile(filepath.Join(path, "sub", name))
+					require.NoError(t, err)
+					assert.Equal(t, "evil", string(data))
+				}
+				there, err := dir.There(t.Context(), entriesOf(t, l)[0], false)
+				require.NoError(t, err)
+				assert.True(t, there)
+			})
+		}
+	}
+}
+
+func TestAnArchiveWithoutADirectoryIsUnpacked(t *testing.T) {
+	content := archive(t, "gzip", tar.Header{Name: "weights.bin"})
+	path, dir := staged(t, content)
+	l := layer("weights", content)
+	l.MediaType = "application/vnd.cncf.model.weight.v1.tar+gzip"
+	require.NoError(t, dir.Place(t.Context(), entriesOf(t, l)))
+	assert.FileExists(t, filepath.Join(path, "weights.bin"))
 }
 
 func TestALinkInsideAnArchiveIsKept(t *testing.T) {
 	content := archive(
-		t, tar.Header{Name: "sub/a"}, tar.Header{Name: "sub/l", Typeflag: tar.TypeSymlink, Linkname: "a"},
+		t, "gzip", tar.Header{Name: "sub/a"}, tar.Header{Name: "sub/l", Typeflag: tar.TypeSymlink, Linkname: "a"},
 		tar.Header{Name: "sub/h", Typeflag: tar.TypeLink, Linkname: "sub/a"},
 	)
 	path, dir := staged(t, content)
 	l := layer("sub", content)
 	l.Annotations[pack.UnpackAnnotation] = "true"
-	err := dir.Place(t.Context(), []unpack.Entry{{Title: "sub", Layer: l, Archive: unpack.TarGzip}})
+	err := dir.Place(t.Context(), []unpack.Entry{{Title: "sub", Layer: l, Archive: true}})
 	if err != nil &&
 		runtime.GOOS == "windows" {
 		t.Skip(err)

@@ -6,7 +6,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/opencontainers/go-digest"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -17,7 +16,7 @@ import (
 // S21: leftovers go when the blob is there, also when it was there from the start.
 func TestS21LeftoversOfAFinishedBlobAreRemoved(t *testing.T) {
 	content := random(1000)
-	dg := digest.FromBytes(content)
+	dg := digestOf(content)
 	name := nameOf(dg)
 	for what, find := range map[string]func(d *Dir) (bool, error){
 		"Has":   func(d *Dir) (bool, error) { return d.Has(dg, 1000) },
@@ -26,7 +25,8 @@ func TestS21LeftoversOfAFinishedBlobAreRemoved(t *testing.T) {
 		t.Run(what, func(t *testing.T) {
 			dir := t.TempDir()
 			require.NoError(t, os.WriteFile(filepath.Join(dir, name), content, 0o644))
-			for _, suffix := range []string{".tmp", ".partial", ".journal", ".partial-dead", ".partial.1", ".journal.1"} {
+			suffixes := []string{".tmp", ".partial", ".journal", ".partial-dead", ".partial.1", ".journal.1"}
+			for _, suffix := range suffixes {
 				require.NoError(t, os.WriteFile(filepath.Join(dir, name+suffix), nil, 0o644))
 			}
 			held, err := os.OpenFile(filepath.Join(dir, name+".partial.2"), os.O_RDWR|os.O_CREATE, 0o644)
@@ -45,14 +45,16 @@ func TestS21LeftoversOfAFinishedBlobAreRemoved(t *testing.T) {
 // S21: where files cannot be locked, age tells what a killed process has left.
 func TestS21LeftoversAreToldByTheirAge(t *testing.T) {
 	content, dir := random(1000), t.TempDir()
-	name := nameOf(digest.FromBytes(content))
-	for suffix, age := range map[string]time.Duration{"old": abandonedAfter + time.Hour, "new": abandonedAfter - time.Hour} {
+	name := nameOf(digestOf(content))
+	for suffix, age := range map[string]time.Duration{
+		"old": abandonedAfter + time.Hour, "new": abandonedAfter - time.Hour,
+	} {
 		path := filepath.Join(dir, name+uniqueSuffix+suffix)
 		require.NoError(t, os.WriteFile(path, nil, 0o644))
 		require.NoError(t, os.Chtimes(path, time.Time{}, time.Now().Add(-age)))
 	}
 	d := open(t, dir)
-	d.lock = func(*os.File) error { return filelock.ErrUnsupported }
+	d.folder.lock = func(*os.File) error { return filelock.ErrUnsupported }
 	p := claim(t, d, content)
 	fill(t, p, content)
 	commit(t, p)

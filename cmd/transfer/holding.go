@@ -1,0 +1,124 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/modeltransfer/transfer"
+	"github.com/modeltransfer/transfer/cmd/transfer/internal/pack"
+	"github.com/modeltransfer/transfer/cmd/transfer/internal/unpack"
+	"github.com/modeltransfer/transfer/registry"
+	"github.com/opencontainers/go-digest"
+	"github.com/spf13/cobra"
+)
+
+// dirCommand is a command that looks after one directory.
+func dirCommand(
+	name, short, long, example string, run func(ctx context.Context, dir string) error,
+) *cobra.Command {
+	return &cobra.Command{
+		Use: name + " DIR", Short: short, GroupID: "keep", Long: long, Example: example, Args: operands("DIR"),
+		RunE: func(cmd *cobra.Command, args []string) error { return run(cmd.Context(), args[0]) },
+	}
+}
+
+// item is a blob of a directory, and where it is.
+type item struct {
+	name string
+	path string
+	blob transfer.Blob
+}
+
+// holding is what a directory that is verified holds.
+type holding struct {
+	kind  pack.Kind
+	items []item
+	dir   *unpack.Dir // of named files
+	files []unpack.Entry
+
+	// partly says that there may be more: a manifest that lists it is damaged or missing.
+	partly bool
+}
+
+func (h *holding) close() error {
+	if h.dir == nil {
+		return nil
+	}
+	return h.dir.Close()
+}
+
+// withHolding does something with what a directory holds.
+func withHolding(dir string, do func(h *holding) error) error {
+	h, err := holdingOf(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(do(h), h.close())
+}
+
+// holdingOf finds out what a directory holds.
+func holdingOf(dir string) (*holding, error) {
+	if _, err := os.Stat(dir); err != nil {
+		return nil, err
+	}
+	switch kind := pack.KindOf(dir); kind {
+	case pack.Blobs:
+		return blobHolding(dir)
+	case pack.OCI, pack.Ollama:
+		blobs, whole, err := pack.Referenced(dir, kind)
+		h := &holding{kind: kind, partly: !whole}
+		for _, b := range blobs {
+			h.items = append(h.items, item{b.Digest, pack.TreePath(dir, kind, digest.Digest(b.Digest)), b})
+		}
+		return h, err
+	}
+	return fileHolding(dir)
+}
+
+func blobHolding(dir string) (*holding, error) {
+	src, err := blobSource(dir)
+	if err != nil {
+		return nil, err
+	}
+	h := &holding{kind: pack.Blobs}
+	for _, b := range src.parts[0].Blobs {
+		h.items = append(h.items, item{b.Digest, filepath.Join(dir, pack.BlobName(digest.Digest(b.Digest))), b})
+	}
+	return h, nil
+}
+
+// fileHolding is a directory of named files, as its record says.
+func fileHolding(dir string) (*holding, error) {
+	d, err := unpack.OpenExisting(dir)
+	if err != nil {
+		return nil, err
+	}
+	h := &holding{kind: pack.Plain, dir: d}
+	if d.Record.Digest == "" {
+		return nil, errors.Join(
+			fmt.Errorf("%s was not made by pull: it has neither %s/record.json nor a manifest.json, "+
+				"and is neither an OCI layout nor Ollama's models: %w", dir, pack.StateDir, fs.ErrNotExist),
+			h.close(),
+		)
+	}
+	content, err := registry.NewManifest([]byte(d.Record.Manifest), "").Content()
+	if err != nil {
+		return nil, errors.Join(err, h.close())
+	}
+	entries, _, err := unpack.Entries(content)
+	if err != nil {
+		return nil, errors.Join(err, h.close())
+	}
+	for _, e := range entries {
+		if _, ok := d.Record.Files[e.Title]; !ok || e.Archive {
+			continue // it was left out, or its files are its own
+		}
+		h.files = append(h.files, e)
+		h.items = append(h.items, item{e.Title, filepath.Join(dir, filepath.FromSlash(e.Title)), e.Layer.Blob()})
+	}
+	return h, nil
+}

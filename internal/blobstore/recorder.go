@@ -1,0 +1,193 @@
+package blobstore
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+
+	"github.com/modeltransfer/transfer/internal/pieces"
+)
+
+// A writer of a large blob records what it has written as soon as that is a segment, so that a crash loses no
+// more of it. A segment has minSegment bytes, or more where the blob would have more than maxRecords.
+const (
+	minSegment = 512 << 10 // 512 KiB
+	maxRecords = 1 << 15
+)
+
+// errTaken refuses to write bytes a second time: they may have been hashed.
+var errTaken = errors.New("range was written already or is being written")
+
+// recorder knows which bytes of a partial are complete and which are being written, and keeps the journal of
+// the complete ones. It never touches the data.
+type recorder struct {
+	size    int64    // of the blob
+	journal *journal // nil when the partial is not worth keeping, or cannot be kept; set while it is claimed
+	ending  ending
+
+	// mu guards the fields that follow. It is never held during I/O.
+	mu       sync.Mutex
+	recorded extents
+	reserved []*reservation // those that are active
+	damaged  bool           // a recorded extent was found damaged on disk, and is missing since
+}
+
+// reservation is what one writer has written, or is writing, and has not recorded. Only that writer changes
+// it, through the recorder and under its mu, so that the writer may also read it without.
+type reservation struct {
+	start, end int64
+	active     bool // among recorder.reserved
+}
+
+func (v *reservation) len() int64 { return v.end - v.start }
+
+// large tells whether what is half there is worth keeping. A small blob has no journal and no CRCs.
+func (r *recorder) large() bool { return r.size >= KeepThreshold }
+
+// segment is how many bytes a writer writes before it records them.
+func (r *recorder) segment() int64 { return max(minSegment, r.size/maxRecords) }
+
+// missing returns what is not recorded, in order.
+func (r *recorder) missing() []pieces.Range {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.recorded.missing(r.size)
+}
+
+// all returns what is recorded, in order.
+func (r *recorder) all() extents {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.recorded)
+}
+
+// at returns the extent that has the offset, and false when the byte there is missing.
+func (r *recorder) at(off int64) (extent, bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	i := r.recorded.search(off)
+	if i == len(r.recorded) || r.recorded[i].Start > off {
+		return extent{}, false
+	}
+	return r.recorded[i], true
+}
+
+// reserve extends a reservation by n bytes, and returns where they begin. They are refused when they are
+// beyond the blob, recorded, or another writer's.
+func (r *recorder) reserve(v *reservation, n int64) (off int64, err error) {
+	if err := r.ending.usable(); err != nil {
+		return 0, err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	off = v.end
+	switch {
+	case off < 0 || n > r.size-off:
+		return 0, fmt.Errorf("%s: %w: write of %d bytes at %d of %d", r.ending.path, ErrSize, n, off, r.size)
+	case r.recorded.covers(off, off+n) || r.isReserved(off, off+n, v):
+		return 0, r.ending.refuse(errTaken)
+	}
+	v.end += n
+	if !v.active {
+		v.active = true
+		r.reserved = append(r.reserved, v)
+	}
+	return off, nil
+}
+
+// isReserved tells whether another than v has bytes of the range. The caller holds mu.
+func (r *recorder) isReserved(start, end int64, v *reservation) bool {
+	return slices.ContainsFunc(r.reserved, func(o *reservation) bool {
+		return o != v && o.start < end && start < o.end
+	})
+}
+
+// shorten gives back what was reserved from an offset on, because it was not written.
+func (r *recorder) shorten(v *reservation, end int64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	v.end = end
+}
+
+// add records all that a reservation holds, which was written: first in the journal. A failure ends all
+// writing. The extent is empty where there is nothing to record.
+func (r *recorder) add(v *reservation, crc uint32) (extent, error) {
+	e := extent{Range: pieces.Range{Start: v.start, End: v.end}, crc: crc, written: true}
+	if e.Len() == 0 {
+		return e, nil
+	}
+	if err := r.ending.recordable(); err != nil {
+		return extent{}, err
+	}
+	if err := r.journal.add(e); err != nil {
+		r.ending.failWrite(err)
+		return extent{}, err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.recorded = r.recorded.insert(e)
+	v.start = v.end
+	return e, nil
+}
+
+// release gives a reservation up, and tells whether it ever was extended.
+func (r *recorder) release(v *reservation) (active bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	active = v.active
+	v.active = false
+	r.reserved = slices.DeleteFunc(r.reserved, func(o *reservation) bool { return o == v })
+	return active
+}
+
+// drop makes the extent missing that has the offset, because it is damaged, and returns where it began.
+func (r *recorder) drop(off int64) (start int64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.damaged = true
+	r.recorded, start = r.recorded.without(off)
+	return start
+}
+
+// hasDamage tells whether an extent was dropped since the last call of damage.
+func (r *recorder) hasDamage() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.damaged
+}
+
+// damage returns what is missing because extents were dropped.
+func (r *recorder) damage() []pieces.Range {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.damaged = false
+	return r.recorded.missing(r.size)
+}
+
+// forget makes everything missing: only what was adopted without a CRC, where there is such, because it is
+// the likelier cause of a wrong digest. A failure ends all writing.
+func (r *recorder) forget() error {
+	r.mu.Lock()
+	trusted := slices.DeleteFunc(slices.Clone(r.recorded), func(e extent) bool { return e.adopted })
+	if len(trusted) == len(r.recorded) {
+		trusted = nil
+	}
+	r.recorded = trusted
+	r.mu.Unlock()
+	err := r.journal.reset()
+	if err == nil {
+		err = r.journal.addAll(trusted)
+	}
+	if err != nil {
+		r.ending.fail(err)
+	}
+	return err
+}
+
+// resumable tells whether the next claim could go on from what is recorded.
+func (r *recorder) resumable() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.journal != nil && len(r.recorded) > 0
+}

@@ -1,0 +1,191 @@
+package pull_test
+
+import (
+	"errors"
+	"net/http"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/modeltransfer/transfer/internal/pieces"
+	"github.com/modeltransfer/transfer/internal/pull"
+)
+
+// mirrored returns a world with two mirrors.
+func mirrored(t *testing.T) *world {
+	t.Helper()
+	w := newWorld(t)
+	w.mirrors = []string{"one.test", "two.test"}
+	w.begin()
+	return w
+}
+
+func TestMirrorsAreAskedInTheirOrder(t *testing.T) {
+	w := mirrored(t)
+	w.fetched(part(0, 100))
+	w.next()
+	w.fetched(says(503, ""), part(100, 200))
+	w.next()
+	w.fetched(says(503, ""), fails(errBroken), part(200, 300))
+	assert.Equal(t, []string{
+		"one.test bytes=0-99",
+		"one.test bytes=100-199", "two.test bytes=100-199",
+		"one.test bytes=200-299", "two.test bytes=200-299", "registry.test bytes=200-299",
+	}, w.requests())
+}
+
+func TestErrorIsThatOfTheRegistry(t *testing.T) {
+	w := mirrored(t)
+	_, err := w.fetch(says(503, ""), says(503, ""), says(404, ""))
+	var status *statusError
+	require.ErrorAs(t, err, &status)
+	assert.Equal(t, http.StatusNotFound, status.status)
+}
+
+// A mirror that asks to be left alone is, for as long as it asked. Nobody else is.
+func TestN46MirrorThatAsksToBeLeftAlone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := mirrored(t)
+		began := time.Now()
+		w.fetched(says(429, "").with("Retry-After", "60"), part(0, 100))
+		w.next()
+		w.fetched(part(100, 200))
+		assert.Zero(t, time.Since(began), "nothing has waited")
+		time.Sleep(time.Minute)
+		w.next()
+		w.fetched(part(200, 300))
+		assert.Equal(t, []string{
+			"one.test bytes=0-99", "two.test bytes=0-99", "two.test bytes=100-199", "one.test bytes=200-299",
+		}, w.requests())
+	})
+}
+
+// A mirror need not have a blob. It is not asked for that again, and nobody is warned.
+func TestN46MirrorWithoutTheBlob(t *testing.T) {
+	w := mirrored(t)
+	w.fetched(says(404, ""), part(0, 100))
+	w.next()
+	w.fetched(part(100, 200))
+	assert.Equal(t, []string{
+		"one.test bytes=0-99", "two.test bytes=0-99", "two.test bytes=100-199",
+	}, w.requests())
+	assert.NotContains(t, w.log.String(), "level=WARN")
+	another := &pull.Blob{Digest: w.blob.Digest, Size: w.size, Budget: w.blob.Budget}
+	w.next()
+	w.request = pull.NewRequest(another, w.request.Piece)
+	w.fetched(part(200, 300))
+	assert.Equal(t, []string{"one.test bytes=200-299"}, w.requests(), "it may have another one")
+}
+
+// Three failures in a row are enough.
+func TestMirrorIsGivenUpAfterThreeFailures(t *testing.T) {
+	w := mirrored(t)
+	failing := []answer{says(500, ""), says(500, ""), says(500, "")}
+	for range 2 {
+		assert.Equal(t, tryAgain, w.verdict(failing...))
+	}
+	w.fetched(says(500, ""), part(0, 100))
+	w.next()
+	assert.Equal(t, tryAgain, w.verdict(says(500, ""), says(500, "")))
+	w.requests()
+	assert.Equal(t, tryAgain, w.verdict(says(500, ""), says(500, "")))
+	assert.Equal(t, []string{"two.test bytes=100-199", "registry.test bytes=100-199"}, w.requests(),
+		"the second has brought a piece between")
+}
+
+// A mirror that does not serve ranges says nothing of the registry.
+func TestN47MirrorBreaksTheRulesForRanges(t *testing.T) {
+	w := mirrored(t)
+	w.fetched(says(416, ""), says(206, ""), part(0, 100))
+	assert.Equal(t, []string{"one.test bytes=0-99", "two.test", "registry.test bytes=0-99"}, w.requests())
+	assert.Equal(t, pieces.RangesIgnored, w.schedule.Ranges(0))
+}
+
+func TestN47MirrorIgnoresRanges(t *testing.T) {
+	w := mirrored(t)
+	w.fetched(whole().cut(150), says(404, ""), part(150, 400))
+	assert.Equal(t, []string{"one.test bytes=0-99", "two.test", "registry.test bytes=150-399"}, w.requests())
+}
+
+// That a mirror serves ranges says nothing of the registry either.
+func TestN10MirrorServesRanges(t *testing.T) {
+	w := mirrored(t)
+	w.fetched(part(0, 100))
+	w.next()
+	n, err := w.fetch(says(404, ""), says(404, ""), whole())
+	require.NoError(t, err)
+	assert.Equal(t, int64(300), n)
+}
+
+func TestMirrorsETagIsItsOwn(t *testing.T) {
+	w := mirrored(t)
+	w.fetched(
+		part(0, 100).with("ETag", `"one"`).cut(60), part(60, 100).with("ETag", `"two"`).cut(10), part(70, 100),
+	)
+	assert.NotContains(t, strings.Join(w.requests(), " "), " if ")
+	w.next()
+	failing := says(503, "")
+	assert.Equal(t, tryAgain, w.verdict(failing, failing, part(100, 200).with("ETag", `"ours"`).cut(50)))
+	w.requests()
+	assert.Equal(t, tryAgain, w.verdict(failing, failing, failing))
+	assert.Equal(t, []string{
+		"one.test bytes=150-199", "two.test bytes=150-199", `registry.test bytes=150-199 if "ours"`,
+	}, w.requests())
+}
+
+// The redirect of a mirror leads to the mirror's own store.
+func TestMirrorsRedirectIsNotRemembered(t *testing.T) {
+	w := mirrored(t)
+	w.fetched(to("store.test"), part(0, 100))
+	w.next()
+	w.fetched(says(404, ""), says(404, ""), part(100, 200))
+	assert.Equal(t, []string{
+		"one.test bytes=0-99", "store.test bytes=0-99",
+		"one.test bytes=100-199", "two.test bytes=100-199", "registry.test bytes=100-199",
+	}, w.requests())
+}
+
+// What the store of a mirror refuses says nothing of the registry's.
+func TestN40RefusalOfAMirrorsStore(t *testing.T) {
+	w := mirrored(t)
+	refused := says(403, "")
+	assert.Equal(t, anotherWay, w.verdict(to("store.test"), refused, refused, to("ours.test"), refused))
+	w.fetched(refused, refused, to("ours.test"), part(0, 100))
+}
+
+// Another worker has taken the rest of the piece.
+func TestMirrorFailsBehindTheEndOfAPiece(t *testing.T) {
+	w := mirrored(t)
+	broken := fails(errBroken)
+	broken.before = func(*http.Request) { w.request.Piece.Finish() }
+	assert.Equal(t, stored, w.verdict(broken))
+	assert.Equal(t, []string{"one.test bytes=0-99"}, w.requests())
+}
+
+func TestWrongBytesMayBeAMirrors(t *testing.T) {
+	w := mirrored(t)
+	w.blob.SkipMirrors.Store(true)
+	w.fetched(part(0, 100))
+	assert.Equal(t, []string{"registry.test bytes=0-99"}, w.requests())
+}
+
+var errDisk = errors.New("disk full")
+
+type fullDisk struct{}
+
+func (fullDisk) Write([]byte) (int, error) { return 0, errDisk }
+
+// No other source can help against a full disk.
+func TestS1FullDiskIsNoFailureOfAMirror(t *testing.T) {
+	w := mirrored(t)
+	w.answers = []answer{part(0, 100)}
+	err := w.sources.Fetch(t.Context(), w.request, fullDisk{})
+	require.ErrorIs(t, err, errDisk)
+	var store *pull.StoreError
+	require.ErrorAs(t, err, &store)
+	assert.Equal(t, []string{"one.test bytes=0-99"}, w.requests())
+}

@@ -1,0 +1,198 @@
+package pull_test
+
+import (
+	"io"
+	"net/http"
+	"testing"
+	"testing/synctest"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/modeltransfer/transfer/internal/pace"
+	"github.com/modeltransfer/transfer/internal/pull"
+)
+
+// redirected returns a world whose registry has sent the first piece to an object store.
+func redirected(t *testing.T) *world {
+	t.Helper()
+	w := newWorld(t)
+	w.fetched(to("store.test"), part(0, 100))
+	w.next()
+	w.requests()
+	return w
+}
+
+func TestRedirectIsRemembered(t *testing.T) {
+	w := redirected(t)
+	w.fetched(part(100, 200))
+	assert.Equal(t, []string{"store.test bytes=100-199"}, w.requests())
+}
+
+// refusals are the lasting statuses with which stores refuse a URL whose signature has expired.
+func refusals() map[string]answer {
+	return map[string]answer{
+		"400": says(400, "<Error><Code>ExpiredToken</Code></Error>"),
+		"401": says(401, ""), "403": says(403, ""), "404": says(404, ""), "410": says(410, ""),
+	}
+}
+
+func TestN40RememberedURLIsRefused(t *testing.T) {
+	for name, refusal := range refusals() {
+		t.Run(name, func(t *testing.T) {
+			w := redirected(t)
+			assert.Equal(t, anotherWay, w.verdict(refusal))
+			w.fetched(to("store.test"), part(100, 200))
+			assert.Equal(t, []string{
+				"store.test bytes=100-199", "registry.test bytes=100-199", "store.test bytes=100-199",
+			}, w.requests())
+		})
+	}
+}
+
+// A cache before the registry may hand out old URLs, but not for ever.
+func TestN40NewURLIsRefused(t *testing.T) {
+	for name, refusal := range refusals() {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			assert.Equal(t, anotherWay, w.verdict(to("store.test"), refusal))
+			_, err := w.fetch(to("store.test"), refusal)
+			assert.Equal(t, permanently, verdictOf(err))
+			var status *statusError
+			require.ErrorAs(t, err, &status)
+			assert.Equal(t, refusal.status, status.status)
+		})
+	}
+}
+
+func TestN40BytesComeBetweenTwoRefusals(t *testing.T) {
+	w := newWorld(t)
+	assert.Equal(t, anotherWay, w.verdict(to("store.test"), says(403, "")))
+	assert.Equal(t, tryAgain, w.verdict(to("store.test"), part(0, 100).cut(50)))
+	assert.Equal(t, tryAgain, w.verdict(says(503, "")), "which has the URL forgotten")
+	assert.Equal(t, anotherWay, w.verdict(to("store.test"), says(403, "")))
+	assert.Equal(t, permanently, w.verdict(to("store.test"), says(403, "")))
+}
+
+// Each piece may find its URL too old once.
+func TestN40EachPieceMayBeRefused(t *testing.T) {
+	w := newWorld(t)
+	assert.Equal(t, anotherWay, w.verdict(to("store.test"), says(403, "")))
+	w.fetched(to("store.test"), part(0, 100))
+	w.next()
+	assert.Equal(t, anotherWay, w.verdict(says(403, "")))
+	w.fetched(to("store.test"), part(100, 200))
+	w.next()
+	assert.Equal(t, anotherWay, w.verdict(says(403, "")))
+}
+
+// The registry's own refusal is final, also at the end of a redirect that leads back to it.
+func TestN21RegistryRefuses(t *testing.T) {
+	w := newWorld(t)
+	assert.Equal(t, permanently, w.verdict(says(403, "")))
+	w = newWorld(t)
+	assert.Equal(t, permanently, w.verdict(to("store.test"), to("registry.test"), says(403, "")))
+}
+
+// A host that is dead is one of several: its URL goes with its first failure.
+func TestN41RememberedHostFails(t *testing.T) {
+	for name, failure := range map[string]answer{
+		"dead": fails(errBroken), "503": says(503, ""), "521": says(521, ""), "no byte": part(100, 200).cut(0),
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := redirected(t)
+			assert.Equal(t, tryAgain, w.verdict(failure))
+			w.fetched(to("other.test"), part(100, 200))
+			assert.Equal(t, []string{
+				"store.test bytes=100-199", "registry.test bytes=100-199", "other.test bytes=100-199",
+			}, w.requests())
+		})
+	}
+}
+
+func TestN41HostFailsOnItsFirstUse(t *testing.T) {
+	w := newWorld(t)
+	assert.Equal(t, tryAgain, w.verdict(to("dead.test"), part(0, 100).cut(0)))
+	w.fetched(to("other.test"), part(0, 100))
+	assert.Equal(t, []string{
+		"registry.test bytes=0-99", "dead.test bytes=0-99", "registry.test bytes=0-99", "other.test bytes=0-99",
+	}, w.requests())
+}
+
+func TestN41HostThatBroughtBytesIsKept(t *testing.T) {
+	w := redirected(t)
+	assert.Equal(t, tryAgain, w.verdict(part(100, 200).cut(50)))
+	w.fetched(part(150, 200))
+	assert.Equal(t, []string{"store.test bytes=100-199", "store.test bytes=150-199"}, w.requests())
+}
+
+// What another worker has resolved meanwhile is newer than the URL that was refused.
+func TestN40NewerURLIsKept(t *testing.T) {
+	w := redirected(t)
+	refused := says(403, "")
+	refused.before = func(*http.Request) { w.another(fails(errBroken), to("fresh.test"), part(200, 300)) }
+	assert.Equal(t, anotherWay, w.verdict(refused))
+	w.requests()
+	w.fetched(part(100, 200))
+	assert.Equal(t, []string{"fresh.test bytes=100-199"}, w.requests())
+}
+
+// A URL that others still use is forgotten with its first failure all the same.
+func TestN41URLThatAnotherWorkerUses(t *testing.T) {
+	w := redirected(t)
+	broken := fails(errBroken)
+	broken.before = func(*http.Request) { w.another(part(200, 300)) }
+	assert.Equal(t, tryAgain, w.verdict(broken))
+	w.requests()
+	w.fetched(to("other.test"), part(100, 200))
+	assert.Equal(t, "registry.test bytes=100-199", w.requests()[0])
+}
+
+// another fetches the next piece, in two attempts at the most, as another worker does.
+func (w *world) another(answers ...answer) {
+	w.t.Helper()
+	job, ok, err := w.schedule.Next(w.t.Context())
+	require.True(w.t, ok)
+	require.NoError(w.t, err)
+	defer job.Piece.Finish()
+	w.answers = answers
+	r := pull.NewRequest(w.blob, job.Piece)
+	if w.sources.Fetch(w.t.Context(), r, io.Discard) != nil {
+		require.NoError(w.t, w.sources.Fetch(w.t.Context(), r, io.Discard))
+	}
+}
+
+// Asking where a blob is needs no room, except where a URL has expired while the request waited for room.
+func TestN40URLIsAskedForWhenThereIsRoom(t *testing.T) {
+	failed, refused := says(503, ""), says(403, "")
+	for name, c := range map[string]struct {
+		before [][]answer // of attempts that fail
+		waits  bool
+	}{
+		"after a failure":     {[][]answer{{failed}}, false},
+		"N40 after a refusal": {[][]answer{{refused}}, true},
+		"after bytes came":    {[][]answer{{refused}, {to("store.test"), part(100, 200).cut(50)}, {failed}}, false},
+	} {
+		inBubble(t, name, func(t *testing.T) {
+			w := newWorld(t)
+			w.bodies = pace.NewBodyLimiter(1, true)
+			w.begin()
+			w.fetched(to("store.test"), part(0, 100))
+			w.next()
+			for _, attempt := range c.before {
+				_, err := w.fetch(attempt...)
+				require.Error(t, err)
+			}
+			slot, err := w.bodies.Acquire(t.Context(), 1)
+			require.NoError(t, err)
+			w.requests()
+			w.answers = []answer{to("store.test"), part(w.request.Piece.Pos(), 200)}
+			done := make(chan error)
+			go func() { done <- w.sources.Fetch(t.Context(), w.request, io.Discard) }()
+			synctest.Wait()
+			assert.Equal(t, c.waits, len(w.requests()) == 0, "the registry waits for room too")
+			slot.Release()
+			require.NoError(t, <-done)
+		})
+	}
+}
