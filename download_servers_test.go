@@ -318,3 +318,20 @@ func TestN46MirrorThatLacksABlobIsNoWarning(t *testing.T) {
 		assert.Equal(t, 4, strings.Count(book.String(), "mirror failed"))
 	})
 }
+
+// N47: a registry that has served a range of another blob is asked once more, also for a blob that costs
+// little as a whole.
+func TestN47WrongAnswerToTheFirstRangeOfABlob(t *testing.T) {
+	cases := named("416", "range()", "range(bytes 0-9/17825792)")
+	eachInBubbles(t, cases, func(t *testing.T, mode registrytest.Mode, _ string, script string) {
+		w := newWorld(t, mode, registrytest.Options{})
+		first, second := w.remote(20<<20), w.remote(17<<20)
+		opts := w.downloadOptions(first, second)
+		opts.Concurrency = 1
+		w.reg.Fault("GET", first.Digest, "eof(10M)")
+		w.reg.Fault("GET", second.Digest, "eof(10M)->"+script)
+		require.NoError(t, w.download(opts))
+		w.reg.Wait()
+		assert.Less(t, w.reg.BytesSent(), first.Size+second.Size+1<<20, "nothing is sent twice")
+	})
+}

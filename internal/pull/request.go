@@ -53,6 +53,7 @@ func (s *Sources) attempt(ctx context.Context, src *source, r *Request, w io.Wri
 	}
 	if !a.mirror {
 		r.ranges.serve()
+		s.ranges.Store(true)
 	}
 	s.Schedule.RangesServed(r.Index)
 	return s.copy(r, resp.Body, w)
@@ -149,7 +150,7 @@ func (s *Sources) rangeViolated(r *Request, a *asked, why string) error {
 		return err
 	}
 	habit := 1
-	if r.Size >= largeSize {
+	if r.Size >= largeSize || s.ranges.Load() {
 		habit = 2
 	}
 	again, before := r.ranges.violate(habit)

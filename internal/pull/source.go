@@ -54,6 +54,7 @@ type Sources struct {
 	Config
 	all       []*source
 	redirects atomic.Bool
+	ranges    atomic.Bool // the registry has served a range, of whatever blob
 	started   time.Time
 }
 

@@ -443,18 +443,15 @@ func (s *slowProxy) serve(rw http.ResponseWriter, r *http.Request) bool {
 // What is sent while a proxy still passes on what it has taken would be in the way of that.
 func TestU18SessionThatStillGrows(t *testing.T) {
 	const size = 80 << 20
-	for name, until := range map[string]int64{"to the end": size, "for a time": size / 2} {
-		t.Run(name, func(t *testing.T) {
-			registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
-				w := newWorld(t, mode, registrytest.Options{})
-				w.timeout = time.Minute
-				b := w.local(size)
-				s := &slowProxy{w: w, b: b, until: until}
-				w.before(s.serve)
-				require.NoError(t, w.push(b, ""))
-				assert.Equal(t, size+(size-until), s.got, "only what the proxy has not passed on is sent again")
-				assert.Equal(t, 1, w.reg.Count("POST", ""))
-			})
-		})
-	}
+	cases := map[string]int64{"to the end": size, "for a time": size / 2}
+	registrytest.Each(t, cases, func(t *testing.T, mode registrytest.Mode, until int64) {
+		w := newWorld(t, mode, registrytest.Options{})
+		w.timeout = time.Minute
+		b := w.local(size)
+		s := &slowProxy{w: w, b: b, until: until}
+		w.before(s.serve)
+		require.NoError(t, w.push(b, ""))
+		assert.Equal(t, size+(size-until), s.got, "only what the proxy has not passed on is sent again")
+		assert.Equal(t, 1, w.reg.Count("POST", ""))
+	})
 }

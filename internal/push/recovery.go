@@ -173,7 +173,7 @@ func (r *recovery) askOrDrop(ctx context.Context) state {
 // answer came, a proxy may still be passing on what it has taken. What is sent meanwhile is sent in vain.
 func (r *recovery) settled(have int64) bool {
 	b := r.blob
-	if b.source.overdue == 0 || b.size < resumeSize || have == b.size {
+	if !b.source.pending || b.size < resumeSize || have == b.size {
 		return true
 	}
 	if r.since.IsZero() || have != r.have {
@@ -186,7 +186,7 @@ func (r *recovery) settled(have int64) bool {
 	if time.Since(r.since) < b.Exchange.Watchdog.StallTimeout()/4 {
 		return false
 	}
-	r.since = time.Time{}
+	r.since, b.source.pending = time.Time{}, false
 	return true
 }
 

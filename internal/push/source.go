@@ -36,6 +36,7 @@ type source struct {
 	reported atomic.Int64  // up to where its bytes were told as progress
 	room     exchange.Room // for a body, kept from the request for a URL that does not live long
 	overdue  int           // answers that did not come in time though all was sent
+	pending  bool          // the last one was such: a proxy may still be passing on what it got
 }
 
 // body returns the bytes [start, end) of the blob. The file is opened for the first of them.
@@ -137,13 +138,14 @@ func (s *source) sent(resp *exchange.Response, err error) (answer, error) {
 		s.unanswered(err)
 		return answer{}, err
 	}
+	s.pending = false
 	return s.read(resp), nil
 }
 
 // unanswered has the next answer waited for longer, where all was sent and none has come: the registry may be
 // busy with what it got, and on a slow link buffers on the way may hold the end of it.
 func (s *source) unanswered(err error) {
-	if errors.Is(err, exchange.ErrUnanswered) {
+	if s.pending = errors.Is(err, exchange.ErrUnanswered); s.pending {
 		s.overdue = min(s.overdue+1, maxOverdue)
 	}
 }
