@@ -56,6 +56,6 @@ func TestS1CLIDiskThatIsTooSmall(t *testing.T) {
 	s.forget()
 	_, stderr, code := c.run(t.Context(), "", "pull", s.url+"/me/model:v1", filepath.Join(disk, "model"))
 	assert.Equal(t, 1, code)
-	assert.Regexp(t, `(?m)^hint: 13 MB are missing: 21 MB are still to be fetched to .* and 8.4 MB are free`, stderr)
+	assert.Regexp(t, `(?m)^hint: 13 MB are missing: 21 MB are still to be .* and 8.4 MB are free`, stderr)
 	assert.Empty(t, s.seen(kind(kindBlob)), "nothing is fetched that has no room")
 }
