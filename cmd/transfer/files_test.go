@@ -222,11 +222,15 @@ func TestAnOCILayoutIsPulledAndPushed(t *testing.T) {
 		second.stdout[strings.Index(second.stdout, "digest "):],
 	)
 
+	must(t, "copy", ref, s.url+"/me/model:again")
+	must(t, "pull", "--into", "oci", s.url+"/me/model:again", layout)
+	must(t, "push", layout, ref) // one model of two names
+
 	must(t, "push", filepath.Join(made, "tokenizer"), s.url+"/me/other:v2")
 	must(t, "pull", "--into", "oci", s.url+"/me/other:v2", layout)
 	r := runWith(t, "push", layout, ref)
 	assert.Equal(t, exitFailed, r.code)
-	assert.Contains(t, r.stderr, "--model: v1, v2")
+	assert.Contains(t, r.stderr, "--model: v1, again, v2")
 	must(t, "push", "--model", "v2", layout, ref)
 }
 

@@ -135,8 +135,7 @@ func spaceHint(err error) string {
 	var lack *spaceError
 	switch {
 	case errors.As(err, &lack) && lack.need > 0:
-		return fmt.Sprintf("%s are still to be fetched to %s; make room and run the same command again: "+
-			"what is there is not fetched again", formatBytes(lack.need), lack.dir)
+		return lack.missing() + "; make room and run the same command again: what is there is not fetched again"
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, transfer.ErrInsufficientSpace):
 		return "make room and run the same command again: what is there is not fetched again"
 	}
@@ -148,6 +147,15 @@ type spaceError struct {
 	err  error
 	need int64
 	dir  string
+}
+
+// missing says how much room is missing, as far as that is known.
+func (e *spaceError) missing() string {
+	text := fmt.Sprintf("%s are still to be fetched to %s", formatBytes(e.need), e.dir)
+	if free, known := freeSpace(e.dir); known && free < e.need {
+		text = fmt.Sprintf("%s are missing: %s and %s are free", formatBytes(e.need-free), text, formatBytes(free))
+	}
+	return text
 }
 
 func (e *spaceError) Error() string { return e.err.Error() }

@@ -54,6 +54,16 @@ func TestEachFailureHasItsHint(t *testing.T) {
 	assert.Contains(t, adviser{a}.hint(corrupt), "a file was changed or removed while it was pushed")
 }
 
+func TestTheHintSaysHowMuchRoomIsMissing(t *testing.T) {
+	dir := t.TempDir()
+	free, known := freeSpace(dir)
+	if !known {
+		t.Skip("free space is not known here")
+	}
+	hint := adviser{new(app)}.hint(lackOfRoom(syscall.ENOSPC, free+1<<40, dir))
+	assert.Regexp(t, `^1\.1 TB are missing: .* are still to be fetched to .* and .* are free; make room`, hint)
+}
+
 func TestARefusalSaysWhoIsRefused(t *testing.T) {
 	a := new(app)
 	a.host, a.repository.Repository = "registry.example", "me/model"

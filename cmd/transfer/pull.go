@@ -397,5 +397,11 @@ func (p *puller) download(
 	}
 	p.notes.show(nil)
 	done := closeMeter(meter, len(blobs))
-	return done, lackOfRoom(err, done.total-done.there-done.moved, dir)
+	need := done.total - done.there - done.moved
+	if done.total == 0 { // it was refused before the first byte
+		for _, b := range blobs {
+			need += b.Size
+		}
+	}
+	return done, lackOfRoom(err, need, dir)
 }

@@ -126,7 +126,8 @@ func (s *Stage) OpenOCI(dir, want string) (Model, error) {
 			found = append(found, d)
 		}
 	}
-	if len(found) != 1 {
+	other := func(d ocispec.Descriptor) bool { return d.Digest != found[0].Digest }
+	if len(found) == 0 || slices.ContainsFunc(found, other) { // one model may have several names
 		return Model{}, choiceError(dir, want, names)
 	}
 	file := func(dg digest.Digest) string {

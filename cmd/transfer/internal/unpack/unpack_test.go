@@ -259,9 +259,7 @@ func TestAnArchiveIsUnpackedAsItsContentSays(t *testing.T) {
 			"application/vnd.example.model":                       annotated,
 			"application/vnd.cncf.model.weight.v1.tar+" + packing: {pack.FilepathAnnotation: "sub"},
 		} {
-			if strings.HasSuffix(mediaType, "+plain") {
-				mediaType = strings.TrimSuffix(mediaType, "+plain")
-			}
+			mediaType = strings.TrimSuffix(mediaType, "+plain")
 			t.Run(mediaType+" in "+packing, func(t *testing.T) {
 				content := archive(t, packing, tar.Header{Name: "sub/a"}, tar.Header{Name: "sub/b/c"})
 				path, dir := staged(t, content)
