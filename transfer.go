@@ -270,9 +270,9 @@ type DownloadOptions struct {
 	// Token is the bearer token to start with. Empty means none.
 	Token string
 
-	// GetToken is asked for a new token when the registry answers 401. However
-	// many requests are refused at once, it is asked once. Nil means that a 401
-	// is final.
+	// GetToken is asked for a new token when the registry answers 401, or 403 to a
+	// push with a token that may only pull. However many requests are refused at
+	// once, it is asked once for each challenge. Nil means that these are final.
 	GetToken func(ctx context.Context, challenge AuthChallenge) (string, error)
 
 	// Logger gets each answer, redirect and commit at level Debug, and what a
@@ -337,7 +337,7 @@ type UploadOptions struct {
 	// Token is the bearer token to start with. Empty means none.
 	Token string
 
-	// GetToken is asked for a new token when the registry answers 401.
+	// GetToken is asked for a new token; see [DownloadOptions.GetToken].
 	GetToken func(ctx context.Context, challenge AuthChallenge) (string, error)
 
 	// Logger gets what happens; nil means silence.

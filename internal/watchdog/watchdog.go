@@ -79,38 +79,38 @@ func (w *Watchdog) scan(now time.Duration) {
 	defer w.mu.Unlock()
 	var slow []*Watch
 	flowing := 0
-	for a := range w.watches {
-		if a.stalled(now) {
-			still := (now - a.lastMoved).Truncate(time.Millisecond)
-			a.cancel(fmt.Errorf("%w: nothing moved for %v", ErrStalled, still))
+	for r := range w.watches {
+		if r.stalled(now) {
+			still := (now - r.lastMoved).Truncate(time.Millisecond)
+			r.cancel(fmt.Errorf("%w: nothing moved for %v", ErrStalled, still))
 			continue
 		}
-		if a.slow(now) {
-			slow = append(slow, a)
-		} else if a.seen > 0 {
+		if r.slow(now) {
+			slow = append(slow, r)
+		} else if r.seen > 0 {
 			flowing++
 		}
 	}
 	if flowing == 0 || w.rate.Full() { // it is the link or the cap, and a new connection would be no faster
 		return
 	}
-	for _, a := range slow {
-		a.cancel(ErrSlow)
+	for _, r := range slow {
+		r.cancel(ErrSlow)
 	}
 }
 
 // Watch is one watched request, from before it is sent to the last byte of its body.
 type Watch struct {
-	ctx     context.Context
-	cancel  context.CancelCauseFunc
-	dog     *Watchdog
-	maySlow bool
-	began   atomic.Int64 // when it last had room to move, in nanoseconds since the watchdog's start
-	bytes   atomic.Int64 // moved so far
-	held    atomic.Int32 // above 0: it waits for us, not for the network
-	extra   atomic.Int64 // nanoseconds that it may stand still beyond the stall timeout
+	ctx      context.Context
+	cancel   context.CancelCauseFunc
+	watchdog *Watchdog
+	maySlow  bool
+	began    atomic.Int64 // when it last had room to move, in nanoseconds since the watchdog's start
+	bytes    atomic.Int64 // moved so far
+	held     atomic.Int32 // above 0: it waits for us, not for the network
+	extra    atomic.Int64 // nanoseconds that it may stand still beyond the stall timeout
 
-	// Guarded by dog.mu.
+	// Guarded by watchdog.mu.
 	seen      int64         // bytes at the last scan
 	lastMoved time.Duration // when a scan last saw bytes move
 	mark      int64         // bytes at markTime, for the speed
@@ -121,50 +121,50 @@ type Watch struct {
 // request that may be slow is ended only when it stalls.
 func (w *Watchdog) Watch(ctx context.Context, maySlow bool) *Watch {
 	now := w.now()
-	a := &Watch{dog: w, maySlow: maySlow, lastMoved: now, markTime: now}
-	a.began.Store(int64(now))
-	a.ctx, a.cancel = context.WithCancelCause(ctx)
+	r := &Watch{watchdog: w, maySlow: maySlow, lastMoved: now, markTime: now}
+	r.began.Store(int64(now))
+	r.ctx, r.cancel = context.WithCancelCause(ctx)
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.watches[a] = struct{}{}
-	return a
+	w.watches[r] = struct{}{}
+	return r
 }
 
 // Context is what the request must be made with.
-func (a *Watch) Context() context.Context { return a.ctx }
+func (w *Watch) Context() context.Context { return w.ctx }
 
 // Moved counts bytes of a body.
-func (a *Watch) Moved(n int) { a.bytes.Add(int64(n)) }
+func (w *Watch) Moved(n int) { w.bytes.Add(int64(n)) }
 
 // Hold keeps the watchdog from the request until Release is called: it waits for us and not for the network.
-func (a *Watch) Hold() { a.held.Add(1) }
+func (w *Watch) Hold() { w.held.Add(1) }
 
 // Release ends a Hold.
-func (a *Watch) Release() { a.held.Add(-1) }
+func (w *Watch) Release() { w.held.Add(-1) }
 
 // Restart judges the speed of the request from now on.
-func (a *Watch) Restart() { a.began.Store(int64(a.dog.now())) }
+func (w *Watch) Restart() { w.began.Store(int64(w.watchdog.now())) }
 
 // Allow lets the request stand still for so much longer than the stall timeout.
-func (a *Watch) Allow(longer time.Duration) { a.extra.Store(int64(longer)) }
+func (w *Watch) Allow(longer time.Duration) { w.extra.Store(int64(longer)) }
 
 // End ends the watch. It returns err or, where that came from the watchdog, its reason. Where err is nil, the
 // speed of the request is recorded.
-func (a *Watch) End(err error) error {
-	a.dog.mu.Lock()
-	delete(a.dog.watches, a)
-	a.dog.mu.Unlock()
-	cause := context.Cause(a.ctx)
-	a.cancel(nil)
-	elapsed := a.dog.now() - time.Duration(a.began.Load())
-	if n := a.bytes.Load(); err == nil && n >= minSample && elapsed > 0 {
-		a.dog.Speeds.Record(float64(n) / elapsed.Seconds())
+func (w *Watch) End(err error) error {
+	w.watchdog.mu.Lock()
+	delete(w.watchdog.watches, w)
+	w.watchdog.mu.Unlock()
+	cause := context.Cause(w.ctx)
+	w.cancel(nil)
+	elapsed := w.watchdog.now() - time.Duration(w.began.Load())
+	if n := w.bytes.Load(); err == nil && n >= minSample && elapsed > 0 {
+		w.watchdog.Speeds.Record(float64(n) / elapsed.Seconds())
 	}
 	return reason(cause, err)
 }
 
 // Reason returns err or, where that came from the watchdog, its reason.
-func (a *Watch) Reason(err error) error { return reason(context.Cause(a.ctx), err) }
+func (w *Watch) Reason(err error) error { return reason(context.Cause(w.ctx), err) }
 
 func reason(cause, err error) error {
 	if err != nil && (errors.Is(cause, ErrStalled) || errors.Is(cause, ErrSlow)) {
@@ -173,29 +173,29 @@ func reason(cause, err error) error {
 	return err
 }
 
-// stalled tells whether the request has stood still for too long. The caller holds dog.mu.
-func (a *Watch) stalled(now time.Duration) bool {
-	if moved := a.bytes.Load(); moved != a.seen || a.held.Load() > 0 {
-		a.seen, a.lastMoved = moved, now
+// stalled tells whether the request has stood still for too long. The caller holds watchdog.mu.
+func (w *Watch) stalled(now time.Duration) bool {
+	if moved := w.bytes.Load(); moved != w.seen || w.held.Load() > 0 {
+		w.seen, w.lastMoved = moved, now
 	}
-	return now-a.lastMoved >= a.dog.stallTimeout+time.Duration(a.extra.Load())
+	return now-w.lastMoved >= w.watchdog.stallTimeout+time.Duration(w.extra.Load())
 }
 
 // slow compares the request with its peers each ReplaceAfter, counted from when it last waited for us. The
-// caller holds dog.mu.
-func (a *Watch) slow(now time.Duration) bool {
-	if a.held.Load() > 0 {
-		a.mark, a.markTime = a.seen, now
+// caller holds watchdog.mu.
+func (w *Watch) slow(now time.Duration) bool {
+	if w.held.Load() > 0 {
+		w.mark, w.markTime = w.seen, now
 	}
-	elapsed := now - a.markTime
-	if a.seen == 0 || elapsed < ReplaceAfter {
+	elapsed := now - w.markTime
+	if w.seen == 0 || elapsed < ReplaceAfter {
 		return false
 	}
-	speed := float64(a.seen-a.mark) / elapsed.Seconds()
-	a.mark, a.markTime = a.seen, now
-	if !a.maySlow && a.dog.Speeds.Slow(speed) {
+	speed := float64(w.seen-w.mark) / elapsed.Seconds()
+	w.mark, w.markTime = w.seen, now
+	if !w.maySlow && w.watchdog.Speeds.Slow(speed) {
 		return true
 	}
-	a.dog.Speeds.Record(speed)
+	w.watchdog.Speeds.Record(speed)
 	return false
 }
