@@ -14,7 +14,7 @@ import (
 )
 
 func TestBasicOnlyRegistry(t *testing.T) {
-	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+	registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 		w := newWorld(t, mode).basicOnly()
 		w.put("latest", "weights")
 		repo := w.open(person)
@@ -36,7 +36,7 @@ func TestBasicOnlyRegistry(t *testing.T) {
 
 // Some registries lock an account after a few failures.
 func TestAWrongPasswordIsSentOnce(t *testing.T) {
-	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+	registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 		w := newWorld(t, mode).basicOnly()
 		w.put("latest", "weights")
 		sent := 0

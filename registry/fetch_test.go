@@ -36,7 +36,7 @@ func (w *world) answers(method string, handler http.HandlerFunc) {
 }
 
 func TestManifestByTagAndDigest(t *testing.T) {
-	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+	registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 		w := newWorld(t, mode)
 		want := w.put("latest", "weights")
 		repo := w.open()
@@ -100,7 +100,7 @@ func TestManifestIsAskedForAgain(t *testing.T) {
 		"500->502->504->429":     0,
 	} {
 		t.Run(script, func(t *testing.T) {
-			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+			registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 				w := newWorld(t, mode)
 				m := w.put("latest", "weights")
 				w.reg.Fault("GET", "/manifests/", script)
@@ -117,7 +117,7 @@ func TestManifestIsAskedForAgain(t *testing.T) {
 
 func TestManifestFailsAtOnce(t *testing.T) {
 	for _, status := range []int{400, 403, 404, 410, 501} {
-		inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 			w := newWorld(t, mode)
 			w.reg.Fault("GET", "/manifests/", fmt.Sprintf("**%d", status))
 			begun := time.Now()
@@ -131,7 +131,7 @@ func TestManifestFailsAtOnce(t *testing.T) {
 }
 
 func TestManifestIsGivenUp(t *testing.T) {
-	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+	registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 		w := newWorld(t, mode)
 		w.reg.Fault("GET", "/manifests/", "**503")
 		begun := time.Now()
@@ -140,7 +140,7 @@ func TestManifestIsGivenUp(t *testing.T) {
 		requireStatus(t, err, 503)
 		assert.InDelta(t, time.Minute.Seconds(), time.Since(begun).Seconds(), 5)
 	})
-	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+	registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 		w := newWorld(t, mode)
 		w.reg.Fault("GET", "/manifests/", "**stallheaders")
 		repo := w.open(func(o *registry.Options) { o.RetryTimeout, o.StallTimeout = time.Second, 3*time.Second })
@@ -153,7 +153,7 @@ func TestManifestIsGivenUp(t *testing.T) {
 
 func TestManifestOfCancelledContext(t *testing.T) {
 	for _, script := range []string{"**503", "**stallheaders"} {
-		inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 			w := newWorld(t, mode)
 			w.reg.Fault("GET", "/manifests/", script)
 			ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
@@ -164,7 +164,7 @@ func TestManifestOfCancelledContext(t *testing.T) {
 			assert.Equal(t, 3*time.Second, time.Since(begun))
 		})
 	}
-	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+	registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 		w := newWorld(t, mode)
 		w.reg.Fault("GET", "/manifests/", "**stallheaders")
 		ctx, cancel := context.WithCancelCause(t.Context())
@@ -185,7 +185,7 @@ func TestManifestIsNotWhatItsDigestSays(t *testing.T) {
 		"header(Docker-Content-Digest: sha256:" + strings.Repeat("a", 64) + ")": "latest",
 		"header(-Docker-Content-Digest)+flip(12)":                               "",
 	} {
-		inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 			w := newWorld(t, mode)
 			m := w.put("latest", "weights")
 			w.reg.Fault("GET", "/manifests/", "**"+script)
@@ -203,7 +203,7 @@ func TestManifestIsNotWhatItsDigestSays(t *testing.T) {
 
 // What the header says is no digest is not believed, and no reason to fail.
 func TestManifestWithMalformedDigestHeader(t *testing.T) {
-	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+	registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 		w := newWorld(t, mode)
 		m := w.put("latest", "weights")
 		for _, value := range []string{"x", "sha256:abc", "md5:" + strings.Repeat("a", 32), "../../etc/passwd"} {
@@ -245,7 +245,7 @@ func TestU15PageInsteadOfManifest(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+			registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 				w := newWorld(t, mode)
 				w.answers("GET", handler)
 				begun := time.Now()
@@ -257,7 +257,7 @@ func TestU15PageInsteadOfManifest(t *testing.T) {
 			})
 		})
 	}
-	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+	registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 		w := newWorld(t, mode)
 		w.put("latest", "weights")
 		w.reg.Fault("GET", "/manifests/", "endless")
@@ -293,7 +293,7 @@ func TestMalformedReferences(t *testing.T) {
 }
 
 func TestExists(t *testing.T) {
-	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+	registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 		w := newWorld(t, mode).protect()
 		m := w.put("latest", "weights")
 		repo := w.open(person)
@@ -317,7 +317,7 @@ func TestExists(t *testing.T) {
 }
 
 func TestU15PageInsteadOfHeaders(t *testing.T) {
-	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+	registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 		w := newWorld(t, mode)
 		w.reg.Configure(func(o *registrytest.Options) {
 			o.Before = func(rw http.ResponseWriter, r *http.Request) bool {
@@ -330,7 +330,7 @@ func TestU15PageInsteadOfHeaders(t *testing.T) {
 		require.ErrorIs(t, err, transfer.ErrProtocol)
 		assert.False(t, exists)
 	})
-	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+	registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 		w := newWorld(t, mode)
 		w.put("latest", "weights")
 		w.reg.Fault("HEAD", "", "**header(-Docker-Content-Digest; Content-Type: application/json)")

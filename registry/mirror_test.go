@@ -25,7 +25,7 @@ func (w *world) mirrored(name string) (*registrytest.Registry, func(*registry.Op
 }
 
 func TestManifestOfMirror(t *testing.T) {
-	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+	registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 		w := newWorld(t, mode).protect()
 		m := w.put("latest", "weights")
 		mirror, use := w.mirrored("mirror.test")
@@ -59,7 +59,7 @@ func TestMirrorsThatFallThrough(t *testing.T) {
 		"**errorbody(9)+200(content-type: text/html)": slog.LevelWarn,
 	} {
 		t.Run(script, func(t *testing.T) {
-			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+			registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 				w := newWorld(t, mode)
 				m := w.put("latest", "weights")
 				mirror, use := w.mirrored("mirror.test")
@@ -74,7 +74,7 @@ func TestMirrorsThatFallThrough(t *testing.T) {
 			})
 		})
 	}
-	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+	registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 		w := newWorld(t, mode)
 		m := w.put("latest", "weights")
 		_, down := w.mirrored("down.test")
@@ -91,7 +91,7 @@ func TestMirrorsThatFallThrough(t *testing.T) {
 
 // A mirror that asked to be left alone is, and the registry is not.
 func TestN46MirrorIsLeftAlone(t *testing.T) {
-	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+	registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 		w := newWorld(t, mode)
 		m := w.put("latest", "weights")
 		mirror, use := w.mirrored("mirror.test")
@@ -108,7 +108,7 @@ func TestN46MirrorIsLeftAlone(t *testing.T) {
 
 // A mirror that comes back is asked again while the registry is down.
 func TestMirrorIsAskedAgain(t *testing.T) {
-	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+	registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 		w := newWorld(t, mode)
 		m := w.put("latest", "weights")
 		mirror, use := w.mirrored("mirror.test")
@@ -125,7 +125,7 @@ func TestMirrorIsAskedAgain(t *testing.T) {
 
 // The error is that of the registry, whatever the mirrors said.
 func TestMirrorsAndRegistryFail(t *testing.T) {
-	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+	registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 		w := newWorld(t, mode)
 		mirror, use := w.mirrored("mirror.test")
 		mirror.Fault("", "", "**403")

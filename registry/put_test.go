@@ -21,7 +21,7 @@ func TestPutManifest(t *testing.T) {
 	for ref, stored := range map[string]string{
 		"latest": "latest", "": index.Digest, index.Digest: index.Digest, sha512: sha512,
 	} {
-		inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 			w := newWorld(t, mode).protect()
 			repo := w.open(person)
 			require.NoError(t, repo.PutManifest(t.Context(), ref, index))
@@ -35,7 +35,7 @@ func TestPutManifest(t *testing.T) {
 }
 
 func TestPutManifestKeepsMediaType(t *testing.T) {
-	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+	registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 		w := newWorld(t, mode)
 		m := registry.NewManifest([]byte(`{"schemaVersion":2}`), "application/vnd.example+json")
 		require.NoError(t, w.open().PutManifest(t.Context(), "latest", m))
@@ -58,7 +58,7 @@ func TestPutManifestIsTriedAgain(t *testing.T) {
 	for _, script := range []string{
 		"503->reset->hangup", "swallow->swallow+reset", "stallheaders", "429(retry-after: 5)",
 	} {
-		inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 			w := newWorld(t, mode)
 			w.reg.Fault("PUT", "/manifests/", script)
 			m := registry.NewManifest([]byte(`{"schemaVersion":2}`), "")
@@ -71,7 +71,7 @@ func TestPutManifestIsTriedAgain(t *testing.T) {
 }
 
 func TestPutManifestIsRefused(t *testing.T) {
-	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+	registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 		w := newWorld(t, mode)
 		w.reg.Configure(func(o *registrytest.Options) { o.CheckManifest = true })
 		data := manifestOf(t, func(string) {}, "weights")
@@ -103,7 +103,7 @@ func TestU15PutManifestIsConfirmed(t *testing.T) {
 		"201, another digest":   {201, other, transfer.ErrDigestMismatch},
 	} {
 		t.Run(name, func(t *testing.T) {
-			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+			registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 				w := newWorld(t, mode)
 				w.answers("PUT", func(rw http.ResponseWriter, r *http.Request) {
 					if c.digest != "" {

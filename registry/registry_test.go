@@ -86,7 +86,7 @@ func TestOwnClient(t *testing.T) {
 
 // Connections are kept for the next call, but not for ever, also where the caller's client would.
 func TestIdleConnectionsAreClosed(t *testing.T) {
-	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+	registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 		w := newWorld(t, mode)
 		w.put("latest", "weights")
 		repo := w.open()
@@ -112,7 +112,7 @@ func TestIdleConnectionsAreClosed(t *testing.T) {
 
 // No secret is in what is logged.
 func TestLogHasNoSecrets(t *testing.T) {
-	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+	registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 		w := newWorld(t, mode).protect()
 		w.put("latest", "weights")
 		w.reg.Fault("GET", "", "ok->503->ok")

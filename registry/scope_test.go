@@ -16,7 +16,7 @@ import (
 )
 
 func TestA2TokenForPullingOnly(t *testing.T) {
-	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+	registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 		w := newWorld(t, mode).protect()
 		m := w.put("latest", "weights")
 		repo := w.open(person)
@@ -35,7 +35,7 @@ func TestA2TokenForPullingOnly(t *testing.T) {
 }
 
 func TestA2OneTokenWhenOpenedForPushing(t *testing.T) {
-	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+	registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 		w := newWorld(t, mode).protect()
 		m := w.put("latest", "weights")
 		repo := w.open(person, push)
@@ -50,7 +50,7 @@ func TestA2OneTokenWhenOpenedForPushing(t *testing.T) {
 
 // There are registries that answer 403 to a token for pulling.
 func TestA2TokenForPullingOnlyIsForbidden(t *testing.T) {
-	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+	registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 		w := newWorld(t, mode).protect()
 		m := w.put("latest", "weights")
 		w.reg.Configure(func(o *registrytest.Options) {
@@ -73,7 +73,7 @@ func TestA2TokenForPullingOnlyIsForbidden(t *testing.T) {
 
 // A registry that has no right for us to push is asked for it once.
 func TestA2PushIsForbidden(t *testing.T) {
-	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+	registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 		w := newWorld(t, mode).protect()
 		w.tokens.configure(func(s *tokenServer) { s.narrow = true })
 		m := w.put("latest", "weights")
@@ -100,7 +100,7 @@ func TestA3Challenges(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+			registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 				w := newWorld(t, mode).protect()
 				w.put("latest", "weights")
 				w.reg.Configure(func(o *registrytest.Options) { o.Challenge = fmt.Sprintf(c.challenge, w.realm) })
@@ -143,7 +143,7 @@ func TestScopesOfMounts(t *testing.T) {
 		scope := pushScope + " repository:" + from + ":pull"
 		return transfer.AuthChallenge{Realm: w.realm, Service: service, Scope: scope}
 	}
-	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+	registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 		w := newWorld(t, mode)
 		repo := w.open(person)
 		for _, from := range []string{"library/base", "library/other"} {
@@ -153,7 +153,7 @@ func TestScopesOfMounts(t *testing.T) {
 		assert.Equal(t, []string{"repository:library/base:pull", pushScope, "repository:library/other:pull"},
 			w.tokens.asked()[1].scopes, "one token serves all mounts of a call")
 	})
-	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+	registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 		w := newWorld(t, mode)
 		w.tokens.configure(func(s *tokenServer) { s.deny = "secret/base" })
 		repo := w.open(person)

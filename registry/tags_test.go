@@ -16,7 +16,7 @@ import (
 )
 
 func TestTags(t *testing.T) {
-	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+	registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 		w := newWorld(t, mode).protect()
 		want := []string{"1.0", "2.0", "latest"}
 		for _, tag := range want {
@@ -29,7 +29,7 @@ func TestTags(t *testing.T) {
 		assert.Equal(t, want, tags)
 		assert.Equal(t, []string{pullScope}, w.tokens.asked()[0].scopes)
 	})
-	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+	registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 		w := newWorld(t, mode)
 		w.reg.Fault("GET", "/tags/list", "**404")
 		_, err := w.open().Tags(t.Context())
@@ -48,7 +48,7 @@ func TestTagsOnSeveralPages(t *testing.T) {
 		"another header": func(*world) string { return `</x>; rel="first"|<?at=%d>;rel="next"` },
 	} {
 		t.Run(name, func(t *testing.T) {
-			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+			registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 				w := newWorld(t, mode)
 				w.answers("GET", func(rw http.ResponseWriter, r *http.Request) {
 					at, _ := strconv.Atoi(r.FormValue("at"))
@@ -74,7 +74,7 @@ func TestTagsThatNeverEnd(t *testing.T) {
 		"full pages": `{"tags":["` + strings.Repeat(`x","`, 1000) + `x"]}`,
 	} {
 		t.Run(name, func(t *testing.T) {
-			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+			registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 				w := newWorld(t, mode)
 				w.answers("GET", func(rw http.ResponseWriter, r *http.Request) {
 					rw.Header().Set("Link", `<?again>; rel="next"`)
@@ -91,7 +91,7 @@ func TestTagsThatNeverEnd(t *testing.T) {
 
 func TestU15PageInsteadOfTags(t *testing.T) {
 	for _, body := range []string{page, "", `["a"]`, `{"tags":[1]}`, `{"tags":`, `null`} {
-		inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 			w := newWorld(t, mode)
 			w.answers("GET", func(rw http.ResponseWriter, r *http.Request) { fmt.Fprint(rw, body) })
 			begun := time.Now()
@@ -104,7 +104,7 @@ func TestU15PageInsteadOfTags(t *testing.T) {
 
 // The token stays at the registry, wherever the list leads.
 func TestTagsThatLeadElsewhere(t *testing.T) {
-	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+	registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 		w := newWorld(t, mode).protect()
 		w.put("latest", "weights")
 		other := registrytest.New(registrytest.Options{})
@@ -115,7 +115,7 @@ func TestTagsThatLeadElsewhere(t *testing.T) {
 		require.Len(t, other.Requests(), 1)
 		assert.Empty(t, other.Requests()[0].Header.Get("Authorization"))
 	})
-	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+	registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 		w := newWorld(t, mode)
 		w.put("latest", "weights")
 		w.reg.Fault("GET", "/tags/list", `header(Link: <ftp://other.test/>; rel=next)`)

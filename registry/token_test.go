@@ -33,7 +33,7 @@ func TestTokenOfEachKindOfCredentials(t *testing.T) {
 		"identity token": {withIdentity, asked{"POST", "refresh:" + identity, service, []string{pullScope}}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+			registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 				w := newWorld(t, mode).protect()
 				want := w.put("latest", "weights")
 				repo := w.open(c.credentials)
@@ -57,7 +57,7 @@ func TestTokenOfEachKindOfCredentials(t *testing.T) {
 
 // The two calls get their tokens here.
 func TestTokenForDownloadAndUpload(t *testing.T) {
-	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+	registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 		w := newWorld(t, mode).protect()
 		w.put("latest", "weights", "template")
 		repo := w.open(person)
@@ -86,7 +86,7 @@ func TestRefusedCredentials(t *testing.T) {
 	stale := func(o *registry.Options) { o.Credentials.IdentityToken = "stale-" + identity }
 	for name, who := range map[string]func(*registry.Options){"password": wrong, "identity token": stale} {
 		t.Run(name, func(t *testing.T) {
-			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+			registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 				w := newWorld(t, mode).protect()
 				begun := time.Now()
 				_, err := w.open(who).Manifest(t.Context(), "latest")
@@ -128,7 +128,7 @@ func TestRealmsThatAreRefused(t *testing.T) {
 }
 
 func TestTokenIsFetchedOnceForAll(t *testing.T) {
-	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+	registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 		w := newWorld(t, mode).protect()
 		w.put("latest", "weights")
 		w.tokens.front.Fault("", "/token", "**delay(1s)")
@@ -147,7 +147,7 @@ func TestTokenIsFetchedOnceForAll(t *testing.T) {
 
 // Who asks for a token is the one who waits for it: the others do not fail with it.
 func TestTokenOfCancelledCall(t *testing.T) {
-	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+	registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 		w := newWorld(t, mode).protect()
 		w.put("latest", "weights")
 		w.tokens.front.Fault("", "/token", "delay(5s)")
@@ -167,7 +167,7 @@ func TestTokenOfCancelledCall(t *testing.T) {
 }
 
 func TestGetCredentials(t *testing.T) {
-	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+	registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 		w := newWorld(t, mode).protect()
 		w.put("latest", "weights")
 		asked, fails := 0, error(nil)
@@ -212,7 +212,7 @@ func TestPing(t *testing.T) {
 	wrong := func(o *registry.Options) {
 		o.Credentials = registry.Credentials{Username: username, Password: "wrong"}
 	}
-	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+	registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 		w := newWorld(t, mode)
 		require.NoError(t, w.open().Ping(t.Context()))
 		assert.Equal(t, "/v2/", w.reg.Requests()[0].Path)
@@ -231,7 +231,7 @@ func TestPing(t *testing.T) {
 		assert.Len(t, w.tokens.asked(), 3, "a token that is there says nothing of the credentials")
 		require.ErrorIs(t, w.open(wrong).Ping(t.Context()), registry.ErrUnauthorized)
 	})
-	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+	registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 		w := newWorld(t, mode).basicOnly()
 		require.NoError(t, w.open(person).Ping(t.Context()))
 		require.ErrorIs(t, w.open().Ping(t.Context()), registry.ErrUnauthorized)
@@ -240,7 +240,7 @@ func TestPing(t *testing.T) {
 		_, err := repo.Manifest(t.Context(), "latest")
 		require.ErrorIs(t, err, registry.ErrUnauthorized)
 	})
-	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+	registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 		w := newWorld(t, mode)
 		w.reg.Fault("GET", "/v2/", "503->204->200(content-type: text/html)+errorbody(20)")
 		require.ErrorIs(t, w.open().Ping(t.Context()), transfer.ErrProtocol)
@@ -250,7 +250,7 @@ func TestPing(t *testing.T) {
 
 // Anonymous access may be enough for a token and not for the repository.
 func TestTokenThatIsNotEnough(t *testing.T) {
-	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+	registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 		w := newWorld(t, mode).protect()
 		w.put("latest", "weights")
 		w.reg.Configure(func(o *registrytest.Options) { o.CheckToken = func(*http.Request) bool { return false } })
@@ -263,7 +263,7 @@ func TestTokenThatIsNotEnough(t *testing.T) {
 
 // A token that is refused before its end is replaced.
 func TestRefusedTokenIsReplaced(t *testing.T) {
-	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+	registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 		w := newWorld(t, mode).protect()
 		w.put("latest", "weights")
 		repo := w.open(person)

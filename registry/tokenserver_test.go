@@ -27,7 +27,7 @@ func TestA1TokenServerIsAskedAgain(t *testing.T) {
 		"eof(10)->stall(10)":       10 * time.Second,
 	} {
 		t.Run(script, func(t *testing.T) {
-			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+			registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 				w := newWorld(t, mode).protect()
 				w.put("latest", "weights")
 				w.tokens.front.Fault("", "/token", script)
@@ -51,7 +51,7 @@ func TestA1TokenServerDoesNotComeBack(t *testing.T) {
 		"asks too much": {"**429(retry-after: 400)", 0, noBackoff},
 	} {
 		t.Run(name, func(t *testing.T) {
-			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+			registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 				w := newWorld(t, mode).protect()
 				w.tokens.front.Fault("", "/token", c.script)
 				begun := time.Now()
@@ -65,7 +65,7 @@ func TestA1TokenServerDoesNotComeBack(t *testing.T) {
 			})
 		})
 	}
-	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+	registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 		w := newWorld(t, mode).protect()
 		w.net.Down("auth.test", registrytest.Refused())
 		begun := time.Now()
@@ -90,7 +90,7 @@ func TestTokenServerRedirects(t *testing.T) {
 		"identity token, elsewhere": {withIdentity, "//other.test/token", 307, true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+			registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 				w := newWorld(t, mode).protect()
 				w.put("latest", "weights")
 				var stolen atomic.Int64
@@ -154,7 +154,7 @@ func TestTokenServersThatKnowOneWayOnly(t *testing.T) {
 		"no password beside the identity token": {nameAndIdentity, "", "POST", "refresh:" + identity},
 	} {
 		t.Run(name, func(t *testing.T) {
-			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+			registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 				w := newWorld(t, mode).protect()
 				w.put("latest", "weights")
 				if c.script != "" {
@@ -175,7 +175,7 @@ func TestTokenServersThatKnowOneWayOnly(t *testing.T) {
 }
 
 func TestIdentityTokenIsReplaced(t *testing.T) {
-	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+	registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 		w := newWorld(t, mode).protect()
 		w.put("latest", "weights")
 		w.tokens.configure(func(s *tokenServer) {
@@ -222,7 +222,7 @@ func TestAnswersOfTokenServers(t *testing.T) {
 		"too long":                  {`{"token":"` + strings.Repeat("T", 1<<20) + `"}`, false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+			registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 				w := newWorld(t, mode)
 				w.tokens.configure(func(s *tokenServer) { s.raw = &c.answer })
 				begun := time.Now()
@@ -239,7 +239,7 @@ func TestAnswersOfTokenServers(t *testing.T) {
 			})
 		})
 	}
-	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+	registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 		w := newWorld(t, mode)
 		w.tokens.front.Fault("", "/token", "endless")
 		_, err := w.open(person).GetToken(t.Context(), transfer.AuthChallenge{Realm: w.realm})

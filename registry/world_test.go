@@ -11,7 +11,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -33,16 +32,6 @@ const (
 	// noBackoff is less than the shortest wait between two attempts.
 	noBackoff = 50 * time.Millisecond
 )
-
-// inBubbles runs a test for each protocol, with faked time.
-func inBubbles(t *testing.T, test func(t *testing.T, mode registrytest.Mode)) {
-	t.Helper()
-	for _, mode := range []registrytest.Mode{registrytest.H1, registrytest.H2} {
-		t.Run(mode.String(), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) { test(t, mode) })
-		})
-	}
-}
 
 // world is a registry, its token server, and a network for one test.
 type world struct {
