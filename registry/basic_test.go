@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"testing"
 
+	"github.com/opencontainers/go-digest"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -72,5 +73,28 @@ func TestAWrongPasswordIsSentOnce(t *testing.T) {
 		who.Password = password // a new one is tried
 		_, err := repo.Manifest(t.Context(), "latest")
 		require.NoError(t, err)
+	})
+}
+
+func TestADownloadSendsAWrongPasswordOnce(t *testing.T) {
+	registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		w := newWorld(t, mode).basicOnly()
+		sent := 0
+		w.reg.Configure(func(o *registrytest.Options) {
+			o.CheckToken = func(r *http.Request) bool {
+				if _, _, ok := r.BasicAuth(); ok {
+					sent++
+				}
+				return false
+			}
+		})
+		opts := w.open(person).DownloadOptions()
+		opts.DestDir = t.TempDir()
+		opts.Blobs = []transfer.Blob{{Digest: digest.FromString("x").String(), Size: 1}}
+		err := transfer.Download(t.Context(), opts)
+		var status *transfer.StatusError
+		require.ErrorAs(t, err, &status)
+		assert.Equal(t, http.StatusUnauthorized, status.StatusCode)
+		assert.Equal(t, 1, sent)
 	})
 }

@@ -162,3 +162,10 @@ func TestBlobsHaveTheNamesOfTheirFiles(t *testing.T) {
 	parts := []pack.Part{{Manifest: []byte(manifest)}, {Manifest: []byte("{")}}
 	assert.Equal(t, map[string]string{someDigest: "a"}, namesOf(manifestsOf(parts)))
 }
+
+func TestThePushOfALargeBlobIsFollowed(t *testing.T) {
+	made, _ := largeFiles(t)
+	r := must(t, "push", "--verbose", made, startedServer(t).url+"/me/model")
+	assert.Regexp(t, `msg="blob moves" digest=sha256:[0-9a-f]{64} sent=[0-9]{7,8}\n`, r.stderr)
+	assert.Contains(t, r.stderr, "sent=50331648\n", "to the end")
+}

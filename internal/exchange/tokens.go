@@ -131,10 +131,12 @@ func (t *Tokens) refused(f *flight) (tooOften bool) {
 		u.refused = append(u.refused, u.token)
 	}
 	count := 0
-	for _, token := range u.refused {
+	for i, token := range u.refused {
 		_, wrote := t.accepted[acceptance{token, true}]
 		_, read := t.accepted[acceptance{token, false}]
 		switch {
+		case !wrote && !read && strings.HasPrefix(token, "Basic ") && (i > 0 || token != t.first):
+			return true // a password gets no better, and some registries lock an account after a few
 		case token == t.first || !wrote && !read:
 			count += full
 		case !wrote && writes(f.req.Method):

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httptrace"
 	"sync/atomic"
@@ -24,6 +25,9 @@ const (
 	// digestRate is the speed, in bytes per second, at which a registry is trusted to hash or copy a body before
 	// it answers. Object stores copy at some 100 MB/s.
 	digestRate = 16 << 20 // 16 MiB/s
+
+	// logEvery is how many bytes of a blob leave between two records of how far it is.
+	logEvery = 4 << 20 // 4 MiB
 
 	// maxOverdue is how often the time for an answer is doubled at most.
 	maxOverdue = 16
@@ -58,10 +62,16 @@ func (s *source) body(start, end int64) (io.ReadCloser, error) {
 
 // moved notes that the bytes up to pos have left. What is sent again was told before.
 func (s *source) moved(pos int64) {
-	if fresh := pos - s.reported.Load(); fresh > 0 {
-		s.reported.Store(pos)
-		s.budget.Renew()
-		s.Moved(fresh)
+	before := s.reported.Load()
+	if pos <= before {
+		return
+	}
+	s.reported.Store(pos)
+	s.budget.Renew()
+	s.Moved(pos - before)
+	if pos/logEvery != before/logEvery {
+		s.Log.LogAttrs(context.Background(), slog.LevelDebug, "blob moves",
+			slog.String("digest", s.digest.String()), slog.Int64("sent", pos))
 	}
 }
 
