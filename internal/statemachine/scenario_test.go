@@ -121,7 +121,7 @@ var (
 
 	// gentle faults destroy nothing that has arrived.
 	gentle = rapid.SampledFrom([]string{
-		"reset(#)", "connreset(#)", "eof(#)", "stall(#)", "hangup", "reset", "stallheaders", "goaway", "delay(@)",
+		"reset(#)", "connreset(#)", "eof(#)", "stall(#)", "hangup", "reset", "goaway", "delay(@)",
 		"late(@)",
 		"408", "425", "429(retry-after: 1)", "500", "502", "503", "504", "520", "521", "522", "523", "524", "530",
 		"page",
