@@ -117,7 +117,7 @@ func TestControllerOnThisMachine(t *testing.T) {
 		{collapse, 256, 4 << 20},
 		{variant(collapse, "the same, late answers", late(50*ms)), 256, 4 << 20},
 		{variant(collapse, "the same, small blobs", late(10*ms)), 10_000, 128 << 10},
-	}, 5)
+	}, 3)
 	assert.Less(t, r.at(0.5), 1.10)
 	assert.Less(t, r.at(1), 1.25)
 }
