@@ -95,6 +95,8 @@ func TestADownloadSendsAWrongPasswordOnce(t *testing.T) {
 		var status *transfer.StatusError
 		require.ErrorAs(t, err, &status)
 		assert.Equal(t, http.StatusUnauthorized, status.StatusCode)
+		require.Len(t, status.Errors, 1, "what the registry said is kept")
+		assert.Equal(t, "UNAUTHORIZED", status.Errors[0].Code)
 		assert.Equal(t, 1, sent)
 	})
 }

@@ -52,20 +52,8 @@ func (r *Repository) run(
 
 // with is run with a token that gives that access.
 func (r *Repository) with(ctx context.Context, a access, do func(context.Context, *call) error) error {
-	var mu sync.Mutex
-	given := r.auth.current(a) // guarded by mu
-	return r.run(ctx, given, func(ctx context.Context, c exchange.Challenge) (string, error) {
-		token, err := r.auth.renew(ctx, transfer.AuthChallenge(c), a)
-		if err != nil {
-			return "", err
-		}
-		mu.Lock()
-		defer mu.Unlock()
-		if token == given && isPassword(token) { // it was refused, and gets no better
-			return "", &passwordRefused{r.registry.Host(), r.opts.BaseURL}
-		}
-		given = token
-		return token, nil
+	return r.run(ctx, r.auth.current(a), func(ctx context.Context, c exchange.Challenge) (string, error) {
+		return r.auth.renew(ctx, transfer.AuthChallenge(c), a)
 	}, do)
 }
 

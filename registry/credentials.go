@@ -3,10 +3,7 @@ package registry
 import (
 	"encoding/base64"
 	"errors"
-	"net/http"
 	"strings"
-
-	"github.com/modeltransfer/transfer"
 )
 
 // Credentials say who asks. The zero value is anonymous.
@@ -48,22 +45,6 @@ func (c Credentials) check() error {
 // basic returns the value of an Authorization header (RFC 7617).
 func (c Credentials) basic() string {
 	return "Basic " + base64.StdEncoding.EncodeToString([]byte(c.Username+":"+c.Password))
-}
-
-// isPassword reports whether a token is a user name and a password.
-func isPassword(token string) bool { return strings.HasPrefix(token, "Basic ") }
-
-// passwordRefused is that the registry itself has refused a user name and a password. They are not sent
-// again: some registries lock an account after a few failures.
-type passwordRefused struct{ host, url string }
-
-func (e *passwordRefused) Error() string {
-	return e.host + " has refused the user name and the password"
-}
-
-func (e *passwordRefused) Unwrap() []error {
-	status := &transfer.StatusError{Method: http.MethodGet, URL: e.url, StatusCode: http.StatusUnauthorized}
-	return []error{ErrUnauthorized, status}
 }
 
 // String returns who it is without any secret, so that printing options tells none.

@@ -161,9 +161,12 @@ func (f *flight) authorized(r wire.Request) (*wire.Response, error) {
 		if x.Tokens.refused(f) {
 			return resp, nil
 		}
-		resp.Discard()
+		resp.Detach() // the token may be fetched over its connection
 		if err := x.renew(f, resp); err != nil {
 			return nil, err
+		}
+		if x.Tokens.samePassword(f) {
+			return resp, nil
 		}
 	}
 }

@@ -131,12 +131,10 @@ func (t *Tokens) refused(f *flight) (tooOften bool) {
 		u.refused = append(u.refused, u.token)
 	}
 	count := 0
-	for i, token := range u.refused {
+	for _, token := range u.refused {
 		_, wrote := t.accepted[acceptance{token, true}]
 		_, read := t.accepted[acceptance{token, false}]
 		switch {
-		case !wrote && !read && strings.HasPrefix(token, "Basic ") && (i > 0 || token != t.first):
-			return true // a password gets no better, and some registries lock an account after a few
 		case token == t.first || !wrote && !read:
 			count += full
 		case !wrote && writes(f.req.Method):
@@ -144,6 +142,18 @@ func (t *Tokens) refused(f *flight) (tooOften bool) {
 		}
 	}
 	return count > full*maxRefreshes
+}
+
+// samePassword tells whether a renewal has brought a user name and a password (RFC 7617) again that a request
+// was refused with. They are not sent a second time: some registries lock an account after a few failures.
+// Those that have let in others are good, and what was refused is something else.
+func (t *Tokens) samePassword(f *flight) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	token := t.newestFor(&f.tokens)
+	_, wrote := t.accepted[acceptance{token, true}]
+	_, read := t.accepted[acceptance{token, false}]
+	return strings.HasPrefix(token, "Basic ") && !wrote && !read && slices.Contains(f.tokens.refused, token)
 }
 
 func writes(method string) bool { return method != http.MethodGet && method != http.MethodHead }

@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -67,6 +68,14 @@ type Response struct {
 func (r *Response) Discard() {
 	_, _ = io.CopyN(io.Discard, r.Body, drainLimit)
 	_ = r.Body.Close()
+}
+
+// Detach is Discard, but keeps what the body says of a failure, to be read later.
+func (r *Response) Detach() {
+	var told bytes.Buffer
+	_, _ = io.CopyN(&told, r.Body, maxErrorBody)
+	r.Discard()
+	r.Body = io.NopCloser(&told)
 }
 
 // Client sends requests. It follows redirects itself, and takes from the http.Client that it is
