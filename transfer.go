@@ -132,9 +132,9 @@ var (
 	// what to check.
 	ErrWrongScheme = wire.ErrWrongScheme
 
-	// ErrInsufficientSpace is a DestDir that cannot hold what is still to be fetched. It is found before the first
-	// request or, with ENOSPC, EDQUOT or EFBIG behind it, when a file cannot grow any further. What is recorded of
-	// a large blob stays.
+	// ErrInsufficientSpace is a DestDir that cannot hold what is still to be fetched. It is found before the
+	// first request or, with ENOSPC, EDQUOT or EFBIG behind it, when a file cannot grow any further. What is
+	// recorded of a large blob stays.
 	ErrInsufficientSpace = errors.New("not enough free space")
 
 	// ErrProtocol is an answer that breaks the OCI distribution spec or HTTP.

@@ -68,7 +68,8 @@ func (l *leftovers) add(name string) {
 func (l *leftovers) hasPrefix(final string) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return slices.Contains(l.names[final], final+prefixSuffix)
+	names := l.names[final] // of most blobs there are none
+	return len(names) > 0 && slices.Contains(names, final+prefixSuffix)
 }
 
 // prefixSize returns how many bytes of a blob such a program has left, 0 when they cannot be used.

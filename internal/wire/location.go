@@ -10,13 +10,22 @@ import (
 // is: a host with a space in it is malformed.
 func escapeLocation(location string) string {
 	location, _, _ = strings.Cut(strings.Trim(location, " "), "#")
-	start := authorityEnd(location)
-	path, query, hasQuery := strings.Cut(location[start:], "?")
-	path = escape(path, isPathByte)
-	if hasQuery {
-		path += "?" + escape(query, isQueryByte)
+	allowed := isPathByte
+	var escaped []byte
+	kept := 0 // all before it is in escaped
+	for i := authorityEnd(location); i < len(location); i++ {
+		switch c := location[i]; {
+		case c == '?':
+			allowed = isQueryByte
+		case !allowed(c):
+			escaped = fmt.Appendf(append(escaped, location[kept:i]...), "%%%02X", c)
+			kept = i + 1
+		}
 	}
-	return location[:start] + path
+	if kept == 0 {
+		return location
+	}
+	return string(append(escaped, location[kept:]...))
 }
 
 // authorityEnd returns where the path of a URL begins.
@@ -29,22 +38,6 @@ func authorityEnd(s string) int {
 		return len(s) - len(rest) + i
 	}
 	return len(s)
-}
-
-func escape(s string, allowed func(c byte) bool) string {
-	var b strings.Builder
-	kept := 0 // all before it is in b
-	for i := range len(s) {
-		if !allowed(s[i]) {
-			b.WriteString(s[kept:i])
-			fmt.Fprintf(&b, "%%%02X", s[i])
-			kept = i + 1
-		}
-	}
-	if kept == 0 {
-		return s
-	}
-	return b.String() + s[kept:]
 }
 
 // isPathByte reports whether net/url leaves a byte of a path alone. It parses a path with any other byte
