@@ -345,12 +345,11 @@ func TestBeforeIsCalledForEachHop(t *testing.T) {
 	calls, enough := 0, errors.New("enough")
 	_, err := c.Do(t.Context(), Request{
 		Method: http.MethodGet, Target: mustParse(t, "http://registry.test").Blob("a", "sha256:x"),
-		Before: func(_ context.Context, r *Request) error {
+		Before: func(Target) (token string, err error) {
 			if calls++; calls == 3 {
-				return enough
+				return "", enough
 			}
-			r.Token = fmt.Sprint(calls)
-			return nil
+			return fmt.Sprint(calls), nil
 		},
 	})
 	require.ErrorIs(t, err, enough)
