@@ -89,7 +89,7 @@ type Client struct {
 	own       *http.Transport // the transport, if the client made it
 	guarded   bool            // own is a copy of the caller's
 	jar       http.CookieJar
-	userAgent string
+	header    http.Header // of all requests
 
 	mu       sync.Mutex
 	answered map[origin]bool // guarded by mu; on the hosts of the registry and its mirrors
@@ -101,7 +101,11 @@ type Client struct {
 // Of a caller's *http.Transport it uses a copy that checks the addresses it dials. Any other
 // RoundTripper is used as it is: which addresses it dials cannot be seen.
 func NewClient(c *http.Client, userAgent string, conns int) *Client {
-	client := &Client{userAgent: userAgent, answered: make(map[origin]bool)}
+	client := &Client{answered: make(map[origin]bool), header: http.Header{
+		"User-Agent": {userAgent},
+		// Blobs are hashed as they are stored: a decoded body would not be the blob.
+		"Accept-Encoding": {"identity"},
+	}}
 	if c == nil {
 		client.own = newTransport(conns)
 		client.transport = client.own
@@ -238,9 +242,7 @@ func (c *Client) newRequest(ctx context.Context, r Request) (*http.Request, erro
 		Header: make(http.Header, len(r.Header)+3),
 	}
 	maps.Copy(req.Header, r.Header)
-	req.Header.Set("User-Agent", c.userAgent)
-	// Blobs are hashed as they are stored: a decoded body would not be the blob.
-	req.Header.Set("Accept-Encoding", "identity")
+	maps.Copy(req.Header, c.header)
 	if r.Token != "" && !r.Target.Left {
 		req.Header.Set("Authorization", authorization(r.Token))
 	}
