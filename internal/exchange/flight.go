@@ -49,20 +49,19 @@ func (f *flight) context() context.Context {
 	return httptrace.WithClientTrace(f.watch.Context(), &f.trace)
 }
 
-// before waits until a request, or what it was redirected to, may be sent.
-func (f *flight) before(_ context.Context, r *wire.Request) error {
-	host := r.Target.URL.Host
+// before waits until a request, or what it was redirected to, may be sent, and returns the token for it.
+func (f *flight) before(to wire.Target) (token string, err error) {
+	host := to.URL.Host
 	f.sent.Store(false)
 	if err := f.awaitHold(host); err != nil {
-		return err
+		return "", err
 	}
-	if r.Target.Left || !f.req.AskFirst {
+	if to.Left || !f.req.AskFirst {
 		if err := f.acquire(host); err != nil {
-			return err
+			return "", err
 		}
 	}
-	r.Token = f.x.Tokens.use(&f.tokens)
-	return nil
+	return f.x.Tokens.use(&f.tokens), nil
 }
 
 // roomForAnswer waits for room for the body of an answer that came in place of an expected redirect.

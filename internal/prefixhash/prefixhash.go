@@ -2,6 +2,7 @@
 package prefixhash
 
 import (
+	"encoding/hex"
 	"hash"
 
 	"github.com/opencontainers/go-digest"
@@ -28,7 +29,9 @@ func (h *Hash) Write(b []byte) (int, error) {
 }
 
 // Digest returns the digest of the bytes that were hashed.
-func (h *Hash) Digest() digest.Digest { return digest.NewDigest(h.algorithm, h.state) }
+func (h *Hash) Digest() digest.Digest {
+	return digest.Digest(h.algorithm.String() + ":" + hex.EncodeToString(h.state.Sum(nil)))
+}
 
 // Reset returns to the first byte.
 func (h *Hash) Reset() {

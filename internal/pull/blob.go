@@ -41,7 +41,6 @@ type Blob struct {
 
 	resolved   atomic.Pointer[wire.Target] // where the registry's redirects led, for the requests that follow
 	expired    atomic.Bool                 // a signed URL was refused, and no answer has brought bytes since
-	etag       atomic.Pointer[string]      // nil also where it must not be used
 	ranges     rangeHistory
 	notFoundAt sync.Map // the mirrors that do not have it
 }
@@ -52,6 +51,7 @@ type rangeHistory struct {
 	served     bool       // at least once
 	violations int        // in a row
 	ignored    bool       // it does not serve ranges
+	etag       string     // the last strong one
 	noIfRange  bool       // its nodes disagree on the ETag
 }
 
@@ -89,10 +89,23 @@ func (h *rangeHistory) disagree() bool {
 	return h.served
 }
 
-func (h *rangeHistory) mayUseETag() bool {
+// tagged notes the ETag of an answer. A weak one is no use for ranges, RFC 9110 section 13.1.5.
+func (h *rangeHistory) tagged(etag string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return !h.noIfRange
+	if strings.HasPrefix(etag, `"`) {
+		h.etag = etag
+	}
+}
+
+// ifRange returns the ETag that a range may be asked for with, empty where there is none.
+func (h *rangeHistory) ifRange() string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.noIfRange {
+		return ""
+	}
+	return h.etag
 }
 
 // Request is a piece that a worker fetches, in as many attempts as it takes.
@@ -127,10 +140,7 @@ func (s *Sources) learn(b *Blob, a *asked, resp *exchange.Response) {
 		return
 	}
 	b.expired.Store(false)
-	// A weak ETag is no use for ranges, RFC 9110 section 13.1.5.
-	if etag := resp.Header.Get("ETag"); strings.HasPrefix(etag, `"`) && b.ranges.mayUseETag() {
-		b.etag.Store(&etag)
-	}
+	b.ranges.tagged(resp.Header.Get("ETag"))
 	if !resp.Target.Left || a.resolved != nil && resp.Target.URL == a.resolved.URL { // it led nowhere else
 		return
 	}

@@ -81,9 +81,9 @@ func (s *Sources) request(src *source, r *Request) asked {
 	a.ranged = true
 	a.Header = make(http.Header, 2)
 	a.Header.Set("Range", fmt.Sprintf("bytes=%d-%d", start, end-1))
-	if etag := r.etag.Load(); etag != nil && start > r.begin && !src.mirror {
+	if etag := r.ranges.ifRange(); etag != "" && start > r.begin && !src.mirror {
 		a.ifRange = true
-		a.Header.Set("If-Range", *etag)
+		a.Header.Set("If-Range", etag)
 	}
 	return a
 }
@@ -173,7 +173,6 @@ func (s *Sources) rangeIgnored(r *Request, a *asked) error {
 		return nil
 	}
 	if a.ifRange {
-		r.etag.Store(nil)
 		if r.ranges.disagree() {
 			return retry.OtherWay(fmt.Errorf("%w: the nodes of the registry disagree on the ETag", fault.ErrProtocol))
 		}

@@ -50,13 +50,13 @@ func (s *Speeds) Record(speed float64) {
 // Median returns the median, 0 as long as nothing was recorded.
 func (s *Speeds) Median() float64 {
 	s.mu.Lock()
-	sorted := slices.Clone(s.recent[:min(s.count, SpeedSamples)])
+	recent, count := s.recent, min(s.count, SpeedSamples)
 	s.mu.Unlock()
-	if len(sorted) == 0 {
+	if count == 0 {
 		return 0
 	}
-	slices.Sort(sorted)
-	return sorted[len(sorted)/2]
+	slices.Sort(recent[:count])
+	return recent[count/2]
 }
 
 // Slow tells whether a connection of that speed is slow beside its peers.

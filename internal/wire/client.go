@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/textproto"
 	"net/url"
@@ -42,10 +43,10 @@ type Request struct {
 	// NoFollow makes a redirect the answer.
 	NoFollow bool
 
-	// Before is called before the request is sent, and before each redirect is followed, with what is
-	// sent then. It may wait, and may change the token. Its error ends the chain. Nil means that nothing
+	// Before is called before the request is sent, and before each redirect is followed, with where it is
+	// sent then. It may wait, and returns the token to use. Its error ends the chain. Nil means that nothing
 	// is to be done.
-	Before func(ctx context.Context, r *Request) error
+	Before func(Target) (token string, err error)
 }
 
 // Response is the answer at the end of a chain of redirects.
@@ -66,7 +67,9 @@ type Response struct {
 // Discard closes the body, and reads what is left of a small one first, so that the connection can be
 // used again.
 func (r *Response) Discard() {
-	_, _ = io.CopyN(io.Discard, r.Body, drainLimit)
+	if r.Body != http.NoBody { // as of most answers to uploads, and CopyN allocates
+		_, _ = io.CopyN(io.Discard, r.Body, drainLimit)
+	}
 	_ = r.Body.Close()
 }
 
@@ -86,7 +89,7 @@ type Client struct {
 	own       *http.Transport // the transport, if the client made it
 	guarded   bool            // own is a copy of the caller's
 	jar       http.CookieJar
-	userAgent string
+	header    http.Header // of all requests
 
 	mu       sync.Mutex
 	answered map[origin]bool // guarded by mu; on the hosts of the registry and its mirrors
@@ -98,7 +101,11 @@ type Client struct {
 // Of a caller's *http.Transport it uses a copy that checks the addresses it dials. Any other
 // RoundTripper is used as it is: which addresses it dials cannot be seen.
 func NewClient(c *http.Client, userAgent string, conns int) *Client {
-	client := &Client{userAgent: userAgent, answered: make(map[origin]bool)}
+	client := &Client{answered: make(map[origin]bool), header: http.Header{
+		"User-Agent": {userAgent},
+		// Blobs are hashed as they are stored: a decoded body would not be the blob.
+		"Accept-Encoding": {"identity"},
+	}}
 	if c == nil {
 		client.own = newTransport(conns)
 		client.transport = client.own
@@ -131,7 +138,8 @@ func (c *Client) Do(ctx context.Context, r Request) (*Response, error) {
 	var referral http.Header
 	for hops := range maxRedirects + 1 {
 		if r.Before != nil {
-			if err := r.Before(ctx, &r); err != nil {
+			var err error
+			if r.Token, err = r.Before(r.Target); err != nil {
 				return nil, err
 			}
 		}
@@ -231,14 +239,10 @@ func (c *Client) newRequest(ctx context.Context, r Request) (*http.Request, erro
 	req := &http.Request{
 		Method: r.Method, URL: r.Target.URL, Host: r.Target.URL.Host,
 		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
-		Header: r.Header.Clone(),
+		Header: make(http.Header, len(r.Header)+3),
 	}
-	if req.Header == nil {
-		req.Header = make(http.Header, 3)
-	}
-	req.Header.Set("User-Agent", c.userAgent)
-	// Blobs are hashed as they are stored: a decoded body would not be the blob.
-	req.Header.Set("Accept-Encoding", "identity")
+	maps.Copy(req.Header, r.Header)
+	maps.Copy(req.Header, c.header)
 	if r.Token != "" && !r.Target.Left {
 		req.Header.Set("Authorization", authorization(r.Token))
 	}

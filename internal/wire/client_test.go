@@ -335,6 +335,29 @@ func TestU22ResponseTellsWhoRedirected(t *testing.T) {
 	assert.Nil(t, resp.Referral)
 }
 
+// What a caller's transport adds to the header of a request, though it should not, is not in the next one.
+func TestHeadersOfRequestsAreTheirOwn(t *testing.T) {
+	var sent []http.Header
+	c := NewClient(&http.Client{Transport: transportOf(func(r *http.Request) (*http.Response, error) {
+		sent = append(sent, r.Header.Clone())
+		for key := range r.Header {
+			r.Header.Add(key, "added")
+		}
+		r.Header.Set("X-Added", "1")
+		return &http.Response{StatusCode: http.StatusOK}, nil
+	})}, "test", 1)
+	r := Request{
+		Method: http.MethodGet, Target: mustParse(t, "http://registry.test").Blob("a", "sha256:x"),
+		Header: http.Header{"Range": {"bytes=0-1"}},
+	}
+	for range 2 {
+		_, err := c.Do(t.Context(), r)
+		require.NoError(t, err)
+	}
+	want := http.Header{"Range": {"bytes=0-1"}, "User-Agent": {"test"}, "Accept-Encoding": {"identity"}}
+	assert.Equal(t, []http.Header{want, want}, sent)
+}
+
 func TestBeforeIsCalledForEachHop(t *testing.T) {
 	var sent []string
 	c := NewClient(&http.Client{Transport: transportOf(func(r *http.Request) (*http.Response, error) {
@@ -345,12 +368,11 @@ func TestBeforeIsCalledForEachHop(t *testing.T) {
 	calls, enough := 0, errors.New("enough")
 	_, err := c.Do(t.Context(), Request{
 		Method: http.MethodGet, Target: mustParse(t, "http://registry.test").Blob("a", "sha256:x"),
-		Before: func(_ context.Context, r *Request) error {
+		Before: func(Target) (token string, err error) {
 			if calls++; calls == 3 {
-				return enough
+				return "", enough
 			}
-			r.Token = fmt.Sprint(calls)
-			return nil
+			return fmt.Sprint(calls), nil
 		},
 	})
 	require.ErrorIs(t, err, enough)

@@ -20,8 +20,9 @@ var ErrRedirectRefused = errors.New("redirect refused")
 // Registry is a base URL that was checked.
 type Registry struct {
 	base    *url.URL
-	trusted bool   // gets the token
-	ns      string // the host whose blobs a mirror is asked for
+	api     *url.URL // of its version 2
+	trusted bool     // gets the token
+	ns      string   // the host whose blobs a mirror is asked for
 
 	reach  func() reach  // of the base URL's host; it may ask the network, once
 	dialed *atomic.Int32 // 1 + reach of the address at which a caller's dialer found the registry, 0: unknown
@@ -46,7 +47,7 @@ func ParseRegistry(raw string) (*Registry, error) {
 	}
 	u.Path, u.RawPath = strings.TrimRight(u.Path, "/")+"/", strings.TrimRight(u.RawPath, "/")+"/"
 	_ = canonicalize(u) // the user may have a resolver for names that nobody else has
-	r := &Registry{base: u, trusted: true, dialed: new(atomic.Int32)}
+	r := &Registry{base: u, api: u.JoinPath("v2/"), trusted: true, dialed: new(atomic.Int32)}
 	r.reach = sync.OnceValue(func() reach { return resolveReach(u.Hostname()) })
 	return r, nil
 }
@@ -65,26 +66,31 @@ func (r *Registry) Host() string { return r.base.Host }
 
 // Blob returns where a blob is.
 func (r *Registry) Blob(repository string, dg digest.Digest) Target {
-	return r.target(url.Values{}, repository, "blobs", dg.String())
+	return r.target(url.Values{}, repository+"/blobs/"+dg.String())
 }
 
 // Uploads returns where uploads begin.
 func (r *Registry) Uploads(repository string, query url.Values) Target {
-	return r.target(query, repository, "blobs/uploads/")
+	return r.target(query, repository+"/blobs/uploads/")
 }
 
 // Manifest returns where a manifest is, by tag or digest.
 func (r *Registry) Manifest(repository, reference string) Target {
-	return r.target(url.Values{}, repository, "manifests", reference)
+	return r.target(url.Values{}, repository+"/manifests/"+reference)
 }
 
-func (r *Registry) target(query url.Values, elem ...string) Target {
-	u := r.base.JoinPath(append([]string{"v2"}, elem...)...)
+// target returns the target of a path within the API, which has nothing to escape: all its parts were checked.
+func (r *Registry) target(query url.Values, path string) Target {
+	u := *r.api
+	u.Path += path
+	if u.RawPath != "" {
+		u.RawPath += path
+	}
 	if r.ns != "" {
 		query.Set("ns", r.ns)
 	}
 	u.RawQuery = query.Encode()
-	return Target{URL: u, Left: !r.trusted, registry: r}
+	return Target{URL: &u, Left: !r.trusted, registry: r}
 }
 
 // Target is a URL in a chain of requests that began at a registry.
@@ -151,7 +157,7 @@ func (r *Registry) CheckRealm(realm string) error {
 // by byte: it may be the state of an upload session.
 func (t Target) WithQuery(key, value string) Target {
 	u := *t.URL
-	add := url.Values{key: {value}}.Encode()
+	add := url.QueryEscape(key) + "=" + url.QueryEscape(value)
 	if u.RawQuery != "" {
 		add = u.RawQuery + "&" + add
 	}

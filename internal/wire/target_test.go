@@ -34,6 +34,8 @@ func TestI10BaseURL(t *testing.T) {
 		"https://registry.example":        "https://registry.example/v2/a/b/blobs/" + dg.String(),
 		"https://registry.example///":     "https://registry.example/v2/a/b/blobs/" + dg.String(),
 		"http://127.0.0.1:5000/prefix/x/": "http://127.0.0.1:5000/prefix/x/v2/a/b/blobs/" + dg.String(),
+		"https://registry.example/x%2Fy/": "https://registry.example/x%2Fy/v2/a/b/blobs/" + dg.String(),
+		"https://registry.example/x/../y": "https://registry.example/y/v2/a/b/blobs/" + dg.String(),
 	} {
 		got := mustParse(t, raw).Blob("a/b", dg).URL
 		assert.Equal(t, want, got.String())

@@ -7,7 +7,6 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
-	"net/url"
 	"sync"
 	"syscall"
 	"time"
@@ -118,9 +117,8 @@ func ignoreContext(dial func(network, address string) (net.Conn, error)) dialFun
 // [Target.Resolve] sees only names, and a name can be made to stand for this machine. So the addresses
 // are checked that a name outside the registry's origin stands for.
 type dialRule struct {
-	registry *Registry
-	address  string // of the target, as net/http dials it
-	home     bool   // the target is the registry, which may be anywhere: the user has chosen it
+	Target
+	home bool // the target is the registry, which may be anywhere: the user has chosen it
 }
 
 type dialRuleKey struct{}
@@ -132,10 +130,11 @@ func (c *Client) withDialRule(ctx context.Context, t Target) context.Context {
 	if c.own == nil || home && known {
 		return ctx
 	}
-	return context.WithValue(ctx, dialRuleKey{}, &dialRule{t.registry, dialAddress(t.URL), home})
+	return context.WithValue(ctx, dialRuleKey{}, &dialRule{t, home})
 }
 
-func dialAddress(u *url.URL) string { return net.JoinHostPort(u.Hostname(), port(u)) }
+// address returns the address of the target as net/http dials it.
+func (r *dialRule) address() string { return net.JoinHostPort(r.URL.Hostname(), port(r.URL)) }
 
 // guardDial returns the dialer with the rule of the request applied. When the address is another one than
 // the target's, it is that of a proxy, which the user has chosen, and there is no rule.
@@ -148,7 +147,7 @@ func guardDial(dial dialFunc) dialFunc {
 		switch {
 		case rule == nil:
 			return dial(ctx, network, address)
-		case rule.address != address:
+		case rule.address() != address:
 			return dial(context.WithValue(ctx, dialRuleKey{}, (*dialRule)(nil)), network, address)
 		}
 		if err := checkDial(ctx, address); err != nil {
