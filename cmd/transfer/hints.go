@@ -38,7 +38,7 @@ func (a adviser) loginHint(err error) string {
 	var status *transfer.StatusError
 	answered := errors.As(err, &status)
 	refused := answered && status.StatusCode == http.StatusUnauthorized
-	who := cmp.Or(a.username, a.who)
+	who := cmp.Or(a.username, a.who[a.host])
 	switch {
 	case errors.Is(err, logins.ErrUnreadable):
 		return fmt.Sprintf("repair it, or log in again: transfer login %s", a.host)
@@ -51,10 +51,10 @@ func (a adviser) loginHint(err error) string {
 		return ""
 	case a.username != "":
 		return fmt.Sprintf("check the name and the password of --username %s for %s", a.username, a.host)
-	case a.who != "":
+	case who != "":
 		const refused = "%[1]s refuses %[2]s; check the name and the password, or log in again: " +
 			"transfer login %[1]s"
-		return fmt.Sprintf(refused, a.host, a.who)
+		return fmt.Sprintf(refused, a.host, who)
 	}
 	return fmt.Sprintf("log in with: transfer login %s", a.host)
 }

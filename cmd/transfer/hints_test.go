@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"path/filepath"
 	"syscall"
 	"testing"
 
@@ -70,12 +71,32 @@ func TestARefusalSaysWhoIsRefused(t *testing.T) {
 	denied := &transfer.StatusError{StatusCode: 403}
 	assert.Equal(t, "registry.example does not let everybody do that; log in with: "+
 		"transfer login registry.example", adviser{a}.hint(denied))
-	a.who = "me"
+	a.who = map[string]string{"registry.example": "me"}
 	assert.Equal(t, "registry.example does not let me do that in me/model; log in as somebody who may: "+
 		"transfer login registry.example", adviser{a}.hint(denied))
 	assert.Contains(t, adviser{a}.hint(registry.ErrUnauthorized), "registry.example refuses me; check the name")
 	a.username = "you"
 	assert.Contains(t, adviser{a}.hint(registry.ErrUnauthorized), "password of --username you")
+}
+
+// A copy asks two registries, and each as somebody else.
+func TestTheHintNamesWhoAsksThatRegistry(t *testing.T) {
+	home := t.TempDir()
+	require.NoError(t, os.Mkdir(filepath.Join(home, ".docker"), 0o700))
+	require.NoError(t, os.WriteFile(filepath.Join(home, ".docker", "config.json"),
+		[]byte(`{"auths":{"target.example":{"username":"me","password":"hunter2"}}}`), 0o600))
+	a := &app{getenv: env(map[string]string{"HOME": home})}
+	for _, name := range []string{"target.example/me/model", "source.example/you/model"} {
+		r, err := ref.Parse(name)
+		require.NoError(t, err)
+		_, err = a.credentials(t.Context(), r)
+		require.NoError(t, err)
+	}
+	denied := &transfer.StatusError{StatusCode: 403}
+	a.host = "target.example"
+	assert.Contains(t, adviser{a}.hint(denied), "target.example does not let me do that")
+	a.host = "source.example"
+	assert.Contains(t, adviser{a}.hint(denied), "source.example does not let everybody do that")
 }
 
 func TestAPersonIsNotToldOfTokens(t *testing.T) {

@@ -38,11 +38,11 @@ type app struct {
 	getenv         func(string) string
 	settings
 
-	// host, repository and who say what was asked last, and as whom, and source which directory of
-	// blobs is pushed, for hints.
+	// host and repository say what was asked last, who as whom each registry is asked, and source which
+	// directory of blobs is pushed, for hints.
 	host       string
 	repository ref.Reference
-	who        string
+	who        map[string]string // by host
 	source     string
 
 	// stop ends the clock of --timeout.

@@ -66,7 +66,10 @@ func (a *app) credentials(ctx context.Context, r ref.Reference) (registry.Creden
 		return registry.Credentials{Username: a.username, Password: a.getenv(passwordVariable)}, nil
 	}
 	c, err := a.logins().Get(ctx, r.Host, r.Repository)
-	a.who = c.Username
+	if a.who == nil {
+		a.who = map[string]string{}
+	}
+	a.who[r.Registry()] = c.Username
 	return c, err
 }
 
