@@ -21,6 +21,20 @@ import (
 // adviser knows what to do about errors.
 type adviser struct{ *app }
 
+// advise returns the message of an error, and what to do about it. That takes the place of the advice that the
+// error itself has for programs, as about tokens: a person logs in.
+func (a adviser) advise(err error) (message, hint string) {
+	message, hint = oneLine(err), a.hint(err)
+	advised, ok := errors.AsType[interface {
+		error
+		Advice() string
+	}](err)
+	if ok && hint != "" && advised.Advice() != "" {
+		message = strings.ReplaceAll(message, " ("+advised.Advice()+")", "")
+	}
+	return message, hint
+}
+
 // hint returns what to do about an error where that is known, or nothing.
 func (a adviser) hint(err error) string {
 	for _, find := range []func(error) string{
@@ -36,7 +50,7 @@ func (a adviser) hint(err error) string {
 // loginHint says how to log in where credentials are missing or refused.
 func (a adviser) loginHint(err error) string {
 	var status *transfer.StatusError
-	answered := errors.As(err, &status)
+	answered := errors.As(err, &status) && status.Advice() != "" // it has none where it is not the registry's
 	refused := answered && status.StatusCode == http.StatusUnauthorized
 	who := cmp.Or(a.username, a.who[a.host])
 	switch {

@@ -6,8 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -105,8 +108,49 @@ func TestAPersonIsNotToldOfTokens(t *testing.T) {
 		a := &app{stderr: &stderr}
 		a.host = "registry.example"
 		err := &transfer.StatusError{Method: "GET", URL: "https://x/v2/", StatusCode: status}
-		assert.Equal(t, exitFailed, a.explain(t.Context(), err))
+		assert.Equal(t, exitFailed, a.explain(t.Context(), fmt.Errorf("wrapped: %w", err)))
 		assert.NotContains(t, stderr.String(), "token")
 		assert.Contains(t, stderr.String(), "transfer login registry.example")
 	}
+}
+
+// advised is an error whose advice is for programs.
+type advised struct{ error }
+
+func (e advised) Error() string  { return e.error.Error() + " (turn the other knob)" }
+func (e advised) Advice() string { return "turn the other knob" }
+func (e advised) Unwrap() error  { return e.error }
+
+func TestAHintTakesThePlaceOfTheAdviceToPrograms(t *testing.T) {
+	told := func(err error) string {
+		var stderr bytes.Buffer
+		a := &app{stderr: &stderr}
+		assert.Equal(t, exitFailed, a.explain(t.Context(), fmt.Errorf("wrapped: %w; and more", advised{err})))
+		return stderr.String()
+	}
+	assert.Equal(t, "transfer: wrapped: connection refused; and more\n"+
+		"hint: nothing answers there; check the port, and that the registry runs\n", told(syscall.ECONNREFUSED))
+	assert.Equal(t, "transfer: wrapped: odd (turn the other knob); and more\n", told(errors.New("odd")))
+}
+
+// Whoever logs in to the registry is refused by its store all the same.
+func TestNobodyIsSentToLogInByTheStoreBehindARegistry(t *testing.T) {
+	made, s := tree(t, map[string]string{"a": "b"}), startedServer(t)
+	must(t, "push", made, s.url+"/me/model")
+	store := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusForbidden)
+	}))
+	defer store.Close()
+	front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.Contains(r.URL.Path, "/blobs/") {
+			http.Redirect(w, r, store.URL+r.URL.Path, http.StatusTemporaryRedirect)
+			return
+		}
+		s.http.Handler.ServeHTTP(w, r)
+	}))
+	defer front.Close()
+	r := runWith(t, "pull", front.URL+"/me/model", t.TempDir())
+	require.Equal(t, exitFailed, r.code)
+	assert.Contains(t, r.stderr, "403 Forbidden (not the registry but where it has sent us)")
+	assert.NotContains(t, r.stderr, "log in")
 }

@@ -105,7 +105,7 @@ func (a *app) explain(ctx context.Context, err error) int {
 		a.fail("interrupted; "+next, "")
 		return exitInterrupted
 	default:
-		a.fail(tokenAdvice.Replace(oneLine(err)), adviser{a}.hint(err))
+		a.fail(adviser{a}.advise(err))
 		return exitFailed
 	}
 }
@@ -121,12 +121,6 @@ func (a *app) fail(message, advice string) {
 		fmt.Fprintf(a.stderr, "hint: %s\n", advice)
 	}
 }
-
-// tokenAdvice takes out what the library tells programs about tokens: a person logs in, as the hint says.
-var tokenAdvice = strings.NewReplacer(
-	" (unauthorized: check the token and what it may do in this repository)", "",
-	" (access denied: check the token and what it may do in this repository)", "",
-)
 
 // oneLine is the message of an error without what could play tricks on a
 // terminal: part of it may come from a server.
