@@ -188,11 +188,17 @@ func (b *Blob) Close(ctx context.Context, err error) error {
 	}
 	begun := b.session.foreign || b.source.reported.Load() > 0
 	lasts := b.session.saved != nil && b.session.lasts() && b.way.resumable()
-	later := ctx.Err() != nil || retry.Retryable(err) || errors.Is(err, errWebPage)
-	keep := begun && lasts && later
+	keep := begun && lasts && (ctx.Err() != nil || mayPass(err))
 	b.session.saved.Close(keep)
 	if !keep {
 		b.session.drop(ctx)
 	}
 	return err
+}
+
+// mayPass tells whether a later call may do better with the same session: after a failure that passes, if too
+// late for this call, and once a person has signed in.
+func mayPass(err error) bool {
+	return retry.Retryable(err) || errors.Is(err, retry.ErrExhausted) ||
+		exchange.NeedsLogin(err) || errors.Is(err, errWebPage)
 }
