@@ -372,3 +372,25 @@ func TestWhatCannotBePushedIsNamed(t *testing.T) {
 		})
 	}
 }
+
+func TestADirectoryBehindALinkIsPushed(t *testing.T) {
+	linked, base := filepath.Join(t.TempDir(), "current"), startedServer(t).url+"/me/model"
+	link(t, tree(t, someFiles), linked)
+	for tag, args := range map[string][]string{"files": nil, "tar": {"--tar"}} {
+		must(t, append([]string{"push", linked, base + ":" + tag}, args...)...)
+	}
+	pulled := t.TempDir()
+	must(t, "pull", base+":files", pulled)
+	assert.Equal(t, someFiles, filesOf(t, pulled))
+	pulled = t.TempDir()
+	must(t, "pull", base+":tar", pulled)
+	assert.Equal(t, someFiles, filesOf(t, filepath.Join(pulled, "current")))
+}
+
+func TestALinkToADirectoryInADirectoryIsNotFollowed(t *testing.T) {
+	made := tree(t, someFiles)
+	link(t, t.TempDir(), filepath.Join(made, "sub"))
+	r := runWith(t, "push", made, "localhost:1/me/model")
+	assert.Equal(t, exitFailed, r.code)
+	assert.Contains(t, r.stderr, "links to directories are not followed")
+}
