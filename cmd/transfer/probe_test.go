@@ -2,6 +2,7 @@ package main
 
 import (
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -86,6 +87,34 @@ func TestABlobThatCannotBeAskedForIsNotThere(t *testing.T) {
 		there, err := proberOf(t, answer).all(t.Context(), []transfer.Blob{{Digest: someDigest}}, "me/model")
 		require.NoError(t, err, name)
 		assert.Empty(t, there, name)
+	}
+}
+
+// As the library has it: some registries have a blob of another length, and anything may have nothing.
+func TestABlobIsThereWithItsLengthOrItsDigest(t *testing.T) {
+	some := "sha256:" + strings.Repeat("0", 64)
+	for name, test := range map[string]struct {
+		blob   transfer.Blob
+		header http.Header
+		want   bool
+	}{
+		"its length":     {transfer.Blob{Digest: some, Size: 5}, http.Header{"Content-Length": {"5"}}, true},
+		"another":        {transfer.Blob{Digest: some, Size: 5}, http.Header{"Content-Length": {"4"}}, false},
+		"none":           {transfer.Blob{Digest: some, Size: 5}, nil, false},
+		"its digest":     {transfer.Blob{Digest: some, Size: 5}, http.Header{"Docker-Content-Digest": {some}}, true},
+		"nothing":        {transfer.Blob{Digest: someDigest}, http.Header{"Content-Length": {"0"}}, false},
+		"nothing, named": {transfer.Blob{Digest: someDigest}, http.Header{"Docker-Content-Digest": {someDigest}}, true},
+		"another length, its digest": {
+			transfer.Blob{Digest: some, Size: 5},
+			http.Header{"Content-Length": {"4"}, "Docker-Content-Digest": {some}}, false,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := proberOf(t, func(w http.ResponseWriter, _ *http.Request) { maps.Copy(w.Header(), test.header) })
+			there, err := p.all(t.Context(), []transfer.Blob{test.blob}, "")
+			require.NoError(t, err)
+			assert.Equal(t, test.want, there[test.blob.Digest])
+		})
 	}
 }
 
