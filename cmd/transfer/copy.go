@@ -23,7 +23,8 @@ func copyCommand(a *app) *cobra.Command {
 		Use: "copy REF REF", Short: "Copy a model from one registry or repository to another", GroupID: "move",
 		Long: "Copy copies a model, or an index with all it lists. Within one registry blobs are mounted " +
 			"where it lets us. What the target lacks goes through a directory on this machine, which is " +
-			"removed when all is copied; after a failure or Ctrl-C, run the same command again.",
+			"removed when all is copied; after a failure or Ctrl-C, run the same command again. --username is for " +
+			"the registry of the second REF; log in to the other.",
 		Example: "  transfer copy all-minilm registry.example/me/all-minilm\n" +
 			"  transfer copy registry.example/me/model:v1 registry.example/team/model:v1",
 		Args: operands("REF", "REF"),
@@ -58,6 +59,7 @@ func copyModel(ctx context.Context, a *app, from, to, platform, dir string) erro
 	if c.to, err = a.reference(to); err != nil {
 		return err
 	}
+	a.usernameFor = c.to.Registry() // the source may be anybody's
 	if c.target, err = a.target(ctx, c.to, c.notes); err != nil {
 		return err
 	}

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -52,6 +53,32 @@ func TestTheHintOfACopyIsAboutTheRegistryThatRefuses(t *testing.T) {
 	r := runWith(t, "copy", "--dir", t.TempDir(), source.url+"/me/model:v1", front+"/you/model:v2")
 	require.Equal(t, exitFailed, r.code)
 	assert.Contains(t, r.stderr, "transfer login "+strings.TrimPrefix(front, "http://"))
+}
+
+// The password of --username is the target's: the source may be anybody's.
+func TestACopySendsItsPasswordToTheTargetAlone(t *testing.T) {
+	var sent atomic.Int32
+	source := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Authorization") != "" {
+			sent.Add(1)
+		}
+		w.Header().Set("WWW-Authenticate", `Basic realm="x"`)
+		w.WriteHeader(http.StatusUnauthorized)
+	}))
+	defer source.Close()
+	made, guarded := tree(t, someFiles), guard(t, startedServer(t))
+	login := env(map[string]string{passwordVariable: "hunter2"})
+	run := func(args ...string) result {
+		return runIn(t.Context(), login, append(args, "--username", "me")...)
+	}
+	r := run("copy", source.URL+"/you/model:v1", guarded+"/me/model:v1")
+	assert.Equal(t, exitFailed, r.code)
+	assert.Contains(t, r.stderr, "hint: log in with: transfer login "+strings.TrimPrefix(source.URL, "http://"))
+	assert.Zero(t, sent.Load())
+
+	require.Equal(t, exitOK, run("push", made, guarded+"/me/model:v1").code)
+	r = run("copy", "--dir", t.TempDir(), guarded+"/me/model:v1", guarded+"/me/model:v2")
+	assert.Equal(t, exitOK, r.code, "within one registry it is that of both: %s", r.stderr)
 }
 
 // refusing puts a front before a server that answers 403 to a method.

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -52,7 +51,10 @@ func (a adviser) loginHint(err error) string {
 	var status *transfer.StatusError
 	answered := errors.As(err, &status) && status.Advice() != "" // it has none where it is not the registry's
 	refused := answered && status.StatusCode == http.StatusUnauthorized
-	who := cmp.Or(a.username, a.who[a.host])
+	who := a.who[a.host]
+	if a.hasUsername(a.host) {
+		who = a.username
+	}
 	switch {
 	case errors.Is(err, logins.ErrUnreadable):
 		return fmt.Sprintf("repair it, or log in again: transfer login %s", a.host)
@@ -63,7 +65,7 @@ func (a adviser) loginHint(err error) string {
 		return fmt.Sprintf("%s does not let everybody do that; log in with: transfer login %[1]s", a.host)
 	case !refused && !errors.Is(err, registry.ErrUnauthorized):
 		return ""
-	case a.username != "":
+	case a.hasUsername(a.host):
 		return fmt.Sprintf("check the name and the password of --username %s for %s", a.username, a.host)
 	case who != "":
 		const refused = "%[1]s refuses %[2]s; check the name and the password, or log in again: " +

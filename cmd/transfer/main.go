@@ -45,6 +45,10 @@ type app struct {
 	who        map[string]string // by host
 	source     string
 
+	// usernameFor is the registry that --username is for, as that of the target of a copy. Empty means whichever
+	// is asked.
+	usernameFor string
+
 	// stop ends the clock of --timeout.
 	stop context.CancelFunc
 }
