@@ -394,3 +394,32 @@ func TestALinkToADirectoryInADirectoryIsNotFollowed(t *testing.T) {
 	assert.Equal(t, exitFailed, r.code)
 	assert.Contains(t, r.stderr, "links to directories are not followed")
 }
+
+func TestFlagsOfPushThatWouldDoNothingAreRefused(t *testing.T) {
+	made, ref := tree(t, someFiles), startedServer(t).url+"/me/model:v1"
+	must(t, "push", made, ref)
+	layout := t.TempDir()
+	must(t, "pull", "--into", "oci", ref, layout)
+	file := filepath.Join(made, "config.json")
+	for name, test := range map[string]struct {
+		args []string
+		want string
+	}{
+		"a template of files":   {[]string{made, "--template", file}, "--template is for --type ollama"},
+		"a licence of a layout": {[]string{layout, "--license", file}, "--license is for --type ollama"},
+		"a model of files":      {[]string{made, "--model", "x"}, "--model is for an OCI layout"},
+		"archives of ollama":    {[]string{file, "--type", "ollama", "--tar"}, "--tar is for --type files"},
+		"media types of others": {
+			[]string{made, "--type", "modelpack", "--media-type", "a/b"}, "--media-type is for --type files",
+		},
+		"a type of a layout": {[]string{layout, "--artifact-type", "a/b"}, "--artifact-type is for --type files"},
+		"notes on a layout":  {[]string{layout, "--annotation", "a=b"}, "--annotation is for files"},
+		"notes on ollama":    {[]string{file, "--type", "ollama", "--annotation", "a=b"}, "--annotation is for files"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := runWith(t, append(append([]string{"push"}, test.args...), ref)...)
+			assert.Equal(t, exitUsage, r.code)
+			assert.Contains(t, r.stderr, test.want)
+		})
+	}
+}
