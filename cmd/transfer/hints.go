@@ -24,14 +24,23 @@ type adviser struct{ *app }
 // error itself has for programs, as about tokens: a person logs in.
 func (a adviser) advise(err error) (message, hint string) {
 	message, hint = oneLine(err), a.hint(err)
+	if advice := adviceOf(err); hint != "" && advice != "" {
+		message = strings.ReplaceAll(message, " ("+advice+")", "")
+	}
+	return message, hint
+}
+
+// adviceOf returns the advice that an error has for programs. It is empty also where somebody else is to blame,
+// such as a store behind the registry.
+func adviceOf(err error) string {
 	advised, ok := errors.AsType[interface {
 		error
 		Advice() string
 	}](err)
-	if ok && hint != "" && advised.Advice() != "" {
-		message = strings.ReplaceAll(message, " ("+advised.Advice()+")", "")
+	if !ok {
+		return ""
 	}
-	return message, hint
+	return advised.Advice()
 }
 
 // hint returns what to do about an error where that is known, or nothing.
@@ -49,7 +58,7 @@ func (a adviser) hint(err error) string {
 // loginHint says how to log in where credentials are missing or refused.
 func (a adviser) loginHint(err error) string {
 	var status *transfer.StatusError
-	answered := errors.As(err, &status) && status.Advice() != "" // it has none where it is not the registry's
+	answered := errors.As(err, &status) && adviceOf(status) != ""
 	refused := answered && status.StatusCode == http.StatusUnauthorized
 	who := a.who[a.host]
 	if a.hasUsername(a.host) {
@@ -100,7 +109,7 @@ func (a adviser) certificateHint(err error) string {
 // schemeHint tells http and https taken for each other.
 func (a adviser) schemeHint(err error) string {
 	switch {
-	case !errors.Is(err, wire.ErrWrongScheme):
+	case !errors.Is(err, wire.ErrWrongScheme) || adviceOf(err) == "":
 		return ""
 	case a.repository.Scheme == "http":
 		return fmt.Sprintf("%s speaks https; leave out --plain-http, or use https:// before the reference",
@@ -141,7 +150,7 @@ func hostHint(err error) string {
 		)
 	case errors.Is(err, syscall.EADDRINUSE):
 		return "another program listens there; choose another address with --listen"
-	case errors.Is(err, syscall.ECONNREFUSED):
+	case errors.Is(err, syscall.ECONNREFUSED) && !errors.Is(err, wire.ErrWrongScheme):
 		return "nothing answers there; check the port, and that the registry runs"
 	}
 	return ""

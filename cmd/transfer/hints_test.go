@@ -154,3 +154,20 @@ func TestNobodyIsSentToLogInByTheStoreBehindARegistry(t *testing.T) {
 	assert.Contains(t, r.stderr, "403 Forbidden (not the registry but where it has sent us)")
 	assert.NotContains(t, r.stderr, "log in")
 }
+
+// Whoever leads to another port of its host is at fault, and not the person's scheme or port.
+func TestNobodyIsSentToAnotherSchemeByAProxyAtFault(t *testing.T) {
+	closed := httptest.NewServer(http.NotFoundHandler())
+	closed.Close()
+	front := httptest.NewServer(http.RedirectHandler(closed.URL, http.StatusTemporaryRedirect))
+	defer front.Close()
+	r := runWith(t, "inspect", front.URL+"/me/model")
+	require.Equal(t, exitFailed, r.code)
+	assert.Contains(t, r.stderr, "nobody listens there (the registry led there; check Host and X-Forwarded-Proto")
+	assert.NotContains(t, r.stderr, "hint:")
+
+	r = runWith(t, "inspect", "https://"+strings.TrimPrefix(startedServer(t).url, "http://")+"/me/model")
+	require.Equal(t, exitFailed, r.code)
+	assert.Contains(t, r.stderr, "hint: ")
+	assert.NotContains(t, r.stderr, "base URL")
+}
