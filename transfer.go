@@ -172,9 +172,9 @@ func (e *StatusError) Error() string {
 	return b.String()
 }
 
-// Advice says what a program may do about the answer. It is what the message ends with, in brackets: a program
-// that knows better advice for its users can take it out. It is empty where nothing is known, and where the
-// answer is not the registry's.
+// Advice says what a program may do about the answer. It is what the message ends with, in brackets: a
+// program that knows better advice for its users can take it out. It is empty where nothing is known, and
+// where the answer is not the registry's.
 func (e *StatusError) Advice() string {
 	switch {
 	case e.elsewhere:

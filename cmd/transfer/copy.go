@@ -33,7 +33,7 @@ func copyCommand(a *app) *cobra.Command {
 		},
 	}
 	c.Flags().StringVar(&platform, "platform", "", "of an index, copy the manifest for this `OS/ARCH` alone")
-	c.Flags().StringVar(&dir, "dir", "", "keep blobs on their way below this `DIR` (default in the user's cache)")
+	c.Flags().StringVar(&dir, "dir", "", "keep blobs on their way below `DIR` (default in the user's cache)")
 	return c
 }
 

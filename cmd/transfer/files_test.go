@@ -414,7 +414,9 @@ func TestFlagsOfPushThatWouldDoNothingAreRefused(t *testing.T) {
 		},
 		"a type of a layout": {[]string{layout, "--artifact-type", "a/b"}, "--artifact-type is for --type files"},
 		"notes on a layout":  {[]string{layout, "--annotation", "a=b"}, "--annotation is for files"},
-		"notes on ollama":    {[]string{file, "--type", "ollama", "--annotation", "a=b"}, "--annotation is for files"},
+		"notes on ollama": {
+			[]string{file, "--type", "ollama", "--annotation", "a=b"}, "--annotation is for files",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := runWith(t, append(append([]string{"push"}, test.args...), ref)...)

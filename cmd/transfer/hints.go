@@ -20,8 +20,8 @@ import (
 // adviser knows what to do about errors.
 type adviser struct{ *app }
 
-// advise returns the message of an error, and what to do about it. That takes the place of the advice that the
-// error itself has for programs, as about tokens: a person logs in.
+// advise returns the message of an error, and what to do about it. That takes the place of the advice that
+// the error itself has for programs, as about tokens: a person logs in.
 func (a adviser) advise(err error) (message, hint string) {
 	message, hint = oneLine(err), a.hint(err)
 	if advice := adviceOf(err); hint != "" && advice != "" {
@@ -30,8 +30,8 @@ func (a adviser) advise(err error) (message, hint string) {
 	return message, hint
 }
 
-// adviceOf returns the advice that an error has for programs. It is empty also where somebody else is to blame,
-// such as a store behind the registry.
+// adviceOf returns the advice that an error has for programs. It is empty also where somebody else is to
+// blame, such as a store behind the registry.
 func adviceOf(err error) string {
 	advised, ok := errors.AsType[interface {
 		error

@@ -93,21 +93,23 @@ func TestABlobThatCannotBeAskedForIsNotThere(t *testing.T) {
 // As the library has it: some registries have a blob of another length, and anything may have nothing.
 func TestABlobIsThereWithItsLengthOrItsDigest(t *testing.T) {
 	some := "sha256:" + strings.Repeat("0", 64)
+	blob, nothing := transfer.Blob{Digest: some, Size: 5}, transfer.Blob{Digest: someDigest}
+	length := func(n string) http.Header { return http.Header{"Content-Length": {n}} }
+	named := func(dg string) http.Header { return http.Header{"Docker-Content-Digest": {dg}} }
+	wrong := length("4")
+	maps.Copy(wrong, named(some))
 	for name, test := range map[string]struct {
 		blob   transfer.Blob
 		header http.Header
 		want   bool
 	}{
-		"its length":     {transfer.Blob{Digest: some, Size: 5}, http.Header{"Content-Length": {"5"}}, true},
-		"another":        {transfer.Blob{Digest: some, Size: 5}, http.Header{"Content-Length": {"4"}}, false},
-		"none":           {transfer.Blob{Digest: some, Size: 5}, nil, false},
-		"its digest":     {transfer.Blob{Digest: some, Size: 5}, http.Header{"Docker-Content-Digest": {some}}, true},
-		"nothing":        {transfer.Blob{Digest: someDigest}, http.Header{"Content-Length": {"0"}}, false},
-		"nothing, named": {transfer.Blob{Digest: someDigest}, http.Header{"Docker-Content-Digest": {someDigest}}, true},
-		"another length, its digest": {
-			transfer.Blob{Digest: some, Size: 5},
-			http.Header{"Content-Length": {"4"}, "Docker-Content-Digest": {some}}, false,
-		},
+		"its length":                 {blob, length("5"), true},
+		"another":                    {blob, length("4"), false},
+		"none":                       {blob, nil, false},
+		"its digest":                 {blob, named(some), true},
+		"another length, its digest": {blob, wrong, false},
+		"nothing":                    {nothing, length("0"), false},
+		"nothing, named":             {nothing, named(someDigest), true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := proberOf(t, func(w http.ResponseWriter, _ *http.Request) { maps.Copy(w.Header(), test.header) })
