@@ -38,6 +38,7 @@ var (
 
 	_ error                         = (*transfer.StatusError)(nil)
 	_ interface{ Temporary() bool } = (*transfer.StatusError)(nil)
+	_ interface{ Advice() string }  = (*transfer.StatusError)(nil)
 	_ error                         = (*transfer.BlobError)(nil)
 	_ interface{ Unwrap() error }   = (*transfer.BlobError)(nil)
 )
@@ -141,6 +142,25 @@ func TestAPISentinels(t *testing.T) {
 	var found *transfer.StatusError
 	require.ErrorAs(t, &transfer.BlobError{Digest: "sha256:x", Op: "download", Attempts: 2, Err: status}, &found)
 	assert.True(t, found.Temporary())
+}
+
+// Programs look for words in these messages, and may take the advice out.
+func TestStatusErrorEndsWithItsAdvice(t *testing.T) {
+	for status, want := range map[int]string{
+		401: "401 Unauthorized; DENIED: no (unauthorized: check the token and what it may do in this repository)",
+		403: "403 Forbidden; DENIED: no (access denied: check the token and what it may do in this repository)",
+		404: "404 Not Found; DENIED: no (check the repository, and the tag or digest)",
+		500: "500 Internal Server Error; DENIED: no",
+	} {
+		err := &transfer.StatusError{Method: "GET", URL: "https://r.test/v2/", StatusCode: status}
+		err.Errors = []transfer.RegistryError{{Code: "DENIED", Message: "no"}}
+		assert.Equal(t, "GET https://r.test/v2/: "+want, err.Error())
+		if advice := err.Advice(); status != 500 {
+			assert.Contains(t, err.Error(), " ("+advice+")")
+		} else {
+			assert.Empty(t, advice)
+		}
+	}
 }
 
 // Every change of what a program can use is seen in the diff of testdata/api. To accept it:

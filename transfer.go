@@ -164,17 +164,29 @@ func (e *StatusError) Error() string {
 	for _, r := range e.Errors {
 		fmt.Fprintf(&b, "; %s", strings.TrimPrefix(r.Code+": "+r.Message, ": "))
 	}
-	switch {
-	case e.elsewhere:
+	if e.elsewhere {
 		b.WriteString(" (not the registry but where it has sent us)")
-	case e.StatusCode == http.StatusUnauthorized: // programs look for these words
-		b.WriteString(" (unauthorized: check the token and what it may do in this repository)")
-	case e.StatusCode == http.StatusForbidden:
-		b.WriteString(" (access denied: check the token and what it may do in this repository)")
-	case e.StatusCode == http.StatusNotFound:
-		b.WriteString(" (check the repository, and the tag or digest)")
+	} else if advice := e.Advice(); advice != "" {
+		fmt.Fprintf(&b, " (%s)", advice)
 	}
 	return b.String()
+}
+
+// Advice says what a program may do about the answer. It is what the message ends with, in brackets: a
+// program that knows better advice for its users can take it out. It is empty where nothing is known, and
+// where the answer is not the registry's.
+func (e *StatusError) Advice() string {
+	switch {
+	case e.elsewhere:
+		return ""
+	case e.StatusCode == http.StatusUnauthorized: // programs look for these words
+		return "unauthorized: check the token and what it may do in this repository"
+	case e.StatusCode == http.StatusForbidden:
+		return "access denied: check the token and what it may do in this repository"
+	case e.StatusCode == http.StatusNotFound:
+		return "check the repository, and the tag or digest"
+	}
+	return ""
 }
 
 // Temporary reports whether the same request may succeed later: 408, 425, 429, 500, 502, 503 and 504 (RFC

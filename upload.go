@@ -22,9 +22,10 @@ import (
 // Upload sends the blobs that the registry does not have yet and then the manifest.
 //
 // It returns nil when the registry has confirmed every blob and the manifest. On
-// failure the first error ends the call and the manifest is not sent; upload sessions
-// are deleted where the registry lets us; blobs that were finished stay there, and
-// are not sent again by the next call.
+// failure the first error ends the call and the manifest is not sent. Blobs that were
+// finished stay there, and are not sent again by the next call. The upload sessions of
+// large blobs stay too where the next call may continue them; the others are deleted
+// where the registry lets us.
 func Upload(ctx context.Context, opts UploadOptions) error {
 	return run(ctx, options{
 		op: "upload", blobs: opts.Blobs, baseURL: opts.BaseURL, repository: opts.Repository,

@@ -172,6 +172,32 @@ func TestPruneRemovesOnlyWhatNothingNeeds(t *testing.T) {
 	}
 }
 
+// People keep their models on another disk, behind a link.
+func TestPruneGoesThroughLinksToItsDirectories(t *testing.T) {
+	_, dirs := forms(t)
+	junk := "sha256-" + strings.Repeat("0", 64)
+	links := t.TempDir()
+	linked := filepath.Join(links, "blobs")
+	link(t, dirs["blobs"], linked)
+	elsewhere := filepath.Join(links, "elsewhere")
+	require.NoError(t, os.Rename(filepath.Join(dirs["ollama"], "blobs"), elsewhere))
+	link(t, elsewhere, filepath.Join(dirs["ollama"], "blobs"))
+	for dir, place := range map[string]string{linked: dirs["blobs"], dirs["ollama"]: elsewhere} {
+		want := filesOf(t, place)
+		require.NoError(t, os.WriteFile(filepath.Join(place, junk), nil, 0o600))
+		assert.Contains(t, must(t, "prune", dir).stdout, "removed 1 file")
+		assert.Equal(t, want, filesOf(t, place))
+	}
+}
+
+// link makes a symbolic link, or skips the test where nobody may.
+func link(t *testing.T, to, name string) {
+	t.Helper()
+	if err := os.Symlink(to, name); err != nil {
+		t.Skip(err)
+	}
+}
+
 func TestPruneRemovesNothingWhereAManifestIsDamaged(t *testing.T) {
 	_, dirs := forms(t)
 	index, err := os.ReadFile(filepath.Join(dirs["oci"], "index.json"))

@@ -23,7 +23,8 @@ func copyCommand(a *app) *cobra.Command {
 		Use: "copy REF REF", Short: "Copy a model from one registry or repository to another", GroupID: "move",
 		Long: "Copy copies a model, or an index with all it lists. Within one registry blobs are mounted " +
 			"where it lets us. What the target lacks goes through a directory on this machine, which is " +
-			"removed when all is copied; after a failure or Ctrl-C, run the same command again.",
+			"removed when all is copied; after a failure or Ctrl-C, run the same command again. --username is for " +
+			"the registry of the second REF; log in to the other.",
 		Example: "  transfer copy all-minilm registry.example/me/all-minilm\n" +
 			"  transfer copy registry.example/me/model:v1 registry.example/team/model:v1",
 		Args: operands("REF", "REF"),
@@ -32,7 +33,7 @@ func copyCommand(a *app) *cobra.Command {
 		},
 	}
 	c.Flags().StringVar(&platform, "platform", "", "of an index, copy the manifest for this `OS/ARCH` alone")
-	c.Flags().StringVar(&dir, "dir", "", "keep blobs on their way in this `DIR` (default in the user's cache)")
+	c.Flags().StringVar(&dir, "dir", "", "keep blobs on their way below `DIR` (default in the user's cache)")
 	return c
 }
 
@@ -42,7 +43,7 @@ type copier struct {
 	from, to       ref.Reference
 	source, target *registry.Repository
 	notes          *notes
-	dir            string
+	dir            string              // of --dir or empty, then where the blobs on their way are
 	manifests      []registry.Manifest // the last is what is copied
 	blobs, missing []transfer.Blob
 	there          int64
@@ -58,6 +59,7 @@ func copyModel(ctx context.Context, a *app, from, to, platform, dir string) erro
 	if c.to, err = a.reference(to); err != nil {
 		return err
 	}
+	a.usernameFor = c.to.Registry() // the source may be anybody's
 	if c.target, err = a.target(ctx, c.to, c.notes); err != nil {
 		return err
 	}
@@ -105,14 +107,21 @@ func (c *copier) plan(ctx context.Context, platform string) error {
 		parts = append(parts, pack.Part{Blobs: blobs})
 	}
 	c.blobs = mergeBlobs(parts)
-	if c.dir != "" {
-		return nil
+	return c.place(m)
+}
+
+// place makes dir a directory that this copy has for itself, because it is removed at the end. The same
+// copy finds it again after a failure.
+func (c *copier) place(m registry.Manifest) error {
+	if c.dir == "" {
+		cache, err := os.UserCacheDir()
+		if err != nil {
+			return fmt.Errorf("%w; name a directory with --dir", err)
+		}
+		c.dir = filepath.Join(cache, "modeltransfer", "copies")
 	}
-	cache, err := os.UserCacheDir()
-	if err != nil {
-		return fmt.Errorf("%w; name a directory with --dir", err)
-	}
-	c.dir = filepath.Join(cache, "modeltransfer", "copies", digest.Digest(m.Digest).Encoded()[:16])
+	what := digest.FromString(m.Digest + " " + c.to.URL())
+	c.dir = filepath.Join(c.dir, "transfer-copy-"+what.Encoded()[:16])
 	return nil
 }
 
@@ -141,10 +150,18 @@ func (c *copier) run(ctx context.Context) (outcome, error) {
 	for i, m := range c.manifests {
 		parts[i].Manifest = m.Data
 	}
+	c.asked(c.to)
 	if err := putManifests(ctx, c.target, parts, cmp.Or(c.to.Tag, c.to.Digest.String())); err != nil {
 		return done, err
 	}
-	return done, os.RemoveAll(c.dir)
+	return done, c.clear()
+}
+
+// clear removes the directory of this copy, and the one above it where that has nothing else.
+func (c *copier) clear() error {
+	err := os.RemoveAll(c.dir)
+	_ = os.Remove(filepath.Dir(c.dir)) // fails where something is in it
+	return err
 }
 
 // mountFrom is the repository from which blobs may be mounted, or "".

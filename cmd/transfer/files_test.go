@@ -372,3 +372,56 @@ func TestWhatCannotBePushedIsNamed(t *testing.T) {
 		})
 	}
 }
+
+func TestADirectoryBehindALinkIsPushed(t *testing.T) {
+	linked, base := filepath.Join(t.TempDir(), "current"), startedServer(t).url+"/me/model"
+	link(t, tree(t, someFiles), linked)
+	for tag, args := range map[string][]string{"files": nil, "tar": {"--tar"}} {
+		must(t, append([]string{"push", linked, base + ":" + tag}, args...)...)
+	}
+	pulled := t.TempDir()
+	must(t, "pull", base+":files", pulled)
+	assert.Equal(t, someFiles, filesOf(t, pulled))
+	pulled = t.TempDir()
+	must(t, "pull", base+":tar", pulled)
+	assert.Equal(t, someFiles, filesOf(t, filepath.Join(pulled, "current")))
+}
+
+func TestALinkToADirectoryInADirectoryIsNotFollowed(t *testing.T) {
+	made := tree(t, someFiles)
+	link(t, t.TempDir(), filepath.Join(made, "sub"))
+	r := runWith(t, "push", made, "localhost:1/me/model")
+	assert.Equal(t, exitFailed, r.code)
+	assert.Contains(t, r.stderr, "links to directories are not followed")
+}
+
+func TestFlagsOfPushThatWouldDoNothingAreRefused(t *testing.T) {
+	made, ref := tree(t, someFiles), startedServer(t).url+"/me/model:v1"
+	must(t, "push", made, ref)
+	layout := t.TempDir()
+	must(t, "pull", "--into", "oci", ref, layout)
+	file := filepath.Join(made, "config.json")
+	for name, test := range map[string]struct {
+		args []string
+		want string
+	}{
+		"a template of files":   {[]string{made, "--template", file}, "--template is for --type ollama"},
+		"a licence of a layout": {[]string{layout, "--license", file}, "--license is for --type ollama"},
+		"a model of files":      {[]string{made, "--model", "x"}, "--model is for an OCI layout"},
+		"archives of ollama":    {[]string{file, "--type", "ollama", "--tar"}, "--tar is for --type files"},
+		"media types of others": {
+			[]string{made, "--type", "modelpack", "--media-type", "a/b"}, "--media-type is for --type files",
+		},
+		"a type of a layout": {[]string{layout, "--artifact-type", "a/b"}, "--artifact-type is for --type files"},
+		"notes on a layout":  {[]string{layout, "--annotation", "a=b"}, "--annotation is for files"},
+		"notes on ollama": {
+			[]string{file, "--type", "ollama", "--annotation", "a=b"}, "--annotation is for files",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := runWith(t, append(append([]string{"push"}, test.args...), ref)...)
+			assert.Equal(t, exitUsage, r.code)
+			assert.Contains(t, r.stderr, test.want)
+		})
+	}
+}

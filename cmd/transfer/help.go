@@ -47,7 +47,7 @@ func setHelp(root *cobra.Command) {
 	root.InitDefaultCompletionCmd()
 	for _, c := range root.Commands() {
 		if c.Name() == "help" {
-			c.Short = "Show the help of a command or a page"
+			c.Short, c.RunE = "Show the help of a command or a page", helpOf(c.Run)
 		}
 		if c.Runnable() {
 			c.Long = wrap(c.Long, helpWidth)
@@ -55,6 +55,18 @@ func setHelp(root *cobra.Command) {
 		hideHelpFlag(c)
 	}
 	root.CompletionOptions.SetDefaultShellCompDirective(cobra.ShellCompDirectiveDefault)
+}
+
+// helpOf shows help, but refuses what is neither a command nor a page, for which cobra shows that of all.
+func helpOf(show func(*cobra.Command, []string)) func(*cobra.Command, []string) error {
+	return func(cmd *cobra.Command, args []string) error {
+		root := cmd.Root()
+		if found, _, err := root.Find(args); len(args) > 0 && (err != nil || found == root) {
+			return unknownCommand(root, args)
+		}
+		show(cmd, args)
+		return nil
+	}
 }
 
 // wrap breaks a paragraph into lines.

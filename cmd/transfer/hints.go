@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -21,6 +20,29 @@ import (
 // adviser knows what to do about errors.
 type adviser struct{ *app }
 
+// advise returns the message of an error, and what to do about it. That takes the place of the advice that
+// the error itself has for programs, as about tokens: a person logs in.
+func (a adviser) advise(err error) (message, hint string) {
+	message, hint = oneLine(err), a.hint(err)
+	if advice := adviceOf(err); hint != "" && advice != "" {
+		message = strings.ReplaceAll(message, " ("+advice+")", "")
+	}
+	return message, hint
+}
+
+// adviceOf returns the advice that an error has for programs. It is empty also where somebody else is to
+// blame, such as a store behind the registry.
+func adviceOf(err error) string {
+	advised, ok := errors.AsType[interface {
+		error
+		Advice() string
+	}](err)
+	if !ok {
+		return ""
+	}
+	return advised.Advice()
+}
+
 // hint returns what to do about an error where that is known, or nothing.
 func (a adviser) hint(err error) string {
 	for _, find := range []func(error) string{
@@ -36,9 +58,12 @@ func (a adviser) hint(err error) string {
 // loginHint says how to log in where credentials are missing or refused.
 func (a adviser) loginHint(err error) string {
 	var status *transfer.StatusError
-	answered := errors.As(err, &status)
+	answered := errors.As(err, &status) && adviceOf(status) != ""
 	refused := answered && status.StatusCode == http.StatusUnauthorized
-	who := cmp.Or(a.username, a.who)
+	who := a.who[a.host]
+	if a.hasUsername(a.host) {
+		who = a.username
+	}
 	switch {
 	case errors.Is(err, logins.ErrUnreadable):
 		return fmt.Sprintf("repair it, or log in again: transfer login %s", a.host)
@@ -49,12 +74,12 @@ func (a adviser) loginHint(err error) string {
 		return fmt.Sprintf("%s does not let everybody do that; log in with: transfer login %[1]s", a.host)
 	case !refused && !errors.Is(err, registry.ErrUnauthorized):
 		return ""
-	case a.username != "":
+	case a.hasUsername(a.host):
 		return fmt.Sprintf("check the name and the password of --username %s for %s", a.username, a.host)
-	case a.who != "":
+	case who != "":
 		const refused = "%[1]s refuses %[2]s; check the name and the password, or log in again: " +
 			"transfer login %[1]s"
-		return fmt.Sprintf(refused, a.host, a.who)
+		return fmt.Sprintf(refused, a.host, who)
 	}
 	return fmt.Sprintf("log in with: transfer login %s", a.host)
 }
@@ -84,7 +109,7 @@ func (a adviser) certificateHint(err error) string {
 // schemeHint tells http and https taken for each other.
 func (a adviser) schemeHint(err error) string {
 	switch {
-	case !errors.Is(err, wire.ErrWrongScheme):
+	case !errors.Is(err, wire.ErrWrongScheme) || adviceOf(err) == "":
 		return ""
 	case a.repository.Scheme == "http":
 		return fmt.Sprintf("%s speaks https; leave out --plain-http, or use https:// before the reference",
@@ -125,7 +150,7 @@ func hostHint(err error) string {
 		)
 	case errors.Is(err, syscall.EADDRINUSE):
 		return "another program listens there; choose another address with --listen"
-	case errors.Is(err, syscall.ECONNREFUSED):
+	case errors.Is(err, syscall.ECONNREFUSED) && !errors.Is(err, wire.ErrWrongScheme):
 		return "nothing answers there; check the port, and that the registry runs"
 	}
 	return ""

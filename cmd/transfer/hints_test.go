@@ -6,7 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
+	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -70,12 +74,32 @@ func TestARefusalSaysWhoIsRefused(t *testing.T) {
 	denied := &transfer.StatusError{StatusCode: 403}
 	assert.Equal(t, "registry.example does not let everybody do that; log in with: "+
 		"transfer login registry.example", adviser{a}.hint(denied))
-	a.who = "me"
+	a.who = map[string]string{"registry.example": "me"}
 	assert.Equal(t, "registry.example does not let me do that in me/model; log in as somebody who may: "+
 		"transfer login registry.example", adviser{a}.hint(denied))
 	assert.Contains(t, adviser{a}.hint(registry.ErrUnauthorized), "registry.example refuses me; check the name")
 	a.username = "you"
 	assert.Contains(t, adviser{a}.hint(registry.ErrUnauthorized), "password of --username you")
+}
+
+// A copy asks two registries, and each as somebody else.
+func TestTheHintNamesWhoAsksThatRegistry(t *testing.T) {
+	home := t.TempDir()
+	require.NoError(t, os.Mkdir(filepath.Join(home, ".docker"), 0o700))
+	require.NoError(t, os.WriteFile(filepath.Join(home, ".docker", "config.json"),
+		[]byte(`{"auths":{"target.example":{"username":"me","password":"hunter2"}}}`), 0o600))
+	a := &app{getenv: env(map[string]string{"HOME": home})}
+	for _, name := range []string{"target.example/me/model", "source.example/you/model"} {
+		r, err := ref.Parse(name)
+		require.NoError(t, err)
+		_, err = a.credentials(t.Context(), r)
+		require.NoError(t, err)
+	}
+	denied := &transfer.StatusError{StatusCode: 403}
+	a.host = "target.example"
+	assert.Contains(t, adviser{a}.hint(denied), "target.example does not let me do that")
+	a.host = "source.example"
+	assert.Contains(t, adviser{a}.hint(denied), "source.example does not let everybody do that")
 }
 
 func TestAPersonIsNotToldOfTokens(t *testing.T) {
@@ -84,8 +108,66 @@ func TestAPersonIsNotToldOfTokens(t *testing.T) {
 		a := &app{stderr: &stderr}
 		a.host = "registry.example"
 		err := &transfer.StatusError{Method: "GET", URL: "https://x/v2/", StatusCode: status}
-		assert.Equal(t, exitFailed, a.explain(t.Context(), err))
+		assert.Equal(t, exitFailed, a.explain(t.Context(), fmt.Errorf("wrapped: %w", err)))
 		assert.NotContains(t, stderr.String(), "token")
 		assert.Contains(t, stderr.String(), "transfer login registry.example")
 	}
+}
+
+// advised is an error whose advice is for programs.
+type advised struct{ error }
+
+func (e advised) Error() string  { return e.error.Error() + " (turn the other knob)" }
+func (e advised) Advice() string { return "turn the other knob" }
+func (e advised) Unwrap() error  { return e.error }
+
+func TestAHintTakesThePlaceOfTheAdviceToPrograms(t *testing.T) {
+	told := func(err error) string {
+		var stderr bytes.Buffer
+		a := &app{stderr: &stderr}
+		assert.Equal(t, exitFailed, a.explain(t.Context(), fmt.Errorf("wrapped: %w; and more", advised{err})))
+		return stderr.String()
+	}
+	assert.Equal(t, "transfer: wrapped: connection refused; and more\n"+
+		"hint: nothing answers there; check the port, and that the registry runs\n", told(syscall.ECONNREFUSED))
+	assert.Equal(t, "transfer: wrapped: odd (turn the other knob); and more\n", told(errors.New("odd")))
+}
+
+// Whoever logs in to the registry is refused by its store all the same.
+func TestNobodyIsSentToLogInByTheStoreBehindARegistry(t *testing.T) {
+	made, s := tree(t, map[string]string{"a": "b"}), startedServer(t)
+	must(t, "push", made, s.url+"/me/model")
+	store := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusForbidden)
+	}))
+	defer store.Close()
+	front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.Contains(r.URL.Path, "/blobs/") {
+			http.Redirect(w, r, store.URL+r.URL.Path, http.StatusTemporaryRedirect)
+			return
+		}
+		s.http.Handler.ServeHTTP(w, r)
+	}))
+	defer front.Close()
+	r := runWith(t, "pull", front.URL+"/me/model", t.TempDir())
+	require.Equal(t, exitFailed, r.code)
+	assert.Contains(t, r.stderr, "403 Forbidden (not the registry but where it has sent us)")
+	assert.NotContains(t, r.stderr, "log in")
+}
+
+// Whoever leads to another port of its host is at fault, and not the person's scheme or port.
+func TestNobodyIsSentToAnotherSchemeByAProxyAtFault(t *testing.T) {
+	closed := httptest.NewServer(http.NotFoundHandler())
+	closed.Close()
+	front := httptest.NewServer(http.RedirectHandler(closed.URL, http.StatusTemporaryRedirect))
+	defer front.Close()
+	r := runWith(t, "inspect", front.URL+"/me/model")
+	require.Equal(t, exitFailed, r.code)
+	assert.Contains(t, r.stderr, "nobody listens there (the registry led there; check Host and X-Forwarded-")
+	assert.NotContains(t, r.stderr, "hint:")
+
+	r = runWith(t, "inspect", "https://"+strings.TrimPrefix(startedServer(t).url, "http://")+"/me/model")
+	require.Equal(t, exitFailed, r.code)
+	assert.Contains(t, r.stderr, "hint: ")
+	assert.NotContains(t, r.stderr, "base URL")
 }

@@ -159,3 +159,24 @@ func TestServeEndsWhenItIsInterrupted(t *testing.T) {
 	_, err := http.Get(url)
 	require.Error(t, err)
 }
+
+func TestServeSaysThatItServesOnlyWhenItDoes(t *testing.T) {
+	file := filepath.Join(tree(t, map[string]string{"a": "b"}), "a")
+	for name, args := range map[string][]string{
+		"no certificate":        {"--tls-cert", filepath.Join(t.TempDir(), "none"), "--tls-key", file, t.TempDir()},
+		"a malformed one":       {"--tls-cert", file, "--tls-key", file, t.TempDir()},
+		"a file":                {"--read-only", file},
+		"nothing":               {"--read-only", file + "-missing"},
+		"something else":        {"--read-only", filepath.Dir(file)},
+		"something else, again": {filepath.Dir(file)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+			defer cancel()
+			r := runIn(ctx, noEnv, append([]string{"serve", "--listen", "127.0.0.1:0"}, args...)...)
+			assert.Equal(t, exitFailed, r.code)
+			assert.Empty(t, r.stdout)
+			assert.Regexp(t, "^transfer: [^\n]+\n$", r.stderr)
+		})
+	}
+}

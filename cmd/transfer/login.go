@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -121,21 +122,23 @@ func (a authenticator) askCredentials(
 	if c.Username == "" {
 		fmt.Fprintf(a.stderr, "Name for %s: ", r.Host)
 		name, err := a.ask(ctx, terminal, readLine)
-		if err != nil {
-			return c, err
+		if c.Username = strings.TrimSpace(string(name)); c.Username == "" {
+			return c, cmp.Or(err, usagef("there is no name to log in with"))
 		}
-		c.Username = strings.TrimSpace(string(name))
 	}
 	fmt.Fprintf(a.stderr, "Password: ")
 	password, err := a.ask(
 		ctx, terminal, func(f *os.File) ([]byte, error) { return term.ReadPassword(int(f.Fd())) },
 	)
 	fmt.Fprintln(a.stderr)
-	c.Password = string(password)
+	if c.Password = string(password); c.Password == "" {
+		return c, cmp.Or(err, usagef("there is no password to log in with"))
+	}
 	return c, err
 }
 
-// ask reads an answer from a terminal. When the context ends first, it leaves the terminal as it was.
+// ask reads an answer from a terminal, empty where a person ends it (Ctrl-D). When the context ends first, it
+// leaves the terminal as it was.
 func (a authenticator) ask(
 	ctx context.Context, terminal *os.File, read func(*os.File) ([]byte, error),
 ) ([]byte, error) {
@@ -150,6 +153,9 @@ func (a authenticator) ask(
 	done := make(chan result, 1)
 	go func() { // a read of a terminal cannot be ended; the process ends soon
 		answer, err := read(terminal)
+		if errors.Is(err, io.EOF) {
+			err = nil
+		}
 		done <- result{answer, err}
 	}()
 	select {

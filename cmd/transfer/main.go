@@ -38,12 +38,16 @@ type app struct {
 	getenv         func(string) string
 	settings
 
-	// host, repository and who say what was asked last, and as whom, and source which directory of
-	// blobs is pushed, for hints.
+	// host and repository say what was asked last, who as whom each registry is asked, and source which
+	// directory of blobs is pushed, for hints.
 	host       string
 	repository ref.Reference
-	who        string
+	who        map[string]string // by host
 	source     string
+
+	// usernameFor is the registry that --username is for, as that of the target of a copy. Empty means whichever
+	// is asked.
+	usernameFor string
 
 	// stop ends the clock of --timeout.
 	stop context.CancelFunc
@@ -105,7 +109,7 @@ func (a *app) explain(ctx context.Context, err error) int {
 		a.fail("interrupted; "+next, "")
 		return exitInterrupted
 	default:
-		a.fail(tokenAdvice.Replace(oneLine(err)), adviser{a}.hint(err))
+		a.fail(adviser{a}.advise(err))
 		return exitFailed
 	}
 }
@@ -121,12 +125,6 @@ func (a *app) fail(message, advice string) {
 		fmt.Fprintf(a.stderr, "hint: %s\n", advice)
 	}
 }
-
-// tokenAdvice takes out what the library tells programs about tokens: a person logs in, as the hint says.
-var tokenAdvice = strings.NewReplacer(
-	" (unauthorized: check the token and what it may do in this repository)", "",
-	" (access denied: check the token and what it may do in this repository)", "",
-)
 
 // oneLine is the message of an error without what could play tricks on a
 // terminal: part of it may come from a server.

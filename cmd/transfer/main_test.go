@@ -67,6 +67,7 @@ func TestUsageErrorsExitWith2(t *testing.T) {
 	for name, args := range map[string][]string{
 		"no command":               {},
 		"an unknown command":       {"fetch"},
+		"help of an unknown one":   {"help", "fetch"},
 		"an unknown flag":          {"pull", "--fast", "a", "b"},
 		"too few operands":         {"pull", "a"},
 		"too many operands":        {"pull", "a", "b", "c"},

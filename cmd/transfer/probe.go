@@ -48,7 +48,7 @@ func (p *prober) all(ctx context.Context, blobs []transfer.Blob, from string) (m
 	g.SetLimit(probesAtOnce)
 	for _, b := range blobs {
 		g.Go(func() error {
-			if p.has(ctx, b.Digest) || from != "" && p.mount(ctx, b.Digest, from) {
+			if p.has(ctx, b) || from != "" && p.mount(ctx, b.Digest, from) {
 				mu.Lock()
 				there[b.Digest] = true
 				mu.Unlock()
@@ -59,9 +59,18 @@ func (p *prober) all(ctx context.Context, blobs []transfer.Blob, from string) (m
 	return there, g.Wait()
 }
 
-func (p *prober) has(ctx context.Context, dg string) bool {
-	resp, err := p.send(ctx, http.MethodHead, p.base+dg)
-	return err == nil && (resp.StatusCode == http.StatusOK || resp.StatusCode == http.StatusTemporaryRedirect)
+// has asks for a blob. A 200 counts only with its length, or with its digest where no length is told: some
+// registries have a blob of another length, and anything may have nothing.
+func (p *prober) has(ctx context.Context, b transfer.Blob) bool {
+	resp, err := p.send(ctx, http.MethodHead, p.base+b.Digest)
+	if err != nil || resp.StatusCode != http.StatusOK {
+		return err == nil && resp.StatusCode == http.StatusTemporaryRedirect
+	}
+	if resp.ContentLength == b.Size && b.Size > 0 {
+		return true
+	}
+	named := resp.Header.Get("Docker-Content-Digest") == b.Digest
+	return named && (resp.ContentLength < 0 || resp.ContentLength == b.Size)
 }
 
 // mount asks for a blob of another repository. Where the registry opens an upload instead, it is ended.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -86,6 +87,36 @@ func TestABlobThatCannotBeAskedForIsNotThere(t *testing.T) {
 		there, err := proberOf(t, answer).all(t.Context(), []transfer.Blob{{Digest: someDigest}}, "me/model")
 		require.NoError(t, err, name)
 		assert.Empty(t, there, name)
+	}
+}
+
+// As the library has it: some registries have a blob of another length, and anything may have nothing.
+func TestABlobIsThereWithItsLengthOrItsDigest(t *testing.T) {
+	some := "sha256:" + strings.Repeat("0", 64)
+	blob, nothing := transfer.Blob{Digest: some, Size: 5}, transfer.Blob{Digest: someDigest}
+	length := func(n string) http.Header { return http.Header{"Content-Length": {n}} }
+	named := func(dg string) http.Header { return http.Header{"Docker-Content-Digest": {dg}} }
+	wrong := length("4")
+	maps.Copy(wrong, named(some))
+	for name, test := range map[string]struct {
+		blob   transfer.Blob
+		header http.Header
+		want   bool
+	}{
+		"its length":                 {blob, length("5"), true},
+		"another":                    {blob, length("4"), false},
+		"none":                       {blob, nil, false},
+		"its digest":                 {blob, named(some), true},
+		"another length, its digest": {blob, wrong, false},
+		"nothing":                    {nothing, length("0"), false},
+		"nothing, named":             {nothing, named(someDigest), true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := proberOf(t, func(w http.ResponseWriter, _ *http.Request) { maps.Copy(w.Header(), test.header) })
+			there, err := p.all(t.Context(), []transfer.Blob{test.blob}, "")
+			require.NoError(t, err)
+			assert.Equal(t, test.want, there[test.blob.Digest])
+		})
 	}
 }
 

@@ -82,13 +82,13 @@ func findUnneeded(dir string, h *holding) ([]unneeded, error) {
 	}
 	var found []unneeded
 	for _, place := range blobPlaces(dir, h.kind) {
-		err := filepath.WalkDir(place, func(path string, d fs.DirEntry, err error) error {
+		err := pack.WalkDir(place, func(path string, d fs.DirEntry, err error) error {
 			switch {
 			case errors.Is(err, fs.ErrNotExist): // it is gone, or nothing was ever pulled
 				return nil
 			case err != nil:
 				return err
-			case d.IsDir() && path != place && h.kind == pack.Blobs:
+			case d.IsDir() && filepath.Clean(path) != filepath.Clean(place) && h.kind == pack.Blobs:
 				return fs.SkipDir
 			case d.IsDir() || !isBlobFile(h.kind, d.Name()) || needed[filepath.Clean(path)]:
 				return nil

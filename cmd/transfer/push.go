@@ -246,6 +246,9 @@ func (a pusher) openSource(ctx context.Context, paths []string, r ref.Reference)
 	default:
 		return nil, usagef("--type %q is none of files, modelpack and ollama", a.kind)
 	}
+	if err := a.checkFlags(kind); err != nil {
+		return nil, err
+	}
 	if kind != pack.Plain {
 		a.source = paths[0]
 	}
@@ -282,6 +285,29 @@ func (a pusher) openSource(ctx context.Context, paths []string, r ref.Reference)
 		return nil, errors.Join(err, stage.Close())
 	}
 	return src, nil
+}
+
+// checkFlags refuses flags that do nothing for what is pushed: who gives them expects something.
+func (a pusher) checkFlags(kind pack.Kind) error {
+	for _, part := range pack.OllamaParts {
+		if a.kind != typeOllama && len(*a.parts[part]) > 0 {
+			return usagef("--%s is for --type ollama", part)
+		}
+	}
+	files := kind == pack.Plain && (a.kind == typeAuto || a.kind == typeFiles)
+	switch {
+	case a.model != "" && kind != pack.OCI && kind != pack.Ollama:
+		return usagef("--model is for an OCI layout and for Ollama's models")
+	case a.tar && !files:
+		return usagef("--tar is for --type files")
+	case a.artifactType != "" && !files:
+		return usagef("--artifact-type is for --type files")
+	case a.mediaType != "" && !files:
+		return usagef("--media-type is for --type files")
+	case len(a.annotations) > 0 && (kind != pack.Plain || a.kind == typeOllama):
+		return usagef("--annotation is for files")
+	}
+	return nil
 }
 
 // ollamaMatch is the name that the model of a reference would have in an Ollama directory, where

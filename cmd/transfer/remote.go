@@ -60,13 +60,21 @@ func (a *app) open(r ref.Reference, o registry.Options, n *notes) (*registry.Rep
 	})
 }
 
+// hasUsername tells whether --username is for a registry.
+func (a *app) hasUsername(registry string) bool {
+	return a.username != "" && (a.usernameFor == "" || a.usernameFor == registry)
+}
+
 // credentials are those of the command line or, without a username, those that are kept for the registry.
 func (a *app) credentials(ctx context.Context, r ref.Reference) (registry.Credentials, error) {
-	if a.username != "" {
+	if a.hasUsername(r.Registry()) {
 		return registry.Credentials{Username: a.username, Password: a.getenv(passwordVariable)}, nil
 	}
 	c, err := a.logins().Get(ctx, r.Host, r.Repository)
-	a.who = c.Username
+	if a.who == nil {
+		a.who = map[string]string{}
+	}
+	a.who[r.Registry()] = c.Username
 	return c, err
 }
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -44,16 +45,13 @@ func serveCommand(a *app) *cobra.Command {
 
 // serve runs a registry until the context ends.
 func serve(ctx context.Context, a *app, dir string, o serveOptions) error {
-	if (o.cert == "") != (o.key == "") {
-		return usagef("--tls-cert and --tls-key go together")
+	scheme, config, err := o.protocol()
+	if err != nil {
+		return err
 	}
 	listener, err := net.Listen("tcp", o.listen)
 	if err != nil {
 		return err
-	}
-	scheme := "http"
-	if o.cert != "" {
-		scheme = "https"
 	}
 	url := scheme + "://" + listener.Addr().String()
 	s, err := newServer(dir, o.readOnly, url)
@@ -70,8 +68,9 @@ func serve(ctx context.Context, a *app, dir string, o serveOptions) error {
 	failed := make(chan error, 1)
 	go func() {
 		defer close(s.served)
-		if o.cert != "" {
-			failed <- s.http.ServeTLS(listener, o.cert, o.key)
+		if config != nil {
+			s.http.TLSConfig = config
+			failed <- s.http.ServeTLS(listener, "", "")
 			return
 		}
 		failed <- s.http.Serve(listener)
@@ -86,6 +85,21 @@ func serve(ctx context.Context, a *app, dir string, o serveOptions) error {
 	_ = s.http.Shutdown(grace) // close ends what takes longer
 	s.close()
 	return nil
+}
+
+// protocol returns the scheme to serve and, for https, the certificate.
+func (o serveOptions) protocol() (scheme string, config *tls.Config, err error) {
+	switch {
+	case (o.cert == "") != (o.key == ""):
+		return "", nil, usagef("--tls-cert and --tls-key go together")
+	case o.cert == "":
+		return "http", nil, nil
+	}
+	pair, err := tls.LoadX509KeyPair(o.cert, o.key)
+	if err != nil {
+		return "", nil, fmt.Errorf("--tls-cert and --tls-key: %w", err)
+	}
+	return "https", &tls.Config{Certificates: []tls.Certificate{pair}}, nil
 }
 
 // logRequests writes a line for each request.

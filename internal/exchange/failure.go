@@ -1,6 +1,8 @@
 package exchange
 
 import (
+	"errors"
+	"net/http"
 	"slices"
 	"time"
 
@@ -46,6 +48,9 @@ func (x *Exchange) Failure(resp *Response) Failure {
 // Err returns the error of a failure, marked as worth another attempt or not.
 func (x *Exchange) Err(f Failure) error {
 	err := x.StatusError(f)
+	if f.Status == http.StatusUnauthorized && !f.Elsewhere {
+		err = loginError{err}
+	}
 	if !f.Temporary() {
 		return retry.Permanent(err)
 	}
@@ -54,3 +59,15 @@ func (x *Exchange) Err(f Failure) error {
 
 // Error returns the error of an answer that is a failure, and closes the answer.
 func (x *Exchange) Error(resp *Response) error { return x.Err(x.Failure(resp)) }
+
+// loginError is an error that other credentials may mend.
+type loginError struct{ error }
+
+func (e loginError) Unwrap() error { return e.error }
+
+// NeedsLogin tells whether an error comes of credentials: the registry has refused them, or no token could be
+// got.
+func NeedsLogin(err error) bool {
+	_, ok := errors.AsType[loginError](err)
+	return ok
+}

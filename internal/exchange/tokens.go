@@ -278,7 +278,7 @@ func (t *Tokens) settle(r *renewal, c Challenge, token string, err error) {
 
 // tokenError says whether GetToken is worth another attempt.
 func tokenError(err error) error {
-	told := fmt.Errorf("getting a token: %w", err)
+	told := loginError{fmt.Errorf("getting a token: %w", err)}
 	temporary, ok := errors.AsType[interface {
 		error
 		Temporary() bool

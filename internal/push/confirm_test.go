@@ -1,6 +1,8 @@
 package push_test
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -13,8 +15,10 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/modeltransfer/transfer/internal/exchange"
 	"github.com/modeltransfer/transfer/internal/fault"
 	"github.com/modeltransfer/transfer/internal/registrytest"
+	"github.com/modeltransfer/transfer/internal/retry"
 )
 
 // page answers with a web page.
@@ -64,6 +68,68 @@ func TestU15WebPageLeavesTheSession(t *testing.T) {
 		assert.Equal(t, b.size(), w.reg.BytesReceived(), "no byte is sent twice")
 		assert.Equal(t, 1, w.reg.Count("POST", ""))
 	})
+}
+
+// answersOnce has the first request with a method answered so, and no byte of its body read.
+func (w *world) answersOnce(method string, status int, header, value string) {
+	var answered atomic.Bool
+	w.before(func(rw http.ResponseWriter, r *http.Request) bool {
+		if r.Method != method || answered.Swap(true) {
+			return false
+		}
+		rw.Header().Set(header, value)
+		rw.WriteHeader(status)
+		return true
+	})
+}
+
+func TestN45SessionOutlivesTheCall(t *testing.T) {
+	cases := registrytest.Named("HEAD", "GET", "PATCH", "PUT")
+	registrytest.Each(t, cases, func(t *testing.T, mode registrytest.Mode, method string) {
+		w := newWorld(t, mode, registrytest.Options{})
+		b := w.local(40 << 20)
+		w.interrupted(b)
+		w.answersOnce(method, http.StatusServiceUnavailable, "Retry-After", "3600")
+		require.ErrorIs(t, w.push(b, ""), retry.ErrExhausted)
+		w.requireContinued(b)
+	})
+}
+
+// A person logs in again, and runs it again.
+func TestN22SessionOutlivesTheToken(t *testing.T) {
+	cases := registrytest.Named("HEAD", "GET", "PATCH", "PUT")
+	registrytest.Each(t, cases, func(t *testing.T, mode registrytest.Mode, method string) {
+		w := newWorld(t, mode, registrytest.Options{})
+		b := w.local(40 << 20)
+		w.interrupted(b)
+		w.answersOnce(method, http.StatusUnauthorized, "WWW-Authenticate", "Basic")
+		var status *statusError
+		require.ErrorAs(t, w.push(b, ""), &status)
+		w.requireContinued(b)
+	})
+}
+
+func TestN25SessionOutlivesTheToken(t *testing.T) {
+	registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		w := newWorld(t, mode, registrytest.Options{})
+		revoked := errors.New("revoked")
+		w.getToken = func(context.Context, exchange.Challenge) (string, error) { return "", revoked }
+		b := w.local(40 << 20)
+		w.interrupted(b)
+		w.answersOnce("PATCH", http.StatusUnauthorized, "WWW-Authenticate", "Basic")
+		require.ErrorIs(t, w.push(b, ""), revoked)
+		w.requireContinued(b)
+	})
+}
+
+// requireContinued pushes a blob, and checks that its session was gone on with.
+func (w *world) requireContinued(b blob) {
+	w.t.Helper()
+	require.Equal(w.t, 1, w.reg.Sessions())
+	w.moved.Store(0)
+	require.NoError(w.t, w.push(b, ""))
+	w.requireStored(b)
+	assert.Equal(w.t, 1, w.reg.Count("POST", ""), "sessions begun")
 }
 
 func TestU15WebPageForAManifestIsNoSuccess(t *testing.T) {

@@ -455,3 +455,19 @@ func TestU18SessionThatStillGrows(t *testing.T) {
 		assert.Equal(t, 1, w.reg.Count("POST", ""))
 	})
 }
+
+// The bytes of a blob that is sent again are new to the registry, though not to Progress.
+func TestBlobThatIsSentAgainKeepsItsBudget(t *testing.T) {
+	registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		w := newWorld(t, mode, registrytest.Options{})
+		w.timeout = 12 * time.Second
+		b := w.local(24 << 20)
+		w.reg.Fault("PUT", "/uploads/", "slow(1M)+cut(20M)")
+		budget := w.budget()
+		up := w.pusher(w.server.URL).Again(b.digest, b.size(), budget)
+		require.NoError(t, up.Close(t.Context(), w.run(t.Context(), budget, up.Attempt)))
+		assert.Zero(t, w.moved.Load(), "progress")
+		w.moved.Store(b.size())
+		w.requireStored(b)
+	})
+}

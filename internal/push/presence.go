@@ -44,7 +44,7 @@ func (p *presence) next() state {
 	}
 }
 
-// recheck is where a blob goes on of which a request may have arrived that was all.
+// recheck is the state after a failed request that may have brought the whole blob: it is asked about again.
 func (p *presence) recheck() state {
 	p.probed = p.disproved
 	return p.next()

@@ -132,7 +132,7 @@ func (p *Pusher) Blob(dg digest.Digest, size int64, from string, budget *retry.B
 func (p *Pusher) Again(dg digest.Digest, size int64, budget *retry.Budget) *Blob {
 	b := p.Blob(dg, size, "", budget)
 	b.presence.disproved = true
-	b.source.reported.Store(size)
+	b.source.told = true
 	return b
 }
 
@@ -141,11 +141,11 @@ func (p *Pusher) Again(dg digest.Digest, size int64, budget *retry.Budget) *Blob
 func (b *Blob) Attempt(ctx context.Context) (moved bool, err error) {
 	b.budget.Attempt()
 	defer b.source.room.Close()
-	before := b.source.reported.Load()
+	before := b.source.farthest.Load()
 	for err == nil && b.state != done {
 		b.state, err = b.step(ctx)
 	}
-	return b.source.reported.Load() > before, err
+	return b.source.farthest.Load() > before, err
 }
 
 // step makes the request of the state, and returns the state that follows; with an error, that is where the
@@ -183,16 +183,22 @@ func (b *Blob) Close(ctx context.Context, err error) error {
 	err = errors.Join(err, b.source.close())
 	if err == nil {
 		b.session.saved.Close(false)
-		b.Moved(b.size - b.source.reported.Load())
+		b.source.report(b.size - b.source.farthest.Load())
 		return nil
 	}
-	begun := b.session.foreign || b.source.reported.Load() > 0
+	begun := b.session.foreign || b.source.farthest.Load() > 0
 	lasts := b.session.saved != nil && b.session.lasts() && b.way.resumable()
-	later := ctx.Err() != nil || retry.Retryable(err) || errors.Is(err, errWebPage)
-	keep := begun && lasts && later
+	keep := begun && lasts && (ctx.Err() != nil || mayPass(err))
 	b.session.saved.Close(keep)
 	if !keep {
 		b.session.drop(ctx)
 	}
 	return err
+}
+
+// mayPass tells whether a later call may do better with the same session: after a failure that passes, if too
+// late for this call, and once a person has signed in.
+func mayPass(err error) bool {
+	return retry.Retryable(err) || errors.Is(err, retry.ErrExhausted) ||
+		exchange.NeedsLogin(err) || errors.Is(err, errWebPage)
 }

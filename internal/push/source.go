@@ -37,7 +37,8 @@ const (
 type source struct {
 	*item
 	file     *content.File
-	reported atomic.Int64  // up to where its bytes were told as progress
+	farthest atomic.Int64  // up to where its bytes have left
+	told     bool          // all of it was told as progress before
 	room     exchange.Room // for a body, kept from the request for a URL that does not live long
 	overdue  int           // answers that did not come in time though all was sent
 	pending  bool          // the last one was such: a proxy may still be passing on what it got
@@ -60,18 +61,25 @@ func (s *source) body(start, end int64) (io.ReadCloser, error) {
 	})
 }
 
-// moved notes that the bytes up to pos have left. What is sent again was told before.
+// moved notes that the bytes up to pos have left. Those that leave again are no news.
 func (s *source) moved(pos int64) {
-	before := s.reported.Load()
+	before := s.farthest.Load()
 	if pos <= before {
 		return
 	}
-	s.reported.Store(pos)
+	s.farthest.Store(pos)
 	s.budget.Renew()
-	s.Moved(pos - before)
+	s.report(pos - before)
 	if pos/logEvery != before/logEvery {
 		s.Log.LogAttrs(context.Background(), slog.LevelDebug, "blob moves",
 			slog.String("digest", s.digest.String()), slog.Int64("sent", pos))
+	}
+}
+
+// report tells of n bytes as progress.
+func (s *source) report(n int64) {
+	if !s.told {
+		s.Moved(n)
 	}
 }
 

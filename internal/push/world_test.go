@@ -41,6 +41,8 @@ type world struct {
 	timeout time.Duration                             // for the retry budget, 5 min where zero
 	bodies  int                                       // how many may move at once, where not zero
 	moved   atomic.Int64
+
+	getToken exchange.GetToken // nil: a 401 is final
 }
 
 func newWorld(t *testing.T, mode registrytest.Mode, opts registrytest.Options) *world {
@@ -95,7 +97,7 @@ func (w *world) pusher(base string) *push.Pusher {
 		Exchange: exchange.New(exchange.Config{
 			Registry: registry, Client: wire.NewClient(&http.Client{Transport: round}, "test", 8),
 			Watchdog: dog, Bodies: bodies,
-			Tokens: exchange.NewTokens(ctx, "secret", nil), Log: slog.New(slog.DiscardHandler),
+			Tokens: exchange.NewTokens(ctx, "secret", w.getToken), Log: slog.New(slog.DiscardHandler),
 			StatusError: func(f exchange.Failure) error { return &statusError{f} },
 		}),
 		Registry: registry, Repository: repository, Sessions: sessions.Open(), Log: slog.New(slog.DiscardHandler),

@@ -3,6 +3,7 @@ package retry
 import (
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"io/fs"
 	"net"
 	"net/http"
@@ -23,7 +24,7 @@ var errOtherWay = errors.New("trying another way")
 // OtherWay marks an error after which another way is left to try, such as a new signed URL, smaller chunks or
 // a new upload session. It is worth another attempt, whatever err is, and says nothing about the load of the
 // server.
-func OtherWay(err error) error { return errors.Join(errOtherWay, err) }
+func OtherWay(err error) error { return fmt.Errorf("%w: %w", errOtherWay, err) }
 
 // IsOtherWay tells whether an error was marked by [OtherWay].
 func IsOtherWay(err error) bool { return errors.Is(err, errOtherWay) }

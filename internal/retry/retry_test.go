@@ -96,6 +96,13 @@ func TestSleepEndsWithTheContext(t *testing.T) {
 	})
 }
 
+func TestOtherWayIsToldInOneLine(t *testing.T) {
+	err := retry.OtherWay(io.ErrUnexpectedEOF)
+	require.EqualError(t, err, "trying another way: unexpected EOF")
+	require.ErrorIs(t, err, io.ErrUnexpectedEOF)
+	assert.True(t, retry.IsOtherWay(err))
+}
+
 func TestBudgetExtendsOnlyWhereNoAttemptHadRoom(t *testing.T) {
 	const second = time.Second
 	for name, c := range map[string]struct {

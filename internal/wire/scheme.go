@@ -36,16 +36,36 @@ func (t Target) downgradeHint(u *url.URL) string {
 	return " (" + proxyHint + ")"
 }
 
+// schemeError is ErrWrongScheme with what is wrong, and what to check.
+type schemeError struct {
+	what, check string
+	atHome      bool // it is the base URL that is wrong
+}
+
+func (e *schemeError) Error() string {
+	return fmt.Sprintf("%v: %s (%s)", ErrWrongScheme, e.what, e.check)
+}
+func (e *schemeError) Unwrap() error { return ErrWrongScheme }
+
+// Advice says what a program may do, as it is in brackets at the end of the message. It is empty where the
+// registry led to the wrong place, for which the program is not to blame.
+func (e *schemeError) Advice() string {
+	if !e.atHome {
+		return ""
+	}
+	return e.check
+}
+
 // wrongScheme says what is wrong, and what to check.
 func wrongScheme(t Target, what string) error {
-	hint := "check the scheme and the port"
+	e := &schemeError{what: what, check: "check the scheme and the port", atHome: t.atHome()}
 	switch {
-	case t.atHome():
-		hint += " of the base URL"
+	case e.atHome:
+		e.check += " of the base URL"
 	case t.OtherPort():
-		hint = "the registry led there; " + proxyHint
+		e.check = "the registry led there; " + proxyHint
 	}
-	return fmt.Errorf("%w: %s (%s)", ErrWrongScheme, what, hint)
+	return e
 }
 
 // explain adds ErrWrongScheme to the error of a transport if the scheme or the port of the target is

@@ -58,16 +58,16 @@ type Registry struct {
 
 var _ http.Handler = (*Registry)(nil)
 
-// Open opens the registry of a directory and makes it where it is missing. Uploads that nobody has
-// continued for a week are removed.
+// Open opens the registry of a directory and, unless it is to be read only, makes it where it is missing and
+// removes uploads that nobody has continued for a week.
 func Open(dir string, readOnly bool) (*Registry, error) {
 	r := &Registry{dir: dir, readOnly: readOnly, uploads: map[string]*upload{}}
-	if readOnly {
-		_, err := os.Stat(dir)
-		return r, err
-	}
 	if err := checkDir(dir); err != nil {
 		return nil, err
+	}
+	if readOnly {
+		_, err := os.ReadDir(dir)
+		return r, err
 	}
 	for _, sub := range []string{"blobs", "repositories", "uploads"} {
 		if err := os.MkdirAll(filepath.Join(dir, sub), 0o777); err != nil {

@@ -9,7 +9,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
-	"sync/atomic"
+	"sync"
 
 	"github.com/modeltransfer/transfer"
 	"github.com/opencontainers/go-digest"
@@ -80,24 +80,27 @@ func copyFile(to, from string) (err error) {
 	return errors.Join(err, dst.Close())
 }
 
-// Hash returns the digests of files, several hashed at once. Progress is told how much is hashed.
+// Hash returns the digests of files, several hashed at once. Progress is told how much is hashed, one call
+// at a time.
 func Hash(ctx context.Context, files []File, progress func(done, total int64)) ([]digest.Digest, error) {
-	var total, done atomic.Int64
+	var done, total int64
 	for _, f := range files {
-		total.Add(f.Info.Size())
+		total += f.Info.Size()
 	}
-	progress(0, total.Load())
+	progress(0, total)
+	var mu sync.Mutex // guards done and the order of the calls
+	hashed := func(n int) {
+		mu.Lock()
+		defer mu.Unlock()
+		done += int64(n)
+		progress(done, total)
+	}
 	digests := make([]digest.Digest, len(files))
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(max(runtime.GOMAXPROCS(0), 1))
 	for i, f := range files {
 		g.Go(func() (err error) {
-			digests[i], err = hashFile(
-				ctx,
-				f.Path,
-				digest.Canonical,
-				func(n int) { progress(done.Add(int64(n)), total.Load()) },
-			)
+			digests[i], err = hashFile(ctx, f.Path, digest.Canonical, hashed)
 			return err
 		})
 	}

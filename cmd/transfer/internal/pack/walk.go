@@ -17,8 +17,8 @@ var (
 	// ErrEmpty is a directory without a file in it.
 	ErrEmpty = errors.New("there is no file in it")
 
-	// ErrNotRegular is a pipe, a device or a link to a directory.
-	ErrNotRegular = errors.New("neither a file nor a directory")
+	// ErrNotRegular is a pipe, a device or, in a directory, a link to a directory.
+	ErrNotRegular = errors.New("neither a file nor a directory (links to directories are not followed)")
 
 	// ErrTwice is two files that would get the same title.
 	ErrTwice = errors.New("two files of the same name")
@@ -33,7 +33,7 @@ type File struct {
 
 // Walk lists the files of paths: of one directory those in it, under their paths in the directory;
 // of several paths files under their names and directories with theirs before. A link to a file is
-// that file, as in the caches of download tools.
+// that file, as in the caches of download tools, and a path may be a link to a directory.
 func Walk(paths []string) ([]File, error) {
 	var files []File
 	for _, path := range paths {
@@ -66,7 +66,7 @@ func walk(path, prefix string, info fs.FileInfo) ([]File, error) {
 		return nil, fmt.Errorf("%s: %w", path, ErrNotRegular)
 	}
 	var files []File
-	err := filepath.WalkDir(path, func(name string, d fs.DirEntry, err error) error {
+	err := WalkDir(path, func(name string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
@@ -95,6 +95,11 @@ func walk(path, prefix string, info fs.FileInfo) ([]File, error) {
 		err = fmt.Errorf("%s: %w", path, ErrEmpty)
 	}
 	return files, err
+}
+
+// WalkDir is [filepath.WalkDir], also of a directory behind a link.
+func WalkDir(dir string, visit fs.WalkDirFunc) error {
+	return filepath.WalkDir(dir+string(filepath.Separator), visit)
 }
 
 func unique(files []File) error {

@@ -1,0 +1,62 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+)
+
+// typed returns a terminal at which a person has typed so.
+func typed(t *testing.T, keys string) *os.File {
+	t.Helper()
+	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)
+	if err != nil {
+		t.Skip(err)
+	}
+	t.Cleanup(func() { _ = master.Close() })
+	fd := int(master.Fd())
+	require.NoError(t, unix.IoctlSetPointerInt(fd, unix.TIOCSPTLCK, 0))
+	n, err := unix.IoctlGetInt(fd, unix.TIOCGPTN)
+	require.NoError(t, err)
+	terminal, err := os.OpenFile(fmt.Sprintf("/dev/pts/%d", n), os.O_RDWR|unix.O_NOCTTY, 0)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = terminal.Close() })
+	_, err = master.WriteString(keys)
+	require.NoError(t, err)
+	return terminal
+}
+
+func TestAPersonLogsInAtATerminal(t *testing.T) {
+	url := guard(t, startedServer(t))
+	host := strings.TrimPrefix(url, "http://")
+	for name, test := range map[string]struct {
+		keys, want string
+		code       int
+	}{
+		"name and password": {"me\nhunter2\n", "logged in to " + host + " as me", exitOK},
+		"no name":           {"\n", "there is no name", exitUsage},
+		"the end":           {"\x04", "there is no name", exitUsage},
+		"no password":       {"me\n\n", "there is no password", exitUsage},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var stdout, stderr lockedBuffer
+			home := t.TempDir()
+			a := &app{
+				stdin: typed(t, test.keys), stdout: &stdout, stderr: &stderr,
+				getenv: env(map[string]string{"HOME": home}),
+			}
+			code := a.run(t.Context(), []string{"login", "--timeout", "10s", host})
+			assert.Equal(t, test.code, code, stderr.String())
+			assert.Contains(t, stdout.String()+stderr.String(), test.want)
+			if test.code != exitOK {
+				assert.NoFileExists(t, filepath.Join(home, ".docker", "config.json"))
+			}
+		})
+	}
+}
