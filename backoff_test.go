@@ -42,7 +42,7 @@ func TestBackoff(t *testing.T) {
 	})
 }
 
-// I7: every wait ends with the context, for its reason.
+// Every wait ends with the context, for its reason.
 func TestBackoffEndsWithTheContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ours := errors.New("ours")

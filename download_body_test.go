@@ -125,7 +125,7 @@ func TestN1N2N3N7N11DownloadKeepsHalf(t *testing.T) {
 				opts := w.downloadOptions(b)
 				opts.Concurrency = 1
 				w.requireStatus(w.download(opts), b, http.StatusNotFound)
-				w.requireHalf(b)
+				w.requirePartial(b)
 				w.reg.Wait()
 				before := w.reg.BytesSent()
 				w.progress = &progressLog{}

@@ -57,7 +57,7 @@ func (w *world) withToken(opts transfer.DownloadOptions) transfer.DownloadOption
 	return opts
 }
 
-// requireBare checks that no request brought credentials (I4).
+// requireBare checks that no request brought credentials.
 func requireBare(t *testing.T, requests []registrytest.Request) {
 	t.Helper()
 	for _, r := range requests {

@@ -18,7 +18,7 @@ import (
 	"github.com/modeltransfer/transfer/internal/registrytest"
 )
 
-// Nothing that a call has started runs when it has returned (I5).
+// Nothing that a call has started runs when it has returned.
 func TestNothingRunsWhenACallHasReturned(t *testing.T) {
 	w := newWorld(t, registrytest.H1, registrytest.Options{})
 	opts := w.downloadOptions(w.local(10))
@@ -251,7 +251,7 @@ func TestDownloadResumesAfterCancel(t *testing.T) {
 		ctx, cancel := withCancelAfter(t, 100*time.Millisecond)
 		defer cancel()
 		require.ErrorIs(t, transfer.Download(ctx, w.downloadOptions(b)), errOurs)
-		w.requireHalf(b)
+		w.requirePartial(b)
 		w.reg.Wait()
 		before := w.reg.BytesSent()
 		w.progress = &progressLog{}

@@ -72,7 +72,7 @@ func TestI18ProgressCancelsAndReenters(t *testing.T) {
 	})
 }
 
-// I6: from what is there to all of it, one call at a time, and none after the return.
+// From what is there to all of it, one call at a time, and none after the return.
 func TestDownloadProgress(t *testing.T) {
 	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 		w := newWorld(t, mode, registrytest.Options{})

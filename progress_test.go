@@ -44,7 +44,7 @@ func TestSpeedTrackerForgets(t *testing.T) {
 	assert.Equal(t, 9.0, s.Median())
 }
 
-// I6: one call at a time, from what is there to the end, and what came meanwhile in one.
+// One call at a time, from what is there to the end, and what came meanwhile in one.
 func TestProgressTracker(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var calls [][2]int64

@@ -64,7 +64,7 @@ func TestS6DirectoryAtTheFinalName(t *testing.T) {
 	assert.DirExists(t, w.path(b))
 }
 
-// S7 and S8: a link is never followed, and what it leads to stays as it is (I2).
+// S7 and S8: a link is never followed, and what it leads to stays as it is.
 func TestS7S8Links(t *testing.T) {
 	for _, suffix := range []string{"", ".partial", ".journal", ".tmp"} {
 		for _, size := range []int{1000, largeSize} {
@@ -131,7 +131,7 @@ func TestS11Prefix(t *testing.T) {
 	}
 }
 
-// S11 and S20: a partial is never believed (I3): only what is damaged or missing is fetched again.
+// S11 and S20: a partial is never believed: only what is damaged or missing is fetched again.
 func TestS11Partial(t *testing.T) {
 	for name, c := range map[string]struct {
 		spoil func(t *testing.T, partial, journal string)
