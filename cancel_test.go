@@ -42,7 +42,7 @@ func TestN38Cancel(t *testing.T) {
 	eachInBubbles(t, cases, func(t *testing.T, mode registrytest.Mode, _ string, script string) {
 		w := newWorld(t, mode, registrytest.Options{})
 		b, other := w.remote(1000), w.remote(999)
-		w.reg.Fault("GET", "", script)
+		fault := w.reg.Fault("GET", "", script)
 		opts := w.downloadOptions(b, other)
 		opts.Concurrency, opts.BodyConcurrency = 2, 1
 		start := time.Now()
@@ -58,6 +58,7 @@ func TestN38Cancel(t *testing.T) {
 
 		deadline, stop := context.WithTimeout(t.Context(), 3*time.Second)
 		defer stop()
+		fault.Stop()
 		w.reg.Fault("GET", "", "**stallheaders")
 		err = transfer.Download(deadline, w.downloadOptions(b))
 		require.ErrorIs(t, err, context.DeadlineExceeded)

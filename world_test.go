@@ -53,8 +53,8 @@ func (w *world) ranges(b transfer.Blob) (all []string) {
 	return all
 }
 
-// largeContent is a blob of which half is kept, made once because that takes long under the
-// race detector.
+// largeContent is the content of a blob that is fetched in pieces, made once because that takes long under
+// the race detector.
 var largeContent = sync.OnceValues(func() ([]byte, digest.Digest) {
 	data := make([]byte, largeSize)
 	_, _ = rand.NewChaCha8([32]byte{33}).Read(data)
