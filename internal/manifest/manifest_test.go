@@ -19,7 +19,7 @@ func TestMediaType(t *testing.T) {
 		return `{"schemaVersion":2,"config":{"mediaType":"` + mediaType + `"},"layers":[]}`
 	}
 	for name, c := range map[string]struct{ manifest, want string }{
-		"says it":           {`{"mediaType":"` + other + `","config":{"mediaType":"application/vnd.oci.x"}}`, other},
+		"says it":           {`{"mediaType":"` + other + `",` + config("application/vnd.oci.x")[1:], other},
 		"docker list":       {`{"mediaType":"` + list + `","manifests":[]}`, list},
 		"index":             {`{"schemaVersion":2,"manifests":[]}`, index},
 		"OCI config":        {config("application/vnd.oci.image.config.v1+json"), oci},
