@@ -73,7 +73,7 @@ func TestI15SecretsInErrorsAndLogs(t *testing.T) {
 			add = cdn.Fault
 		}
 		script := add(fault.method, fault.path, fault.script)
-		if fault.method == "DELETE" { // of a session, which only a failure ends so
+		if fault.method == "DELETE" { // only an upload that fails deletes its session
 			cdn.Fault("PUT", "", "**403")
 		}
 		var book logBook

@@ -92,7 +92,7 @@ type plan struct {
 
 func newPlan() plan { return plan{errorBody: -1, flip: -1} }
 
-// edit adds a header. Only the parser of a script does: later all copies of a plan
+// edit adds a header. It is for the parser of a script only: the copies of a plan
 // share the slice.
 func (p *plan) edit(name, value string) {
 	p.edits = append(p.edits, headerEdit{name: name, value: value})
