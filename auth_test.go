@@ -65,9 +65,9 @@ func tokenAfter(wait time.Duration, token string) func(context.Context, int) (st
 // tokenFunc is a GetToken of the options.
 type tokenFunc = func(context.Context, transfer.AuthChallenge) (string, error)
 
-// move makes a call in which a request of that method occurs once, with a token that gets old.
-func (w *world) move(ctx context.Context, method string, getToken tokenFunc) error {
-	if method == "GET" {
+// move makes a call in which one of the guarded requests occurs once, with an old token.
+func (w *world) move(ctx context.Context, request string, getToken tokenFunc) error {
+	if request == "GET" {
 		opts := w.downloadOptions(w.remote(64 << 10))
 		opts.Token, opts.GetToken = "old", getToken
 		err := transfer.Download(ctx, opts)
@@ -81,8 +81,8 @@ func (w *world) move(ctx context.Context, method string, getToken tokenFunc) err
 	w.progress.check(w.t, err)
 	if err == nil {
 		assert.EqualValues(w.t, opts.Blobs[0].Size+2, w.reg.BytesReceived(), "a refused body is not sent")
-	} else if method != "manifest" {
-		assert.Zero(w.t, w.reg.Count("PUT", "/manifests/"), "U14")
+	} else if request != "manifest" {
+		assert.Zero(w.t, w.reg.Count("PUT", "/manifests/"), "the manifest of a blob that failed")
 	}
 	w.reg.Wait()
 	assert.Zero(w.t, w.reg.Sessions())
@@ -343,5 +343,6 @@ func TestI12HugeChallenge(t *testing.T) {
 		err := w.move(t.Context(), "HEAD", tokens.getToken)
 		require.ErrorIs(t, err, transfer.ErrRedirectRefused)
 		assert.Less(t, len(err.Error()), 1000)
+		assert.Empty(t, tokens.calls())
 	})
 }

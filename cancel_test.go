@@ -2,7 +2,6 @@ package transfer_test
 
 import (
 	"context"
-	"errors"
 	"testing"
 	"time"
 
@@ -12,19 +11,6 @@ import (
 	"github.com/modeltransfer/transfer"
 	"github.com/modeltransfer/transfer/internal/registrytest"
 )
-
-// A call that was cancelled before its first request has moved nothing, and says so.
-func TestI18CancelledBeforeItBegins(t *testing.T) {
-	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
-		w := newWorld(t, mode, registrytest.Options{})
-		ctx, cancel := context.WithCancel(t.Context())
-		cancel()
-		b := w.local(100)
-		require.ErrorIs(t, transfer.Upload(ctx, w.uploadOptions(b)), context.Canceled)
-		require.ErrorIs(t, transfer.Download(ctx, w.downloadOptions(w.remote(200))), context.Canceled)
-		assert.Empty(t, w.reg.Requests())
-	})
-}
 
 // N38: what ends because the caller has cancelled is not tried again.
 func TestN38CancelledAttemptIsNotTriedAgain(t *testing.T) {
@@ -56,7 +42,7 @@ func TestN38Cancel(t *testing.T) {
 	eachInBubbles(t, cases, func(t *testing.T, mode registrytest.Mode, _ string, script string) {
 		w := newWorld(t, mode, registrytest.Options{})
 		b, other := w.remote(1000), w.remote(999)
-		w.reg.Fault("GET", "", script)
+		fault := w.reg.Fault("GET", "", script)
 		opts := w.downloadOptions(b, other)
 		opts.Concurrency, opts.BodyConcurrency = 2, 1
 		start := time.Now()
@@ -72,6 +58,7 @@ func TestN38Cancel(t *testing.T) {
 
 		deadline, stop := context.WithTimeout(t.Context(), 3*time.Second)
 		defer stop()
+		fault.Stop()
 		w.reg.Fault("GET", "", "**stallheaders")
 		err = transfer.Download(deadline, w.downloadOptions(b))
 		require.ErrorIs(t, err, context.DeadlineExceeded)
@@ -80,36 +67,35 @@ func TestN38Cancel(t *testing.T) {
 	})
 }
 
+// A call that was cancelled before its first request has moved nothing, and says so.
 func TestN38CancelledBefore(t *testing.T) {
 	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 		w := newWorld(t, mode, registrytest.Options{})
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
-		opts := w.downloadOptions(w.remote(1000))
+		down := w.downloadOptions(w.remote(1000))
 		for _, verify := range []bool{false, true} {
-			opts.Verify = verify
-			require.ErrorIs(t, transfer.Download(ctx, opts), context.Canceled)
+			down.Verify = verify
+			require.ErrorIs(t, transfer.Download(ctx, down), context.Canceled)
 		}
-		assert.Empty(t, w.reg.Requests())
 		w.requireOnly()
+		require.ErrorIs(t, transfer.Upload(ctx, w.uploadOptions(w.local(100))), context.Canceled)
+		assert.Empty(t, w.reg.Requests())
 	})
 }
 
-func TestI9DownloadWithoutContext(t *testing.T) {
+func TestI9NilContext(t *testing.T) {
 	w := newWorld(t, registrytest.H1, registrytest.Options{})
 	var none context.Context
-	require.ErrorIs(t, transfer.Download(none, w.downloadOptions(w.remote(10))), transfer.ErrInvalidOption)
+	down, up := w.downloadOptions(w.remote(10)), w.uploadOptions(w.local(20))
+	for _, err := range []error{transfer.Download(none, down), transfer.Upload(none, up)} {
+		require.ErrorIs(t, err, transfer.ErrInvalidOption)
+		assert.ErrorContains(t, err, "nil context")
+	}
 	assert.Empty(t, w.reg.Requests())
 }
 
-func TestI9NilContext(t *testing.T) {
-	var none context.Context
-	assert.ErrorIs(t, transfer.Download(none, transfer.DownloadOptions{}), transfer.ErrInvalidOption)
-	assert.ErrorIs(t, transfer.Upload(none, transfer.UploadOptions{}), transfer.ErrInvalidOption)
-}
-
-func TestUploadCancelled(t *testing.T) {
-	reason := errors.New("changed my mind")
+func TestN38UploadCancelled(t *testing.T) {
 	cases := map[string]time.Duration{
 		"during HEAD": 500 * time.Millisecond, "during POST": 1500 * time.Millisecond,
 		"during PUT": 4 * time.Second, "while it is answered": 9 * time.Second,
@@ -121,12 +107,12 @@ func TestUploadCancelled(t *testing.T) {
 		w.reg.Fault("PUT", "", "slow(1M)+swallow+stallheaders")
 		opts := w.uploadOptions(w.local(5 << 20))
 		opts.Manifest, opts.ManifestRef = []byte(`{}`), "latest"
-		ctx, cancel := context.WithCancelCause(t.Context())
-		time.AfterFunc(after, func() { cancel(reason) })
+		ctx, cancel := withCancelAfter(t, after)
+		defer cancel()
 		begun := time.Now()
 		err := transfer.Upload(ctx, opts)
 		require.ErrorIs(t, err, context.Canceled)
-		require.ErrorIs(t, err, reason)
+		require.ErrorIs(t, err, errOurs)
 		assert.LessOrEqual(t, time.Since(begun), after+time.Second)
 		w.progress.check(t, err)
 		w.reg.Wait()
@@ -135,7 +121,7 @@ func TestUploadCancelled(t *testing.T) {
 	})
 }
 
-func TestUploadDeadline(t *testing.T) {
+func TestN38UploadDeadline(t *testing.T) {
 	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 		w := newWorld(t, mode, registrytest.Options{})
 		w.reg.Fault("", "", "**503")

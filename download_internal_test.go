@@ -12,10 +12,8 @@ func TestI19ConcurrencyIsClamped(t *testing.T) {
 	for given, want := range map[int]int{
 		math.MinInt: 64, -1: 64, 0: 64, 1: 1, 1024: 1024, 1025: 1024, math.MaxInt: 1024,
 	} {
-		s, err := newCall(options{
-			baseURL: "http://registry.test", concurrency: given, defaultConcurrency: 64, bodyConcurrency: given,
-		})
+		c, err := newCall(options{baseURL: "http://registry.test", concurrency: given, defaultConcurrency: 64})
 		require.NoError(t, err)
-		assert.Equal(t, want, s.concurrency, given)
+		assert.Equal(t, want, c.concurrency, given)
 	}
 }

@@ -3,7 +3,6 @@ package transfer_test
 import (
 	"fmt"
 	"net/http"
-	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -57,7 +56,7 @@ func (w *world) withToken(opts transfer.DownloadOptions) transfer.DownloadOption
 	return opts
 }
 
-// requireBare checks that no request brought credentials (I4).
+// requireBare checks that no request brought credentials.
 func requireBare(t *testing.T, requests []registrytest.Request) {
 	t.Helper()
 	for _, r := range requests {
@@ -98,10 +97,7 @@ func TestN30RedirectBack(t *testing.T) {
 		w, cdn := redirecting(t, mode, "cdn.test")
 		b := w.remote(1000)
 		cdn.Fault("GET", "", "**redirect("+w.server.URL+"/back)")
-		err := w.download(w.withToken(w.downloadOptions(b)))
-		var status *transfer.StatusError
-		require.ErrorAs(t, err, &status)
-		assert.Equal(t, http.StatusUnauthorized, status.StatusCode)
+		requireStatus(t, w.download(w.withToken(w.downloadOptions(b))), http.StatusUnauthorized)
 		assert.Equal(t, 1, w.reg.Count("GET", "/back"))
 		for _, r := range w.reg.Requests() {
 			if r.Path == "/back" {
@@ -225,6 +221,6 @@ func TestCDNThatFails(t *testing.T) {
 		cdn.Fault("GET", b.Digest, script)
 		require.NoError(t, w.download(w.withToken(w.downloadOptions(b))))
 		requireBare(t, cdn.Requests())
-		assert.LessOrEqual(t, strings.Count(fmt.Sprint(w.reg.Tokens()), "Bearer"), 1)
+		assert.Equal(t, []string{"Bearer secret"}, w.reg.Tokens())
 	})
 }

@@ -16,7 +16,7 @@ import (
 	"github.com/modeltransfer/transfer/internal/registrytest"
 )
 
-// N40: object stores refuse a signed URL that is over with many statuses. The registry is asked again,
+// N40: object stores refuse an expired signed URL with many statuses. The registry is asked again,
 // for a URL that was remembered and for one that is refused at once, as by a cache that hands out old
 // ones.
 func TestN40RefusedSignedURL(t *testing.T) {
@@ -199,7 +199,6 @@ func TestN45RetryAfterBeyondTheTimeout(t *testing.T) {
 func TestN46RetryAfterOfAMirror(t *testing.T) {
 	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 		w, one, two, options := mirrored(t, mode)
-		var opts transfer.DownloadOptions
 		var blobs []transfer.Blob
 		for i := range 20 {
 			b := w.remote(1000 + i)
@@ -209,7 +208,7 @@ func TestN46RetryAfterOfAMirror(t *testing.T) {
 		}
 		one.Fault("GET", "", "429(retry-after: 60)")
 		two.Fault("GET", "", "**slow(1K)")
-		opts = options(blobs...)
+		opts := options(blobs...)
 		opts.Concurrency = 1
 		took, err := w.timed(opts)
 		require.NoError(t, err)

@@ -84,7 +84,7 @@ func TestN20Download(t *testing.T) {
 				took, err := w.timed(w.downloadOptions(b))
 				require.NoError(t, err)
 				assert.Equal(t, 4, w.gets(b))
-				assert.Greater(t, took, 500*time.Millisecond, "half of 0.2, 0.4 and 0.8 s at least")
+				assert.Greater(t, took, 700*time.Millisecond, "half of 0.2, 0.4 and 0.8 s at least")
 				assert.Less(t, took, 2*time.Second)
 
 				w.reg.Fault("GET", b.Digest, fmt.Sprintf("**%d", code))

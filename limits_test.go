@@ -222,17 +222,19 @@ func TestI8ManyBlobsFewGoroutines(t *testing.T) {
 	assert.Equal(t, [2]int64{count, count}, w.progress.calls[len(w.progress.calls)-1])
 }
 
-func TestI19Concurrency(t *testing.T) {
+func TestI19UploadConcurrency(t *testing.T) {
 	for _, n := range []int{-1, math.MinInt, 0, 1, math.MaxInt} {
-		inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
-			w := newWorld(t, mode, registrytest.Options{})
-			var blobs []transfer.Blob
-			for i := range 40 {
-				blobs = append(blobs, w.local(100+i))
-			}
-			opts := w.uploadOptions(blobs...)
-			opts.Concurrency, opts.BodyConcurrency = n, n
-			require.NoError(t, w.upload(opts))
+		t.Run(fmt.Sprint(n), func(t *testing.T) {
+			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+				w := newWorld(t, mode, registrytest.Options{})
+				var blobs []transfer.Blob
+				for i := range 40 {
+					blobs = append(blobs, w.local(100+i))
+				}
+				opts := w.uploadOptions(blobs...)
+				opts.Concurrency, opts.BodyConcurrency = n, n
+				require.NoError(t, w.upload(opts))
+			})
 		})
 	}
 }

@@ -17,44 +17,20 @@ import (
 )
 
 func TestManifestMediaType(t *testing.T) {
-	const (
-		docker = "application/vnd.docker.distribution.manifest.v2+json"
-		oci    = "application/vnd.oci.image.manifest.v1+json"
-	)
-	config := func(mediaType string) string {
-		return fmt.Sprintf(`{"config":{"mediaType":%q},"layers":[]}`, mediaType)
+	cases := map[string]string{
+		`{"mediaType":"application/x+json"}`: "application/x+json",                      // as it says
+		` {"manifests": [] }`:                "application/vnd.oci.image.index.v1+json", // as its shape tells
 	}
-	second := func(manifest string) string { return `{"schemaVersion":2,` + manifest[1:] }
-	list := "application/vnd.docker.distribution.manifest.list.v2+json"
-	for name, c := range map[string]struct{ manifest, want string }{
-		"says it": {`{"mediaType":"application/x+json","config":{"mediaType":"application/vnd.oci.x"}}`,
-			"application/x+json"},
-		"docker list":   {fmt.Sprintf(`{"mediaType":%q,"manifests":[]}`, list), list},
-		"index":         {`{"schemaVersion":2,"manifests":[]}`, "application/vnd.oci.image.index.v1+json"},
-		"OCI config":    {second(config("application/vnd.oci.image.config.v1+json")), oci},
-		"OCI empty":     {`{"config":{"mediaType":"application/vnd.oci.empty.v1+json"}}`, oci},
-		"Helm chart":    {second(config("application/vnd.cncf.helm.config.v1+json")), oci},
-		"ORAS artifact": {second(config("application/vnd.unknown.config.v1+json")), oci},
-		"docker plugin": {config("application/vnd.docker.plugin.v1+json"), docker},
-		"docker config": {config("application/vnd.docker.container.image.v1+json"), docker},
-		"schema 1": {`{"schemaVersion":1,"fsLayers":[]}`,
-			"application/vnd.docker.distribution.manifest.v1+prettyjws"},
-		"nothing to tell": {`{}`, docker},
-		"odd mediaType":   {`{"mediaType":7}`, docker},
-	} {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				w := newWorld(t, registrytest.H1, registrytest.Options{})
-				opts := w.uploadOptions()
-				opts.SrcDir, opts.Manifest, opts.ManifestRef = "", []byte(c.manifest), "v1"
-				require.NoError(t, w.upload(opts))
-				require.Len(t, w.reg.Requests(), 1)
-				assert.Equal(t, []string{c.want}, w.reg.Requests()[0].Header.Values("Content-Type"))
-				got, _ := w.reg.Manifest(repository, "v1")
-				assert.Equal(t, c.manifest, string(got), "byte for byte")
-			})
-		})
-	}
+	eachInBubbles(t, cases, func(t *testing.T, mode registrytest.Mode, manifest, want string) {
+		w := newWorld(t, mode, registrytest.Options{})
+		opts := w.uploadOptions()
+		opts.SrcDir, opts.Manifest, opts.ManifestRef = "", []byte(manifest), "v1"
+		require.NoError(t, w.upload(opts))
+		require.Len(t, w.reg.Requests(), 1)
+		assert.Equal(t, []string{want}, w.reg.Requests()[0].Header.Values("Content-Type"))
+		got, _ := w.reg.Manifest(repository, "v1")
+		assert.Equal(t, manifest, string(got), "byte for byte")
+	})
 }
 
 func TestManifestByDigest(t *testing.T) {
@@ -224,16 +200,17 @@ func TestManifestWithBlobsThatTheRegistryOnlySaidItHas(t *testing.T) {
 }
 
 func TestManifestWhoseBlobFailsWhenItIsSentAgain(t *testing.T) {
-	for _, script := range []string{"reset(1M)", "503"} {
-		inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
-			w := newWorld(t, mode, registrytest.Options{CheckManifest: true})
-			b := w.local(3 << 20)
-			w.reg.Fault("HEAD", b.Digest, "**200")
-			w.reg.Fault("PUT", "/uploads/", script)
-			opts := w.uploadOptions(b)
-			opts.Manifest = fmt.Appendf(nil, `{"schemaVersion":2,"layers":[{"digest":%q,"size":1000}]}`, b.Digest)
-			opts.ManifestRef = "latest"
-			require.NoError(t, w.upload(opts))
-		})
-	}
+	cases := named("reset(1M)", "503")
+	eachInBubbles(t, cases, func(t *testing.T, mode registrytest.Mode, _ string, script string) {
+		w := newWorld(t, mode, registrytest.Options{CheckManifest: true})
+		b := w.local(3 << 20)
+		w.reg.Fault("HEAD", b.Digest, fmt.Sprintf("**200(content-length: %d)", b.Size))
+		fault := w.reg.Fault("PUT", "/uploads/", script)
+		opts := w.uploadOptions(b)
+		opts.Manifest = fmt.Appendf(nil, `{"schemaVersion":2,"layers":[{"digest":%q,"size":%d}]}`, b.Digest, b.Size)
+		opts.ManifestRef = "latest"
+		require.NoError(t, w.upload(opts))
+		assert.True(t, fault.Done())
+		assert.Equal(t, 2, w.reg.Count("PUT", "/manifests/"))
+	})
 }

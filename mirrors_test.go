@@ -2,7 +2,6 @@ package transfer_test
 
 import (
 	"net/http"
-	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -139,7 +138,7 @@ func TestMirrorThatGoesOn(t *testing.T) {
 // A mirror need not be trusted: what it spoils comes from the registry.
 func TestMirrorThatLies(t *testing.T) {
 	cases := named(
-		"**flip(5)", "**long(1)", "**endless", "**clen(5)", "**206", "**range()", "**encoding(gzip)", "**norange",
+		"**flip(5)", "**endless", "**clen(5)", "**206", "**range()", "**encoding(gzip)", "**norange",
 		"**redirect(file:///x)", "**307",
 		"**204", "**errorbody(endless)",
 	)
@@ -181,7 +180,7 @@ func TestMirrorsAndRegistryFail(t *testing.T) {
 		two.Fault("GET", "", "**stallheaders")
 		_, err := w.timed(options(b))
 		status := w.requireStatus(err, b, http.StatusNotFound)
-		assert.True(t, strings.Contains(status.URL, "registry.test"), status.URL)
+		assert.Contains(t, status.URL, "registry.test")
 		w.requireNothing(b)
 	})
 }

@@ -14,25 +14,24 @@ import (
 )
 
 func TestI16ProgressPanics(t *testing.T) {
-	for _, at := range []int{1, 2} {
-		inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
-			w := newWorld(t, mode, registrytest.Options{})
-			w.reg.Fault("PUT", "/uploads/", "**slow(1M)")
-			opts := w.uploadOptions(w.local(3<<20), w.local(4<<20))
-			calls := 0
-			opts.Progress = func(int64, int64) {
-				if calls++; calls == at {
-					panic("out of paper")
-				}
+	cases := map[string]int{"at once": 1, "in the middle": 2}
+	eachInBubbles(t, cases, func(t *testing.T, mode registrytest.Mode, _ string, at int) {
+		w := newWorld(t, mode, registrytest.Options{})
+		w.reg.Fault("PUT", "/uploads/", "**slow(1M)")
+		opts := w.uploadOptions(w.local(3<<20), w.local(4<<20))
+		calls := 0
+		opts.Progress = func(int64, int64) {
+			if calls++; calls == at {
+				panic("out of paper")
 			}
-			begun := time.Now()
-			assert.PanicsWithValue(t, "out of paper", func() { _ = transfer.Upload(t.Context(), opts) })
-			assert.Less(t, time.Since(begun), time.Second, "nothing more is sent")
-			assert.Equal(t, at, calls, "no call after the panic")
-			w.reg.Wait()
-			assert.Zero(t, w.reg.Sessions())
-		})
-	}
+		}
+		begun := time.Now()
+		assert.PanicsWithValue(t, "out of paper", func() { _ = transfer.Upload(t.Context(), opts) })
+		assert.Less(t, time.Since(begun), time.Second, "nothing more is sent")
+		assert.Equal(t, at, calls, "no call after the panic")
+		w.reg.Wait()
+		assert.Zero(t, w.reg.Sessions())
+	})
 }
 
 func TestI17ProgressBlocks(t *testing.T) {
@@ -72,7 +71,7 @@ func TestI18ProgressCancelsAndReenters(t *testing.T) {
 	})
 }
 
-// I6: from what is there to all of it, one call at a time, and none after the return.
+// From what is there to all of it, one call at a time, and none after the return.
 func TestDownloadProgress(t *testing.T) {
 	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 		w := newWorld(t, mode, registrytest.Options{})

@@ -1,6 +1,7 @@
 package transfer
 
 import (
+	"runtime"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -8,43 +9,9 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-
-	"github.com/modeltransfer/transfer/internal/watchdog"
 )
 
-func TestSpeedTrackerMedian(t *testing.T) {
-	for name, c := range map[string]struct {
-		speeds []float64
-		median float64
-	}{
-		"none":    {nil, 0},
-		"one":     {[]float64{7}, 7},
-		"outlier": {[]float64{1000000, 3, 1, 2, 4}, 3},
-		"even":    {[]float64{4, 1, 3, 2}, 3},
-		"same":    {[]float64{5, 5, 5}, 5},
-	} {
-		t.Run(name, func(t *testing.T) {
-			var s speedTracker
-			for _, speed := range c.speeds {
-				s.Record(speed)
-			}
-			assert.Equal(t, c.median, s.Median())
-		})
-	}
-}
-
-func TestSpeedTrackerForgets(t *testing.T) {
-	var s speedTracker
-	for range 1000 {
-		s.Record(1)
-	}
-	for range watchdog.SpeedSamples/2 + 1 {
-		s.Record(9)
-	}
-	assert.Equal(t, 9.0, s.Median())
-}
-
-// I6: one call at a time, from what is there to the end, and what came meanwhile in one.
+// One call at a time, from what is there to the end, and what came meanwhile in one.
 func TestProgressTracker(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var calls [][2]int64
@@ -82,11 +49,19 @@ func TestProgressTrackerPanic(t *testing.T) {
 	assert.True(t, stopped.Load())
 }
 
-func TestProgressTrackerNilPanicAndExit(t *testing.T) {
+func TestProgressTrackerNilPanic(t *testing.T) {
 	var stopped atomic.Bool
 	p := newProgressTracker(10, func(int64, int64) { panic(nil) }, func() { stopped.Store(true) })
 	p.start(0)
 	assert.NotNil(t, p.finish(t.Context()))
+	assert.True(t, stopped.Load())
+}
+
+func TestProgressTrackerExit(t *testing.T) {
+	var stopped atomic.Bool
+	p := newProgressTracker(10, func(int64, int64) { runtime.Goexit() }, func() { stopped.Store(true) })
+	p.start(0)
+	assert.Nil(t, p.finish(t.Context()))
 	assert.True(t, stopped.Load())
 }
 

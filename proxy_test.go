@@ -23,8 +23,8 @@ type proxy struct {
 	network *registrytest.Network
 	status  int // 0: all goes well
 
-	mu   sync.Mutex
-	seen []*http.Request // guarded by mu
+	mu   sync.Mutex // guards the field that follows
+	seen []*http.Request
 }
 
 func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {

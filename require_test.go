@@ -96,7 +96,7 @@ func requireNoSecrets(t *testing.T, told string) {
 	}
 }
 
-// progressLog checks I6 with each call.
+// progressLog checks with each call of Progress what holds for all of them.
 type progressLog struct {
 	mu    sync.Mutex
 	calls [][2]int64

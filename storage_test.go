@@ -64,7 +64,7 @@ func TestS6DirectoryAtTheFinalName(t *testing.T) {
 	assert.DirExists(t, w.path(b))
 }
 
-// S7 and S8: a link is never followed, and what it leads to stays as it is (I2).
+// S7 and S8: nothing is written through a link, and what it leads to stays as it is.
 func TestS7S8Links(t *testing.T) {
 	for _, suffix := range []string{"", ".partial", ".journal", ".tmp"} {
 		for _, size := range []int{1000, largeSize} {
@@ -131,7 +131,7 @@ func TestS11Prefix(t *testing.T) {
 	}
 }
 
-// S11 and S20: a partial is never believed (I3): only what is damaged or missing is fetched again.
+// S11 and S20: a partial is never believed: only what is damaged or missing is fetched again.
 func TestS11Partial(t *testing.T) {
 	for name, c := range map[string]struct {
 		spoil func(t *testing.T, partial, journal string)
@@ -139,8 +139,7 @@ func TestS11Partial(t *testing.T) {
 	}{
 		"untouched":      {func(*testing.T, string, string) {}, 0},
 		"a bit is wrong": {func(t *testing.T, partial, _ string) { flipBit(t, partial, 5*mebibyte) }, 4 * mebibyte},
-		"cut": {func(t *testing.T, partial,
-			_ string) {
+		"cut": {func(t *testing.T, partial, _ string) {
 			require.NoError(t, os.Truncate(partial, 10*mebibyte))
 		}, 12 * mebibyte},
 		"no data": {func(t *testing.T, partial, _ string) { require.NoError(t, os.Remove(partial)) },
@@ -151,8 +150,7 @@ func TestS11Partial(t *testing.T) {
 			require.NoError(t, os.WriteFile(journal, []byte("junk"), 0o644))
 		}, 20 * mebibyte},
 		"journal cut short": {func(t *testing.T, _, journal string) {
-			require.NoError(t,
-				os.Truncate(journal, 5))
+			require.NoError(t, os.Truncate(journal, 5))
 		}, 20 * mebibyte},
 	} {
 		t.Run(name, func(t *testing.T) {

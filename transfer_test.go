@@ -23,7 +23,7 @@ const (
 	noBackoff = 50 * time.Millisecond
 )
 
-// TestMain fails when a test has left a goroutine or a descriptor behind (I5).
+// TestMain fails when a test has left a goroutine or a descriptor behind.
 func TestMain(m *testing.M) {
 	before := descriptors()
 	registrytest.Main(m, func() error {

@@ -22,11 +22,11 @@ func TestU11LostAnswer(t *testing.T) {
 				inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 					w := newWorld(t, mode, opts)
 					method, size := "PUT", 1<<20
-					if name == "POST" {
+					switch name {
+					case "POST":
 						method = "POST"
-					}
-					if name == "PATCH" {
-						method, size = "PUT", 1300<<10
+					case "PATCH": // chunks, the last of which comes with a PUT
+						size = 1300 << 10
 						w.reg.Fault("PUT", "", "413")
 					}
 					fault := w.reg.Fault(method, "", script)
@@ -50,15 +50,16 @@ func TestU11LostAnswer(t *testing.T) {
 }
 
 func TestN1UploadConnectionBreaks(t *testing.T) {
-	cases := named("reset(100K)", "cut(100K)", "2*reset(1M)", "reset", "hangup", "goaway->reset")
+	cases := named("reset(100K)", "cut(100K)", "2*reset(1M)", "reset", "hangup", "503+goaway->reset")
 	eachInBubbles(t, cases, func(t *testing.T, mode registrytest.Mode, _ string, script string) {
 		w := newWorld(t, mode, registrytest.Options{})
-		w.reg.Fault("PUT", "/uploads/", script)
+		fault := w.reg.Fault("PUT", "/uploads/", script)
 		b := w.local(3 << 20)
 		begun := time.Now()
 		require.NoError(t, w.upload(w.uploadOptions(b)))
 		assert.Less(t, time.Since(begun), 3*time.Second)
 		w.reg.Wait()
+		assert.True(t, fault.Done())
 		assert.Zero(t, w.reg.Sessions(), "the broken session was deleted")
 	})
 }

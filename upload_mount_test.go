@@ -77,17 +77,15 @@ func TestU13MountThatTheTokenDoesNotAllow(t *testing.T) {
 
 // Where nothing is mounted, what the repository has already is not sent.
 func TestU13MountOfWhatIsThere(t *testing.T) {
-	for _, script := range []string{"ok", "**404"} {
-		inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
-			w := newWorld(t, mode, registrytest.Options{NoMount: true})
-			w.reg.Fault("POST", "mount", script)
-			b := w.local(3 << 20)
-			b.From = "library/other"
-			w.reg.Put(repository, w.data(b))
-			require.NoError(t, w.upload(w.uploadOptions(b)))
-			w.reg.Wait()
-			assert.Zero(t, w.reg.BytesReceived())
-			assert.Zero(t, w.reg.Sessions())
-		})
-	}
+	eachInBubbles(t, named("ok", "**404"), func(t *testing.T, mode registrytest.Mode, _ string, script string) {
+		w := newWorld(t, mode, registrytest.Options{NoMount: true})
+		w.reg.Fault("POST", "mount", script)
+		b := w.local(3 << 20)
+		b.From = "library/other"
+		w.reg.Put(repository, w.data(b))
+		require.NoError(t, w.upload(w.uploadOptions(b)))
+		w.reg.Wait()
+		assert.Zero(t, w.reg.BytesReceived())
+		assert.Zero(t, w.reg.Sessions())
+	})
 }

@@ -56,15 +56,13 @@ func TestU12SignedHeadersThatAreNotTheRegistrysBusiness(t *testing.T) {
 }
 
 func TestU11DirectUploadIsSentOnce(t *testing.T) {
-	for _, status := range []string{"503", "500"} {
-		inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
-			w := newWorld(t, mode, registrytest.Options{})
-			store := w.reg.ServeOllama(w.net, "store.test", mode, registrytest.Ollama{Direct: true})
-			w.reg.Fault("PUT", "", "2*"+status)
-			require.NoError(t, w.upload(w.uploadOptions(w.local(3<<20))))
-			assert.Equal(t, 1, store.Count("PUT", ""))
-		})
-	}
+	eachInBubbles(t, named("503", "500"), func(t *testing.T, mode registrytest.Mode, _ string, status string) {
+		w := newWorld(t, mode, registrytest.Options{})
+		store := w.reg.ServeOllama(w.net, "store.test", mode, registrytest.Ollama{Direct: true})
+		w.reg.Fault("PUT", "", "2*"+status)
+		require.NoError(t, w.upload(w.uploadOptions(w.local(3<<20))))
+		assert.Equal(t, 1, store.Count("PUT", ""))
+	})
 }
 
 // The only test that moves so much: parts of 100 MiB are the smallest there are.
@@ -100,8 +98,7 @@ func TestU26ProtocolIsLearntFromTheAnswerToPATCH(t *testing.T) {
 	})
 }
 
-// A signed URL that is over when the body's turn has come, or that the store says is over.
-// expiries are what stores say to a signed URL that is over, in each way to upload.
+// expiries are what stores say to a signed URL that has expired, for each way to upload.
 func expiries() map[string]expiry {
 	all := make(map[string]expiry)
 	for name, o := range ollamaModes() {
@@ -130,7 +127,7 @@ func TestU17SignedUploadURLThatHasExpired(t *testing.T) {
 	})
 }
 
-func TestU17SignedUploadURLsThatAreAlwaysOver(t *testing.T) {
+func TestU17SignedUploadURLsThatHaveAlwaysExpired(t *testing.T) {
 	eachInBubbles(t, expiries(), func(t *testing.T, mode registrytest.Mode, _ string, e expiry) {
 		w := newWorld(t, mode, registrytest.Options{})
 		store := w.reg.ServeOllama(w.net, "store.test", mode, e.ollama)
@@ -163,7 +160,7 @@ func TestU17SignedUploadURLsAreUsedInTime(t *testing.T) {
 						late++
 					}
 				}
-				assert.LessOrEqual(t, late, 1, "URLs that were over when they were used")
+				assert.LessOrEqual(t, late, 1, "URLs that had expired when they were used")
 			})
 		})
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"net/http"
-	"strings"
 	"testing"
 	"time"
 
@@ -16,17 +15,17 @@ import (
 )
 
 func TestUploadContinuesItsSessionAfterAFault(t *testing.T) {
-	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
-		for _, script := range []string{"reset(12M)", "reset(12M)->reset(3M)", "cut(12M)->ok->503"} {
-			w := newWorld(t, mode, registrytest.Options{StrictState: true})
-			w.reg.Fault("PUT", "/uploads/", strings.Split(script, "->")[0])
-			b := w.local(20 << 20)
-			require.NoError(t, w.upload(w.uploadOptions(b)), script)
-			w.reg.Wait()
-			assert.Zero(t, w.progress.falls)
-			assert.Equal(t, 1, w.reg.Count("POST", "/uploads/"), "the session was continued")
-			assert.LessOrEqual(t, w.reg.BytesReceived(), b.Size+4<<20, "what had arrived was not sent again")
-		}
+	cases := named("reset(12M)", "reset(12M)->ok->reset(3M)", "cut(12M)->ok->503") // PUT, GET, PATCH
+	eachInBubbles(t, cases, func(t *testing.T, mode registrytest.Mode, _ string, script string) {
+		w := newWorld(t, mode, registrytest.Options{StrictState: true})
+		fault := w.reg.Fault("", "/uploads/session", script)
+		b := w.local(20 << 20)
+		require.NoError(t, w.upload(w.uploadOptions(b)))
+		w.reg.Wait()
+		assert.True(t, fault.Done())
+		assert.Zero(t, w.progress.falls)
+		assert.Equal(t, 1, w.reg.Count("POST", "/uploads/"), "the session was continued")
+		assert.LessOrEqual(t, w.reg.BytesReceived(), b.Size+4<<20, "what had arrived was not sent again")
 	})
 }
 
@@ -47,9 +46,7 @@ func TestU9LostSessionIsBegunAnew(t *testing.T) {
 			w := newWorld(t, mode, registrytest.Options{})
 			w.reg.Fault("PUT", "/uploads/", "**404")
 			err := w.upload(w.uploadOptions(w.local(100)))
-			var status *transfer.StatusError
-			require.ErrorAs(t, err, &status)
-			assert.Equal(t, 404, status.StatusCode)
+			requireStatus(t, err, http.StatusNotFound)
 			assert.LessOrEqual(t, w.reg.Count("PUT", "/uploads/"), 5)
 		})
 	})
@@ -110,9 +107,7 @@ func TestUploadOfWhatIsRefusedInAnySizeFails(t *testing.T) {
 	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 		w := newWorld(t, mode, registrytest.Options{MaxBody: 1000})
 		err := w.upload(w.uploadOptions(w.local(5 << 20)))
-		var status *transfer.StatusError
-		require.ErrorAs(t, err, &status)
-		assert.Equal(t, http.StatusRequestEntityTooLarge, status.StatusCode)
+		requireStatus(t, err, http.StatusRequestEntityTooLarge)
 		assert.LessOrEqual(t, len(w.reg.Requests()), 20)
 		assert.Zero(t, w.reg.Sessions())
 	})

@@ -119,16 +119,15 @@ func TestUploadOfABlobThatIsListedTwice(t *testing.T) {
 }
 
 func TestUploadWithOtherDigests(t *testing.T) {
-	for _, algorithm := range []digest.Algorithm{digest.SHA384, digest.SHA512} {
-		inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
-			w := newWorld(t, mode, registrytest.Options{})
-			data := []byte("blob")
-			b := transfer.Blob{Digest: algorithm.FromBytes(data).String(), Size: 4}
-			w.content[digest.Digest(b.Digest)] = data
-			require.NoError(t, os.WriteFile(w.path(b), data, 0o644))
-			require.NoError(t, w.upload(w.uploadOptions(b)))
-		})
-	}
+	cases := named(string(digest.SHA384), string(digest.SHA512))
+	eachInBubbles(t, cases, func(t *testing.T, mode registrytest.Mode, _ string, algorithm string) {
+		w := newWorld(t, mode, registrytest.Options{})
+		data := []byte("blob")
+		b := transfer.Blob{Digest: digest.Algorithm(algorithm).FromBytes(data).String(), Size: 4}
+		w.content[digest.Digest(b.Digest)] = data
+		require.NoError(t, os.WriteFile(w.path(b), data, 0o644))
+		require.NoError(t, w.upload(w.uploadOptions(b)))
+	})
 }
 
 func TestHeadThatDoesNotTell(t *testing.T) {

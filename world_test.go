@@ -53,8 +53,8 @@ func (w *world) ranges(b transfer.Blob) (all []string) {
 	return all
 }
 
-// largeContent is a blob of which half is kept, made once because that takes long under the
-// race detector.
+// largeContent is the content of a blob that is fetched in pieces, made once because that takes long under
+// the race detector.
 var largeContent = sync.OnceValues(func() ([]byte, digest.Digest) {
 	data := make([]byte, largeSize)
 	_, _ = rand.NewChaCha8([32]byte{33}).Read(data)
@@ -80,14 +80,6 @@ func (w *world) remoteLarge() transfer.Blob {
 	w.content[dg] = data
 	w.reg.Replace(repository, dg, data)
 	return transfer.Blob{Digest: dg.String(), Size: int64(len(data))}
-}
-
-// requireHalf checks that a partial is left that the next call can continue (½ in the matrix of faults).
-func (w *world) requireHalf(b transfer.Blob) {
-	w.t.Helper()
-	require.NoFileExists(w.t, w.path(b))
-	require.FileExists(w.t, w.path(b)+".partial")
-	require.FileExists(w.t, w.path(b)+".journal")
 }
 
 // requireOnly checks that nothing but these blobs is in the directory.
@@ -133,7 +125,7 @@ func (w *world) leavePartial(b transfer.Blob, bytes int64) {
 	opts := w.downloadOptions(b)
 	opts.Concurrency = 1
 	w.requireStatus(w.download(opts), b, 404)
-	w.requireHalf(b)
+	w.requirePartial(b)
 	w.reg.Wait()
 	last := w.progress.calls[len(w.progress.calls)-1]
 	require.Equal(w.t, bytes, last[0])
@@ -294,7 +286,7 @@ func (w *world) checkDownload(opts transfer.DownloadOptions, err error) {
 	}
 }
 
-// checkNames checks I1: whatever has a final name is that blob.
+// checkNames checks that whatever has a final name is that blob.
 func (w *world) checkNames() {
 	w.t.Helper()
 	entries, err := os.ReadDir(w.dir)
@@ -320,7 +312,7 @@ func (w *world) requireBlob(b transfer.Blob) {
 	require.True(w.t, bytes.Equal(w.data(b), data), "content of %s", b.Digest)
 }
 
-// requireNothing checks that nothing of a blob is left (∅ in the matrix of faults).
+// requireNothing checks that no file of a blob is left: "nothing left" in docs/faults.md.
 func (w *world) requireNothing(b transfer.Blob) {
 	w.t.Helper()
 	left, err := filepath.Glob(w.path(b) + "*")
@@ -328,7 +320,7 @@ func (w *world) requireNothing(b transfer.Blob) {
 	require.Empty(w.t, left)
 }
 
-// requirePartial checks that what came of a blob is left to go on with (½ in the matrix of faults).
+// requirePartial checks that what came of a blob is left to go on with: "kept" in docs/faults.md.
 func (w *world) requirePartial(b transfer.Blob) {
 	w.t.Helper()
 	left, err := filepath.Glob(w.path(b) + "*")

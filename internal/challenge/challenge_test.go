@@ -63,6 +63,7 @@ func TestBearer(t *testing.T) {
 		"quotes alone":           {`Bearer "realm"="x"`, bearer{ok: true}},
 		"stray signs":            {`,,=,Bearer ;;realm="x"`, bearer{"x", "", "", true}},
 		"no name":                {`Bearer realm="z",="x",service="y"`, bearer{"z", "", "", true}},
+		"not ASCII":              {"Bearer r\xe9\xff\x00alm=x,service=y", bearer{ok: true}},
 		"parameters without one": {`realm="x", Bearer service="y"`, bearer{"", "y", "", true}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -139,7 +140,9 @@ func FuzzI12Parse(f *testing.F) {
 		`Bearer realm="a\"b\\c\d",service="x"`, `bEARER realm=https://a.test/token,scope=a b`,
 		"Bearer r\xe9\xff\x00alm=x,service=y", `,,=,Bearer ;;realm="x"`, `Bearer realm="x\`,
 		`Basic realm="x, Bearer realm=evil", Bearer`,
-		`Bearer error="insufficient_scope", Bearer`, `Negotiate abc==`,
+		`Bearer error="insufficient_scope", Bearer`, `Negotiate abc==`, `Negotiate abc==, Bearer realm=y`,
+		`Bearer realm="y", Bearer realm="x",service="z"`, `Bearer realm="http://169.254.169.254/",scope=""`,
+		`Bearer xrealm="evil",realm="x"`,
 	} {
 		f.Add(seed, seed)
 	}

@@ -89,7 +89,9 @@ func (d *damage) emit(p []byte) (int, error) {
 	if d.muted {
 		return whole, nil
 	}
-	p = flipped(p, d.plan.flip-d.sent, d.plan.flip >= 0 && !hasBody(d.r))
+	if !hasBody(d.r) {
+		p = flipped(p, d.plan.flip-d.sent)
+	}
 	n, err := d.paced(p)
 	d.sent += int64(n)
 	if err != nil {
@@ -101,10 +103,10 @@ func (d *damage) emit(p []byte) (int, error) {
 	return whole, nil
 }
 
-// flipped returns p with one bit of the byte at that offset turned over, in a
-// copy, if it is to be and the offset is in p.
-func flipped(p []byte, at int64, wanted bool) []byte {
-	if !wanted || at < 0 || at >= int64(len(p)) {
+// flipped returns a copy of p in which one bit of the byte at that offset is wrong,
+// or p where the offset is not in it.
+func flipped(p []byte, at int64) []byte {
+	if at < 0 || at >= int64(len(p)) {
 		return p
 	}
 	p = append([]byte(nil), p...)
@@ -123,7 +125,7 @@ func stride(speed int64) (int, time.Duration) {
 }
 
 func (d *damage) paced(p []byte) (int, error) {
-	if d.plan.speed == 0 {
+	if d.plan.speed == 0 || hasBody(d.r) {
 		return d.w.Write(p)
 	}
 	n, wait := stride(d.plan.speed)
@@ -242,7 +244,7 @@ func (d *damage) readBody(from io.Reader, b []byte) (int, error) {
 		}
 	}
 	n, err := from.Read(b)
-	copy(b, flipped(b[:n], d.plan.flip-d.read, d.plan.flip >= 0))
+	copy(b, flipped(b[:n], d.plan.flip-d.read))
 	d.read += int64(n)
 	if err == io.EOF && end.how != endNever {
 		return n, d.cutBody()

@@ -91,7 +91,7 @@ func (p *plan) replace(d *damage, r *http.Request) {
 func (p *plan) answerStatus(d *damage, status int) {
 	switch {
 	case p.errorBody >= 0:
-		if p.errorBody < 1<<40 {
+		if p.errorBody != endless {
 			d.Header().Set("Content-Length", strconv.FormatInt(p.errorBody, 10))
 		}
 		d.WriteHeader(status)

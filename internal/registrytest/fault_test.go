@@ -246,8 +246,8 @@ func TestNoRangeFaultOnRangeRequest(t *testing.T) {
 	assert.True(t, isReset(a.err))
 }
 
-// readUntilStuck reads n bytes, gives up, and checks that this is how it ended.
-func readUntilStuck(t *testing.T, s *registrytest.Server, url string, n int) {
+// readAndCancel reads n bytes, cancels the request, and checks that this is how the body ended.
+func readAndCancel(t *testing.T, s *registrytest.Server, url string, n int) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, "GET", url, nil)
@@ -271,7 +271,7 @@ func TestStallAndEndless(t *testing.T) {
 				d := reg.Put(repo, content(blobSize))
 				s := start(reg)
 				reg.Fault("GET", "", script)
-				readUntilStuck(t, s, s.URL+"/v2/"+repo+"/blobs/"+d.String(), n)
+				readAndCancel(t, s, s.URL+"/v2/"+repo+"/blobs/"+d.String(), n)
 				reg.Wait()
 				assert.Zero(t, reg.InFlight())
 			})

@@ -7,6 +7,15 @@ import (
 	"time"
 )
 
+// linkKey is the context key of a request's *link.
+type linkKey struct{}
+
+// link is the connection beneath a request, and the end of its server.
+type link struct {
+	conn net.Conn
+	done <-chan struct{} // closed with the server
+}
+
 // linkOf returns the connection beneath r. A request that did not come through
 // one of this package's servers has an empty one.
 func linkOf(r *http.Request) *link {
@@ -30,7 +39,8 @@ func (l *link) reset() {
 }
 
 // gone returns a channel that is closed when the peer has closed an in-memory
-// connection, which no one else would notice while a body is left unread.
+// connection, which no one else would notice while a body is left unread. It is nil
+// for others.
 func (l *link) gone() <-chan struct{} {
 	if c, ok := l.conn.(*memConn); ok {
 		return c.Gone()

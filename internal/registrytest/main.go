@@ -68,7 +68,7 @@ func InBubbles(t *testing.T, test func(t *testing.T, mode Mode)) {
 	}
 }
 
-// Each runs a test for each case, which has a name, in HTTP/1.1 and in HTTP/2, with faked time.
+// Each runs a test for each named case, in HTTP/1.1 and in HTTP/2, with faked time.
 func Each[C any](t *testing.T, cases map[string]C, test func(t *testing.T, mode Mode, c C)) {
 	t.Helper()
 	for name, c := range cases {

@@ -68,7 +68,7 @@ func (s *ObjectStore) Uploads() []StoredUpload {
 }
 
 // Violations returns what clients did against the rules of the registry and its store, in order. Signed URLs
-// that have expired are not among it.
+// that have expired are not among them.
 func (s *ObjectStore) Violations() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -81,7 +81,8 @@ func (s *ObjectStore) violated(what string) {
 	s.violations = append(s.violations, what)
 }
 
-// presign returns the URL where part n of an upload, from 1, or with 0 all of it, is PUT with those headers.
+// presign returns the signed URL where part n of an upload is PUT with those headers. Parts count from 1; 0
+// stands for the whole blob.
 func (s *ObjectStore) presign(id string, n int, headers http.Header, lifetime time.Duration) string {
 	path := objectPath(id, n)
 	s.mu.Lock()
@@ -104,7 +105,7 @@ func signature(method, path, query string) string {
 	return fmt.Sprintf("%x", sha256.Sum256([]byte("the store's secret\n"+method+"\n"+path+"\n"+query)))
 }
 
-// expire notes in the query of a signed URL until when it is good.
+// expire notes in the query of a signed URL until when it is good: for ever if lifetime is 0.
 func expire(query url.Values, lifetime time.Duration) {
 	if lifetime > 0 {
 		query.Set("expires", strconv.FormatInt(time.Now().Add(lifetime).UnixNano(), 10))
@@ -116,7 +117,7 @@ func expired(r *http.Request) bool {
 	return err == nil && time.Now().UnixNano() > until
 }
 
-// failExpired answers as a store does to a signed URL that is over.
+// failExpired answers as a store does to a signed URL that has expired.
 func failExpired(w http.ResponseWriter, opts Options) {
 	status, code := http.StatusForbidden, "AccessDenied"
 	if opts.ExpiredStatus != 0 {

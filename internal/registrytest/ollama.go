@@ -116,7 +116,7 @@ func (c *call) contentRange() (start, end int64, ok bool) {
 }
 
 // announce notes that part number n, from 0, is to have the bytes [start, end). It returns what is wrong with
-// that. A part may be announced again, then those after it are forgotten where it has changed.
+// that. A part may be announced again; where its end has changed, the parts after it are forgotten.
 func (s *session) announce(n int, start, end int64, exact bool) string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -145,11 +145,11 @@ func (s *session) announce(n int, start, end int64, exact bool) string {
 func (c *call) ollamaFinalize(s *session) {
 	store := c.opts.Ollama.Store
 	d, err := digest.Parse(c.r.URL.Query().Get("digest"))
-	if hasBody(c.r) || err != nil {
-		if err != nil {
-			c.fail(http.StatusBadRequest, "DIGEST_INVALID", err.Error())
-			return
-		}
+	if err != nil {
+		c.fail(http.StatusBadRequest, "DIGEST_INVALID", err.Error())
+		return
+	}
+	if hasBody(c.r) {
 		c.tooLarge()
 		return
 	}

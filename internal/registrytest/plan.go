@@ -2,6 +2,7 @@ package registrytest
 
 import (
 	"fmt"
+	"math"
 	"net/http"
 	"strconv"
 	"strings"
@@ -54,32 +55,35 @@ type headerEdit struct {
 	drop        bool
 }
 
+// endless is the length of a body that never ends.
+const endless = math.MaxInt64
+
 // plan is what goes wrong with one request: the faults of a step together.
 type plan struct {
-	used  bool
+	used  bool // a request has had it
 	delay time.Duration
-	late  time.Duration
-	hints int64
+	late  time.Duration // before the answer begins
+	hints int64         // informational answers before it
 
 	instead   instead
 	status    int
-	errorBody int64 // -1: the usual one
+	errorBody int64 // its length; -1: the usual one
 	payload   string
 	hintEvery time.Duration
 
 	asked   *string // the Range header taken for the client's
 	relabel int     // the real answer under another status
 	edits   []headerEdit
-	bomb    int64
+	bomb    int64 // bytes of more headers
 	gzip    bool
 
 	length        length
 	contentLength int64
 
-	answer  cut // of the answer's body
-	request cut // of the request's body
-	either  cut // of the request's body if there is one
-	extra   int64
+	answer  cut   // of the answer's body
+	request cut   // of the request's body
+	either  cut   // of the request's body if there is one
+	extra   int64 // bytes that follow the answer's body
 	flip    int64 // -1: none
 	speed   int64 // bytes per second, 0: unlimited
 	swallow bool
@@ -88,8 +92,8 @@ type plan struct {
 
 func newPlan() plan { return plan{errorBody: -1, flip: -1} }
 
-// edit adds a header. The slice is never shared: a plan is copied only when it is
-// complete.
+// edit adds a header. It is for the parser of a script only: the copies of a plan
+// share the slice.
 func (p *plan) edit(name, value string) {
 	p.edits = append(p.edits, headerEdit{name: name, value: value})
 }

@@ -148,6 +148,9 @@ func (x *exchange) Write(p []byte) (int, error) {
 	if x.rec.Status == 0 {
 		x.WriteHeader(http.StatusOK)
 	}
+	if x.rec.Method == http.MethodHead { // net/http sends nothing of it
+		return x.ResponseWriter.Write(p)
+	}
 	if x.rec.Method == http.MethodGet && x.rec.Status < 300 {
 		x.move()
 	}

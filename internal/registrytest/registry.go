@@ -45,7 +45,8 @@ type Options struct {
 	// for ever.
 	SignedFor time.Duration
 
-	// ExpiredStatus is what a store answers to a signed URL that is over. Zero means 403; 400 is ExpiredToken.
+	// ExpiredStatus is what a store answers to a signed URL that has expired: 400 with the code ExpiredToken,
+	// any other with AccessDenied. Zero means 403.
 	ExpiredStatus int
 
 	// Ollama makes the registry take uploads as that of Ollama does. [Registry.ServeOllama] sets it.
@@ -70,7 +71,7 @@ type Options struct {
 	// session may be smaller. Zero means no least size.
 	MinChunk int64
 
-	// MaxBody is the largest request body; 413 beyond. Zero means no limit.
+	// MaxBody is the most bytes that a request of an upload may bring; 413 beyond. Zero means no limit.
 	MaxBody int64
 
 	// StrictState answers 404 to a session URL that is not the newest.
@@ -148,7 +149,7 @@ func (reg *Registry) Put(repo string, data []byte) digest.Digest {
 	return d
 }
 
-// Blob returns a blob that some repository has. It must not be changed.
+// Blob returns a blob that some repository has or had. It must not be changed.
 func (reg *Registry) Blob(d digest.Digest) ([]byte, bool) {
 	reg.mu.Lock()
 	defer reg.mu.Unlock()
@@ -162,8 +163,8 @@ func (reg *Registry) Has(repo string, d digest.Digest) bool {
 	return ok
 }
 
-// Replace makes the registry serve data under a digest that it may not have, as a
-// broken or hostile one does.
+// Replace makes the registry serve data under d, whatever the digest of data is, as a
+// broken or hostile registry does.
 func (reg *Registry) Replace(repo string, d digest.Digest, data []byte) { reg.store(repo, d, data) }
 
 // Delete removes a blob from a repository.
@@ -251,9 +252,12 @@ type target struct {
 }
 
 func parseTarget(path string) target {
+	if path == "/v2" || path == "/v2/" {
+		return target{kind: "base"}
+	}
 	rest, ok := strings.CutPrefix(path, "/v2/")
-	if !ok || rest == "" {
-		return target{kind: map[bool]string{true: "base"}[ok || path == "/v2"]}
+	if !ok {
+		return target{}
 	}
 	for _, kind := range []string{"blobs/uploads", "blobs", "manifests", "tags", "referrers"} {
 		repo, ref, found := cutLast(rest, "/"+kind+"/")

@@ -66,6 +66,7 @@ func TestBlobRequests(t *testing.T) {
 		code         string
 	}{
 		{"GET", "/v2/", 200, ""},
+		{"GET", "/v2", 200, ""},
 		{"GET", "/v2/" + repo + "/blobs/" + unknown.String(), 404, "BLOB_UNKNOWN"},
 		{"GET", "/v2/other/blobs/" + d.String(), 404, "BLOB_UNKNOWN"},
 		{"GET", "/v2/" + repo + "/blobs/sha256:short", 400, "DIGEST_INVALID"},
@@ -191,16 +192,6 @@ func TestHasty(t *testing.T) {
 	assert.Equal(t, 201, ask(t, s.Client, "PUT", s.URL+a.header.Get("Location"), "hello").status)
 }
 
-func TestRequestsAreRecorded(t *testing.T) {
-	reg := registrytest.New(registrytest.Options{})
-	s := registrytest.ServeInMemory(t, reg, registrytest.H1)
-	began := time.Now()
-	ask(t, s.Client, "GET", s.URL+"/v2/", "")
-	r := reg.Requests()[0]
-	assert.WithinRange(t, r.At, began, time.Now())
-	assert.NotEmpty(t, r.Remote)
-}
-
 func TestManifest(t *testing.T) {
 	reg := registrytest.New(registrytest.Options{CheckManifest: true})
 	s := registrytest.ServeInMemory(t, reg, registrytest.H1)
@@ -244,6 +235,7 @@ func TestRecords(t *testing.T) {
 		d := reg.Put(repo, content(1000))
 		s := start(reg)
 		url := s.URL + "/v2/" + repo + "/blobs/"
+		began := time.Now()
 		require.NoError(t, ask(t, s.Client, "GET", url+d.String()+"?x=1", "", "X-Mark: here").err)
 		a := ask(t, s.Client, "POST", url+"uploads/", "")
 		require.NoError(t, ask(t, s.Client, "PATCH", a.header.Get("Location"), "four").err)
@@ -252,6 +244,8 @@ func TestRecords(t *testing.T) {
 		all := reg.Requests()
 		require.Len(t, all, 3)
 		got := all[0]
+		assert.WithinRange(t, got.At, began, time.Now())
+		assert.NotEmpty(t, got.Remote)
 		assert.Equal(t, "here", got.Header.Get("X-Mark"))
 		assert.Equal(t, strings.TrimPrefix(strings.TrimPrefix(s.URL, "http://"), "https://"), got.Host)
 		assert.Equal(t, map[bool]string{true: "HTTP/2.0", false: "HTTP/1.1"}[mode == registrytest.H2], got.Proto)
@@ -267,5 +261,9 @@ func TestRecords(t *testing.T) {
 		assert.Zero(t, reg.Count("HEAD", ""))
 		assert.Equal(t, 0, reg.InFlight())
 		assert.Equal(t, 1, reg.MaxInFlight())
+
+		require.Equal(t, 404, ask(t, s.Client, "HEAD", url+digest.FromString("unknown").String(), "").status)
+		reg.Wait()
+		assert.EqualValues(t, 1000, reg.BytesSent(), "an answer to HEAD has no body")
 	})
 }

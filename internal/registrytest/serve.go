@@ -70,8 +70,8 @@ func ServeInMemory(t testing.TB, h http.Handler, mode Mode) *Server {
 }
 
 // Serve serves h under a host name, "registry.test" or "registry.test:5000",
-// until the test ends. A name that is taken, or no name in memory, fails the
-// test.
+// until the test ends. On loopback "" stands for the address that the server gets.
+// A name that is taken fails the test.
 func (n *Network) Serve(name string, h http.Handler, mode Mode) *Server {
 	n.t.Helper()
 	l, u, err := n.listen(name, mode)
@@ -143,15 +143,6 @@ func (s *Server) connState(_ net.Conn, state http.ConnState) {
 	case http.StateClosed, http.StateHijacked:
 		s.serving.add(-1)
 	}
-}
-
-// linkKey is the context key of a request's *link.
-type linkKey struct{}
-
-// link is what a handler can do with the connection beneath its request.
-type link struct {
-	conn net.Conn
-	done <-chan struct{} // closed with the server
 }
 
 func (s *Server) connContext(ctx context.Context, c net.Conn) context.Context {

@@ -12,6 +12,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/opencontainers/go-digest"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -68,6 +69,17 @@ func TestSlowHasItsSpeed(t *testing.T) {
 	})
 }
 
+func TestSlowUploadHasAFastAnswer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		u := newUploader(t, registrytest.Options{})
+		location := u.open()
+		u.reg.Fault("PUT", "", "slow(1)")
+		began := time.Now()
+		assert.Equal(t, 400, u.ask("PUT", location+"&digest="+digest.FromString("other").String(), "hello").status)
+		assert.InDelta(t, 5, time.Since(began).Seconds(), 1)
+	})
+}
+
 func TestStallBodyForAnHour(t *testing.T) {
 	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 		reg := registrytest.New(registrytest.Options{})
@@ -107,11 +119,11 @@ func TestBodiesInFlight(t *testing.T) {
 }
 
 func TestNetworkNames(t *testing.T) {
-	for name, make := range map[string]func(testing.TB) *registrytest.Network{
+	for name, network := range map[string]func(testing.TB) *registrytest.Network{
 		"memory": registrytest.NewNetwork, "loopback": registrytest.NewLoopback,
 	} {
 		t.Run(name, func(t *testing.T) {
-			n := make(t)
+			n := network(t)
 			a := registrytest.New(registrytest.Options{})
 			b := registrytest.New(registrytest.Options{Token: "x"})
 			n.Serve("registry.test", a, registrytest.H1)

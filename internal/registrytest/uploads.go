@@ -144,7 +144,9 @@ func (c *call) open() {
 		return
 	}
 	if query.Get("digest") != "" && c.opts.SingleShot {
-		c.finalize(c.reg.openSession(c.target.repo))
+		s := c.reg.openSession(c.target.repo)
+		defer c.reg.closeSession(s.id) // whatever becomes of it: the client has no URL of it
+		c.finalize(s)
 		return
 	}
 	if c.opts.MinChunk > 0 {

@@ -155,6 +155,14 @@ func TestSingleShot(t *testing.T) {
 	}
 }
 
+func TestSingleShotThatFailsLeavesNoSession(t *testing.T) {
+	u := newUploader(t, registrytest.Options{SingleShot: true, MaxBody: 4})
+	post := "/v2/" + repo + "/blobs/uploads/?digest="
+	assert.Equal(t, 400, u.ask("POST", post+"none", "").status)
+	assert.Equal(t, 413, u.ask("POST", post+digest.FromString("hello").String(), "hello").status)
+	assert.Zero(t, u.reg.Sessions())
+}
+
 func TestMount(t *testing.T) {
 	u := newUploader(t, registrytest.Options{})
 	d := u.reg.Put("other/repo", []byte("hello"))

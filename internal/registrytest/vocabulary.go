@@ -54,7 +54,7 @@ func vocabulary() map[string]setter {
 		"truncchunk": size(func(p *plan, n int64) { p.length, p.answer = lengthChunked, cut{n, endAbort} }),
 		"stall":      size(func(p *plan, n int64) { p.answer = cut{n, endStall} }),
 		"long":       size(func(p *plan, n int64) { p.length, p.extra = lengthChunked, n }),
-		"endless":    flag(func(p *plan) { p.length, p.extra = lengthChunked, math.MaxInt64 }),
+		"endless":    flag(func(p *plan) { p.length, p.extra = lengthChunked, endless }),
 		"flip":       size(func(p *plan, n int64) { p.flip = n }),
 		"slow":       setSlow,
 
@@ -139,7 +139,7 @@ func setErrorBody(p *plan, a argument) error {
 		p.instead, p.status = insteadStatus, http.StatusInternalServerError
 	}
 	if a.text == "endless" {
-		p.errorBody = math.MaxInt64
+		p.errorBody = endless
 		return nil
 	}
 	n, err := parseSize(a.text)

@@ -83,7 +83,7 @@ func TestN38SleepEndsBeforeItBegins(t *testing.T) {
 	}
 }
 
-// I7: every wait ends with the context, for its reason.
+// Every wait ends with the context, for its reason.
 func TestSleepEndsWithTheContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ours := errors.New("ours")

@@ -87,17 +87,18 @@ func (s *sandbox) pull(options ...string) {
 	require.NoError(s.t, cmd.Run(), stderr.String())
 }
 
-// check makes sure of I1 and I2, and returns the blobs that are there.
+// check makes sure that nothing outside the directory was touched and that each final name holds its blob. It
+// returns the blobs that are there.
 func (s *sandbox) check() (there []blob) {
 	s.t.Helper()
 	around, err := os.ReadDir(s.path)
 	require.NoError(s.t, err)
 	for _, e := range around {
-		assert.Contains(s.t, []string{bystander, "dest"}, e.Name(), "I2")
+		assert.Contains(s.t, []string{bystander, "dest"}, e.Name(), "created outside the directory")
 	}
 	content, err := os.ReadFile(filepath.Join(s.path, bystander))
 	require.NoError(s.t, err)
-	assert.Equal(s.t, bystander, string(content), "I2")
+	assert.Equal(s.t, bystander, string(content), "changed outside the directory")
 	for _, b := range s.blobs {
 		f, err := os.Open(filepath.Join(s.dest, b.name()))
 		if errors.Is(err, os.ErrNotExist) {
@@ -106,7 +107,7 @@ func (s *sandbox) check() (there []blob) {
 		require.NoError(s.t, err)
 		got, err := digest.FromReader(f)
 		require.NoError(s.t, errors.Join(err, f.Close()))
-		require.Equal(s.t, b.digest, got, "I1")
+		require.Equal(s.t, b.digest, got, "a wrong file under a final name")
 		there = append(there, b)
 	}
 	return there

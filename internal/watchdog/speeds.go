@@ -6,18 +6,18 @@ import (
 	"time"
 )
 
-// When a connection counts as slow. A connection that is slow will be faster when it is made anew, because
-// the others are; see [Speeds.Slow].
+// When a connection counts as slow (see [Speeds.Slow]), and what is done about it. A new connection in its
+// place will likely be as fast as its peers.
 const (
 	// slowShare is the share of the median speed of its peers below which a connection is slow.
 	slowShare = 0.1
 
-	// ReplaceAfter is how long a connection must have been slow to be replaced, at a time when no worker is
-	// idle: what the server has sent already of it is lost.
+	// ReplaceAfter is how long a connection must have been slow to be replaced while no worker is idle. That
+	// is long, because what the server has sent and we have not read is lost.
 	ReplaceAfter = 5 * time.Second
 
-	// TakeOverAfter is how long it must have been slow for an idle worker to take over what it has left, and
-	// TakeOverLate how long when that is little: a busy machine is the likelier reason then.
+	// TakeOverAfter is how long it must have been slow for an idle worker to take over what it has left.
+	// TakeOverLate is how long where that is little: then a busy machine is the likelier reason.
 	TakeOverAfter = 300 * time.Millisecond
 	TakeOverLate  = time.Second
 
@@ -62,8 +62,9 @@ func (s *Speeds) Median() float64 {
 // Slow tells whether a connection of that speed is slow beside its peers.
 func (s *Speeds) Slow(speed float64) bool { return speed < slowShare*s.Median() }
 
-// TakeOver tells whether an idle worker should take over a piece, on a new connection. Its bytes have flowed
-// at that speed for age, or been waited for; little says that few are left.
+// TakeOver tells whether an idle worker should take over a piece, on a new connection. Where its body flows, it
+// has done so for age at that speed, in bytes per second; otherwise its first byte has been waited for since
+// age. little says that few bytes are left.
 func (w *Watchdog) TakeOver(flows bool, age time.Duration, speed float64, little bool) bool {
 	switch {
 	case !flows:

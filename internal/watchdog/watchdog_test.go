@@ -122,7 +122,8 @@ func TestWatchKeepsOtherErrors(t *testing.T) {
 	assert.Same(t, ours, w.Watch(t.Context(), false).End(ours))
 }
 
-func TestFinishedBeforeTheWatchdogCame(t *testing.T) {
+// A request that has all it wanted has succeeded, though the watchdog has ended it.
+func TestSuccessStandsAfterTheWatchdog(t *testing.T) {
 	watched(t, time.Second, 0, func(t *testing.T, w *watchdog.Watchdog, _ *pace.Limiter) {
 		a := w.Watch(t.Context(), false)
 		<-a.Context().Done()
