@@ -26,6 +26,9 @@ const numberSize = 8
 // contents are what was made, by size and seed, because making it takes longer than most tests.
 var contents sync.Map
 
+// mostKept is the size up to which content is kept, and not made anew each time.
+const mostKept = 80 << 20
+
 // contentKey is what content is made from.
 type contentKey struct {
 	size int
@@ -43,8 +46,11 @@ func ContentOf(size int, seed uint64) Content {
 	binary.LittleEndian.PutUint64(chacha[8:], seed)
 	data := make([]byte, size)
 	_, _ = rand.NewChaCha8(chacha).Read(data)
-	c, _ := contents.LoadOrStore(key, contentFrom(data))
-	return c.(Content)
+	c := contentFrom(data)
+	if size <= mostKept {
+		contents.Store(key, c)
+	}
+	return c
 }
 
 func contentFrom(data []byte) Content {

@@ -159,8 +159,8 @@ func (reg *Registry) Expect(d digest.Digest, data []byte) {
 	reg.known[d] = data
 }
 
-// matches tells whether d is the digest of data.
-func (reg *Registry) matches(d digest.Digest, data []byte) bool {
+// Matches tells whether d is the digest of data.
+func (reg *Registry) Matches(d digest.Digest, data []byte) bool {
 	reg.mu.Lock()
 	known, ok := reg.known[d]
 	reg.mu.Unlock()

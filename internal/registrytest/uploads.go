@@ -205,7 +205,7 @@ func (c *call) finalize(s *session) {
 	data := s.data
 	s.mu.Unlock()
 	c.reg.closeSession(s.id)
-	if !c.reg.matches(d, data) {
+	if !c.reg.Matches(d, data) {
 		c.fail(http.StatusBadRequest, "DIGEST_INVALID", "provided digest did not match uploaded content")
 		return
 	}
