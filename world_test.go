@@ -4,9 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"crypto/sha256"
 	"errors"
-	"fmt"
 	"io"
 	"net/http"
 	"net/url"
@@ -382,19 +380,8 @@ func (w *world) requestsOf(b transfer.Blob) (methods []string) {
 // sparse returns a blob of zeros in the directory, which takes no room there.
 func (w *world) sparse(size int64) transfer.Blob {
 	w.t.Helper()
-	sum := sha256.New()
-	_, err := io.CopyN(sum, zeros{}, size)
-	require.NoError(w.t, err)
-	b := transfer.Blob{Digest: fmt.Sprintf("sha256:%x", sum.Sum(nil)), Size: size}
+	b := transfer.Blob{Digest: registrytest.ZeroDigest(size).String(), Size: size}
 	require.NoError(w.t, os.WriteFile(w.path(b), nil, 0o644))
 	require.NoError(w.t, os.Truncate(w.path(b), size))
 	return b
-}
-
-// zeros is a reader of zeros without an end.
-type zeros struct{}
-
-func (zeros) Read(p []byte) (int, error) {
-	clear(p)
-	return len(p), nil
 }

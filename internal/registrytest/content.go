@@ -81,6 +81,21 @@ func (c Content) Numbered(number uint64) Content {
 	return Content{Data: data, Digest: c.digestWith(last), head: c.head}
 }
 
+// zeroDigests are the digests of zeros, by their number.
+var zeroDigests sync.Map
+
+// ZeroDigest returns the digest of n zeros, which is computed once.
+func ZeroDigest(n int64) digest.Digest {
+	if known, ok := zeroDigests.Load(n); ok {
+		return known.(digest.Digest)
+	}
+	sum := sha256.New()
+	writeZeros(sum, n)
+	d := digest.NewDigest(digest.SHA256, sum)
+	zeroDigests.Store(n, d)
+	return d
+}
+
 // zeroSums are the MD5 of zeros, by their number.
 var zeroSums sync.Map
 
@@ -119,8 +134,12 @@ func (s *bodySum) Sum() [md5.Size]byte {
 // sumOfZeros returns the MD5 of n zeros, to which more can be written.
 func sumOfZeros(n int64) hash.Hash {
 	sum := md5.New()
+	writeZeros(sum, n)
+	return sum
+}
+
+func writeZeros(sum hash.Hash, n int64) {
 	for ; n > 0; n -= int64(len(zeroBlock)) {
 		sum.Write(zeroBlock[:min(n, int64(len(zeroBlock)))])
 	}
-	return sum
 }
