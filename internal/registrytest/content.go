@@ -23,11 +23,8 @@ type Content struct {
 // numberSize is how many bytes at the end of content a number takes.
 const numberSize = 8
 
-// contents are what was made, by size and seed, because making it takes longer than most tests.
+// contents are what was made, by size and seed, because hashing it takes longer than most tests.
 var contents sync.Map
-
-// mostKept is the size up to which content is kept, and not made anew each time.
-const mostKept = 80 << 20
 
 // contentKey is what content is made from.
 type contentKey struct {
@@ -35,22 +32,53 @@ type contentKey struct {
 	seed uint64
 }
 
-// ContentOf returns random bytes, the same each time for a size and a seed.
+// ContentOf returns random bytes, the same each time for a size and a seed. No two are alike at any place.
 func ContentOf(size int, seed uint64) Content {
 	key := contentKey{size, seed}
 	if c, ok := contents.Load(key); ok {
 		return c.(Content)
 	}
-	var chacha [32]byte
-	binary.LittleEndian.PutUint64(chacha[:], uint64(size))
-	binary.LittleEndian.PutUint64(chacha[8:], seed)
-	data := make([]byte, size)
-	_, _ = rand.NewChaCha8(chacha).Read(data)
-	c := contentFrom(data)
-	if size <= mostKept {
-		contents.Store(key, c)
-	}
+	start := rand.NewPCG(uint64(size), seed).Uint64() % starts
+	c := contentFrom(pool.slice(int(start), int(start)+size))
+	contents.Store(key, c)
 	return c
+}
+
+const (
+	// poolSize is how many random bytes there are for all content that is not larger.
+	poolSize = 88 << 20
+
+	// starts is at how many places of the pool content may begin.
+	starts = 4 << 20
+)
+
+// pool has the random bytes of all content.
+var pool = randomPool{source: rand.NewChaCha8([32]byte{1})}
+
+// randomPool is random bytes that are made when they are needed.
+type randomPool struct {
+	mu     sync.Mutex // guards the fields that follow
+	source *rand.ChaCha8
+	bytes  []byte // has the capacity of the pool
+}
+
+// slice returns the bytes [start, end) of the pool, or as many others where the pool has not so many.
+func (p *randomPool) slice(start, end int) []byte {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if end > poolSize {
+		others := make([]byte, end-start)
+		_, _ = rand.NewChaCha8([32]byte{2}).Read(others)
+		return others
+	}
+	if p.bytes == nil {
+		p.bytes = make([]byte, 0, poolSize)
+	}
+	if n := len(p.bytes); n < end {
+		p.bytes = p.bytes[:end]
+		_, _ = p.source.Read(p.bytes[n:])
+	}
+	return p.bytes[start:end:end]
 }
 
 func contentFrom(data []byte) Content {

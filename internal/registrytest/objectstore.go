@@ -251,11 +251,19 @@ func (s *ObjectStore) complete(id string, ends []int64, etag string) (data []byt
 	if want := fmt.Sprintf("%x-%d", sums.Sum(nil), len(sizes)); etag != want {
 		return nil, fmt.Sprintf("InvalidPart: the etag is %q, that of the parts is %q", etag, want)
 	}
+	s.completed = append(s.completed, StoredUpload{Sizes: sizes})
+	return joined(parts), ""
+}
+
+// joined returns the data of parts, one after the other.
+func joined(parts []storedBody) (data []byte) {
+	if len(parts) == 1 {
+		return parts[0].data
+	}
 	for _, part := range parts {
 		data = append(data, part.data...)
 	}
-	s.completed = append(s.completed, StoredUpload{Sizes: sizes})
-	return data, ""
+	return data
 }
 
 // checkSizes returns what is wrong with the sizes of the parts of an upload. All but the last are of one
