@@ -23,7 +23,7 @@ type Content struct {
 // numberSize is how many bytes at the end of content a number takes.
 const numberSize = 8
 
-// contents are what was made, by size and seed, because hashing it takes longer than most tests.
+// contents are functions that return what was made, by size and seed. Hashing takes longer than most tests.
 var contents sync.Map
 
 // contentKey is what content is made from.
@@ -34,14 +34,11 @@ type contentKey struct {
 
 // ContentOf returns random bytes, the same each time for a size and a seed. No two are alike at any place.
 func ContentOf(size int, seed uint64) Content {
-	key := contentKey{size, seed}
-	if c, ok := contents.Load(key); ok {
-		return c.(Content)
-	}
-	start := rand.NewPCG(uint64(size), seed).Uint64() % starts
-	c := contentFrom(pool.slice(int(start), int(start)+size))
-	contents.Store(key, c)
-	return c
+	once, _ := contents.LoadOrStore(contentKey{size, seed}, sync.OnceValue(func() Content {
+		start := int(rand.NewPCG(uint64(size), seed).Uint64() % starts)
+		return contentFrom(pool.slice(start, start+size))
+	}))
+	return once.(func() Content)()
 }
 
 const (
