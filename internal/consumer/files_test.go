@@ -67,7 +67,7 @@ func TestS7LinkedBlobsArePushed(t *testing.T) {
 func TestS7LinkedBlobsAreThere(t *testing.T) {
 	eachLink(t, func(t *testing.T, w *world, l layer, relative bool) {
 		w.elsewhere(l, relative)
-		w.reg.Put(repository, w.content[l.Digest])
+		w.stored(repository, l)
 		other := w.remote(500)
 		require.NoError(t, w.pull(t.Context(), repository, []layer{l, other}, nil))
 		assert.Equal(t, 0, w.reg.Count("", l.Digest), "it is not fetched")
@@ -80,7 +80,7 @@ func TestS7LinkedBlobsAreThere(t *testing.T) {
 func TestS7WrongBlobReplacesItsLink(t *testing.T) {
 	eachLink(t, func(t *testing.T, w *world, l layer, relative bool) {
 		moved := w.elsewhere(l, relative)
-		w.reg.Put(repository, w.content[l.Digest])
+		w.stored(repository, l)
 		wrong := make([]byte, l.Size)
 		require.NoError(t, os.WriteFile(moved, wrong, 0o644))
 		require.NoError(t, transfer.Download(t.Context(), transfer.DownloadOptions{

@@ -20,7 +20,7 @@ func moves() map[string]move {
 		"pull": func(w *world, ctx context.Context, layers []layer, tell func(status)) error {
 			w.blobs = w.t.TempDir()
 			for _, l := range layers {
-				w.reg.Put(repository, w.content[l.Digest])
+				w.stored(repository, l)
 			}
 			return w.pull(ctx, repository, layers, tell)
 		},
@@ -147,7 +147,7 @@ func TestProgressTellsWhatIsThere(t *testing.T) {
 		assert.Equal(t, status{1000, 1000}, last)
 
 		book.told = nil
-		w.reg.Put(repository, w.content[second.Digest])
+		w.stored(repository, second)
 		require.NoError(t, again([]layer{first, second, second, first}))
 		assert.Equal(t, blobs, w.blobs)
 		for _, s := range book.told {

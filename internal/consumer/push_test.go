@@ -1,7 +1,6 @@
 package consumer_test
 
 import (
-	"crypto/sha256"
 	"net/http"
 	"os"
 	"testing"
@@ -33,7 +32,7 @@ func TestU24ModelMadeFromAnother(t *testing.T) {
 				l := w.local(1000)
 				l.From = c.from
 				if c.repository != "" {
-					w.reg.Put(c.repository, w.content[l.Digest])
+					w.stored(c.repository, l)
 				}
 				own := w.local(2000)
 				manifest := manifestOf(t, l, own)
@@ -87,11 +86,7 @@ func TestU25FileThatIsNotItsDigestIsNoSuccess(t *testing.T) {
 
 // zeros returns a layer of zeros that takes no room on the disk of the program.
 func (w *world) zeros(size int64) layer {
-	sum, block := sha256.New(), make([]byte, 1<<20)
-	for left := size; left > 0; left -= int64(len(block)) {
-		sum.Write(block[:min(left, int64(len(block)))])
-	}
-	l := layer{Digest: digest.NewDigest(digest.SHA256, sum).String(), Size: size}
+	l := layer{Digest: registrytest.ZeroDigest(size).String(), Size: size}
 	f, err := os.Create(w.path(l))
 	require.NoError(w.t, err)
 	require.NoError(w.t, f.Truncate(size))
@@ -108,13 +103,13 @@ func TestU26PartsOfOneSize(t *testing.T) {
 		store := w.reg.ServeOllama(w.net, "store.test", mode, registrytest.Ollama{
 			ExactParts: true, LateLocation: late, Discard: true,
 		})
-		l := w.zeros(230 << 20)
+		l := w.zeros(201 << 20)
 		var book bookkeeper
 		require.NoError(t, w.push(t.Context(), repository, "", []layer{l}, nil, book.tell))
 		assert.Empty(t, store.Violations())
 		assert.Empty(t, store.Tokens(), "the store gets no token")
 		require.Len(t, store.Uploads(), 1)
-		assert.Equal(t, []int64{100 << 20, 100 << 20, 30 << 20}, store.Uploads()[0].Sizes)
+		assert.Equal(t, []int64{100 << 20, 100 << 20, 1 << 20}, store.Uploads()[0].Sizes)
 		book.requireFromTo(t, 0, l.Size)
 	})
 }

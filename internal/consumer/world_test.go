@@ -4,8 +4,6 @@ import (
 	"bytes"
 	"crypto/ed25519"
 	"encoding/json"
-	"fmt"
-	"math/rand/v2"
 	"net/http"
 	"net/url"
 	"os"
@@ -73,13 +71,10 @@ func (w *world) guard(life int) {
 
 // make returns a layer that nobody has.
 func (w *world) make(size int) layer {
-	var seed [32]byte
-	copy(seed[:], fmt.Sprint(size, " ", len(w.content)))
-	data := make([]byte, size)
-	_, _ = rand.NewChaCha8(seed).Read(data)
-	d := digest.FromBytes(data).String()
-	w.content[d] = data
-	return layer{Digest: d, Size: int64(size)}
+	c := registrytest.ContentOf(size, uint64(len(w.content)))
+	w.content[c.Digest.String()] = c.Data
+	w.reg.Expect(c.Digest, c.Data)
+	return layer{Digest: c.Digest.String(), Size: int64(size)}
 }
 
 // local returns a layer that the program has.
@@ -92,8 +87,13 @@ func (w *world) local(size int) layer {
 // remote returns a layer that the registry has.
 func (w *world) remote(size int) layer {
 	l := w.make(size)
-	w.reg.Put(repository, w.content[l.Digest])
+	w.stored(repository, l)
 	return l
+}
+
+// stored has the registry have a layer.
+func (w *world) stored(repository string, l layer) {
+	w.reg.Replace(repository, digest.Digest(l.Digest), w.content[l.Digest])
 }
 
 func (w *world) path(l layer) string {

@@ -172,7 +172,7 @@ func TestU15OtherSuccessIsAskedAbout(t *testing.T) {
 			}
 			_, _ = io.Copy(io.Discard, r.Body)
 			if c.stored {
-				w.reg.Put(repository, b.data)
+				w.stored(repository, b)
 			}
 			rw.WriteHeader(c.status)
 			return true
@@ -288,7 +288,7 @@ func TestU15ClaimWithoutABodyIsAskedAbout(t *testing.T) {
 			}
 			assert.Equal(t, b.digest.String(), r.URL.Query().Get("digest"))
 			if there {
-				w.reg.Put(repository, b.data)
+				w.stored(repository, b)
 			}
 			rw.WriteHeader(http.StatusCreated)
 			return true
@@ -451,7 +451,7 @@ func TestU15WebPageInPlaceOfAStore(t *testing.T) {
 		s := w.newStore()
 		s.direct = direct
 		s.url = w.serve("portal.test", func(rw http.ResponseWriter, r *http.Request) {
-			_ = drain(r)
+			drain(r)
 			page(rw)
 		})
 		b := w.local(3 << 20)
@@ -468,7 +468,7 @@ func TestU15WebPageInPlaceOfAManifest(t *testing.T) {
 	registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 		w := newWorld(t, mode, registrytest.Options{})
 		w.before(func(rw http.ResponseWriter, r *http.Request) bool {
-			_ = drain(r)
+			drain(r)
 			page(rw)
 			return true
 		})

@@ -35,7 +35,7 @@ func (s *slowCommit) serve(rw http.ResponseWriter, r *http.Request) bool {
 	switch r.Method {
 	case http.MethodHead:
 		if s.stored() {
-			s.w.reg.Put(repository, s.b.data)
+			s.w.stored(repository, s.b)
 		}
 		return false
 	case http.MethodPut:
@@ -44,7 +44,7 @@ func (s *slowCommit) serve(rw http.ResponseWriter, r *http.Request) bool {
 		select {
 		case <-r.Context().Done():
 		case <-time.After(time.Until(s.first.Add(s.need))):
-			s.w.reg.Put(repository, s.b.data)
+			s.w.stored(repository, s.b)
 			rw.WriteHeader(http.StatusCreated)
 		}
 		return true
@@ -148,7 +148,7 @@ func TestU18SessionIsEndedMeanwhile(t *testing.T) {
 				s.arrived(n)
 				rw.WriteHeader(http.StatusGatewayTimeout)
 			case r.Method == http.MethodPut: // it has just got there
-				w.reg.Put(repository, b.data)
+				w.stored(repository, b)
 				rw.WriteHeader(http.StatusNotFound)
 			default:
 				return s.serve(rw, r)
@@ -209,7 +209,7 @@ func (s *slowManifest) serve(rw http.ResponseWriter, r *http.Request) bool {
 		rw.WriteHeader(http.StatusOK)
 		return true
 	}
-	_ = drain(r)
+	drain(r)
 	s.arrived()
 	wait := 45 * time.Second
 	if !s.answers {
@@ -315,12 +315,12 @@ func TestU21MountComesBeforeTheSessionOfAnEarlierCall(t *testing.T) {
 		before := w.reg.BytesReceived()
 		switch where {
 		case "mounted":
-			w.reg.Put("library/other", b.data)
+			w.stored("library/other", b)
 		case "mounted at last":
-			w.reg.Put("library/other", b.data)
+			w.stored("library/other", b)
 			w.reg.Fault("POST", "mount", "503")
 		case "there":
-			w.reg.Put(repository, b.data)
+			w.stored(repository, b)
 		}
 		require.NoError(t, w.push(b, "library/other"))
 		w.requireStored(b)
@@ -407,14 +407,14 @@ func (s *slowProxy) passed() int64 {
 }
 
 func (s *slowProxy) serve(rw http.ResponseWriter, r *http.Request) bool {
-	n := int64(len(drain(r)))
+	n := drain(r)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.got += n
 	have := s.passed() + s.has
 	switch {
 	case r.Method == http.MethodHead && have == s.b.size():
-		s.w.reg.Put(repository, s.b.data)
+		s.w.stored(repository, s.b)
 		return false
 	case r.Method == http.MethodGet && have == s.b.size() && s.has == 0:
 		rw.WriteHeader(http.StatusNotFound)
@@ -432,7 +432,7 @@ func (s *slowProxy) serve(rw http.ResponseWriter, r *http.Request) bool {
 		<-r.Context().Done()
 		s.mu.Lock()
 	case r.Method == http.MethodPut:
-		s.w.reg.Put(repository, s.b.data)
+		s.w.stored(repository, s.b)
 		rw.WriteHeader(http.StatusCreated)
 	default:
 		return false

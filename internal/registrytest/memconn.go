@@ -121,6 +121,7 @@ type stream struct {
 	mu      sync.Mutex // guards the fields that follow
 	changed *sync.Cond
 	buf     []byte
+	off     int   // where what was not read begins in buf
 	err     error // what the reader gets after buf; nil while the writer is there
 	deaf    bool  // the reader has closed
 	readBy  deadline
@@ -144,9 +145,9 @@ func (s *stream) read(p []byte) (int, error) {
 			return 0, os.ErrDeadlineExceeded
 		case len(p) == 0:
 			return 0, nil
-		case len(s.buf) > 0:
-			n := copy(p, s.buf)
-			s.buf = s.buf[:copy(s.buf, s.buf[n:])]
+		case len(s.buf) > s.off:
+			n := copy(p, s.buf[s.off:])
+			s.off += n
 			s.changed.Broadcast()
 			return n, nil
 		case s.err != nil:
@@ -170,14 +171,24 @@ func (s *stream) write(p []byte) (int, error) {
 			return sent, os.ErrDeadlineExceeded
 		case sent == len(p):
 			return sent, nil
-		case len(s.buf) < memBuffer:
-			n := min(len(p)-sent, memBuffer-len(s.buf))
+		case len(s.buf)-s.off < memBuffer:
+			n := min(len(p)-sent, memBuffer-len(s.buf)+s.off)
+			s.makeRoom(n)
 			s.buf = append(s.buf, p[sent:sent+n]...)
 			sent += n
 			s.changed.Broadcast()
 			continue
 		}
 		s.changed.Wait()
+	}
+}
+
+// makeRoom moves what was not read to the front where n bytes more would not fit behind it. The buffer is
+// twice as large as what it holds, so that this is seldom. mu is held.
+func (s *stream) makeRoom(n int) {
+	if s.off == len(s.buf) || len(s.buf)+n > 2*memBuffer {
+		s.buf = s.buf[:copy(s.buf, s.buf[s.off:])]
+		s.off = 0
 	}
 }
 
@@ -197,7 +208,7 @@ func (s *stream) closeRead() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.deaf = true
-	s.buf = nil
+	s.buf, s.off = nil, 0
 	s.readBy.stop()
 	s.changed.Broadcast()
 }

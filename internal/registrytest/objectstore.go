@@ -188,12 +188,11 @@ func (s *ObjectStore) refuse(w http.ResponseWriter, status int, code, message st
 
 // put takes a body.
 func (s *ObjectStore) put(w http.ResponseWriter, r *http.Request, discard bool) {
-	sum := md5.New()
+	sum := new(bodySum)
 	var data bytes.Buffer
-	to := io.MultiWriter(sum, &data)
-	if discard {
-		to = sum
-	} else {
+	var to io.Writer = sum
+	if !discard {
+		to = io.MultiWriter(sum, &data)
 		data.Grow(int(min(r.ContentLength, 1<<30)))
 	}
 	n, err := io.CopyBuffer(struct{ io.Writer }{to}, r.Body, make([]byte, 256<<10))
@@ -201,7 +200,7 @@ func (s *ObjectStore) put(w http.ResponseWriter, r *http.Request, discard bool) 
 		writeStoreError(w, http.StatusBadRequest, "IncompleteBody", "the body ended early")
 		return
 	}
-	body := storedBody{data: data.Bytes(), size: n, md5: [md5.Size]byte(sum.Sum(nil))}
+	body := storedBody{data: data.Bytes(), size: n, md5: sum.Sum()}
 	want := r.Header.Get("Content-MD5")
 	if want != "" && want != base64.StdEncoding.EncodeToString(body.md5[:]) {
 		s.refuse(w, http.StatusBadRequest, "BadDigest", "the Content-MD5 is not that of the body")
@@ -253,11 +252,19 @@ func (s *ObjectStore) complete(id string, ends []int64, etag string) (data []byt
 	if want := fmt.Sprintf("%x-%d", sums.Sum(nil), len(sizes)); etag != want {
 		return nil, fmt.Sprintf("InvalidPart: the etag is %q, that of the parts is %q", etag, want)
 	}
+	s.completed = append(s.completed, StoredUpload{Sizes: sizes})
+	return joined(parts), ""
+}
+
+// joined returns the data of parts, one after the other.
+func joined(parts []storedBody) (data []byte) {
+	if len(parts) == 1 {
+		return parts[0].data
+	}
 	for _, part := range parts {
 		data = append(data, part.data...)
 	}
-	s.completed = append(s.completed, StoredUpload{Sizes: sizes})
-	return data, ""
+	return data
 }
 
 // checkSizes returns what is wrong with the sizes of the parts of an upload. All but the last are of one

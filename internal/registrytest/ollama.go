@@ -164,7 +164,7 @@ func (c *call) ollamaFinalize(s *session) {
 	c.reg.closeSession(s.id)
 	switch {
 	case c.opts.Ollama.Discard:
-	case d.Algorithm().FromBytes(data) != d:
+	case !c.reg.Matches(d, data):
 		c.violation(http.StatusBadRequest, "DIGEST_INVALID", "provided digest did not match uploaded content")
 		return
 	default:

@@ -207,7 +207,7 @@ func (c *call) finalize(s *session) {
 	data := s.data
 	s.mu.Unlock()
 	c.reg.closeSession(s.id)
-	if d.Algorithm().FromBytes(data) != d {
+	if !c.reg.Matches(d, data) {
 		c.fail(http.StatusBadRequest, "DIGEST_INVALID", "provided digest did not match uploaded content")
 		return
 	}
