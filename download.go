@@ -344,12 +344,15 @@ func (d *downloader) repair(ctx context.Context, b *blobDownload, m *blobstore.M
 	return nil
 }
 
-// fetchPiece fetches a piece, in as many attempts as it takes, or until another worker takes it over.
+// errLost ends the attempts at a piece that another worker has taken over or that has to wait for room.
+var errLost = errors.New("the piece is fetched later or by another worker")
+
+// fetchPiece fetches a piece, in as many attempts as it takes, or until that is no longer this worker's to do.
 func (d *downloader) fetchPiece(ctx context.Context, b *blobDownload, p *pieces.Piece) error {
 	defer p.Finish()
 	ctx, lose := context.WithCancelCause(ctx)
 	defer lose(nil)
-	p.OnTakeOver(func() { lose(watchdog.ErrSlow) })
+	p.OnLost(func() { lose(errLost) })
 	r := pull.NewRequest(&b.Blob, p)
 	err := d.retry.Run(ctx, b.Budget, b.Digest.String(), func() (moved bool, err error) {
 		at := p.Pos()
@@ -364,7 +367,7 @@ func (d *downloader) fetchPiece(ctx context.Context, b *blobDownload, p *pieces.
 		}
 		return p.Pos() > at, err
 	})
-	if watchdog.IsSlow(context.Cause(ctx)) {
+	if errors.Is(context.Cause(ctx), errLost) {
 		return nil // should the disk have failed, whoever goes on finds that out
 	}
 	return err

@@ -87,6 +87,10 @@ type Request struct {
 	// know.
 	OnRoom func()
 
+	// OnRecall is called, and must not block, when the room is needed back: so many bodies at once have turned
+	// out to be too many, and the request is to be ended and made again later. Nil means that it keeps its room.
+	OnRecall func()
+
 	// AnswerTime is how much longer than the stall timeout the answer may take, once the whole request was sent.
 	AnswerTime time.Duration
 

@@ -106,6 +106,7 @@ func (f *flight) acquire(host string) error {
 			}
 			return err
 		}
+		slot.OnRecall(f.req.OnRecall)
 		f.room.take(slot, f.req.Budget)
 		if f.req.Budget != nil {
 			f.req.Budget.Room(since)

@@ -19,6 +19,7 @@ type AdaptiveLimit struct {
 	mu         sync.Mutex  // guards the fields that follow, and those of all slots
 	limit      int         // 0 before the first body
 	active     int         // slots that are held
+	recallable []*Slot     // those of them that can be called back, oldest first
 	waiting    []*waiter   // first come, first served
 	controller *controller // nil where the limit is fixed
 }
@@ -30,6 +31,7 @@ type Slot struct {
 	acquired   time.Time // when
 	flowing    bool      // the first byte has come
 	released   bool
+	recall     func()              // ends the body; nil where nothing does
 	total      *semaphore.Weighted // gets one back when the slot is released; may be nil
 }
 
@@ -98,6 +100,19 @@ func (l *AdaptiveLimit) hold(s *Slot) {
 	}
 }
 
+// recalled takes from the recallable slots the youngest of those beyond the limit, where the controller wants
+// them back, and returns what ends their bodies. The caller holds mu.
+func (l *AdaptiveLimit) recalled() (ends []func()) {
+	if !l.controller.recall {
+		return nil
+	}
+	for n := len(l.recallable); n > 0 && l.active-len(ends) > l.limit; n-- {
+		s := l.recallable[n-1]
+		l.recallable, ends = l.recallable[:n-1], append(ends, s.recall)
+	}
+	return ends
+}
+
 // leave ends the waiting of w. A slot that w got at the same moment is released.
 func (l *AdaptiveLimit) leave(w *waiter) {
 	l.mu.Lock()
@@ -137,6 +152,19 @@ func (l *AdaptiveLimit) Overloaded() {
 	}
 }
 
+// OnRecall has f called, once at most and without waiting for it to release the slot, when so many bodies have
+// turned out to be too many: f ends the body. It must not call the slot. A nil f changes nothing.
+func (s *Slot) OnRecall(f func()) {
+	l := s.owner
+	if f == nil || l.controller == nil {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	s.recall = f
+	l.recallable = append(l.recallable, s)
+}
+
 // Release gives the slot back. Only the first call counts.
 func (s *Slot) Release() {
 	if s == nil {
@@ -152,6 +180,9 @@ func (s *Slot) Release() {
 	if s.total != nil {
 		s.total.Release(1)
 	}
+	if i := slices.Index(l.recallable, s); i >= 0 {
+		l.recallable = slices.Delete(l.recallable, i, i+1)
+	}
 	l.active--
 	l.admit()
 }
@@ -165,6 +196,13 @@ func (s *Slot) Moved(n int) {
 	if l.beside != nil {
 		l.beside.addBytes(n)
 	}
+	for _, end := range l.moved(s, n) {
+		end()
+	}
+}
+
+// moved counts bytes of a body. It returns what ends the bodies that have turned out to be too many.
+func (l *AdaptiveLimit) moved(s *Slot, n int) []func() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	now := time.Now()
@@ -172,7 +210,10 @@ func (s *Slot) Moved(n int) {
 		s.flowing = true
 		l.controller.firstByte(now.Sub(s.acquired), s.generation)
 	}
-	if l.controller.moved(now, n, l.active) {
-		l.admit()
+	l.controller.moved(now, n, l.active)
+	if l.controller.limit == l.limit {
+		return nil
 	}
+	l.admit()
+	return l.recalled()
 }

@@ -196,3 +196,68 @@ func BenchmarkMoved(b *testing.B) {
 		}
 	})
 }
+
+// acquired acquires slots for large bodies, which can be called back where end is not nil.
+func acquired(t *testing.T, l *AdaptiveLimit, count int, end func(i int)) (slots []*Slot) {
+	t.Helper()
+	for i := range count {
+		slot, err := l.Acquire(t.Context(), 8<<20)
+		require.NoError(t, err)
+		if end != nil {
+			slot.OnRecall(func() { end(i) })
+		}
+		slots = append(slots, slot)
+	}
+	return slots
+}
+
+// The first bytes tell that the link is far. Who waits begins then, and not when one of the first bodies ends.
+func TestAFarLinkStartsWithMoreBodiesAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := NewAdaptiveLimit(64, false)
+		slots := acquired(t, l, fewBodies, nil)
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		begun := 0
+		for range 2 * farStart {
+			go func() {
+				if _, err := l.Acquire(ctx, 8<<20); err == nil {
+					begun++
+				}
+			}()
+		}
+		time.Sleep(2 * farLatency)
+		assert.Zero(t, begun)
+		for _, slot := range slots {
+			slot.Moved(1)
+		}
+		synctest.Wait()
+		assert.Equal(t, farStart-fewBodies, begun)
+	})
+}
+
+// The youngest bodies have the least to lose. Those that cannot go on later are left alone.
+func TestBodiesBeyondALimitThatDoesHarmAreCalledBack(t *testing.T) {
+	l := NewAdaptiveLimit(8, false)
+	l.controller.startWith(8)
+	var ended []int
+	slots := acquired(t, l, 6, func(i int) { ended = append(ended, i) })
+	slots = append(slots, acquired(t, l, 1, nil)...)
+	slots[5].Release()
+	for _, harm := range []bool{false, true} {
+		l.controller.change(3)
+		l.controller.recall = harm
+		slots[0].Moved(1)
+		if !harm {
+			assert.Empty(t, ended)
+			l.controller.change(8)
+			slots[0].Moved(1)
+		}
+	}
+	assert.Equal(t, []int{4, 3, 2}, ended)
+	for _, slot := range slots {
+		slot.Release()
+	}
+	assert.Zero(t, l.active)
+	assert.Empty(t, l.recallable)
+}

@@ -18,23 +18,27 @@ const (
 	farStart   = 16
 
 	// An epoch measures one limit. It lasts epochTime or, up to maxEpochTime, as long as a first byte takes,
-	// and until each body may have moved epochBytes. Where more than a quarter of the bodies are new ones, it
-	// lasts at least epochWaits waits for a first byte, which evens out bursts.
+	// and until each body may have moved epochBytes, but for that no longer than patience. Where more than a
+	// quarter of the bodies are new ones, it lasts at least epochWaits waits for a first byte, which evens out
+	// bursts.
 	epochTime    = 50 * time.Millisecond
 	maxEpochTime = 8 * epochTime
 	epochBytes   = 64 << 10 // 64 KiB
 	epochWaits   = 4
+	patience     = time.Second
 
 	// Windows are opening while each epoch is opening times as fast as the one before. A larger limit is
 	// rejected only after rejectWaits times what the fastest first byte took.
 	opening     = 1.25
 	rejectWaits = 6
 
-	// A search changes the limit by firstStep at first, and by laterStep after a step that paid off. The first
-	// step is small because bodies that turn out to be too many cannot be called back. Where bodies take longer
-	// than shortBodies, only laterStep stands out from what losses do to the speed.
+	// A search changes the limit by firstStep at first, and by laterStep after a step that paid off. Where bodies
+	// take longer than shortBodies, only laterStep stands out from what losses do to the speed. On a far link it
+	// takes long to find out what a larger limit brings, so there is one step, farStep: bodies that turn out to
+	// be too many are called back.
 	firstStep   = 1.5
 	laterStep   = 2
+	farStep     = 4
 	shortBodies = 250 * time.Millisecond
 
 	// A larger limit pays off when the added bodies are at least share as fast as the others. A smaller limit
@@ -86,16 +90,30 @@ type controller struct {
 	generation int   // counts the changes of limit
 	bodySize   int64 // the size of bodies that the limit is meant for; 0 before the first
 
-	// How long bodies took from acquiring a slot to the first byte: on average, and the fastest, because servers
-	// and machines that are busy delay the others.
-	latency, nearest time.Duration
-	epoch            epoch
+	waits waits
+	epoch epoch
 
 	phase        phase
+	recall       bool // bodies beyond the limit are to end now, and not when they are whole
 	search       search
 	reprobe      reprobe
 	lastOverload time.Time
 }
+
+// waits is how long bodies took from acquiring a slot to the first byte: on average, and the fastest, because
+// servers and machines that are busy delay the others.
+type waits struct{ average, nearest time.Duration }
+
+func (w *waits) add(latency time.Duration) {
+	if w.average == 0 {
+		w.average, w.nearest = latency, latency
+	}
+	w.nearest = min(w.nearest, latency)
+	w.average += (latency - w.average) / 8
+}
+
+// far reports whether round trips rule how fast a body moves.
+func (w *waits) far() bool { return w.nearest > farLatency }
 
 // epoch is what was seen of the current limit.
 type epoch struct {
@@ -115,6 +133,17 @@ type search struct {
 	rate    float64 // bytes per second of best
 	paidOff bool    // a step of this search was worth it
 	harmful int     // a limit that made all slower; 0 when none is known
+}
+
+// begin starts a search at a limit.
+func (s *search) begin(limit int, rate float64) { s.best, s.rate, s.paidOff = limit, rate, false }
+
+// accept makes a limit the best.
+func (s *search) accept(limit int, rate float64) {
+	s.best, s.rate, s.paidOff = limit, rate, true
+	if limit >= s.harmful {
+		s.harmful = 0
+	}
 }
 
 // reprobe is when a settled limit is probed again.
@@ -156,27 +185,20 @@ func (c *controller) admitted() { c.epoch.admitted++ }
 
 // firstByte counts a body whose first byte came, and that got its slot in that generation.
 func (c *controller) firstByte(latency time.Duration, generation int) {
-	if c.latency == 0 {
-		c.latency, c.nearest = latency, latency
-	}
-	c.nearest = min(c.nearest, latency)
-	c.latency += (latency - c.latency) / 8
+	c.waits.add(latency)
 	if generation == c.generation {
 		c.epoch.awaited--
 	}
-	if c.far() && c.phase == measuring && c.search.rate == 0 && c.epoch.awaited <= 0 {
+	if c.waits.far() && c.phase == measuring && c.search.rate == 0 && c.epoch.awaited <= 0 {
 		c.startWith(farStart)
 	}
 }
 
-// far reports whether round trips rule how fast a body moves.
-func (c *controller) far() bool { return c.nearest > farLatency }
-
 // addBytes counts bytes that say nothing about whether the limit is in use.
 func (c *controller) addBytes(n int) { c.epoch.bytes += int64(n) }
 
-// moved counts bytes that moved while so many bodies were active. It reports whether the limit has changed.
-func (c *controller) moved(now time.Time, n, active int) (changed bool) {
+// moved counts bytes that moved while so many bodies were active.
+func (c *controller) moved(now time.Time, n, active int) {
 	c.active = active
 	e := &c.epoch
 	e.bytes += int64(n)
@@ -189,28 +211,26 @@ func (c *controller) moved(now time.Time, n, active int) (changed bool) {
 		if e.first.IsZero() {
 			e.first = now
 		}
-	case elapsed < max(epochTime, min(c.nearest, maxEpochTime)) || e.bytes < int64(c.limit)*epochBytes,
-		elapsed < epochWaits*c.latency && e.admitted > c.limit/4:
+	case elapsed < max(epochTime, min(c.waits.nearest, maxEpochTime)) ||
+		e.bytes < int64(c.limit)*epochBytes && elapsed < patience,
+		elapsed < epochWaits*c.waits.average && e.admitted > c.limit/4:
 		// The epoch goes on.
 	default:
 		e.start = time.Time{}
-		generation := c.generation
 		c.judge(float64(e.bytes)/elapsed.Seconds(), now)
-		return c.generation != generation
 	}
-	return false
 }
 
 // judge decides what to measure next, after the limit moved that many bytes per second.
 func (c *controller) judge(rate float64, now time.Time) {
 	last := c.epoch.last
 	c.epoch.last, c.epoch.best = rate, max(rate, c.epoch.best)
-	if c.phase <= growing && c.far() && (last == 0 || rate > opening*last) {
+	if c.phase <= growing && c.waits.far() && (last == 0 || rate > opening*last) {
 		return
 	}
 	switch c.phase {
 	case measuring:
-		c.begin(rate)
+		c.search.begin(c.limit, rate)
 		c.try(growing, now)
 	case growing:
 		c.judgeGrowing(rate, now)
@@ -225,26 +245,43 @@ func (c *controller) judgeGrowing(rate float64, now time.Time) {
 	s := &c.search
 	added := float64(c.limit-s.best) / float64(s.best)
 	if c.epoch.best >= s.rate*(1+share*added) {
-		c.accept(c.epoch.best)
+		s.accept(c.limit, c.epoch.best)
 		c.try(growing, now)
 		return
 	}
-	if now.Sub(c.epoch.first) < rejectWaits*c.nearest {
+	if now.Sub(c.epoch.first) < rejectWaits*c.waits.nearest {
 		return
 	}
-	short := c.short()
-	if rate < harm*s.rate {
+	slower := rate < harm*s.rate
+	if slower {
 		c.reprobe.after, s.harmful = lastReprobe, c.limit
 	}
-	switch {
-	case !short:
-		s.rate = rate // the bodies of the larger limit still move, and what follows is compared with their speed
+	switch short := c.short(); {
+	case short && s.paidOff: // the smaller limit was slower, as was just seen
 		c.settle(now)
-	case s.paidOff: // the smaller limit was slower, as was just seen
+	case short:
+		c.try(shrinking, now)
+	case c.epoch.best < harm*s.rate: // at all times
+		c.reject(now)
+	case !slower && c.waits.far():
+		// It is as fast, and remains so where losses go on to halve windows.
+		s.accept(c.limit, rate)
 		c.settle(now)
 	default:
-		c.try(shrinking, now)
+		s.rate = rate // the bodies of the larger limit still move, and what follows is compared with their speed
+		c.settle(now)
 	}
+}
+
+// reject gives up a limit that made all slower, and has its bodies called back. The limit before may be too
+// large as well where none that is smaller is known.
+func (c *controller) reject(now time.Time) {
+	if first := c.reprobe.at.IsZero(); first && !c.search.paidOff {
+		c.try(shrinking, now)
+	} else {
+		c.settle(now)
+	}
+	c.recall, c.active = true, c.limit
 }
 
 // short reports whether bodies end so soon that a smaller limit takes effect at once.
@@ -256,7 +293,7 @@ func (c *controller) judgeShrinking(rate float64, now time.Time) {
 	s := &c.search
 	switch {
 	case rate >= gain*s.rate:
-		c.accept(rate)
+		s.accept(c.limit, rate)
 	case rate >= tie*s.rate && c.limit >= fewBodies:
 		// The speed to compare with stays, or many ties would add up to a loss.
 		s.best, s.paidOff = c.limit, true
@@ -282,36 +319,29 @@ func (c *controller) judgeSettled(rate float64, now time.Time) {
 		c.limit = max(c.limit, c.active)
 	case now.Before(r.at):
 		return
+	case down && !c.short() && r.after < steadyReprobe:
+		c.settle(now)
+		return
 	default:
 		down = down || r.down && r.after >= steadyReprobe
 		r.down = !r.down && !c.short()
 	}
-	c.begin(min(rate, s.rate))
 	if down {
+		s.begin(c.limit, s.rate)
 		c.try(shrinking, now)
 		return
 	}
+	s.begin(c.limit, min(rate, s.rate))
 	c.try(growing, now)
-}
-
-// begin starts a search at the current limit.
-func (c *controller) begin(rate float64) {
-	c.search.best, c.search.rate, c.search.paidOff = c.limit, rate, false
-}
-
-// accept makes the current limit the best.
-func (c *controller) accept(rate float64) {
-	s := &c.search
-	s.best, s.rate, s.paidOff = c.limit, rate, true
-	if c.limit >= s.harmful {
-		s.harmful = 0
-	}
 }
 
 // try changes the limit by a step, or settles where no step is left.
 func (c *controller) try(next phase, now time.Time) {
 	best, step := c.search.best, firstStep
-	if c.search.paidOff || next == growing && !c.short() {
+	switch long := next == growing && !c.short(); {
+	case long && c.waits.far():
+		step = farStep
+	case long, c.search.paidOff:
 		step = laterStep
 	}
 	limit := min(int(math.Ceil(float64(best)*step)), c.most)
@@ -338,7 +368,7 @@ func (c *controller) settle(now time.Time) {
 // change sets the limit and starts a generation.
 func (c *controller) change(limit int) {
 	c.epoch = epoch{awaited: max(0, (limit-max(c.limit, c.active)+1)/2), last: c.epoch.last}
-	c.limit = limit
+	c.limit, c.recall = limit, false
 	c.generation++
 }
 

@@ -5,6 +5,7 @@
 package pace
 
 import (
+	"math"
 	"slices"
 	"time"
 )
@@ -22,21 +23,24 @@ type limiter interface {
 	now() int
 	acquire(size int64) (generation int)
 	firstByte(latency time.Duration, generation int)
-	moved(now time.Time, n, active int) (changed bool)
+	moved(now time.Time, n, active int)
+	recalls() bool
 }
 
 // fixedLimit never changes.
 type fixedLimit int
 
-func (f fixedLimit) now() int                       { return int(f) }
-func (f fixedLimit) acquire(int64) int              { return 0 }
-func (f fixedLimit) firstByte(time.Duration, int)   {}
-func (f fixedLimit) moved(time.Time, int, int) bool { return false }
+func (f fixedLimit) now() int                     { return int(f) }
+func (f fixedLimit) acquire(int64) int            { return 0 }
+func (f fixedLimit) firstByte(time.Duration, int) {}
+func (f fixedLimit) moved(time.Time, int, int)    {}
+func (f fixedLimit) recalls() bool                { return false }
 
 // foundLimit is that of a controller.
 type foundLimit struct{ *controller }
 
-func (f foundLimit) now() int { return f.limit }
+func (f foundLimit) now() int      { return f.limit }
+func (f foundLimit) recalls() bool { return f.recall }
 
 func (f foundLimit) acquire(size int64) int {
 	f.fit(size)
@@ -149,6 +153,9 @@ func (s *simulation) take(b *body) {
 	}
 	b.got, b.conn.wants = b.got+n, b.conn.wants-n
 	s.limit.moved(time.Unix(0, 0).Add(s.now), int(n), len(s.active))
+	if s.limit.recalls() {
+		s.recall()
+	}
 	if b.conn.wants >= 1 {
 		return
 	}
@@ -156,6 +163,19 @@ func (s *simulation) take(b *body) {
 	s.idle = append(s.idle, b.conn)
 	s.active = slices.DeleteFunc(s.active, func(o *body) bool { return o == b })
 	s.start()
+}
+
+// recall ends the youngest of the bodies beyond the limit, with their connections.
+func (s *simulation) recall() {
+	for len(s.active) > s.limit.now() {
+		last := len(s.active) - 1
+		c := s.active[last].conn
+		s.active = s.active[:last]
+		if c.wants >= 1 {
+			s.queued = slices.Insert(s.queued, 0, int64(c.wants))
+		}
+		c.queued, c.held, c.wants = 0, 0, math.Inf(1)
+	}
 }
 
 // split takes half of what the slowest body has left, where there is room for it.

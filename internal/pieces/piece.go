@@ -11,7 +11,7 @@ type Piece struct {
 	start    int64         // pos then
 	state    state
 	pos, end int64
-	lost     func() // called when another takes over
+	lost     func() // called when the holder must not go on
 }
 
 // state is how far the request for a piece is.
@@ -76,11 +76,21 @@ func (p *Piece) Judge(now time.Duration) (flows bool, age time.Duration, speed f
 	return p.state == flowing, age, speed
 }
 
-// OnTakeOver has f called, which must not block, when another takes over what the piece has left.
-func (p *Piece) OnTakeOver(f func()) {
+// OnLost has f called, which must not block, when the holder must not go on: another has taken over what the
+// piece has left, or [Piece.Lose] was called.
+func (p *Piece) OnLost(f func()) {
 	p.q.mu.Lock()
 	defer p.q.mu.Unlock()
 	p.lost = f
+}
+
+// Lose has the holder give up. What the piece has left goes back to the queue when the holder calls Finish.
+func (p *Piece) Lose() {
+	p.q.mu.Lock()
+	defer p.q.mu.Unlock()
+	if p.lost != nil {
+		p.lost()
+	}
 }
 
 // Finish ends the piece, whether it is complete or not: what is left goes back to the

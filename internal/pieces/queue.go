@@ -74,7 +74,7 @@ func (q *Queue) Steal(minimum int64, now time.Duration) *Piece {
 }
 
 // TakeOver returns a piece of all that p has left, or nil where that is nothing. The holder
-// of p sees that its piece has ended, and what it gave OnTakeOver is called. The
+// of p sees that its piece has ended, and what it gave OnLost is called. The
 // caller must call Finish of what it got.
 func (q *Queue) TakeOver(p *Piece, now time.Duration) *Piece {
 	q.mu.Lock()

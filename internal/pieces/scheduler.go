@@ -199,7 +199,7 @@ func (s *Scheduler) Start(i int, missing []Range) *Piece {
 	}
 	b.queue = NewQueue(missing, size)
 	if size > 0 || len(missing) > 1 {
-		s.splittable = append(s.splittable, i)
+		s.offer(i)
 	}
 	return s.next(i)
 }
@@ -236,17 +236,28 @@ func (s *Scheduler) Extend(j Job) {
 	s.blobs[j.Blob].queue.Extend(j.Piece)
 }
 
-// Complete tells one worker, and no other, that a blob has all its pieces. That one finishes it.
+// Complete tells one worker, and no other, that a blob has all its pieces. That one finishes it. What a worker
+// has left of its piece is for the next that asks.
 func (s *Scheduler) Complete(i int) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.changed.Broadcast()
 	b := &s.blobs[i]
-	if b.finishing || !b.queue.Done() {
+	if b.finishing {
 		return false
 	}
-	b.finishing = true
-	return true
+	b.finishing = b.queue.Done()
+	if !b.finishing {
+		s.offer(i)
+	}
+	return b.finishing
+}
+
+// offer lets all workers have pieces of a blob. The caller holds mu.
+func (s *Scheduler) offer(i int) {
+	if !slices.Contains(s.splittable, i) {
+		s.splittable = append(s.splittable, i)
+	}
 }
 
 // Again has ranges of a complete blob fetched again.
@@ -258,9 +269,7 @@ func (s *Scheduler) Again(i int, missing []Range) {
 	for _, r := range missing {
 		b.queue.Add(r)
 	}
-	if !slices.Contains(s.splittable, i) {
-		s.splittable = append(s.splittable, i)
-	}
+	s.offer(i)
 	s.changed.Broadcast()
 }
 

@@ -161,7 +161,7 @@ func TestN9PiecesAreTakenOverFromSlowConnections(t *testing.T) {
 		}
 		for range 3 {
 			lost := false
-			p.OnTakeOver(func() { lost = true })
+			p.OnLost(func() { lost = true })
 			p.Asked(l.now)
 			job := next(t, s)
 			assert.True(t, lost)
@@ -214,4 +214,22 @@ func TestNextEndsWithTheContext(t *testing.T) {
 		next(t, s)
 		none(t, s)
 	})
+}
+
+// What is left of a blob that is one piece is not only for the worker that has begun it.
+func TestWhatIsLeftOfALostPieceIsForTheNext(t *testing.T) {
+	s := newScheduler(&link{}, 20)
+	p := start(t, s, 0)
+	p.Claim(5 * mib)
+	p.Lose() // whose holder does not want to know
+	lost := 0
+	p.OnLost(func() { lost++ })
+	p.Lose()
+	assert.Equal(t, 1, lost)
+	p.Finish()
+	require.False(t, s.Complete(0))
+	rest := next(t, s)
+	assert.Zero(t, rest.Blob)
+	assert.EqualValues(t, 5*mib, rest.Piece.Pos())
+	assert.EqualValues(t, 20*mib, rest.Piece.End())
 }

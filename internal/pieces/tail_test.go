@@ -56,7 +56,7 @@ func TestTakeOverTellsTheHolder(t *testing.T) {
 	q := NewQueue([]Range{{0, 100}}, 0)
 	p := q.Next(0)
 	told := 0
-	p.OnTakeOver(func() { told++ })
+	p.OnLost(func() { told++ })
 	p.Claim(30)
 	rest := q.TakeOver(p, 0)
 	assert.Equal(t, 1, told)

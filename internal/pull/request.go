@@ -8,6 +8,7 @@ import (
 
 	"github.com/modeltransfer/transfer/internal/exchange"
 	"github.com/modeltransfer/transfer/internal/fault"
+	"github.com/modeltransfer/transfer/internal/pace"
 	"github.com/modeltransfer/transfer/internal/pieces"
 	"github.com/modeltransfer/transfer/internal/retry"
 	"github.com/modeltransfer/transfer/internal/watchdog"
@@ -66,6 +67,9 @@ func (s *Sources) request(src *source, r *Request) asked {
 	a.Target = src.Blob(s.Repository, r.Digest)
 	a.Room, a.Budget, a.MaySlow = min(r.Size, roomSize), r.Budget, r.slow >= watchdog.MaxReplaced
 	a.OnRoom = func() { r.Piece.Asked(s.now()) }
+	if r.Size > pace.Small { // others end soon
+		a.OnRecall = func() { s.recall(r) }
+	}
 	a.AnswerTime = s.StallTimeout * (1<<min(r.unanswered, maxDoublings) - 1)
 	if at := r.resolved.Load(); at != nil && !src.mirror {
 		a.Target, a.resolved = *at, at
@@ -86,6 +90,13 @@ func (s *Sources) request(src *source, r *Request) asked {
 		a.Header.Set("If-Range", etag)
 	}
 	return a
+}
+
+// recall has the rest of a piece fetched later, where it need not begin anew then.
+func (s *Sources) recall(r *Request) {
+	if s.Schedule.Ranges(r.Index) == pieces.RangesServed {
+		r.Piece.Lose()
+	}
 }
 
 // check reports whether the answer is the bytes that were asked for, before one of them is read.

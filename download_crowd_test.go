@@ -1,0 +1,83 @@
+package transfer_test
+
+import (
+	"bytes"
+	"fmt"
+	"net/http"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/modeltransfer/transfer/internal/registrytest"
+)
+
+// crowd serves blobs from far away, to all bodies at once no more than speed bytes a second. With more than
+// enough bodies, that falls with the square of their number.
+type crowd struct {
+	data          func(path string) []byte
+	speed, enough int
+	now, most     atomic.Int32 // bodies
+	sent          atomic.Int64 // bytes
+	calm          time.Time    // since when there were never more than enough
+}
+
+func (c *crowd) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	time.Sleep(50 * time.Millisecond)
+	http.ServeContent(&crowded{w, c}, r, "", time.Time{}, bytes.NewReader(c.data(r.URL.Path)))
+}
+
+// crowded is the body for one of the crowd.
+type crowded struct {
+	http.ResponseWriter
+	*crowd
+}
+
+func (w *crowded) Write(p []byte) (n int, err error) {
+	w.most.Store(max(w.most.Load(), w.now.Add(1)))
+	defer w.now.Add(-1)
+	const portion = 8 << 10
+	for err == nil && n < len(p) {
+		bodies := int(w.now.Load())
+		excess := max(1, float64(bodies)/float64(w.enough))
+		if excess > 1 {
+			w.calm = time.Now()
+		}
+		time.Sleep(time.Duration(float64(portion*bodies) * excess * excess / float64(w.speed) * float64(time.Second)))
+		var m int
+		m, err = w.ResponseWriter.Write(p[n:min(n+portion, len(p))])
+		n += m
+		w.sent.Add(int64(m))
+	}
+	return n, err
+}
+
+// A far server gets many bodies at once. Where that is more than it can stand, they are called back.
+func TestBodiesThatAreTooManyAreCalledBack(t *testing.T) {
+	for _, count := range []int{1, 32} {
+		t.Run(fmt.Sprint(count), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, registrytest.H1, registrytest.Options{})
+				opts := w.downloadOptions()
+				byPath := make(map[string][]byte)
+				for i := range count {
+					b := w.remote(96*mebibyte/count + i)
+					byPath["/v2/"+repository+"/blobs/"+b.Digest] = w.data(b)
+					opts.Blobs = append(opts.Blobs, b)
+				}
+				c := &crowd{data: func(path string) []byte { return byPath[path] }, speed: 16 * mebibyte, enough: 16}
+				opts.BaseURL = w.net.Serve("crowd.test", c, registrytest.H1).URL
+				begin := time.Now()
+				took, err := w.timed(opts)
+				require.NoError(t, err)
+				assert.Greater(t, c.most.Load(), int32(32))
+				assert.Less(t, c.calm.Sub(begin), 10*time.Second)
+				assert.Less(t, took, 14*time.Second, "it is 28 s where they go on")
+				assert.Less(t, c.sent.Load(), int64(97*mebibyte), "little is fetched again")
+			})
+		})
+	}
+}
