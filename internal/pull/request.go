@@ -92,9 +92,10 @@ func (s *Sources) request(src *source, r *Request) asked {
 	return a
 }
 
-// recall has the rest of a piece fetched later, where it need not begin anew then.
+// recall has the rest of a piece fetched later, where it need not begin anew then, and where it is not the cap
+// on the rate that makes fewer bodies as fast.
 func (s *Sources) recall(r *Request) {
-	if s.Schedule.Ranges(r.Index) == pieces.RangesServed {
+	if s.Schedule.Ranges(r.Index) == pieces.RangesServed && !s.Exchange.Rate.Full() {
 		r.Piece.Lose()
 	}
 }
