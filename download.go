@@ -27,8 +27,8 @@ const (
 	// An idle worker takes half of what another has left when that is at least minSplit and would take the other
 	// more than splitAfter: at the end of a download over a lossy link, the last pieces are those with the most
 	// losses.
-	minSplit   = 512 << 10 // 512 KiB
-	splitAfter = 500 * time.Millisecond
+	minSplit   = 128 << 10 // 128 KiB
+	splitAfter = 250 * time.Millisecond
 
 	// Where a piece has less than fewLeft to go, a busy machine is the likelier reason for a slow connection.
 	fewLeft = 2 << 20 // 2 MiB

@@ -14,8 +14,8 @@ import (
 const (
 	mostBodies = 64
 	pieceSize  = 8 << 20
-	minSplit   = 512 << 10
-	splitAfter = 500 * time.Millisecond
+	minSplit   = 128 << 10
+	splitAfter = 250 * time.Millisecond
 )
 
 // limiter is what a simulated download asks for its limit: a controller, or a fixed number.
@@ -68,7 +68,7 @@ func (t *transfer) bodies() (all []int64) {
 // simulate returns how long a transfer takes, or the deadline if that comes first.
 func (t *transfer) simulate(l limiter, seed uint64, deadline time.Duration) time.Duration {
 	s := &simulation{
-		network: newNetwork(&t.link, seed), limit: l, queued: t.bodies(),
+		network: newNetwork(&t.link, seed), limit: l, queued: t.bodies(), room: min(t.size, pieceSize),
 	}
 	return s.run(deadline)
 }
@@ -87,6 +87,7 @@ type body struct {
 type simulation struct {
 	*network
 	limit  limiter
+	room   int64   // what each body asks room for
 	queued []int64 // the sizes of bodies that wait
 	active []*body
 	idle   []*conn
@@ -121,11 +122,11 @@ func (s *simulation) start() {
 		size := s.queued[0]
 		generation := 0
 		if s.limit.now() == 0 {
-			generation = s.limit.acquire(size) // the first body decides how many there are
+			generation = s.limit.acquire(s.room) // the first body decides how many there are
 		} else if len(s.active) >= s.limit.now() {
 			return
 		} else {
-			generation = s.limit.acquire(size)
+			generation = s.limit.acquire(s.room)
 		}
 		s.queued = s.queued[1:]
 		b := &body{acquired: s.now, ready: s.now + s.rtt + s.think, generation: generation}
