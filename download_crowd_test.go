@@ -4,7 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"net/http"
-	"sync/atomic"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -20,9 +20,11 @@ import (
 type crowd struct {
 	data          func(path string) []byte
 	speed, enough int
-	now, most     atomic.Int32 // bodies
-	sent          atomic.Int64 // bytes
-	calm          time.Time    // since when there were never more than enough
+
+	mu        sync.Mutex // guards the fields that follow
+	now, most int        // bodies
+	sent      int        // bytes
+	calm      time.Time  // since when there were never more than enough
 }
 
 func (c *crowd) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -37,22 +39,35 @@ type crowded struct {
 }
 
 func (w *crowded) Write(p []byte) (n int, err error) {
-	w.most.Store(max(w.most.Load(), w.now.Add(1)))
-	defer w.now.Add(-1)
+	w.count(1, 0)
+	defer func() { w.count(-1, n) }()
 	const portion = 8 << 10
 	for err == nil && n < len(p) {
-		bodies := int(w.now.Load())
-		excess := max(1, float64(bodies)/float64(w.enough))
-		if excess > 1 {
-			w.calm = time.Now()
-		}
-		time.Sleep(time.Duration(float64(portion*bodies) * excess * excess / float64(w.speed) * float64(time.Second)))
+		time.Sleep(w.delay(portion))
 		var m int
 		m, err = w.ResponseWriter.Write(p[n:min(n+portion, len(p))])
 		n += m
-		w.sent.Add(int64(m))
 	}
 	return n, err
+}
+
+func (c *crowd) count(bodies, bytes int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.now += bodies
+	c.most = max(c.most, c.now)
+	c.sent += bytes
+}
+
+// delay returns how long a body takes now for so many bytes.
+func (c *crowd) delay(bytes int) time.Duration {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	excess := max(1, float64(c.now)/float64(c.enough))
+	if excess > 1 {
+		c.calm = time.Now()
+	}
+	return time.Duration(float64(bytes*c.now) * excess * excess / float64(c.speed) * float64(time.Second))
 }
 
 // A far server gets many bodies at once. Where that is more than it can stand, they are called back.
@@ -73,10 +88,10 @@ func TestBodiesThatAreTooManyAreCalledBack(t *testing.T) {
 				begin := time.Now()
 				took, err := w.timed(opts)
 				require.NoError(t, err)
-				assert.Greater(t, c.most.Load(), int32(32))
+				assert.Greater(t, c.most, 32)
 				assert.Less(t, c.calm.Sub(begin), 10*time.Second)
 				assert.Less(t, took, 14*time.Second, "it is 28 s where they go on")
-				assert.Less(t, c.sent.Load(), int64(97*mebibyte), "little is fetched again")
+				assert.Less(t, c.sent, 97*mebibyte, "little is fetched again")
 			})
 		})
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -218,21 +219,21 @@ func TestAFarLinkStartsWithMoreBodiesAtOnce(t *testing.T) {
 		slots := acquired(t, l, fewBodies, nil)
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
-		begun := 0
+		var begun atomic.Int32
 		for range 2 * farStart {
 			go func() {
 				if _, err := l.Acquire(ctx, 8<<20); err == nil {
-					begun++
+					begun.Add(1)
 				}
 			}()
 		}
 		time.Sleep(2 * farLatency)
-		assert.Zero(t, begun)
+		assert.Zero(t, begun.Load())
 		for _, slot := range slots {
 			slot.Moved(1)
 		}
 		synctest.Wait()
-		assert.Equal(t, farStart-fewBodies, begun)
+		assert.EqualValues(t, farStart-fewBodies, begun.Load())
 	})
 }
 
