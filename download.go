@@ -347,7 +347,7 @@ func (d *downloader) repair(ctx context.Context, b *blobDownload, m *blobstore.M
 // errLost ends the attempts at a piece that another worker has taken over or that has to wait for room.
 var errLost = errors.New("the piece is fetched later or by another worker")
 
-// fetchPiece fetches a piece, in as many attempts as it takes, or until that is no longer this worker's to do.
+// fetchPiece fetches a piece, in as many attempts as it takes, or until this worker must not go on with it.
 func (d *downloader) fetchPiece(ctx context.Context, b *blobDownload, p *pieces.Piece) error {
 	defer p.Finish()
 	ctx, lose := context.WithCancelCause(ctx)

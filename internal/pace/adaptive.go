@@ -31,7 +31,7 @@ type Slot struct {
 	acquired   time.Time // when
 	flowing    bool      // the first byte has come
 	released   bool
-	recall     func()              // ends the body; nil where nothing does
+	recall     func()              // has the body ended; nil where nothing does
 	total      *semaphore.Weighted // gets one back when the slot is released; may be nil
 }
 
@@ -101,7 +101,7 @@ func (l *AdaptiveLimit) hold(s *Slot) {
 }
 
 // recalled takes from the recallable slots the youngest of those beyond the limit, where the controller wants
-// them back, and returns what ends their bodies. The caller holds mu.
+// them back, and returns what has their bodies ended. The caller holds mu.
 func (l *AdaptiveLimit) recalled() (ends []func()) {
 	if !l.controller.recall {
 		return nil
@@ -152,8 +152,8 @@ func (l *AdaptiveLimit) Overloaded() {
 	}
 }
 
-// OnRecall has f called, once at most and without waiting for it to release the slot, when so many bodies have
-// turned out to be too many: f ends the body. It must not call the slot. A nil f changes nothing.
+// OnRecall has f called, once at most, when so many bodies have turned out to be too many. f has the body
+// ended, and must not wait for that. A nil f changes nothing.
 func (s *Slot) OnRecall(f func()) {
 	l := s.owner
 	if f == nil || l.controller == nil {
@@ -201,7 +201,7 @@ func (s *Slot) Moved(n int) {
 	}
 }
 
-// moved counts bytes of a body. It returns what ends the bodies that have turned out to be too many.
+// moved counts bytes of a body. It returns what has the bodies ended that have turned out to be too many.
 func (l *AdaptiveLimit) moved(s *Slot, n int) []func() {
 	l.mu.Lock()
 	defer l.mu.Unlock()

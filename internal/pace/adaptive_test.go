@@ -212,7 +212,8 @@ func acquired(t *testing.T, l *AdaptiveLimit, count int, end func(i int)) (slots
 	return slots
 }
 
-// The first bytes tell that the link is far. Who waits begins then, and not when one of the first bodies ends.
+// The first bytes tell that the link is far. Who waits begins then, and not when one of the first bodies
+// ends.
 func TestAFarLinkStartsWithMoreBodiesAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := NewAdaptiveLimit(64, false)

@@ -32,10 +32,10 @@ const (
 	opening     = 1.25
 	rejectWaits = 6
 
-	// A search changes the limit by firstStep at first, and by laterStep after a step that paid off. Where bodies
-	// take longer than shortBodies, only laterStep stands out from what losses do to the speed. On a far link it
-	// takes long to find out what a larger limit brings, so there is one step, farStep: bodies that turn out to
-	// be too many are called back.
+	// A search changes the limit by firstStep at first, and by laterStep after a step that paid off. Where
+	// bodies take longer than shortBodies, only laterStep stands out from what losses do to the speed. Such
+	// bodies on a far link get farStep at once, because each step takes long there to show what it brings, and
+	// bodies that turn out to be too many are called back.
 	firstStep   = 1.5
 	laterStep   = 2
 	farStep     = 4
@@ -47,7 +47,8 @@ const (
 	gain  = 1.1
 
 	// tie is how fast a smaller limit must be to count as equally fast. Between equals, the smaller limit is
-	// better, down to fewBodies: it asks less of the server, and a crash loses less.
+	// better, down to fewBodies: it asks less of the server, and a crash loses less. Only a far link keeps a
+	// larger limit that is as fast.
 	tie       = 0.98
 	fewBodies = 4
 

@@ -236,8 +236,8 @@ func (s *Scheduler) Extend(j Job) {
 	s.blobs[j.Blob].queue.Extend(j.Piece)
 }
 
-// Complete tells one worker, and no other, that a blob has all its pieces. That one finishes it. What a worker
-// has left of its piece is for the next that asks.
+// Complete tells one worker, and no other, that a blob has all its pieces. That one finishes it. What a
+// worker has left of its piece is for the next that asks.
 func (s *Scheduler) Complete(i int) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()

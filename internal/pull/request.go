@@ -92,8 +92,8 @@ func (s *Sources) request(src *source, r *Request) asked {
 	return a
 }
 
-// recall has the rest of a piece fetched later, where it need not begin anew then, and where it is not the cap
-// on the rate that makes fewer bodies as fast.
+// recall has the rest of a piece fetched later. It leaves the piece alone where all of it would have to be
+// fetched again, and where the cap on the rate is what holds up all.
 func (s *Sources) recall(r *Request) {
 	if s.Schedule.Ranges(r.Index) == pieces.RangesServed && !s.Exchange.Rate.Full() {
 		r.Piece.Lose()

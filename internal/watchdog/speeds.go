@@ -62,9 +62,9 @@ func (s *Speeds) Median() float64 {
 // Slow tells whether a connection of that speed is slow beside its peers.
 func (s *Speeds) Slow(speed float64) bool { return speed < slowShare*s.Median() }
 
-// TakeOver tells whether an idle worker should take over a piece, on a new connection. Where its body flows, it
-// has done so for age at that speed, in bytes per second; otherwise its first byte has been waited for since
-// age. little says that few bytes are left.
+// TakeOver tells whether an idle worker should take over a piece, on a new connection. Where its body flows,
+// it has done so for age at that speed, in bytes per second. Otherwise age is how long its first byte has
+// been waited for. little says that few bytes are left.
 func (w *Watchdog) TakeOver(flows bool, age time.Duration, speed float64, little bool) bool {
 	switch {
 	case !flows:

@@ -79,7 +79,8 @@ func (r *Registry) Manifest(repository, reference string) Target {
 	return r.target(url.Values{}, repository+"/manifests/"+reference)
 }
 
-// target returns the target of a path within the API, which has nothing to escape: all its parts were checked.
+// target returns the target of a path within the API. All parts of the path were checked, and have nothing
+// to escape.
 func (r *Registry) target(query url.Values, path string) Target {
 	u := *r.api
 	u.Path += path
