@@ -24,6 +24,7 @@ type exchange struct {
 	method, kind, path, query string
 	host                      string
 	authorization             string
+	byteRange                 string // the Range header
 	userAgent                 string
 	proto                     string
 	status                    int
@@ -54,7 +55,8 @@ func (t *traffic) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	t.mu.Unlock()
 	e := exchange{
 		method: r.Method, kind: kindOf(r.URL.Path), path: r.URL.Path, query: r.URL.RawQuery, host: r.Host,
-		authorization: r.Header.Get("Authorization"), userAgent: r.UserAgent(), proto: r.Proto,
+		authorization: r.Header.Get("Authorization"), byteRange: r.Header.Get("Range"),
+		userAgent: r.UserAgent(), proto: r.Proto,
 	}
 	body := &countingBody{ReadCloser: r.Body}
 	r = withBody(r, body)
