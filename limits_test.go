@@ -151,8 +151,24 @@ func allocated() uint64 {
 }
 
 func TestI8ManyBlobs(t *testing.T) {
-	const there, missing, concurrency = 100_000, 300, 8
-	var most atomic.Int64
+	const few, many, perBlob = 4_000, 24_000, 1024 // the last in bytes
+	var most int64
+	memory := func(there int) int64 {
+		allocated, goroutines := downloadAmong(t, there)
+		most = max(most, goroutines)
+		return int64(allocated)
+	}
+	fixed := memory(few)
+	assert.Less(t, fixed, int64(64<<20), "bytes, those of the server among them")
+	assert.Less(t, (memory(many)-fixed)/(many-few), int64(perBlob), "bytes for each blob that is there")
+	assert.Less(t, most, int64(150), "goroutines, with those of the connections and the server")
+}
+
+// downloadAmong downloads 300 blobs whose list has others too, that are there. It returns the bytes that were
+// allocated meanwhile and how many goroutines more there were at once than before.
+func downloadAmong(t *testing.T, there int) (memory uint64, goroutines int64) {
+	t.Helper()
+	const missing, concurrency = 300, 8
 	w := newWorld(t, registrytest.H1, registrytest.Options{})
 	w.dir = dirInMemory(t)
 	blobs := make([]transfer.Blob, 0, there+missing)
@@ -171,16 +187,16 @@ func TestI8ManyBlobs(t *testing.T) {
 	opts := w.downloadOptions(blobs...)
 	opts.Concurrency = concurrency
 	w.client.Transport.(*http.Transport).MaxIdleConnsPerHost = concurrency
+	var most atomic.Int64
 	opts.Progress = func(int64, int64) { most.Store(max(most.Load(), int64(runtime.NumGoroutine()))) }
-	before, memory := runtime.NumGoroutine(), allocated()
+	before, begin := int64(runtime.NumGoroutine()), allocated()
 	require.NoError(t, transfer.Download(t.Context(), opts))
-	assert.Less(t, allocated()-memory, uint64(128<<20), "bytes, those of the server among them")
+	memory = allocated() - begin
 	for _, b := range blobs[there:] {
 		w.requireBlob(b)
 	}
 	assert.Len(t, w.reg.Requests(), missing)
-	assert.Less(t, int(most.Load())-before, missing/2,
-		"goroutines, with those of the connections and the server")
+	return memory, most.Load() - before
 }
 
 func TestI8ManyMissingBlobsOfOneWorker(t *testing.T) {
