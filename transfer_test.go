@@ -64,6 +64,7 @@ func eachInBubbles[C any](
 	t.Helper()
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			inBubbles(t, func(t *testing.T, mode registrytest.Mode) { test(t, mode, name, c) })
 		})
 	}
