@@ -1,6 +1,7 @@
 package exchange_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -248,4 +249,39 @@ func TestI15TokenInAFailureIsMasked(t *testing.T) {
 		require.ErrorAs(t, err, &status)
 		assert.Equal(t, []wire.RegistryError{{Code: "***", Message: "not with ***"}}, status.Errors)
 	})
+}
+
+// How far away a server is shows between a request and its answer. What went before it, as a slow handshake,
+// says nothing about that.
+func TestTheWayToAServerIsMeasuredFromTheRequest(t *testing.T) {
+	const long = 100 * time.Millisecond
+	for name, c := range map[string]struct {
+		connecting, answering time.Duration
+		far                   bool
+	}{
+		"a slow handshake": {connecting: long, far: false},
+		"a slow answer":    {answering: long, far: true},
+	} {
+		inBubble(t, name, func(t *testing.T) {
+			w := newWorld(t, nil, func(r *http.Request) (*http.Response, error) {
+				time.Sleep(c.connecting)
+				httptrace.ContextClientTrace(r.Context()).WroteRequest(httptrace.WroteRequestInfo{})
+				time.Sleep(c.answering)
+				return says(200, "blob"), nil
+			})
+			w.Bodies = pace.NewBodyLimiter(64, false)
+			r := w.get()
+			r.Room = 8 << 20
+			first := 0
+			for range 4 {
+				resp, err := w.Do(t.Context(), r)
+				require.NoError(t, err)
+				defer resp.Body.Close()
+				first = cmp.Or(first, w.Bodies.Large())
+				_, err = io.ReadAll(resp.Body)
+				require.NoError(t, err)
+			}
+			assert.Equal(t, c.far, w.Bodies.Large() > first)
+		})
+	}
 }

@@ -45,7 +45,10 @@ func (f *flight) context() context.Context {
 	if f.req.Body != nil {
 		return f.watch.Context()
 	}
-	f.trace.WroteRequest = func(info httptrace.WroteRequestInfo) { f.sent.Store(info.Err == nil) }
+	f.trace.WroteRequest = func(info httptrace.WroteRequestInfo) {
+		f.sent.Store(info.Err == nil)
+		f.room.slot.Load().Asked()
+	}
 	return httptrace.WithClientTrace(f.watch.Context(), &f.trace)
 }
 

@@ -28,7 +28,7 @@ type AdaptiveLimit struct {
 type Slot struct {
 	owner      *AdaptiveLimit
 	generation int       // of the controller, when the slot was acquired
-	acquired   time.Time // when
+	since      time.Time // when it was acquired, or later its body asked for
 	flowing    bool      // the first byte has come
 	released   bool
 	recall     func()              // has the body ended; nil where nothing does
@@ -95,7 +95,7 @@ func (l *AdaptiveLimit) admit() {
 func (l *AdaptiveLimit) hold(s *Slot) {
 	l.active++
 	if l.controller != nil {
-		s.acquired, s.generation = time.Now(), l.controller.generation
+		s.since, s.generation = time.Now(), l.controller.generation
 		l.controller.admitted()
 	}
 }
@@ -165,6 +165,17 @@ func (s *Slot) OnRecall(f func()) {
 	l.recallable = append(l.recallable, s)
 }
 
+// Asked notes that the body is asked for now. The time before it, as for a new connection, tells nothing of
+// how long a round trip takes.
+func (s *Slot) Asked() {
+	if s == nil || s.owner.controller == nil {
+		return
+	}
+	s.owner.mu.Lock()
+	defer s.owner.mu.Unlock()
+	s.since = time.Now()
+}
+
 // Release gives the slot back. Only the first call counts.
 func (s *Slot) Release() {
 	if s == nil {
@@ -208,7 +219,7 @@ func (l *AdaptiveLimit) moved(s *Slot, n int) []func() {
 	now := time.Now()
 	if !s.flowing {
 		s.flowing = true
-		l.controller.firstByte(now.Sub(s.acquired), s.generation)
+		l.controller.firstByte(now.Sub(s.since), s.generation)
 	}
 	l.controller.moved(now, n, l.active)
 	if l.controller.limit == l.limit {

@@ -27,9 +27,12 @@ const (
 	epochWaits   = 4
 	patience     = time.Second
 
-	// Windows are opening while each epoch is opening times as fast as the one before. A larger limit is
-	// rejected only after rejectWaits times what the fastest first byte took.
+	// Windows are opening while each epoch is opening times as fast as the one before. That is waited for until
+	// the speed of a limit is taken, but of the first limit no longer than openTime and openWaits times what the
+	// fastest first byte took. A larger limit is rejected only after rejectWaits times that.
 	opening     = 1.25
+	openTime    = 200 * time.Millisecond
+	openWaits   = 3
 	rejectWaits = 6
 
 	// A search changes the limit by firstStep at first, and by laterStep after a step that paid off. Where
@@ -101,7 +104,7 @@ type controller struct {
 	lastOverload time.Time
 }
 
-// waits is how long bodies took from acquiring a slot to the first byte: on average, and the fastest, because
+// waits is how long bodies took from being asked for to the first byte: on average, and the fastest, because
 // servers and machines that are busy delay the others.
 type waits struct{ average, nearest time.Duration }
 
@@ -227,7 +230,10 @@ func (c *controller) judge(rate float64, now time.Time) {
 	last := c.epoch.last
 	c.epoch.last, c.epoch.best = rate, max(rate, c.epoch.best)
 	if c.phase <= growing && c.waits.far() && (last == 0 || rate > opening*last) {
-		return
+		enough := max(openTime, openWaits*c.waits.nearest)
+		if last == 0 || c.phase == growing || now.Sub(c.epoch.first) <= enough {
+			return
+		}
 	}
 	switch c.phase {
 	case measuring:

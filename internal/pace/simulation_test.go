@@ -77,7 +77,7 @@ func (t *transfer) simulate(l limiter, seed uint64, deadline time.Duration) time
 type body struct {
 	conn       *conn
 	got        float64 // bytes; conn.wants is how many are left
-	acquired   time.Duration
+	asked      time.Duration
 	ready      time.Duration // when the server begins to send
 	started    time.Duration // when the first byte came
 	generation int
@@ -129,14 +129,15 @@ func (s *simulation) start() {
 			generation = s.limit.acquire(s.room)
 		}
 		s.queued = s.queued[1:]
-		b := &body{acquired: s.now, ready: s.now + s.rtt + s.think, generation: generation}
+		b := &body{asked: s.now, generation: generation}
 		if n := len(s.idle); n > 0 {
 			b.conn, s.idle = s.idle[n-1], s.idle[:n-1]
 			s.reuse(b.conn)
 		} else {
 			b.conn = newConn()
-			b.ready += time.Duration(s.handshakes) * s.rtt
+			b.asked += time.Duration(s.handshakes) * s.rtt
 		}
+		b.ready = b.asked + s.rtt + s.think
 		b.conn.wants = float64(size)
 		s.active = append(s.active, b)
 	}
@@ -150,7 +151,7 @@ func (s *simulation) take(b *body) {
 	}
 	if b.got == 0 {
 		b.started = s.now
-		s.limit.firstByte(s.now-b.acquired, b.generation)
+		s.limit.firstByte(s.now-b.asked, b.generation)
 	}
 	b.got, b.conn.wants = b.got+n, b.conn.wants-n
 	s.limit.moved(time.Unix(0, 0).Add(s.now), int(n), len(s.active))
