@@ -133,16 +133,6 @@ func TestDownloadBodyConcurrency(t *testing.T) {
 	}
 }
 
-// dirInMemory returns a directory in memory where there is one: many names take seconds on a disk.
-func dirInMemory(t *testing.T) string {
-	dir, err := os.MkdirTemp("/dev/shm", "transfer-test")
-	if err != nil {
-		return t.TempDir()
-	}
-	t.Cleanup(func() { assert.NoError(t, os.RemoveAll(dir)) })
-	return dir
-}
-
 // allocated returns the bytes that the process has allocated so far.
 func allocated() uint64 {
 	var stats runtime.MemStats
@@ -170,7 +160,6 @@ func downloadAmong(t *testing.T, there int) (memory uint64, goroutines int64) {
 	t.Helper()
 	const missing, concurrency = 300, 8
 	w := newWorld(t, registrytest.H1, registrytest.Options{})
-	w.dir = dirInMemory(t)
 	blobs := make([]transfer.Blob, 0, there+missing)
 	source := filepath.Join(w.dir, "source")
 	for i := range there { // trusted by their size

@@ -16,9 +16,12 @@ import (
 const leakTime = 5 * time.Second
 
 // Main runs the tests of a package for its TestMain, and exits. Uploads are remembered in a directory of
-// their own meanwhile. It fails when a test has left a goroutine behind, or when a check that follows the
-// tests fails.
+// their own meanwhile, and temporary files are in memory where TMPDIR does not say otherwise. It fails when a
+// test has left a goroutine behind, or when a check that follows the tests fails.
 func Main(m *testing.M, checks ...func() error) {
+	if dir := memory(); dir != "" && os.Getenv("TMPDIR") == "" {
+		os.Setenv("TMPDIR", dir)
+	}
 	cache, err := os.MkdirTemp("", "transfer-test")
 	if err != nil {
 		panic(err)
