@@ -27,9 +27,10 @@ const (
 	epochWaits   = 4
 	patience     = time.Second
 
-	// Windows are opening while each epoch is opening times as fast as the one before. That is waited for until
-	// the speed of a limit is taken, but of the first limit no longer than openTime and openWaits times what the
-	// fastest first byte took. A larger limit is rejected only after rejectWaits times that.
+	// Windows are opening while each epoch is opening times as fast as the one before. The speed of a limit is
+	// taken when they are open. For the first limit, the wait for that ends after openTime or, where that is
+	// longer, openWaits times what the fastest first byte took. A larger limit is rejected only after
+	// rejectWaits times that.
 	opening     = 1.25
 	openTime    = 200 * time.Millisecond
 	openWaits   = 3
@@ -104,8 +105,8 @@ type controller struct {
 	lastOverload time.Time
 }
 
-// waits is how long bodies took from being asked for to the first byte: on average, and the fastest, because
-// servers and machines that are busy delay the others.
+// waits is how long bodies took from being asked for to their first byte: on average, and the fastest,
+// because servers and machines that are busy delay the others.
 type waits struct{ average, nearest time.Duration }
 
 func (w *waits) add(latency time.Duration) {
