@@ -125,12 +125,16 @@ func (s *Server) Close() {
 		close(s.done)
 		s.http.Close()
 	})
-	s.serving.wait()
+	s.serving.close()
 }
 
+// tracked has the server know when a handler runs. None begins once the server is closed: HTTP/2 starts a
+// handler as a goroutine of its own, which may first run when its connection is gone.
 func (s *Server) tracked(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		s.serving.add(1)
+		if !s.serving.enter() {
+			return
+		}
 		defer s.serving.add(-1)
 		h.ServeHTTP(w, r)
 	})

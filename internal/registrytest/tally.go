@@ -9,6 +9,7 @@ type tally struct {
 	zero *sync.Cond
 	n    int
 	peak int
+	shut bool // nothing enters any more
 }
 
 func newTally() *tally {
@@ -25,6 +26,26 @@ func (t *tally) add(delta int) {
 	if t.n == 0 {
 		t.zero.Broadcast()
 	}
+}
+
+// enter counts one more, and tells whether that may go on: not once the tally is closed.
+func (t *tally) enter() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.shut {
+		return false
+	}
+	t.n++
+	t.peak = max(t.peak, t.n)
+	return true
+}
+
+// close lets nothing enter any more, and waits until nothing goes on.
+func (t *tally) close() {
+	t.mu.Lock()
+	t.shut = true
+	t.mu.Unlock()
+	t.wait()
 }
 
 func (t *tally) wait() {
