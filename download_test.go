@@ -86,14 +86,14 @@ func TestS13ListedTwice(t *testing.T) {
 func TestDownloadOfSmallBlobsBesideALargeOne(t *testing.T) {
 	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 		w := newWorld(t, mode, registrytest.Options{Latency: 50 * time.Millisecond})
-		large := w.remote(72 << 20) // nine pieces, a second for each
+		large := w.remote(40 << 20) // five pieces, a second for each
 		w.reg.Fault("GET", large.Digest, "**slow(8M)")
 		blobs := []transfer.Blob{large}
-		for i := range 40 {
+		for i := range 20 {
 			blobs = append(blobs, w.remote(1000+i))
 		}
 		opts := w.downloadOptions(blobs...)
-		opts.Concurrency = 9
+		opts.Concurrency = 5
 		begun, early := time.Now(), 0
 		opts.Progress = func(int64, int64) {
 			if time.Since(begun) < time.Second {
@@ -101,7 +101,7 @@ func TestDownloadOfSmallBlobsBesideALargeOne(t *testing.T) {
 			}
 		}
 		require.NoError(t, w.download(opts))
-		assert.Equal(t, 40, early, "small blobs that were asked for before a piece was complete")
+		assert.Equal(t, 20, early, "small blobs that were asked for before a piece was complete")
 	})
 }
 

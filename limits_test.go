@@ -78,7 +78,7 @@ func TestDownloadMaxBytesPerSecond(t *testing.T) {
 func TestDownloadMaxBytesPerSecondFetchesNothingTwice(t *testing.T) {
 	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 		w := newWorld(t, mode, registrytest.Options{})
-		b, fast := w.remote(50<<20), w.remote(64<<10) // this one comes before the cap is felt
+		b, fast := w.remote(30<<20), w.remote(64<<10) // this one comes before the cap is felt
 		opts := w.downloadOptions(b, fast)
 		opts.MaxBytesPerSecond = 3 << 20
 		require.NoError(t, w.download(opts))

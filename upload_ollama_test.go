@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"net/http"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/assert"
@@ -26,7 +25,7 @@ func TestOllamaUploads(t *testing.T) {
 			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 				w := newWorld(t, mode, registrytest.Options{Token: "secret"})
 				store := w.reg.ServeOllama(w.net, "store.test", mode, o)
-				b := w.local(70 << 20)
+				b := w.local(20 << 20)
 				opts := w.uploadOptions(b)
 				opts.Token = "secret"
 				require.NoError(t, w.upload(opts))
@@ -62,21 +61,6 @@ func TestU11DirectUploadIsSentOnce(t *testing.T) {
 		w.reg.Fault("PUT", "", "2*"+status)
 		require.NoError(t, w.upload(w.uploadOptions(w.local(3<<20))))
 		assert.Equal(t, 1, store.Count("PUT", ""))
-	})
-}
-
-// The only test that moves so much: parts of 100 MiB are the smallest there are.
-func TestU26PartsAreOfOneSize(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, registrytest.H1, registrytest.Options{})
-		o := registrytest.Ollama{ExactParts: true, Discard: true}
-		store := w.reg.ServeOllama(w.net, "store.test", registrytest.H1, o)
-		b := w.sparse(201 << 20)
-		require.NoError(t, transfer.Upload(t.Context(), w.uploadOptions(b)))
-		assert.Empty(t, store.Violations())
-		require.Len(t, store.Uploads(), 1)
-		assert.Equal(t, []int64{100 << 20, 100 << 20, 1 << 20}, store.Uploads()[0].Sizes)
-		assert.Equal(t, b.Size, store.BytesReceived(), "no byte is sent twice")
 	})
 }
 

@@ -176,7 +176,7 @@ func TestUploadInChunksOfSeveralBlobsWhereBodiesAreLimited(t *testing.T) {
 		w := newWorld(t, mode, registrytest.Options{MinChunk: 5 << 20, MaxBody: 6 << 20})
 		opts := w.uploadOptions()
 		for i := range 4 {
-			opts.Blobs = append(opts.Blobs, w.local(20<<20+i))
+			opts.Blobs = append(opts.Blobs, w.local(13<<20+i))
 		}
 		require.NoError(t, w.upload(opts))
 	})

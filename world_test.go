@@ -368,12 +368,3 @@ func (w *world) requestsOf(b transfer.Blob) (methods []string) {
 	}
 	return methods
 }
-
-// sparse returns a blob of zeros in the directory, which takes no room there.
-func (w *world) sparse(size int64) transfer.Blob {
-	w.t.Helper()
-	b := transfer.Blob{Digest: registrytest.ZeroDigest(size).String(), Size: size}
-	require.NoError(w.t, os.WriteFile(w.path(b), nil, 0o644))
-	require.NoError(w.t, os.Truncate(w.path(b), size))
-	return b
-}

@@ -110,6 +110,7 @@ func TestU26PartsOfOneSize(t *testing.T) {
 		assert.Empty(t, store.Tokens(), "the store gets no token")
 		require.Len(t, store.Uploads(), 1)
 		assert.Equal(t, []int64{100 << 20, 100 << 20, 1 << 20}, store.Uploads()[0].Sizes)
+		assert.Equal(t, l.Size, store.BytesReceived(), "no byte is sent twice")
 		book.requireFromTo(t, 0, l.Size)
 	})
 }

@@ -67,12 +67,16 @@ type network struct {
 	*link
 	random *rand.Rand
 	now    time.Duration
-	dt     time.Duration
-	waver  float64 // of the rate now, a slow random walk around 1
+	dt     time.Duration // of a step
+	dts    float64       // the same in seconds
+	round  time.Duration // of a trip there and back in this step, behind what is queued
+	rounds float64       // the same in seconds
+	waver  float64       // of the rate now, a slow random walk around 1
 }
 
 func newNetwork(l *link, seed uint64) *network {
-	return &network{link: l, random: rand.New(rand.NewPCG(seed, 1)), dt: l.step(), waver: 1}
+	random := rand.New(rand.NewPCG(seed, 1))
+	return &network{link: l, random: random, dt: l.step(), dts: l.step().Seconds(), waver: 1}
 }
 
 func newConn() *conn {
@@ -94,7 +98,7 @@ func (n *network) capacity(active int) float64 {
 		n.waver = min(max(n.waver, 0.3), 1.5)
 		rate *= n.waver
 	}
-	return rate * n.dt.Seconds()
+	return rate * n.dts
 }
 
 // share is what the server sends at most to each of its connections.
@@ -120,13 +124,14 @@ func (n *network) advance(sending []*conn) {
 	for _, c := range sending {
 		queued += c.queued
 	}
-	round := n.rtt + time.Duration(queued/n.rate*float64(time.Second))
+	n.round = n.rtt + time.Duration(queued/n.rate*float64(time.Second))
+	n.rounds = n.round.Seconds()
 	each := n.share(len(sending))
 	for _, c := range sending {
 		c.sent = 0
 		if n.now >= c.silent {
-			rate := min(c.window/round.Seconds(), each)
-			c.sent = min(rate*n.dt.Seconds(), max(c.wants-c.queued-c.held, 0))
+			rate := min(c.window/n.rounds, each)
+			c.sent = min(rate*n.dts, max(c.wants-c.queued-c.held, 0))
 			arriving += c.sent
 		}
 	}
@@ -144,12 +149,12 @@ func (n *network) advance(sending []*conn) {
 		came := c.queued * served
 		c.queued -= came
 		c.held += came
-		n.adjust(c, came, dropped, round)
+		n.adjust(c, came, dropped)
 	}
 }
 
 // adjust lets the window of a connection grow by what was acknowledged, and shrink by what was lost.
-func (n *network) adjust(c *conn, acked, dropped float64, round time.Duration) {
+func (n *network) adjust(c *conn, acked, dropped float64) {
 	if n.now < c.recovering {
 		return
 	}
@@ -157,15 +162,15 @@ func (n *network) adjust(c *conn, acked, dropped float64, round time.Duration) {
 	random := n.happens(packets * n.loss)
 	congested := n.happens(packets * dropped)
 	if random || congested {
-		n.lose(c, congested, round)
+		n.lose(c, congested)
 		return
 	}
-	limited := c.sent >= 0.9*c.window*n.dt.Seconds()/round.Seconds()
+	limited := c.sent >= 0.9*c.window*n.dts/n.rounds
 	switch {
 	case !limited:
 	case c.window < c.threshold:
 		c.window += acked
-		queueing := float64(round) > 1.25*float64(n.rtt)
+		queueing := float64(n.round) > 1.25*float64(n.rtt)
 		if n.congestion != reno && queueing && c.window > 16*segment { // slow start ends before the queue is full
 			c.threshold = c.window
 			c.maxWindow, c.epochStart = c.window, n.now
@@ -173,7 +178,7 @@ func (n *network) adjust(c *conn, acked, dropped float64, round time.Duration) {
 	case n.congestion == cubic:
 		n.growCubic(c, acked)
 	case n.congestion == bbr:
-		if float64(round) < 1.5*float64(n.rtt) {
+		if float64(n.round) < 1.5*float64(n.rtt) {
 			c.window += acked / 8
 		}
 	default:
@@ -197,14 +202,14 @@ func (n *network) growCubic(c *conn, acked float64) {
 }
 
 // lose closes the window, and holds up what comes until what was lost is sent again.
-func (n *network) lose(c *conn, congested bool, round time.Duration) {
-	c.recovering = n.now + round
+func (n *network) lose(c *conn, congested bool) {
+	c.recovering = n.now + n.round
 	c.maxWindow, c.epochStart = c.window, n.now
 	switch {
 	case n.congestion == bbr && !congested:
 		return
 	case c.window < 4*segment: // too few acknowledgements follow to notice it early
-		c.silent = n.now + max(leastTimeout, 2*round)
+		c.silent = n.now + max(leastTimeout, 2*n.round)
 		c.recovering = c.silent
 		c.window, c.threshold = initialWindow/10, max(c.window/2, 2*segment)
 		return

@@ -23,24 +23,28 @@ type limiter interface {
 	now() int
 	acquire(size int64) (generation int)
 	firstByte(latency time.Duration, generation int)
-	moved(now time.Time, n, active int)
+	moved(now time.Duration, n, active int)
 	recalls() bool
 }
 
 // fixedLimit never changes.
 type fixedLimit int
 
-func (f fixedLimit) now() int                     { return int(f) }
-func (f fixedLimit) acquire(int64) int            { return 0 }
-func (f fixedLimit) firstByte(time.Duration, int) {}
-func (f fixedLimit) moved(time.Time, int, int)    {}
-func (f fixedLimit) recalls() bool                { return false }
+func (f fixedLimit) now() int                      { return int(f) }
+func (f fixedLimit) acquire(int64) int             { return 0 }
+func (f fixedLimit) firstByte(time.Duration, int)  {}
+func (f fixedLimit) moved(time.Duration, int, int) {}
+func (f fixedLimit) recalls() bool                 { return false }
 
 // foundLimit is that of a controller.
 type foundLimit struct{ *controller }
 
 func (f foundLimit) now() int      { return f.limit }
 func (f foundLimit) recalls() bool { return f.recall }
+
+func (f foundLimit) moved(now time.Duration, n, active int) {
+	f.controller.moved(time.Unix(0, 0).Add(now), n, active)
+}
 
 func (f foundLimit) acquire(size int64) int {
 	f.fit(size)
@@ -154,7 +158,7 @@ func (s *simulation) take(b *body) {
 		s.limit.firstByte(s.now-b.asked, b.generation)
 	}
 	b.got, b.conn.wants = b.got+n, b.conn.wants-n
-	s.limit.moved(time.Unix(0, 0).Add(s.now), int(n), len(s.active))
+	s.limit.moved(s.now, int(n), len(s.active))
 	if s.limit.recalls() {
 		s.recall()
 	}

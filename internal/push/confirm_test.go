@@ -57,7 +57,7 @@ func TestU15WebPageLeavesTheSession(t *testing.T) {
 	cases := registrytest.Named("HEAD", "GET", "PATCH", "PUT")
 	registrytest.Each(t, cases, func(t *testing.T, mode registrytest.Mode, method string) {
 		w := newWorld(t, mode, registrytest.Options{})
-		b := w.local(40 << 20)
+		b := w.local(largeSize)
 		w.interrupted(b)
 		w.reg.Fault(method, "", "page")
 		require.ErrorIs(t, w.push(b, ""), fault.ErrProtocol)
@@ -87,7 +87,7 @@ func TestN45SessionOutlivesTheCall(t *testing.T) {
 	cases := registrytest.Named("HEAD", "GET", "PATCH", "PUT")
 	registrytest.Each(t, cases, func(t *testing.T, mode registrytest.Mode, method string) {
 		w := newWorld(t, mode, registrytest.Options{})
-		b := w.local(40 << 20)
+		b := w.local(largeSize)
 		w.interrupted(b)
 		w.answersOnce(method, http.StatusServiceUnavailable, "Retry-After", "3600")
 		require.ErrorIs(t, w.push(b, ""), retry.ErrExhausted)
@@ -100,7 +100,7 @@ func TestN22SessionOutlivesTheToken(t *testing.T) {
 	cases := registrytest.Named("HEAD", "GET", "PATCH", "PUT")
 	registrytest.Each(t, cases, func(t *testing.T, mode registrytest.Mode, method string) {
 		w := newWorld(t, mode, registrytest.Options{})
-		b := w.local(40 << 20)
+		b := w.local(largeSize)
 		w.interrupted(b)
 		w.answersOnce(method, http.StatusUnauthorized, "WWW-Authenticate", "Basic")
 		var status *statusError
@@ -114,7 +114,7 @@ func TestN25SessionOutlivesTheToken(t *testing.T) {
 		w := newWorld(t, mode, registrytest.Options{})
 		revoked := errors.New("revoked")
 		w.getToken = func(context.Context, exchange.Challenge) (string, error) { return "", revoked }
-		b := w.local(40 << 20)
+		b := w.local(largeSize)
 		w.interrupted(b)
 		w.answersOnce("PATCH", http.StatusUnauthorized, "WWW-Authenticate", "Basic")
 		require.ErrorIs(t, w.push(b, ""), revoked)

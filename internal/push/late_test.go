@@ -298,7 +298,7 @@ func TestU20RegistryFindsAnotherDigest(t *testing.T) {
 func (w *world) interrupted(b blob) {
 	w.t.Helper()
 	ctx, cancel := context.WithCancel(w.t.Context())
-	w.reg.Fault("PUT", "/uploads/", "slow(10M)")
+	w.reg.Fault("PUT", "/uploads/", "slow(5M)")
 	time.AfterFunc(2500*time.Millisecond, cancel)
 	require.ErrorIs(w.t, w.pushWith(ctx, w.pusher(w.server.URL), b, ""), context.Canceled)
 	w.reg.Wait()
@@ -310,7 +310,7 @@ func TestU21MountComesBeforeTheSessionOfAnEarlierCall(t *testing.T) {
 	cases := registrytest.Named("mounted", "mounted at last", "there", "neither")
 	registrytest.Each(t, cases, func(t *testing.T, mode registrytest.Mode, where string) {
 		w := newWorld(t, mode, registrytest.Options{StrictState: true})
-		b := w.local(40 << 20)
+		b := w.local(largeSize)
 		w.interrupted(b)
 		before := w.reg.BytesReceived()
 		switch where {
@@ -337,7 +337,7 @@ func TestU21MountComesBeforeTheSessionOfAnEarlierCall(t *testing.T) {
 func TestU20SessionOfAnotherFile(t *testing.T) {
 	registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 		w := newWorld(t, mode, registrytest.Options{})
-		b := w.local(40 << 20)
+		b := w.local(largeSize)
 		w.interrupted(b)
 		w.reg.Fault("PUT", "/uploads/", "says(400, it is another)")
 		require.NoError(t, w.push(b, ""))
@@ -364,7 +364,7 @@ func TestRecoverKnowsNothingBeforeItHasAsked(t *testing.T) {
 func TestEmptySessionIsSentTheWhole(t *testing.T) {
 	registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 		w := newWorld(t, mode, registrytest.Options{})
-		b := w.local(40 << 20)
+		b := w.local(largeSize)
 		w.interrupted(b)
 		var methods []string
 		w.before(func(rw http.ResponseWriter, r *http.Request) bool {

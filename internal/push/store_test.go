@@ -294,21 +294,6 @@ func TestU17URLsAreAskedForWhenThereIsRoom(t *testing.T) {
 	})
 }
 
-func TestU26PartsAreEqual(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, registrytest.H1, registrytest.Options{})
-		s := w.newStore()
-		b := w.local(201 << 20)
-		require.NoError(t, w.push(b, ""))
-		w.requireStored(b)
-		require.Len(t, s.parts, 3)
-		assert.Len(t, s.parts[0], 100<<20)
-		assert.Len(t, s.parts[1], 100<<20)
-		assert.Len(t, s.parts[2], 1<<20)
-		assert.Equal(t, s.sum(), s.etag)
-	})
-}
-
 func TestU26ProtocolIsLearntFromTheAnswerToPatch(t *testing.T) {
 	for _, size := range []int{3 << 20, 101 << 20} {
 		synctest.Test(t, func(t *testing.T) {

@@ -105,9 +105,15 @@ func (w *world) pusher(base string) *push.Pusher {
 			return os.Open(filepath.Join(w.dir, dg.Encoded()))
 		},
 		Moved:    func(n int64) { w.moved.Add(n) },
-		KeepSize: 32 << 20,
+		KeepSize: keepSize,
 	})
 }
+
+// keepSize is from which size on sessions are kept for the next call, and largeSize that of such a blob.
+const (
+	keepSize  = 16 << 20
+	largeSize = 20 << 20
+)
 
 // blob is a file of the world's directory.
 type blob struct {
