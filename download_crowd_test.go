@@ -20,6 +20,7 @@ import (
 type crowd struct {
 	data          func(path string) []byte
 	speed, enough int
+	noRanges      bool
 
 	mu        sync.Mutex // guards the fields that follow
 	now, most int        // bodies
@@ -29,6 +30,12 @@ type crowd struct {
 
 func (c *crowd) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	time.Sleep(50 * time.Millisecond)
+	if c.noRanges {
+		data := c.data(r.URL.Path)
+		w.Header().Set("Content-Length", fmt.Sprint(len(data)))
+		(&crowded{w, c}).Write(data)
+		return
+	}
 	http.ServeContent(&crowded{w, c}, r, "", time.Time{}, bytes.NewReader(c.data(r.URL.Path)))
 }
 
@@ -95,4 +102,29 @@ func TestBodiesThatAreTooManyAreCalledBack(t *testing.T) {
 			})
 		})
 	}
+}
+
+// All that a body has brought would be fetched again where the server serves no ranges.
+func TestBodiesAreNotCalledBackWhereNoRangesAreServed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, registrytest.H1, registrytest.Options{})
+		opts := w.downloadOptions()
+		byPath := make(map[string][]byte)
+		total := 0
+		for i := range 64 {
+			b := w.remote(3*mebibyte/2 + i)
+			byPath["/v2/"+repository+"/blobs/"+b.Digest] = w.data(b)
+			opts.Blobs = append(opts.Blobs, b)
+			total += 3*mebibyte/2 + i
+		}
+		c := &crowd{
+			data: func(path string) []byte { return byPath[path] }, speed: 16 * mebibyte, enough: 16, noRanges: true,
+		}
+		opts.BaseURL = w.net.Serve("crowd.test", c, registrytest.H1).URL
+		_, err := w.timed(opts)
+		require.NoError(t, err)
+		synctest.Wait() // for the last body to be counted
+		assert.Greater(t, c.most, 32)
+		assert.Equal(t, total, c.sent)
+	})
 }
