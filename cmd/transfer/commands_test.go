@@ -312,6 +312,8 @@ func TestTheManualHasEachCommand(t *testing.T) {
 
 func TestACompletionIsPrinted(t *testing.T) {
 	assert.Contains(t, must(t, "completion", "bash").stdout, "__start_transfer")
+	assert.Equal(t, `transfer: no completion for "nope"; there is one for bash, zsh, fish, powershell `+
+		"(see: transfer help)\n", runWith(t, "completion", "nope").stderr)
 }
 
 func TestEventsAreOneALine(t *testing.T) {

@@ -49,6 +49,12 @@ func setHelp(root *cobra.Command) {
 		if c.Name() == "help" {
 			c.Short, c.RunE = "Show the help of a command or a page", helpOf(c.Run)
 		}
+		if c.Name() == "completion" {
+			c.Use, c.Args, c.RunE = "completion SHELL", cobra.ArbitraryArgs, unknownShell
+			for _, shell := range c.Commands() {
+				shell.Args = operands()
+			}
+		}
 		if c.Runnable() {
 			c.Long = wrap(c.Long, helpWidth)
 		}
@@ -67,6 +73,14 @@ func helpOf(show func(*cobra.Command, []string)) func(*cobra.Command, []string) 
 		show(cmd, args)
 		return nil
 	}
+}
+
+// unknownShell refuses a shell that has no completion script, for which cobra shows help.
+func unknownShell(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return cmd.Help()
+	}
+	return usagef("no completion for %q; there is one for %s", args[0], commandNames(cmd))
 }
 
 // wrap breaks a paragraph into lines.

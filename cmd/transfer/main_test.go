@@ -68,6 +68,8 @@ func TestUsageErrorsExitWith2(t *testing.T) {
 		"no command":               {},
 		"an unknown command":       {"fetch"},
 		"help of an unknown one":   {"help", "fetch"},
+		"an unknown shell":         {"completion", "nope"},
+		"operands for a shell":     {"completion", "bash", "a"},
 		"an unknown flag":          {"pull", "--fast", "a", "b"},
 		"too few operands":         {"pull", "a"},
 		"too many operands":        {"pull", "a", "b", "c"},
