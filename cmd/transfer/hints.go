@@ -23,11 +23,22 @@ type adviser struct{ *app }
 // advise returns the message of an error, and what to do about it. That takes the place of the advice that
 // the error itself has for programs, as about tokens: a person logs in.
 func (a adviser) advise(err error) (message, hint string) {
-	message, hint = oneLine(err), a.hint(err)
+	message, hint = withFlags(oneLine(err)), a.hint(err)
 	if advice := adviceOf(err); hint != "" && advice != "" {
 		message = strings.ReplaceAll(message, " ("+advice+")", "")
 	}
 	return message, hint
+}
+
+// flagOf has the flags that set what the library's errors call an option.
+var flagOf = map[string]string{"RetryTimeout": "retry-timeout"}
+
+// withFlags names the flags in a message in the place of options.
+func withFlags(message string) string {
+	for option, flag := range flagOf {
+		message = strings.ReplaceAll(message, "that "+option+" leaves", "that --"+flag+" leaves")
+	}
+	return message
 }
 
 // adviceOf returns the advice that an error has for programs. It is empty also where somebody else is to

@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"syscall"
 	"testing"
@@ -111,6 +112,26 @@ func TestAPersonIsNotToldOfTokens(t *testing.T) {
 		assert.Equal(t, exitFailed, a.explain(t.Context(), fmt.Errorf("wrapped: %w", err)))
 		assert.NotContains(t, stderr.String(), "token")
 		assert.Contains(t, stderr.String(), "transfer login registry.example")
+	}
+}
+
+func TestAPersonIsToldOfFlagsAndNotOfOptions(t *testing.T) {
+	busy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Retry-After", "3600")
+		w.WriteHeader(http.StatusServiceUnavailable)
+	}))
+	defer busy.Close()
+	made := tree(t, map[string]string{"a": "b"})
+	for _, args := range [][]string{{"tags", busy.URL + "/me/model"}, {"push", made, busy.URL + "/me/model"}} {
+		r := runWith(t, args...)
+		require.Equal(t, exitFailed, r.code, "%v", args)
+		assert.Contains(t, r.stderr, "that --retry-timeout leaves", "%v", args)
+		assert.NotContains(t, r.stderr, "RetryTimeout", "%v", args)
+	}
+	for option, flag := range flagOf {
+		assert.NotNil(t, newRoot(new(app)).PersistentFlags().Lookup(flag), "%s for %s", flag, option)
+		_, known := reflect.TypeFor[transfer.DownloadOptions]().FieldByName(option)
+		assert.True(t, known, "%s", option)
 	}
 }
 
