@@ -43,8 +43,8 @@ func (d *Dir) extract(ctx context.Context, blob string, e Entry) error {
 		if err != nil {
 			return err
 		}
-		if path.Clean(header.Name) == "." {
-			continue
+		if header.Typeflag == tar.TypeXGlobalHeader || path.Clean(header.Name) == "." {
+			continue // neither has a file; git archive begins with the former
 		}
 		name, err := checkTitle(header.Name)
 		if err != nil {

@@ -210,7 +210,9 @@ func archive(t *testing.T, packing string, headers ...tar.Header) string {
 	require.NoError(t, err)
 	w := tar.NewWriter(packed)
 	for _, h := range headers {
-		h.Mode = 0o644
+		if h.Typeflag != tar.TypeXGlobalHeader {
+			h.Mode = 0o644
+		}
 		if h.Typeflag == 0 {
 			h.Typeflag, h.Size = tar.TypeReg, 4
 		}
@@ -286,6 +288,22 @@ func TestAnArchiveWithoutADirectoryIsUnpacked(t *testing.T) {
 	l.MediaType = "application/vnd.cncf.model.weight.v1.tar+gzip"
 	require.NoError(t, dir.Place(t.Context(), entriesOf(t, l)))
 	assert.FileExists(t, filepath.Join(path, "weights.bin"))
+}
+
+// git archive writes the commit into a global header, which is no file.
+func TestAGlobalHeaderIsPassedOver(t *testing.T) {
+	global := tar.Header{
+		Typeflag: tar.TypeXGlobalHeader, Name: "pax_global_header", PAXRecords: map[string]string{"comment": "v1"},
+	}
+	for packing := range packings {
+		content := archive(t, packing, global, tar.Header{Name: "sub/a"})
+		path, dir := staged(t, content)
+		l := layer("sub", content)
+		l.Annotations[pack.UnpackAnnotation] = "true"
+		require.NoError(t, dir.Place(t.Context(), entriesOf(t, l)), packing)
+		assert.FileExists(t, filepath.Join(path, "sub", "a"))
+		assert.NoFileExists(t, filepath.Join(path, "pax_global_header"))
+	}
 }
 
 func TestALinkInsideAnArchiveIsKept(t *testing.T) {
