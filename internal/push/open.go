@@ -83,6 +83,7 @@ func (b *Blob) opened(a answer) error {
 	case a.Header.Get("X-Direct-Upload-Url") != "":
 		d, err := newDirect(b, a)
 		if err != nil {
+			_ = b.session.follow(a, false) // so that it is deleted
 			return err
 		}
 		b.way = d

@@ -58,14 +58,18 @@ func (s *session) patch(start, end int64) exchange.Request {
 }
 
 // follow goes on where an answer says that the session is now, and remembers that where it is to be kept.
-func (s *session) follow(a answer, keep bool) (err error) {
+func (s *session) follow(a answer, keep bool) error {
 	if a.location() != "" {
-		s.target, err = a.Target.Resolve(a.location())
+		target, err := a.Target.Resolve(a.location())
+		if err != nil {
+			return err
+		}
+		s.target = target
 	}
-	if err == nil && keep && s.lasts() {
+	if keep && s.lasts() {
 		s.saved.Save(s.target.URL.String())
 	}
-	return err
+	return nil
 }
 
 // lasts tells whether a later call can go on with the session: not in an object store, whose URLs are signed

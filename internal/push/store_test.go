@@ -18,7 +18,9 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/modeltransfer/transfer/internal/fault"
 	"github.com/modeltransfer/transfer/internal/registrytest"
+	"github.com/modeltransfer/transfer/internal/wire"
 )
 
 // store is an object store whose URLs are signed for a short time, with the Ollama registry before it.
@@ -166,6 +168,33 @@ func TestU17SignedURLExpires(t *testing.T) {
 				})
 			})
 		}
+	}
+}
+
+// A session whose direct upload is refused was opened all the same.
+func TestU12SessionOfARefusedDirectUploadIsDeleted(t *testing.T) {
+	cases := map[string]struct {
+		header  string
+		cause   error
+		deleted int
+	}{
+		"a header of the registry": {"X-Signed-Header-Authorization: x", fault.ErrProtocol, 1},
+		"a malformed URL":          {"X-Direct-Upload-Url: ftp://store.test/x", wire.ErrRedirectRefused, 1},
+		"a malformed session": {
+			"X-Direct-Upload-Url: ftp://store.test/x; Docker-Upload-Location: ftp://x/y", wire.ErrRedirectRefused, 0,
+		},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+				w := newWorld(t, mode, registrytest.Options{})
+				w.reg.ServeOllama(w.net, "store.test", mode, registrytest.Ollama{Direct: true})
+				w.reg.Fault("POST", "/uploads/", "header("+c.header+")")
+				require.ErrorIs(t, w.push(w.local(3<<20), ""), c.cause)
+				assert.Equal(t, c.deleted, w.reg.Count("DELETE", ""))
+				assert.Equal(t, 1-c.deleted, w.reg.Sessions())
+			})
+		})
 	}
 }
 
