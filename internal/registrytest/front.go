@@ -85,7 +85,7 @@ func (f *front) Wait() { f.log.active.wait() }
 //	429(retry-after: 2; x: y)  the same with headers
 //	status(429, x: y)      the same
 //	redirect(url)          307 to url; others as 302(location: url)
-//	says(403, text)        a status with that text as its body
+//	says(403, text)        a status with that text as its body: any but 204, 206 and 304
 //	errorbody(n)           the status (500 alone) with a body of n bytes, or "endless"
 //	page                   200 with a web page, as from a captive portal
 //	s3(400 ExpiredToken)   a status with an error body of an object store

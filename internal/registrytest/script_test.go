@@ -65,6 +65,7 @@ func TestBadScriptPanics(t *testing.T) {
 		"reset(-1)", "eof", "hangup(1)", "delay", "delay(soon)", "slow(0)", "redirect", "header", "header(x)",
 		"encoding",
 		"503+range(x)", "429(x)", "clen", "errorbody(many)", "1Q*503", "stall(9999999999G)", "503 404",
+		"says(204, x)", "says(206, x)", "says(304, x)", "s3(206 x)",
 	} {
 		t.Run(script, func(t *testing.T) {
 			defer func() {

@@ -153,8 +153,19 @@ func setSays(p *plan, a argument) error {
 	if !found {
 		return errors.New("needs a status and a text")
 	}
-	p.payload = strings.TrimSpace(text)
-	return setStatus(p, argument{text: status})
+	return setText(p, status, strings.TrimSpace(text))
+}
+
+// setText answers with a status and a body.
+func setText(p *plan, status, text string) error {
+	if err := setStatus(p, argument{text: status}); err != nil {
+		return err
+	}
+	if p.instead != insteadStatus || p.status == http.StatusNoContent || p.status == http.StatusNotModified {
+		return fmt.Errorf("%q is not a status with a text", status)
+	}
+	p.payload = text
+	return nil
 }
 
 // setPage answers as a captive portal does, or a front page at the wrong host.
@@ -170,9 +181,8 @@ func setStoreError(p *plan, a argument) error {
 	if !found {
 		return errors.New("needs a status and a code")
 	}
-	p.payload = storeErrorBody(code, "injected fault")
 	p.edit("Content-Type", "application/xml")
-	return setStatus(p, argument{text: status})
+	return setText(p, status, storeErrorBody(code, "injected fault"))
 }
 
 func setHeader(p *plan, a argument) error {
