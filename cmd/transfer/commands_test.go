@@ -278,6 +278,41 @@ func TestALogInIsCheckedAndKept(t *testing.T) {
 	}
 }
 
+// podman's file is podman's to edit.
+func TestALogOutTellsWhatPodmanKeeps(t *testing.T) {
+	home := t.TempDir()
+	auth := filepath.Join(home, "run", "containers", "auth.json")
+	vars := env(map[string]string{"HOME": home, "XDG_RUNTIME_DIR": filepath.Join(home, "run")})
+	const login = `{"auth":"bWU6cHc="}`
+	write := func(path, content string) {
+		require.NoError(t, os.MkdirAll(filepath.Dir(path), 0o700))
+		require.NoError(t, os.WriteFile(path, []byte(content), 0o600))
+	}
+	kept := `{"auths":{"registry.example":` + login + `,"registry.example/me":` + login +
+		`,"docker.io":` + login + `,"registry.example.org":` + login + `}}`
+	write(auth, kept)
+	write(filepath.Join(home, ".docker", "config.json"), `{"auths":{"registry.example":`+login+`}}`)
+	command := "remove it with: podman logout --authfile " + auth + " "
+
+	r := runIn(t.Context(), vars, "logout", "registry.example")
+	assert.Equal(t, exitOK, r.code)
+	assert.Contains(t, r.stdout, "forgot the credentials for registry.example")
+	assert.Equal(t, 2, strings.Count(r.stderr, "podman keeps a log-in"), r.stderr)
+	assert.Contains(t, r.stderr, command+"registry.example\n")
+	assert.Contains(t, r.stderr, command+"registry.example/me\n")
+
+	r = runIn(t.Context(), vars, "logout", "docker.io")
+	assert.Equal(t, exitFailed, r.code, "nothing of its own")
+	assert.Contains(t, r.stderr, command+"docker.io\n")
+	data, err := os.ReadFile(auth)
+	require.NoError(t, err)
+	assert.Equal(t, kept, string(data))
+
+	write(auth, "{")
+	r = runIn(t.Context(), vars, "logout", "registry.example")
+	assert.Contains(t, r.stderr, "auth.json is not a Docker configuration")
+}
+
 func TestALogInThatCannotBeAskedForIsAUsageError(t *testing.T) {
 	for _, args := range [][]string{
 		{"login", "registry.example"}, {"login", "--password-stdin", "registry.example"},

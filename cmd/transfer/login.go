@@ -45,17 +45,25 @@ func logoutCommand(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			where, err := a.logins().Delete(cmd.Context(), r.Host)
-			if err != nil {
-				return err
-			}
-			if a.json {
-				a.event("logout", field{"registry", r.Host}, field{"from", where})
-			}
-			a.say("forgot the credentials for %s that were in %s", r.Host, where)
-			return nil
+			return a.logout(cmd.Context(), r.Host)
 		},
 	}
+}
+
+// logout forgets what is kept for a host. It leaves alone what podman keeps, and says how to remove that.
+func (a *app) logout(ctx context.Context, host string) error {
+	files := a.logins()
+	where, err := files.Delete(ctx, host)
+	if err == nil && a.json {
+		a.event("logout", field{"registry", host}, field{"from", where})
+	} else if err == nil {
+		a.say("forgot the credentials for %s that were in %s", host, where)
+	}
+	for _, p := range files.Podman(host) {
+		files.Warn(fmt.Sprintf("podman keeps a log-in to %s, which is used here too; remove it with: "+
+			"podman logout --authfile %s %[1]s", p.Name, p.Path))
+	}
+	return err
 }
 
 // registryOf reads a registry, or the registry of a reference.

@@ -7,10 +7,12 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 
 	"oras.land/oras-go/v2/registry/remote/auth"
@@ -189,6 +191,30 @@ func (f Files) Delete(ctx context.Context, host string) (where string, err error
 		return "", fmt.Errorf("forgetting the credentials: %w", err)
 	}
 	return where, nil
+}
+
+// Podman is a log-in that podman keeps.
+type Podman struct {
+	Path string // the file
+	Name string // the name that it has there: a host, or a namespace of one
+}
+
+// Podman lists what podman keeps for a host, in the order in which it is found.
+func (f Files) Podman(host string) (all []Podman) {
+	hosts := keys(host, "")
+	for _, path := range f.podman {
+		kept, err := readEntries(path)
+		if err != nil {
+			f.Warn(err.Error())
+			continue
+		}
+		for _, name := range slices.Sorted(maps.Keys(kept.Auths)) {
+			if first, _, _ := strings.Cut(name, "/"); slices.Contains(hosts, first) {
+				all = append(all, Podman{path, name})
+			}
+		}
+	}
+	return all
 }
 
 func (f Files) open() (*credentials.DynamicStore, error) {
