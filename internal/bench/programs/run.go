@@ -148,12 +148,10 @@ func (s *stage) pull(ctx context.Context, name, ref string) (got sample, err err
 	return got, nil
 }
 
-// cool has the system forget the files, where the setting is cold.
+// cool has the system write what the run before has left to write, so that it is not this one's load, and
+// forget the files where the setting is cold.
 func (s *stage) cool() error {
-	if !s.cold {
-		return nil
-	}
-	if err := exec.Command("sync").Run(); err != nil {
+	if err := exec.Command("sync").Run(); err != nil || !s.cold {
 		return err
 	}
 	return os.WriteFile(dropCaches, []byte("3"), 0)
@@ -169,7 +167,8 @@ func (s *stage) command(ctx context.Context, args []string) (got sample) {
 	defer cancel()
 	c := exec.CommandContext(ctx, binary, args[1:]...)
 	home := filepath.Join(s.work, "home")
-	c.Env = append(os.Environ(), "HOME="+home, "XDG_CACHE_HOME="+home, "XDG_CONFIG_HOME="+home)
+	c.Env = append(os.Environ(), "HOME="+home, "XDG_CACHE_HOME="+home, "XDG_CONFIG_HOME="+home,
+		"PATH="+s.tools+string(filepath.ListSeparator)+os.Getenv("PATH"))
 	var text bytes.Buffer
 	c.Stdout, c.Stderr = &text, &text
 	start := time.Now()

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 )
 
 // The programs that are built, in the versions that are compared. Skopeo comes with the system.
@@ -20,6 +21,10 @@ const (
 
 // transferName is the program of this module.
 const transferName = "transfer"
+
+// unsyncedName is the same program, whose syncs do nothing: strace answers them. It is run only where it is
+// asked for, to tell what they cost.
+const unsyncedName = "unsynced"
 
 // tag is what a model is called in a registry and in an OCI layout.
 const tag = "latest"
@@ -46,11 +51,20 @@ func programNames() []string { return []string{transferName, "oras", "crane", "r
 
 func programs() map[string]program {
 	regctl := func(args ...string) []string { return append([]string{"regctl"}, args...) }
+	unsynced := func(args ...string) []string {
+		return append(strings.Fields("strace -f --seccomp-bpf -qq -o /dev/null -e trace=fsync,fdatasync "+
+			"-e inject=fsync,fdatasync:retval=0 "+transferName), args...)
+	}
 	return map[string]program{
 		transferName: {
 			note: "verifies, syncs, resumes",
 			push: func(m modelFiles, ref string) []string { return []string{transferName, "push", m.dir, ref} },
 			pull: func(ref, dir string) []string { return []string{transferName, "pull", ref, dir} },
+		},
+		unsyncedName: {
+			note: "transfer without its syncs",
+			push: func(m modelFiles, ref string) []string { return unsynced("push", m.dir, ref) },
+			pull: func(ref, dir string) []string { return unsynced("pull", ref, dir) },
 		},
 		"oras": {
 			module: orasModule,
