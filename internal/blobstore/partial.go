@@ -41,7 +41,9 @@ func (p *Partial) Missing() []pieces.Range { return p.record.missing() }
 // WriterAt returns a writer that begins at the offset. It must be closed, or what it wrote does not count and
 // cannot be written by another.
 func (p *Partial) WriterAt(off int64) *Writer {
-	return &Writer{data: &p.data, record: &p.record, hasher: &p.hasher, mine: reservation{start: off, end: off}}
+	return &Writer{
+		data: &p.data, record: &p.record, hasher: &p.hasher, mine: reservation{start: off, end: off}, out: off,
+	}
 }
 
 // Commit checks the digest of what was written, syncs it and gives it the final name, which is durable once

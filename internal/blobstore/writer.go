@@ -7,6 +7,10 @@ import (
 
 var _ io.WriteCloser = (*Writer)(nil)
 
+// writeOutSize is after how many bytes of a large blob a writer has the system begin to write them to the disk.
+// Otherwise that would begin with the sync at the end, which would wait for all of the blob.
+const writeOutSize = 8 << 20 // 8 MiB
+
 // Writer writes a range of a partial from its first byte on. Several may write at once, but each is for one
 // goroutine.
 type Writer struct {
@@ -16,6 +20,7 @@ type Writer struct {
 
 	mine reservation
 	crc  uint32 // of the bytes of mine
+	out  int64  // where those begin that the system was not told to write out
 }
 
 // Write writes all of b behind what was written before. An error of the file system, which is a
@@ -54,6 +59,7 @@ func (w *Writer) Write(b []byte) (int, error) {
 // Close records what was written. Only the first call counts. After a failed Write it returns that error.
 func (w *Writer) Close() error {
 	err := w.flush()
+	w.writeOut(w.mine.start)
 	if active := w.record.release(&w.mine); active && err == nil {
 		err = w.record.ending.failure()
 	}
@@ -68,5 +74,16 @@ func (w *Writer) flush() error {
 	}
 	w.crc = 0
 	w.hasher.recorded(e.Range)
+	if e.End-w.out >= writeOutSize {
+		w.writeOut(e.End)
+	}
 	return nil
+}
+
+// writeOut has the system begin to write to the disk what was recorded of a large blob up to an offset.
+func (w *Writer) writeOut(end int64) {
+	if w.record.large() && w.out < end {
+		writeOut(w.data.File, w.out, end-w.out)
+		w.out = end
+	}
 }
