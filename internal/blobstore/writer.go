@@ -20,7 +20,7 @@ type Writer struct {
 
 	mine reservation
 	crc  uint32 // of the bytes of mine
-	out  int64  // where those begin that the system was not told to write out
+	out  int64  // the system was told to write to the disk what is before
 }
 
 // Write writes all of b behind what was written before. An error of the file system, which is a
