@@ -64,6 +64,11 @@ const (
 	lastReprobe   = 16 * time.Second
 	harm          = 0.9
 
+	// Bodies are called back where they left less than harm times the speed. From a server that is near they
+	// end soon by themselves, what is lost in its buffers costs more, and a busy machine makes the speed waver:
+	// there they are called back for less than nearHarm.
+	nearHarm = 0.7
+
 	// A larger limit is tried early, but not before soonestReprobe, when the speed has become less than decline
 	// times the best since the limit was settled: losses have closed the windows, or the link has changed.
 	soonestReprobe = 200 * time.Millisecond
@@ -119,6 +124,14 @@ func (w *waits) add(latency time.Duration) {
 
 // far reports whether round trips rule how fast a body moves.
 func (w *waits) far() bool { return w.nearest > farLatency }
+
+// ruin is the share of the speed below which bodies that are too many are called back.
+func (w *waits) ruin() float64 {
+	if w.far() {
+		return harm
+	}
+	return nearHarm
+}
 
 // epoch is what was seen of the current limit.
 type epoch struct {
@@ -269,7 +282,7 @@ func (c *controller) judgeGrowing(rate float64, now time.Time) {
 		c.settle(now)
 	case short:
 		c.try(shrinking, now)
-	case c.epoch.best < harm*s.rate: // at all times
+	case c.epoch.best < c.waits.ruin()*s.rate: // at all times
 		c.reject(now)
 	case !slower && c.waits.far():
 		// It is as fast, and remains so where losses go on to halve windows.

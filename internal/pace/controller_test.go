@@ -213,3 +213,29 @@ func TestABusyServerIsNotFar(t *testing.T) {
 	before, after := firstBytes(pieceSize, 40*ms, 2*ms, 60*ms, 80*ms)
 	assert.Equal(t, before, after)
 }
+
+// moves has all bodies of the limit move for an epoch and a little, at so many bytes per second together.
+func moves(c *controller, from time.Time, rate float64) (now time.Time) {
+	for range c.limit {
+		c.firstByte(ms, c.generation)
+	}
+	generation := c.generation
+	for now = from; c.generation == generation && now.Sub(from) < time.Second; now = now.Add(ms) {
+		c.moved(now, int(rate/1000), c.limit)
+	}
+	return now
+}
+
+// From a server that is near, bodies that make all a little slower end soon by themselves. What is in the
+// buffers of their connections would be lost, and be sent again.
+func TestNearBodiesAreCalledBackOnlyForMuch(t *testing.T) {
+	for share, recall := range map[float64]bool{0.8: false, 0.6: true} {
+		c := newController(mostBodies)
+		c.fit(pieceSize)
+		now := moves(c, time.Unix(0, 0), 50e6)
+		assert.Equal(t, growing, c.phase)
+		moves(c, now, share*50e6)
+		assert.NotEqual(t, growing, c.phase)
+		assert.Equal(t, recall, c.recall, "%v of the speed", share)
+	}
+}
