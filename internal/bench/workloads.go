@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -162,10 +163,11 @@ func workloadNames() string {
 	for _, w := range workloads() {
 		names = append(names, w.name)
 	}
-	return strings.Join(names, ", ") + ", C1 (D1 to D6 with fixed concurrency), all"
+	return strings.Join(names, ", ") + ", C1 (D1 to D6 with fixed concurrency; C1/D1 one of them), all"
 }
 
 func findWorkloads(names []string) (found []workload, err error) {
+	known := append(workloads(), concurrencies()...)
 	for _, name := range names {
 		if name == "all" {
 			found = append(found, workloads()...)
@@ -175,11 +177,11 @@ func findWorkloads(names []string) (found []workload, err error) {
 			found = append(found, concurrencies()...)
 			continue
 		}
-		w, ok := findWorkload(name)
-		if !ok {
+		i := slices.IndexFunc(known, func(w workload) bool { return w.name == name })
+		if i < 0 {
 			return nil, fmt.Errorf("unknown workload %q, there are %s", name, workloadNames())
 		}
-		found = append(found, w)
+		found = append(found, known[i])
 	}
 	return found, nil
 }

@@ -25,6 +25,10 @@ func TestWorkloadsAreWellFormed(t *testing.T) {
 		}
 	}
 	assert.Len(t, all, len(workloads())+6)
+	one, err := findWorkloads([]string{"C1/D2"})
+	require.NoError(t, err)
+	require.Len(t, one, 1)
+	assert.Equal(t, "C1/D2", one[0].name)
 	_, err = findWorkloads([]string{"D0"})
 	assert.ErrorContains(t, err, "D0")
 }
