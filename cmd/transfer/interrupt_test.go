@@ -86,17 +86,18 @@ func TestAnInterruptedPullGoesOnInEachForm(t *testing.T) {
 			server := httptest.NewServer(front)
 			defer server.Close()
 			pulled := t.TempDir()
-			// One body at once: what is on its way in the buffers of many might be all that has left the server.
+			// One body at once, here and below: what is on its way in the buffers of many might be all that has left
+			// the server, and idle workers take over what others have begun.
 			r := runIn(ctx, noEnv, "pull", "--into", form, "--limit-rate", "60M", "--body-concurrency", "1",
 				server.URL+"/me/model", pulled)
 			require.Equal(t, exitInterrupted, r.code)
 			assert.Contains(t, r.stderr, "interrupted; run the same command again to continue")
 
 			before := front.moved.Load()
-			r = must(t, "pull", "--into", form, server.URL+"/me/model", pulled)
+			r = must(t, "pull", "--into", form, "--body-concurrency", "1", server.URL+"/me/model", pulled)
 			assert.Contains(t, r.stdout, "there already")
 			// What had left the server and not arrived is sent again.
-			assert.Less(t, front.moved.Load()-before, size*9/10, "only the rest is fetched")
+			assert.Less(t, front.moved.Load()-before, size*3/4, "only the rest is fetched")
 			assert.Contains(t, must(t, "verify", pulled).stdout, "all right")
 			if form == "files" {
 				assert.Equal(t, filesOf(t, made), filesOf(t, pulled))
