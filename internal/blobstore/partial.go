@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
 
 	"github.com/modeltransfer/transfer/internal/filelock"
 	"github.com/modeltransfer/transfer/internal/pieces"
@@ -21,7 +20,8 @@ var ErrIncomplete = errors.New("blob is incomplete")
 // Partial is a claimed blob that has no final name yet. Its methods are safe for concurrent use, except that
 // Commit and Close come after all writers were closed.
 //
-// Its fields change in Claim, Commit and Close only: what changes while bytes are written is in its parts.
+// It has no lock: what changes while bytes are written is in its parts, and its own fields change in Claim,
+// Commit and Close only.
 type Partial struct {
 	finals *finals
 	left   *leftovers
@@ -32,10 +32,6 @@ type Partial struct {
 	hasher  hasher
 	resumed bool   // what earlier runs left was taken over
 	release func() // gives up the lock once the file was closed; nil before
-
-	// turn is held by the writer that writes. The kernel lets one write to a file at a time, and has the others
-	// spin meanwhile, which takes the CPU from those who have something to do.
-	turn sync.Mutex
 }
 
 // Missing returns what must be fetched, in order. It grows when bytes are found to be wrong: before or in
@@ -46,8 +42,7 @@ func (p *Partial) Missing() []pieces.Range { return p.record.missing() }
 // cannot be written by another.
 func (p *Partial) WriterAt(off int64) *Writer {
 	return &Writer{
-		data: &p.data, record: &p.record, hasher: &p.hasher, turn: &p.turn,
-		mine: reservation{start: off, end: off}, out: off,
+		data: &p.data, record: &p.record, hasher: &p.hasher, mine: reservation{start: off, end: off}, out: off,
 	}
 }
 

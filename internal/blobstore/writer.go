@@ -3,7 +3,6 @@ package blobstore
 import (
 	"hash/crc32"
 	"io"
-	"sync"
 )
 
 var _ io.WriteCloser = (*Writer)(nil)
@@ -18,7 +17,6 @@ type Writer struct {
 	data   *dataFile
 	record *recorder
 	hasher *hasher
-	turn   *sync.Mutex // of the writer that writes
 
 	mine reservation
 	crc  uint32 // of the bytes of mine
@@ -38,9 +36,7 @@ func (w *Writer) Write(b []byte) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	w.turn.Lock()
 	n, err := w.data.writeAt(b, off)
-	w.turn.Unlock()
 	if err != nil {
 		w.record.ending.failWrite(err)
 	}
