@@ -25,7 +25,7 @@ func TestOllamaUploads(t *testing.T) {
 			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 				w := newWorld(t, mode, registrytest.Options{Token: "secret"})
 				store := w.reg.ServeOllama(w.net, "store.test", mode, o)
-				b := w.local(20 << 20)
+				b := w.local(70 << 20)
 				opts := w.uploadOptions(b)
 				opts.Token = "secret"
 				require.NoError(t, w.upload(opts))

@@ -42,7 +42,7 @@ func (p *Partial) Missing() []pieces.Range { return p.record.missing() }
 // cannot be written by another.
 func (p *Partial) WriterAt(off int64) *Writer {
 	return &Writer{
-		data: &p.data, record: &p.record, hasher: &p.hasher, mine: reservation{start: off, end: off}, out: off,
+		data: &p.data, record: &p.record, hasher: &p.hasher, mine: reservation{start: off, end: off}, back: off,
 	}
 }
 

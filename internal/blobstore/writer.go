@@ -7,9 +7,9 @@ import (
 
 var _ io.WriteCloser = (*Writer)(nil)
 
-// writeOutSize is after how many bytes of a large blob a writer has the system begin to write them to the disk.
-// Otherwise that would begin with the sync at the end, which would wait for all of the blob.
-const writeOutSize = 8 << 20 // 8 MiB
+// writebackSize is after how many bytes of a large blob a writer has the kernel begin to write them to the
+// disk. Otherwise the sync at the end would wait for the whole blob.
+const writebackSize = 8 << 20 // 8 MiB
 
 // Writer writes a range of a partial from its first byte on. Several may write at once, but each is for one
 // goroutine.
@@ -20,7 +20,7 @@ type Writer struct {
 
 	mine reservation
 	crc  uint32 // of the bytes of mine
-	out  int64  // the system was told to write to the disk what is before
+	back int64  // where the bytes begin whose writeback was not started
 }
 
 // Write writes all of b behind what was written before. An error of the file system, which is a
@@ -59,7 +59,7 @@ func (w *Writer) Write(b []byte) (int, error) {
 // Close records what was written. Only the first call counts. After a failed Write it returns that error.
 func (w *Writer) Close() error {
 	err := w.flush()
-	w.writeOut(w.mine.start)
+	w.writeBack(1)
 	if active := w.record.release(&w.mine); active && err == nil {
 		err = w.record.ending.failure()
 	}
@@ -74,16 +74,14 @@ func (w *Writer) flush() error {
 	}
 	w.crc = 0
 	w.hasher.recorded(e.Range)
-	if e.End-w.out >= writeOutSize {
-		w.writeOut(e.End)
-	}
+	w.writeBack(writebackSize)
 	return nil
 }
 
-// writeOut has the system begin to write to the disk what was recorded of a large blob up to an offset.
-func (w *Writer) writeOut(end int64) {
-	if w.record.large() && w.out < end {
-		writeOut(w.data.File, w.out, end-w.out)
-		w.out = end
+// writeBack starts the writeback of what was recorded of a large blob, where that is so many bytes or more.
+func (w *Writer) writeBack(least int64) {
+	if n := w.mine.start - w.back; w.record.large() && n >= least {
+		startWriteback(w.data.File, w.back, n)
+		w.back = w.mine.start
 	}
 }

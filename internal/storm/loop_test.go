@@ -195,9 +195,9 @@ func TestS16SyncIsNotSupported(t *testing.T) {
 	}
 }
 
-// TestS2WriteOutNeedNotSucceed has the system refuse to write to the disk early: the sync at the end does it, and
-// it is that which tells of errors.
-func TestS2WriteOutNeedNotSucceed(t *testing.T) {
+// TestS2WritebackNeedNotSucceed has every early writeback fail: the sync at the end writes all, and tells of
+// errors.
+func TestS2WritebackNeedNotSucceed(t *testing.T) {
 	box := newArena(t).sandbox(t)
 	out := box.trace(anywhere, fault{"sync_file_range", "error=EIO"}.inject(1, true)...)
 	require.Zero(t, out.code, out.stderr)

@@ -56,8 +56,8 @@ func parse(args []string, out io.Writer) (o options, err error) {
 	f := flag.NewFlagSet("bench programs", flag.ContinueOnError)
 	f.SetOutput(out)
 	workloads := f.String("workload", "P1,P2", "comma-separated `names`: P1 (50 bytes), P2 (the demo model)")
-	names := f.String("programs", strings.Join(programNames(), ","), "comma-separated `names` of the programs; "+unsyncedName+
-		" is transfer without its syncs (needs strace)")
+	names := f.String("programs", strings.Join(programNames(), ","),
+		"comma-separated `names` of the programs; "+unsyncedName+" is transfer without its syncs (needs strace)")
 	f.IntVar(&o.rounds, "rounds", 5, "measured runs of each program, after one that does not count")
 	f.StringVar(&o.size, "size", "1G", "`size` of the big blob of the demo model")
 	f.IntVar(&o.tensors, "tensors", 300, "number of small blobs of the demo model")
