@@ -28,8 +28,8 @@ var update = flag.Bool("update", false, "write the names of the tests into docs/
 // An id is a letter for the kind of fault and a number.
 var (
 	prefix      = regexp.MustCompile(`^(?:Test|Fuzz)(?:Download|Upload)?`)
-	idOfTest    = regexp.MustCompile(`^(?:And)?([NUSIA]\d{1,2})(\D|$)`)
-	idOfSubtest = regexp.MustCompile(`^([NUSIA]\d{1,2})(?: |$)`)
+	idOfTest    = regexp.MustCompile(`^(?:And)?([NUSIAEGLH]\d{1,2})(\D|$)`)
+	idOfSubtest = regexp.MustCompile(`^([NUSIAEGLH]\d{1,2})(?: |$)`)
 	row         = regexp.MustCompile(`(?m)^- \*\*([A-Z]\d+)\*\* `)
 	testName    = regexp.MustCompile("`((?:Test|Fuzz)[A-Za-z0-9_]+)`")
 )
