@@ -1,11 +1,13 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"strings"
 
 	"github.com/modeltransfer/transfer/cmd/transfer/internal/pack"
+	"github.com/modeltransfer/transfer/cmd/transfer/internal/printable"
 	"github.com/modeltransfer/transfer/cmd/transfer/internal/ref"
 	"github.com/modeltransfer/transfer/registry"
 	"github.com/spf13/cobra"
@@ -50,8 +52,7 @@ func (a inspector) inspect(ctx context.Context, name, platform string, raw bool)
 		return fmt.Errorf("%s: %w", r, err)
 	}
 	if raw {
-		_, err := a.stdout.Write(m.Data)
-		return err
+		return a.inspectRaw(m)
 	}
 	content, err := m.Content()
 	if err != nil {
@@ -124,6 +125,16 @@ func sizeOf(c registry.Content) (size int64) {
 	return size
 }
 
+// inspectRaw writes a manifest byte for byte. A terminal gets it in the same words without what it would obey.
+func (a inspector) inspectRaw(m registry.Manifest) error {
+	data := m.Data
+	if a.terminal {
+		data = printable.JSON(data)
+	}
+	_, err := a.stdout.Write(data)
+	return err
+}
+
 func (a inspector) inspectText(r ref.Reference, m registry.Manifest, c registry.Content) {
 	lines := [][2]string{{"name", r.String()}, {"digest", m.Digest}, {"type", m.MediaType}}
 	if c.ArtifactType != "" {
@@ -136,25 +147,18 @@ func (a inspector) inspectText(r ref.Reference, m registry.Manifest, c registry.
 		lines = append(lines, [2]string{"size", size})
 	}
 	for _, l := range lines {
-		fmt.Fprintf(a.stdout, "%-9s %s\n", l[0], printable(l[1]))
+		a.print("%-9s %s", l[0], l[1])
 	}
 	if len(c.Manifests)+len(c.Layers) == 0 {
 		return
 	}
-	fmt.Fprintln(a.stdout)
+	a.print("")
 	for _, d := range c.Manifests {
-		fmt.Fprintf(a.stdout, "%8s  %s  %s\n", formatBytes(d.Size), d.Digest, orDash(d.Platform))
+		a.print("%8s  %s  %s", formatBytes(d.Size), d.Digest, cmp.Or(d.Platform, "-"))
 	}
 	for _, d := range c.Layers {
-		fmt.Fprintf(a.stdout, "%8s  %s\n", formatBytes(d.Size), layerText(d))
+		a.print("%8s  %s", formatBytes(d.Size), layerText(d))
 	}
-}
-
-func orDash(s string) string {
-	if s == "" {
-		return "-"
-	}
-	return printable(s)
 }
 
 // layerText is what a layer is known by: its digest, and its name or its type.
@@ -167,7 +171,7 @@ func layerText(d registry.Descriptor) string {
 	if name == "" {
 		name = d.MediaType
 	}
-	return short + "  " + printable(name)
+	return short + "  " + name
 }
 
 func tagsCommand(a *app) *cobra.Command {
@@ -196,7 +200,7 @@ func (a inspector) tags(ctx context.Context, name string) error {
 		if a.json {
 			a.event("tag", field{"tag", tag})
 		} else {
-			fmt.Fprintln(a.stdout, printable(tag))
+			a.print("%s", tag)
 		}
 	}
 	return nil

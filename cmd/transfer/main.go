@@ -8,11 +8,10 @@ import (
 	"io"
 	"os"
 	"os/signal"
-	"strings"
 	"sync"
 	"syscall"
-	"unicode"
 
+	"github.com/modeltransfer/transfer/cmd/transfer/internal/printable"
 	"github.com/modeltransfer/transfer/cmd/transfer/internal/ref"
 )
 
@@ -49,6 +48,9 @@ type app struct {
 	// is asked.
 	usernameFor string
 
+	// terminal says that stdout is one.
+	terminal bool
+
 	// stop ends the clock of --timeout.
 	stop context.CancelFunc
 }
@@ -65,7 +67,7 @@ func usagef(format string, args ...any) error {
 // run does what the arguments say and returns the exit code.
 func (a *app) run(ctx context.Context, args []string) int {
 	out := &checkedWriter{w: a.stdout}
-	a.stdout = out
+	a.terminal, a.stdout = isTerminal(a.stdout), out
 	root := newRoot(a)
 	root.SetArgs(doubleDashes(args))
 	a.stop = func() {}
@@ -117,6 +119,7 @@ func (a *app) explain(ctx context.Context, err error) int {
 // fail prints the last line of a command that failed and, below it, what to do. With --json it is
 // an event too; stderr gets it in any case, because stdout may be what has failed.
 func (a *app) fail(message, advice string) {
+	message, advice = printable.Text(message), printable.Text(advice)
 	if a.json {
 		a.event("error", field{"error", message}, field{"hint", advice})
 	}
@@ -128,16 +131,7 @@ func (a *app) fail(message, advice string) {
 
 // oneLine is the message of an error without what could play tricks on a
 // terminal: part of it may come from a server.
-func oneLine(err error) string { return printable(err.Error()) }
-
-func printable(s string) string {
-	return strings.Map(func(r rune) rune {
-		if unicode.IsPrint(r) {
-			return r
-		}
-		return ' '
-	}, s)
-}
+func oneLine(err error) string { return printable.Text(err.Error()) }
 
 // checkedWriter remembers the first write that failed: results that did not arrive are a failure.
 // It tells nobody else, or the same failure would be told twice.

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/modeltransfer/transfer/cmd/transfer/internal/printable"
 	"github.com/modeltransfer/transfer/cmd/transfer/internal/progress"
 )
 
@@ -60,7 +61,7 @@ func (h *noteHandler) Handle(ctx context.Context, r slog.Record) error {
 	if h.app.quiet || r.Level < slog.LevelWarn || ctx.Err() != nil || strings.HasSuffix(r.Message, " ended") {
 		return nil
 	}
-	text := printable(noteText(r))
+	text := printable.Text(noteText(r))
 	h.notes.mu.Lock()
 	defer h.notes.mu.Unlock()
 	switch {

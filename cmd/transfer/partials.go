@@ -7,6 +7,7 @@ import (
 
 	"github.com/modeltransfer/transfer"
 	"github.com/modeltransfer/transfer/cmd/transfer/internal/pack"
+	"github.com/modeltransfer/transfer/cmd/transfer/internal/printable"
 	"github.com/modeltransfer/transfer/cmd/transfer/internal/progress"
 	"github.com/opencontainers/go-digest"
 )
@@ -64,7 +65,7 @@ func look(dir string, blobs []transfer.Blob, names map[string]string) []progress
 // blobName is the name of a blob for people: the beginning of its digest where it has no other.
 func blobName(b transfer.Blob, names map[string]string) string {
 	if name := names[b.Digest]; name != "" {
-		return name
+		return printable.Text(name)
 	}
 	dg := digest.Digest(b.Digest)
 	return dg.Algorithm().String() + ":" + dg.Encoded()[:12]

@@ -63,7 +63,7 @@ func prune(ctx context.Context, a *app, dir string, h *holding, dry bool) error 
 		if a.json {
 			a.event("removed", field{"path", u.path}, field{"bytes", u.size}, field{"dryRun", dry})
 		} else if dry || a.verbose {
-			a.say("%8s  %s", formatBytes(u.size), printable(u.path))
+			a.say("%8s  %s", formatBytes(u.size), u.path)
 		}
 	}
 	verb := "removed"

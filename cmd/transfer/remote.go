@@ -13,6 +13,7 @@ import (
 
 	"github.com/modeltransfer/transfer"
 	"github.com/modeltransfer/transfer/cmd/transfer/internal/logins"
+	"github.com/modeltransfer/transfer/cmd/transfer/internal/printable"
 	"github.com/modeltransfer/transfer/cmd/transfer/internal/ref"
 	"github.com/modeltransfer/transfer/registry"
 )
@@ -82,7 +83,7 @@ func (a *app) logins() logins.Files {
 	files := logins.Find(a.getenv)
 	files.Warn = func(message string) {
 		if !a.quiet {
-			fmt.Fprintf(a.stderr, "warning: %s\n", printable(message))
+			fmt.Fprintf(a.stderr, "warning: %s\n", printable.Text(message))
 		}
 	}
 	return files

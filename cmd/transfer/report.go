@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"time"
+
+	"github.com/modeltransfer/transfer/cmd/transfer/internal/printable"
 )
 
 // field is one member of an event.
@@ -29,14 +31,19 @@ func appendField(line []byte, f field) []byte {
 	if err != nil {
 		value = []byte(`null`)
 	}
-	return append(append(fmt.Appendf(line, "%q", f.name), ':'), value...)
+	return append(append(fmt.Appendf(line, "%q", f.name), ':'), printable.JSON(value)...)
 }
 
 // say tells how things go, unless --quiet or --json.
 func (a *app) say(format string, args ...any) {
 	if !a.quiet && !a.json {
-		fmt.Fprintf(a.stdout, format+"\n", args...)
+		a.print(format, args...)
 	}
+}
+
+// print writes a line of a result. What strangers have written may be in it.
+func (a *app) print(format string, args ...any) {
+	fmt.Fprintln(a.stdout, printable.Text(fmt.Sprintf(format, args...)))
 }
 
 // A rate is told of what took at least so long or moved so much.

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/modeltransfer/transfer/cmd/transfer/internal/printable"
 	"github.com/spf13/cobra"
 )
 
@@ -107,7 +108,7 @@ func logRequests(w io.Writer, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		start := time.Now()
 		next.ServeHTTP(rw, r)
-		fmt.Fprintf(w, "%s %s %s %.1f ms\n", r.RemoteAddr, r.Method, printable(r.URL.Path),
+		fmt.Fprintf(w, "%s %s %s %.1f ms\n", r.RemoteAddr, r.Method, printable.Text(r.URL.Path),
 			float64(time.Since(start).Microseconds())/1000)
 	})
 }

@@ -113,7 +113,7 @@ func (a verifier) nameWrong(i item, problem string) {
 	if a.json {
 		a.event("wrong", field{"name", i.name}, field{"digest", i.blob.Digest}, field{"problem", problem})
 	} else {
-		a.say("%s: %s", printable(i.name), problem)
+		a.say("%s: %s", i.name, problem)
 	}
 }
 
