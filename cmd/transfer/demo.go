@@ -110,7 +110,7 @@ func (a demonstration) with(ctx context.Context, o demoOptions) error {
 		}
 		defer func() {
 			s.close()
-			_ = s.registry.Close() // uploads that did not end take room in --dir, and nothing else
+			_ = s.registry.RemoveUploads() // uploads that did not end take room in --dir, and nothing else
 		}()
 		o.registry = s.url
 	}

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/modeltransfer/transfer/cmd/transfer/internal/disk"
 	"github.com/modeltransfer/transfer/cmd/transfer/internal/printable"
 	"github.com/spf13/cobra"
 )
@@ -21,6 +22,7 @@ const serveGrace = 5 * time.Second
 type serveOptions struct {
 	listen    string
 	readOnly  bool
+	hosts     []string
 	cert, key string
 }
 
@@ -28,7 +30,8 @@ func serveCommand(a *app) *cobra.Command {
 	var o serveOptions
 	c := dirCommand("serve", "Run a small registry that keeps all in a directory",
 		"Serve runs a registry for this machine or a local network until it is interrupted. It keeps "+
-			"blobs and manifests in DIR and knows no users: whoever reaches it may push, unless it is --read-only.",
+			"blobs and manifests in DIR and knows no users: whoever reaches it may push, unless it is --read-only. "+
+			"It does not answer web pages of other sites nor, on a loopback address, to names that are not this machine's.",
 		"  transfer serve ./registry\n"+
 			"  transfer push ./model localhost:5000/me/model\n"+
 			"  transfer serve --listen :5000 --read-only ./registry",
@@ -39,6 +42,9 @@ func serveCommand(a *app) *cobra.Command {
 		&o.listen, "listen", "127.0.0.1:5000", "listen at this `ADDRESS`; :5000 is every address of this machine",
 	)
 	fs.BoolVar(&o.readOnly, "read-only", false, "take nothing")
+	fs.StringArrayVar(
+		&o.hosts, "host", nil, "answer to this further `NAME` of this machine; more than one may be given",
+	)
 	fs.StringVar(&o.cert, "tls-cert", "", "speak https with the certificate in this PEM `FILE`")
 	fs.StringVar(&o.key, "tls-key", "", "and the key in this PEM `FILE`")
 	return c
@@ -55,7 +61,7 @@ func serve(ctx context.Context, a *app, dir string, o serveOptions) error {
 		return err
 	}
 	url := scheme + "://" + listener.Addr().String()
-	s, err := newServer(dir, o.readOnly, url)
+	s, err := newServer(dir, disk.Options{ReadOnly: o.readOnly, Hosts: o.hosts}, url)
 	if err != nil {
 		return errors.Join(err, listener.Close())
 	}
@@ -78,6 +84,7 @@ func serve(ctx context.Context, a *app, dir string, o serveOptions) error {
 	}()
 	select {
 	case err := <-failed:
+		s.close()
 		return err
 	case <-ctx.Done():
 	}

@@ -12,6 +12,9 @@ import (
 	"github.com/modeltransfer/transfer/cmd/transfer/internal/disk"
 )
 
+// maxHeader is the longest header of a request that is read. Tokens of some KiB travel in headers.
+const maxHeader = 64 << 10 // 64 KiB
+
 // server is a registry that keeps what it has in a directory.
 type server struct {
 	url      string
@@ -30,7 +33,7 @@ func startServer(dir string) (*server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s, err := newServer(dir, false, "http://"+listener.Addr().String())
+	s, err := newServer(dir, disk.Options{}, "http://"+listener.Addr().String())
 	if err != nil {
 		return nil, errors.Join(err, listener.Close())
 	}
@@ -42,14 +45,15 @@ func startServer(dir string) (*server, error) {
 }
 
 // newServer makes a server that is not listening yet.
-func newServer(dir string, readOnly bool, url string) (*server, error) {
-	registry, err := disk.Open(dir, readOnly)
+func newServer(dir string, o disk.Options, url string) (*server, error) {
+	registry, err := disk.Open(dir, o)
 	if err != nil {
 		return nil, err
 	}
 	s := &server{url: url, dir: dir, registry: registry, served: make(chan struct{})}
 	s.http = &http.Server{
 		Handler: s.track(registry), ErrorLog: log.New(io.Discard, "", 0), ReadHeaderTimeout: time.Minute,
+		IdleTimeout: 2 * time.Minute, MaxHeaderBytes: maxHeader,
 	}
 	return s, nil
 }
@@ -73,4 +77,5 @@ func (s *server) close() {
 	s.requests.Lock()
 	defer s.requests.Unlock()
 	s.closed = true
+	_ = s.registry.Close()
 }

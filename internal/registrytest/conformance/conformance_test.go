@@ -16,11 +16,10 @@ import (
 	"github.com/modeltransfer/transfer/internal/registrytest"
 )
 
+const suitePackage = "github.com/opencontainers/distribution-spec/conformance"
+
 func TestConformance(t *testing.T) {
-	suite := filepath.Join(t.TempDir(), "suite")
-	const tests = "github.com/opencontainers/distribution-spec/conformance"
-	out, err := exec.CommandContext(t.Context(), "go", "build", "-o", suite, tests).CombinedOutput()
-	require.NoError(t, err, "%s", out)
+	suite := build(t, suitePackage, ".")
 	for name, opts := range map[string]registrytest.Options{
 		"default": {},
 		"strict": {
@@ -30,7 +29,7 @@ func TestConformance(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			reg := registrytest.New(opts)
-			out, err := run(t, suite, registrytest.Serve(t, reg, registrytest.H1))
+			out, err := run(t, suite, registrytest.Serve(t, reg, registrytest.H1).URL)
 			assert.NoError(t, err, "%s", out)
 			assert.NotZero(t, reg.Count("PATCH", "/blobs/uploads/"))
 			assert.NotZero(t, reg.Count("PUT", "/manifests/"))
@@ -40,13 +39,26 @@ func TestConformance(t *testing.T) {
 	}
 }
 
-// run runs the suite against the server, with every test that is optional.
-func run(t *testing.T, suite string, s *registrytest.Server) ([]byte, error) {
+// build builds a command as a module has it that is, or begins, at a directory.
+func build(t *testing.T, command, dir string) string {
+	t.Helper()
+	program := filepath.Join(t.TempDir(), "program")
+	cmd := exec.CommandContext(t.Context(), "go", "build", "-o", program, command)
+	cmd.Dir = dir
+	cmd.Env = append(os.Environ(), "GOWORK=off")
+	out, err := cmd.CombinedOutput()
+	require.NoError(t, err, "%s", out)
+	return program
+}
+
+// run runs the suite against the registry at a URL, with every test that is optional.
+func run(t *testing.T, suite, url string) ([]byte, error) {
+	t.Helper()
 	results := t.TempDir()
 	cmd := exec.CommandContext(t.Context(), suite)
 	cmd.Dir = results
 	cmd.Env = append(os.Environ(),
-		"OCI_REGISTRY="+strings.TrimPrefix(s.URL, "http://"),
+		"OCI_REGISTRY="+strings.TrimPrefix(url, "http://"),
 		"OCI_TLS=disabled",
 		"OCI_RESULTS_DIR="+results,
 		"OCI_VERSION=1.1",

@@ -7,9 +7,7 @@ import (
 	"io/fs"
 	"mime"
 	"net/http"
-	"net/url"
 	"os"
-	"path"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -31,7 +29,7 @@ func (r *Registry) serveManifest(w http.ResponseWriter, req *http.Request, name,
 	case http.MethodPut:
 		r.putManifest(w, req, name, what)
 	case http.MethodDelete:
-		r.deleteFile(w, r.manifestEntry(name, what), "MANIFEST_UNKNOWN")
+		r.deleteManifest(w, name, what)
 	default:
 		refuse(w, http.StatusMethodNotAllowed, "UNSUPPORTED", "not a method of a manifest")
 	}
@@ -59,23 +57,59 @@ func (r *Registry) getManifest(w http.ResponseWriter, req *http.Request, name, w
 		fail(w, nil)
 		return
 	}
-	mediaType, err := os.ReadFile(r.manifestEntry(name, dg.String()))
+	m, err := r.readManifest(name, dg)
 	if err != nil {
 		r.unknownManifest(w, name, err)
 		return
 	}
-	data, err := os.ReadFile(r.blobFile(dg))
-	if err != nil {
-		r.unknownManifest(w, name, err)
-		return
-	}
-	w.Header().Set("Content-Type", strings.TrimSpace(string(mediaType)))
-	w.Header().Set("Content-Length", strconv.Itoa(len(data)))
+	w.Header().Set("Content-Type", m.MediaType)
+	w.Header().Set("Content-Length", strconv.Itoa(len(m.Data)))
 	w.Header().Set("Docker-Content-Digest", dg.String())
 	w.Header().Set("Etag", `"`+dg.String()+`"`)
 	if req.Method == http.MethodGet {
-		_, _ = w.Write(data)
+		_, _ = w.Write(m.Data)
 	}
+}
+
+// readManifest returns a manifest of a repository. One whose type is not that of a manifest is not there.
+func (r *Registry) readManifest(name string, dg digest.Digest) (registry.Manifest, error) {
+	mediaType, err := os.ReadFile(r.manifestEntry(name, dg.String()))
+	if err != nil {
+		return registry.Manifest{}, err
+	}
+	m := registry.Manifest{MediaType: strings.TrimSpace(string(mediaType)), Digest: dg.String()}
+	if !isManifest(m.MediaType) {
+		return m, fs.ErrNotExist
+	}
+	m.Data, err = os.ReadFile(r.blobFile(dg))
+	return m, err
+}
+
+// isManifest tells whether something of this media type is a manifest. A browser would show others.
+func isManifest(mediaType string) bool {
+	switch mediaType {
+	case registry.MediaTypeManifest, registry.MediaTypeIndex, registry.MediaTypeDockerManifest,
+		registry.MediaTypeDockerIndex, "application/vnd.oci.artifact.manifest.v1+json":
+		return true
+	}
+	return false
+}
+
+// deleteManifest removes a tag or, with all its tags, a manifest from a repository.
+func (r *Registry) deleteManifest(w http.ResponseWriter, name, what string) {
+	if strings.Contains(what, ":") {
+		tags, err := r.tags(name)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			fail(w, err)
+			return
+		}
+		for tag, dg := range tags {
+			if dg.String() == what {
+				_ = os.Remove(r.manifestEntry(name, tag)) // a tag that leads nowhere is not listed either
+			}
+		}
+	}
+	r.deleteFile(w, r.manifestEntry(name, what), "MANIFEST_UNKNOWN")
 }
 
 func (r *Registry) unknownManifest(w http.ResponseWriter, name string, err error) {
@@ -94,6 +128,9 @@ func (r *Registry) unknownManifest(w http.ResponseWriter, name string, err error
 func (r *Registry) putManifest(w http.ResponseWriter, req *http.Request, name, what string) {
 	data, err := io.ReadAll(io.LimitReader(req.Body, maxManifest+1))
 	switch {
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		refuse(w, http.StatusRequestTimeout, "MANIFEST_INVALID", "the manifest did not come in time")
+		return
 	case err != nil:
 		return // the client has gone
 	case len(data) > maxManifest:
@@ -110,9 +147,9 @@ func (r *Registry) putManifest(w http.ResponseWriter, req *http.Request, name, w
 	}
 	mediaType, _, _ := mime.ParseMediaType(req.Header.Get("Content-Type"))
 	m := registry.NewManifest(data, mediaType)
-	content, err := m.Content()
-	if err != nil {
-		refuse(w, http.StatusBadRequest, "MANIFEST_INVALID", "malformed manifest")
+	content, why := judge(m)
+	if why != "" {
+		refuse(w, http.StatusBadRequest, "MANIFEST_INVALID", why)
 		return
 	}
 	if missing := r.missing(content); missing != "" {
@@ -123,15 +160,45 @@ func (r *Registry) putManifest(w http.ResponseWriter, req *http.Request, name, w
 		fail(w, err)
 		return
 	}
-	// OCI-Subject is left out: it promises a list of referrers, which clients otherwise keep under a tag.
+	if content.Subject != nil { // it is listed: a client need not keep a list under a tag
+		w.Header().Set("OCI-Subject", content.Subject.Digest)
+	}
 	w.Header().Set("Location", "/v2/"+name+"/manifests/"+dg.String())
 	w.Header().Set("Docker-Content-Digest", dg.String())
 	w.WriteHeader(http.StatusCreated)
 }
 
-// missing returns the first blob or manifest that is named and not there.
+// judge returns what a manifest says, or why it is none.
+func judge(m registry.Manifest) (c registry.Content, why string) {
+	c, err := m.Content()
+	if err != nil {
+		return c, "malformed manifest"
+	}
+	if !isManifest(m.MediaType) {
+		return c, "this media type is not that of a manifest"
+	}
+	if own := ownType(m.Data); own != "" && own != m.MediaType {
+		return c, "the manifest says that it is of another media type"
+	}
+	if len(c.Manifests) > 0 && (c.Config != nil || len(c.Layers) > 0) {
+		return c, "the manifest is an index as well"
+	}
+	return c, ""
+}
+
+// ownType is the media type that a manifest says it has, or "".
+func ownType(data []byte) string {
+	var m struct {
+		MediaType string `json:"mediaType"`
+	}
+	_ = json.Unmarshal(data, &m) // it has been read before
+	return m.MediaType
+}
+
+// missing returns the first blob or manifest that is named and not there. A layer
+// that may not be distributed is fetched from elsewhere.
 func (r *Registry) missing(c registry.Content) string {
-	all := slices.Concat(c.Layers, c.Manifests)
+	all := slices.Concat(c.Manifests, slices.DeleteFunc(slices.Clone(c.Layers), isForeign))
 	if c.Config != nil {
 		all = append(all, *c.Config)
 	}
@@ -141,6 +208,11 @@ func (r *Registry) missing(c registry.Content) string {
 		}
 	}
 	return ""
+}
+
+func isForeign(d registry.Descriptor) bool {
+	return strings.HasPrefix(d.MediaType, "application/vnd.oci.image.layer.nondistributable.") ||
+		strings.HasPrefix(d.MediaType, "application/vnd.docker.image.rootfs.foreign.")
 }
 
 // keepManifest writes the manifest, then that it is there, then its tag.
@@ -171,61 +243,4 @@ func (r *Registry) write(path string, data []byte) (err error) {
 		return errors.Join(err, os.Remove(f.Name()))
 	}
 	return nil
-}
-
-// serveTags lists the tags of a repository, in order.
-func (r *Registry) serveTags(w http.ResponseWriter, req *http.Request, name, _ string) {
-	entries, err := os.ReadDir(filepath.Join(r.repository(name), "_tags"))
-	if err != nil {
-		r.unknownManifest(w, name, err)
-		return
-	}
-	var tags []string
-	for _, e := range entries {
-		tags = append(tags, e.Name())
-	}
-	tags = page(w, req, tags)
-	answerJSON(w, map[string]any{"name": name, "tags": tags})
-}
-
-// catalog lists the repositories, in order.
-func (r *Registry) catalog(w http.ResponseWriter, req *http.Request) {
-	names := []string{}
-	root := os.DirFS(filepath.Join(r.dir, "repositories"))
-	err := fs.WalkDir(root, ".", func(name string, d fs.DirEntry, err error) error {
-		if err == nil && d.IsDir() && d.Name() == "_manifests" {
-			names = append(names, path.Dir(name))
-			return fs.SkipDir
-		}
-		return err
-	})
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		fail(w, err)
-		return
-	}
-	slices.Sort(names)
-	answerJSON(w, map[string]any{"repositories": page(w, req, names)})
-}
-
-// page cuts out of a list what a request asks for, and says where the next begins.
-func page(w http.ResponseWriter, req *http.Request, list []string) []string {
-	query := req.URL.Query()
-	if last := query.Get("last"); last != "" {
-		i, found := slices.BinarySearch(list, last)
-		if found {
-			i++
-		}
-		list = list[i:]
-	}
-	if n, err := strconv.Atoi(query.Get("n")); err == nil && n > 0 && n < len(list) {
-		list = list[:n]
-		next := url.Values{"n": {strconv.Itoa(n)}, "last": {list[n-1]}}
-		w.Header().Set("Link", "<"+req.URL.Path+"?"+next.Encode()+`>; rel="next"`)
-	}
-	return append([]string{}, list...)
-}
-
-func answerJSON(w http.ResponseWriter, v any) {
-	w.Header().Set("Content-Type", "application/json")
-	_ = json.NewEncoder(w).Encode(v) // only the client can fail it
 }

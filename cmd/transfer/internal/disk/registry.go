@@ -5,6 +5,7 @@
 //	DIR/repositories/<name>/_manifests/<digest>  the media type of a manifest
 //	DIR/repositories/<name>/_tags/<tag>          the digest of a manifest
 //	DIR/uploads/<id>                             what has arrived of a blob
+//	DIR/lock                                     is locked while a registry writes to DIR
 package disk
 
 import (
@@ -23,13 +24,8 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-const (
-	// maxUploadAge is how long an upload that nobody continues is kept.
-	maxUploadAge = 7 * 24 * time.Hour
-
-	// maxManifest is the largest manifest that is taken, as in the reference implementation.
-	maxManifest = 4 << 20 // 4 MiB
-)
+// maxManifest is the largest manifest that is taken, as in the reference implementation.
+const maxManifest = 4 << 20 // 4 MiB
 
 var (
 	namePattern = regexp.MustCompile(
@@ -41,31 +37,47 @@ var (
 	uploadPath   = regexp.MustCompile(`^/v2/(.+)/blobs/uploads/([0-9a-f]{32})?$`)
 	blobPath     = regexp.MustCompile(`^/v2/(.+)/blobs/([^/]+)$`)
 	manifestPath = regexp.MustCompile(`^/v2/(.+)/manifests/([^/]+)$`)
+	referrerPath = regexp.MustCompile(`^/v2/(.+)/referrers/([^/]+)$`)
 	tagsPath     = regexp.MustCompile(`^/v2/(.+)/tags/list$`)
 )
 
 // maxName is the longest name of a repository.
 const maxName = 255
 
+// Options say how a registry serves. The zero value serves and takes.
+type Options struct {
+	// ReadOnly has it take nothing.
+	ReadOnly bool
+
+	// Hosts are further names under which it may be asked on a loopback address. There it answers only to
+	// names and addresses of this machine and of private networks: a web page can give any other name the
+	// address 127.0.0.1 and ask as if it were of the same site.
+	Hosts []string
+}
+
 // Registry is the registry of a directory. It is an http.Handler.
 type Registry struct {
-	dir      string
-	readOnly bool
+	dir   string
+	opts  Options
+	lock  *os.File // nil where it is read-only
+	alone bool     // the lock holds: nobody else writes
 
 	mu      sync.Mutex // guards the fields that follow
 	uploads map[string]*upload
+	swept   time.Time // when uploads that nobody continues were removed
 }
 
 var _ http.Handler = (*Registry)(nil)
 
-// Open opens the registry of a directory and, unless it is to be read only, makes it where it is missing and
-// removes uploads that nobody has continued for a week.
-func Open(dir string, readOnly bool) (*Registry, error) {
-	r := &Registry{dir: dir, readOnly: readOnly, uploads: map[string]*upload{}}
+// Open opens the registry of a directory and, unless it is to be read-only, makes it where it is missing,
+// locks it until [Registry.Close], and removes uploads that nobody has continued for a week. The error is
+// [ErrBusy] where another registry writes to the directory, and [ErrOther].
+func Open(dir string, o Options) (*Registry, error) {
+	r := &Registry{dir: dir, opts: o, uploads: map[string]*upload{}}
 	if err := checkDir(dir); err != nil {
 		return nil, err
 	}
-	if readOnly {
+	if o.ReadOnly {
 		_, err := os.ReadDir(dir)
 		return r, err
 	}
@@ -74,7 +86,13 @@ func Open(dir string, readOnly bool) (*Registry, error) {
 			return nil, err
 		}
 	}
-	return r, r.removeUploads(maxUploadAge)
+	if err := r.acquire(); err != nil {
+		return nil, err
+	}
+	if err := r.sweep(maxUploadAge); err != nil {
+		return nil, errors.Join(err, r.Close())
+	}
+	return r, nil
 }
 
 // ErrOther is a directory that holds something else than a registry.
@@ -91,33 +109,28 @@ func checkDir(dir string) error {
 	return fmt.Errorf("%s: %w", dir, ErrOther)
 }
 
-// removeUploads removes uploads that nobody has continued for so long.
-func (r *Registry) removeUploads(age time.Duration) error {
-	entries, err := os.ReadDir(filepath.Join(r.dir, "uploads"))
-	for _, e := range entries {
-		info, statErr := e.Info()
-		if statErr == nil && time.Since(info.ModTime()) >= age {
-			_ = os.Remove(filepath.Join(r.dir, "uploads", e.Name())) // the next start tries again
-		}
-	}
-	return err
-}
-
-// Close forgets the uploads that have not ended. No request may be running.
-func (r *Registry) Close() error {
-	if r.readOnly {
-		return nil
-	}
-	return r.removeUploads(0)
-}
-
 // ServeHTTP answers a request.
-func (r *Registry) ServeHTTP(w http.ResponseWriter, req *http.Request) {
+func (r *Registry) ServeHTTP(rw http.ResponseWriter, req *http.Request) {
+	w := newTimedWriter(rw)
+	defer w.extend() // the last of it is sent when this has returned
 	w.Header().Set("Docker-Distribution-API-Version", "registry/2.0")
-	if r.readOnly && req.Method != http.MethodGet && req.Method != http.MethodHead {
+	w.Header().Set("X-Content-Type-Options", "nosniff") // nothing that was pushed is a page or a script
+	if why := r.refusal(req); why != "" {
+		refuse(w, http.StatusForbidden, "DENIED", why)
+		return
+	}
+	if r.opts.ReadOnly && req.Method != http.MethodGet && req.Method != http.MethodHead {
 		refuse(w, http.StatusMethodNotAllowed, "UNSUPPORTED", "this registry is read-only")
 		return
 	}
+	if req.Body != nil && req.Body != http.NoBody {
+		req.Body = newTimedBody(rw, req.Body)
+	}
+	r.route(w, req)
+}
+
+// route passes a request on to what is under its path.
+func (r *Registry) route(w http.ResponseWriter, req *http.Request) {
 	path := req.URL.Path
 	if path == "/v2/" || path == "/v2" {
 		w.Header().Set("Content-Type", "application/json")
@@ -133,7 +146,7 @@ func (r *Registry) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		serve   func(w http.ResponseWriter, req *http.Request, name, what string)
 	}{
 		{uploadPath, r.serveUpload}, {blobPath, r.serveBlob},
-		{manifestPath, r.serveManifest}, {tagsPath, r.serveTags},
+		{manifestPath, r.serveManifest}, {referrerPath, r.serveReferrers}, {tagsPath, r.serveTags},
 	} {
 		if m := route.pattern.FindStringSubmatch(path); m != nil {
 			if !validName(m[1]) {

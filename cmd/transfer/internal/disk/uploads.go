@@ -73,21 +73,16 @@ func (r *Registry) begin(w http.ResponseWriter, req *http.Request, name string) 
 		created(w, name, dg)
 		return
 	}
-	var random [16]byte
-	_, _ = rand.Read(random[:]) // never fails
-	id := hex.EncodeToString(random[:])
-	u := &upload{path: filepath.Join(r.dir, "uploads", id), sum: digest.Canonical.Hash()}
-	f, err := os.OpenFile(u.path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
-	if err == nil {
-		err = f.Close()
-	}
-	if err != nil {
+	id, u, err := r.open()
+	switch {
+	case errors.Is(err, errFull):
+		w.Header().Set("Retry-After", "60")
+		refuse(w, http.StatusTooManyRequests, "TOOMANYREQUESTS", "too many uploads are open")
+		return
+	case err != nil:
 		fail(w, err)
 		return
 	}
-	r.mu.Lock()
-	r.uploads[id] = u
-	r.mu.Unlock()
 	u.Lock()
 	defer u.Unlock()
 	if !query.Has("digest") {
@@ -97,6 +92,28 @@ func (r *Registry) begin(w http.ResponseWriter, req *http.Request, name string) 
 	if r.append(w, req, u, name, id) {
 		r.commit(w, u, name, id, query.Get("digest"))
 	}
+}
+
+// open opens an upload. The error is errFull where too many are open.
+func (r *Registry) open() (id string, u *upload, err error) {
+	var random [16]byte
+	_, _ = rand.Read(random[:]) // never fails
+	id = hex.EncodeToString(random[:])
+	u = &upload{path: filepath.Join(r.dir, "uploads", id), sum: digest.Canonical.Hash()}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if err := r.makeRoom(); err != nil {
+		return "", nil, err
+	}
+	f, err := os.OpenFile(u.path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
+	if err == nil {
+		err = f.Close()
+	}
+	if err != nil {
+		return "", nil, err
+	}
+	r.uploads[id] = u
+	return id, u, nil
 }
 
 // find returns an upload, also one of an earlier run.
@@ -129,12 +146,6 @@ func (r *Registry) forget(id string) {
 // append writes the body of a request behind what is there, and reports whether all of it came. What
 // came stays in any case.
 func (r *Registry) append(w http.ResponseWriter, req *http.Request, u *upload, name, id string) bool {
-	if m := rangePattern.FindStringSubmatch(req.Header.Get("Content-Range")); m != nil {
-		if start, _ := strconv.ParseInt(m[1], 10, 64); start != u.size {
-			u.answer(w, name, id, http.StatusRequestedRangeNotSatisfiable)
-			return false
-		}
-	}
 	f, err := os.OpenFile(u.path, os.O_WRONLY|os.O_APPEND, 0)
 	if errors.Is(err, fs.ErrNotExist) {
 		refuse(w, http.StatusNotFound, "BLOB_UPLOAD_UNKNOWN", "there is no such upload")
@@ -142,6 +153,11 @@ func (r *Registry) append(w http.ResponseWriter, req *http.Request, u *upload, n
 	}
 	if err != nil {
 		fail(w, err)
+		return false
+	}
+	defer f.Close()
+	if !u.agrees(f) || !begins(req, u.size) {
+		u.answer(w, name, id, http.StatusRequestedRangeNotSatisfiable)
 		return false
 	}
 	var to io.Writer = f
@@ -153,15 +169,36 @@ func (r *Registry) append(w http.ResponseWriter, req *http.Request, u *upload, n
 		u.summed += n
 	}
 	u.size += n
-	if closed := f.Close(); err == nil {
-		err = closed
+	if err == nil {
+		return true
 	}
-	if err != nil {
-		u.lookAgain()
-		fail(w, err)
+	u.lookAgain()
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		refuse(w, http.StatusRequestTimeout, "BLOB_UPLOAD_INVALID", "the body did not come in time")
 		return false
 	}
-	return true
+	fail(w, err)
+	return false
+}
+
+// begins tells whether a request continues behind so many bytes, as far as it says where.
+func begins(req *http.Request, size int64) bool {
+	m := rangePattern.FindStringSubmatch(req.Header.Get("Content-Range"))
+	if m == nil {
+		return true
+	}
+	start, err := strconv.ParseInt(m[1], 10, 64)
+	return err == nil && start == size
+}
+
+// agrees tells whether the file is as long as this registry has left it. Where something else has written to
+// it, its real size is remembered and no sum is trusted.
+func (u *upload) agrees(f *os.File) bool {
+	if info, err := f.Stat(); err == nil && info.Size() == u.size {
+		return true
+	}
+	u.lookAgain()
+	return false
 }
 
 // lookAgain takes the size from the file after a write that has failed, and trusts no sum.
@@ -193,7 +230,7 @@ func (r *Registry) commit(w http.ResponseWriter, u *upload, name, id, text strin
 		refuse(w, http.StatusBadRequest, "DIGEST_INVALID", "malformed digest")
 		return
 	}
-	got, err := u.digest(dg.Algorithm())
+	got, err := u.digest(dg.Algorithm(), r.alone)
 	if err != nil {
 		fail(w, err)
 		return
@@ -211,16 +248,17 @@ func (r *Registry) commit(w http.ResponseWriter, u *upload, name, id, text strin
 	created(w, name, dg)
 }
 
-// digest returns the digest of what has arrived.
-func (u *upload) digest(algorithm digest.Algorithm) (digest.Digest, error) {
-	if algorithm == digest.Canonical && u.summed == u.size {
-		return digest.NewDigest(algorithm, u.sum), nil
-	}
+// digest returns the digest of what has arrived. The sum that was taken on the way counts only where nobody
+// else can have written to the file.
+func (u *upload) digest(algorithm digest.Algorithm, alone bool) (digest.Digest, error) {
 	f, err := os.Open(u.path)
 	if err != nil {
 		return "", err
 	}
 	defer f.Close()
+	if alone && u.agrees(f) && algorithm == digest.Canonical && u.summed == u.size {
+		return digest.NewDigest(algorithm, u.sum), nil
+	}
 	return algorithm.FromReader(f)
 }
 

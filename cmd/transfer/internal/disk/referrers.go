@@ -1,0 +1,77 @@
+package disk
+
+import (
+	"encoding/json"
+	"errors"
+	"io/fs"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/modeltransfer/transfer/registry"
+	"github.com/opencontainers/go-digest"
+)
+
+// descriptor is a manifest in a list of referrers, as the OCI distribution spec has it.
+type descriptor struct {
+	MediaType    string            `json:"mediaType"`
+	Digest       string            `json:"digest"`
+	Size         int               `json:"size"`
+	ArtifactType string            `json:"artifactType,omitempty"`
+	Annotations  map[string]string `json:"annotations,omitempty"`
+}
+
+// serveReferrers lists the manifests of a repository that have a manifest as their subject. That manifest need
+// not be there.
+func (r *Registry) serveReferrers(w http.ResponseWriter, req *http.Request, name, text string) {
+	switch {
+	case digest.Digest(text).Validate() != nil:
+		refuse(w, http.StatusBadRequest, "DIGEST_INVALID", "malformed digest")
+		return
+	case req.Method != http.MethodGet && req.Method != http.MethodHead:
+		refuse(w, http.StatusMethodNotAllowed, "UNSUPPORTED", "a list is read")
+		return
+	}
+	list, err := r.referrers(name, text, req.URL.Query().Get("artifactType"))
+	if err != nil {
+		fail(w, err)
+		return
+	}
+	if req.URL.Query().Has("artifactType") {
+		w.Header().Set("OCI-Filters-Applied", "artifactType")
+	}
+	w.Header().Set("Content-Type", registry.MediaTypeIndex)
+	index := map[string]any{"schemaVersion": 2, "mediaType": registry.MediaTypeIndex, "manifests": list}
+	_ = json.NewEncoder(w).Encode(index) // only the client can fail it
+}
+
+// referrers reads all manifests of a repository: lists of their own would have to agree with them.
+func (r *Registry) referrers(name, subject, artifactType string) ([]descriptor, error) {
+	list := []descriptor{}
+	entries, err := os.ReadDir(filepath.Join(r.repository(name), "_manifests"))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	for _, e := range entries {
+		m, err := r.readManifest(name, digest.Digest(strings.Replace(e.Name(), "-", ":", 1)))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // it was removed meanwhile
+		}
+		if err != nil {
+			return nil, err
+		}
+		c, err := m.Content()
+		if err != nil || c.Subject == nil || c.Subject.Digest != subject {
+			continue
+		}
+		d := descriptor{m.MediaType, m.Digest, len(m.Data), c.ArtifactType, c.Annotations}
+		if d.ArtifactType == "" && c.Config != nil {
+			d.ArtifactType = c.Config.MediaType
+		}
+		if artifactType == "" || d.ArtifactType == artifactType {
+			list = append(list, d)
+		}
+	}
+	return list, nil
+}
