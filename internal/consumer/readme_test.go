@@ -19,6 +19,9 @@ import (
 // goBlock finds the Go code of a page.
 var goBlock = regexp.MustCompile("(?s)```go\n(.*?)```")
 
+// outerEnvironment is that of before TestMain, which gives the tests a home without a build cache.
+var outerEnvironment = os.Environ()
+
 // aroundReadme makes a program of the functions that the README shows: what they import, and a main that
 // pulls a model and pushes it under another name.
 const aroundReadme = `package main
@@ -97,7 +100,9 @@ func buildProgram(t *testing.T, code string) (path string) {
 	source := filepath.Join(dir, "main.go")
 	require.NoError(t, os.WriteFile(source, []byte(code), 0o644))
 	path = filepath.Join(dir, "program.exe")
-	out, err := exec.CommandContext(t.Context(), "go", "build", "-o", path, source).CombinedOutput()
+	build := exec.CommandContext(t.Context(), "go", "build", "-buildvcs=false", "-o", path, source)
+	build.Env = outerEnvironment
+	out, err := build.CombinedOutput()
 	require.NoError(t, err, "%s", out)
 	return path
 }
