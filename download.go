@@ -21,7 +21,7 @@ import (
 const (
 	// Blobs above pieceThreshold are fetched in pieces of pieceSize: large enough
 	// that a request costs nothing, small enough that a crash loses little.
-	pieceThreshold = blobstore.KeepThreshold
+	pieceThreshold = blobstore.LargeThreshold
 	pieceSize      = 8 << 20 // 8 MiB
 
 	// An idle worker takes half of what another has left when that is at least minSplit and would take the other
@@ -117,6 +117,9 @@ func (d *downloader) plan(ctx context.Context, verify bool) error {
 	var have, partly, need int64
 	var sizes []int64
 	for i, b := range d.list {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
 		if there[i] {
 			have += b.size
 			continue
@@ -126,9 +129,8 @@ func (d *downloader) plan(ctx context.Context, verify bool) error {
 		need += b.size - m.inPlace
 		d.missing, sizes = append(d.missing, m), append(sizes, b.size)
 	}
-	if free, known := d.dir.Free(); known && need > free {
-		return fmt.Errorf("%w: %d bytes are still to be fetched to %s, %d are free: %d are lacking",
-			ErrInsufficientSpace, need, d.dir.Path(), free, need-free)
+	if err := d.checkSpace(ctx, need); err != nil {
+		return err
 	}
 	d.logger.LogAttrs(ctx, slog.LevelDebug, "download planned", slog.Int("blobs", len(d.list)),
 		slog.Int("missing", len(d.missing)), slog.Int64("bytes", need), slog.Int64("have", have),
@@ -145,12 +147,36 @@ func (d *downloader) plan(ctx context.Context, verify bool) error {
 	return nil
 }
 
+// checkSpace tells whether there is room for what is missing. Where it seems not, what earlier calls have left
+// of these blobs makes room, or is overwritten.
+func (d *downloader) checkSpace(ctx context.Context, need int64) error {
+	if free, known := d.dir.Free(); !known || need <= free {
+		return nil
+	}
+	need = 0
+	for _, m := range d.missing {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		need += m.size - max(m.inPlace, d.dir.Reclaim(m.digest))
+	}
+	free, _ := d.dir.Free()
+	if need <= free {
+		return nil
+	}
+	return fmt.Errorf("%w: %d bytes are still to be fetched to %s, %d are free: %d are lacking",
+		ErrInsufficientSpace, need, d.dir.Path(), free, need-free)
+}
+
 // present tells which of the blobs are in the directory.
 func (d *downloader) present(ctx context.Context, verify bool) ([]bool, error) {
 	there := make([]bool, len(d.list))
-	g, ctx := errgroup.WithContext(ctx)
+	g, checking := errgroup.WithContext(ctx)
 	g.SetLimit(hashers)
 	for i, b := range d.list {
+		if checking.Err() != nil {
+			break
+		}
 		if !verify {
 			var err error
 			if there[i], err = d.dir.Has(b.digest, b.size); err != nil {
@@ -159,11 +185,14 @@ func (d *downloader) present(ctx context.Context, verify bool) ([]bool, error) {
 			continue
 		}
 		g.Go(func() (err error) {
-			there[i], err = d.dir.Check(ctx, b.digest, b.size)
+			there[i], err = d.dir.Check(checking, b.digest, b.size)
 			return d.blobError(b.digest, nil, err)
 		})
 	}
-	return there, g.Wait()
+	if err := g.Wait(); err != nil {
+		return nil, err
+	}
+	return there, context.Cause(ctx)
 }
 
 func (d *downloader) scheduling() pieces.Config {
@@ -318,12 +347,12 @@ func (d *downloader) commit(ctx context.Context, b *blobDownload) error {
 }
 
 // repair has the ranges fetched again that are not what was received or, where the disk has kept all as it
-// came, what an earlier writer left and then the whole blob, on a new connection and from no mirror. It does
-// so once for each.
+// came, what was adopted. Where nothing was, that is the whole blob, on a new connection and from no mirror.
+// It does so once for each.
 func (d *downloader) repair(ctx context.Context, b *blobDownload, m *blobstore.MismatchError) error {
 	missing := b.partial.Missing()
 	disk := len(m.Disk) > 0
-	whole := !disk && lengths(missing) == b.Size
+	whole := !disk && !m.Adopted
 	switch {
 	case disk && b.repaired:
 		b.discard = true
@@ -338,8 +367,10 @@ func (d *downloader) repair(ctx context.Context, b *blobDownload, m *blobstore.M
 		slog.Int64("bytes", lengths(missing)), slog.Bool("disk", disk))
 	d.progress.add(-lengths(missing))
 	b.Budget.Renew() // hashing may have taken long
-	b.SkipMirrors.Store(true)
-	d.exchange.CloseIdle()
+	if whole {
+		b.SkipMirrors.Store(true)
+		d.exchange.CloseIdle()
+	}
 	d.schedule.Again(b.Index, missing)
 	return nil
 }

@@ -253,3 +253,21 @@ func TestMirrorIsAskedWhileTheRegistryIsLeftAlone(t *testing.T) {
 		assert.EqualValues(t, 20*1000+190, early, "bytes that came in the meantime")
 	})
 }
+
+// E10: a mirror whose blob is longer says nothing about what the registry has sent since.
+func TestE10LongerBlobOfAMirrorDiscardsNothing(t *testing.T) {
+	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		w, one, _, options := mirrored(t, mode)
+		b := w.remote(mebibyte)
+		one.Replace(repository, digest.Digest(b.Digest), make([]byte, b.Size))
+		one.Fault("GET", "", "long(1)")
+		w.reg.Fault("GET", "", "**stall(500K)")
+		ctx, cancel := withCancelAfter(t, 5*time.Second)
+		defer cancel()
+		opts := options(b)
+		opts.Progress = nil
+		require.ErrorIs(t, transfer.Download(ctx, opts), errOurs)
+		w.requirePartial(b)
+		assert.Equal(t, 1, one.Count("GET", ""))
+	})
+}

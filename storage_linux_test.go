@@ -62,10 +62,11 @@ func TestS1DiskFull(t *testing.T) {
 			assert.Equal(t, 1, w.gets(b))
 
 			w.progress = &progressLog{}
-			require.NoError(t, w.download(w.downloadOptions(small)), "the small one fits")
 			require.NoError(t, os.Remove(hog))
 			w.progress = &progressLog{}
-			require.NoError(t, w.download(w.downloadOptions(b, small)), "and now the large one does")
+			sent := w.reg.BytesSent()
+			require.NoError(t, w.download(w.downloadOptions(b, small)), "now there is room")
+			assert.Less(t, w.reg.BytesSent()-sent, b.Size, "what had come is kept")
 			w.requireOnly(b, small)
 			require.NoError(t, os.RemoveAll(w.dir))
 		})
@@ -90,4 +91,36 @@ func TestS4ReadOnly(t *testing.T) {
 		w.progress = &progressLog{}
 		require.NoError(t, w.download(w.downloadOptions(there)), "what is there needs no writing")
 	})
+}
+
+// E14: what earlier calls have left of a blob is no reason why there is no room for it.
+func TestE14LeftoversMakeRoom(t *testing.T) {
+	dir, inside := onTmpfs(t, "size=8m")
+	if !inside {
+		return
+	}
+	for what, suffixes := range map[string][]string{
+		"data without a journal":     {".partial"},
+		"data that nobody continues": {".partial-dead"},
+		"data of a later name":       {".partial", ".partial.1"},
+		"a prefix beside data":       {".partial", ".tmp"},
+		"a prefix that is too long":  {".tmp"},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t, registrytest.H1, registrytest.Options{})
+			w.dir = filepath.Join(dir, "blobs")
+			require.NoError(t, os.Mkdir(w.dir, 0o755))
+			b := w.remote(6 * mebibyte)
+			for _, suffix := range suffixes {
+				size := 5 * mebibyte / len(suffixes)
+				if what == "a prefix that is too long" {
+					size = 7 * mebibyte
+				}
+				require.NoError(t, os.WriteFile(w.path(b)+suffix, make([]byte, size), 0o644))
+			}
+			require.NoError(t, w.download(w.downloadOptions(b)), what)
+			w.requireOnly(b)
+			require.NoError(t, os.RemoveAll(w.dir))
+		})
+	}
 }

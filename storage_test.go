@@ -1,6 +1,7 @@
 package transfer_test
 
 import (
+	"context"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -250,4 +251,64 @@ func TestInsufficientSpace(t *testing.T) {
 	assert.Empty(t, w.reg.Requests())
 	assert.Empty(t, w.progress.calls)
 	w.requireOnly()
+}
+
+// E10: what an earlier run left is not what a mirror or the registry sent. Each of them has one more try.
+func TestE10WrongFullPartialIsNoFailureOfTheRegistry(t *testing.T) {
+	for _, size := range []int{mebibyte, largeSize} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t, registrytest.H1, registrytest.Options{})
+			b := w.remoteOf(size)
+			require.NoError(t, os.WriteFile(w.path(b)+".partial", make([]byte, size), 0o644))
+			w.reg.Fault("GET", b.Digest, "flip(777)")
+			require.NoError(t, w.download(w.downloadOptions(b)))
+			w.requireOnly(b)
+		})
+	}
+}
+
+// E15: a blob that is right is not fetched again because it could not get its name.
+func TestE15FailedRenameFetchesNothingAgain(t *testing.T) {
+	for _, size := range []int{1000, mebibyte, largeSize} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t, registrytest.H1, registrytest.Options{})
+			b := w.remoteOf(size)
+			w.observe(func() { _ = os.Mkdir(w.path(b), 0o755) })
+			require.ErrorIs(t, w.download(w.downloadOptions(b)), syscall.EISDIR)
+			require.NoError(t, os.Remove(w.path(b)))
+			w.reg.Configure(func(o *registrytest.Options) { o.Before = nil })
+			sent := w.reg.BytesSent()
+			w.progress = &progressLog{}
+			require.NoError(t, w.download(w.downloadOptions(b)))
+			assert.Equal(t, sent, w.reg.BytesSent())
+			assert.Equal(t, b.Size, w.progress.first())
+			w.requireOnly(b)
+		})
+	}
+}
+
+// S25: what has come of small blobs survives a cancel and a deadline.
+func TestS25CutShortAgainAndAgain(t *testing.T) {
+	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		w := newWorld(t, mode, registrytest.Options{})
+		blobs := []transfer.Blob{w.remote(300 << 10), w.remote(3 * mebibyte), w.remote(8 * mebibyte)}
+		w.reg.Fault("GET", "", "**slow(200K)")
+		total := blobs[0].Size + blobs[1].Size + blobs[2].Size
+		for calls := 1; ; calls++ {
+			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+			opts := w.downloadOptions(blobs...)
+			opts.Progress, opts.Concurrency = nil, 3
+			err := transfer.Download(ctx, opts)
+			cancel()
+			w.reg.Wait()
+			if err == nil {
+				assert.Greater(t, calls, 3)
+				break
+			}
+			require.ErrorIs(t, err, context.DeadlineExceeded)
+			require.Less(t, calls, 8)
+		}
+		assert.Less(t, w.reg.BytesSent(), total*13/10)
+		w.requireOnly(blobs...)
+	})
 }

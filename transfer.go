@@ -24,8 +24,9 @@
 // # Resume
 //
 // What was fetched is not fetched again, after a reset, a stall, a cancel or a
-// crash. A large blob that is half there stays in the directory as
-// "sha256-<hex>.partial" beside its journal, and is never taken for the blob.
+// crash. A blob of 64 KiB or more that is half there stays in the directory as
+// "sha256-<hex>.partial" beside its journal, and is never taken for the blob. A
+// killed process loses the last MiB or so of each body.
 //
 // # Credentials
 //
@@ -134,7 +135,7 @@ var (
 
 	// ErrInsufficientSpace is a DestDir that cannot hold what is still to be fetched. It is found before the
 	// first request or, with ENOSPC, EDQUOT or EFBIG behind it, when a file cannot grow any further. What is
-	// recorded of a large blob stays.
+	// recorded stays.
 	ErrInsufficientSpace = errors.New("not enough free space")
 
 	// ErrProtocol is an answer that breaks the OCI distribution spec or HTTP.

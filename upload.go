@@ -52,14 +52,14 @@ func upload(ctx context.Context, c *call, o UploadOptions) (err error) {
 	u.pusher = push.New(push.Config{
 		Exchange: c.exchange, Registry: c.registry, Repository: c.repository, Sessions: sessions.Open(),
 		Log:  c.logger,
-		Open: u.open, Moved: c.progress.add, KeepSize: blobstore.KeepThreshold,
+		Open: u.open, Moved: c.progress.add, KeepSize: blobstore.LargeThreshold,
 	})
 	if len(c.list) > 0 {
 		if u.dir, err = blobstore.OpenSource(o.SrcDir); err != nil {
 			return err
 		}
 		defer func() { err = errors.Join(err, u.dir.Close()) }()
-		if err := u.checkSources(); err != nil {
+		if err := u.checkSources(ctx); err != nil {
 			return err
 		}
 		c.progress.start(0)
@@ -99,8 +99,11 @@ type uploader struct {
 }
 
 // checkSources looks at all files before the first request.
-func (u *uploader) checkSources() error {
+func (u *uploader) checkSources(ctx context.Context) error {
 	for _, b := range u.list {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
 		f, err := u.open(b.digest, b.size)
 		if err != nil {
 			return u.blobError(b.digest, nil, err)

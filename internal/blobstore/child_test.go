@@ -26,8 +26,11 @@ func playChild(role string) int {
 		return writeLimited(os.Getenv(childDir))
 	}
 	content := random(large)
-	if role == "hold small" {
+	switch role {
+	case "hold small":
 		content = random(1000)
+	case "hold medium":
+		content = random(5<<20 + 1)
 	}
 	d, err := Open(os.Getenv(childDir))
 	if err != nil {

@@ -110,5 +110,8 @@ func (p *Partial) begin(ctx context.Context) error {
 		p.hasher.start()
 		return nil
 	}
-	return p.hasher.advance(ctx)
+	if err := p.hasher.advance(ctx); err != nil {
+		return p.hasher.readFailed(ctx, err)
+	}
+	return nil
 }

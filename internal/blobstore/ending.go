@@ -26,6 +26,15 @@ func (e *ending) fail(err error) {
 	}
 }
 
+// stop ends all writing. What is recorded survives that.
+func (e *ending) stop(err error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.failed == nil {
+		e.failed = err
+	}
+}
+
 // failWrite ends all writing after a failed write. What is recorded survives where there was merely no room
 // for more. A failed sync is not for here, even for want of room: the kernel may have dropped bytes that it
 // still shows to readers.

@@ -10,7 +10,7 @@ import (
 // extent is a range of a partial that was written and is complete.
 type extent struct {
 	pieces.Range
-	crc uint32 // CRC-32C of the bytes as they came; not known for small blobs
+	crc uint32 // CRC-32C of the bytes as they came
 
 	// adopted tells that an earlier run left the bytes without a CRC.
 	adopted bool

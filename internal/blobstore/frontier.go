@@ -105,9 +105,6 @@ func (f *frontier) drop(e extent) {
 // compareAll drops all extents that are not on the disk what came, and tells whether there were any. It skips
 // those without a CRC, and those that were compared when they were hashed.
 func (f *frontier) compareAll(ctx context.Context) (damaged bool, err error) {
-	if !f.record.large() {
-		return false, nil
-	}
 	hashed := f.hash.Len() // before any is dropped
 	for _, e := range f.record.all() {
 		if e.adopted || e.inherited() && e.End <= hashed {

@@ -12,8 +12,8 @@ import (
 // can be told without reading them: 0 when nothing can be continued.
 func (d *Dir) Half(dg digest.Digest, size int64) int64 {
 	final := nameOf(dg)
-	if size < KeepThreshold {
-		return d.left.prefixSize(final, size)
+	if size < LargeThreshold && !d.left.hasAny(final) { // there may be very many
+		return 0
 	}
 	for n := range sharedNames {
 		name := dataName(final, n)
@@ -46,4 +46,29 @@ func journaled(d *folder, name string, have, size int64) int64 {
 		return 0
 	}
 	return recorded.within(have).bytes()
+}
+
+// Reclaim removes what earlier runs have left of a blob that no claim goes on with, and returns how many bytes
+// a claim needs not: those that the file takes on the disk that it writes to.
+func (d *Dir) Reclaim(dg digest.Digest) (taken int64) {
+	final := nameOf(dg)
+	d.left.sweep(final, false)
+	var used string
+	for n := range sharedNames {
+		name := dataName(final, n)
+		if used != "" {
+			d.left.removeData(name)
+		} else if fi, err := d.folder.root.Lstat(name); err == nil && fi.Mode().IsRegular() && fi.Size() > 0 {
+			used, taken = name, allocated(fi)
+		}
+	}
+	if !d.left.hasPrefix(final) {
+		return taken
+	}
+	if used != "" {
+		d.left.removeData(final + prefixSuffix)
+	} else if fi, err := d.folder.root.Lstat(final + prefixSuffix); err == nil && fi.Mode().IsRegular() {
+		taken = allocated(fi)
+	}
+	return taken
 }

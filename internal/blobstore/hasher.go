@@ -18,6 +18,10 @@ type MismatchError struct {
 	// Disk are the ranges whose bytes on disk are not those that were written. When there are none, wrong bytes
 	// were written.
 	Disk []pieces.Range
+
+	// Adopted tells that what is missing now was there before the blob was claimed, or came from another file. No
+	// source of bytes is to blame.
+	Adopted bool
 }
 
 func (e *MismatchError) Error() string {
@@ -63,16 +67,15 @@ func (h *hasher) advance(ctx context.Context) error {
 	return h.frontier.advance(ctx)
 }
 
-// take is told of bytes of a small blob that were just written.
+// take is told of bytes that were just written. It does not wait while bytes of a large blob are read back:
+// these are before b, which is then left to the background.
 func (h *hasher) take(off int64, b []byte) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.frontier.take(off, b)
-}
-
-// tryTake is take for a large blob. It does not wait while bytes are read back: these are before b, which is
-// then left to the background.
-func (h *hasher) tryTake(off int64, b []byte) {
+	if !h.record.large() {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		h.frontier.take(off, b)
+		return
+	}
 	if !h.mu.TryLock() {
 		return
 	}
@@ -83,7 +86,7 @@ func (h *hasher) tryTake(off int64, b []byte) {
 }
 
 // recorded is told of a range of a large blob that was just recorded. At the frontier it is hashed at once,
-// so that its writer can go on with tryTake: the background would always stay behind it.
+// so that its writer can go on with take: the background would always stay behind it.
 func (h *hasher) recorded(r pieces.Range) {
 	ctx := h.background.allowed()
 	if ctx != nil && h.catchUp(ctx, r) {
@@ -125,10 +128,11 @@ func (h *hasher) verify(ctx context.Context) error {
 		return h.damage(ctx, err)
 	}
 	h.frontier.hash.Reset()
-	if err := h.record.forget(); err != nil {
+	adopted, err := h.record.forget()
+	if err != nil {
 		return err
 	}
-	return &MismatchError{Got: got, Want: h.want}
+	return &MismatchError{Got: got, Want: h.want, Adopted: adopted}
 }
 
 // damage tells what was damaged on the disk, unless comparing has failed.

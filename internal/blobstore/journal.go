@@ -5,6 +5,7 @@ import (
 	"errors"
 	"hash/crc32"
 	"io"
+	"io/fs"
 	"os"
 	"sync"
 
@@ -32,30 +33,63 @@ var errJournal = errors.New("unreadable journal")
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// journal is the open journal of a partial. A nil journal records nothing.
+// errInTheWay means that something has the name of a journal and cannot be removed.
+var errInTheWay = errors.New("something has the name of the journal")
+
+// journal is the journal of a partial. A nil journal records nothing.
 type journal struct {
-	*os.File
 	folder *folder
 	name   string
+	size   int64 // of the blob
 
 	// mu guards the fields that follow, and the end of the file. It is held while a record is written.
-	mu     sync.Mutex
-	end    int64
-	record [recordSize]byte
+	mu      sync.Mutex
+	file    *os.File // nil before begin
+	waiting extents  // records that were made before begin
+	end     int64
+	record  [recordSize]byte
 }
 
-// newJournal makes a journal of a partial of which nothing is complete. It is an error if something has its
-// name.
-func newJournal(d *folder, name string, size int64) (*journal, error) {
-	f, err := d.create(name)
+// begin makes the file of a journal that has none, with what was recorded until now. Whatever else has its
+// name is removed. The error matches errInTheWay where that cannot be.
+func (j *journal) begin() error {
+	if j == nil {
+		return nil
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.file != nil {
+		return nil
+	}
+	f, err := j.create()
 	if err != nil {
+		return err
+	}
+	all := appendHeader(nil, j.size)
+	for _, e := range j.waiting {
+		all = append(all, appendRecord(j.record[:0], e)...)
+	}
+	if _, err := f.WriteAt(all, 0); err != nil {
+		return errors.Join(err, f.Close(), j.folder.remove(j.name))
+	}
+	j.file, j.waiting, j.end = f, nil, int64(len(all))
+	return nil
+}
+
+func (j *journal) create() (*os.File, error) {
+	fi, err := j.folder.root.Lstat(j.name)
+	if err == nil && fi.IsDir() {
+		return nil, errInTheWay
+	}
+	if err == nil {
+		if err = j.folder.remove(j.name); errors.Is(err, fs.ErrPermission) {
+			return nil, errInTheWay
+		}
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
-	var header [headerSize]byte
-	if _, err := f.WriteAt(appendHeader(header[:0], size), 0); err != nil {
-		return nil, errors.Join(err, f.Close(), d.remove(name))
-	}
-	return &journal{File: f, folder: d, name: name, end: headerSize}, nil
+	return j.folder.create(j.name)
 }
 
 // openJournal opens the journal that an earlier run left. The error matches errJournal when it is of no use,
@@ -70,7 +104,7 @@ func openJournal(d *folder, name string, size int64) (*journal, extents, error) 
 		_ = f.Close()
 		return nil, nil, err
 	}
-	return &journal{File: f, folder: d, name: name, end: end}, recorded, nil
+	return &journal{file: f, folder: d, name: name, size: size, end: end}, recorded, nil
 }
 
 func readJournal(f *os.File, size int64) (recorded extents, end int64, err error) {
@@ -141,7 +175,11 @@ func (j *journal) add(e extent) error {
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if _, err := j.WriteAt(appendRecord(j.record[:0], e), j.end); err != nil {
+	if j.file == nil {
+		j.waiting = append(j.waiting, e)
+		return nil
+	}
+	if _, err := j.file.WriteAt(appendRecord(j.record[:0], e), j.end); err != nil {
 		return err // the next record overwrites what was written of this one
 	}
 	j.end += recordSize
@@ -164,21 +202,25 @@ func (j *journal) reset() error {
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
+	if j.file == nil {
+		j.waiting = nil
+		return nil
+	}
 	j.end = headerSize
-	return j.Truncate(headerSize)
+	return j.file.Truncate(headerSize)
 }
 
 func (j *journal) close() error {
-	if j == nil {
+	if j == nil || j.file == nil {
 		return nil
 	}
-	return j.Close()
+	return j.file.Close()
 }
 
 func (j *journal) remove() error {
-	if j == nil {
+	if j == nil || j.file == nil {
 		return nil
 	}
-	_ = j.Close() // it goes anyway
+	_ = j.file.Close() // it goes anyway
 	return j.folder.remove(j.name)
 }

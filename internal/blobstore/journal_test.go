@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"hash/crc32"
 	"io"
-	"io/fs"
 	"math"
 	"os"
 	"path/filepath"
@@ -189,7 +188,7 @@ func TestI8JournalThatIsTooLong(t *testing.T) {
 	assert.LessOrEqual(t, read, int64(maxJournal+1))
 }
 
-// S8: a new journal is a new file, whatever has appeared under its name meanwhile.
+// S8: a new journal is a new file, whatever has its name.
 func TestS8NewJournalTakesNothingOver(t *testing.T) {
 	for name, put := range map[string]func(t *testing.T, path string){
 		"file": func(t *testing.T, path string) { require.NoError(t, os.WriteFile(path, []byte("theirs"), 0o644)) },
@@ -199,11 +198,18 @@ func TestS8NewJournalTakesNothingOver(t *testing.T) {
 			dir := t.TempDir()
 			path := filepath.Join(dir, "x"+journalSuffix)
 			put(t, path)
-			_, err := newJournal(open(t, dir).folder, "x"+journalSuffix, large)
-			require.ErrorIs(t, err, fs.ErrExist)
-			left, err := os.ReadFile(path)
+			theirs, err := os.Open(path)
+			require.NoError(t, err)
+			defer theirs.Close()
+			j := journal{folder: open(t, dir).folder, name: "x" + journalSuffix, size: large}
+			require.NoError(t, j.begin())
+			require.NoError(t, j.close())
+			left, err := io.ReadAll(theirs)
 			require.NoError(t, err)
 			assert.Equal(t, "theirs", string(left))
+			left, err = os.ReadFile(path)
+			require.NoError(t, err)
+			assert.Equal(t, appendHeader(nil, large), left)
 		})
 	}
 }

@@ -64,6 +64,13 @@ func (l *leftovers) add(name string) {
 	}
 }
 
+// hasAny tells whether anything was left of a blob.
+func (l *leftovers) hasAny(final string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.names[final]) > 0
+}
+
 // hasPrefix tells whether a program that writes from front to back has left the first bytes of a blob.
 func (l *leftovers) hasPrefix(final string) bool {
 	l.mu.Lock()
@@ -107,26 +114,35 @@ func (l *leftovers) sweep(final string, finished bool) {
 	}
 	l.remove(final + prefixSuffix)
 	for n := range sharedNames {
-		if data := dataName(final, n); l.removeData(data) {
-			l.remove(journalName(data))
-		}
+		l.removeData(dataName(final, n))
 	}
 }
 
-// removeData removes what has the name of a data file and returns true, unless a process may be writing it or
+// removeData removes what has the name of a data file, and its journal, unless a process may be writing it or
 // it belongs to another user.
-func (l *leftovers) removeData(name string) bool {
+//
+// Whoever has locked the file has its journal too. So the lock is held until both are gone, and a journal
+// without a file goes with a file that was made to be locked: another process may be about to make one.
+func (l *leftovers) removeData(name string) {
 	f, err := l.folder.open(name, os.O_RDWR)
+	if errors.Is(err, fs.ErrNotExist) {
+		if _, lerr := l.folder.root.Lstat(journalName(name)); lerr != nil {
+			return
+		}
+		var made dataFile
+		made, err = openLocked(l.folder, name)
+		f = made.File
+	}
 	if err == nil {
 		defer f.Close()
 		if !l.abandoned(f, name) {
-			return false
+			return
 		}
-	} else if !unusable(err) && !errors.Is(err, fs.ErrNotExist) {
-		return false
+	} else if !unusable(err) && !errors.Is(err, filelock.ErrUnsupported) {
+		return
 	}
+	l.remove(journalName(name))
 	l.remove(name)
-	return true
 }
 
 // abandoned tells whether no process holds a data file. Where files cannot be locked, it goes by the age of

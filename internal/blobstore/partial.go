@@ -10,9 +10,15 @@ import (
 	"github.com/modeltransfer/transfer/internal/retry"
 )
 
-// KeepThreshold is the size of the smallest blob that is kept unfinished, for the next call to go on with. A
-// smaller one has no journal, and is hashed as it is written.
-const KeepThreshold = 32 << 20 // 32 MiB
+const (
+	// KeepThreshold is the size of the smallest blob that is kept unfinished, for the next call to go on with.
+	KeepThreshold = 64 << 10 // 64 KiB
+
+	// LargeThreshold is the size of the smallest blob that has a journal from its first byte on, and is hashed in
+	// the background. A smaller one is hashed as it is written, and has a journal only where its body is long or
+	// is cut short: most are whole before a journal would be of use.
+	LargeThreshold = 32 << 20 // 32 MiB
+)
 
 // ErrIncomplete is a commit of a blob of which some ranges were never written.
 var ErrIncomplete = errors.New("blob is incomplete")
@@ -31,6 +37,7 @@ type Partial struct {
 	record  recorder
 	hasher  hasher
 	resumed bool   // what earlier runs left was taken over
+	right   bool   // all of it was verified and synced
 	release func() // gives up the lock once the file was closed; nil before
 }
 
@@ -51,8 +58,8 @@ func (p *Partial) WriterAt(off int64) *Writer {
 //
 // The error is a [*MismatchError] when the content is wrong: the partial stays claimed and Missing says what
 // to write before the next Commit. It matches [ErrIncomplete] when Missing was not written yet. It may be
-// called again after [syscall.EMFILE] and [syscall.ENFILE]; after any other error of the file system nothing
-// can be kept. The caller calls Close in any case.
+// called again after [syscall.EMFILE] and [syscall.ENFILE]. After any other error of the file system nothing
+// can be kept, unless it was the final name that could not be given. The caller calls Close in any case.
 func (p *Partial) Commit(ctx context.Context) error {
 	if err := p.record.ending.usable(); err != nil {
 		return err
@@ -63,7 +70,11 @@ func (p *Partial) Commit(ctx context.Context) error {
 		return err
 	}
 	err := p.publish()
-	if err != nil && !retry.NoDescriptor(err) {
+	switch {
+	case err == nil || retry.NoDescriptor(err):
+	case p.right:
+		p.record.ending.stop(err)
+	default:
 		p.record.ending.fail(err)
 	}
 	return err
@@ -84,6 +95,7 @@ func (p *Partial) publish() error {
 	if p.release, err = filelock.Keep(p.data.File); err != nil {
 		return p.data.folder.pathError("lock", p.data.name, err)
 	}
+	p.right = true
 	// Before the rename, so that no crash leaves the journal of a finished blob behind.
 	if err := p.record.journal.remove(); err != nil {
 		return err
@@ -98,16 +110,22 @@ func (p *Partial) publish() error {
 	return nil
 }
 
-// Close gives up the claim. With keep, what is recorded of a large partial stays for the next claim to
-// continue, also after a write that failed for want of room ([NoSpace]). Nothing stays without keep, or after
-// any other failure. After a successful Commit, and when it was called before, Close does nothing.
+// Close gives up the claim. With keep, what is recorded of a blob of [KeepThreshold] bytes or more stays for
+// the next claim to continue, also after a write that failed for want of room ([NoSpace]), and so does a blob
+// that is right and only could not get its name. Nothing stays without keep, or after any other failure. After
+// a successful Commit, and when it was called before, Close does nothing.
 func (p *Partial) Close(keep bool) error {
 	p.hasher.stop()
 	first, ruined := p.record.ending.close()
 	switch {
 	case !first:
 		return nil
+	case keep && p.right:
+		p.left.add(p.data.name)
+		p.release()
+		return nil
 	case keep && !ruined && p.resumable():
+		p.left.add(p.data.name)
 		return errors.Join(p.record.journal.close(), p.data.Close())
 	}
 	err := errors.Join(p.record.journal.remove(), p.data.remove())
@@ -117,10 +135,10 @@ func (p *Partial) Close(keep bool) error {
 	return err
 }
 
-// resumable tells whether the next claim could go on from the partial.
+// resumable tells whether the next claim can go on from the partial. A small blob gets its journal here.
 func (p *Partial) resumable() bool {
 	if !p.resumed {
 		return !p.data.fresh // then all is as it was found
 	}
-	return p.record.resumable()
+	return p.record.resumable() && p.record.journal.begin() == nil
 }

@@ -15,14 +15,14 @@ import (
 	"github.com/modeltransfer/transfer/internal/pieces"
 )
 
-const large = KeepThreshold + 12345
+const large = LargeThreshold + 12345
 
 // TestCommit commits blobs of all sizes, written in several orders.
 func TestCommit(t *testing.T) {
 	t.Parallel()
 	for name, size := range map[string]int{
 		"I6 empty": 0, "one byte": 1, "small": 300_000,
-		"last small": KeepThreshold - 1, "first large": KeepThreshold, "large": large,
+		"last small": LargeThreshold - 1, "first large": LargeThreshold, "large": large,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

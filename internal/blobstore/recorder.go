@@ -9,11 +9,13 @@ import (
 	"github.com/modeltransfer/transfer/internal/pieces"
 )
 
-// A writer of a large blob records what it has written as soon as that is a segment, so that a crash loses no
-// more of it. A segment has minSegment bytes, or more where the blob would have more than maxRecords.
+// A writer records what it has written as soon as that is a segment, so that a crash loses no more of it. A
+// segment of a large blob has minSegment bytes, or more where the blob would have more than maxRecords. That
+// of a small one is larger, so that most need no journal.
 const (
-	minSegment = 512 << 10 // 512 KiB
-	maxRecords = 1 << 15
+	minSegment   = 512 << 10 // 512 KiB
+	smallSegment = 1 << 20   // 1 MiB
+	maxRecords   = 1 << 15
 )
 
 // errTaken refuses to write bytes a second time: they may have been hashed.
@@ -23,7 +25,7 @@ var errTaken = errors.New("range was written already or is being written")
 // the complete ones. It never touches the data.
 type recorder struct {
 	size    int64    // of the blob
-	journal *journal // nil when the partial is not worth keeping, or cannot be kept; set while it is claimed
+	journal *journal // nil when the partial is not worth keeping or cannot be kept; set while it is claimed
 	ending  ending
 
 	// mu guards the fields that follow. It is never held during I/O.
@@ -42,11 +44,15 @@ type reservation struct {
 
 func (v *reservation) len() int64 { return v.end - v.start }
 
-// large tells whether what is half there is worth keeping. A small blob has no journal and no CRCs.
-func (r *recorder) large() bool { return r.size >= KeepThreshold }
+func (r *recorder) large() bool { return r.size >= LargeThreshold }
 
 // segment is how many bytes a writer writes before it records them.
-func (r *recorder) segment() int64 { return max(minSegment, r.size/maxRecords) }
+func (r *recorder) segment() int64 {
+	if !r.large() {
+		return smallSegment
+	}
+	return max(minSegment, r.size/maxRecords)
+}
 
 // missing returns what is not recorded, in order.
 func (r *recorder) missing() []pieces.Range {
@@ -167,22 +173,23 @@ func (r *recorder) damage() []pieces.Range {
 
 // forget makes everything missing: only what was adopted without a CRC, where there is such, because it is
 // the likelier cause of a wrong digest. A failure ends all writing.
-func (r *recorder) forget() error {
+func (r *recorder) forget() (adopted bool, err error) {
 	r.mu.Lock()
 	trusted := slices.DeleteFunc(slices.Clone(r.recorded), func(e extent) bool { return e.adopted })
-	if len(trusted) == len(r.recorded) {
+	adopted = len(trusted) < len(r.recorded)
+	if !adopted {
 		trusted = nil
 	}
 	r.recorded = trusted
 	r.mu.Unlock()
-	err := r.journal.reset()
+	err = r.journal.reset()
 	if err == nil {
 		err = r.journal.addAll(trusted)
 	}
 	if err != nil {
 		r.ending.fail(err)
 	}
-	return err
+	return adopted, err
 }
 
 // resumable tells whether the next claim could go on from what is recorded.

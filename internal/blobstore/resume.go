@@ -28,13 +28,15 @@ func (r resumption) run() error {
 			return err
 		}
 	}
-	if r.record.large() {
-		return r.resumeJournal()
+	if !r.data.fresh && len(r.record.recorded) == 0 {
+		if err := r.reuse(); err != nil {
+			return err
+		}
 	}
-	if r.data.fresh || len(r.record.recorded) > 0 {
+	if r.record.journal != nil {
 		return nil
 	}
-	return r.data.Truncate(0)
+	return r.startJournal(r.record.recorded)
 }
 
 // adoptPrefix makes a file with prefixSuffix the data file, where the data file has no bytes of its own. A
@@ -61,10 +63,8 @@ func (r resumption) adoptPrefix() error {
 		return f.Close()
 	}
 	adopted := adoptedExtents(fi.Size())
-	if r.record.large() {
-		if err := r.beginJournal(adopted); err != nil {
-			return errors.Join(err, f.Close())
-		}
+	if err := r.startJournal(adopted); err != nil {
+		return errors.Join(err, f.Close())
 	}
 	if rename(folder.root, name, r.data.name) != nil {
 		return errors.Join(r.record.journal.reset(), f.Close())
@@ -82,33 +82,20 @@ func adoptedExtents(size int64) extents {
 	return extents{{Range: pieces.Range{End: size}, adopted: true}}
 }
 
-// resumeJournal continues the journal of a large blob, or begins one.
-func (r resumption) resumeJournal() error {
+// reuse takes over the data file as far as its journal tells what is complete.
+func (r resumption) reuse() error {
 	fi, err := r.data.Stat()
-	if err != nil {
+	if err != nil || fi.Size() == 0 {
 		return err
 	}
-	if len(r.record.recorded) == 0 && fi.Size() > 0 {
-		if err := r.reuse(fi.Size()); err != nil {
-			return err
-		}
-	}
-	if r.record.journal != nil {
-		return nil
-	}
-	return r.beginJournal(r.record.recorded)
-}
-
-// reuse takes over a data file of that size as far as its journal tells what is complete.
-func (r resumption) reuse(have int64) error {
-	size := r.record.size
+	have, size := fi.Size(), r.record.size
 	journal, recorded, err := openJournal(r.data.folder, journalName(r.data.name), size)
 	switch {
 	case err == nil:
 		r.record.journal, r.record.recorded = journal, recorded.within(have)
 		return r.data.Truncate(min(have, size))
 	case errors.Is(err, fs.ErrNotExist) && have == size:
-		r.record.recorded = adoptedExtents(size) // killed between the end of the journal and the final name
+		r.record.recorded = adoptedExtents(size) // only its final name was lacking
 		return nil
 	case retry.NoDescriptor(err):
 		return err
@@ -116,19 +103,25 @@ func (r resumption) reuse(have int64) error {
 	return r.data.Truncate(0)
 }
 
-// beginJournal begins a journal of what is recorded. Whatever else has its name is removed. A directory
-// stays: then the partial has no journal, and is not kept.
-func (r resumption) beginJournal(recorded extents) error {
-	name, folder := journalName(r.data.name), r.data.folder
-	fi, err := folder.root.Lstat(name)
-	if err == nil && fi.IsDir() {
+// startJournal gives the recorder a journal of what is recorded. Its file is made now where a crash would
+// lose much without it. Where something is in its way, the partial has no journal, and is not kept.
+func (r resumption) startJournal(recorded extents) error {
+	record := r.record
+	if record.size < KeepThreshold {
 		return nil
 	}
-	if err := folder.remove(name); err != nil {
-		return err
+	journal := &journal{
+		folder: r.data.folder, name: journalName(r.data.name), size: record.size, waiting: recorded,
 	}
-	if r.record.journal, err = newJournal(folder, name, r.record.size); err != nil {
-		return err
+	if record.large() || recorded.bytes() >= record.segment() {
+		err := journal.begin()
+		if errors.Is(err, errInTheWay) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
 	}
-	return r.record.journal.addAll(recorded)
+	record.journal = journal
+	return nil
 }

@@ -3,8 +3,10 @@
 package blobstore
 
 import (
+	"io/fs"
 	"math"
 	"os"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -25,4 +27,12 @@ func freeSpace(root *os.Root) (n int64, known bool) {
 		return math.MaxInt64, true
 	}
 	return blocks * size, true
+}
+
+// allocated returns how many bytes a file takes on the disk.
+func allocated(fi fs.FileInfo) int64 {
+	if st, ok := fi.Sys().(*syscall.Stat_t); ok {
+		return st.Blocks * 512
+	}
+	return fi.Size()
 }

@@ -1,6 +1,7 @@
 package blobstore
 
 import (
+	"io/fs"
 	"math"
 	"os"
 
@@ -18,3 +19,6 @@ func freeSpace(root *os.Root) (n int64, known bool) {
 	}
 	return int64(min(free, math.MaxInt64)), true
 }
+
+// allocated returns how many bytes a file takes at most.
+func allocated(fi fs.FileInfo) int64 { return fi.Size() }

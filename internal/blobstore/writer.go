@@ -39,21 +39,15 @@ func (w *Writer) Write(b []byte) (int, error) {
 	n, err := w.data.writeAt(b, off)
 	if err != nil {
 		w.record.ending.failWrite(err)
-	}
-	if !w.record.large() {
-		w.hasher.take(off, b[:n])
-		return n, err
+		w.record.shorten(&w.mine, off+int64(n))
 	}
 	w.crc = crc32.Update(w.crc, castagnoli, b[:n])
-	w.hasher.tryTake(off, b[:n])
-	if err != nil {
-		w.record.shorten(&w.mine, off+int64(n))
+	w.hasher.take(off, b[:n])
+	if err != nil || w.mine.len() < w.record.segment() || w.mine.end == w.record.size {
 		return n, err
 	}
-	if w.mine.len() >= w.record.segment() {
-		return n, w.flush()
-	}
-	return n, nil
+	_ = w.record.journal.begin() // of a small blob: there may be more room the next time
+	return n, w.flush()
 }
 
 // Close records what was written. Only the first call counts. After a failed Write it returns that error.

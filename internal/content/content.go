@@ -3,6 +3,7 @@
 package content
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -50,19 +51,19 @@ func New(f *os.File, dg digest.Digest, size, chunk int64) *File {
 	return c
 }
 
-// Body returns the bytes [start, end), after it has hashed those before start that were not hashed yet. The
-// body that was returned before ends: its request has failed or was sent elsewhere.
+// Body returns the bytes [start, end), after it has hashed those before start that were not hashed yet, which
+// ends with the context. The body that was returned before ends: its request has failed or was sent elsewhere.
 //
 // Before some bytes are given out, use is told how many. When it returns an error, the body ends with that.
-func (c *File) Body(start, end int64, use func(n int) error) (io.ReadCloser, error) {
+func (c *File) Body(ctx context.Context, start, end int64, use func(n int) error) (io.ReadCloser, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.current = nil
 	if c.err != nil {
 		return nil, c.err
 	}
-	if c.err = c.seek(start); c.err != nil {
-		return nil, c.err
+	if err := c.seek(ctx, start); err != nil {
+		return nil, err
 	}
 	c.began = c.hash.Snapshot()
 	c.current = &body{File: c, pos: start, end: end, use: use}
@@ -71,7 +72,7 @@ func (c *File) Body(start, end int64, use func(n int) error) (io.ReadCloser, err
 
 // seek brings the hash to an offset: back to where the last body began, or to the first byte, and from there
 // on by reading.
-func (c *File) seek(to int64) error {
+func (c *File) seek(ctx context.Context, to int64) error {
 	switch {
 	case c.hash.Len() <= to:
 	case c.began.Len() <= to:
@@ -81,8 +82,11 @@ func (c *File) seek(to int64) error {
 	}
 	buffer := make([]byte, min(readSize, to-c.hash.Len()))
 	for c.hash.Len() < to {
-		if err := c.read(buffer[:min(int64(len(buffer)), to-c.hash.Len())], c.hash.Len()); err != nil {
-			return err
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if c.err = c.read(buffer[:min(int64(len(buffer)), to-c.hash.Len())], c.hash.Len()); c.err != nil {
+			return c.err
 		}
 	}
 	return nil

@@ -2,6 +2,7 @@ package content
 
 import (
 	"bytes"
+	"context"
 	"io"
 	"math/rand/v2"
 	"os"
@@ -47,7 +48,7 @@ func TestBodiesOfAnyOrderEndInTheRightDigest(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			c := newFile(t, data, digest.FromBytes(data))
 			for _, s := range spans {
-				body, err := c.Body(s[0], s[1], anyUse)
+				body, err := c.Body(t.Context(), s[0], s[1], anyUse)
 				require.NoError(t, err)
 				got, err := io.ReadAll(body)
 				require.NoError(t, err)
@@ -62,13 +63,13 @@ func TestU7LastBytesOfAWrongFileAreNotGivenOut(t *testing.T) {
 	data := random(10_000)
 	for _, start := range []int64{0, 9_990} {
 		c := newFile(t, data, digest.FromString("something else"))
-		body, err := c.Body(start, 10_000, anyUse)
+		body, err := c.Body(t.Context(), start, 10_000, anyUse)
 		require.NoError(t, err)
 		got, err := io.ReadAll(body)
 		require.ErrorIs(t, err, ErrDigest)
 		assert.Less(t, int64(len(got)), 10_000-start)
 		require.ErrorIs(t, c.Err(), ErrDigest)
-		_, err = c.Body(0, 1, anyUse)
+		_, err = c.Body(t.Context(), 0, 1, anyUse)
 		require.ErrorIs(t, err, ErrDigest)
 	}
 }
@@ -79,13 +80,41 @@ func TestU6FileThatChangesItsSize(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			c := newFile(t, data, digest.FromBytes(data))
 			require.NoError(t, os.Truncate(c.file.Name(), size))
-			body, err := c.Body(0, 10_000, anyUse)
+			body, err := c.Body(t.Context(), 0, 10_000, anyUse)
 			require.NoError(t, err)
 			got, err := io.ReadAll(body)
 			require.ErrorIs(t, err, ErrSize)
 			assert.Less(t, len(got), 10_000)
 		})
 	}
+}
+
+// E16: a cancel ends the hashing of what was sent before, and the file is none the worse for it.
+func TestE16CancelEndsHashingAPrefix(t *testing.T) {
+	data := random(3 * readSize)
+	c := newFile(t, data, digest.FromBytes(data))
+	_, err := c.Body(&reads{t.Context(), 2}, int64(len(data))-1, int64(len(data)), anyUse)
+	require.ErrorIs(t, err, context.Canceled)
+	assert.EqualValues(t, 2*readSize, c.hash.Len())
+	require.NoError(t, c.Err())
+	body, err := c.Body(t.Context(), 10, int64(len(data)), anyUse)
+	require.NoError(t, err)
+	got, err := io.ReadAll(body)
+	require.NoError(t, err)
+	assert.True(t, bytes.Equal(data[10:], got))
+}
+
+// reads is a context that ends after so many of the questions whether it has.
+type reads struct {
+	context.Context
+	left int
+}
+
+func (c *reads) Err() error {
+	if c.left--; c.left < 0 {
+		return context.Canceled
+	}
+	return nil
 }
 
 func TestEmptyBlob(t *testing.T) {
@@ -96,16 +125,16 @@ func TestEmptyBlob(t *testing.T) {
 func TestOnlyTheLastBodyCanBeRead(t *testing.T) {
 	data := random(100)
 	c := newFile(t, data, digest.FromBytes(data))
-	first, err := c.Body(0, 100, anyUse)
+	first, err := c.Body(t.Context(), 0, 100, anyUse)
 	require.NoError(t, err)
-	second, err := c.Body(0, 100, anyUse)
+	second, err := c.Body(t.Context(), 0, 100, anyUse)
 	require.NoError(t, err)
 	_, err = first.Read(make([]byte, 10))
 	require.ErrorIs(t, err, os.ErrClosed)
 	require.NoError(t, second.Close())
 	_, err = io.ReadAll(second)
 	require.NoError(t, err, "a transport may close a body before it asks for it again")
-	third, err := c.Body(0, 100, anyUse)
+	third, err := c.Body(t.Context(), 0, 100, anyUse)
 	require.NoError(t, err)
 	require.NoError(t, c.Close())
 	_, err = third.Read(make([]byte, 10))
@@ -116,7 +145,7 @@ func TestUseIsToldAndMayEndTheBody(t *testing.T) {
 	data := random(5000)
 	c := newFile(t, data, digest.FromBytes(data))
 	told := 0
-	body, err := c.Body(0, 5000, func(n int) error {
+	body, err := c.Body(t.Context(), 0, 5000, func(n int) error {
 		assert.LessOrEqual(t, n, 1000, "the chunk that New was told")
 		if told += n; told > 2500 {
 			return io.ErrClosedPipe
@@ -137,7 +166,7 @@ func BenchmarkBody(b *testing.B) {
 	b.SetBytes(int64(len(data)))
 	b.ReportAllocs()
 	for b.Loop() {
-		body, err := c.Body(0, c.size, anyUse)
+		body, err := c.Body(b.Context(), 0, c.size, anyUse)
 		require.NoError(b, err)
 		for err == nil {
 			_, err = body.Read(buffer)

@@ -49,7 +49,9 @@ func (s *Sources) takeWhole(r *Request, a *asked, resp *exchange.Response, w io.
 	}
 	var one [1]byte
 	if n, _ := io.ReadFull(resp.Body, one[:]); n > 0 {
-		r.TooLong.Store(true)
+		if !a.mirror {
+			r.TooLong.Store(true)
+		}
 		return retry.Permanent(fmt.Errorf("%w: the body goes on after %d bytes", fault.ErrSizeMismatch, r.Size))
 	}
 	return nil

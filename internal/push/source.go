@@ -45,7 +45,7 @@ type source struct {
 }
 
 // body returns the bytes [start, end) of the blob. The file is opened for the first of them.
-func (s *source) body(start, end int64) (io.ReadCloser, error) {
+func (s *source) body(ctx context.Context, start, end int64) (io.ReadCloser, error) {
 	if s.file == nil {
 		f, err := s.Open(s.digest, s.size)
 		if err != nil {
@@ -54,7 +54,7 @@ func (s *source) body(start, end int64) (io.ReadCloser, error) {
 		s.file = content.New(f, s.digest, s.size, readSize)
 	}
 	pos := start
-	return s.file.Body(start, end, func(n int) error {
+	return s.file.Body(ctx, start, end, func(n int) error {
 		pos += int64(n)
 		s.moved(pos)
 		return nil
@@ -118,7 +118,7 @@ func (s *source) send(ctx context.Context, r exchange.Request, start, end int64)
 		r.Header.Set("Content-Type", "application/octet-stream")
 	}
 	if r.Body == nil {
-		r.Body = func() (io.ReadCloser, error) { return s.body(start, end) }
+		r.Body = func() (io.ReadCloser, error) { return s.body(ctx, start, end) }
 	}
 	expects := s.learned.expects(end - start)
 	var asked atomic.Bool

@@ -103,7 +103,7 @@ func (p *parts) send(ctx context.Context) (state, error) {
 	}
 	r := p.session.patch(start, end)
 	r.Header.Set("X-Redirect-Uploads", "1")
-	r.Body = func() (io.ReadCloser, error) { return p.body(start, end) }
+	r.Body = func() (io.ReadCloser, error) { return p.body(ctx, start, end) }
 	a, err := p.source.send(ctx, r, start, end)
 	part := a
 	if err == nil && wire.IsRedirect(a.StatusCode) {
@@ -134,14 +134,15 @@ func (p *parts) put(ctx context.Context, to answer, start, end int64) (answer, e
 		return answer{}, err
 	}
 	r := exchange.Request{Request: wire.Request{
-		Method: http.MethodPut, Target: target, Body: func() (io.ReadCloser, error) { return p.body(start, end) },
+		Method: http.MethodPut, Target: target,
+		Body: func() (io.ReadCloser, error) { return p.body(ctx, start, end) },
 	}, Budget: p.budget}
 	return p.source.send(ctx, r, start, end)
 }
 
 // body returns the bytes of a part, which are summed up as they are read.
-func (p *parts) body(start, end int64) (io.ReadCloser, error) {
-	body, err := p.source.body(start, end)
+func (p *parts) body(ctx context.Context, start, end int64) (io.ReadCloser, error) {
+	body, err := p.source.body(ctx, start, end)
 	if err != nil {
 		return nil, err
 	}
