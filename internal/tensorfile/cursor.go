@@ -19,7 +19,8 @@ type cursor struct {
 }
 
 func newCursor(r io.ReaderAt, have, size int64) *cursor {
-	return &cursor{r: bufio.NewReaderSize(io.NewSectionReader(r, 0, have), bufferSize), have: have, size: size}
+	head := io.NewSectionReader(r, 0, have)
+	return &cursor{r: bufio.NewReaderSize(head, bufferSize), have: have, size: size}
 }
 
 // none notes that there is no table.

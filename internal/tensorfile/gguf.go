@@ -14,7 +14,8 @@ import (
 const (
 	ggufMagic = 0x46554747 // "GGUF"
 
-	// maxHead bounds how much of a file is read for its table. Vocabularies with their merges take 5 to 20 MB.
+	// maxHead bounds how much of a file is read for its table. Vocabularies with their merges take 5 to 20
+	// MB.
 	maxHead = 128 << 20 // 128 MiB
 
 	ggufAlignmentKey     = "general.alignment"

@@ -11,11 +11,11 @@ import (
 )
 
 // A safetensors file, https://github.com/huggingface/safetensors#format, is the length of its header, a JSON
-// object, and the tensors' bytes. The object has for each tensor a dtype, a shape and the offsets of its first
-// byte and behind its last, from the end of the header on.
+// object, and the tensors' bytes. The object has for each tensor a dtype, a shape and the offsets of its
+// first byte and behind its last, from the end of the header on.
 const (
-	// maxJSON bounds the memory that a header takes: a token of it may be as long. A header has some 100 bytes for
-	// each tensor.
+	// maxJSON bounds the memory that a header takes: a token of it may be as long. A header has some 100
+	// bytes for each tensor.
 	maxJSON = 16 << 20 // 16 MiB
 
 	// maxDepth is how deep a header may be nested. The format needs 3.
@@ -136,7 +136,8 @@ func (h *header) number() int64 {
 	return v
 }
 
-// tensor reads one tensor of a file that has so many bytes behind the header. What is not known is passed over.
+// tensor reads one tensor of a file that has so many bytes behind the header. What is not known is passed
+// over.
 func (h *header) tensor(name string, size int64) Tensor {
 	t := Tensor{Name: name}
 	var dtype string
@@ -153,8 +154,10 @@ func (h *header) tensor(name string, size int64) Tensor {
 			h.skip()
 		}
 	})
-	if h.err != nil || len(offsets) != 2 || offsets[0] > offsets[1] || offsets[1] > size || len(dtype) > maxName {
+	if len(offsets) != 2 || offsets[0] > offsets[1] || offsets[1] > size || len(dtype) > maxName {
 		h.none()
+	}
+	if h.err != nil {
 		return t
 	}
 	for _, n := range shape {

@@ -14,10 +14,12 @@ import (
 )
 
 const (
-	// maxTensors bounds the memory that a table takes. The largest models have 100,000 tensors in all their files.
+	// maxTensors bounds the memory that a table takes. The largest models have 100,000 tensors in all their
+	// files.
 	maxTensors = 1 << 17
 
-	// maxName and maxDimensions are far beyond what the formats allow today: 64 bytes and 4 dimensions in GGUF.
+	// maxName and maxDimensions are far beyond what the formats allow today: 64 bytes and 4 dimensions in
+	// GGUF.
 	maxName       = 1 << 8
 	maxDimensions = 16
 )

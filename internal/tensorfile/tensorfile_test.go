@@ -81,7 +81,8 @@ func TestSafetensors(t *testing.T) {
 	}, got)
 }
 
-// whole reads a table whose head comes in pieces, each as long as was asked for, and tells how many those were.
+// whole reads a table whose head comes in pieces, each as long as was asked for, and tells how many those
+// were.
 func whole(t *testing.T, l tensortest.Layout) (tensors []tensorfile.Tensor, rounds int) {
 	t.Helper()
 	for have := int64(0); ; rounds++ {
@@ -236,6 +237,8 @@ func safetensors(text string) []byte {
 
 func TestHostileSafetensors(t *testing.T) {
 	const good = `"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}`
+	ones, long := strings.Repeat("1,", 20), strings.Repeat("n", 300)
+	deep := strings.Repeat("[", 1000) + strings.Repeat("]", 1000)
 	for what, text := range map[string]string{
 		"twice the same name":  `{` + good + `,` + good + `}`,
 		"tensors that overlap": `{` + good + `,"b":{"dtype":"F32","shape":[2],"data_offsets":[4,12]}}`,
@@ -246,12 +249,12 @@ func TestHostileSafetensors(t *testing.T) {
 		"a fraction":           `{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8.5]}}`,
 		"three offsets":        `{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8,16]}}`,
 		"no offsets":           `{"a":{"dtype":"F32","shape":[2]}}`,
-		"dimensions":           `{"a":{"dtype":"F32","shape":[` + strings.Repeat("1,", 20) + `1],"data_offsets":[0,8]}}`,
-		"a long name":          `{"` + strings.Repeat("n", 300) + `":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}`,
-		"a long dtype":         `{"a":{"dtype":"` + strings.Repeat("n", 300) + `","shape":[2],"data_offsets":[0,8]}}`,
+		"dimensions":           `{"a":{"dtype":"F32","shape":[` + ones + `1],"data_offsets":[0,8]}}`,
+		"a long name":          `{"` + long + `":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}`,
+		"a long dtype":         `{"a":{"dtype":"` + long + `","shape":[2],"data_offsets":[0,8]}}`,
 		"no object":            `{"a":17}`,
 		"a list":               `[` + good + `]`,
-		"deep":                 `{"__metadata__":` + strings.Repeat("[", 1000) + strings.Repeat("]", 1000) + `,` + good + `}`,
+		"deep":                 `{"__metadata__":` + deep + `,` + good + `}`,
 	} {
 		t.Run(what, func(t *testing.T) {
 			head := safetensors(text)

@@ -66,7 +66,8 @@ func (f File) GGUF() Layout {
 		for _, n := range t.Shape {
 			head = binary.LittleEndian.AppendUint64(head, n)
 		}
-		head = binary.LittleEndian.AppendUint64(binary.LittleEndian.AppendUint32(head, t.Type), uint64(offsets[i]))
+		head = binary.LittleEndian.AppendUint32(head, t.Type)
+		head = binary.LittleEndian.AppendUint64(head, uint64(offsets[i]))
 	}
 	head = append(head, make([]byte, aligned(int64(len(head)), alignment)-int64(len(head)))...)
 	return layout(head, offsets, size)

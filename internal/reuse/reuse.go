@@ -1,0 +1,203 @@
+// Package reuse finds out which bytes of a model file that is to be fetched are in files that are there, such
+// as an earlier version of the model. It touches neither files nor the network: it says what to fetch and
+// what to copy, and is asked again when that is done.
+//
+// All that it says is a guess, which the digest of the whole file decides. It goes like this:
+//
+//	stage      what is fetched                          what it tells
+//	head       the head, until its table can be read    which tensors there are, and which are like them
+//	scouting   a few probes: small ranges of tensors    whether anything is the same
+//	surveying  a probe of each tensor, and both ends    which tensors are the same, and where
+//	           of those that move together
+//	surveyed   all that is not copied                   whether the digest is right; if it is not:
+//	refining   more probes of what was copied           which of it was not the same
+//	refined    all that is not copied                   whether the digest is right; if it is not:
+//	doubted    also the tensors of the vocabulary       whether the digest is right; if it is not:
+//	over       all that was copied                      nothing any more
+//
+// A probe is a part of the file: nothing is fetched twice for it.
+package reuse
+
+import (
+	"errors"
+	"io"
+	"math/rand/v2"
+
+	"github.com/modeltransfer/transfer/internal/pieces"
+	"github.com/modeltransfer/transfer/internal/tensorfile"
+)
+
+// Source is a file that is there. Whatever happens to it, nothing worse comes of it than bytes that are
+// fetched again.
+type Source interface {
+	io.ReaderAt
+
+	// Tensors returns its table, empty where it has none.
+	Tensors() []tensorfile.Tensor
+}
+
+// Copy is a range of the file whose bytes a source is believed to have.
+type Copy struct {
+	pieces.Range
+	Source int
+	From   int64 // where it has them
+}
+
+// Step is what is to be done next. Where it is the last, all of it, the file is complete then.
+type Step struct {
+	Fetch []pieces.Range
+	Copy  []Copy
+	Last  bool
+}
+
+// stage is how far a procedure is: what the last step was for.
+type stage int
+
+const (
+	head stage = iota
+	scouting
+	surveying
+	surveyed
+	refining
+	refined
+	doubted
+	over // nothing is copied any more
+)
+
+const (
+	// The first step fetches a 512th of the file, within these bounds. The table may need more, which is
+	// asked for when that is known.
+	headShare = 512
+	leastHead = 64 << 10 // 64 KiB
+	mostHead  = 4 << 20  // 4 MiB
+
+	// maxHeadStep is how much of it is asked for at once after that.
+	maxHeadStep = 8 << 20 // 8 MiB
+)
+
+// Procedure is how one file is put together. It is for one goroutine at a time.
+type Procedure struct {
+	size    int64
+	sources []Source
+	rand    *rand.Rand
+	stage   stage
+	plan    *plan
+	copied  bool // the last step was to copy something
+}
+
+// New returns the procedure for a file of that size. The seed decides where it is probed: a source that is
+// made to look like the file must not know that.
+func New(size int64, sources []Source, seed uint64) *Procedure {
+	return &Procedure{size: size, sources: sources, rand: rand.New(rand.NewPCG(seed, uint64(size)))}
+}
+
+// Begin returns what is fetched first of what is missing.
+func (p *Procedure) Begin(missing []pieces.Range) Step {
+	n := min(max(p.size/headShare, leastHead), mostHead)
+	return Step{Fetch: intersect(missing, []pieces.Range{{End: n}})}
+}
+
+// Next returns the next step of a file of which what was to be fetched is there. Its steps may fetch nothing
+// and copy nothing. After the last step it returns what is missing.
+func (p *Procedure) Next(file io.ReaderAt, missing []pieces.Range) Step {
+	for {
+		if step, ok := p.next(file, missing); ok {
+			return step
+		}
+	}
+}
+
+// Mismatch says that the digest of the file was wrong after the last step, so that what was copied is
+// missing. It is false where nothing was.
+func (p *Procedure) Mismatch() bool {
+	if !p.copied {
+		return false
+	}
+	switch {
+	case p.stage == surveyed && p.plan.refine():
+		p.stage = refining
+	case p.stage == surveyed, p.stage == refined:
+		p.doubt()
+	default:
+		p.stage = over
+	}
+	return true
+}
+
+// next returns the next step, and false where the stage has only changed.
+func (p *Procedure) next(file io.ReaderAt, missing []pieces.Range) (Step, bool) {
+	switch p.stage {
+	case head:
+		return p.readHead(file, missing)
+	case scouting, surveying, refining:
+		if probes := p.plan.unjudged(missing); len(probes) > 0 {
+			return Step{Fetch: probes}, true
+		}
+		p.judge(file)
+		return Step{}, false
+	default:
+		return p.last(missing), true
+	}
+}
+
+// readHead makes the plan, or has more of the head fetched.
+func (p *Procedure) readHead(file io.ReaderAt, missing []pieces.Range) (Step, bool) {
+	have := p.size
+	if len(missing) > 0 {
+		have = missing[0].Start
+	}
+	want, err := tensorfile.Read(file, have, p.size)
+	if short, ok := errors.AsType[*tensorfile.ShortError](err); ok {
+		// A vocabulary is asked for in large steps.
+		upTo := max(short.Need, have+min(max(have, leastHead), maxHeadStep))
+		return Step{Fetch: intersect(missing, []pieces.Range{{End: upTo}})}, true
+	}
+	p.stage = over
+	if err == nil {
+		if p.plan = newPlan(want, p.sources, p.size, p.rand); p.plan != nil {
+			p.stage = scouting
+		}
+	}
+	return Step{}, false
+}
+
+// judge compares the probes, which are there now, and goes on to the next stage.
+func (p *Procedure) judge(file io.ReaderAt) {
+	refuted, agreed := p.plan.judge(file, p.sources)
+	switch {
+	case agreed == 0:
+		p.stage = over
+	case p.stage == scouting:
+		p.plan.survey()
+		p.stage = surveying
+	case p.stage == surveying:
+		p.stage = surveyed
+	case refuted > 0:
+		p.stage = refined
+	default:
+		p.doubt()
+	}
+}
+
+// doubt has the tensors of the vocabulary fetched: few rows of them may have changed, which no probe has met.
+func (p *Procedure) doubt() {
+	p.stage = doubted
+	p.plan.dropLongest()
+}
+
+// last returns the step after which the file is complete.
+func (p *Procedure) last(missing []pieces.Range) Step {
+	s := Step{Last: true, Fetch: missing}
+	p.copied = false
+	if p.stage == over {
+		return s
+	}
+	s.Copy = p.plan.copies(missing)
+	p.copied = len(s.Copy) > 0
+	copied := make([]pieces.Range, len(s.Copy))
+	for i, c := range s.Copy {
+		copied[i] = c.Range
+	}
+	s.Fetch = subtract(missing, copied)
+	return s
+}
