@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -12,50 +13,68 @@ import (
 	"time"
 
 	"github.com/modeltransfer/transfer/internal/bench/contender"
+	"github.com/modeltransfer/transfer/internal/bench/programs"
 	"github.com/modeltransfer/transfer/internal/bench/registry"
 )
 
-// repository is where all blobs are.
-const repository = "library/bench"
+const (
+	// repository is where all blobs are.
+	repository = "library/bench"
+
+	// defaultRounds is how often each contender runs where nothing else is said.
+	defaultRounds = 5
+
+	// hopelessFactor leaves a contender out of the rounds that follow a run that took so many times as long as
+	// the best one of all: its figure is not in doubt. Fixed numbers on a link are left out sooner.
+	hopelessFactor, hopelessFixed = 10, 1.5
+)
 
 // bench runs workloads.
 type bench struct {
 	options
-	out      io.Writer
+	start    time.Time
 	work     string // directory of all that is made
-	dest     string
 	diskDest string
 	shelf    *shelf
 	remote   *remote
 	launcher launcher
-	samples  []sample
-
-	registries int // that were started
 }
 
-func newBench(ctx context.Context, o options, out io.Writer) (b *bench, err error) {
-	b = &bench{options: o, out: out}
+// measure does what the flags ask for, and prints a table for each workload.
+func measure(ctx context.Context, o options, out io.Writer) error {
+	b, err := newBench(o)
+	if err != nil {
+		return err
+	}
+	samples, err := b.run(ctx, out)
+	if o.record { // what is done is kept, whatever became of the rest
+		docs := pages{dir: o.docs}
+		err = errors.Join(err, docs.add(samples), docs.write())
+	}
+	return errors.Join(err, b.close())
+}
+
+func newBench(o options) (b *bench, err error) {
+	b = &bench{options: o, start: time.Now()}
 	if b.work, err = os.MkdirTemp(o.tmp, "transfer-bench-"); err != nil {
 		return nil, err
 	}
-	b.dest = filepath.Join(b.work, "dest")
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, b.close())
+		}
+	}()
 	if b.diskDest, err = os.MkdirTemp(o.disk, "transfer-bench-"); err != nil {
-		return nil, errors.Join(err, b.close())
+		return nil, err
 	}
-	b.launcher = launcher{exec: o.exec, home: filepath.Join(b.work, "home"), timeout: o.timeout, start: here}
+	b.launcher = launcher{home: filepath.Join(b.work, "home"), timeout: o.timeout, start: here}
 	if b.shelf, err = newShelf(filepath.Join(b.work, "blobs")); err != nil {
-		return nil, errors.Join(err, b.close())
+		return nil, err
 	}
-	if b.remote, err = startRegistry(here, b.shelf.dir, registry.Loopback, b.socket()); err != nil {
-		return nil, errors.Join(err, b.close())
+	if b.remote, err = startRegistry(here, b.shelf.dir, registry.Loopback); err != nil {
+		return nil, err
 	}
-	return b, errors.Join(ctx.Err(), makeAll(b.launcher.home, o.cpu, o.mem, o.svg))
-}
-
-// socket is a new file for controlling a registry.
-func (b *bench) socket() string {
-	b.registries++
-	return filepath.Join(b.work, fmt.Sprintf("control%d", b.registries))
+	return b, makeAll(b.launcher.home, o.profiles)
 }
 
 func makeAll(dirs ...string) (err error) {
@@ -75,84 +94,34 @@ func (b *bench) close() (err error) {
 	return errors.Join(err, os.RemoveAll(b.work), os.RemoveAll(b.diskDest))
 }
 
-// run does what the flags ask for.
-func (b *bench) run(ctx context.Context) error {
-	if b.growth {
-		return errors.Join(b.grow(ctx), b.write())
-	}
+// run measures all workloads. On failure it returns what was measured before.
+func (b *bench) run(ctx context.Context, out io.Writer) (all []sample, err error) {
+	var errs []error
 	for _, w := range b.workloads {
+		if b.late() {
+			errs = append(errs, fmt.Errorf("%s: no time is left", w.name))
+			continue
+		}
 		w = w.scaled(b.scale)
 		w.contenders = b.who(w)
 		samples, err := b.workload(ctx, w)
-		if err != nil {
-			return fmt.Errorf("%s: %w", w.name, err)
+		if ctx.Err() != nil {
+			return all, err
 		}
-		if err := writeTable(b.out, w, summarize(samples)); err != nil {
-			return err
+		if err != nil { // such as no network to be had; the others can be measured
+			errs = append(errs, fmt.Errorf("%s: %w", w.name, err))
+			continue
+		}
+		all = append(all, samples...)
+		if err := writeTable(out, w, summarize(samples)); err != nil {
+			return all, err
 		}
 	}
-	return b.write()
+	return all, errors.Join(errs...)
 }
 
-// write writes the files that the flags name.
-func (b *bench) write() error {
-	if b.csv != "" {
-		if err := writeCSV(b.csv, b.samples); err != nil {
-			return err
-		}
-	}
-	if b.svg != "" {
-		return drawCharts(b.svg, b.samples)
-	}
-	return nil
-}
-
-// workload runs all contenders in turn, in every round. One that fails is left out from then on.
-func (b *bench) workload(ctx context.Context, w workload) (samples []sample, err error) {
-	a := attempt{workload: w, list: filepath.Join(b.work, "list")}
-	if a.blobs, err = b.shelf.blobs(w); err != nil {
-		return nil, err
-	}
-	if err := contender.WriteList(a.list, a.blobs); err != nil {
-		return nil, err
-	}
-	full := make(map[string]time.Duration) // by contender, of the run that does not count
-	left := make(map[string]bool)          // out of the rounds that follow
-	best := time.Duration(0)
-	for a.round = b.firstRound(w); a.round <= b.rounds; a.round++ {
-		for _, a.name = range w.contenders {
-			if left[a.name] {
-				continue
-			}
-			a.full = full[a.name]
-			s, err := b.one(ctx, a)
-			if err != nil {
-				return nil, err
-			}
-			failed := s.trouble() != ""
-			if !failed && (best == 0 || s.wall < best) {
-				best = s.wall
-			}
-			left[a.name] = failed || w.hopeless(a.name, s.wall, best)
-			if a.round > 0 || failed {
-				samples = append(samples, s)
-			}
-			if a.round == 0 {
-				full[a.name] = s.wall
-			}
-		}
-	}
-	b.samples = append(b.samples, samples...)
-	return samples, nil
-}
-
-// firstRound is 0 where there is a run that does not count.
-func (b *bench) firstRound(w workload) int {
-	if b.warm && !w.cold || w.kill {
-		return 0
-	}
-	return 1
-}
+// late tells whether all the time is used up.
+func (b *bench) late() bool { return b.limit > 0 && time.Since(b.start) > b.limit }
 
 // who are the contenders of a workload: those that were named or else its own.
 func (b *bench) who(w workload) (all []string) {
@@ -169,28 +138,101 @@ func (b *bench) who(w workload) (all []string) {
 	return all
 }
 
-// attempt is one run of one contender.
+// runner makes one run of a contender; the first round is 0 where there is one that does not count.
+type runner func(ctx context.Context, name string, round int) (sample, error)
+
+// workload runs all contenders in turn, in every round.
+func (b *bench) workload(ctx context.Context, w workload) (samples []sample, err error) {
+	if w.task != nil {
+		return b.programs(ctx, w)
+	}
+	a := attempt{workload: w, list: filepath.Join(b.work, "list"), full: make(map[string]time.Duration)}
+	if a.blobs, err = b.shelf.blobs(w); err != nil {
+		return nil, err
+	}
+	if err := contender.WriteList(a.list, a.blobs); err != nil {
+		return nil, err
+	}
+	return b.rounds(ctx, w, func(ctx context.Context, name string, round int) (sample, error) {
+		return b.one(ctx, a, name, round)
+	})
+}
+
+// programs runs whole programs.
+func (b *bench) programs(ctx context.Context, w workload) (samples []sample, err error) {
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		return nil, err
+	}
+	tools, dir := filepath.Join(cache, "transfer-bench"), b.work
+	if w.task.Disk {
+		dir = b.diskDest
+	}
+	if err := programs.Install(ctx, tools, filepath.Join("..", ".."), w.contenders); err != nil {
+		return nil, err
+	}
+	stage, err := programs.NewStage(ctx, *w.task, tools, dir, b.timeout)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, stage.Close()) }()
+	return b.rounds(ctx, w, func(ctx context.Context, name string, round int) (sample, error) {
+		r, err := stage.Run(ctx, name)
+		return sample{workload: w, name: name, round: round, wall: r.Wall, cpu: r.CPU, failure: r.Failure}, err
+	})
+}
+
+// rounds leaves a contender that has failed, or that is hopeless, out of the rounds that follow.
+func (b *bench) rounds(ctx context.Context, w workload, one runner) (samples []sample, err error) {
+	left := make(map[string]bool)
+	best := time.Duration(0)
+	first := b.firstRound(w)
+	for round := first; round <= cmp.Or(b.options.rounds, w.rounds, defaultRounds); round++ {
+		if round > max(first, 1) && b.late() {
+			break
+		}
+		for _, name := range w.contenders {
+			if left[name] {
+				continue
+			}
+			s, err := one(ctx, name, round)
+			if err != nil {
+				return nil, err
+			}
+			failed := s.trouble() != ""
+			if !failed && (best == 0 || s.wall < best) {
+				best = s.wall
+			}
+			left[name] = failed || round > 0 && w.hopeless(name, s.wall, best)
+			if round > 0 || failed {
+				samples = append(samples, s)
+			}
+		}
+	}
+	return samples, nil
+}
+
+// firstRound is 0 where there is a run that does not count.
+func (b *bench) firstRound(w workload) int {
+	if b.warm && !w.limited() || w.kill {
+		return 0
+	}
+	return 1
+}
+
+// attempt is what all runs of a workload share.
 type attempt struct {
 	workload
 	blobs []contender.Blob
 	list  string
-	name  string
-	round int
-	full  time.Duration // how long it takes when it is not killed; 0 when that is to be found out
+	full  map[string]time.Duration // how long each contender takes that is not killed
 }
 
 // one makes a run, from an empty destination.
-func (b *bench) one(ctx context.Context, a attempt) (s sample, err error) {
-	dir := b.dest
-	if a.disk {
-		dir = b.diskDest
-	}
-	there := a.blobs[:int(float64(len(a.blobs))*a.present)]
-	if err := b.shelf.prepare(dir, there); err != nil {
+func (b *bench) one(ctx context.Context, a attempt, name string, round int) (s sample, err error) {
+	j, err := b.job(a, name)
+	if err != nil {
 		return s, err
-	}
-	if a.upload {
-		dir = b.shelf.dir
 	}
 	at, err := b.place(a.link)
 	if err != nil {
@@ -200,13 +242,9 @@ func (b *bench) one(ctx context.Context, a attempt) (s sample, err error) {
 	if err := at.remote.Reset(a.knobs); err != nil {
 		return s, err
 	}
-	j := contender.Job{
-		Contender: a.name, Upload: a.upload, BaseURL: at.remote.Base, Repository: repository,
-		Dir: dir, List: a.list,
-		CPUProfile: b.profile(b.cpu, a), MemProfile: b.profile(b.mem, a),
-	}
-	if a.kill && a.full > 0 {
-		after := time.Duration((0.1 + 0.8*rand.Float64()) * float64(a.full))
+	j.BaseURL = at.remote.Base
+	if full := a.full[name]; a.kill && full > 0 {
+		after := time.Duration((0.1 + 0.8*rand.Float64()) * float64(full))
 		if _, err := at.launcher.launch(ctx, j, after); err != nil && !errors.Is(err, errKilled) {
 			return s, err
 		}
@@ -215,19 +253,32 @@ func (b *bench) one(ctx context.Context, a attempt) (s sample, err error) {
 	if err != nil {
 		return s, err
 	}
+	if round == 0 {
+		a.full[name] = outcome.Wall
+	}
 	counts, err := at.remote.Counts()
 	if err != nil {
 		return s, err
 	}
-	s = newSample(a, outcome, counts)
-	s.check(a, dir)
+	s = newSample(a.workload, name, round, outcome, counts)
+	s.check(a, j.Dir)
 	return s, nil
 }
 
-// profile is the file for a profile, none where no directory was given.
-func (b *bench) profile(dir string, a attempt) string {
-	if dir == "" {
-		return ""
+// job is what a contender is to do, where all is as it is to be before.
+func (b *bench) job(a attempt, name string) (j contender.Job, err error) {
+	j = contender.Job{Contender: name, Upload: a.upload, Repository: repository, List: a.list, Dir: b.shelf.dir}
+	if b.profiles != "" {
+		j.CPUProfile = filepath.Join(b.profiles,
+			fmt.Sprintf("%s-%s.pprof", strings.ReplaceAll(a.workload.name, "/", "-"), name))
 	}
-	return filepath.Join(dir, fmt.Sprintf("%s-%s.pprof", strings.ReplaceAll(a.workload.name, "/", "-"), a.name))
+	if a.upload {
+		return j, nil
+	}
+	j.Dir = filepath.Join(b.work, "dest")
+	if a.disk {
+		j.Dir = filepath.Join(b.diskDest, "dest")
+	}
+	there := a.blobs[:int(float64(len(a.blobs))*a.present)]
+	return j, b.shelf.prepare(j.Dir, there)
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -24,8 +25,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// measure runs the program and returns its rows by contender.
-func measure(t *testing.T, args ...string) map[string][]string {
+// rowsOf runs the program and returns its rows by contender.
+func rowsOf(t *testing.T, args ...string) map[string][]string {
 	t.Helper()
 	tmp := t.TempDir()
 	var out strings.Builder
@@ -44,37 +45,21 @@ func measure(t *testing.T, args ...string) map[string][]string {
 
 func TestSmallDownload(t *testing.T) {
 	dir := t.TempDir()
-	rows := measure(t, "-workload", "D1", "-scale", "0.01", "-rounds", "1", "-contenders", "floor@4,transfer",
-		"-csv", filepath.Join(dir, "runs.csv"), "-svg", dir, "-cpuprofile", dir, "-memprofile", dir+"/mem")
+	rows := rowsOf(t, "-workload", "D1", "-scale", "0.01", "-rounds", "1", "-contenders", "floor@4,transfer",
+		"-cpuprofile", dir)
 	for _, name := range []string{"floor (4)", "transfer"} {
 		require.Contains(t, rows, name)
 		assert.Equal(t, "20", rows[name][6], "one request per blob")
 		assert.Equal(t, "1.000", rows[name][8])
 	}
-	for _, file := range []string{"runs.csv", "small.svg", "D1-transfer.pprof", "mem/D1-transfer.pprof"} {
-		fi, err := os.Stat(filepath.Join(dir, file))
-		require.NoError(t, err)
-		assert.Positive(t, fi.Size(), file)
-	}
-}
-
-func TestShowsEarlierRuns(t *testing.T) {
-	dir := t.TempDir()
-	runs := filepath.Join(dir, "runs.csv")
-	var made, shown strings.Builder
-	require.NoError(t, run(t.Context(), []string{"-workload", "U1", "-scale", "0.005", "-rounds", "2",
-		"-contenders", "transfer", "-csv", runs, "-tmp", dir}, &made))
-	require.NoError(t, run(t.Context(), []string{"-from", runs, "-svg", dir}, &shown))
-	rows := func(out string) []string { return cellsOf(out[strings.LastIndex(out, "| transfer"):]) }
-	assert.Equal(t, rows(made.String())[1:5], rows(shown.String())[1:5])
-	assert.FileExists(t, filepath.Join(dir, "upload.svg"))
-	require.NoError(t, os.WriteFile(runs, []byte("no,csv"), 0o644))
-	assert.Error(t, run(t.Context(), []string{"-from", runs}, &shown))
+	fi, err := os.Stat(filepath.Join(dir, "D1-transfer.pprof"))
+	require.NoError(t, err)
+	assert.Positive(t, fi.Size())
 }
 
 func TestEveryLibraryMovesBothWays(t *testing.T) {
 	for _, workload := range []string{"D1", "U1"} {
-		rows := measure(t, "-workload", workload, "-scale", "0.005", "-rounds", "1", "-warm=false")
+		rows := rowsOf(t, "-workload", workload, "-scale", "0.005", "-rounds", "1", "-warm=false")
 		for _, name := range libraries {
 			require.Contains(t, rows, name)
 			assert.NotEqual(t, "–", rows[name][1], "%v", rows[name])
@@ -83,25 +68,33 @@ func TestEveryLibraryMovesBothWays(t *testing.T) {
 }
 
 func TestWhatAContenderCannotDoIsSaid(t *testing.T) {
-	rows := measure(t, "-workload", "D1,U1", "-scale", "0.005", "-rounds", "1", "-contenders", "curl")
-	assert.Contains(t, rows["curl"][11], "cannot upload")
+	rows := rowsOf(t, "-workload", "D1,U1", "-scale", "0.005", "-rounds", "1", "-contenders", "curl")
+	assert.Contains(t, rows["curl"][12], "cannot upload")
 }
 
 func TestKilledAndRunAgain(t *testing.T) {
-	rows := measure(t, "-workload", "D9", "-scale", "0.02", "-rounds", "2", "-contenders", "transfer")
+	rows := rowsOf(t, "-workload", "D9", "-scale", "0.02", "-rounds", "2", "-contenders", "transfer")
 	require.Contains(t, rows, "transfer")
 	assert.NotEqual(t, "–", rows["transfer"][1], "%v", rows["transfer"])
 }
 
 func TestMostIsThereAlready(t *testing.T) {
-	rows := measure(t, "-workload", "M2", "-scale", "0.002", "-rounds", "1", "-contenders", "floor@4,transfer")
+	rows := rowsOf(t, "-workload", "M2", "-scale", "0.002", "-rounds", "1", "-contenders", "floor@4,transfer")
 	for _, name := range []string{"floor (4)", "transfer"} {
 		assert.Equal(t, "2", rows[name][6], "a request for what is missing only")
 	}
 }
 
-func TestGrowth(t *testing.T) {
-	rows := measure(t, "-growth", "-warm=false", "-scale", "0.005", "-rounds", "1", "-contenders", "transfer")
-	require.Contains(t, rows, "transfer")
-	assert.Equal(t, "64", rows["transfer"][1], "the last row is that of most workers")
+// TestNoRoundBeginsWhenTheTimeIsOver asks for more rounds than there can be.
+func TestNoRoundBeginsWhenTheTimeIsOver(t *testing.T) {
+	rows := rowsOf(t, "-workload", "U1", "-scale", "0.005", "-rounds", "1000000", "-for", "1s", "-warm=false",
+		"-contenders", "floor@4")
+	assert.NotEqual(t, "–", rows["floor (4)"][1])
+	err := run(t.Context(), []string{"-workload", "U1", "-scale", "0.005", "-for", "1ns"}, io.Discard)
+	assert.ErrorContains(t, err, "no time is left")
+}
+
+func TestUnknownCommand(t *testing.T) {
+	assert.ErrorContains(t, run(t.Context(), []string{"plot"}, nil), "plot")
+	assert.Error(t, run(t.Context(), []string{roleRegistry}, nil))
 }

@@ -2,14 +2,15 @@
 // the least code that could do it, side by side, and prints what each of them took.
 //
 //	GOWORK=off go run . -workload D1,D5 -rounds 5
-//	GOWORK=off go run . -workload W1 -rounds 20
-//	GOWORK=off go run . programs -workload P1,P2
+//	GOWORK=off go run . page
 //
-// The first moves blobs on this machine; the second over an emulated wide area network, as root; the third
-// compares whole programs with a real registry.
+// The first measures what is named. The second measures the rows of docs/performance.md in a quarter of an
+// hour, adds them to docs/performance/runs.csv, and writes tables and charts anew; "far" does so with the far
+// links, twenty times each. "show" prints what the CSV has, and "tables" writes tables and charts only.
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -17,6 +18,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -31,8 +33,8 @@ const (
 	roleContender = "contender"
 )
 
-// rolePrograms compares whole programs instead.
-const rolePrograms = "programs"
+// pageTime is how long measuring the rows of the page may take.
+const pageTime = 15 * time.Minute
 
 // options are the flags.
 type options struct {
@@ -41,13 +43,12 @@ type options struct {
 	rounds     int
 	warm       bool
 	scale      float64
-	timeout    time.Duration
+	timeout    time.Duration // of a run
+	limit      time.Duration // of all
 	tmp, disk  string
-	csv, svg   string
-	from       string // a CSV of earlier runs
-	cpu, mem   string // directories for profiles
-	exec       []string
-	growth     bool
+	docs       string
+	record     bool
+	profiles   string // directory for them
 }
 
 func main() {
@@ -60,14 +61,15 @@ func main() {
 }
 
 func run(ctx context.Context, args []string, out io.Writer) error {
-	if len(args) == 4 && args[0] == roleRegistry {
-		return serve(args[1], args[2], args[3], out)
+	command := ""
+	if len(args) > 0 && !strings.HasPrefix(args[0], "-") {
+		command, args = args[0], args[1:]
 	}
-	if len(args) == 1 && args[0] == roleContender {
+	switch command {
+	case roleRegistry:
+		return serve(args, os.Stdin, out)
+	case roleContender:
 		return contender.Main(ctx, os.Stdin, out)
-	}
-	if len(args) > 0 && args[0] == rolePrograms {
-		return programs.Main(ctx, args[1:], out)
 	}
 	o, err := parse(args, out)
 	if errors.Is(err, flag.ErrHelp) {
@@ -76,81 +78,75 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	if o.from != "" {
-		return show(o, out)
+	docs := pages{dir: o.docs}
+	switch command {
+	case "":
+		return measure(ctx, o, out)
+	case "page":
+		o.workloads, o.record, o.limit = ofThePage(), true, cmp.Or(o.limit, pageTime)
+		return measure(ctx, o, out)
+	case "far":
+		o.workloads, o.record = ofFarLinks(), true
+		return measure(ctx, o, out)
+	case "show":
+		return docs.show(out)
+	case "tables":
+		return docs.write()
 	}
-	b, err := newBench(ctx, o, out)
-	if err != nil {
-		return err
-	}
-	return errors.Join(b.run(ctx), b.close())
-}
-
-// show prints and draws earlier runs.
-func show(o options, out io.Writer) error {
-	samples, err := readCSV(o.from)
-	if err != nil {
-		return err
-	}
-	for _, samples := range byWorkload(samples) {
-		if err := writeTable(out, samples[0].workload, summarize(samples)); err != nil {
-			return err
-		}
-	}
-	if o.svg == "" {
-		return nil
-	}
-	return errors.Join(makeAll(o.svg), drawCharts(o.svg, samples))
+	return fmt.Errorf("unknown command %q, there are page, far, show and tables", command)
 }
 
 // serve is the process of the registry.
-func serve(dir, address, socket string, out io.Writer) error {
-	s, err := registry.Start(dir, address)
+func serve(args []string, in io.Reader, out io.Writer) error {
+	if len(args) != 2 {
+		return errors.New("a directory and an address are wanted")
+	}
+	s, err := registry.Start(args[0], args[1])
 	if err != nil {
 		return err
 	}
-	return errors.Join(registry.Serve(s, socket, out, os.Stdin), s.Close())
+	return errors.Join(registry.Serve(s, in, out), s.Close())
 }
 
 // parse reads the flags.
 func parse(args []string, out io.Writer) (o options, err error) {
 	f := flag.NewFlagSet("bench", flag.ContinueOnError)
 	f.SetOutput(out)
-	names := f.String("workload", "D1,D2,D3,D4,D5,U1,U2,U3", "comma-separated `names`: "+workloadNames())
-	who := f.String("contenders", "",
-		"comma-separated `names`, each with @N for N workers: "+strings.Join(contender.Names(), ", "))
-	f.IntVar(&o.rounds, "rounds", 5, "measured runs of each contender")
+	names := f.String("workload", "D1,D2,D3,D4,D5,U1,U2,U3",
+		"comma-separated `names`, or what they begin with, or all: "+workloadNames())
+	who := f.String("contenders", "", "comma-separated `names`, each with @N for N workers: "+
+		strings.Join(contender.Names(), ", ")+"; for whole programs "+strings.Join(programs.Names(), ", "))
+	f.IntVar(&o.rounds, "rounds", 0, "measured runs of each contender (default 5; of the page, as many as a row has)")
 	f.BoolVar(&o.warm, "warm", true,
 		"one run of each contender first that does not count, but for workloads that a slow link rules")
 	f.Float64Var(&o.scale, "scale", 1, "size of the workloads")
 	f.DurationVar(&o.timeout, "timeout", 5*time.Minute, "longest `time` of a run")
+	f.DurationVar(&o.limit, "for", 0, "begin no workload and no further round of one after this `time` "+
+		"(default none; of the page, 15m)")
 	f.StringVar(&o.tmp, "tmp", defaultTmp(), "`directory` for blobs and destinations")
 	f.StringVar(&o.disk, "disk", os.TempDir(), "`directory` on a real disk, for the workloads that write to one")
-	f.StringVar(&o.csv, "csv", "", "`file` for every single run")
-	f.StringVar(&o.svg, "svg", "", "`directory` for charts")
-	f.StringVar(&o.from, "from", "",
-		"show the runs of this `file`, which -csv has written, instead of making new ones")
-	f.StringVar(&o.cpu, "cpuprofile", "", "`directory` for CPU profiles of the contenders that are Go")
-	f.StringVar(&o.mem, "memprofile", "", "`directory` for allocation profiles, which slow the contenders down")
-	prefix := f.String("exec", "", "`program` and arguments to run the contenders with, as in \"strace -c -f\"")
-	f.BoolVar(&o.growth, "growth", false, "show how cost grows with blobs and workers, instead of the workloads")
+	f.StringVar(&o.docs, "docs", filepath.Join("..", "..", "docs"), "`directory` of performance.md")
+	f.BoolVar(&o.record, "record", false, "add the runs to the CSV of the docs, and write tables and charts anew")
+	f.StringVar(&o.profiles, "cpuprofile", "", "`directory` for CPU profiles of the contenders that are Go")
 	if err := f.Parse(args); err != nil {
 		return o, err
 	}
-	if o.rounds < 1 || o.scale <= 0 {
+	if o.rounds < 0 || o.scale <= 0 {
 		return o, errors.New("rounds and scale must be positive")
 	}
-	o.exec = strings.Fields(*prefix)
+	if o.record && o.scale != 1 {
+		return o, errors.New("what a workload of another size took is not recorded")
+	}
 	return o, o.names(*names, *who)
 }
 
 // names looks up what was named.
 func (o *options) names(workloads, contenders string) (err error) {
-	for _, name := range list(contenders) {
-		if err := contender.Known(name); err != nil {
+	o.contenders = list(contenders)
+	for _, name := range o.contenders {
+		if err := contender.Known(name); err != nil && programs.Known(name) != nil {
 			return err
 		}
-		o.contenders = append(o.contenders, name)
 	}
 	o.workloads, err = findWorkloads(list(workloads))
 	return err

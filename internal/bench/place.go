@@ -22,7 +22,7 @@ func (b *bench) place(link *wan.Link) (p place, err error) {
 		return p, err
 	}
 	p.launcher.start = p.network.StartClient
-	p.remote, err = startRegistry(p.network.StartServer, b.shelf.dir, wan.ServerAddress, b.socket())
+	p.remote, err = startRegistry(p.network.StartServer, b.shelf.dir, wan.ServerAddress)
 	if err != nil {
 		p.network.Down()
 		return p, err

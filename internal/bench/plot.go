@@ -22,37 +22,21 @@ const (
 
 // drawCharts draws an SVG for each group of workloads: a small chart for each of them, because their
 // times are not on one scale.
-func drawCharts(dir string, samples []sample) error {
-	var groups []string
+func drawCharts(dir string, results []result) error {
 	of := make(map[string][]*plot.Plot)
-	for _, samples := range byWorkload(samples) {
-		w := samples[0].workload
-		p, err := wallChart(w, summarize(samples))
+	for _, r := range results {
+		p, err := wallChart(r.workload, r.rows)
 		if err != nil {
 			return err
 		}
-		if of[w.chart] == nil {
-			groups = append(groups, w.chart)
-		}
-		of[w.chart] = append(of[w.chart], p)
+		of[r.workload.chart] = append(of[r.workload.chart], p)
 	}
-	for _, group := range groups {
-		if err := drawTiles(filepath.Join(dir, group+".svg"), of[group]); err != nil {
+	for group, charts := range of {
+		if err := drawTiles(filepath.Join(dir, group+".svg"), charts); err != nil {
 			return err
 		}
 	}
 	return nil
-}
-
-// byWorkload splits samples where a new workload begins.
-func byWorkload(samples []sample) (all [][]sample) {
-	for i, s := range samples {
-		if i == 0 || s.workload.name != samples[i-1].workload.name {
-			all = append(all, nil)
-		}
-		all[len(all)-1] = append(all[len(all)-1], s)
-	}
-	return all
 }
 
 // wallChart shows the median wall time of each contender, with the fastest and the slowest
@@ -112,6 +96,12 @@ func drawTiles(path string, charts []*plot.Plot) error {
 	for i, p := range charts {
 		grid[i/columns][i%columns] = p
 	}
+	return drawGrid(path, grid)
+}
+
+// drawGrid draws charts in rows of one length, the last of which may have gaps.
+func drawGrid(path string, grid [][]*plot.Plot) error {
+	rows, columns := len(grid), len(grid[0])
 	canvas := vgsvg.New(vg.Length(columns)*chartWidth, vg.Length(rows)*chartHeight)
 	tiles := draw.Tiles{Rows: rows, Cols: columns, PadX: 5 * vg.Millimeter, PadY: 5 * vg.Millimeter,
 		PadTop: 2 * vg.Millimeter, PadBottom: 2 * vg.Millimeter, PadLeft: 2 * vg.Millimeter,

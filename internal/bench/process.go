@@ -19,7 +19,7 @@ import (
 type remote struct {
 	registry.Control
 	cmd   *exec.Cmd
-	stdin io.Closer // the process ends when it is closed
+	stdin io.WriteCloser // the process ends when it is closed
 }
 
 // starter starts a program somewhere, such as on one side of an emulated network.
@@ -28,13 +28,13 @@ type starter func(*exec.Cmd) error
 // here starts a program on this machine.
 func here(c *exec.Cmd) error { return c.Start() }
 
-// startRegistry starts a registry for the blobs of dir at an address, and controls it through a socket file.
-func startRegistry(start starter, dir, address, socket string) (*remote, error) {
+// startRegistry starts a registry for the blobs of dir at an address.
+func startRegistry(start starter, dir, address string) (*remote, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err
 	}
-	r := &remote{cmd: exec.Command(self, roleRegistry, dir, address, socket)}
+	r := &remote{cmd: exec.Command(self, roleRegistry, dir, address)}
 	r.cmd.Stderr = os.Stderr
 	r.cmd.Env = append(os.Environ(), "GOGC=400")
 	if r.stdin, err = r.cmd.StdinPipe(); err != nil {
@@ -47,7 +47,7 @@ func startRegistry(start starter, dir, address, socket string) (*remote, error) 
 	if err := start(r.cmd); err != nil {
 		return nil, err
 	}
-	if r.Control, err = registry.Connect(stdout); err != nil {
+	if r.Control, err = registry.Connect(stdout, r.stdin); err != nil {
 		return nil, errors.Join(err, r.stop())
 	}
 	return r, nil
@@ -57,8 +57,7 @@ func (r *remote) stop() error { return errors.Join(r.stdin.Close(), r.cmd.Wait()
 
 // launcher starts contenders.
 type launcher struct {
-	exec    []string // before the program
-	home    string   // where they may keep what they like
+	home    string // where they may keep what they like
 	timeout time.Duration
 	start   starter
 }
@@ -110,8 +109,7 @@ func (l *launcher) command(ctx context.Context, j contender.Job) (*exec.Cmd, err
 	if err != nil {
 		return nil, err
 	}
-	args := append(l.exec[:len(l.exec):len(l.exec)], self, roleContender)
-	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
+	cmd := exec.CommandContext(ctx, self, roleContender)
 	cmd.Stdin = bytes.NewReader(job)
 	cmd.Env = append(os.Environ(), "HOME="+l.home, "XDG_CACHE_HOME="+l.home, "XDG_STATE_HOME="+l.home)
 	return cmd, nil

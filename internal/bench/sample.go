@@ -13,27 +13,28 @@ import (
 
 // sample is what one run took.
 type sample struct {
-	workload workload
-	name     string
-	round    int
-	wall     time.Duration
-	cpu      time.Duration
-	memory   int64
-	mallocs  uint64
-	counts   registry.Counts
-	cannot   string // why the contender is not made for the workload
-	failure  string // what went wrong
+	workload    workload
+	name        string
+	round       int
+	wall        time.Duration
+	cpu         time.Duration
+	memory      int64
+	mallocs     uint64
+	counts      registry.Counts
+	cannot      string // why the contender is not made for the workload
+	failure     string // what went wrong
+	commit, day string // of the measurement, where it is recorded
 }
 
-func newSample(a attempt, o contender.Outcome, c registry.Counts) sample {
+func newSample(w workload, name string, round int, o contender.Outcome, c registry.Counts) sample {
 	return sample{
-		workload: a.workload, name: a.name, round: a.round, wall: o.Wall, cpu: o.User + o.System, memory: o.RSS,
+		workload: w, name: name, round: round, wall: o.Wall, cpu: o.User + o.System, memory: o.RSS,
 		mallocs: o.Mallocs, counts: c, cannot: o.Cannot, failure: o.Error,
 	}
 }
 
 // trouble is why there are no figures, empty when there are.
-func (s *sample) trouble() string { return cmp.Or(s.cannot, s.failure) }
+func (s sample) trouble() string { return cmp.Or(s.cannot, s.failure) }
 
 // check makes a run a failure that says it has moved everything and has not.
 func (s *sample) check(a attempt, dir string) {
@@ -143,13 +144,18 @@ func withBestFloor(rows []summary) []summary {
 	return left
 }
 
-// medianOf is the wall time of the contender that moves as many blobs at once as it likes, or of the floor; 0
-// when there is none.
-func medianOf(rows []summary, name string) float64 {
+// rowOf is the row of the contender that moves as many blobs at once as it likes, or of the floor.
+func rowOf(rows []summary, name string) (summary, bool) {
 	for _, r := range rows {
 		if r.name == name && r.trouble == "" && (r.workers == "" || name == "floor") {
-			return r.wall.median
+			return r, true
 		}
 	}
-	return 0
+	return summary{}, false
+}
+
+// medianOf is its wall time; 0 when there is none.
+func medianOf(rows []summary, name string) float64 {
+	r, _ := rowOf(rows, name)
+	return r.wall.median
 }

@@ -52,16 +52,16 @@ func TestOneFailureLeavesNoFigures(t *testing.T) {
 func TestARunThatMovedTooLittleIsAFailure(t *testing.T) {
 	blobs := []contender.Blob{{Digest: "sha256:1", Size: 1}}
 	a := attempt{workload: workload{upload: true}, blobs: blobs}
-	s := newSample(a, contender.Outcome{}, registry.Counts{})
+	s := newSample(a.workload, "oras", 1, contender.Outcome{}, registry.Counts{})
 	s.check(a, t.TempDir())
 	assert.Equal(t, "uploaded 0 of 1 blobs", s.trouble())
 
 	a.upload = false
-	s = newSample(a, contender.Outcome{}, registry.Counts{})
+	s = newSample(a.workload, "oras", 1, contender.Outcome{}, registry.Counts{})
 	s.check(a, t.TempDir())
 	assert.Contains(t, s.trouble(), "incomplete")
 
-	s = newSample(a, contender.Outcome{Cannot: "cannot upload"}, registry.Counts{})
+	s = newSample(a.workload, "oras", 1, contender.Outcome{Cannot: "cannot upload"}, registry.Counts{})
 	s.check(a, t.TempDir())
 	assert.Equal(t, "cannot upload", s.trouble())
 }

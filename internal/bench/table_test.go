@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/csv"
 	"os"
 	"path/filepath"
 	"strings"
@@ -27,7 +26,7 @@ func TestTable(t *testing.T) {
 	assert.Equal(t, "**D0** test: 3 rounds, 10 MB", lines[0])
 	require.Len(t, lines, 7)
 	assert.Equal(t, []string{"transfer", "1–2–3", "2.00", "1.00", "0.00", "0", "12", "0", "1.500", "5.0",
-		"50"}, cellsOf(lines[5])[:11])
+		"200000", "50"}, cellsOf(lines[5])[:12])
 	assert.Equal(t, "1.00", cellsOf(lines[4])[2], "the floor against itself")
 	assert.Contains(t, lines[6], "not installed")
 	for _, l := range lines[3:] {
@@ -48,40 +47,47 @@ func TestOnlyWhatIsMissingCountsAsBlobs(t *testing.T) {
 	assert.Equal(t, "1.000", r.cells(w, 0, 0)[8])
 }
 
-func TestCSVHasEveryRun(t *testing.T) {
+// TestCSVIsReadAsItWasWritten adds runs twice.
+func TestCSVIsReadAsItWasWritten(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "runs.csv")
 	samples := runs("transfer", 1.5, 2)
-	samples[0].counts.Methods = map[string]int64{"PUT": 2, "HEAD": 1}
-	require.NoError(t, writeCSV(path, samples))
-	f, err := os.Open(path)
+	for i := range samples {
+		samples[i].workload, _ = findWorkload("D5")
+		samples[i].commit, samples[i].day = "0123456", "2026-11-28"
+		samples[i].counts = registry.Counts{Requests: 7, Connections: 3, Body: 5, Wire: 6, Duplicates: 1}
+	}
+	samples[1].failure = "status 500"
+	require.NoError(t, appendCSV(path, samples[:1]))
+	require.NoError(t, appendCSV(path, samples[1:]))
+	read, err := readCSV(path)
 	require.NoError(t, err)
-	defer f.Close()
-	records, err := csv.NewReader(f).ReadAll()
-	require.NoError(t, err)
-	require.Len(t, records, 3)
-	assert.Equal(t, "wall_s", records[0][4])
-	assert.Equal(t, "1.5", records[1][4])
-	assert.Equal(t, "HEAD:1 PUT:2", records[1][9])
-	require.Error(t, writeCSV(filepath.Join(path, "x"), nil))
+	assert.Equal(t, samples, read)
+	samples[0].workload.title = "D5 as it was before"
+	require.NoError(t, appendCSV(path, samples))
+	_, err = readCSV(path)
+	require.ErrorContains(t, err, "as it was before", "it is no run of this workload")
+	require.Error(t, appendCSV(filepath.Join(path, "x"), nil))
 }
 
 func TestChartsAreDrawnForEachGroup(t *testing.T) {
 	dir := t.TempDir()
 	var samples []sample
 	for _, name := range []string{"D1", "D2", "D3", "D4", "D5"} {
-		w, ok := findWorkload(name)
-		require.True(t, ok)
-		for _, s := range append(runs("floor@8", 1, 2), runs("transfer", 2, 3)...) {
-			s.workload = w
-			samples = append(samples, s)
-		}
+		samples = append(samples, runsOf(name, append(runs("floor@8", 1, 2), runs("transfer", 2, 3)...))...)
 	}
-	failed := sample{name: "curl", failure: "status 500"}
-	failed.workload, _ = findWorkload("D6")
-	require.NoError(t, drawCharts(dir, append(samples, failed)))
+	samples = append(samples, runsOf("D6", []sample{{name: "curl", failure: "status 500"}})...)
+	require.NoError(t, drawCharts(dir, resultsOf(samples)))
 	for _, file := range []string{"small.svg", "large.svg"} {
 		svg, err := os.ReadFile(filepath.Join(dir, file))
 		require.NoError(t, err)
 		assert.Contains(t, string(svg), "floor (8)")
 	}
+}
+
+// runsOf are runs of a workload.
+func runsOf(name string, runs []sample) []sample {
+	for i := range runs {
+		runs[i].workload, _ = findWorkload(name)
+	}
+	return runs
 }

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/modeltransfer/transfer/internal/bench/programs"
 	"github.com/modeltransfer/transfer/internal/bench/registry"
 	"github.com/modeltransfer/transfer/internal/bench/wan"
 )
@@ -23,6 +24,9 @@ const (
 
 	// crawlRate is 1 % of what each of 64 connections gets of 1 GiB/s.
 	crawlRate = 160 * kib
+
+	// growthBase is how many small blobs there are at first; then ten and a hundred times as many.
+	growthBase = 200
 )
 
 // set is a number of blobs of one size.
@@ -31,23 +35,25 @@ type set struct {
 	size  int64
 }
 
+// contest says who is compared.
+type contest struct {
+	contenders []string // when none are named
+	rounds     int      // when nothing else is said; 0 is the default
+}
+
 // workload is something to move, from or to a registry that behaves in some way.
 type workload struct {
 	name, title string
 	chart       string // the chart that it belongs to
-	sets        []set
-	upload      bool
-	knobs       registry.Knobs
-	present     float64 // the share of the blobs that is in the destination already
-	disk        bool    // the destination is on a real disk
-	cold        bool    // no run beforehand: the link rules, and not what a first run would warm
-	kill        bool    // killed at a random moment and run again; the second run counts
-	contenders  []string
-	link        *wan.Link // to the registry; nil is this machine
-
-	// prune leaves a contender with fixed workers out of the rounds that follow when a run takes so many times
-	// as long as the best one of all. Zero is never.
-	prune float64
+	contest
+	sets    []set
+	upload  bool
+	knobs   registry.Knobs
+	present float64        // the share of the blobs that is in the destination already
+	disk    bool           // the destination is on a real disk
+	kill    bool           // killed at a random moment and run again; the second run counts
+	link    *wan.Link      // to the registry; nil is this machine
+	task    *programs.Task // whole programs at a real registry instead; nil is none
 }
 
 var (
@@ -64,85 +70,148 @@ var (
 	many      = append(floors[:4:4], libraries...)
 	distant   = append(floors[2:4:4], libraries...) // fewer workers would only wait
 	one       = append([]string{"floor@1"}, append(libraries[:6:6], "aria2c", "curl")...)
+	counted   = []string{"floor@16", "transfer", "first"}
 	bodies    = []string{"transfer", "bodies@64", "bodies@32", "bodies@16", "bodies@8", "bodies@4", "bodies@2",
 		"bodies@1"}
 	fixed = []string{"transfer", "transfer@4", "transfer@8", "transfer@16", "transfer@32", "transfer@64"}
+	whole = []string{"transfer", "oras", "crane", "regctl"}
 )
 
+// workloads are all that there are.
 func workloads() []workload {
-	farAway := registry.Knobs{Latency: late}
-	return append([]workload{
-		{name: "D1", title: "2,000 x 64 KiB", chart: "small", sets: []set{small}, contenders: many},
-		{name: "D1disk", title: "D1 to a real disk", chart: "small", sets: []set{small}, disk: true,
-			contenders: many},
-		{name: "D2", title: "256 x 4 MiB", chart: "small", sets: []set{medium}, contenders: many},
-		{name: "D3", title: "D1, responses 25 ms late", chart: "small", sets: []set{small}, knobs: farAway,
-			contenders: distant},
-		{name: "D4", title: "D3, redirected to a CDN 25 ms away", chart: "small", sets: []set{small},
-			contenders: distant, knobs: registry.Knobs{Latency: late, Redirect: true, CDNLatency: late}},
-		{name: "D5", title: "1 x 2 GiB", chart: "large", sets: []set{large}, contenders: one},
-		{name: "D6", title: "1 x 1 GiB, each connection held to 14 MB/s", chart: "held", sets: []set{single},
-			cold: true, contenders: one,
-			knobs: registry.Knobs{ConnRate: heldRate}},
-		{name: "D7", title: "1 GiB + 2,000 x 64 KiB at 200 MB/s in all", chart: "link",
-			sets: []set{single, small}, cold: true,
-			contenders: distant, knobs: registry.Knobs{Latency: late, TotalRate: 200e6}},
-		{name: "D7alone", title: "the 1 GiB of D7 alone", chart: "link", sets: []set{single}, cold: true,
-			contenders: one, knobs: registry.Knobs{Latency: late, TotalRate: 200e6}},
-		{name: "D8", title: "D2, one connection in 32 at 1 % of the speed", chart: "link", sets: []set{medium},
-			cold: true, contenders: distant,
-			knobs: registry.Knobs{SlowEvery: 32, SlowRate: crawlRate}},
-		{name: "D9", title: "D5, killed at a random moment, run again", chart: "large", sets: []set{large},
-			kill: true, contenders: []string{"transfer", "first"}},
-		{name: "weak", title: "64 x 256 KiB at 1 MB/s in all", chart: "link", sets: []set{{64, 256 * kib}},
-			cold: true, contenders: distant,
-			knobs: registry.Knobs{Latency: late, TotalRate: 1e6}},
-		{name: "collapse", title: "D2 at 400 MB/s, less with more than 16 bodies", chart: "link",
-			sets: []set{medium}, cold: true, contenders: many,
-			knobs: registry.Knobs{TotalRate: 400e6, CollapseAbove: 16}},
-		{name: "M2", title: "100,000 x 4 KiB, 99 % there", chart: "list", sets: []set{{100_000, 4 * kib}},
-			present: 0.99, contenders: []string{"floor@16", "transfer", "first"}},
-	}, append(uploads(), distances()...)...)
+	return slices.Concat(downloads(), uploads(), distances(), concurrencies(), growth(), tasks())
+}
+
+func down(name, title, chart string, contenders []string, k registry.Knobs, sets ...set) workload {
+	return workload{name: name, title: title, chart: chart, contest: contest{contenders: contenders}, knobs: k,
+		sets: sets}
+}
+
+func downloads() []workload {
+	fast := registry.Knobs{}
+	far := registry.Knobs{Latency: late}
+	cdn := registry.Knobs{Latency: late, Redirect: true, CDNLatency: late}
+	narrow := registry.Knobs{Latency: late, TotalRate: 200e6}
+	disk := down("D1disk", "D1 to a real disk", "small", many, fast, small)
+	disk.disk = true
+	killed := down("D9", "D5, killed at a random moment, run again", "large", counted[1:], fast, large)
+	killed.kill = true
+	listed := down("M2", "100,000 x 4 KiB, 99 % there", "list", counted, fast, set{100_000, 4 * kib})
+	listed.present = 0.99
+	return []workload{
+		down("D1", "2,000 x 64 KiB", "small", many, fast, small),
+		disk,
+		down("D2", "256 x 4 MiB", "small", many, fast, medium),
+		down("D3", "D1, responses 25 ms late", "small", distant, far, small),
+		down("D4", "D1, 25 ms late and redirected to a CDN 25 ms away", "small", distant, cdn, small),
+		down("D5", "1 x 2 GiB", "large", one, fast, large),
+		down("D6", "1 x 1 GiB, each connection held to 14 MB/s", "held", one, registry.Knobs{ConnRate: heldRate}, single),
+		down("D7", "1 GiB + 2,000 x 64 KiB at 200 MB/s in all", "link", distant, narrow, single, small),
+		down("D7alone", "the 1 GiB of D7 alone", "link", one, narrow, single),
+		down("D8", "D2, one connection in 32 at 1 % of the speed", "link", distant,
+			registry.Knobs{SlowEvery: 32, SlowRate: crawlRate}, medium),
+		killed,
+		down("weak", "64 x 256 KiB at 1 MB/s in all", "link", distant,
+			registry.Knobs{Latency: late, TotalRate: 1e6}, set{64, 256 * kib}),
+		down("collapse", "D2 at 400 MB/s, less with more than 16 bodies", "link", many,
+			registry.Knobs{TotalRate: 400e6, CollapseAbove: 16}, medium),
+		listed,
+	}
 }
 
 func uploads() []workload {
+	up := func(name, title string, contenders []string, s set, k registry.Knobs) workload {
+		k.Empty = true
+		w := down(name, title, "upload", contenders, k, s)
+		w.upload = true
+		return w
+	}
 	return []workload{
-		{name: "U1", title: "2,000 x 64 KiB up", chart: "upload", sets: []set{small}, upload: true,
-			contenders: many, knobs: registry.Knobs{Empty: true}},
-		{name: "U2", title: "256 x 4 MiB up", chart: "upload", sets: []set{medium}, upload: true, contenders: many,
-			knobs: registry.Knobs{Empty: true}},
-		{name: "U2hash", title: "U2, the registry hashes too", chart: "upload", sets: []set{medium}, upload: true,
-			contenders: many, knobs: registry.Knobs{Empty: true, HashUploads: true}},
-		{name: "U3", title: "U1, responses 25 ms late", chart: "upload", sets: []set{small}, upload: true,
-			contenders: distant, knobs: registry.Knobs{Empty: true, Latency: late}},
-		{name: "U3single", title: "U3, the registry takes a blob in one POST", chart: "upload",
-			sets: []set{small}, upload: true, contenders: distant,
-			knobs: registry.Knobs{Empty: true, Latency: late, SinglePost: true}},
+		up("U1", "2,000 x 64 KiB up", many, small, registry.Knobs{}),
+		up("U2", "256 x 4 MiB up", many, medium, registry.Knobs{}),
+		up("U2hash", "U2, the registry hashes too", many, medium, registry.Knobs{HashUploads: true}),
+		up("U3", "U1, responses 25 ms late", distant, small, registry.Knobs{Latency: late}),
+		up("U3single", "U3, the registry takes a blob in one POST", distant, small,
+			registry.Knobs{Latency: late, SinglePost: true}),
 	}
 }
 
-// distances compares the concurrency that is found with fixed ones on links that are far away and lose
-// packets.
+// distances are links that are far away and lose packets. Down, the concurrency that is found is compared with
+// fixed ones; up, where one stream a blob is all that there is, with the peers.
 func distances() (all []workload) {
-	base := wan.Link{
-		RTT: 20 * time.Millisecond, Rate: 1e9, Queue: 40 * time.Millisecond, Loss: 0.001, Congestion: "reno",
-	}
-	add := func(name string, s set, change func(*wan.Link)) {
-		l := base
+	add := func(name string, s set, contenders []string, change func(*wan.Link)) *workload {
+		l := wan.Link{RTT: 20 * time.Millisecond, Rate: 1e9, Queue: 40 * time.Millisecond, Loss: 0.001,
+			Congestion: "reno"}
 		change(&l)
-		all = append(all, workload{
-			name: name, title: fmt.Sprintf("%d x %s, %s", s.count, sizeText(s.size), l), chart: "distance",
-			sets: []set{s},
-			cold: true, contenders: bodies, link: &l, prune: 1.5,
-		})
+		w := down(name, fmt.Sprintf("%d x %s, %s", s.count, sizeText(s.size), l), "distance", contenders,
+			registry.Knobs{}, s)
+		w.link = &l
+		all = append(all, w)
+		return &all[len(all)-1]
 	}
+	as := func(*wan.Link) {}
 	blob, few := set{1, 300 * mib}, set{1, 30 * mib}
-	add("W1", blob, func(*wan.Link) {})
-	add("W2small", small, func(*wan.Link) {})
-	add("W2far", blob, func(l *wan.Link) { l.RTT = 100 * time.Millisecond })
-	add("W2slow", few, func(l *wan.Link) { l.Rate = 10e6 })
-	add("W2queue", blob, func(l *wan.Link) { l.Queue = 100 * time.Millisecond })
-	add("W2bbr", blob, func(l *wan.Link) { l.Congestion = "bbr" })
+	add("W1", blob, bodies, as)
+	add("W2small", small, append(bodies[:3:3], "oras", "ggcr", "first"), as)
+	add("W2far", blob, bodies, func(l *wan.Link) { l.RTT = 100 * time.Millisecond })
+	add("W2slow", few, bodies, func(l *wan.Link) { l.Rate = 10e6 })
+	add("W2queue", blob, bodies, func(l *wan.Link) { l.Queue = 100 * time.Millisecond })
+	add("W2bbr", blob, bodies, func(l *wan.Link) { l.Congestion = "bbr" })
+	up := func(name string, s set) {
+		w := add(name, s, []string{"transfer", "first", "oras", "ggcr"}, as)
+		w.title += ", up"
+		w.chart, w.upload, w.knobs.Empty = "up", true, true
+	}
+	up("W3", set{32, 8 * mib})
+	up("W3small", small)
+	up("W3one", set{1, 60 * mib})
+	return all
+}
+
+// concurrencies compares the concurrency that is found with fixed ones.
+func concurrencies() (all []workload) {
+	for _, w := range downloads() {
+		if slices.Contains([]string{"D1", "D2", "D3", "D4", "D5", "D6"}, w.name) {
+			w.name, w.chart, w.contenders = "C1/"+w.name, "concurrency", fixed
+			all = append(all, w)
+		}
+	}
+	return all
+}
+
+// growth shows how cost grows with the number of blobs, and with that of workers.
+func growth() (all []workload) {
+	for _, times := range []int{1, 10, 100} {
+		n := growthBase * times
+		all = append(all, down(fmt.Sprintf("growth/%d", n), fmt.Sprintf("%d x 64 KiB", n), "growth", counted,
+			registry.Knobs{}, set{n, small.size}))
+	}
+	for n := 1; n <= 64; n *= 2 {
+		who := []string{fmt.Sprintf("floor@%d", n), fmt.Sprintf("transfer@%d", n)}
+		all = append(all, down(fmt.Sprintf("workers/%d", n), fmt.Sprintf("D1 with %d workers", n), "workers", who,
+			registry.Knobs{}, small))
+	}
+	return all
+}
+
+// tasks are those of whole programs, with the files in memory, on a disk that has them in its cache, and on
+// one that has not.
+func tasks() (all []workload) {
+	add := func(name, title string, who []string, t programs.Task) {
+		all = append(all, workload{name: name, title: title, chart: "programs", contest: contest{contenders: who},
+			task: &t})
+	}
+	demo := programs.Model{Size: "1G", Tensors: 300}
+	add("P1", "first push of 50 bytes", append(whole[:4:4], "skopeo"), programs.Task{What: programs.Push})
+	for _, what := range []string{programs.Push, programs.Pull} {
+		title := what + " of 1 GiB + 300 tensors"
+		add("P2"+what, title, whole, programs.Task{What: what, Model: demo})
+		add("P2"+what+"/disk", title+", disk", whole, programs.Task{What: what, Model: demo, Disk: true})
+		add("P2"+what+"/cold", title+", cold disk", whole,
+			programs.Task{What: what, Model: demo, Disk: true, Cold: true})
+	}
+	add("C", "copy of one file of 527 MB to another registry", whole,
+		programs.Task{What: programs.Copy, Model: programs.Model{Size: "527MB"}})
 	return all
 }
 
@@ -153,9 +222,17 @@ func sizeText(n int64) string {
 	return fmt.Sprintf("%d MiB", n/mib)
 }
 
-// hopeless tells whether a contender with fixed workers need not be measured again.
+// limited tells whether a link rules, and not what a first run would warm.
+func (w workload) limited() bool {
+	return w.link != nil || w.knobs.ConnRate > 0 || w.knobs.TotalRate > 0 || w.knobs.SlowEvery > 0
+}
+
+// hopeless tells whether a contender need not be measured again.
 func (w workload) hopeless(name string, took, best time.Duration) bool {
-	return w.prune > 0 && strings.Contains(name, "@") && float64(took) > w.prune*float64(best)
+	if w.link != nil && strings.Contains(name, "@") {
+		return float64(took) > hopelessFixed*float64(best)
+	}
+	return w.limited() && took > hopelessFactor*best
 }
 
 func workloadNames() string {
@@ -163,25 +240,26 @@ func workloadNames() string {
 	for _, w := range workloads() {
 		names = append(names, w.name)
 	}
-	return strings.Join(names, ", ") + ", C1 (D1 to D6 with fixed concurrency; C1/D1 one of them), all"
+	return strings.Join(names, ", ")
 }
 
+// findWorkloads finds those that have a name or, where none has, whose names begin so.
 func findWorkloads(names []string) (found []workload, err error) {
-	known := append(workloads(), concurrencies()...)
 	for _, name := range names {
 		if name == "all" {
-			found = append(found, workloads()...)
-			name = "C1"
+			name = ""
 		}
-		if name == "C1" {
-			found = append(found, concurrencies()...)
+		all := workloads()
+		i := slices.IndexFunc(all, func(w workload) bool { return w.name == name })
+		if i >= 0 {
+			found = append(found, all[i])
 			continue
 		}
-		i := slices.IndexFunc(known, func(w workload) bool { return w.name == name })
-		if i < 0 {
+		all = slices.DeleteFunc(all, func(w workload) bool { return !strings.HasPrefix(w.name, name) })
+		if len(all) == 0 {
 			return nil, fmt.Errorf("unknown workload %q, there are %s", name, workloadNames())
 		}
-		found = append(found, known[i])
+		found = append(found, all...)
 	}
 	return found, nil
 }
@@ -193,16 +271,6 @@ func findWorkload(name string) (workload, bool) {
 		}
 	}
 	return workload{}, false
-}
-
-// concurrencies compares the concurrency that is found with fixed ones.
-func concurrencies() (all []workload) {
-	for _, name := range []string{"D1", "D2", "D3", "D4", "D5", "D6"} {
-		w, _ := findWorkload(name)
-		w.name, w.chart, w.contenders = "C1/"+name, "concurrency", fixed
-		all = append(all, w)
-	}
-	return all
 }
 
 // scaled is the workload with fewer blobs or, where there is only one, a smaller one.
@@ -224,7 +292,7 @@ func (w workload) scaled(scale float64) workload {
 	return w
 }
 
-// bytes is how much there is to move, were none of it there.
+// bytes is how much there is to move, were none of it there; 0 for the task of a program.
 func (w workload) bytes() (n int64) {
 	for _, s := range w.sets {
 		n += int64(s.count) * s.size

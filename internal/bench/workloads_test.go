@@ -3,11 +3,13 @@ package main
 import (
 	"io"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/modeltransfer/transfer/internal/bench/contender"
+	"github.com/modeltransfer/transfer/internal/bench/programs"
 )
 
 func TestWorkloadsAreWellFormed(t *testing.T) {
@@ -19,16 +21,24 @@ func TestWorkloadsAreWellFormed(t *testing.T) {
 		names[w.name] = true
 		assert.NotEmpty(t, w.title)
 		assert.NotEmpty(t, w.chart)
-		assert.Positive(t, w.bytes())
+		assert.Equal(t, w.task == nil, w.bytes() > 0)
 		for _, c := range w.contenders {
-			assert.NoError(t, contender.Known(c), w.name)
+			if w.task != nil {
+				assert.NoError(t, programs.Known(c), w.name)
+			} else {
+				assert.NoError(t, contender.Known(c), w.name)
+			}
 		}
 	}
-	assert.Len(t, all, len(workloads())+6)
+	assert.Len(t, all, len(workloads()))
 	one, err := findWorkloads([]string{"C1/D2"})
 	require.NoError(t, err)
 	require.Len(t, one, 1)
 	assert.Equal(t, "C1/D2", one[0].name)
+	far, err := findWorkloads([]string{"W2", "C"})
+	require.NoError(t, err)
+	require.Len(t, far, 6, "all that begin with W2, and C but not C1/D1")
+	assert.Equal(t, "C", far[5].name)
 	_, err = findWorkloads([]string{"D0"})
 	assert.ErrorContains(t, err, "D0")
 }
@@ -44,11 +54,10 @@ func TestScaleHasFewerBlobsOrASmallerOne(t *testing.T) {
 }
 
 func TestFlags(t *testing.T) {
-	o, err := parse([]string{"-workload", "D1, U3", "-contenders", "floor,transfer@8", "-exec", "strace -c"},
+	o, err := parse([]string{"-workload", "D1, U3", "-contenders", "floor,transfer@8"},
 		io.Discard)
 	require.NoError(t, err)
 	assert.Len(t, o.workloads, 2)
-	assert.Equal(t, []string{"strace", "-c"}, o.exec)
 	b := &bench{options: o}
 	assert.Equal(t, append(floors[:4:4], "transfer@8"), b.who(o.workloads[0]),
 		"all floors, of which the best is shown")
@@ -56,10 +65,21 @@ func TestFlags(t *testing.T) {
 	large, _ := findWorkload("D5")
 	assert.Equal(t, []string{"floor@1", "transfer@8"}, b.who(large))
 	for _, args := range [][]string{
-		{"-rounds", "0"}, {"-scale", "0"}, {"-workload", "D0"}, {"-contenders", "nobody"},
+		{"-rounds", "-1"}, {"-scale", "0"}, {"-scale", "0.5", "-record"}, {"-workload", "D0"}, {"-contenders", "nobody"},
 		{"-contenders", "transfer@0"}, {"-unknown"},
 	} {
 		_, err := parse(args, io.Discard)
 		assert.Error(t, err, "%v", args)
 	}
+}
+
+func TestWhatIsHopelessIsNotRunAgain(t *testing.T) {
+	held, _ := findWorkload("D6")
+	assert.True(t, held.hopeless("curl", 75*time.Second, 2*time.Second))
+	assert.False(t, held.hopeless("aria2c", 5*time.Second, 2*time.Second))
+	far, _ := findWorkload("W1")
+	assert.True(t, far.hopeless("bodies@8", 6*time.Second, 3*time.Second))
+	assert.False(t, far.hopeless("oras", 6*time.Second, 3*time.Second))
+	near, _ := findWorkload("D1")
+	assert.False(t, near.hopeless("oras", time.Hour, time.Second))
 }

@@ -7,47 +7,26 @@ import (
 	"net/http"
 	"os"
 
-	"github.com/containerd/containerd/v2/core/remotes"
 	"github.com/containerd/containerd/v2/core/remotes/docker"
 	"github.com/opencontainers/go-digest"
 )
 
-func containerdResolver(j *Job) (r remotes.Resolver, ref string) {
-	return docker.NewResolver(docker.ResolverOptions{Hosts: docker.ConfigureDefaultRegistries(
+func containerd(ctx context.Context, j *Job) (l library, err error) {
+	resolver := docker.NewResolver(docker.ResolverOptions{Hosts: docker.ConfigureDefaultRegistries(
 		docker.WithPlainHTTP(docker.MatchAllHosts),
 		docker.WithClient(&http.Client{Transport: transport(j.workers())}),
-	)}), j.host() + "/" + j.Repository + ":latest"
-}
-
-func containerdDownload(ctx context.Context, j *Job) error {
-	resolver, ref := containerdResolver(j)
+	)})
+	ref := j.name() + ":latest"
 	fetcher, err := resolver.Fetcher(ctx, ref)
 	if err != nil {
-		return err
+		return l, err
 	}
-	s := newSaver()
-	return j.each(ctx, func(ctx context.Context, b Blob) error {
-		body, err := fetcher.Fetch(ctx, ociDescriptor(b))
-		if err != nil {
-			return err
-		}
-		defer body.Close()
-		return s.verified(j.path(b), b, body)
-	})
-}
-
-func containerdUpload(ctx context.Context, j *Job) error {
-	resolver, ref := containerdResolver(j)
 	pusher, err := resolver.Pusher(ctx, ref)
 	if err != nil {
-		return err
+		return l, err
 	}
-	return j.each(ctx, func(ctx context.Context, b Blob) (err error) {
-		f, err := os.Open(j.path(b))
-		if err != nil {
-			return err
-		}
-		defer f.Close()
+	l.fetch = func(ctx context.Context, b Blob) (io.ReadCloser, error) { return fetcher.Fetch(ctx, ociDescriptor(b)) }
+	l.push = func(ctx context.Context, b Blob, f *os.File) (err error) {
 		w, err := pusher.Push(ctx, ociDescriptor(b))
 		if err != nil {
 			return err
@@ -57,5 +36,6 @@ func containerdUpload(ctx context.Context, j *Job) error {
 			return err
 		}
 		return w.Commit(ctx, b.Size, digest.Digest(b.Digest))
-	})
+	}
+	return l, nil
 }

@@ -31,7 +31,7 @@ type Job struct {
 	Dir        string // where the blobs are, or are to be
 	List       string // file with a line "digest size" for each blob
 
-	CPUProfile, MemProfile string // files to write; none when empty
+	CPUProfile string // file to write; none when empty
 
 	Blobs []Blob `json:"-"`
 }
@@ -77,42 +77,58 @@ type mover func(ctx context.Context, j *Job) error
 
 // contender is one of those that are compared.
 type contender struct {
-	download, upload mover
-	note             string
+	name, note       string
+	download, upload mover // nil where it cannot
 }
 
-func contenders() map[string]contender {
-	return map[string]contender{
-		"floor":    {download: floorDownload, upload: floorUpload, note: "no retries, guards or sync"},
-		"transfer": {download: transferDownload, upload: transferUpload},
-		"bodies":   {download: bodiesDownload, note: "transfer with a fixed BodyConcurrency"},
-		"first": {download: firstDownload, upload: firstUpload,
-			note: "github.com/ollama/ollama/x/transfer v0.30.0"},
-		"oras":       {download: orasDownload, upload: orasUpload, note: "does not ask before it uploads"},
-		"ggcr":       {download: ggcrDownload, upload: ggcrUpload},
-		"regclient":  {download: regclientDownload, upload: regclientUpload},
-		"containerd": {download: containerdDownload, upload: containerdUpload, note: "docker resolver"},
-		"aria2c":     {download: aria2cDownload, note: "verifies nothing; 16 connections"},
-		"curl":       {download: curlDownload, note: "verifies nothing"},
+// contenders are all of them, the floor first.
+func contenders() []contender {
+	of := func(name, note string, open opener) contender {
+		return contender{name, note, open.download, open.upload}
+	}
+	return []contender{
+		of("floor", "no retries, guards or sync", newFloor),
+		{"transfer", "", transferDownload, transferUpload},
+		{"bodies", "transfer with a fixed BodyConcurrency", bodiesDownload, nil},
+		{"first", "github.com/ollama/ollama/x/transfer v0.30.0", firstDownload, firstUpload},
+		of("oras", "does not ask before it uploads", oras),
+		of("ggcr", "", ggcr),
+		of("regclient", "", regclientOf),
+		of("containerd", "docker resolver", containerd),
+		{"aria2c", "verifies nothing; 16 connections", aria2cDownload, nil},
+		{"curl", "verifies nothing", curlDownload, nil},
 	}
 }
 
 // Names lists the contenders, the floor first.
-func Names() []string {
-	return []string{"floor", "transfer", "bodies", "first", "oras", "ggcr", "regclient", "containerd",
-		"aria2c", "curl"}
+func Names() (names []string) {
+	for _, c := range contenders() {
+		names = append(names, c.name)
+	}
+	return names
+}
+
+// find returns a contender by its name, with or without workers.
+func find(name string) (contender, bool) {
+	name, _, _ = strings.Cut(name, "@")
+	for _, c := range contenders() {
+		if c.name == name {
+			return c, true
+		}
+	}
+	return contender{}, false
 }
 
 // Note says what is to be known of a contender beside its figures.
 func Note(name string) string {
-	name, _, _ = strings.Cut(name, "@")
-	return contenders()[name].note
+	c, _ := find(name)
+	return c.note
 }
 
 // Known reports whether there is such a contender.
 func Known(name string) error {
-	name, n, fixed := strings.Cut(name, "@")
-	if _, ok := contenders()[name]; !ok {
+	_, n, fixed := strings.Cut(name, "@")
+	if _, ok := find(name); !ok {
 		return fmt.Errorf("unknown contender %q, there are %s", name, strings.Join(Names(), ", "))
 	}
 	if v, err := strconv.Atoi(n); fixed && (err != nil || v < 1) {
@@ -126,8 +142,7 @@ func (j *Job) mover() (mover, error) {
 	if err := Known(j.Contender); err != nil {
 		return nil, err
 	}
-	name, _, _ := strings.Cut(j.Contender, "@")
-	c := contenders()[name]
+	c, _ := find(j.Contender)
 	m, what := c.download, "download"
 	if j.Upload {
 		m, what = c.upload, "upload"
@@ -155,6 +170,9 @@ func (j *Job) workers() int {
 
 // host is the registry's host and port.
 func (j *Job) host() string { return strings.TrimPrefix(j.BaseURL, "http://") }
+
+// name is the repository with its host, as the OCI libraries want it.
+func (j *Job) name() string { return j.host() + "/" + j.Repository }
 
 func (j *Job) blobURL(b Blob) string {
 	return j.BaseURL + "/v2/" + j.Repository + "/blobs/" + b.Digest

@@ -18,66 +18,48 @@ var errStatus = errors.New("unexpected status")
 type floor struct {
 	*Job
 	client *http.Client
-	*saver
 }
 
-func newFloor(j *Job) *floor {
-	return &floor{Job: j, client: &http.Client{Transport: transport(j.workers())}, saver: newSaver()}
+func newFloor(_ context.Context, j *Job) (library, error) {
+	f := &floor{Job: j, client: &http.Client{Transport: transport(j.workers())}}
+	return library{fetch: f.fetch, push: f.push}, nil
 }
 
-func floorDownload(ctx context.Context, j *Job) error {
-	f := newFloor(j)
-	return j.each(ctx, f.fetch)
-}
-
-// fetch fetches a blob, unless it is there.
-func (f *floor) fetch(ctx context.Context, b Blob) error {
-	if fi, err := os.Stat(f.path(b)); err == nil && fi.Size() == b.Size {
-		return nil
-	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, f.blobURL(b), nil)
+func (f *floor) fetch(ctx context.Context, b Blob) (io.ReadCloser, error) {
+	resp, err := f.request(ctx, http.MethodGet, f.blobURL(b), nil, 0, http.StatusOK)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	resp, err := f.client.Do(req)
-	if err != nil {
-		return err
-	}
-	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		return fmt.Errorf("%w: %s", errStatus, resp.Status)
-	}
-	return f.verified(f.path(b), b, resp.Body)
+	return resp.Body, nil
 }
 
-func floorUpload(ctx context.Context, j *Job) error {
-	f := newFloor(j)
-	return j.each(ctx, f.send)
-}
-
-// send begins a session and sends the blob, hashing it.
-func (f *floor) send(ctx context.Context, b Blob) error {
+// push begins a session and sends the blob, hashing it.
+func (f *floor) push(ctx context.Context, b Blob, file *os.File) error {
 	begun, err := f.request(ctx, http.MethodPost, f.BaseURL+"/v2/"+f.Repository+"/blobs/uploads/", nil, 0,
 		http.StatusAccepted)
 	if err != nil {
 		return err
 	}
 	at, err := begun.Request.URL.Parse(begun.Header.Get("Location"))
-	if err != nil {
+	if err := errors.Join(err, drain(begun)); err != nil {
 		return err
 	}
 	at.RawQuery = url.Values{"digest": {b.Digest}}.Encode()
-	file, err := os.Open(f.path(b))
+	h := sha256.New()
+	done, err := f.request(ctx, http.MethodPut, at.String(), io.TeeReader(file, h), b.Size, http.StatusCreated)
 	if err != nil {
 		return err
 	}
-	defer file.Close()
-	h := sha256.New()
-	_, err = f.request(ctx, http.MethodPut, at.String(), io.TeeReader(file, h), b.Size, http.StatusCreated)
-	if err == nil && b.Digest != "sha256:"+hex.EncodeToString(h.Sum(nil)) {
-		return fmt.Errorf("%w: %s", errContent, b.Digest)
+	if b.Digest != "sha256:"+hex.EncodeToString(h.Sum(nil)) {
+		err = fmt.Errorf("%w: %s", errContent, b.Digest)
 	}
-	return err
+	return errors.Join(err, drain(done))
+}
+
+// drain reads a body to its end, without which its connection is not used again.
+func drain(resp *http.Response) error {
+	_, err := io.Copy(io.Discard, resp.Body)
+	return errors.Join(err, resp.Body.Close())
 }
 
 func (f *floor) request(
@@ -92,12 +74,8 @@ func (f *floor) request(
 	if err != nil {
 		return nil, err
 	}
-	defer resp.Body.Close()
-	if _, err := io.Copy(io.Discard, resp.Body); err != nil {
-		return nil, err
-	}
 	if resp.StatusCode != want {
-		return nil, fmt.Errorf("%w: %s %s", errStatus, method, resp.Status)
+		return nil, errors.Join(fmt.Errorf("%w: %s %s", errStatus, method, resp.Status), drain(resp))
 	}
 	return resp, nil
 }

@@ -11,46 +11,32 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/types"
 )
 
-func ggcrOptions(j *Job) []remote.Option {
-	return []remote.Option{remote.WithTransport(transport(j.workers())), remote.WithJobs(j.workers())}
-}
-
-func ggcrDownload(ctx context.Context, j *Job) error {
-	puller, err := remote.NewPuller(ggcrOptions(j)...)
+func ggcr(_ context.Context, j *Job) (l library, err error) {
+	repo, err := name.NewRepository(j.name(), name.Insecure)
 	if err != nil {
-		return err
+		return l, err
 	}
-	s := newSaver()
-	return j.each(ctx, func(ctx context.Context, b Blob) error {
-		ref, err := name.NewDigest(j.host()+"/"+j.Repository+"@"+b.Digest, name.Insecure)
-		if err != nil {
-			return err
-		}
-		layer, err := puller.Layer(ctx, ref)
-		if err != nil {
-			return err
-		}
-		body, err := layer.Compressed()
-		if err != nil {
-			return err
-		}
-		defer body.Close()
-		return s.plain(j.path(b), b, body)
-	})
-}
-
-func ggcrUpload(ctx context.Context, j *Job) error {
-	repo, err := name.NewRepository(j.host()+"/"+j.Repository, name.Insecure)
+	options := []remote.Option{remote.WithTransport(transport(j.workers())), remote.WithJobs(j.workers())}
+	puller, err := remote.NewPuller(options...)
 	if err != nil {
-		return err
+		return l, err
 	}
-	pusher, err := remote.NewPusher(ggcrOptions(j)...)
+	pusher, err := remote.NewPusher(options...)
 	if err != nil {
-		return err
+		return l, err
 	}
-	return j.each(ctx, func(ctx context.Context, b Blob) error {
-		return pusher.Upload(ctx, repo, fileLayer{b, j.path(b)})
-	})
+	l.verifies = true
+	l.fetch = func(ctx context.Context, b Blob) (io.ReadCloser, error) {
+		layer, err := puller.Layer(ctx, repo.Digest(b.Digest))
+		if err != nil {
+			return nil, err
+		}
+		return layer.Compressed()
+	}
+	l.push = func(ctx context.Context, b Blob, f *os.File) error {
+		return pusher.Upload(ctx, repo, fileLayer{b, f.Name()})
+	}
+	return l, nil
 }
 
 // fileLayer is a blob as ggcr wants it.

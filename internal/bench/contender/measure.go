@@ -22,7 +22,6 @@ type Outcome struct {
 	User, System time.Duration // of the CPU
 	RSS          int64         // peak memory in bytes
 	Mallocs      uint64        // allocations
-	Allocated    uint64        // bytes allocated
 	Cannot       string        // why the contender cannot do the job
 	Error        string        // why it failed
 }
@@ -69,7 +68,7 @@ func (j *Job) measure(ctx context.Context) (o Outcome, err error) {
 	o.User, o.System = o.User-user, o.System-system
 	o.RSS = peak()
 	runtime.ReadMemStats(&after)
-	o.Mallocs, o.Allocated = after.Mallocs-before.Mallocs, after.TotalAlloc-before.TotalAlloc
+	o.Mallocs = after.Mallocs - before.Mallocs
 	o.fail(failure)
 	return o, stop()
 }
@@ -84,13 +83,10 @@ func (o *Outcome) fail(err error) {
 	}
 }
 
-// profile begins the profiles that are asked for.
+// profile begins the CPU profile that may be asked for.
 func (j *Job) profile() (stop func() error, err error) {
-	if j.MemProfile != "" {
-		runtime.MemProfileRate = 4 << 10 // often enough for a run of a second
-	}
 	if j.CPUProfile == "" {
-		return j.writeMemProfile, nil
+		return func() error { return nil }, nil
 	}
 	f, err := os.Create(j.CPUProfile)
 	if err != nil {
@@ -102,18 +98,6 @@ func (j *Job) profile() (stop func() error, err error) {
 	}
 	return func() error {
 		pprof.StopCPUProfile()
-		return errors.Join(f.Close(), j.writeMemProfile())
+		return f.Close()
 	}, nil
-}
-
-func (j *Job) writeMemProfile() error {
-	if j.MemProfile == "" {
-		return nil
-	}
-	f, err := os.Create(j.MemProfile)
-	if err != nil {
-		return err
-	}
-	runtime.GC()
-	return errors.Join(pprof.Lookup("allocs").WriteTo(f, 0), f.Close())
 }

@@ -2,6 +2,7 @@ package contender
 
 import (
 	"context"
+	"io"
 	"net/http"
 	"os"
 
@@ -12,49 +13,26 @@ import (
 	"oras.land/oras-go/v2/registry/remote/retry"
 )
 
-func orasRepository(j *Job) (*remote.Repository, error) {
-	repo, err := remote.NewRepository(j.host() + "/" + j.Repository)
-	if err != nil {
-		return nil, err
-	}
-	repo.PlainHTTP = true
-	repo.Client = &auth.Client{Client: &http.Client{Transport: retry.NewTransport(transport(j.workers()))}}
-	return repo, nil
-}
+// octetStream is the media type that all blobs have where a library asks for one.
+const octetStream = "application/octet-stream"
 
 // ociDescriptor describes a blob as the OCI libraries want it.
 func ociDescriptor(b Blob) ocispec.Descriptor {
-	return ocispec.Descriptor{MediaType: "application/octet-stream", Digest: digest.Digest(b.Digest),
-		Size: b.Size}
+	return ocispec.Descriptor{MediaType: octetStream, Digest: digest.Digest(b.Digest), Size: b.Size}
 }
 
-func orasDownload(ctx context.Context, j *Job) error {
-	repo, err := orasRepository(j)
+func oras(_ context.Context, j *Job) (l library, err error) {
+	repo, err := remote.NewRepository(j.name())
 	if err != nil {
-		return err
+		return l, err
 	}
-	s := newSaver()
-	return j.each(ctx, func(ctx context.Context, b Blob) error {
-		body, err := repo.Blobs().Fetch(ctx, ociDescriptor(b))
-		if err != nil {
-			return err
-		}
-		defer body.Close()
-		return s.verified(j.path(b), b, body)
-	})
-}
-
-func orasUpload(ctx context.Context, j *Job) error {
-	repo, err := orasRepository(j)
-	if err != nil {
-		return err
+	repo.PlainHTTP = true
+	repo.Client = &auth.Client{Client: &http.Client{Transport: retry.NewTransport(transport(j.workers()))}}
+	l.fetch = func(ctx context.Context, b Blob) (io.ReadCloser, error) {
+		return repo.Blobs().Fetch(ctx, ociDescriptor(b))
 	}
-	return j.each(ctx, func(ctx context.Context, b Blob) error {
-		f, err := os.Open(j.path(b))
-		if err != nil {
-			return err
-		}
-		defer f.Close()
+	l.push = func(ctx context.Context, b Blob, f *os.File) error {
 		return repo.Blobs().Push(ctx, ociDescriptor(b), f)
-	})
+	}
+	return l, nil
 }

@@ -2,6 +2,7 @@ package contender
 
 import (
 	"context"
+	"io"
 	"os"
 
 	"github.com/opencontainers/go-digest"
@@ -12,49 +13,24 @@ import (
 	"github.com/regclient/regclient/types/ref"
 )
 
-func regclientNew(j *Job) (*regclient.RegClient, ref.Ref, error) {
+func regclientOf(_ context.Context, j *Job) (l library, err error) {
 	host := config.HostNewName(j.host())
 	host.TLS = config.TLSDisabled
 	host.ReqConcurrent = int64(j.workers())
-	rc := regclient.New(regclient.WithConfigHost(*host),
+	client := regclient.New(regclient.WithConfigHost(*host),
 		regclient.WithRegOpts(reg.WithTransport(transport(j.workers()))))
-	r, err := ref.New(j.host() + "/" + j.Repository)
-	return rc, r, err
-}
-
-func regclientDescriptor(b Blob) descriptor.Descriptor {
-	return descriptor.Descriptor{MediaType: "application/octet-stream", Digest: digest.Digest(b.Digest),
-		Size: b.Size}
-}
-
-func regclientDownload(ctx context.Context, j *Job) error {
-	rc, r, err := regclientNew(j)
+	r, err := ref.New(j.name())
 	if err != nil {
+		return l, err
+	}
+	describe := func(b Blob) descriptor.Descriptor {
+		return descriptor.Descriptor{MediaType: octetStream, Digest: digest.Digest(b.Digest), Size: b.Size}
+	}
+	l.verifies = true
+	l.fetch = func(ctx context.Context, b Blob) (io.ReadCloser, error) { return client.BlobGet(ctx, r, describe(b)) }
+	l.push = func(ctx context.Context, b Blob, f *os.File) error {
+		_, err := client.BlobPut(ctx, r, describe(b), f)
 		return err
 	}
-	s := newSaver()
-	return j.each(ctx, func(ctx context.Context, b Blob) error {
-		body, err := rc.BlobGet(ctx, r, regclientDescriptor(b))
-		if err != nil {
-			return err
-		}
-		defer body.Close()
-		return s.plain(j.path(b), b, body)
-	})
-}
-
-func regclientUpload(ctx context.Context, j *Job) error {
-	rc, r, err := regclientNew(j)
-	if err != nil {
-		return err
-	}
-	return j.each(ctx, func(ctx context.Context, b Blob) error {
-		f, err := os.Open(j.path(b))
-		if err != nil {
-			return err
-		}
-		defer f.Close()
-		_, err = rc.BlobPut(ctx, r, regclientDescriptor(b), f)
-		return err
-	})
+	return l, nil
 }

@@ -15,18 +15,21 @@ func transferBlobs(blobs []Blob) []transfer.Blob {
 }
 
 func transferDownload(ctx context.Context, j *Job) error {
-	return transfer.Download(ctx, transfer.DownloadOptions{
-		Blobs: transferBlobs(j.Blobs), BaseURL: j.BaseURL, Repository: j.Repository, DestDir: j.Dir,
-		Concurrency: j.fixed(), BodyConcurrency: j.fixed(),
-	})
+	opts := downloadOptions(j)
+	opts.Concurrency = j.fixed()
+	return transfer.Download(ctx, opts)
 }
 
 // bodiesDownload fixes the bodies at once and nothing else.
 func bodiesDownload(ctx context.Context, j *Job) error {
-	return transfer.Download(ctx, transfer.DownloadOptions{
+	return transfer.Download(ctx, downloadOptions(j))
+}
+
+func downloadOptions(j *Job) transfer.DownloadOptions {
+	return transfer.DownloadOptions{
 		Blobs: transferBlobs(j.Blobs), BaseURL: j.BaseURL, Repository: j.Repository, DestDir: j.Dir,
 		BodyConcurrency: j.fixed(),
-	})
+	}
 }
 
 func transferUpload(ctx context.Context, j *Job) error {

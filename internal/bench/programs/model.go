@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -21,36 +22,41 @@ const tinyBlob = `{"architecture":"amd64","os":"linux","config":{} }`
 
 const ociManifest = "application/vnd.oci.image.manifest.v1+json"
 
-// makeModel writes the model of a workload in both forms.
-func makeModel(ctx context.Context, o options, workload, dir string) (m modelFiles, err error) {
-	m = modelFiles{dir: filepath.Join(dir, "model"), layout: filepath.Join(dir, "layout")}
-	if workload == "P1" {
-		err = writeTiny(m.dir)
+// Model is what `transfer demo` makes of its flags. The zero value is one blob of 50 bytes.
+type Model struct {
+	Size    string // of the big blob
+	Tensors int    // number of small blobs
+}
+
+// modelFiles is a model in the two forms that programs take.
+type modelFiles struct {
+	dir    string // blobs and a manifest
+	layout string // an OCI layout
+}
+
+// makeModel writes a model in both forms.
+func makeModel(ctx context.Context, m Model, tools, dir string) (files modelFiles, err error) {
+	files = modelFiles{dir: filepath.Join(dir, "model"), layout: filepath.Join(dir, "layout")}
+	if m == (Model{}) {
+		err = writeTiny(files.dir)
 	} else {
-		err = writeDemo(ctx, o, dir)
+		err = writeDemo(ctx, m, tools, dir)
 	}
 	if err != nil {
-		return m, err
+		return files, err
 	}
-	return m, writeLayout(m)
+	return files, writeLayout(files)
 }
 
 // writeDemo has the program make its demo model.
-func writeDemo(ctx context.Context, o options, dir string) error {
-	binary, err := o.find(transferName)
+func writeDemo(ctx context.Context, m Model, tools, dir string) error {
+	binary, err := lookUp(tools, transferName)
 	if err != nil {
 		return err
 	}
-	args := []string{"demo", "--size", o.size, "--tensors", strconv.Itoa(o.tensors), "--dir", dir}
-	if err := mustRun(exec.CommandContext(ctx, binary, args...)); err != nil {
-		return err
-	}
-	for _, name := range []string{"pulled", "registry"} { // of the demo itself
-		if err := os.RemoveAll(filepath.Join(dir, name)); err != nil {
-			return err
-		}
-	}
-	return nil
+	args := []string{"demo", "--size", m.Size, "--tensors", strconv.Itoa(m.Tensors), "--dir", dir}
+	err = mustRun(exec.CommandContext(ctx, binary, args...))
+	return errors.Join(err, os.RemoveAll(filepath.Join(dir, "pulled")), os.RemoveAll(filepath.Join(dir, "registry")))
 }
 
 // writeTiny writes a manifest with one blob.
@@ -81,17 +87,21 @@ func writeLayout(m modelFiles) error {
 	if err := os.MkdirAll(blobs, 0o755); err != nil {
 		return err
 	}
-	files, err := os.ReadDir(m.dir)
+	files, err := filepath.Glob(filepath.Join(m.dir, "sha256-*"))
 	if err != nil {
 		return err
 	}
 	for _, f := range files {
-		if name, ok := strings.CutPrefix(f.Name(), "sha256-"); ok {
-			if err := os.Link(filepath.Join(m.dir, f.Name()), filepath.Join(blobs, name)); err != nil {
-				return err
-			}
+		name := strings.TrimPrefix(filepath.Base(f), "sha256-")
+		if err := os.Link(f, filepath.Join(blobs, name)); err != nil {
+			return err
 		}
 	}
+	return writeIndex(m, blobs)
+}
+
+// writeIndex writes the manifest and what names it.
+func writeIndex(m modelFiles, blobs string) error {
 	manifest, err := os.ReadFile(filepath.Join(m.dir, manifestName))
 	if err != nil {
 		return err
@@ -104,14 +114,10 @@ func writeLayout(m modelFiles) error {
 	name := hex.EncodeToString(sum[:])
 	const index = `{"schemaVersion":2,"manifests":[{"mediaType":%q,"digest":"sha256:%s","size":%d,` +
 		`"annotations":{"org.opencontainers.image.ref.name":%q}}]}`
-	for path, data := range map[string][]byte{
-		filepath.Join(blobs, name):            manifest,
-		filepath.Join(m.layout, "index.json"): fmt.Appendf(nil, index, kind.MediaType, name, len(manifest), tag),
-		filepath.Join(m.layout, "oci-layout"): []byte(`{"imageLayoutVersion":"1.0.0"}`),
-	} {
-		if err := os.WriteFile(path, data, 0o644); err != nil {
-			return err
-		}
-	}
-	return nil
+	write := func(dir, name string, data []byte) error { return os.WriteFile(filepath.Join(dir, name), data, 0o644) }
+	return errors.Join(
+		write(blobs, name, manifest),
+		write(m.layout, "index.json", fmt.Appendf(nil, index, kind.MediaType, name, len(manifest), tag)),
+		write(m.layout, "oci-layout", []byte(`{"imageLayoutVersion":"1.0.0"}`)),
+	)
 }

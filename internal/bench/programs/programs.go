@@ -1,86 +1,187 @@
-// Package programs compares whole programs that move models to and from a real registry, the reference
-// implementation with its files on disk or in memory.
+// Package programs has whole programs move models to, from and between real registries: the reference
+// implementation, with its files on disk or in memory.
 package programs
 
 import (
 	"context"
 	"errors"
-	"flag"
 	"fmt"
-	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
-	"time"
 )
 
-// options are the flags.
-type options struct {
-	workloads []string
-	names     []string // of the programs
-	rounds    int
-	size      string // of the one big blob of the model
-	tensors   int
-	tools     string // directory of the programs
-	checkout  string // of this module
-	tmp, disk string
-	timeout   time.Duration
+// The programs that are built, in the versions that are compared. Skopeo comes with the system.
+const (
+	registryModule = "github.com/distribution/distribution/v3/cmd/registry@v3.1.2"
+	orasModule     = "oras.land/oras/cmd/oras@v1.3.6"
+	craneModule    = "github.com/google/go-containerregistry/cmd/crane@v0.22.1"
+	regctlModule   = "github.com/regclient/regclient/cmd/regctl@v0.11.7"
+)
+
+// transferName is the program of this module.
+const transferName = "transfer"
+
+// tag is what a model is called in a registry and in an OCI layout.
+const tag = "latest"
+
+// place is where a model is: at a registry, or in the two directories of a modelFiles.
+type place struct {
+	ref string
+	modelFiles
 }
 
-// Main runs the workloads that args name, and writes their tables to out.
-func Main(ctx context.Context, args []string, out io.Writer) error {
-	o, err := parse(args, out)
-	if errors.Is(err, flag.ErrHelp) {
-		return nil
+// program is how a program is called.
+type program struct {
+	name   string
+	module string // to install; empty where it is not
+	note   string
+
+	// move is the command line for moving a model. A directory that is moved to does not exist yet.
+	move func(from, to place) []string
+}
+
+// all are the programs that are compared.
+func all() []program {
+	return []program{
+		{transferName, "", "verifies, syncs, resumes", transfer},
+		{"oras", orasModule, "", oras},
+		{"crane", craneModule, "", crane},
+		{"regctl", regctlModule, "", regctl},
+		{"skopeo", "", "of the system", skopeo},
+		{"unsynced", "", "transfer, whose syncs strace answers without doing them", unsynced},
 	}
-	if err != nil {
-		return err
+}
+
+// Names lists the programs. The last is for telling what syncs cost, where it is asked for.
+func Names() (names []string) {
+	for _, p := range all() {
+		names = append(names, p.name)
 	}
-	if err := install(ctx, o, out); err != nil {
-		return err
-	}
-	for _, name := range o.workloads {
-		if err := runWorkload(ctx, o, name, out); err != nil {
-			return fmt.Errorf("%s: %w", name, err)
-		}
+	return names
+}
+
+// Note says what is to be known of a program beside its figures.
+func Note(name string) string { return find(name).note }
+
+// Known reports whether there is such a program.
+func Known(name string) error {
+	if find(name).move == nil {
+		return fmt.Errorf("unknown program %q, there are %s", name, strings.Join(Names(), ", "))
 	}
 	return nil
 }
 
-// parse reads the flags.
-func parse(args []string, out io.Writer) (o options, err error) {
-	cache, err := os.UserCacheDir()
-	if err != nil {
-		cache = os.TempDir()
-	}
-	f := flag.NewFlagSet("bench programs", flag.ContinueOnError)
-	f.SetOutput(out)
-	workloads := f.String("workload", "P1,P2", "comma-separated `names`: P1 (50 bytes), P2 (the demo model)")
-	names := f.String("programs", strings.Join(programNames(), ","),
-		"comma-separated `names` of the programs; "+unsyncedName+" is transfer without its syncs (needs strace)")
-	f.IntVar(&o.rounds, "rounds", 5, "measured runs of each program, after one that does not count")
-	f.StringVar(&o.size, "size", "1G", "`size` of the big blob of the demo model")
-	f.IntVar(&o.tensors, "tensors", 300, "number of small blobs of the demo model")
-	f.StringVar(&o.tools, "tools", filepath.Join(cache, "transfer-bench"), "`directory` for the programs")
-	f.StringVar(&o.checkout, "checkout", "../..", "`directory` of this module, whose program is built")
-	f.StringVar(&o.tmp, "tmp", "/dev/shm", "`directory` in memory")
-	f.StringVar(&o.disk, "disk", os.TempDir(), "`directory` on a real disk; empty for none")
-	f.DurationVar(&o.timeout, "timeout", 5*time.Minute, "longest `time` of a run")
-	if err := f.Parse(args); err != nil {
-		return o, err
-	}
-	split := func(s string) []string { return strings.FieldsFunc(s, func(r rune) bool { return r == ',' }) }
-	o.workloads, o.names = split(*workloads), split(*names)
-	for _, name := range o.workloads {
-		if name != "P1" && name != "P2" {
-			return o, fmt.Errorf("unknown workload %q, there are P1 and P2", name)
+func find(name string) program {
+	for _, p := range all() {
+		if p.name == name {
+			return p
 		}
 	}
-	for _, name := range o.names {
-		if _, ok := programs()[name]; !ok {
-			return o, fmt.Errorf("unknown program %q, there are %s and %s",
-				name, strings.Join(programNames(), ", "), unsyncedName)
+	return program{}
+}
+
+func transfer(from, to place) []string {
+	switch {
+	case from.ref == "":
+		return []string{transferName, "push", from.dir, to.ref}
+	case to.ref == "":
+		return []string{transferName, "pull", from.ref, to.dir}
+	}
+	return []string{transferName, "copy", from.ref, to.ref}
+}
+
+func unsynced(from, to place) []string {
+	const strace = "strace -f --seccomp-bpf -qq -o /dev/null -e trace=fsync,fdatasync " +
+		"-e inject=fsync,fdatasync:retval=0"
+	return append(strings.Fields(strace), transfer(from, to)...)
+}
+
+func oras(from, to place) []string {
+	side := func(direction string, p place) []string {
+		if p.ref == "" {
+			return []string{"--" + direction + "-oci-layout", p.layout + ":" + tag}
+		}
+		return []string{"--" + direction + "-plain-http", p.ref}
+	}
+	return append(append([]string{"oras", "copy", "--no-tty"}, side("from", from)...), side("to", to)...)
+}
+
+func crane(from, to place) []string {
+	switch {
+	case from.ref == "":
+		return []string{"crane", "push", from.layout, to.ref}
+	case to.ref == "":
+		return []string{"crane", "pull", "--format=oci", from.ref, to.layout}
+	}
+	return []string{"crane", "copy", from.ref, to.ref}
+}
+
+func regctl(from, to place) []string {
+	args := []string{"regctl"}
+	for _, p := range []place{from, to} {
+		if p.ref != "" {
+			host, _, _ := strings.Cut(p.ref, "/")
+			args = append(args, "--host=reg="+host+",tls=disabled")
 		}
 	}
-	return o, nil
+	return append(args, "image", "copy", from.url("", "ocidir://"), to.url("", "ocidir://"))
+}
+
+func skopeo(from, to place) []string {
+	return []string{"skopeo", "copy", "--src-tls-verify=false", "--dest-tls-verify=false",
+		from.url("docker://", "oci:"), to.url("docker://", "oci:")}
+}
+
+// url is a place with one of two prefixes.
+func (p place) url(registry, layout string) string {
+	if p.ref != "" {
+		return registry + p.ref
+	}
+	return layout + p.layout + ":" + tag
+}
+
+// Install builds those programs that are not in a directory yet, and that of the module at a checkout in any
+// case.
+func Install(ctx context.Context, tools, checkout string, names []string) error {
+	if err := os.MkdirAll(tools, 0o755); err != nil {
+		return err
+	}
+	modules := map[string]string{"registry": registryModule}
+	for _, name := range names {
+		modules[name] = find(name).module
+	}
+	for name, module := range modules {
+		if _, err := os.Stat(filepath.Join(tools, name)); module == "" || !errors.Is(err, os.ErrNotExist) {
+			continue
+		}
+		c := exec.CommandContext(ctx, "go", "install", module)
+		c.Dir = tools // outside of any module
+		c.Env = append(os.Environ(), "GOBIN="+tools, "GOWORK=off", "GOFLAGS=")
+		if err := mustRun(c); err != nil {
+			return err
+		}
+	}
+	c := exec.CommandContext(ctx, "go", "build", "-o", filepath.Join(tools, transferName), ".")
+	c.Dir = filepath.Join(checkout, "cmd", "transfer")
+	c.Env = append(os.Environ(), "GOWORK=off")
+	return mustRun(c)
+}
+
+// mustRun runs a command, whose output is part of the error.
+func mustRun(c *exec.Cmd) error {
+	if text, err := c.CombinedOutput(); err != nil {
+		return fmt.Errorf("%s: %w: %.1000s", c, err, text)
+	}
+	return nil
+}
+
+// lookUp returns where a program is: among the tools, or where the system has it.
+func lookUp(tools, name string) (string, error) {
+	path := filepath.Join(tools, name)
+	if _, err := os.Stat(path); err == nil {
+		return path, nil
+	}
+	return exec.LookPath(name)
 }

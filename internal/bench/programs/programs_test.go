@@ -4,7 +4,6 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
-	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -15,16 +14,21 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestUnknownNamesAreRefused(t *testing.T) {
-	for _, args := range [][]string{{"-workload", "P9"}, {"-programs", "curl"}, {"-no-such-flag"}} {
-		assert.Error(t, Main(t.Context(), args, io.Discard), args)
+func TestEveryProgramSaysHowItMovesAModel(t *testing.T) {
+	here, there := place{modelFiles: modelFiles{"dir", "layout"}}, place{ref: "127.0.0.1:5000/bench/model:latest"}
+	for _, name := range Names() {
+		for _, way := range [][2]place{{here, there}, {there, here}, {there, there}} {
+			line := strings.Join(find(name).move(way[0], way[1]), " ")
+			assert.Contains(t, line, there.ref)
+			assert.Regexp(t, "push|pull|copy", line)
+		}
 	}
-	assert.NoError(t, Main(t.Context(), []string{"-help"}, io.Discard))
+	assert.Error(t, Known("curl"))
 }
 
 // TestTheTinyModelIsTheSameInBothForms follows the index of the layout to the blob.
 func TestTheTinyModelIsTheSameInBothForms(t *testing.T) {
-	m, err := makeModel(t.Context(), options{}, "P1", t.TempDir())
+	m, err := makeModel(t.Context(), Model{}, "", t.TempDir())
 	require.NoError(t, err)
 	read := func(path ...string) []byte {
 		data, err := os.ReadFile(filepath.Join(path...))
@@ -48,21 +52,8 @@ func TestTheTinyModelIsTheSameInBothForms(t *testing.T) {
 	assert.Len(t, blob(parsed.Config.Digest), 50)
 }
 
-func TestOneFailureLeavesNoFigures(t *testing.T) {
-	all := map[string][]sample{
-		transferName: {{wall: 2 * time.Second}, {wall: time.Second}, {wall: 4 * time.Second}},
-		"crane":      {{wall: 3 * time.Second}, {failure: "refused"}},
-		"oras":       {{wall: time.Second, cpu: time.Second / 2}},
-	}
-	var out strings.Builder
-	require.NoError(t, writeTable(&out, "P9", []string{transferName, "oras", "crane"}, all))
-	assert.Contains(t, out.String(), "| transfer | 1–2–4 | 1.00 |")
-	assert.Contains(t, out.String(), "| oras | 1–1–1 | 0.50 | 0.50 |")
-	assert.Contains(t, out.String(), "| crane | – | | | refused |")
-}
-
 func TestAPullThatFetchedTooLittleIsAFailure(t *testing.T) {
-	s := stage{model: modelFiles{dir: t.TempDir()}}
+	s := Stage{model: modelFiles{dir: t.TempDir()}}
 	require.NoError(t, os.WriteFile(filepath.Join(s.model.dir, "blob"), make([]byte, 10), 0o644))
 	pulled := t.TempDir()
 	assert.Contains(t, s.incomplete(pulled), "0 bytes, not 10")
@@ -72,8 +63,8 @@ func TestAPullThatFetchedTooLittleIsAFailure(t *testing.T) {
 }
 
 func TestWhatIsNotInstalledIsSaid(t *testing.T) {
-	s := stage{options: options{tools: t.TempDir(), timeout: time.Second}, work: t.TempDir()}
-	assert.Equal(t, "not installed", s.command(t.Context(), []string{"no-such-program"}).failure)
+	s := Stage{tools: t.TempDir(), timeout: time.Second, work: t.TempDir()}
+	assert.Equal(t, "not installed", s.command(t.Context(), []string{"no-such-program"}).Failure)
 }
 
 func TestAReasonIsTheMessageOfALog(t *testing.T) {

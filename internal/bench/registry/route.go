@@ -2,7 +2,6 @@ package registry
 
 import (
 	"fmt"
-	"io"
 	"net/http"
 	"strings"
 )
@@ -28,9 +27,6 @@ func (c *conn) route(req *http.Request) reply {
 	}
 	if _, dg, ok := cut(path, "/blobs/"); ok {
 		return c.blobOrRedirect(req, dg)
-	}
-	if _, _, ok := cut(path, "/manifests/"); ok {
-		return c.manifest(req)
 	}
 	return failure(http.StatusNotFound, "NAME_UNKNOWN")
 }
@@ -58,17 +54,6 @@ func (c *conn) blobOrRedirect(req *http.Request, dg string) reply {
 		"Location", fmt.Sprintf("http://%s%s%s?signature=valid", c.server.cdn.Addr(), cdnPath, dg),
 		"Docker-Content-Digest", dg,
 	}}
-}
-
-// manifest takes every manifest and has none.
-func (c *conn) manifest(req *http.Request) reply {
-	if req.Method != http.MethodPut {
-		return failure(http.StatusNotFound, "MANIFEST_UNKNOWN")
-	}
-	if _, err := io.Copy(io.Discard, req.Body); err != nil {
-		return failure(http.StatusBadRequest, "MANIFEST_INVALID")
-	}
-	return reply{status: http.StatusCreated, header: []string{"Location", req.URL.Path}}
 }
 
 // failure is an answer with an error of the OCI specification.

@@ -61,9 +61,7 @@ func (u *uploads) end(id, dg string, size int64) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	delete(u.open, id)
-	if dg != "" {
-		u.taken[dg] = size
-	}
+	u.taken[dg] = size
 }
 
 // fits tells whether what came is what the digest says.
@@ -132,18 +130,8 @@ func (c *conn) upload(req *http.Request, repository, id string) reply {
 	if up == nil {
 		return failure(http.StatusNotFound, "BLOB_UPLOAD_UNKNOWN")
 	}
-	switch req.Method {
-	case http.MethodGet:
-		return session(http.StatusNoContent, repository, id, up.size)
-	case http.MethodDelete:
-		c.uploads.end(id, "", 0)
-		return reply{status: http.StatusNoContent}
-	case http.MethodPatch, http.MethodPut:
-	default:
+	if req.Method != http.MethodPatch && req.Method != http.MethodPut {
 		return failure(http.StatusMethodNotAllowed, "UNSUPPORTED")
-	}
-	if !inOrder(req, up.size) {
-		return failure(http.StatusRequestedRangeNotSatisfiable, "BLOB_UPLOAD_INVALID")
 	}
 	if err := c.receive(req.Body, up.take); err != nil {
 		return failure(http.StatusBadRequest, "BLOB_UPLOAD_INVALID")
@@ -152,13 +140,4 @@ func (c *conn) upload(req *http.Request, repository, id string) reply {
 		return c.taken(id, repository, req.URL.Query().Get("digest"), up)
 	}
 	return session(http.StatusAccepted, repository, id, up.size)
-}
-
-// inOrder tells whether a chunk begins where the last one ended.
-func inOrder(req *http.Request, have int64) bool {
-	var first, last int64
-	if _, err := fmt.Sscanf(req.Header.Get("Content-Range"), "%d-%d", &first, &last); err != nil {
-		return true // it says nothing of the kind
-	}
-	return first == have
 }

@@ -14,7 +14,6 @@ type pipe struct {
 	Link
 	waiting chan packet
 	free    chan []byte // buffers of packets that have arrived
-	drops   Drops       // written by read alone
 	idleAt  time.Time   // when the link will have sent all that was queued
 }
 
@@ -64,16 +63,13 @@ func (p *pipe) recycle(b []byte) {
 
 // schedule decides whether a packet arrives, and when. Chance is uniform in [0,1).
 func (p *pipe) schedule(now time.Time, size int, chance float64) (due time.Time, arrives bool) {
-	p.drops.Packets++
 	if chance < p.Loss {
-		p.drops.Lost++
 		return due, false
 	}
 	if p.idleAt.Before(now) {
 		p.idleAt = now
 	}
 	if p.idleAt.Sub(now) > p.Queue {
-		p.drops.Overflow++
 		return due, false
 	}
 	p.idleAt = p.idleAt.Add(time.Duration(float64(size*8) / float64(p.Rate) * float64(time.Second)))

@@ -35,13 +35,6 @@ const (
 	ClientAddress = "10.78.0.2"
 )
 
-// Drops counts packets that did not arrive.
-type Drops struct {
-	Packets  int64 // that were sent
-	Lost     int64 // at random
-	Overflow int64 // because the queue was full
-}
-
 const (
 	mtu       = 1500 // bytes
 	txQueue   = 10_000

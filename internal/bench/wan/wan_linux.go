@@ -11,7 +11,6 @@ import (
 // Network is a link and the two sides of it. The processes on it must have ended before it is taken down.
 type Network struct {
 	server, client *side
-	down, up       *pipe // to the client, to the server
 	moving         sync.WaitGroup
 }
 
@@ -30,15 +29,16 @@ func Up(l Link) (n *Network, err error) {
 	if n.client, err = newSide(ClientAddress, ServerAddress, l.Congestion); err != nil {
 		return n, fmt.Errorf("the client's side: %w", err)
 	}
-	n.down, n.up = newPipe(l), newPipe(l)
-	for _, way := range []struct {
-		p        *pipe
-		from, to *os.File
-	}{{n.down, n.server.tun, n.client.tun}, {n.up, n.client.tun, n.server.tun}} {
-		n.moving.Go(func() { way.p.read(way.from) })
-		n.moving.Go(func() { way.p.deliver(way.to) })
-	}
+	n.connect(l, n.server.tun, n.client.tun)
+	n.connect(l, n.client.tun, n.server.tun)
 	return n, nil
+}
+
+// connect moves packets one way.
+func (n *Network) connect(l Link, from, to *os.File) {
+	p := newPipe(l)
+	n.moving.Go(func() { p.read(from) })
+	n.moving.Go(func() { p.deliver(to) })
 }
 
 // StartServer starts a program on the server's side.
@@ -47,16 +47,12 @@ func (n *Network) StartServer(c *exec.Cmd) error { return n.server.start(c) }
 // StartClient starts a program on the client's side.
 func (n *Network) StartClient(c *exec.Cmd) error { return n.client.start(c) }
 
-// Down takes the network away, and tells what was lost from the server to the client.
-func (n *Network) Down() (d Drops) {
+// Down takes the network away.
+func (n *Network) Down() {
 	for _, s := range []*side{n.server, n.client} {
 		if s != nil {
 			s.close()
 		}
 	}
 	n.moving.Wait()
-	if n.down != nil {
-		d = n.down.drops
-	}
-	return d
 }

@@ -83,9 +83,7 @@ func TestBytesCrossTheNetwork(t *testing.T) {
 	assert.NoError(t, client.Wait(), client.Stderr)
 	assert.NoError(t, server.Wait(), server.Stderr)
 	assert.Greater(t, time.Since(start), 2*rtt, "connecting and the first byte take a round trip each")
-	d := n.Down()
-	assert.Greater(t, d.Packets, int64(bytesSent/1500))
-	assert.Zero(t, d.Lost)
+	n.Down()
 }
 
 func TestUnknownCongestionControl(t *testing.T) {

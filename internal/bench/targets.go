@@ -1,0 +1,195 @@
+package main
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// level is how far apart two medians are that are taken for the same.
+const level = 1.05
+
+// reasons say why a workload takes longer than with others.
+var reasons = map[string]string{
+	"D1":     "each blob is looked up, locked, synced and renamed, so that no crash or second process leaves a wrong file",
+	"D1disk": "the same, and on a disk the sync of each blob waits for it",
+	"D2":     "its writes to files take longer, by the same calls; why is not known",
+	"D5":     "curl checks no digest and syncs nothing: this is what the hash costs",
+	"P2push": "the registry is the limit, and what is sent is hashed on the core that it does not use",
+	"P2pull": "both cores are busy: each file is hashed, synced and renamed",
+	"C":      "what the target lacks goes through a file on this machine, so that it is verified and can go on",
+	"U1":     "what is sent is hashed, so that a file that is not its digest never counts as pushed; oras does not hash",
+	"U2":     "the same; the hash is half of the work",
+}
+
+// peersOf are the rows of others that do the same work: no floor, no fixed number of this package.
+func peersOf(r result) []summary {
+	return slices.DeleteFunc(slices.Clone(r.rows), func(s summary) bool {
+		own := []string{"floor", "transfer", "bodies", "unsynced"}
+		return slices.Contains(own, s.name) || s.trouble != ""
+	})
+}
+
+// slower lists the rows of the page, and D1 to a disk, in which others are faster, and why.
+func slower(results []result) [][]string {
+	rows := slices.Concat(libraryRows, programRows, []string{"D1disk"})
+	cells := [][]string{{"row", "what is moved", "faster, in the time of this package", "why"}}
+	for _, r := range results {
+		if !slices.Contains(rows, r.workload.name) {
+			continue
+		}
+		ours := medianOf(r.rows, "transfer")
+		var faster []string
+		for _, p := range peersOf(r) {
+			if p.wall.median*level < ours {
+				faster = append(faster, p.label()+" "+ratio(p.wall.median, ours))
+			}
+		}
+		if faster != nil {
+			cells = append(cells, []string{r.workload.name, r.workload.title, strings.Join(faster, ", "),
+				cmp.Or(reasons[r.workload.name], "not known")})
+		}
+	}
+	return cells
+}
+
+// bestFixed is the fastest of this package with a number that is fixed.
+func bestFixed(r result) (best summary, ok bool) {
+	for _, s := range r.rows {
+		ours := s.name == "bodies" || s.name == "transfer"
+		if ours && s.workers != "" && s.trouble == "" && (!ok || s.wall.median < best.wall.median) {
+			best, ok = s, true
+		}
+	}
+	return best, ok
+}
+
+// far compares what is found on far links with the best fixed number.
+func far(results []result) [][]string {
+	cells := [][]string{{"row", "link", "runs", "found s", "best fixed", "its s", "× median", "× worst",
+		"sent twice MB", "measured"}}
+	for _, r := range results {
+		ours, found := rowOf(r.rows, "transfer")
+		best, ok := bestFixed(r)
+		if r.workload.link == nil || !found || !ok {
+			continue
+		}
+		cells = append(cells, []string{r.workload.name, r.workload.title, fmt.Sprint(ours.rounds), ours.seconds(),
+			best.workers, best.seconds(), ratio(ours.wall.median, best.wall.median),
+			ratio(ours.wall.max, best.wall.median), fmt.Sprintf("%.1f", ours.twice/1e6), r.when()})
+	}
+	return cells
+}
+
+// target is a figure that a workload is to keep to.
+type target struct {
+	row   string
+	most  float64
+	what  string
+	value func(all []result, r result) float64 // 0 where it was not measured
+}
+
+func targets() (all []target) {
+	all = []target{
+		{"D1", 1.10, "× floor", overFloor}, {"D1disk", 1.5, "× floor", overFloor},
+		{"D2", 1.05, "× floor", overFloor}, {"D2", 1.10, "× floor, CPU", overFloorCPU},
+		{"D3", 1.05, "× floor", overFloor}, {"D4", 0.65, "× best peer", overPeer},
+		{"D5", 0.75, "× best peer that verifies", overPeer}, {"D5", 1.25, "× floor, CPU", overFloorCPU},
+		{"D6", 0.1, "× oras, one stream", over("D6", "oras")},
+		{"D7", 1.05, "× D7alone", over("D7alone", "transfer")}, {"D8", 1.3, "× D2", over("D2", "transfer")},
+		{"D9", 537, "MB sent twice: a piece a worker", twice},
+		{"U1", 0.8, "× best peer", overPeer}, {"U2", 1.05, "× best peer", overPeer},
+		{"U3", 0.55, "× best peer", overPeer}, {"U3single", 2, "requests a blob", requests},
+		{"M2", 64, "MB of memory", memory}, {"M2", 2, "s", seconds},
+		{"weak", 1.10, "× floor", overFloor}, {"collapse", 1.10, "× floor", overFloor},
+		{"W3", 1, "× best peer", overPeer}, {"W3small", 1, "× best peer", overPeer}, {"W3one", 1, "× best peer", overPeer},
+	}
+	for _, name := range []string{"D1", "D2", "D3", "D4", "D5", "U1", "U2", "U3"} {
+		all = append(all, target{name, 48, "MB of memory", memory})
+	}
+	for _, w := range append(concurrencies(), distances()...) {
+		if !w.upload {
+			all = append(all, target{w.name, 1.10, "× best fixed number", overFixed})
+		}
+		if w.link != nil && !w.upload {
+			all = append(all, target{w.name, 1.25, "× best fixed number, worst run", worstOverFixed})
+		}
+	}
+	for _, w := range tasks() {
+		all = append(all, target{w.name, 1, "× best peer", overPeer})
+	}
+	return all
+}
+
+// missedAndMet lists the targets of what was measured, those that are missed first.
+func missedAndMet(results []result) [][]string {
+	var met, missed [][]string
+	for _, t := range targets() {
+		value := t.value(results, find(results, t.row))
+		line := []string{t.row, fmt.Sprintf("≤ %g %s", t.most, t.what), fmt.Sprintf("%.2f", value)}
+		switch {
+		case value == 0:
+		case value > t.most+0.005: // as it is shown
+			missed = append(missed, append(line, "missed"))
+		default:
+			met = append(met, append(line, "met"))
+		}
+	}
+	return slices.Concat([][]string{{"row", "target", "measured", ""}}, missed, met)
+}
+
+// per is a/b, or 0 where one of them was not measured.
+func per(a, b float64) float64 {
+	if b == 0 {
+		return 0
+	}
+	return a / b
+}
+
+func ours(r result) summary {
+	s, _ := rowOf(r.rows, "transfer")
+	return s
+}
+
+func overFloor(_ []result, r result) float64 {
+	return per(ours(r).wall.median, medianOf(r.rows, "floor"))
+}
+
+func overFloorCPU(_ []result, r result) float64 {
+	floor, _ := rowOf(r.rows, "floor")
+	return per(ours(r).cpu, floor.cpu)
+}
+
+func overPeer(_ []result, r result) float64 {
+	var walls []float64
+	for _, p := range peersOf(r) {
+		if p.name != "curl" && p.name != "aria2c" {
+			walls = append(walls, p.wall.median)
+		}
+	}
+	return per(ours(r).wall.median, least(walls))
+}
+
+// over compares with a contender of another row, or of this one.
+func over(row, name string) func([]result, result) float64 {
+	return func(all []result, r result) float64 {
+		return per(ours(r).wall.median, medianOf(find(all, row).rows, name))
+	}
+}
+
+func overFixed(_ []result, r result) float64 {
+	best, _ := bestFixed(r)
+	return per(ours(r).wall.median, best.wall.median)
+}
+
+func worstOverFixed(_ []result, r result) float64 {
+	best, _ := bestFixed(r)
+	return per(ours(r).wall.max, best.wall.median)
+}
+
+func twice(_ []result, r result) float64   { return ours(r).twice / 1e6 }
+func memory(_ []result, r result) float64  { return ours(r).memory / 1e6 }
+func seconds(_ []result, r result) float64 { return ours(r).wall.median }
+
+func requests(_ []result, r result) float64 { return ours(r).requests / float64(r.workload.count()) }
