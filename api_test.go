@@ -147,7 +147,7 @@ func TestAPISentinels(t *testing.T) {
 // Programs look for words in these messages, and may take the advice out.
 func TestStatusErrorEndsWithItsAdvice(t *testing.T) {
 	for status, want := range map[int]string{
-		401: "401 Unauthorized; DENIED: no (unauthorized: check the token and what it may do in this repository)",
+		401: "401 Unauthorized; DENIED: no (access denied: check the token and what it may do in this repository)",
 		403: "403 Forbidden; DENIED: no (access denied: check the token and what it may do in this repository)",
 		404: "404 Not Found; DENIED: no (check the repository, and the tag or digest)",
 		500: "500 Internal Server Error; DENIED: no",

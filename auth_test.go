@@ -313,7 +313,7 @@ func TestI12Realms(t *testing.T) {
 		"https://user:geheim@auth.test": false,
 		"https:///token":                false,
 		"https://[::1":                  false,
-		"/token":                        false,
+		"auth.test/token":               false,
 		"javascript:alert(1)":           false,
 	}
 	eachInBubbles(t, cases, func(t *testing.T, mode registrytest.Mode, realm string, fine bool) {

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/modeltransfer/transfer/internal/calls"
 	"github.com/modeltransfer/transfer/internal/exchange"
 	"github.com/modeltransfer/transfer/internal/pace"
 	"github.com/modeltransfer/transfer/internal/retry"
@@ -15,8 +16,8 @@ const (
 	// maxRetries is how often a registry is tried that has not answered once in this call.
 	maxRetries = retry.MaxTries
 
-	defaultRetryTimeout = 5 * time.Minute
-	defaultStallTimeout = 10 * time.Second
+	defaultRetryTimeout = calls.DefaultRetryTimeout
+	defaultStallTimeout = calls.DefaultStallTimeout
 )
 
 // newLoop returns what makes the attempts of a call at its blobs and its manifest.

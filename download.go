@@ -65,6 +65,9 @@ func download(ctx context.Context, c *call, path string, verify bool) (err error
 	if len(c.list) == 0 {
 		return nil
 	}
+	if path == "" {
+		return fmt.Errorf("%w: no DestDir", ErrInvalidOption)
+	}
 	dir, err := blobstore.Open(path)
 	if err != nil {
 		return err

@@ -66,11 +66,11 @@ import (
 	"net/http"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/modeltransfer/transfer/internal/calls"
 	"github.com/modeltransfer/transfer/internal/exchange"
 	"github.com/modeltransfer/transfer/internal/fault"
 	"github.com/modeltransfer/transfer/internal/pace"
@@ -85,7 +85,7 @@ const (
 	DefaultUploadConcurrency   = 32
 
 	defaultRepository = "library/_"
-	defaultUserAgent  = "modeltransfer/1.0"
+	defaultUserAgent  = calls.DefaultUserAgent
 
 	// maxConcurrency keeps a mistyped option from using up the descriptors of
 	// the process.
@@ -100,10 +100,10 @@ const (
 // with [errors.Is].
 var (
 	// ErrInvalidOption is an option that no request can be made of, or a nil context.
-	ErrInvalidOption = errors.New("invalid option")
+	ErrInvalidOption = fault.ErrInvalidOption
 
 	// ErrInvalidDigest is a digest that is malformed or of an unknown algorithm.
-	ErrInvalidDigest = errors.New("invalid digest")
+	ErrInvalidDigest = fault.ErrInvalidDigest
 
 	// ErrInvalidBlob is a blob of negative size, listed twice with different
 	// sizes, or sizes whose sum is more than an int64 holds.
@@ -156,7 +156,9 @@ type StatusError struct {
 	StatusCode int
 	Errors     []RegistryError // what the body told, often nothing
 
-	elsewhere bool // it is not the registry's: its token has nothing to do with it
+	elsewhere bool   // it is not the registry's: its token has nothing to do with it
+	denied    bool   // a 401 that says that the credentials are good, but not for this
+	secure    string // the registry's https URL, to which all of its http one is redirected
 }
 
 func (e *StatusError) Error() string {
@@ -165,12 +167,32 @@ func (e *StatusError) Error() string {
 	for _, r := range e.Errors {
 		fmt.Fprintf(&b, "; %s", strings.TrimPrefix(r.Code+": "+r.Message, ": "))
 	}
-	if e.elsewhere {
-		b.WriteString(" (not the registry but where it has sent us)")
-	} else if advice := e.Advice(); advice != "" {
+	if advice := e.Advice(); advice != "" {
 		fmt.Fprintf(&b, " (%s)", advice)
+	} else if e.elsewhere {
+		b.WriteString(" (not the registry but where it has sent us)")
 	}
 	return b.String()
+}
+
+// Is has [errors.Is] match registry.ErrUnauthorized where the registry wants credentials or refuses those it
+// got, and registry.ErrDenied where it does not allow what was asked for. A 403 is the latter, and so is a 401
+// that says insufficient_scope (RFC 6750 section 3.1) or DENIED.
+func (e *StatusError) Is(target error) bool {
+	switch target {
+	case fault.ErrUnauthorized:
+		return e.StatusCode == http.StatusUnauthorized && !e.isDenied() && (!e.elsewhere || e.secure != "")
+	case fault.ErrDenied:
+		return e.isDenied() && !e.elsewhere
+	}
+	return false
+}
+
+// isDenied tells whether other credentials, and not better ones, are needed.
+func (e *StatusError) isDenied() bool {
+	said := func(r RegistryError) bool { return r.Code == "DENIED" }
+	return e.denied || e.StatusCode == http.StatusForbidden ||
+		e.StatusCode == http.StatusUnauthorized && slices.ContainsFunc(e.Errors, said)
 }
 
 // Advice says what a program may do about the answer. It is what the message ends with, in brackets: a
@@ -178,12 +200,15 @@ func (e *StatusError) Error() string {
 // where the answer is not the registry's.
 func (e *StatusError) Advice() string {
 	switch {
+	case e.secure != "" && (e.StatusCode == http.StatusUnauthorized || e.StatusCode == http.StatusForbidden):
+		return fmt.Sprintf("the registry redirects http to https: make %s the base URL; "+
+			"no credentials were sent after the redirect, on purpose", e.secure)
 	case e.elsewhere:
 		return ""
-	case e.StatusCode == http.StatusUnauthorized: // programs look for these words
-		return "unauthorized: check the token and what it may do in this repository"
-	case e.StatusCode == http.StatusForbidden:
+	case e.isDenied(): // programs look for these words
 		return "access denied: check the token and what it may do in this repository"
+	case e.StatusCode == http.StatusUnauthorized: // and for these
+		return "unauthorized: check the token and what it may do in this repository"
 	case e.StatusCode == http.StatusNotFound:
 		return "check the repository, and the tag or digest"
 	}
@@ -535,9 +560,7 @@ func run(ctx context.Context, o options, move func(context.Context, *call) error
 	if err == nil && c.progress.abandoned.Load() {
 		err = context.Cause(caller) // Progress was not told that all is there
 	}
-	if err != nil && caller.Err() != nil && !errors.Is(err, caller.Err()) {
-		err = fmt.Errorf("%w: %w", caller.Err(), err)
-	}
+	err = calls.Ended(caller, err)
 	c.summary(err)
 	return err
 }
@@ -548,18 +571,13 @@ func (c *call) open(ctx context.Context, cancel context.CancelCauseFunc) (releas
 	c.bodies = pace.NewBodyLimiter(limit(c.bodyConcurrency, c.concurrency, c.concurrency), c.bodyConcurrency > 0)
 	c.watchdog = watchdog.New(c.stallTimeout, c.rate)
 	c.progress = newProgressTracker(c.total, c.options.progress, func() { cancel(errProgressPanicked) })
-	tokens := exchange.NewTokens(ctx, c.token, challenged(c.getToken))
 	client := wire.NewClient(c.client, cmp.Or(c.userAgent, defaultUserAgent), c.requests())
-	c.exchange = exchange.New(exchange.Config{
-		Registry: c.registry, Client: client, Watchdog: c.watchdog, Bodies: c.bodies, Rate: c.rate, Tokens: tokens,
-		Log: c.logger, StatusError: statusError,
-	})
-	c.retry = newLoop(c.exchange, c.bodies, c.logger)
-	var running sync.WaitGroup
-	running.Go(func() { c.watchdog.Run(ctx) })
+	x, end := calls.Open(ctx, exchange.Config{
+		Registry: c.registry, Client: client, Watchdog: c.watchdog, Bodies: c.bodies, Rate: c.rate, Log: c.logger,
+	}, c.token, challenged(c.getToken))
+	c.exchange, c.retry = x, newLoop(x, c.bodies, c.logger)
 	return func() {
-		running.Wait()
-		tokens.Close()
+		end()
 		client.Close()
 	}
 }
@@ -574,9 +592,13 @@ func (c *call) summary(err error) {
 		slog.Duration("elapsed", time.Since(c.started)), slog.Any("error", err))
 }
 
+func init() { calls.NewStatusError = statusError }
+
 // statusError makes the error of an answer that is a failure.
 func statusError(f exchange.Failure) error {
-	e := &StatusError{Method: f.Method, URL: f.URL, StatusCode: f.Status, elsewhere: f.Elsewhere}
+	e := &StatusError{
+		Method: f.Method, URL: f.URL, StatusCode: f.Status, elsewhere: f.Elsewhere, denied: f.Denied, secure: f.Secure,
+	}
 	for _, r := range f.Errors {
 		e.Errors = append(e.Errors, RegistryError(r))
 	}

@@ -7,16 +7,15 @@ import (
 	"log/slog"
 	"os"
 	"slices"
-	"strings"
 
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/modeltransfer/transfer/internal/blobstore"
+	"github.com/modeltransfer/transfer/internal/manifest"
 	"github.com/modeltransfer/transfer/internal/push"
 	"github.com/modeltransfer/transfer/internal/retry"
 	"github.com/modeltransfer/transfer/internal/sessions"
-	"github.com/modeltransfer/transfer/internal/wire"
 )
 
 // Upload sends the blobs that the registry does not have yet and then the manifest.
@@ -45,7 +44,7 @@ func upload(ctx context.Context, c *call, o UploadOptions) (err error) {
 	data, ref := o.Manifest, o.ManifestRef
 	if len(data) == 0 || ref == "" || o.Repository == "" {
 		data = nil
-	} else if err := checkReference(ref, data); err != nil {
+	} else if err := errors.Join(manifest.CheckPush(ref, data), manifest.CheckOne(data, "")); err != nil {
 		return err
 	}
 	u := &uploader{call: c}
@@ -55,6 +54,9 @@ func upload(ctx context.Context, c *call, o UploadOptions) (err error) {
 		Open: u.open, Moved: c.progress.add, KeepSize: blobstore.LargeThreshold,
 	})
 	if len(c.list) > 0 {
+		if o.SrcDir == "" {
+			return fmt.Errorf("%w: no SrcDir", ErrInvalidOption)
+		}
 		if u.dir, err = blobstore.OpenSource(o.SrcDir); err != nil {
 			return err
 		}
@@ -71,24 +73,6 @@ func upload(ctx context.Context, c *call, o UploadOptions) (err error) {
 		return nil
 	}
 	return u.pushManifest(ctx, data, ref)
-}
-
-// checkReference reports whether a manifest can be pushed under ref.
-func checkReference(ref string, data []byte) error {
-	if !strings.Contains(ref, ":") {
-		if err := wire.CheckTag(ref); err != nil {
-			return fmt.Errorf("%w: ManifestRef: %w", ErrInvalidOption, err)
-		}
-		return nil
-	}
-	dg := digest.Digest(ref)
-	if err := dg.Validate(); err != nil {
-		return fmt.Errorf("%w: ManifestRef %.100q: %w", ErrInvalidDigest, ref, err)
-	}
-	if got := dg.Algorithm().FromBytes(data); got != dg {
-		return fmt.Errorf("%w: ManifestRef is %s, the manifest is %s", ErrDigestMismatch, dg, got)
-	}
-	return nil
 }
 
 // uploader is one call of Upload.

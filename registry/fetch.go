@@ -1,9 +1,7 @@
 package registry
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -15,6 +13,8 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/modeltransfer/transfer"
+	"github.com/modeltransfer/transfer/internal/calls"
+	"github.com/modeltransfer/transfer/internal/manifest"
 	"github.com/modeltransfer/transfer/internal/retry"
 	"github.com/modeltransfer/transfer/internal/wire"
 )
@@ -34,7 +34,7 @@ var accepted = strings.Join(manifestTypes, ", ")
 // 4 MiB, [transfer.ErrRetriesExhausted], [transfer.ErrStalled], [transfer.ErrRedirectRefused],
 // [*transfer.StatusError], those of [Repository.GetToken], and the error of ctx.
 func (r *Repository) Manifest(ctx context.Context, ref string) (Manifest, error) {
-	if err := checkRef(ref); err != nil {
+	if err := manifest.CheckReference(ref); err != nil {
 		return Manifest{}, err
 	}
 	var m Manifest
@@ -51,7 +51,7 @@ func (r *Repository) Manifest(ctx context.Context, ref string) (Manifest, error)
 // Exists reports whether the registry has a manifest under the tag or digest. Mirrors are not asked.
 // The errors are those of [Repository.Manifest], except that a 404 is none.
 func (r *Repository) Exists(ctx context.Context, ref string) (bool, error) {
-	if err := checkRef(ref); err != nil {
+	if err := manifest.CheckReference(ref); err != nil {
 		return false, err
 	}
 	err := r.with(ctx, toPull, func(ctx context.Context, c *call) error { return c.probe(ctx, ref) })
@@ -68,8 +68,8 @@ func (r *Repository) Exists(ctx context.Context, ref string) (bool, error) {
 func (c *call) probe(ctx context.Context, ref string) error {
 	named := false
 	req := manifestRequest(http.MethodHead, c.repo.registry.Manifest(c.repo.opts.Repository, ref))
-	err := c.retry(ctx, req.Target, func(ctx context.Context, b *retry.Budget) error {
-		ans, err := c.send(ctx, req, b, 0)
+	err := c.Retry(ctx, req.Target, func(ctx context.Context, b *retry.Budget) error {
+		ans, err := c.Send(ctx, req, b, 0)
 		if err == nil {
 			named = ans.StatusCode == http.StatusOK && namesManifest(ans.Header)
 		}
@@ -88,7 +88,8 @@ func namesManifest(h http.Header) bool {
 	return slices.Contains(manifestTypes, mediaType) || namedDigest(h) != ""
 }
 
-// namedDigest returns the digest that an answer names, or "" where it names none that can be checked.
+// namedDigest returns the digest that an answer names, or "" where it names none that can be checked: what is
+// there is hashed in any case.
 func namedDigest(h http.Header) digest.Digest {
 	d := digest.Digest(h.Get("Docker-Content-Digest"))
 	if d.Validate() != nil {
@@ -100,20 +101,6 @@ func namedDigest(h http.Header) digest.Digest {
 func isNotFound(err error) bool {
 	status, ok := errors.AsType[*transfer.StatusError](err)
 	return ok && status.StatusCode == http.StatusNotFound && !errors.Is(err, errNoMethod)
-}
-
-// checkRef checks a tag or a digest before a URL is made of it.
-func checkRef(ref string) error {
-	if strings.Contains(ref, ":") {
-		if err := digest.Digest(ref).Validate(); err != nil {
-			return fmt.Errorf("%w %.100q: %w", transfer.ErrInvalidDigest, ref, err)
-		}
-		return nil
-	}
-	if err := wire.CheckTag(ref); err != nil {
-		return fmt.Errorf("%w: %w", transfer.ErrInvalidOption, err)
-	}
-	return nil
 }
 
 // source is a place that may have a manifest.
@@ -136,9 +123,9 @@ func (c *call) manifest(ctx context.Context, ref string) (Manifest, error) {
 func (c *call) manifestFrom(ctx context.Context, sources []*source, ref string) (Manifest, error) {
 	var m Manifest
 	last := c.repo.registry.Manifest(c.repo.opts.Repository, ref)
-	err := c.retry(ctx, last, func(ctx context.Context, b *retry.Budget) (err error) {
+	err := c.Retry(ctx, last, func(ctx context.Context, b *retry.Budget) (err error) {
 		for _, s := range sources {
-			if s.over || s.mirror && c.x.Held(s.registry.Host()) > 0 {
+			if s.over || s.mirror && c.Exchange.Held(s.registry.Host()) > 0 {
 				continue
 			}
 			if m, err = c.fetch(ctx, b, s, ref); err == nil || ctx.Err() != nil {
@@ -167,11 +154,11 @@ func (c *call) logMirror(ctx context.Context, s *source, err error) {
 // fetch asks one source once.
 func (c *call) fetch(ctx context.Context, b *retry.Budget, s *source, ref string) (Manifest, error) {
 	target := s.registry.Manifest(c.repo.opts.Repository, ref)
-	ans, err := c.send(ctx, manifestRequest(http.MethodGet, target), b, maxManifest)
+	ans, err := c.Send(ctx, manifestRequest(http.MethodGet, target), b, maxManifest)
 	if err != nil {
 		return Manifest{}, err
 	}
-	return ans.manifest(ref)
+	return readManifest(ans, ref)
 }
 
 func manifestRequest(method string, target wire.Target) wire.Request {
@@ -179,35 +166,24 @@ func manifestRequest(method string, target wire.Target) wire.Request {
 }
 
 // manifest returns the manifest that the answer is.
-func (a *answer) manifest(ref string) (Manifest, error) {
-	mediaType, _, _ := mime.ParseMediaType(a.Header.Get("Content-Type"))
-	if a.StatusCode != http.StatusOK || wire.LooksLikeWebPage(a.Header) || !isObject(a.body) {
-		return Manifest{}, a.broken("the answer is not a manifest but %.100q", mediaType)
+func readManifest(a *calls.Answer, ref string) (Manifest, error) {
+	contentType := a.Header.Get("Content-Type")
+	if a.StatusCode != http.StatusOK || wire.LooksLikeWebPage(a.Header) || !manifest.IsObject(a.Data) {
+		return Manifest{}, a.Broken("the answer is not a manifest but %.100q", contentType)
 	}
-	m := NewManifest(a.body, knownType(mediaType))
+	if err := manifest.CheckOne(a.Data, contentType); err != nil {
+		return Manifest{}, retry.Permanent(fmt.Errorf("%s: %w", a.What(), err))
+	}
+	m := NewManifest(a.Data, manifest.Told(a.Data, contentType))
 	for _, want := range []digest.Digest{namedDigest(a.Header), digest.Digest(ref)} {
 		if want.Validate() != nil { // a tag, or nothing
 			continue
 		}
-		if got := want.Algorithm().FromBytes(a.body); got != want {
+		if got := want.Algorithm().FromBytes(a.Data); got != want {
 			return Manifest{}, retry.Permanent(fmt.Errorf("%w: %s: it is %s, not %s",
-				transfer.ErrDigestMismatch, a.what(), got, want))
+				transfer.ErrDigestMismatch, a.What(), got, want))
 		}
 		m.Digest = want.String()
 	}
 	return m, nil
-}
-
-// isObject reports whether data is a JSON object.
-func isObject(data []byte) bool {
-	return bytes.HasPrefix(bytes.TrimLeft(data, " \t\r\n"), []byte("{")) && json.Valid(data)
-}
-
-// knownType returns the media type of an answer where it says something of a manifest.
-func knownType(mediaType string) string {
-	switch mediaType {
-	case "application/json", "application/octet-stream", "text/plain", "text/html":
-		return ""
-	}
-	return mediaType
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/modeltransfer/transfer"
+	"github.com/modeltransfer/transfer/internal/fault"
 	"github.com/modeltransfer/transfer/internal/manifest"
 )
 
@@ -27,9 +28,9 @@ const maxManifest = 4 << 20 // 4 MiB
 
 // The causes of failure that have no error of their own in package transfer.
 var (
-	// ErrManifest is a manifest that nothing can be fetched by: not JSON, of an unknown form, or with a
-	// malformed digest or size in it.
-	ErrManifest = errors.New("malformed manifest")
+	// ErrManifest is a manifest of which nothing can be made: not JSON, of an unknown form, with a malformed
+	// digest or size in it, or one that can be read as two different ones.
+	ErrManifest = fault.ErrManifest
 
 	// ErrIndex is an index where a manifest is needed. [Repository.Platform] picks one of its manifests.
 	ErrIndex = errors.New("an index of several manifests")
@@ -63,7 +64,7 @@ func NewManifest(data []byte, mediaType string) Manifest {
 type Content struct {
 	ArtifactType string
 	Config       *Descriptor  // of a manifest
-	Layers       []Descriptor // of a manifest
+	Layers       []Descriptor // of a manifest; the blobs of an OCI artifact manifest
 	Manifests    []Descriptor // of an index
 	Subject      *Descriptor
 	Annotations  map[string]string
@@ -111,12 +112,16 @@ func (m Manifest) Blobs() ([]transfer.Blob, error) {
 	if m.IsIndex() {
 		return nil, fmt.Errorf("%w (%s): pick a platform: %s", ErrIndex, m.Digest, platforms(c.Manifests))
 	}
-	if c.Config == nil {
+	list := c.Layers
+	switch {
+	case c.Config != nil:
+		list = append([]Descriptor{*c.Config}, list...)
+	case manifest.MediaType(m.Data) != manifest.OCIArtifact:
 		return nil, fmt.Errorf("%w: %s has no config (media type %.100q)", ErrManifest, m.Digest, m.MediaType)
 	}
-	sizes := make(map[string]int64, len(c.Layers)+1)
-	blobs := make([]transfer.Blob, 0, len(c.Layers)+1)
-	for _, d := range append([]Descriptor{*c.Config}, c.Layers...) {
+	sizes := make(map[string]int64, len(list))
+	blobs := make([]transfer.Blob, 0, len(list))
+	for _, d := range list {
 		size, twice := sizes[d.Digest]
 		if twice && size != d.Size {
 			return nil, fmt.Errorf("%w: %s is listed with sizes %d and %d", ErrManifest, d.Digest, size, d.Size)
@@ -132,10 +137,14 @@ func (m Manifest) Blobs() ([]transfer.Blob, error) {
 // Content returns what the manifest or index says. The error is [ErrManifest]: all digests and sizes
 // are checked.
 func (m Manifest) Content() (Content, error) {
+	if err := manifest.CheckOne(m.Data, m.MediaType); err != nil {
+		return Content{}, err
+	}
 	var raw rawContent
 	if err := json.Unmarshal(m.Data, &raw); err != nil {
 		return Content{}, fmt.Errorf("%w %s: %w", ErrManifest, m.Digest, err)
 	}
+	raw.Layers = append(raw.Layers, raw.Blobs...)
 	c := Content{ArtifactType: raw.ArtifactType, Annotations: raw.Annotations}
 	for _, list := range []struct {
 		from []rawDescriptor
@@ -170,6 +179,7 @@ type rawContent struct {
 	ArtifactType string            `json:"artifactType"`
 	Config       *rawDescriptor    `json:"config"`
 	Layers       []rawDescriptor   `json:"layers"`
+	Blobs        []rawDescriptor   `json:"blobs"` // as an OCI artifact manifest calls its layers
 	Manifests    []rawDescriptor   `json:"manifests"`
 	Subject      *rawDescriptor    `json:"subject"`
 	Annotations  map[string]string `json:"annotations"`

@@ -21,6 +21,9 @@ const maxPing = 64 << 10 // 64 KiB
 // Errors are [ErrUnauthorized], [transfer.ErrProtocol] for what is no registry, and the others of
 // [Repository.Manifest].
 func (r *Repository) Ping(ctx context.Context) error {
+	if err := r.usable(ctx); err != nil {
+		return err
+	}
 	// A manifest is where the way up to the API's root begins.
 	up := strings.Repeat("../", strings.Count(r.opts.Repository, "/")+2)
 	root, err := r.registry.Manifest(r.opts.Repository, "latest").Resolve(up)
@@ -28,10 +31,10 @@ func (r *Repository) Ping(ctx context.Context) error {
 		return err
 	}
 	err = r.with(ctx, toLogIn, func(ctx context.Context, c *call) error {
-		return c.retry(ctx, root, func(ctx context.Context, b *retry.Budget) error {
-			ans, err := c.send(ctx, wire.Request{Method: http.MethodGet, Target: root}, b, maxPing)
+		return c.Retry(ctx, root, func(ctx context.Context, b *retry.Budget) error {
+			ans, err := c.Send(ctx, wire.Request{Method: http.MethodGet, Target: root}, b, maxPing)
 			if err == nil && (ans.StatusCode != http.StatusOK || wire.LooksLikeWebPage(ans.Header)) {
-				err = ans.broken("the answer is not that of a registry")
+				err = ans.Broken("the answer is not that of a registry")
 			}
 			return err
 		})

@@ -2,6 +2,7 @@ package registry
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/modeltransfer/transfer"
 )
@@ -16,6 +17,9 @@ import (
 func (r *Repository) Pull(
 	ctx context.Context, ref, dir string, progress func(completed, total int64),
 ) (Manifest, error) {
+	if dir == "" {
+		return Manifest{}, fmt.Errorf("%w: no directory to pull into", transfer.ErrInvalidOption)
+	}
 	m, err := r.Manifest(ctx, ref)
 	if err != nil {
 		return Manifest{}, err

@@ -11,6 +11,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/modeltransfer/transfer"
+	"github.com/modeltransfer/transfer/internal/calls"
 	"github.com/modeltransfer/transfer/internal/manifest"
 	"github.com/modeltransfer/transfer/internal/retry"
 	"github.com/modeltransfer/transfer/internal/wire"
@@ -21,29 +22,32 @@ import (
 // see [transfer.Upload], which pushes blobs and then a manifest. A nil error means that the registry
 // has confirmed it.
 //
-// The errors are those of [Repository.Manifest]. Where a registry has refused the manifest, its
+// The errors are those of [Repository.Manifest], and [ErrManifest] for what is no manifest. Where a registry has refused the manifest, its
 // [*transfer.StatusError] says why.
 func (r *Repository) PutManifest(ctx context.Context, ref string, m Manifest) error {
-	ref = cmp.Or(ref, digest.FromBytes(m.Data).String())
-	if err := checkRef(ref); err != nil {
+	if err := r.usable(ctx); err != nil {
 		return err
 	}
-	if want := digest.Digest(ref); want.Validate() == nil && want.Algorithm().FromBytes(m.Data) != want {
-		return fmt.Errorf("%w: the manifest to push is not %s", transfer.ErrDigestMismatch, ref)
+	ref = cmp.Or(ref, digest.FromBytes(m.Data).String())
+	if err := manifest.CheckPush(ref, m.Data); err != nil {
+		return err
 	}
 	mediaType := cmp.Or(m.MediaType, manifest.MediaType(m.Data))
+	if err := manifest.Check(m.Data, mediaType); err != nil {
+		return err
+	}
 	req := wire.Request{
 		Method: http.MethodPut, Target: r.registry.Manifest(r.opts.Repository, ref), Length: int64(len(m.Data)),
 		Header: http.Header{"Content-Type": {mediaType}},
 		Body:   func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(m.Data)), nil },
 	}
 	err := r.with(ctx, toPush, func(ctx context.Context, c *call) error {
-		return c.retry(ctx, req.Target, func(ctx context.Context, b *retry.Budget) error {
-			ans, err := c.send(ctx, req, b, maxManifest)
+		return c.Retry(ctx, req.Target, func(ctx context.Context, b *retry.Budget) error {
+			ans, err := c.Send(ctx, req, b, maxManifest)
 			if err != nil {
 				return err
 			}
-			return ans.confirm(m.Data)
+			return confirm(ans, m.Data)
 		})
 	})
 	if err != nil {
@@ -54,14 +58,14 @@ func (r *Repository) PutManifest(ctx context.Context, ref string, m Manifest) er
 
 // confirm checks that the answer to a PUT says that the registry has the manifest: 200 alone may be the
 // front page of something else.
-func (a *answer) confirm(data []byte) error {
+func confirm(a *calls.Answer, data []byte) error {
 	named := namedDigest(a.Header)
 	switch {
 	case named != "" && named.Algorithm().FromBytes(data) != named:
 		return retry.Permanent(fmt.Errorf("%w: %s: the registry has it as %s",
-			transfer.ErrDigestMismatch, a.what(), named))
+			transfer.ErrDigestMismatch, a.What(), named))
 	case a.StatusCode == http.StatusCreated, a.StatusCode == http.StatusAccepted, named != "":
 		return nil
 	}
-	return a.broken("the manifest is not confirmed")
+	return a.Broken("the manifest is not confirmed")
 }

@@ -29,7 +29,9 @@
 //
 // Failures of the network, stalls and answers such as 429 and 503 are tried again as in package
 // transfer, with Retry-After, until RetryTimeout is over. Errors match the sentinels of package
-// transfer, [*transfer.StatusError] and, where credentials are missing or refused, [ErrUnauthorized].
+// transfer, [*transfer.StatusError] and, where credentials are missing or refused, [ErrUnauthorized], or
+// [ErrDenied] where these may not do what was asked for. Misuse, such as a nil context, a zero Repository or
+// bytes that are no manifest, is [transfer.ErrInvalidOption] or [ErrManifest] before the first request.
 //
 // # Concurrency
 //
@@ -47,14 +49,9 @@ import (
 	"time"
 
 	"github.com/modeltransfer/transfer"
+	"github.com/modeltransfer/transfer/internal/calls"
+	"github.com/modeltransfer/transfer/internal/exchange"
 	"github.com/modeltransfer/transfer/internal/wire"
-)
-
-// Defaults of the options, as in package transfer.
-const (
-	defaultUserAgent    = "modeltransfer/1.0"
-	defaultStallTimeout = 10 * time.Second
-	defaultRetryTimeout = 5 * time.Minute
 )
 
 // maxConns is how many idle connections the package's own client keeps for a host. A repository asks for
@@ -79,7 +76,8 @@ type Options struct {
 	Credentials Credentials
 
 	// GetCredentials returns the credentials, each time a token is needed: it may ask a person or a
-	// credential helper. Its error fails what needed the token. Nil means that Credentials are used.
+	// credential helper, but not this repository. Its error fails what needed the token. Nil means that
+	// Credentials are used.
 	GetCredentials func(ctx context.Context) (Credentials, error)
 
 	// Push asks for tokens that may push as well as pull. False means that only [Repository.PutManifest] and
@@ -112,6 +110,7 @@ type Repository struct {
 	mirrors  []*wire.Registry
 	client   *wire.Client
 	auth     *authorizer
+	answers  exchange.Answers // of all calls: one that renews a token must not give up on its server early
 	idle     idle
 	log      *slog.Logger
 }
@@ -119,9 +118,9 @@ type Repository struct {
 // Open checks the options and returns the repository. It sends no request. The error is
 // [transfer.ErrInvalidOption].
 func Open(opts Options) (*Repository, error) {
-	opts.UserAgent = cmp.Or(opts.UserAgent, defaultUserAgent)
-	opts.StallTimeout = cmp.Or(opts.StallTimeout, defaultStallTimeout)
-	opts.RetryTimeout = cmp.Or(opts.RetryTimeout, defaultRetryTimeout)
+	opts.UserAgent = cmp.Or(opts.UserAgent, calls.DefaultUserAgent)
+	opts.StallTimeout = cmp.Or(opts.StallTimeout, calls.DefaultStallTimeout)
+	opts.RetryTimeout = cmp.Or(opts.RetryTimeout, calls.DefaultRetryTimeout)
 	opts.Mirrors = slices.Clone(opts.Mirrors)
 	r := &Repository{opts: opts, log: cmp.Or(opts.Logger, slog.New(slog.DiscardHandler))}
 	if err := r.check(); err != nil {
@@ -155,7 +154,11 @@ func (r *Repository) check() (err error) {
 
 // CloseIdleConnections closes the connections that wait for the next call. It is not needed: they are
 // closed when there was no call for 30 s.
-func (r *Repository) CloseIdleConnections() { r.client.Close() }
+func (r *Repository) CloseIdleConnections() {
+	if r.client != nil {
+		r.client.Close()
+	}
+}
 
 // idleTimeout is how long connections wait for the next call.
 const idleTimeout = 30 * time.Second
@@ -178,9 +181,12 @@ func (i *idle) restart(end func()) {
 
 // DownloadOptions returns options for [transfer.Download] with all that the repository knows filled in:
 // BaseURL, Repository, Mirrors, Client, Token, GetToken, Logger, UserAgent, StallTimeout and
-// RetryTimeout. Token is the token that the repository holds already; it is empty where there is none.
+// RetryTimeout. Those of a zero Repository have nothing, and are refused. Token is the token that the repository holds already; it is empty where there is none.
 // Blobs and DestDir are left to the caller.
 func (r *Repository) DownloadOptions() transfer.DownloadOptions {
+	if r.client == nil {
+		return transfer.DownloadOptions{}
+	}
 	return transfer.DownloadOptions{
 		BaseURL: r.opts.BaseURL, Repository: r.opts.Repository, Mirrors: slices.Clone(r.opts.Mirrors),
 		Client: r.opts.Client, Token: r.auth.current(toPull), GetToken: r.GetToken, Logger: r.opts.Logger,
@@ -192,6 +198,9 @@ func (r *Repository) DownloadOptions() transfer.DownloadOptions {
 // [Repository.DownloadOptions] does. The tokens it gets may push, without [Options.Push] too. Blobs,
 // SrcDir, Manifest and ManifestRef are left to the caller.
 func (r *Repository) UploadOptions() transfer.UploadOptions {
+	if r.client == nil {
+		return transfer.UploadOptions{}
+	}
 	return transfer.UploadOptions{
 		BaseURL: r.opts.BaseURL, Repository: r.opts.Repository,
 		Client: r.opts.Client, Token: r.auth.current(toPush), GetToken: r.getPushToken, Logger: r.opts.Logger,

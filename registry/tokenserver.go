@@ -9,11 +9,13 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/modeltransfer/transfer"
+	"github.com/modeltransfer/transfer/internal/calls"
 	"github.com/modeltransfer/transfer/internal/exchange"
 	"github.com/modeltransfer/transfer/internal/retry"
 	"github.com/modeltransfer/transfer/internal/wire"
@@ -73,7 +75,7 @@ func (s *tokenServer) ask(ctx context.Context, want scopes) (grant, error) {
 	var g grant
 	var err error
 	for _, way := range s.ways() {
-		err = s.call.retry(ctx, s.realm, func(ctx context.Context, b *retry.Budget) error {
+		err = s.call.Retry(ctx, s.realm, func(ctx context.Context, b *retry.Budget) error {
 			g, err = s.send(ctx, b, way(want))
 			return err
 		})
@@ -83,7 +85,7 @@ func (s *tokenServer) ask(ctx context.Context, want scopes) (grant, error) {
 		}
 	}
 	if isRefusal(err) {
-		err = fmt.Errorf("%w: %w", ErrUnauthorized, err)
+		err = fmt.Errorf("%w: %w", refusal(err), err)
 	}
 	if err != nil {
 		return grant{}, finalError{fmt.Errorf("token server %s: %w", s.realm.URL.Host, err)}
@@ -92,6 +94,18 @@ func (s *tokenServer) ask(ctx context.Context, want scopes) (grant, error) {
 		s.call.repo.auth.rotate(s.who.IdentityToken, g.refresh)
 	}
 	return g, nil
+}
+
+// refusal returns which refusal of a token server it is.
+func refusal(err error) error {
+	status, _ := errors.AsType[*transfer.StatusError](err)
+	denied := func(e transfer.RegistryError) bool {
+		return e.Code == "DENIED" || strings.HasPrefix(e.Message, "invalid_scope") // RFC 6749 section 5.2
+	}
+	if status.StatusCode == http.StatusForbidden || slices.ContainsFunc(status.Errors, denied) {
+		return ErrDenied
+	}
+	return ErrUnauthorized
 }
 
 // finalError is a failure that was tried again for long enough, so that nobody else tries again.
@@ -176,11 +190,11 @@ func (s *tokenServer) send(ctx context.Context, b *retry.Budget, r wire.Request)
 	if exchange.Failed(resp.StatusCode) {
 		return grant{}, s.failure(resp)
 	}
-	ans, err := read(resp, maxTokenAnswer)
+	ans, err := calls.Read(resp, maxTokenAnswer)
 	if err != nil {
 		return grant{}, err
 	}
-	return ans.grant(asked)
+	return readGrant(ans, asked)
 }
 
 // follow sends a request. One that has credentials is redirected only within the origin of the realm, so that
@@ -189,7 +203,7 @@ func (s *tokenServer) follow(
 	ctx context.Context, b *retry.Budget, r wire.Request,
 ) (*exchange.Response, error) {
 	for range maxRedirects {
-		resp, err := s.call.x.Do(ctx, exchange.Request{Request: r, MaySlow: true, Budget: b})
+		resp, err := s.call.Exchange.Do(ctx, exchange.Request{Request: r, MaySlow: true, Budget: b})
 		if err != nil || !wire.IsRedirect(resp.StatusCode) {
 			return resp, err
 		}
@@ -210,11 +224,12 @@ func (s *tokenServer) follow(
 
 // failure returns the error of an answer, without what is secret in it.
 func (s *tokenServer) failure(resp *exchange.Response) error {
-	f := s.call.x.Failure(resp)
+	f := s.call.Exchange.Failure(resp)
+	f.Elsewhere = true // what is said of the registry's token is not said of the password
 	for i, e := range f.Errors {
 		f.Errors[i] = wire.RegistryError{Code: s.secrets.Mask(e.Code), Message: s.secrets.Mask(e.Message)}
 	}
-	err := s.call.x.Err(f)
+	err := s.call.Exchange.Err(f)
 	if f.Status == http.StatusNotFound || f.Status == http.StatusMethodNotAllowed {
 		return fmt.Errorf("%w: %w", errNoMethod, err)
 	}
@@ -222,26 +237,25 @@ func (s *tokenServer) failure(resp *exchange.Response) error {
 }
 
 // grant reads the answer of a token server. Its errors do not quote it, because there may be a token in it.
-func (a *answer) grant(asked time.Time) (grant, error) {
+func readGrant(a *calls.Answer, asked time.Time) (grant, error) {
 	var told struct {
 		Token        string          `json:"token"`
 		AccessToken  string          `json:"access_token"`
 		RefreshToken string          `json:"refresh_token"`
 		ExpiresIn    json.RawMessage `json:"expires_in"`
 	}
-	if json.Unmarshal(a.body, &told) != nil {
-		return grant{}, a.broken("the answer is not the JSON of a token")
+	if json.Unmarshal(a.Data, &told) != nil {
+		return grant{}, a.Broken("the answer is not the JSON of a token")
 	}
 	g := grant{token: told.Token, refresh: told.RefreshToken}
 	if g.token == "" {
 		g.token = told.AccessToken
 	}
 	if g.token == "" {
-		return grant{}, a.broken("there is no token in the answer")
+		return grant{}, a.Broken("there is no token in the answer")
 	}
-	// A token with a space would be sent as something else than a bearer token.
-	if strings.ContainsFunc(g.token, func(c rune) bool { return c <= ' ' || c >= 0x7f }) {
-		return grant{}, a.broken("the token cannot be sent (RFC 6750 section 2.1)")
+	if !wire.IsBearerToken(g.token) {
+		return grant{}, a.Broken("the token cannot be sent")
 	}
 	g.expires = asked.Add(expiry(told.ExpiresIn) - expiryMargin)
 	return g, nil

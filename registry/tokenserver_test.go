@@ -217,7 +217,8 @@ func TestAnswersOfTokenServers(t *testing.T) {
 		"an array":                  {`["T"]`, false},
 		"a number":                  {`{"token":7}`, false},
 		"a token with a line break": {`{"token":"T\r\nX-Evil: 1"}`, false},
-		"a token with a space":      {`{"token":"Basic T"}`, false},
+		"a token that is Basic":     {`{"token":"basic T"}`, false},
+		"spaces around a token":     {`{"token":" T"}`, false},
 		"cut short":                 {`{"token":"T`, false},
 		"too long":                  {`{"token":"` + strings.Repeat("T", 1<<20) + `"}`, false},
 	} {

@@ -68,9 +68,7 @@ func (a adviser) hint(err error) string {
 
 // loginHint says how to log in where credentials are missing or refused.
 func (a adviser) loginHint(err error) string {
-	var status *transfer.StatusError
-	answered := errors.As(err, &status) && adviceOf(status) != ""
-	refused := answered && status.StatusCode == http.StatusUnauthorized
+	denied := errors.Is(err, registry.ErrDenied)
 	who := a.who[a.host]
 	if a.hasUsername(a.host) {
 		who = a.username
@@ -78,12 +76,12 @@ func (a adviser) loginHint(err error) string {
 	switch {
 	case errors.Is(err, logins.ErrUnreadable):
 		return fmt.Sprintf("repair it, or log in again: transfer login %s", a.host)
-	case answered && status.StatusCode == http.StatusForbidden && who != "":
+	case denied && who != "":
 		return fmt.Sprintf("%s does not let %s do that in %s; log in as somebody who may: transfer login %[1]s",
 			a.host, who, a.repository.Repository)
-	case answered && status.StatusCode == http.StatusForbidden:
+	case denied:
 		return fmt.Sprintf("%s does not let everybody do that; log in with: transfer login %[1]s", a.host)
-	case !refused && !errors.Is(err, registry.ErrUnauthorized):
+	case !errors.Is(err, registry.ErrUnauthorized):
 		return ""
 	case a.hasUsername(a.host):
 		return fmt.Sprintf("check the name and the password of --username %s for %s", a.username, a.host)

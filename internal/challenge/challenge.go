@@ -4,7 +4,10 @@
 // header values, and malformed ones. What is malformed is passed over; no input is an error.
 package challenge
 
-import "strings"
+import (
+	"slices"
+	"strings"
+)
 
 // maxHeader is how many bytes of all values together are read: a server must not choose how much work
 // its answer is.
@@ -72,14 +75,27 @@ func Bearer(values ...string) (realm, service, scope string, ok bool) {
 	return best.Realm, best.Service, best.Scope, ok
 }
 
-// HasBasic reports whether a challenge of the header values asks for Basic authentication (RFC 7617).
-func HasBasic(values ...string) bool {
-	for _, c := range Parse(values...) {
-		if c.Is("Basic") {
-			return true
-		}
+// Best returns the challenge to answer: the best Bearer one or, where that says of no server to ask and there is a
+// Basic one (RFC 7617) too, the zero value, which is answered with a user name and a password.
+func Best(values ...string) (c Challenge) {
+	c.Realm, c.Service, c.Scope, _ = Bearer(values...)
+	isBasic := func(c Challenge) bool { return c.Is("Basic") }
+	if !NamesServer(c.Realm) && slices.ContainsFunc(Parse(values...), isBasic) {
+		return Challenge{}
 	}
-	return false
+	return c
+}
+
+// NamesServer reports whether a realm is a URL, or a path at the server that sent it. Others are names for people.
+func NamesServer(realm string) bool {
+	return strings.Contains(realm, "://") || strings.HasPrefix(realm, "/") || strings.HasPrefix(realm, "./") ||
+		strings.HasPrefix(realm, "../")
+}
+
+// IsDenied reports whether a challenge says that the token is good, but not for what was asked (RFC 6750 section
+// 3.1).
+func IsDenied(values ...string) bool {
+	return slices.ContainsFunc(Parse(values...), func(c Challenge) bool { return c.Error == "insufficient_scope" })
 }
 
 // Parse returns the challenges of the header values in their order. A value that ends in the middle

@@ -100,12 +100,31 @@ func TestA3BestOfSeveralChallengesIsTaken(t *testing.T) {
 	}
 }
 
-func TestA3Basic(t *testing.T) {
-	assert.True(t, challenge.HasBasic(`Basic realm="x"`))
-	assert.True(t, challenge.HasBasic(`Bearer realm="x"`, `bASIC`))
-	assert.False(t, challenge.HasBasic(`Bearer realm="Basic realm=x"`))
-	assert.False(t, challenge.HasBasic(`Bearer Basic="x"`))
-	assert.False(t, challenge.HasBasic())
+func TestA5TheNextUsableChallengeIsTaken(t *testing.T) {
+	for name, c := range map[string]struct {
+		values []string
+		want   challenge.Challenge
+	}{
+		"bearer without a realm, then basic": {[]string{`Bearer service="s",scope="x", Basic realm="r"`}, challenge.Challenge{}},
+		"in two values":                      {[]string{`Bearer`, `bASIC realm="r"`}, challenge.Challenge{}},
+		"a realm that is a name":             {[]string{`Bearer realm="Registry", Basic realm="r"`}, challenge.Challenge{}},
+		"no basic":                           {[]string{`Bearer service="s"`}, challenge.Challenge{Service: "s"}},
+		"basic in a quoted string":           {[]string{`Bearer service="Basic realm=x"`}, challenge.Challenge{Service: "Basic realm=x"}},
+		"a relative realm":                   {[]string{`Basic realm="r", Bearer realm="/token"`}, challenge.Challenge{Realm: "/token"}},
+		"a URL": {
+			[]string{`Basic realm="r"`, `Bearer realm="https://a.test/token"`}, challenge.Challenge{Realm: "https://a.test/token"}},
+		"nothing": {nil, challenge.Challenge{}},
+	} {
+		t.Run(name, func(t *testing.T) { assert.Equal(t, c.want, challenge.Best(c.values...)) })
+	}
+}
+
+func TestA6Denied(t *testing.T) {
+	assert.True(t, challenge.IsDenied(`Bearer realm="r",error="insufficient_scope"`))
+	assert.True(t, challenge.IsDenied(`Basic realm="b"`, `Bearer error=insufficient_scope`))
+	assert.False(t, challenge.IsDenied(`Bearer realm="r",error="invalid_token"`))
+	assert.False(t, challenge.IsDenied(`Bearer realm="insufficient_scope"`))
+	assert.False(t, challenge.IsDenied())
 }
 
 func TestParse(t *testing.T) {

@@ -49,6 +49,9 @@ type Config struct {
 	Tokens   *Tokens
 	Log      *slog.Logger
 
+	// Answers remembers which hosts have answered, where that outlives the call. Nil means that it does not.
+	Answers *Answers
+
 	// StatusError makes the error of an answer that is a failure.
 	StatusError func(Failure) error
 }
@@ -57,14 +60,44 @@ type Config struct {
 type Exchange struct {
 	Config
 	holds holds
-
-	mu       sync.Mutex
-	answered map[string]struct{} // hosts; guarded by mu
 }
 
 // New returns an exchange.
 func New(c Config) *Exchange {
-	return &Exchange{Config: c, answered: make(map[string]struct{})}
+	c.Answers = cmp.Or(c.Answers, new(Answers))
+	return &Exchange{Config: c}
+}
+
+// Answers remembers which hosts have answered: these exist. The zero value remembers none. It is safe for
+// concurrent use.
+type Answers struct {
+	mu    sync.Mutex
+	hosts map[string]struct{} // guarded by mu; with the port and without it
+}
+
+func (a *Answers) add(u *url.URL) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.hosts == nil {
+		a.hosts = make(map[string]struct{})
+	}
+	if len(a.hosts) < maxAnswered {
+		a.hosts[u.Host] = struct{}{}
+		a.hosts[u.Hostname()] = struct{}{}
+	}
+}
+
+func (a *Answers) has(host string) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	_, ok := a.hosts[host]
+	return ok
+}
+
+func (a *Answers) none() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return len(a.hosts) == 0
 }
 
 // Request is a request and what it needs.
@@ -178,9 +211,9 @@ func (f *flight) authorized(r wire.Request) (*wire.Response, error) {
 // note remembers what an answer says about its host, and logs it.
 func (x *Exchange) note(ctx context.Context, r wire.Request, resp *wire.Response) {
 	host := resp.Target.URL.Host
-	x.answeredBy(resp.Target.URL)
+	x.Answers.add(resp.Target.URL)
 	if !r.Target.Left { // whoever it sent us to
-		x.answeredBy(r.Target.URL)
+		x.Answers.add(r.Target.URL)
 	}
 	if wait := retryAfter(resp); wait > 0 {
 		x.holds.add(host, wait)
@@ -191,22 +224,9 @@ func (x *Exchange) note(ctx context.Context, r wire.Request, resp *wire.Response
 	}
 }
 
-func (x *Exchange) answeredBy(u *url.URL) {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	if len(x.answered) < maxAnswered {
-		x.answered[u.Host] = struct{}{}
-		x.answered[u.Hostname()] = struct{}{}
-	}
-}
-
-// Answered tells whether a host, with or without its port, has answered in this call.
-func (x *Exchange) Answered(host string) bool {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	_, ok := x.answered[host]
-	return ok
-}
+// Answered tells whether a host, with or without its port, has answered in this call, or where Answers outlives
+// that, before.
+func (x *Exchange) Answered(host string) bool { return x.Answers.has(host) }
 
 // CloseIdle closes the connections that are idle, so that the next request is sent on a new one.
 func (x *Exchange) CloseIdle() { x.Client.Close() }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/modeltransfer/transfer/internal/challenge"
 	"github.com/modeltransfer/transfer/internal/retry"
 	"github.com/modeltransfer/transfer/internal/wire"
 )
@@ -20,7 +21,9 @@ type Failure struct {
 	Errors     []wire.RegistryError // what the body told, without tokens
 	Digests    []digest.Digest      // named in the body
 	RetryAfter time.Duration
-	Elsewhere  bool // the answer is not the registry's, but that of where it has sent us
+	Elsewhere  bool   // the answer is not the registry's, but that of where it has sent us
+	Denied     bool   // the credentials are good, but not for this (RFC 6750 section 3.1)
+	Secure     string // the registry's https URL, to which its http one redirects; "" where it does not
 }
 
 // Has tells whether the body told one of the codes.
@@ -36,7 +39,8 @@ func (f *Failure) Temporary() bool { return wire.TemporaryAnswer(f.Status, f.Err
 func (x *Exchange) Failure(resp *Response) Failure {
 	f := Failure{
 		Method: resp.Request.Method, URL: wire.Redact(resp.Target.URL), Status: resp.StatusCode,
-		RetryAfter: retryAfter(resp.Response), Elsewhere: resp.Target.Left,
+		RetryAfter: retryAfter(resp.Response), Elsewhere: resp.Target.Left, Secure: resp.Target.Secure(),
+		Denied: challenge.IsDenied(resp.Header.Values("WWW-Authenticate")...),
 	}
 	f.Errors, f.Digests = wire.ReadErrors(resp.Body)
 	for i, e := range f.Errors {

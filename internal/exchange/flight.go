@@ -154,7 +154,12 @@ func (f *flight) unanswered(err error) error {
 // judge marks an error of the network that says something else here than it does elsewhere.
 func (x *Exchange) judge(err error) error {
 	dns, ok := errors.AsType[*net.DNSError](err)
-	if ok && dns.IsNotFound && x.Answered(dns.Name) {
+	if !ok || !dns.IsNotFound {
+		return err
+	}
+	op, ok := errors.AsType[*net.OpError](err)
+	viaProxy := ok && op.Op == "proxyconnect" && !x.Answers.none() // that answers have come through
+	if viaProxy || x.Answered(dns.Name) {
 		return retry.Transient(err) // a host that has answered exists: it is the network that is broken
 	}
 	return err

@@ -151,9 +151,8 @@ func (t *Tokens) samePassword(f *flight) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	token := t.newestFor(&f.tokens)
-	_, wrote := t.accepted[acceptance{token, true}]
-	_, read := t.accepted[acceptance{token, false}]
-	return strings.HasPrefix(token, "Basic ") && !wrote && !read && slices.Contains(f.tokens.refused, token)
+	_, good := t.accepted[acceptance{token, writes(f.req.Method)}]
+	return strings.HasPrefix(token, "Basic ") && !good && slices.Contains(f.tokens.refused, token)
 }
 
 func writes(method string) bool { return method != http.MethodGet && method != http.MethodHead }
@@ -167,11 +166,14 @@ func (t *Tokens) renewable(f *flight, resp *wire.Response) bool {
 	}
 	switch resp.StatusCode {
 	case http.StatusUnauthorized:
-		realm, service, scope, _ := challenge.Bearer(resp.Header.Values("WWW-Authenticate")...)
-		u.answered(Challenge{realm, service, scope})
+		c := challenge.Best(resp.Header.Values("WWW-Authenticate")...)
+		u.answered(Challenge{c.Realm, c.Service, c.Scope})
 		return true
 	case http.StatusForbidden:
 		return !u.widened && t.widen(u, f.req.Method)
+	}
+	if !letIn(resp.StatusCode) {
+		return false
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -180,6 +182,17 @@ func (t *Tokens) renewable(f *flight, resp *wire.Response) bool {
 	}
 	t.accepted[acceptance{u.token, writes(f.req.Method)}] = struct{}{}
 	return false
+}
+
+// letIn tells whether a status says that the token was good: only who has looked at it succeeds, redirects, or
+// knows what is there. A server that is busy or does not understand the request has not looked at it.
+func letIn(status int) bool {
+	switch status {
+	case http.StatusNotFound, http.StatusConflict, http.StatusGone, http.StatusPreconditionFailed,
+		http.StatusRequestedRangeNotSatisfiable:
+		return true
+	}
+	return status < http.StatusBadRequest
 }
 
 // widen has a token for pushing asked for, once, where a request that writes was sent with one for pulling.
@@ -214,8 +227,13 @@ type renewal struct {
 // challenge.
 func (x *Exchange) renew(f *flight, resp *wire.Response) error {
 	c := f.tokens.challenge
-	if err := x.checkRealm(c.Realm); err != nil {
-		return err
+	if c.Realm != "" {
+		realm, err := resp.Target.Realm(c.Realm)
+		if err != nil {
+			return err
+		}
+		c.Realm = realm.URL.String()
+		f.tokens.answered(c)
 	}
 	x.Log.LogAttrs(f.watch.Context(), slog.LevelDebug, "token refused, asking for a new one",
 		slog.String("scope", c.Scope), slog.Int("status", resp.StatusCode))
@@ -313,18 +331,4 @@ func (t *Tokens) Close() {
 			return
 		}
 	}
-}
-
-func (x *Exchange) checkRealm(realm string) error {
-	if realm == "" {
-		return nil
-	}
-	if !strings.Contains(realm, "://") {
-		return fmt.Errorf("%w: the realm %.100q of the registry's challenge is not an http or https URL",
-			wire.ErrRedirectRefused, realm)
-	}
-	if err := x.Registry.CheckRealm(realm); err != nil {
-		return fmt.Errorf("realm of the registry's challenge: %w", err)
-	}
-	return nil
 }

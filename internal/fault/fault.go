@@ -4,6 +4,15 @@ package fault
 import "errors"
 
 var (
+	// ErrInvalidOption is an option that no request can be made of, or a nil context.
+	ErrInvalidOption = errors.New("invalid option")
+
+	// ErrInvalidDigest is a digest that is malformed or of an unknown algorithm.
+	ErrInvalidDigest = errors.New("invalid digest")
+
+	// ErrManifest is a manifest of which nothing can be made.
+	ErrManifest = errors.New("malformed manifest")
+
 	// ErrProtocol is an answer that breaks the OCI distribution spec or HTTP.
 	ErrProtocol = errors.New("protocol error")
 
@@ -12,4 +21,10 @@ var (
 
 	// ErrSizeMismatch is content longer or shorter than the size of its blob.
 	ErrSizeMismatch = errors.New("size mismatch")
+
+	// ErrUnauthorized is a registry, or a token server of it, that wants credentials or refuses those it got.
+	ErrUnauthorized = errors.New("credentials are missing or refused")
+
+	// ErrDenied is a registry, or a token server of it, that does not allow what was asked for.
+	ErrDenied = errors.New("access denied")
 )

@@ -1,4 +1,4 @@
-// Package manifest tells what kind of manifest some bytes are.
+// Package manifest tells what kind of manifest some bytes are, and refuses those that are two at once.
 package manifest
 
 import (
@@ -6,28 +6,115 @@ import (
 	"strings"
 )
 
+// Media types of manifests and indexes.
+const (
+	OCI         = "application/vnd.oci.image.manifest.v1+json"
+	OCIIndex    = "application/vnd.oci.image.index.v1+json"
+	OCIArtifact = "application/vnd.oci.artifact.manifest.v1+json" // of OCI 1.1 before its release
+	Docker      = "application/vnd.docker.distribution.manifest.v2+json"
+	DockerIndex = "application/vnd.docker.distribution.manifest.list.v2+json"
+
+	schema1Unsigned = "application/vnd.docker.distribution.manifest.v1+json"
+	schema1         = "application/vnd.docker.distribution.manifest.v1+prettyjws"
+)
+
+// kind is what a manifest is to those who read it.
+type kind string
+
+// Kinds. The zero value is unknown.
+const (
+	image    kind = "manifest"
+	index    kind = "index"
+	artifact kind = "artifact manifest"
+	legacy   kind = "manifest of schema 1"
+)
+
+// kindOf returns the kind that a media type stands for.
+func kindOf(mediaType string) kind {
+	switch mediaType {
+	case OCI, Docker:
+		return image
+	case OCIIndex, DockerIndex:
+		return index
+	case OCIArtifact:
+		return artifact
+	case schema1, schema1Unsigned:
+		return legacy
+	}
+	return ""
+}
+
+// document is what tells the kind of a manifest.
+type document struct {
+	MediaType string          `json:"mediaType"`
+	Config    json.RawMessage `json:"config"`
+	Layers    json.RawMessage `json:"layers"`
+	Manifests json.RawMessage `json:"manifests"`
+	FSLayers  json.RawMessage `json:"fsLayers"`
+	Blobs     json.RawMessage `json:"blobs"`
+}
+
+// kinds returns the kinds that the fields of the document are those of.
+func (d *document) kinds() (list []kind) {
+	if present(d.Config) || present(d.Layers) {
+		list = append(list, image)
+	}
+	if present(d.Manifests) {
+		list = append(list, index)
+	}
+	if present(d.Blobs) {
+		list = append(list, artifact)
+	}
+	if present(d.FSLayers) {
+		list = append(list, legacy)
+	}
+	return list
+}
+
+func present(value json.RawMessage) bool { return len(value) > 0 && string(value) != "null" }
+
 // MediaType returns the media type of a manifest: what it says or, since old ones
 // say nothing, what its shape tells.
 func MediaType(manifest []byte) string {
-	var m struct {
-		MediaType string          `json:"mediaType"`
-		Manifests json.RawMessage `json:"manifests"`
-		FSLayers  json.RawMessage `json:"fsLayers"`
-		Config    struct {
-			MediaType string `json:"mediaType"`
-		} `json:"config"`
+	var d document
+	_ = json.Unmarshal(manifest, &d) // the registry judges it
+	var config struct {
+		MediaType string `json:"mediaType"`
 	}
-	_ = json.Unmarshal(manifest, &m) // the registry judges it
+	_ = json.Unmarshal(d.Config, &config)
 	switch {
-	case m.MediaType != "":
-		return m.MediaType
-	case m.Manifests != nil:
-		return "application/vnd.oci.image.index.v1+json"
-	case m.FSLayers != nil:
-		return "application/vnd.docker.distribution.manifest.v1+prettyjws"
-	case m.Config.MediaType == "", strings.HasPrefix(m.Config.MediaType, "application/vnd.docker."):
-		return "application/vnd.docker.distribution.manifest.v2+json"
+	case d.MediaType != "":
+		return d.MediaType
+	case present(d.Manifests):
+		return OCIIndex
+	case present(d.FSLayers):
+		return schema1
+	case present(d.Blobs):
+		return OCIArtifact
+	case config.MediaType == "", strings.HasPrefix(config.MediaType, "application/vnd.docker."):
+		return Docker
 	default: // charts and other artifacts too: only OCI lets a config be anything
-		return "application/vnd.oci.image.manifest.v1+json"
+		return OCI
 	}
+}
+
+// Told returns the media type of a manifest that came with a Content-Type: that, where it is one of a manifest
+// or the manifest says nothing, and else what the manifest says or its shape tells. A static host calls all
+// files alike.
+func Told(manifest []byte, contentType string) string {
+	contentType = parseType(contentType)
+	var d document
+	_ = json.Unmarshal(manifest, &d)
+	isVendors := strings.HasPrefix(contentType, "application/vnd.")
+	if kindOf(contentType) != "" || isVendors && d.MediaType == "" {
+		return contentType
+	}
+	return MediaType(manifest)
+}
+
+// parseType returns the media type of a Content-Type without its parameters, which nobody needs and some write
+// wrong.
+func parseType(contentType string) string {
+	mediaType, _, _ := strings.Cut(contentType, ";")
+	return strings.ToLower(strings.TrimSpace(mediaType))
 }

@@ -83,7 +83,7 @@ func Retryable(err error) bool {
 		return v.retryable
 	}
 	if errors.Is(err, wire.ErrRedirectRefused) || errors.Is(err, wire.ErrWrongScheme) ||
-		is[*tls.CertificateVerificationError](err) {
+		errors.Is(err, wire.ErrTLSRefused) || is[*tls.CertificateVerificationError](err) {
 		return false
 	}
 	if is[*fs.PathError](err) {

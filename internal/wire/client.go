@@ -263,10 +263,22 @@ func (c *Client) newRequest(ctx context.Context, r Request) (*http.Request, erro
 // authorization returns the credentials of a token (RFC 7235 section 2.1). A bearer token has no space
 // in it (RFC 6750 section 2.1), so "Basic " before it can only be a scheme.
 func authorization(token string) string {
-	if scheme, basic, ok := strings.Cut(token, " "); ok && strings.EqualFold(scheme, "Basic") {
+	if basic, ok := cutBasic(token); ok {
 		return "Basic " + strings.TrimSpace(basic)
 	}
 	return "Bearer " + token
+}
+
+func cutBasic(token string) (credentials string, ok bool) {
+	scheme, credentials, ok := strings.Cut(token, " ")
+	return credentials, ok && strings.EqualFold(scheme, "Basic")
+}
+
+// IsBearerToken reports whether a token arrives as the bearer token that it is: it may have in it what a header
+// may (RFC 9110 section 5.5), whatever RFC 6750 says, and does not begin as Basic authentication does.
+func IsBearerToken(token string) bool {
+	_, basic := cutBasic(token)
+	return token != "" && !basic && !strings.ContainsFunc(token, isControl) && token == strings.TrimSpace(token)
 }
 
 // redactError names the request. An *url.Error, which a transport may return, would quote the

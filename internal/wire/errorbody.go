@@ -166,7 +166,10 @@ func pageTitle(page string) string {
 }
 
 func printable(s string) string {
-	s = strings.ToValidUTF8(s[:min(len(s), maxErrorMessage)], "")
+	return printableAll(strings.ToValidUTF8(s[:min(len(s), maxErrorMessage)], ""))
+}
+
+func printableAll(s string) string {
 	return strings.Map(func(r rune) rune {
 		if unicode.IsPrint(r) {
 			return r

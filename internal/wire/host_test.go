@@ -44,7 +44,8 @@ func TestI21HiddenHostsAreJudgedAsWhatTheyMean(t *testing.T) {
 				assert.ErrorContains(t, err, "an address of this machine or link")
 			}
 		}
-		assert.ErrorIs(t, r.CheckRealm("https://"+host+"/token"), ErrRedirectRefused, "realm %s", host)
+		_, err := r.Blob("a", "sha256:x").Realm("https://" + host + "/token")
+		assert.ErrorIs(t, err, ErrRedirectRefused, "realm %s", host)
 	}
 }
 

@@ -28,6 +28,16 @@ func (t Target) OtherPort() bool {
 	return t.registry != nil && sameHost(t.URL, t.registry.base) && !sameOrigin(t.URL, t.registry.base)
 }
 
+// Secure returns the https URL that is to be the base URL where the registry redirects its http one to https,
+// as the target shows, and else "".
+func (t Target) Secure() string {
+	base := t.registry.base
+	if !t.registry.trusted || base.Scheme != "http" || t.URL.Scheme != "https" || !sameHost(t.URL, base) {
+		return ""
+	}
+	return "https://" + t.URL.Host + strings.TrimRight(base.Path, "/")
+}
+
 // downgradeHint is what to check when the target leads to the same host by plain HTTP.
 func (t Target) downgradeHint(u *url.URL) string {
 	if !sameHost(t.URL, u) {
@@ -83,7 +93,7 @@ func explain(t Target, err error, answered bool) error {
 	case t.OtherPort() && isRefused(err):
 		why = wrongScheme(t, "nobody listens there")
 	default:
-		return err
+		return explainTLS(err)
 	}
 	return fmt.Errorf("%w: %w", why, err)
 }

@@ -3,6 +3,7 @@ package wire
 import (
 	"cmp"
 	"encoding/base64"
+	"encoding/json"
 	"net/url"
 	"slices"
 	"strings"
@@ -74,8 +75,29 @@ func maskEnd(text string, forms []string) string {
 	return text[:len(text)-longest] + "***"
 }
 
+// minLine is from how many bytes on a line of a secret is one: shorter ones are words that others use too.
+const minLine = 12
+
+// lineForms returns what a secret with control characters is quoted as: printable, with its words apart as
+// ReadErrors tells them, escaped as in JSON, and its lines.
+func lineForms(secret string) (forms []string) {
+	if !strings.ContainsFunc(secret, isControl) {
+		return nil
+	}
+	forms = append(forms, printableAll(secret), strings.Join(strings.Fields(secret), " "))
+	if quoted, err := json.Marshal(secret); err == nil {
+		forms = append(forms, strings.Trim(string(quoted), `"`))
+	}
+	for line := range strings.FieldsFuncSeq(secret, isControl) {
+		if line = strings.TrimSpace(line); len(line) >= minLine {
+			forms = append(forms, line)
+		}
+	}
+	return forms
+}
+
 // tokenForms returns what a token may look like in a text: as it is, escaped in a URL and, of Basic
-// authentication, decoded.
+// authentication, decoded. Of several lines, each that is long may be quoted alone.
 func tokenForms(token string) []string {
 	forms := []string{token}
 	if scheme, encoded, ok := strings.Cut(token, " "); ok && strings.EqualFold(scheme, "Basic") {
@@ -84,6 +106,9 @@ func tokenForms(token string) []string {
 		if decoded, err := base64.StdEncoding.DecodeString(encoded); err == nil {
 			forms = append(forms, string(decoded))
 		}
+	}
+	for _, form := range forms {
+		forms = append(forms, lineForms(form)...)
 	}
 	for _, form := range forms {
 		if escaped := url.QueryEscape(form); escaped != form {

@@ -6,11 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"path"
 	"strings"
 	"sync"
 	"sync/atomic"
 
 	"github.com/opencontainers/go-digest"
+
+	"github.com/modeltransfer/transfer/internal/challenge"
 )
 
 // ErrRedirectRefused is the error of a redirect, an upload Location or a token realm that leads to
@@ -36,6 +39,8 @@ func ParseRegistry(raw string) (*Registry, error) {
 		return nil, errors.New("malformed base URL") // the parser's error quotes it, password and all
 	}
 	switch {
+	case raw == "":
+		return nil, errors.New("no base URL")
 	case u.Scheme != "http" && u.Scheme != "https":
 		return nil, fmt.Errorf("base URL %q: the scheme must be http or https", Redact(u))
 	case u.Hostname() == "": // as of an opaque one
@@ -44,6 +49,8 @@ func ParseRegistry(raw string) (*Registry, error) {
 		return nil, fmt.Errorf("base URL %q has a user name in it: give a token instead", Redact(u))
 	case u.RawQuery != "" || u.ForceQuery || u.Fragment != "":
 		return nil, fmt.Errorf("base URL %q has a query or a fragment", Redact(u))
+	case path.Base(u.Path) == "v2":
+		return nil, fmt.Errorf("base URL %q: leave out \"v2\", which is put after it", Redact(u))
 	}
 	u.Path, u.RawPath = strings.TrimRight(u.Path, "/")+"/", strings.TrimRight(u.RawPath, "/")+"/"
 	_ = canonicalize(u) // the user may have a resolver for names that nobody else has
@@ -147,11 +154,18 @@ func (t Target) atHome() bool { return sameOrigin(t.URL, t.registry.base) }
 // IsZero reports whether the target is none.
 func (t Target) IsZero() bool { return t.URL == nil }
 
-// CheckRealm reports whether a token realm may be asked by a client of the
-// registry; the rules are those of a redirect.
-func (r *Registry) CheckRealm(realm string) error {
-	_, err := Target{URL: r.base, registry: r}.Resolve(realm)
-	return err
+// Realm returns the token server that a challenge of the target names: a URL, or a path at the target. The
+// rules are those of a redirect.
+func (t Target) Realm(realm string) (Target, error) {
+	if !challenge.NamesServer(realm) {
+		return Target{}, fmt.Errorf("%w: the realm %.100q of the registry's challenge is not an http or https URL",
+			ErrRedirectRefused, realm)
+	}
+	server, err := t.Resolve(realm)
+	if err != nil {
+		return Target{}, fmt.Errorf("realm of the registry's challenge: %w", err)
+	}
+	return server, nil
 }
 
 // WithQuery returns the target with a query parameter added. The rest of the query stays as it is, byte

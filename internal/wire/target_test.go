@@ -129,13 +129,23 @@ func TestN30OnceLeftAlwaysLeft(t *testing.T) {
 	}
 }
 
-func TestCheckRealm(t *testing.T) {
+func TestRealm(t *testing.T) {
 	r := mustParse(t, "https://registry.example")
-	require.NoError(t, r.CheckRealm("https://auth.example/token"))
-	for _, realm := range []string{
-		"http://auth.example/token", "file:///x", "https://127.0.0.1/", "https://169.254.169.254/",
+	from := r.Blob("a", "sha256:x")
+	for realm, want := range map[string]string{
+		"https://auth.example/token": "https://auth.example/token", "/token?a=b": "https://registry.example/token?a=b",
+		"//auth.example/token": "https://auth.example/token", "../token": "https://registry.example/v2/a/token",
 	} {
-		require.ErrorIs(t, r.CheckRealm(realm), ErrRedirectRefused, realm)
+		target, err := from.Realm(realm)
+		require.NoError(t, err)
+		assert.Equal(t, want, target.URL.String())
+	}
+	for _, realm := range []string{
+		"http://auth.example/token", "file:///x", "https://127.0.0.1/", "https://169.254.169.254/", "Registry",
+		"//127.0.0.1/token", "auth.example/token",
+	} {
+		_, err := from.Realm(realm)
+		require.ErrorIs(t, err, ErrRedirectRefused, realm)
 	}
 }
 

@@ -1,0 +1,73 @@
+package registry_test
+
+import (
+	"crypto/tls"
+	"errors"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"sync/atomic"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/modeltransfer/transfer"
+	"github.com/modeltransfer/transfer/registry"
+)
+
+// What TLS does not agree on now, it does not agree on later.
+func TestN51TLSThatFailsForGood(t *testing.T) {
+	for name, c := range map[string]struct {
+		server, client *tls.Config
+		says           string
+	}{
+		"certificate required, TLS 1.3": {
+			server: &tls.Config{ClientAuth: tls.RequireAnyClientCert}, says: "tls.Config.Certificates"},
+		"certificate required, TLS 1.2": {
+			server: &tls.Config{ClientAuth: tls.RequireAnyClientCert, MaxVersion: tls.VersionTLS12},
+			says:   "tls.Config.Certificates"},
+		"the server is newer": {
+			server: &tls.Config{MinVersion: tls.VersionTLS13}, client: &tls.Config{MaxVersion: tls.VersionTLS12},
+			says: "tls.Config.MinVersion"},
+		"the server is older": {
+			server: &tls.Config{MaxVersion: tls.VersionTLS12}, client: &tls.Config{MinVersion: tls.VersionTLS13},
+			says: "tls.Config.MinVersion"},
+		"no common cipher": {
+			server: &tls.Config{
+				MaxVersion: tls.VersionTLS12, CipherSuites: []uint16{tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256}},
+			client: &tls.Config{
+				MaxVersion: tls.VersionTLS12, CipherSuites: []uint16{tls.TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384}},
+			says: "CipherSuites"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			server := httptest.NewUnstartedServer(http.NotFoundHandler())
+			server.Config.ErrorLog = log.New(io.Discard, "", 0)
+			var conns atomic.Int32
+			server.Config.ConnState = func(_ net.Conn, state http.ConnState) {
+				if state == http.StateNew {
+					conns.Add(1)
+				}
+			}
+			server.TLS = c.server
+			server.StartTLS()
+			defer server.Close()
+			if c.client == nil {
+				c.client = new(tls.Config)
+			}
+			c.client.InsecureSkipVerify = true
+			client := &http.Client{Transport: &http.Transport{TLSClientConfig: c.client}}
+			repo, err := registry.Open(registry.Options{BaseURL: server.URL, Repository: repository, Client: client})
+			require.NoError(t, err)
+			defer repo.CloseIdleConnections()
+			_, err = repo.Manifest(t.Context(), "latest")
+			require.Error(t, err)
+			if errors.Is(err, transfer.ErrRetriesExhausted) || conns.Load() != 1 {
+				t.Errorf("%d attempts: %v", conns.Load(), err)
+			}
+			assert.ErrorContains(t, err, c.says)
+		})
+	}
+}
