@@ -19,6 +19,7 @@ import (
 
 func copyCommand(a *app) *cobra.Command {
 	var platform, dir string
+	var most limits
 	c := &cobra.Command{
 		Use: "copy REF REF", Short: "Copy a model from one registry or repository to another", GroupID: "move",
 		Long: "Copy copies a model, or an index with all it lists. Within one registry blobs are mounted " +
@@ -29,11 +30,12 @@ func copyCommand(a *app) *cobra.Command {
 			"  transfer copy registry.example/me/model:v1 registry.example/team/model:v1",
 		Args: operands("REF", "REF"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return copyModel(cmd.Context(), a, args[0], args[1], platform, dir)
+			return copyModel(cmd.Context(), a, args[0], args[1], platform, dir, most)
 		},
 	}
 	c.Flags().StringVar(&platform, "platform", "", "of an index, copy the manifest for this `OS/ARCH` alone")
 	c.Flags().StringVar(&dir, "dir", "", "keep blobs on their way below `DIR` (default in the user's cache)")
+	most.addManifests(c.Flags())
 	return c
 }
 
@@ -43,6 +45,7 @@ type copier struct {
 	from, to       ref.Reference
 	source, target *registry.Repository
 	notes          *notes
+	limits         limits
 	dir            string              // of --dir or empty, then where the blobs on their way are
 	manifests      []registry.Manifest // the last is what is copied
 	blobs, missing []transfer.Blob
@@ -50,8 +53,8 @@ type copier struct {
 }
 
 // copyModel copies a model from one reference to another.
-func copyModel(ctx context.Context, a *app, from, to, platform, dir string) error {
-	c := &copier{app: a, notes: new(notes), dir: dir}
+func copyModel(ctx context.Context, a *app, from, to, platform, dir string, most limits) error {
+	c := &copier{app: a, notes: new(notes), dir: dir, limits: most}
 	var err error
 	if c.from, err = a.reference(from); err != nil {
 		return err
@@ -92,7 +95,7 @@ func (c *copier) plan(ctx context.Context, platform string) error {
 	if c.to.Digest != "" && c.to.Digest != digest.Digest(m.Digest) {
 		return fmt.Errorf("%w: it is %s, not %s", transfer.ErrDigestMismatch, m.Digest, c.to.Digest)
 	}
-	if c.manifests, err = manifestTree(ctx, c.source, m, maxIndexDepth); err != nil {
+	if c.manifests, err = manifestTree(ctx, c.source, m, c.limits.manifests); err != nil {
 		return err
 	}
 	var parts []pack.Part

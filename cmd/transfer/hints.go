@@ -13,6 +13,7 @@ import (
 	"github.com/modeltransfer/transfer"
 	"github.com/modeltransfer/transfer/cmd/transfer/internal/logins"
 	"github.com/modeltransfer/transfer/cmd/transfer/internal/ref"
+	"github.com/modeltransfer/transfer/cmd/transfer/internal/unpack"
 	"github.com/modeltransfer/transfer/internal/wire"
 	"github.com/modeltransfer/transfer/registry"
 )
@@ -57,7 +58,7 @@ func adviceOf(err error) string {
 // hint returns what to do about an error where that is known, or nothing.
 func (a adviser) hint(err error) string {
 	for _, find := range []func(error) string{
-		a.loginHint, a.certificateHint, a.schemeHint, proxyHint, a.notFoundHint, hostHint, spaceHint, a.corruptHint,
+		a.loginHint, a.certificateHint, a.schemeHint, proxyHint, a.notFoundHint, hostHint, spaceHint, a.corruptHint, limitHint,
 	} {
 		if h := find(err); h != "" {
 			return h
@@ -186,7 +187,7 @@ type spaceError struct {
 // missing says how much room is missing, as far as that is known.
 func (e *spaceError) missing() string {
 	text := fmt.Sprintf("%s are still to be fetched to %s", formatBytes(e.need), e.dir)
-	if free, known := freeSpace(e.dir); known && free < e.need {
+	if free, known := unpack.FreeSpace(e.dir); known && free < e.need {
 		text = fmt.Sprintf("%s are missing: %s and %s are free", formatBytes(e.need-free), text, formatBytes(free))
 	}
 	return text

@@ -18,6 +18,7 @@ import (
 	"github.com/modeltransfer/transfer"
 	"github.com/modeltransfer/transfer/cmd/transfer/internal/logins"
 	"github.com/modeltransfer/transfer/cmd/transfer/internal/ref"
+	"github.com/modeltransfer/transfer/cmd/transfer/internal/unpack"
 	"github.com/modeltransfer/transfer/registry"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -61,7 +62,7 @@ func TestEachFailureHasItsHint(t *testing.T) {
 
 func TestTheHintSaysHowMuchRoomIsMissing(t *testing.T) {
 	dir := t.TempDir()
-	free, known := freeSpace(dir)
+	free, known := unpack.FreeSpace(dir)
 	if !known {
 		t.Skip("free space is not known here")
 	}

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/modeltransfer/transfer"
 	"github.com/modeltransfer/transfer/cmd/transfer/internal/pack"
@@ -26,11 +27,26 @@ func dirCommand(
 	}
 }
 
-// item is a blob of a directory, and where it is.
+// item is a file of a directory: a blob, or one that has a name.
 type item struct {
-	name string
-	path string
-	blob transfer.Blob
+	name   string
+	digest string // empty of a directory or a link
+	size   int64
+
+	// blob is what repairs it, and entry the title of a named file or archive.
+	blob  transfer.Blob
+	entry string
+
+	// check says what is wrong with it, or nothing.
+	check func(ctx context.Context) (problem string, err error)
+}
+
+// blobItem is a blob at a path.
+func blobItem(path string, b transfer.Blob) item {
+	return item{
+		name: b.Digest, digest: b.Digest, size: b.Size, blob: b,
+		check: func(ctx context.Context) (string, error) { return checkBlob(ctx, path, b) },
+	}
 }
 
 // holding is what a directory that is verified holds.
@@ -52,8 +68,11 @@ func (h *holding) close() error {
 }
 
 // withHolding does something with what a directory holds.
-func withHolding(dir string, do func(h *holding) error) error {
-	h, err := holdingOf(dir)
+func withHolding(dir string, most limits, do func(h *holding) error) error {
+	if err := most.check(); err != nil {
+		return err
+	}
+	h, err := holdingOf(dir, most)
 	if err != nil {
 		return err
 	}
@@ -61,7 +80,7 @@ func withHolding(dir string, do func(h *holding) error) error {
 }
 
 // holdingOf finds out what a directory holds.
-func holdingOf(dir string) (*holding, error) {
+func holdingOf(dir string, most limits) (*holding, error) {
 	if _, err := os.Stat(dir); err != nil {
 		return nil, err
 	}
@@ -69,10 +88,10 @@ func holdingOf(dir string) (*holding, error) {
 	case pack.Blobs:
 		return blobHolding(dir)
 	case pack.OCI, pack.Ollama:
-		blobs, whole, err := pack.Referenced(dir, kind)
+		blobs, whole, err := pack.Referenced(dir, kind, most.manifests)
 		h := &holding{kind: kind, partly: !whole}
 		for _, b := range blobs {
-			h.items = append(h.items, item{b.Digest, pack.TreePath(dir, kind, digest.Digest(b.Digest)), b})
+			h.items = append(h.items, blobItem(pack.TreePath(dir, kind, digest.Digest(b.Digest)), b))
 		}
 		return h, err
 	}
@@ -86,7 +105,7 @@ func blobHolding(dir string) (*holding, error) {
 	}
 	h := &holding{kind: pack.Blobs}
 	for _, b := range src.parts[0].Blobs {
-		h.items = append(h.items, item{b.Digest, filepath.Join(dir, pack.BlobName(digest.Digest(b.Digest))), b})
+		h.items = append(h.items, blobItem(filepath.Join(dir, pack.BlobName(digest.Digest(b.Digest))), b))
 	}
 	return h, nil
 }
@@ -114,11 +133,16 @@ func fileHolding(dir string) (*holding, error) {
 		return nil, errors.Join(err, h.close())
 	}
 	for _, e := range entries {
-		if _, ok := d.Record.Files[e.Title]; !ok || e.Archive {
-			continue // it was left out, or its files are its own
+		names := d.Names(e)
+		slices.Sort(names)
+		for _, name := range names { // none of what was left out
+			seen := d.Record.Files[name]
+			h.items = append(h.items, item{
+				name: name, digest: seen.Digest, size: seen.Size, blob: e.Layer.Blob(), entry: e.Title,
+				check: func(ctx context.Context) (string, error) { return d.Check(ctx, name) },
+			})
 		}
-		h.files = append(h.files, e)
-		h.items = append(h.items, item{e.Title, filepath.Join(dir, filepath.FromSlash(e.Title)), e.Layer.Blob()})
 	}
+	h.files = entries
 	return h, nil
 }

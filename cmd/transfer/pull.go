@@ -33,6 +33,7 @@ type pullOptions struct {
 	include, exclude []string
 	rehash           bool
 	mirrors          urlList
+	limits           limits
 }
 
 func pullCommand(a *app) *cobra.Command {
@@ -60,6 +61,8 @@ func pullCommand(a *app) *cobra.Command {
 	fs.StringVar(&o.platform, "platform", "", "of an index, the manifest for this `OS/ARCH`")
 	fs.BoolVar(&o.rehash, "verify", false, "hash the files that are there already, repair what is wrong")
 	fs.Var(&o.mirrors, "mirror", "ask the registry at this `URL` first; may be repeated")
+	o.limits.addUnpacking(fs)
+	o.limits.addManifests(fs)
 	return c
 }
 
@@ -90,6 +93,9 @@ type puller struct {
 
 // pull fetches the model of a reference into a directory.
 func pull(ctx context.Context, a *app, name, dir string, o pullOptions) error {
+	if err := o.limits.check(); err != nil {
+		return err
+	}
 	r, err := a.reference(name)
 	if err != nil {
 		return err
@@ -192,12 +198,16 @@ func (p *puller) intoDir(ctx context.Context, m registry.Manifest) (outcome, err
 	case intoOllama:
 		return p.intoOllama(ctx, m)
 	}
-	return p.intoBlobs(ctx, m, p.dir, filepath.Join(p.dir, pack.ManifestName))
+	return p.intoBlobs(ctx, m, p.dir, func() error {
+		return unpack.WriteFile(filepath.Join(p.dir, pack.ManifestName), m.Data)
+	})
 }
 
 // intoBlobs pulls blobs into a directory and writes their manifest last: where there is one, the
 // model is whole.
-func (p *puller) intoBlobs(ctx context.Context, m registry.Manifest, dir, manifest string) (outcome, error) {
+func (p *puller) intoBlobs(
+	ctx context.Context, m registry.Manifest, dir string, putManifest func() error,
+) (outcome, error) {
 	blobs, err := m.Blobs()
 	if err != nil {
 		return outcome{}, fmt.Errorf("%s: %w", p.ref, err)
@@ -206,7 +216,7 @@ func (p *puller) intoBlobs(ctx context.Context, m registry.Manifest, dir, manife
 	if err != nil {
 		return done, err
 	}
-	return done, unpack.WriteFile(manifest, m.Data)
+	return done, putManifest()
 }
 
 // intoOllama pulls into Ollama's models directory, where "ollama run" finds the model.
@@ -214,8 +224,14 @@ func (p *puller) intoOllama(ctx context.Context, m registry.Manifest) (outcome, 
 	if p.ref.Tag == "" {
 		return outcome{}, usagef("--into ollama needs a reference with a tag")
 	}
-	name := filepath.Join(p.ref.Host, filepath.FromSlash(p.ref.Repository), p.ref.Tag)
-	return p.intoBlobs(ctx, m, filepath.Join(p.dir, "blobs"), filepath.Join(p.dir, "manifests", name))
+	models, err := unpack.OpenOllama(p.dir)
+	if err != nil {
+		return outcome{}, err
+	}
+	defer models.Close()
+	return p.intoBlobs(ctx, m, models.Stage(), func() error {
+		return models.PutManifest(p.ref.Host, p.ref.Repository, p.ref.Tag, m.Data)
+	})
 }
 
 // intoFiles pulls named files.
@@ -243,7 +259,8 @@ func (p *puller) intoFiles(
 		return outcome{}, err
 	}
 	defer dir.Close()
-	done, err := p.fetchFiles(ctx, dir, chosen)
+	dir.Limits = p.limits.unpacking()
+	done, err := p.fetchFiles(ctx, dir, entries, chosen)
 	if err == nil {
 		// All of the model's files, because other patterns may have chosen others before.
 		dir.Remember(p.ref.String(), m, entries)
@@ -256,7 +273,12 @@ func (p *puller) intoFiles(
 }
 
 // fetchFiles fetches the entries that are not in the directory yet.
-func (p *puller) fetchFiles(ctx context.Context, dir *unpack.Dir, entries []unpack.Entry) (outcome, error) {
+func (p *puller) fetchFiles(
+	ctx context.Context, dir *unpack.Dir, all, entries []unpack.Entry,
+) (outcome, error) {
+	if err := dir.Prepare(all, entries); err != nil {
+		return outcome{}, fmt.Errorf("%s: %w", p.ref, err)
+	}
 	var missing []unpack.Entry
 	names := map[string]string{}
 	for _, e := range entries {
@@ -271,11 +293,11 @@ func (p *puller) fetchFiles(ctx context.Context, dir *unpack.Dir, entries []unpa
 	}
 	_, total := unpack.Blobs(entries)
 	blobs, size := unpack.Blobs(missing)
-	done, err := p.download(ctx, blobs, dir.Stage(), max(total-size, 0), names)
+	done, err := p.stage(ctx, blobs, dir.Stage(), max(total-size, 0), names)
 	if err != nil {
 		return done, err
 	}
-	if err := dir.Place(ctx, missing); err != nil {
+	if err := dir.Place(ctx, all, missing); err != nil {
 		return done, err
 	}
 	done.blobs = len(entries)
@@ -297,14 +319,15 @@ func titles(entries []unpack.Entry) string {
 
 // intoOCI pulls a manifest, or an index with all it lists, into an OCI layout.
 func (p *puller) intoOCI(ctx context.Context, m registry.Manifest) (outcome, error) {
+	manifests, err := manifestTree(ctx, p.repo, m, p.limits.manifests)
+	if err != nil {
+		return outcome{}, fmt.Errorf("%s: %w", p.ref, err)
+	}
 	layout, err := unpack.OpenOCI(p.dir)
 	if err != nil {
 		return outcome{}, err
 	}
-	manifests, err := p.tree(ctx, m, maxIndexDepth)
-	if err != nil {
-		return outcome{}, err
-	}
+	defer layout.Close()
 	var missing []transfer.Blob
 	seen, total, size := map[string]bool{}, int64(0), int64(0)
 	for _, one := range manifests {
@@ -321,12 +344,16 @@ func (p *puller) intoOCI(ctx context.Context, m registry.Manifest) (outcome, err
 			}
 			seen[b.Digest] = true
 			total += b.Size
-			if p.rehash || !layout.There(b) {
+			there, err := layout.There(b)
+			if err != nil {
+				return outcome{}, err
+			}
+			if p.rehash || !there {
 				missing, size = append(missing, b), size+b.Size
 			}
 		}
 	}
-	done, err := p.download(ctx, missing, layout.Stage(), total-size, namesOf(manifests))
+	done, err := p.stage(ctx, missing, layout.Stage(), total-size, namesOf(manifests))
 	if err != nil {
 		return done, err
 	}
@@ -339,44 +366,29 @@ func (p *puller) intoOCI(ctx context.Context, m registry.Manifest) (outcome, err
 		}
 	}
 	done.blobs = len(seen)
-	return done, errors.Join(layout.Name(m, p.ref.Tag), os.RemoveAll(layout.Stage()))
+	return done, errors.Join(layout.Name(m, p.ref.Tag), layout.Done())
 }
 
-// maxIndexDepth is how deep indexes may be nested.
-const maxIndexDepth = 4
-
-// tree lists a manifest after all that it lists.
-func (p *puller) tree(ctx context.Context, m registry.Manifest, depth int) ([]registry.Manifest, error) {
-	return manifestTree(ctx, p.repo, m, depth)
-}
-
-// manifestTree lists a manifest of a repository after all that it lists.
+// manifestTree lists a manifest of a repository after all that it lists, each once.
 func manifestTree(
-	ctx context.Context, repo *registry.Repository, m registry.Manifest, depth int,
+	ctx context.Context, repo *registry.Repository, m registry.Manifest, most int,
 ) ([]registry.Manifest, error) {
-	if !m.IsIndex() {
-		return []registry.Manifest{m}, nil
-	}
-	content, err := m.Content()
-	if err != nil {
-		return nil, err
-	}
-	if depth == 0 {
-		return nil, fmt.Errorf("%s: indexes are nested too deep", m.Digest)
-	}
-	var all []registry.Manifest
-	for _, d := range content.Manifests {
-		child, err := repo.Manifest(ctx, d.Digest)
-		if err != nil {
-			return nil, err
+	return pack.Tree(m.Digest, most, func(dg string) (registry.Manifest, error) {
+		if dg == m.Digest {
+			return m, nil
 		}
-		below, err := manifestTree(ctx, repo, child, depth-1)
-		if err != nil {
-			return nil, err
-		}
-		all = append(all, below...)
-	}
-	return append(all, m), nil
+		return repo.Manifest(ctx, dg)
+	})
+}
+
+// stage fetches blobs into a directory from where they get their places. What is there already is hashed: it may
+// be anybody's.
+func (p *puller) stage(
+	ctx context.Context, blobs []transfer.Blob, dir string, there int64, names map[string]string,
+) (outcome, error) {
+	staging := *p
+	staging.rehash = true
+	return staging.download(ctx, blobs, dir, there, names)
 }
 
 // download fetches blobs into a directory. There is what the directory above has already; it counts

@@ -38,6 +38,7 @@ type pushOptions struct {
 	mediaType    string
 	annotations  map[string]string
 	parts        map[string]*[]string // of an Ollama model, by pack.OllamaParts
+	limits       limits
 }
 
 func pushCommand(a *app) *cobra.Command {
@@ -52,6 +53,9 @@ func pushCommand(a *app) *cobra.Command {
 			"  transfer push ~/.ollama/models --model llama3.2:1b registry.example/me/m",
 		Args: pushOperands,
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := o.limits.check(); err != nil {
+				return err
+			}
 			return pusher{a, o}.push(cmd.Context(), args[:len(args)-1], args[len(args)-1])
 		},
 	}
@@ -68,6 +72,7 @@ func pushCommand(a *app) *cobra.Command {
 		&o.annotations, "annotation", nil, "annotation of the manifest, `KEY=VALUE`; may be repeated",
 	)
 	fs.Lookup("annotation").DefValue = "" // none
+	o.limits.addManifests(fs)
 	for _, part := range pack.OllamaParts {
 		o.parts[part] = fs.StringArray(part, nil, "`FILE` with the "+part+", for ollama")
 	}
@@ -274,7 +279,7 @@ func (a pusher) openSource(ctx context.Context, paths []string, r ref.Reference)
 	src := &source{what: strings.Join(paths, " "), dir: stage.Dir, stage: stage}
 	if kind == pack.OCI {
 		var m pack.Model
-		m, err = stage.OpenOCI(paths[0], a.model)
+		m, err = stage.OpenOCI(paths[0], a.model, a.limits.manifests)
 		src.parts = m.Parts
 	} else {
 		var p pack.Part
@@ -367,9 +372,13 @@ func (a pusher) packFiles(
 ) (pack.Part, error) {
 	options := pack.Options{ArtifactType: a.artifactType, MediaType: a.mediaType, Annotations: a.annotations}
 	if a.tar {
-		return s.Archives(ctx, paths, options)
+		return s.Archives(ctx, paths, options, a.leftOut)
 	}
-	files, err := pack.Walk(paths)
+	list := pack.Walk
+	if a.kind == typeOllama { // it keeps no names
+		list = pack.List
+	}
+	files, err := list(paths, a.leftOut)
 	if err != nil {
 		return pack.Part{}, err
 	}
@@ -388,6 +397,9 @@ func (a pusher) packFiles(
 		return s.Files(files, digests, options)
 	}
 }
+
+// leftOut tells what is not pushed though nobody asked for that.
+func (a pusher) leftOut(path string) { a.say("left out %s", path) }
 
 // packOllama makes an Ollama model of one GGUF file.
 func (a pusher) packOllama(

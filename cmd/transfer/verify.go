@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 
 	"github.com/modeltransfer/transfer"
 	"github.com/modeltransfer/transfer/cmd/transfer/internal/pack"
@@ -20,21 +19,33 @@ var errDamaged = errors.New("the directory is damaged")
 
 func verifyCommand(a *app) *cobra.Command {
 	var from string
+	var most limits
 	c := dirCommand("verify", "Hash every file of a pulled model, and repair what is wrong",
 		"Verify hashes every file of a directory that pull has made, in any of its forms, and names those "+
 			"that are wrong or missing. With --from it fetches them again.",
 		"  transfer verify ./model\n  transfer verify ./model --from registry.example/me/model:v1",
 		func(ctx context.Context, dir string) error {
-			return withHolding(dir, func(h *holding) error { return verifier{a}.verify(ctx, dir, h, from) })
+			return withHolding(dir, most, func(h *holding) error { return verifier{a, most}.verify(ctx, dir, h, from) })
 		})
 	c.Flags().StringVar(&from, "from", "", "fetch what is wrong from the repository of this `REF`")
+	most.addUnpacking(c.Flags())
+	most.addManifests(c.Flags())
 	return c
 }
 
 // verifier hashes what is there.
-type verifier struct{ *app }
+type verifier struct {
+	*app
+	limits limits
+}
+
+// errNothing is a directory of which nothing can be said.
+var errNothing = errors.New("there is nothing in it to verify")
 
 func (a verifier) verify(ctx context.Context, dir string, h *holding, from string) error {
+	if len(h.items) == 0 {
+		return fmt.Errorf("%s: %w", dir, errNothing)
+	}
 	wrong, size, err := a.findWrong(ctx, h)
 	if err != nil {
 		return err
@@ -84,14 +95,14 @@ func (e *damagedError) Unwrap() error { return errDamaged }
 // findWrong hashes all items, names those that are wrong, and returns them and the size of all.
 func (a verifier) findWrong(ctx context.Context, h *holding) (wrong []item, size int64, err error) {
 	for _, i := range h.items {
-		size += i.blob.Size
+		size += i.size
 	}
 	meter := a.newMeter("hash", nil)
 	var problems []string
 	done := int64(0)
 	meter.Update(0, size)
 	for _, i := range h.items {
-		problem, err := check(ctx, i)
+		problem, err := i.check(ctx)
 		if err != nil {
 			meter.Close()
 			return nil, 0, err
@@ -99,7 +110,7 @@ func (a verifier) findWrong(ctx context.Context, h *holding) (wrong []item, size
 		if problem != "" {
 			wrong, problems = append(wrong, i), append(problems, problem)
 		}
-		done += i.blob.Size
+		done += i.size
 		meter.Update(done, size)
 	}
 	meter.Close()
@@ -111,15 +122,15 @@ func (a verifier) findWrong(ctx context.Context, h *holding) (wrong []item, size
 
 func (a verifier) nameWrong(i item, problem string) {
 	if a.json {
-		a.event("wrong", field{"name", i.name}, field{"digest", i.blob.Digest}, field{"problem", problem})
+		a.event("wrong", field{"name", i.name}, field{"digest", i.digest}, field{"problem", problem})
 	} else {
 		a.say("%s: %s", i.name, problem)
 	}
 }
 
-// check says what is wrong with an item, or nothing.
-func check(ctx context.Context, i item) (problem string, err error) {
-	info, err := os.Stat(i.path)
+// checkBlob says what is wrong with a blob at a path, or nothing.
+func checkBlob(ctx context.Context, path string, b transfer.Blob) (problem string, err error) {
+	info, err := os.Stat(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return "missing", nil
@@ -127,11 +138,11 @@ func check(ctx context.Context, i item) (problem string, err error) {
 		return "", err
 	case !info.Mode().IsRegular():
 		return "not a file", nil
-	case info.Size() != i.blob.Size:
-		return fmt.Sprintf("%d bytes instead of %d", info.Size(), i.blob.Size), nil
+	case info.Size() != b.Size:
+		return fmt.Sprintf("%d bytes instead of %d", info.Size(), b.Size), nil
 	}
-	want := digest.Digest(i.blob.Digest)
-	got, err := pack.HashFile(ctx, i.path, want.Algorithm())
+	want := digest.Digest(b.Digest)
+	got, err := pack.HashFile(ctx, path, want.Algorithm())
 	if err != nil {
 		return "", err
 	}
@@ -147,14 +158,16 @@ func (a verifier) repair(ctx context.Context, dir string, h *holding, wrong []it
 	if err != nil {
 		return err
 	}
-	p := &puller{app: a.app, pullOptions: pullOptions{rehash: true}, ref: r, dir: dir, notes: new(notes)}
+	p := &puller{app: a.app, pullOptions: pullOptions{rehash: true, limits: a.limits}, ref: r, dir: dir, notes: new(notes)}
 	if p.repo, err = a.remote(r, nil, p.notes); err != nil {
 		return err
 	}
 	defer p.repo.CloseIdleConnections()
 	var blobs []transfer.Blob
+	seen := map[string]bool{}
 	for _, i := range wrong {
-		if !slices.Contains(blobs, i.blob) {
+		if !seen[i.blob.Digest] {
+			seen[i.blob.Digest] = true
 			blobs = append(blobs, i.blob)
 		}
 	}
@@ -176,21 +189,30 @@ func (p *puller) repairOCI(ctx context.Context, blobs []transfer.Blob) error {
 	if err != nil {
 		return err
 	}
+	defer layout.Close()
 	if _, err := p.download(ctx, blobs, layout.Stage(), 0, nil); err != nil {
 		return err
 	}
-	return errors.Join(layout.Place(blobs), os.RemoveAll(layout.Stage()))
+	return errors.Join(layout.Place(blobs), layout.Done())
 }
 
 func (p *puller) repairFiles(ctx context.Context, h *holding, wrong []item, blobs []transfer.Blob) error {
 	if _, err := p.download(ctx, blobs, h.dir.Stage(), 0, nil); err != nil {
 		return err
 	}
+	titles := map[string]bool{}
+	for _, i := range wrong {
+		titles[i.entry] = true
+	}
 	var entries []unpack.Entry
 	for _, e := range h.files {
-		if slices.ContainsFunc(wrong, func(i item) bool { return i.name == e.Title }) {
+		if titles[e.Title] {
 			entries = append(entries, e)
 		}
 	}
-	return errors.Join(h.dir.Place(ctx, entries), h.dir.Save())
+	h.dir.Limits = p.limits.unpacking()
+	if err := h.dir.Place(ctx, h.files, entries); err != nil {
+		return err
+	}
+	return h.dir.Save()
 }

@@ -1,7 +1,12 @@
 package pack
 
 import (
+	"archive/tar"
+	"bytes"
+	"compress/gzip"
 	"encoding/json"
+	"errors"
+	"io"
 
 	"github.com/opencontainers/go-digest"
 	"github.com/opencontainers/image-spec/specs-go"
@@ -32,8 +37,14 @@ type Options struct {
 func (s *Stage) Files(files []File, digests []digest.Digest, o Options) (Part, error) {
 	layers := make([]ocispec.Descriptor, len(files))
 	for i, f := range files {
-		layers[i] = fileLayer(f, digests[i], o)
-		if err := s.Add(f.Path, digests[i]); err != nil {
+		var err error
+		if f.Info.IsDir() {
+			layers[i], err = s.emptyDirectory(f.Title)
+		} else {
+			layers[i] = fileLayer(f, digests[i], o)
+			err = s.Add(f.Path, digests[i])
+		}
+		if err != nil {
 			return Part{}, err
 		}
 	}
@@ -41,10 +52,31 @@ func (s *Stage) Files(files []File, digests []digest.Digest, o Options) (Part, e
 }
 
 func fileLayer(f File, dg digest.Digest, o Options) ocispec.Descriptor {
-	return ocispec.Descriptor{
+	d := ocispec.Descriptor{
 		MediaType: orDefault(o.MediaType, fileMediaType), Digest: dg, Size: f.Info.Size(),
 		Annotations: map[string]string{ocispec.AnnotationTitle: f.Title},
 	}
+	if f.Mode()&0o100 != 0 { // others have the manifest that oras writes
+		d.Annotations[metadataAnnotation] = metadataOf(f)
+	}
+	return d
+}
+
+// emptyDirectory packs a directory that has nothing in it, as oras would.
+func (s *Stage) emptyDirectory(title string) (ocispec.Descriptor, error) {
+	var packed, content bytes.Buffer
+	zip := gzip.NewWriter(&packed)
+	archive := tar.NewWriter(io.MultiWriter(zip, &content))
+	header := &tar.Header{Typeflag: tar.TypeDir, Name: title + "/", Mode: 0o755}
+	if err := errors.Join(archive.WriteHeader(header), archive.Close(), zip.Close()); err != nil {
+		return ocispec.Descriptor{}, err
+	}
+	d, err := s.AddBytes(directoryMediaType, packed.Bytes())
+	d.Annotations = map[string]string{
+		ocispec.AnnotationTitle: title, UnpackAnnotation: "true",
+		contentAnnotation: digest.FromBytes(content.Bytes()).String(),
+	}
+	return d, err
 }
 
 // Layers returns the manifest of layers that are in the stage.

@@ -5,7 +5,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
-	"os"
+
+	"github.com/modeltransfer/transfer/internal/rootfile"
 )
 
 // ErrNotGGUF is a file that is not in the format of llama.cpp.
@@ -28,7 +29,7 @@ var ggufSizes = map[uint32]int64{0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1,
 // ggufArchitecture returns the architecture that a GGUF file names, empty where it names none
 // before its first array: tables of tokens are as long as they are of no use here.
 func ggufArchitecture(path string) (string, error) {
-	f, err := os.Open(path)
+	f, err := rootfile.OpenLinked(path)
 	if err != nil {
 		return "", err
 	}

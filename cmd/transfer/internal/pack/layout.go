@@ -1,6 +1,7 @@
 package pack
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -13,6 +14,8 @@ import (
 	"strings"
 
 	"github.com/modeltransfer/transfer"
+	"github.com/modeltransfer/transfer/cmd/transfer/internal/limit"
+	"github.com/modeltransfer/transfer/internal/rootfile"
 	"github.com/modeltransfer/transfer/registry"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -51,6 +54,11 @@ const (
 	Ollama             // Ollama's models directory
 )
 
+// String names what a directory is, for people.
+func (k Kind) String() string {
+	return [...]string{"a directory of files", "a directory of blobs", "an OCI layout", "Ollama's models"}[k]
+}
+
 // KindOf tells what a path holds.
 func KindOf(dir string) Kind {
 	switch {
@@ -85,9 +93,9 @@ func isDir(path string) bool {
 
 // ReadManifest reads the manifest of a directory of blobs.
 func ReadManifest(path string) ([]byte, error) {
-	f, err := os.Open(path)
+	f, err := rootfile.OpenLinked(path)
 	if err != nil {
-		return nil, err
+		return nil, pathError(path, err)
 	}
 	defer f.Close()
 	data, err := io.ReadAll(io.LimitReader(f, maxManifest+1))
@@ -95,6 +103,15 @@ func ReadManifest(path string) ([]byte, error) {
 		err = fmt.Errorf("%s: %w", path, ErrManifestTooLarge)
 	}
 	return data, err
+}
+
+// pathError names the file where an error does not.
+func pathError(path string, err error) error {
+	var named *fs.PathError
+	if errors.As(err, &named) {
+		return err
+	}
+	return &fs.PathError{Op: "open", Path: path, Err: err}
 }
 
 // Model is a model of a directory.
@@ -107,8 +124,8 @@ type Model struct {
 type blobFile func(dg digest.Digest) string
 
 // OpenOCI returns the models of an OCI image layout: one, or the one of the name or digest wanted.
-// Its blobs are added to the stage.
-func (s *Stage) OpenOCI(dir, want string) (Model, error) {
+// Its blobs are added to the stage. It may name so many manifests at most; see [Tree].
+func (s *Stage) OpenOCI(dir, want string, most int) (Model, error) {
 	data, err := ReadManifest(filepath.Join(dir, ocispec.ImageIndexFile))
 	if err != nil {
 		return Model{}, err
@@ -134,38 +151,37 @@ func (s *Stage) OpenOCI(dir, want string) (Model, error) {
 		return filepath.Join(dir, ocispec.ImageBlobsDir, dg.Algorithm().String(), dg.Encoded())
 	}
 	m := Model{Name: orDefault(found[0].Annotations[ocispec.AnnotationRefName], found[0].Digest.String())}
-	err = s.collect(&m, file, found[0].Digest, maxDepth)
+	manifests, err := Tree(found[0].Digest.String(), most, func(dg string) (registry.Manifest, error) {
+		return readBlobManifest(file(digest.Digest(dg)), digest.Digest(dg))
+	})
+	for _, one := range manifests {
+		if err := s.collect(&m, file, one); err != nil {
+			return m, err
+		}
+	}
 	return m, err
 }
 
-// collect reads a manifest and what it lists.
-func (s *Stage) collect(m *Model, file blobFile, dg digest.Digest, depth int) error {
-	if err := dg.Validate(); err != nil {
-		return fmt.Errorf("digest %.100q: %w", dg, err)
-	}
-	data, err := ReadManifest(file(dg))
+// readBlobManifest reads a manifest that is a blob.
+func readBlobManifest(path string, dg digest.Digest) (registry.Manifest, error) {
+	data, err := ReadManifest(path)
 	if err != nil {
-		return err
+		return registry.Manifest{}, err
 	}
 	if got := dg.Algorithm().FromBytes(data); got != dg {
-		return fmt.Errorf("%w: %s is %s", transfer.ErrDigestMismatch, file(dg), got)
+		return registry.Manifest{}, fmt.Errorf("%w: %s is %s", transfer.ErrDigestMismatch, path, got)
 	}
-	content, err := registry.NewManifest(data, "").Content()
-	if err != nil {
-		return fmt.Errorf("%s: %w", file(dg), err)
-	}
-	if depth == 0 {
-		return fmt.Errorf("%s: indexes are nested too deep", dg)
-	}
-	for _, child := range content.Manifests {
-		if err := s.collect(m, file, digest.Digest(child.Digest), depth-1); err != nil {
-			return err
-		}
-	}
-	part := Part{Manifest: data}
-	if len(content.Manifests) == 0 {
-		if part.Blobs, err = registry.NewManifest(data, "").Blobs(); err != nil {
-			return fmt.Errorf("%s: %w", file(dg), err)
+	m := registry.NewManifest(data, "")
+	m.Digest = dg.String()
+	return m, nil
+}
+
+// collect adds a manifest and its blobs.
+func (s *Stage) collect(m *Model, file blobFile, one registry.Manifest) (err error) {
+	part := Part{Manifest: one.Data}
+	if !one.IsIndex() {
+		if part.Blobs, err = one.Blobs(); err != nil {
+			return fmt.Errorf("%s: %w", file(digest.Digest(one.Digest)), err)
 		}
 	}
 	for _, b := range part.Blobs {
@@ -249,9 +265,10 @@ func TreePath(dir string, kind Kind, dg digest.Digest) string {
 
 // Referenced lists the blobs that the models of an OCI layout or of Ollama's models directory name,
 // each once; in a layout the manifests are blobs too. Of a manifest that is missing or damaged it is
-// not known what it names; then they are not the whole.
-func Referenced(dir string, kind Kind) (blobs []transfer.Blob, whole bool, err error) {
-	w := walker{dir: dir, seen: map[string]bool{}, whole: true}
+// not known what it names; then they are not the whole. There may be so many manifests at most; 0 means
+// [DefaultManifests].
+func Referenced(dir string, kind Kind, most int) (blobs []transfer.Blob, whole bool, err error) {
+	w := walker{dir: dir, seen: map[string]bool{}, whole: true, most: cmp.Or(most, DefaultManifests)}
 	if kind == OCI {
 		data, err := ReadManifest(filepath.Join(dir, ocispec.ImageIndexFile))
 		if err == nil {
@@ -283,6 +300,8 @@ type walker struct {
 	seen  map[string]bool
 	blobs []transfer.Blob
 	whole bool
+
+	manifests, most int
 }
 
 func (w *walker) see(b transfer.Blob) bool {
@@ -307,17 +326,25 @@ func (w *walker) add(data []byte, depth int) error {
 		w.see(l.Blob())
 	}
 	for _, d := range content.Manifests {
-		if !w.see(d.Blob()) || depth == 0 {
-			continue
-		}
-		child, err := ReadManifest(TreePath(w.dir, OCI, digest.Digest(d.Digest)))
-		if err != nil || digest.Digest(d.Digest).Algorithm().FromBytes(child) != digest.Digest(d.Digest) {
-			w.whole = false
-			continue // that it is wrong is found where it is hashed
-		}
-		if err := w.add(child, depth-1); err != nil {
+		if err := w.addChild(d, depth); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+func (w *walker) addChild(d registry.Descriptor, depth int) error {
+	if !w.see(d.Blob()) || depth == 0 {
+		return nil
+	}
+	if w.manifests++; w.manifests > w.most {
+		return &limit.Error{Limit: limit.Manifests, Most: int64(w.most)}
+	}
+	dg := digest.Digest(d.Digest)
+	child, err := ReadManifest(TreePath(w.dir, OCI, dg))
+	if err != nil || dg.Algorithm().FromBytes(child) != dg {
+		w.whole = false
+		return nil // that it is wrong is found where it is hashed
+	}
+	return w.add(child, depth-1)
 }

@@ -2,11 +2,13 @@ package pack
 
 import (
 	"encoding/json"
+	"io/fs"
 	"path"
 	"slices"
 	"strings"
 	"time"
 
+	"github.com/modeltransfer/transfer/registry"
 	"github.com/opencontainers/go-digest"
 	"github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -75,8 +77,8 @@ func kindOf(title string, size int64) (kind string, known bool) {
 	return kindConfig, false
 }
 
-// fileMetadata is what ModelPack keeps of a file besides its content. Owners are left out: they
-// mean nothing on another machine.
+// fileMetadata is what ModelPack keeps of a file besides its content. Owners and times are left out: they mean
+// nothing on another machine.
 type fileMetadata struct {
 	Name     string    `json:"name"`
 	Mode     uint32    `json:"mode"`
@@ -109,12 +111,17 @@ func (s *Stage) ModelPack(name string, files []File, digests []digest.Digest, o 
 	c.Config.Format = formatOf(files)
 	layers := make([]ocispec.Descriptor, len(files))
 	for i, f := range files {
-		layer, err := modelPackLayer(f, digests[i])
-		if err != nil {
-			return Part{}, err
+		var err error
+		if f.Info.IsDir() {
+			layers[i], err = s.emptyDirectory(f.Title)
+			layers[i].MediaType = modelPackPrefix + kindDoc + ".v1.tar+gzip"
+			layers[i].Annotations[FilepathAnnotation] = f.Title
+			digests[i] = layers[i].Digest
+		} else {
+			layers[i] = modelPackLayer(f, digests[i])
+			err = s.Add(f.Path, digests[i])
 		}
-		layers[i] = layer
-		if err := s.Add(f.Path, digests[i]); err != nil {
+		if err != nil {
 			return Part{}, err
 		}
 	}
@@ -132,17 +139,31 @@ func (s *Stage) ModelPack(name string, files []File, digests []digest.Digest, o 
 	})
 }
 
-func modelPackLayer(f File, dg digest.Digest) (ocispec.Descriptor, error) {
-	kind, known := kindOf(f.Title, f.Info.Size())
+// metadataOf is what a manifest says of a file besides its content. The same files make the same manifest.
+func metadataOf(f File) string {
 	metadata, err := json.Marshal(fileMetadata{
-		Name: path.Base(f.Title), Mode: uint32(f.Info.Mode().Perm()), Size: f.Info.Size(),
-		ModTime: f.Info.ModTime().UTC(), Typeflag: '0',
+		Name: path.Base(f.Title), Mode: uint32(f.Mode()), Size: f.Info.Size(), ModTime: time.Unix(0, 0).UTC(),
+		Typeflag: '0',
 	})
-	if err != nil {
-		return ocispec.Descriptor{}, err
+	if err != nil { // it has nothing that JSON has not
+		return ""
 	}
+	return string(metadata)
+}
+
+// ModeOf returns the permissions that a manifest says a file had, or 0.
+func ModeOf(d registry.Descriptor) fs.FileMode {
+	var metadata fileMetadata
+	if json.Unmarshal([]byte(d.Annotations[metadataAnnotation]), &metadata) != nil {
+		return 0
+	}
+	return fs.FileMode(metadata.Mode).Perm()
+}
+
+func modelPackLayer(f File, dg digest.Digest) ocispec.Descriptor {
+	kind, known := kindOf(f.Title, f.Info.Size())
 	annotations := map[string]string{
-		FilepathAnnotation: f.Title, ocispec.AnnotationTitle: f.Title, metadataAnnotation: string(metadata),
+		FilepathAnnotation: f.Title, ocispec.AnnotationTitle: f.Title, metadataAnnotation: metadataOf(f),
 		untestedAnnotation: "false",
 	}
 	if !known {
@@ -150,14 +171,14 @@ func modelPackLayer(f File, dg digest.Digest) (ocispec.Descriptor, error) {
 	}
 	return ocispec.Descriptor{
 		MediaType: modelPackPrefix + kind + ".v1.raw", Digest: dg, Size: f.Info.Size(), Annotations: annotations,
-	}, nil
+	}
 }
 
 // formatOf names the format of the largest weights.
 func formatOf(files []File) string {
 	format, largest := "", int64(-1)
 	for _, f := range files {
-		if kind, known := kindOf(f.Title, 0); known && kind == kindWeight && f.Info.Size() > largest {
+		if kind, known := kindOf(f.Title, 0); known && kind == kindWeight && f.size() > largest {
 			format, largest = strings.TrimPrefix(path.Ext(f.Title), "."), f.Info.Size()
 		}
 	}

@@ -80,7 +80,7 @@ func (s *Stage) Ollama(
 // ollamaPart adds one file.
 func (s *Stage) ollamaPart(ctx context.Context, kind, path string) (ocispec.Descriptor, error) {
 	if kind == "params" {
-		data, err := os.ReadFile(path)
+		data, err := ReadManifest(path) // no larger than a manifest either
 		if err != nil {
 			return ocispec.Descriptor{}, err
 		}

@@ -12,6 +12,7 @@ import (
 	"sync"
 
 	"github.com/modeltransfer/transfer"
+	"github.com/modeltransfer/transfer/internal/rootfile"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sync/errgroup"
@@ -64,7 +65,7 @@ func (s *Stage) AddBytes(mediaType string, data []byte) (ocispec.Descriptor, err
 }
 
 func copyFile(to, from string) (err error) {
-	src, err := os.Open(from)
+	src, err := rootfile.OpenLinked(from)
 	if err != nil {
 		return err
 	}
@@ -80,12 +81,12 @@ func copyFile(to, from string) (err error) {
 	return errors.Join(err, dst.Close())
 }
 
-// Hash returns the digests of files, several hashed at once. Progress is told how much is hashed, one call
+// Hash returns the digests of files, and none of directories, several hashed at once. Progress is told how much is hashed, one call
 // at a time.
 func Hash(ctx context.Context, files []File, progress func(done, total int64)) ([]digest.Digest, error) {
 	var done, total int64
 	for _, f := range files {
-		total += f.Info.Size()
+		total += f.size()
 	}
 	progress(0, total)
 	var mu sync.Mutex // guards done and the order of the calls
@@ -99,6 +100,9 @@ func Hash(ctx context.Context, files []File, progress func(done, total int64)) (
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(max(runtime.GOMAXPROCS(0), 1))
 	for i, f := range files {
+		if f.Info.IsDir() {
+			continue
+		}
 		g.Go(func() (err error) {
 			digests[i], err = hashFile(ctx, f.Path, digest.Canonical, hashed)
 			return err
@@ -115,9 +119,9 @@ func HashFile(ctx context.Context, path string, algorithm digest.Algorithm) (dig
 func hashFile(
 	ctx context.Context, path string, algorithm digest.Algorithm, moved func(n int),
 ) (digest.Digest, error) {
-	f, err := os.Open(path)
+	f, err := rootfile.OpenLinked(path)
 	if err != nil {
-		return "", err
+		return "", pathError(path, err)
 	}
 	defer f.Close()
 	digester := algorithm.Digester()

@@ -9,23 +9,37 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/modeltransfer/transfer/internal/rootfile"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
 // Archives returns the manifest of paths: a directory is one layer, and so is a file.
-func (s *Stage) Archives(ctx context.Context, paths []string, o Options) (Part, error) {
+func (s *Stage) Archives(
+	ctx context.Context, paths []string, o Options, leftOut func(path string),
+) (Part, error) {
 	var layers []ocispec.Descriptor
+	var tops []File
+	for _, path := range paths {
+		top, err := topOf(path)
+		if err != nil {
+			return Part{}, err
+		}
+		tops = append(tops, top)
+	}
+	if err := together(tops); err != nil {
+		return Part{}, err
+	}
 	for _, path := range paths {
 		if isDir(path) {
-			layer, err := s.directory(ctx, path)
+			layer, err := s.directory(ctx, path, leftOut)
 			if err != nil {
 				return Part{}, err
 			}
 			layers = append(layers, layer)
 			continue
 		}
-		files, err := Walk([]string{path})
+		files, err := Walk([]string{path}, leftOut)
 		if err != nil {
 			return Part{}, err
 		}
@@ -41,15 +55,27 @@ func (s *Stage) Archives(ctx context.Context, paths []string, o Options) (Part, 
 	return s.Layers(layers, o)
 }
 
+// topOf is what a path will be called.
+func topOf(path string) (File, error) {
+	absolute, err := filepath.Abs(path)
+	if err != nil {
+		return File{}, err
+	}
+	info, err := os.Stat(path)
+	return File{Path: path, Title: filepath.Base(absolute), Info: info}, err
+}
+
 // directory packs a directory into one layer, a compressed tar archive, as oras does. The same
 // files make the same archive: it has no times and no owners in it.
-func (s *Stage) directory(ctx context.Context, path string) (d ocispec.Descriptor, err error) {
+func (s *Stage) directory(
+	ctx context.Context, path string, leftOut func(path string),
+) (d ocispec.Descriptor, err error) {
 	absolute, err := filepath.Abs(path)
 	if err != nil {
 		return d, err
 	}
 	name := filepath.Base(absolute)
-	files, err := Walk([]string{path})
+	files, err := Walk([]string{path}, leftOut)
 	if err != nil {
 		return d, err
 	}
@@ -82,6 +108,13 @@ func writeTar(ctx context.Context, w io.Writer, name string, files []File) error
 		if err := writeParents(archive, title, made); err != nil {
 			return err
 		}
+		if f.Info.IsDir() {
+			title += "/"
+			if err := writeParents(archive, title, made); err != nil {
+				return err
+			}
+			continue
+		}
 		if err := writeFile(ctx, archive, title, f); err != nil {
 			return err
 		}
@@ -108,15 +141,15 @@ func writeFile(ctx context.Context, archive *tar.Writer, title string, f File) e
 	header := &tar.Header{
 		Typeflag: tar.TypeReg,
 		Name:     title,
-		Mode:     int64(f.Info.Mode().Perm()),
+		Mode:     int64(f.Mode()),
 		Size:     f.Info.Size(),
 	}
 	if err := archive.WriteHeader(header); err != nil {
 		return err
 	}
-	file, err := os.Open(f.Path)
+	file, err := rootfile.OpenLinked(f.Path)
 	if err != nil {
-		return err
+		return pathError(f.Path, err)
 	}
 	defer file.Close()
 	_, err = io.Copy(archive, contextReader{ctx, file})

@@ -4,17 +4,18 @@ package unpack
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"path"
-	"path/filepath"
 	"strings"
 
+	"github.com/modeltransfer/transfer/cmd/transfer/internal/names"
 	"github.com/modeltransfer/transfer/cmd/transfer/internal/pack"
 	"github.com/modeltransfer/transfer/registry"
 )
 
 var (
-	// ErrTitle is a file name that leads out of the directory, or that two files share.
-	ErrTitle = errors.New("refused file name")
+	// ErrTitle is a file name that is refused (see package names), or that two files share.
+	ErrTitle = names.ErrName
 
 	// ErrPacked is an archive that cannot be unpacked.
 	ErrPacked = errors.New("not a tar archive, plain or by gzip or zstd; --into blobs fetches it as it is")
@@ -25,9 +26,10 @@ var (
 
 // Entry is a layer with the name that its content gets.
 type Entry struct {
-	Title   string // with slashes, inside the directory
+	Title   string // with slashes, inside the directory; "." of an archive that is the whole directory
 	Layer   registry.Descriptor
-	Archive bool // it is unpacked: a tar archive, which may be compressed
+	Archive bool        // it is unpacked: a tar archive, which may be compressed
+	Mode    fs.FileMode // permissions where the model says some, or 0
 }
 
 // Media types of the layers of Ollama's models, and the names that their files get.
@@ -59,66 +61,67 @@ func titleOf(d registry.Descriptor) string {
 	return d.Title()
 }
 
-// Entries lists the layers that have a name, and how many have none. Names that lead out of the
-// directory are refused, and so are two layers of one name that differ.
+// Entries lists the layers that have a name, and says how many have none, and which are left out on both
+// sides. Names that are refused fail all, and so do two layers of one name that differ.
 func Entries(c registry.Content) (entries []Entry, unnamed int, err error) {
-	taken := make(map[string]registry.Descriptor, len(c.Layers))
+	taken := make(map[string]string, len(c.Layers))
+	numbers := map[string]int{}
 	for _, l := range c.Layers {
 		title := titleOf(l)
 		if title == "" {
-			title = ollamaName(l.MediaType, taken)
+			title = ollamaName(l.MediaType, taken, numbers)
 		}
 		if title == "" {
 			unnamed++
 			continue
 		}
-		if title, err = checkTitle(title); err != nil {
+		e, err := newEntry(title, l)
+		if err != nil {
 			return nil, 0, err
 		}
-		if first, ok := taken[title]; ok {
-			if first.Digest != l.Digest {
-				return nil, 0, fmt.Errorf("%w: %q is the name of two different files", ErrTitle, title)
-			}
+		first, again := taken[e.Title]
+		switch {
+		case names.LeftOut(e.Title) || again && first == l.Digest:
 			continue
+		case again:
+			return nil, 0, fmt.Errorf("%w: %.200q is the name of two different files", ErrTitle, e.Title)
 		}
-		if isArchive(l) && !knownPacking(l.MediaType) {
-			return nil, 0, fmt.Errorf("%q: %s: %w", title, l.MediaType, ErrPacked)
-		}
-		taken[title] = l
-		entries = append(entries, Entry{Title: title, Layer: l, Archive: isArchive(l)})
+		taken[e.Title] = l.Digest
+		entries = append(entries, e)
 	}
 	return entries, unnamed, nil
 }
 
+// newEntry checks a layer of a title.
+func newEntry(title string, l registry.Descriptor) (Entry, error) {
+	e := Entry{Title: ".", Layer: l, Archive: isArchive(l), Mode: pack.ModeOf(l)}
+	var err error
+	if !e.Archive || path.Clean(title) != "." { // "oras push REF ." packs a whole directory
+		e.Title, err = names.Check(title)
+	}
+	if err == nil && e.Archive && !knownPacking(l.MediaType) {
+		err = fmt.Errorf("%.200q: %.200s: %w", title, l.MediaType, ErrPacked)
+	}
+	return e, err
+}
+
 // ollamaName numbers what comes more than once, such as licences.
-func ollamaName(mediaType string, taken map[string]registry.Descriptor) string {
+func ollamaName(mediaType string, taken map[string]string, numbers map[string]int) string {
 	name := ollamaNames[mediaType]
 	if name == "" {
 		return ""
 	}
 	extension := path.Ext(name)
-	for n, numbered := 2, name; ; n++ {
+	for {
+		numbers[name]++
+		numbered := name
+		if n := numbers[name]; n > 1 {
+			numbered = fmt.Sprintf("%s-%d%s", strings.TrimSuffix(name, extension), n, extension)
+		}
 		if _, ok := taken[numbered]; !ok {
 			return numbered
 		}
-		numbered = fmt.Sprintf("%s-%d%s", strings.TrimSuffix(name, extension), n, extension)
 	}
-}
-
-// checkTitle returns a title in its shortest form.
-func checkTitle(title string) (string, error) {
-	clean := path.Clean(title)
-	local := filepath.FromSlash(clean)
-	switch {
-	case strings.ContainsAny(title, "\x00\r\n"), clean == ".", path.IsAbs(title), !filepath.IsLocal(local):
-		return "", fmt.Errorf("%w: %.200q leads out of the directory", ErrTitle, title)
-	case filepath.Separator != '\\' && strings.Contains(title, `\`):
-		return "", fmt.Errorf("%w: %.200q has a backslash in it", ErrTitle, title)
-	}
-	if first, _, _ := strings.Cut(clean, "/"); strings.EqualFold(first, pack.StateDir) {
-		return "", fmt.Errorf("%w: %.200q is kept for this program", ErrTitle, title)
-	}
-	return clean, nil
 }
 
 // isArchive tells the archives that are to be unpacked: directories as oras packs them, whatever media type

@@ -10,53 +10,128 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math/rand/v2"
+	"os"
 	"path"
-	"path/filepath"
 	"strings"
 
 	"github.com/klauspost/compress/zstd"
+	"github.com/modeltransfer/transfer/cmd/transfer/internal/limit"
+	"github.com/modeltransfer/transfer/cmd/transfer/internal/names"
 	"github.com/modeltransfer/transfer/cmd/transfer/internal/pack"
+	"github.com/modeltransfer/transfer/internal/rootfile"
+	"github.com/opencontainers/go-digest"
 )
 
-// extract unpacks an archive. Its names are paths in the directory; those of a directory that oras
-// has packed begin with its title.
-func (d *Dir) extract(ctx context.Context, blob string, e Entry) error {
-	f, err := d.root.Open(blob)
+// kind is what a member of an archive is.
+type kind int
+
+const (
+	isFile kind = iota
+	isDirectory
+	isLink     // to any path
+	isHardLink // to a file of the same archive
+)
+
+// member is one of an archive, whose name and target were found good.
+type member struct {
+	name   string
+	kind   kind
+	size   int64
+	mode   fs.FileMode
+	target string
+}
+
+// members reads an archive and shows each member. What was read is taken from a budget, because a few bytes may
+// unpack to any number.
+func (p *placing) members(e Entry, stream *budget, visit func(m member, content io.Reader) error) error {
+	blob := pack.BlobName(digest.Digest(e.Layer.Digest))
+	f, err := rootfile.Open(p.stage, blob, os.O_RDONLY)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	content, err := decompress(pack.Reader(ctx, f))
+	content, err := decompress(p.ctx, f, stream)
 	if err != nil {
 		return err
 	}
 	defer content.Close()
-	confined := e.Layer.Annotations[pack.UnpackAnnotation] == "true"
+	files := map[string]bool{}
 	for archive := tar.NewReader(content); ; {
 		header, err := archive.Next()
-		if errors.Is(err, io.EOF) {
+		switch {
+		case errors.Is(err, io.EOF):
 			return nil
-		}
-		if errors.Is(err, tar.ErrHeader) {
+		case errors.Is(err, tar.ErrHeader):
 			return fmt.Errorf("%w: %w", ErrPacked, err)
+		case err != nil:
+			return err
+		case p.ctx.Err() != nil:
+			return context.Cause(p.ctx)
+		case header.Typeflag == tar.TypeXGlobalHeader, path.Clean(header.Name) == ".", names.LeftOut(header.Name):
+			continue // the first two have no file; git archive begins with the former
+		}
+		m, err := p.member(e, header, files)
+		if err == nil {
+			err = visit(m, archive)
 		}
 		if err != nil {
-			return err
-		}
-		if header.Typeflag == tar.TypeXGlobalHeader || path.Clean(header.Name) == "." {
-			continue // neither has a file; git archive begins with the former
-		}
-		name, err := checkTitle(header.Name)
-		if err != nil {
-			return err
-		}
-		if confined && name != e.Title && !strings.HasPrefix(name, e.Title+"/") {
-			return fmt.Errorf("%w: %q is not in the directory %q", ErrTitle, name, e.Title)
-		}
-		if err := d.extractOne(archive, header, name); err != nil {
 			return err
 		}
 	}
+}
+
+// member checks one member. Files are the files of the archive so far.
+func (p *placing) member(e Entry, h *tar.Header, files map[string]bool) (m member, err error) {
+	if m.name, err = names.Check(h.Name); err != nil {
+		return m, err
+	}
+	if e.confined() && m.name != e.Title && !strings.HasPrefix(m.name, e.Title+"/") {
+		return m, fmt.Errorf("%w: %.200q is not in the directory %.200q", ErrTitle, m.name, e.Title)
+	}
+	if strings.Count(m.name, "/") >= p.limits.Depth {
+		return m, &limit.Error{Limit: limit.Depth, Most: int64(p.limits.Depth)}
+	}
+	switch h.Typeflag {
+	case tar.TypeDir:
+		m.kind = isDirectory
+	case tar.TypeReg, tar.TypeGNUSparse:
+		m.size, m.mode = h.Size, fs.FileMode(h.Mode).Perm()|0o600
+		files[m.name] = true
+	case tar.TypeSymlink:
+		m.kind, m.target = isLink, h.Linkname
+		err = checkLink(m.name, h.Linkname)
+	case tar.TypeLink:
+		m.kind, m.target = isHardLink, path.Clean(h.Linkname)
+		if !files[m.target] {
+			err = fmt.Errorf("%w: hard link %.200q leads to no file of the archive", ErrTitle, m.name)
+		}
+	default:
+		err = fmt.Errorf("%w: %.200q is neither a file nor a directory", ErrTitle, m.name)
+	}
+	return m, err
+}
+
+// checkLink refuses a link whose target is not below the directory by its own words: the target may go up at its
+// beginning alone, and no more often than there are directories above the link. These are directories and no
+// links, so that by induction no chain of links leads out.
+func checkLink(name, target string) error {
+	rest, up := target, 0
+	for strings.HasPrefix(rest, "../") {
+		rest, up = strings.TrimLeft(rest[3:], "/"), up+1
+	}
+	base := names.Fold(path.Base(name))
+	switch {
+	case target == "", path.IsAbs(target), up > strings.Count(name, "/"), strings.Contains("/"+rest+"/", "/../"):
+		return fmt.Errorf("%w: link %.200q leads out of the directory", ErrTitle, name)
+	case base == "blobs", base == "manifests": // these may be the user's own links
+		return fmt.Errorf("%w: link %.200q is kept for this program", ErrTitle, name)
+	}
+	where, err := names.Check(path.Join(path.Dir(name), target))
+	if err == nil && names.LeftOut(where) {
+		err = fmt.Errorf("%w: link %.200q leads to what is left out", ErrTitle, name)
+	}
+	return err
 }
 
 // maxWindow is how much memory a zstd archive may ask for: what "zstd --long" does.
@@ -64,55 +139,131 @@ const maxWindow = 128 << 20 // 128 MiB
 
 // decompress finds out from the first bytes of an archive how it is compressed: media types do not always
 // say it.
-func decompress(r io.Reader) (io.ReadCloser, error) {
-	content := bufio.NewReader(r)
-	head, err := content.Peek(4)
-	switch {
-	case err != nil && !errors.Is(err, io.EOF):
+func decompress(ctx context.Context, f *os.File, stream *budget) (io.ReadCloser, error) {
+	head := make([]byte, 4)
+	n, err := f.ReadAt(head, 0)
+	if err != nil && !errors.Is(err, io.EOF) {
 		return nil, err
+	}
+	content := bufio.NewReader(pack.Reader(ctx, f))
+	switch head = head[:n]; {
 	case bytes.HasPrefix(head, []byte{0x1f, 0x8b}): // RFC 1952 section 2.3.1
-		return gzip.NewReader(content)
+		z, err := gzip.NewReader(content)
+		if err != nil {
+			return nil, fmt.Errorf("%w: %w", ErrPacked, err)
+		}
+		return bounded{z, stream}, nil
 	case bytes.Equal(head, []byte{0x28, 0xb5, 0x2f, 0xfd}): // RFC 8878 section 3.1.1
 		d, err := zstd.NewReader(content, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(maxWindow))
 		if err != nil {
 			return nil, err
 		}
-		return d.IOReadCloser(), nil
+		return bounded{d.IOReadCloser(), stream}, nil
 	}
-	return io.NopCloser(content), nil
+	return io.NopCloser(f), nil // it passes over content by seeking
 }
 
-// extractOne unpacks one member.
-func (d *Dir) extractOne(content io.Reader, h *tar.Header, name string) error {
-	if h.Typeflag == tar.TypeDir {
-		return d.root.MkdirAll(name, 0o777)
+// bounded takes what it reads from a budget.
+type bounded struct {
+	io.ReadCloser
+	left *budget
+}
+
+func (b bounded) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if spent := b.left.spend(int64(n)); spent != nil {
+		return 0, spent
 	}
-	if err := d.root.MkdirAll(path.Dir(name), 0o777); err != nil {
-		return err
+	return n, err
+}
+
+// extract unpacks an archive whose names were found good, and records each.
+func (p *placing) extract(e Entry) error {
+	for _, name := range p.Dir.members[e.Title] {
+		delete(p.Record.Files, name)
 	}
-	switch h.Typeflag {
-	case tar.TypeReg:
-		return d.create(name, fs.FileMode(h.Mode).Perm()|0o600, content)
-	case tar.TypeSymlink:
-		target := path.Join(path.Dir(name), h.Linkname)
-		if path.IsAbs(h.Linkname) || !filepath.IsLocal(filepath.FromSlash(target)) {
-			return fmt.Errorf("%w: link %q leads out of the directory", ErrTitle, name)
-		}
-		return d.replace(name, func() error { return d.root.Symlink(h.Linkname, name) })
-	case tar.TypeLink:
-		target, err := checkTitle(h.Linkname)
+	delete(p.Record.Archives, e.Title)
+	p.Dir.members[e.Title] = nil
+	again := budget{p.limits.Bytes, p.limits.Bytes}
+	return p.members(e, &again, func(m member, content io.Reader) error {
+		seen, err := p.extractOne(m, content)
 		if err != nil {
 			return err
 		}
-		return d.replace(name, func() error { return d.root.Link(target, name) })
-	default:
-		return fmt.Errorf("%w: %q is neither a file nor a directory", ErrTitle, name)
-	}
+		seen.Archive = e.Title
+		if _, ok := p.Record.Files[m.name]; !ok {
+			p.Dir.members[e.Title] = append(p.Dir.members[e.Title], m.name)
+		}
+		p.Record.Files[m.name] = seen
+		return nil
+	})
 }
 
-func (d *Dir) replace(name string, create func() error) error {
-	if err := d.root.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
+// extractOne unpacks one member.
+func (p *placing) extractOne(m member, content io.Reader) (Seen, error) {
+	above := path.Dir(m.name)
+	if m.kind == isDirectory {
+		above = m.name
 	}
-	return create()
+	if err := makeDirs(p.root, above); err != nil {
+		return Seen{}, err
+	}
+	switch m.kind {
+	case isDirectory:
+		return Seen{Dir: true}, nil
+	case isLink:
+		if err := remove(p.root, m.name); err != nil {
+			return Seen{}, err
+		}
+		return Seen{Link: m.target}, p.root.Symlink(m.target, m.name)
+	case isHardLink:
+		return p.hardLink(m)
+	}
+	return p.extractFile(m, content)
+}
+
+// extractFile writes a file in the stage and gives it its name when it is whole.
+func (p *placing) extractFile(m member, content io.Reader) (Seen, error) {
+	root, temporary := p.staged(fmt.Sprintf("unpacked-%016x", rand.Uint64()))
+	digester := digest.Canonical.Digester()
+	err := create(root, temporary, m.mode, func(f *os.File) error {
+		n, err := io.Copy(io.MultiWriter(f, digester.Hash()), pack.Reader(p.ctx, io.LimitReader(content, m.size)))
+		if err == nil && n != m.size {
+			err = io.ErrUnexpectedEOF
+		}
+		return err
+	})
+	if err != nil {
+		return Seen{}, err
+	}
+	if err := move(root, temporary, p.root, m.name); err != nil {
+		return Seen{}, errors.Join(err, root.Remove(temporary))
+	}
+	return Seen{Digest: digester.Digest().String(), Size: m.size, Executable: m.mode&0o100 != 0}, nil
+}
+
+// hardLink makes a link to a file that the same archive has brought or, where the disk has no links, a copy.
+func (p *placing) hardLink(m member) (Seen, error) {
+	seen, ok := p.Record.Files[m.target]
+	if !ok || seen.Digest == "" {
+		return Seen{}, fmt.Errorf("%w: hard link %.200q leads to no file of the archive", ErrTitle, m.name)
+	}
+	if err := remove(p.root, m.name); err != nil {
+		return Seen{}, err
+	}
+	if p.root.Link(m.target, m.name) == nil {
+		return seen, nil
+	}
+	if err := p.write.spend(seen.Size); err != nil {
+		return Seen{}, err
+	}
+	src, err := rootfile.Open(p.root, m.target, os.O_RDONLY)
+	if err != nil {
+		return Seen{}, err
+	}
+	defer src.Close()
+	return seen, create(p.root, m.name, 0o666, func(f *os.File) error {
+		_, err := io.Copy(f, pack.Reader(p.ctx, src))
+		return err
+	})
 }

@@ -93,6 +93,12 @@ func staged(t *testing.T, content string) (string, *unpack.Dir) {
 	return path, dir
 }
 
+// place gives entries their places, which are all that there are.
+func place(t *testing.T, dir *unpack.Dir, entries []unpack.Entry) error {
+	t.Helper()
+	return dir.Place(t.Context(), entries, entries)
+}
+
 func TestNothingIsWrittenThroughALink(t *testing.T) {
 	outside := t.TempDir()
 	victim := filepath.Join(outside, "victim")
@@ -111,7 +117,7 @@ func TestNothingIsWrittenThroughALink(t *testing.T) {
 			if err := prepare(path); err != nil {
 				t.Skip(err)
 			}
-			_ = dir.Place(t.Context(), []unpack.Entry{{Title: "sub/victim", Layer: layer("sub/victim", "evil")}})
+			_ = place(t, dir, []unpack.Entry{{Title: "sub/victim", Layer: layer("sub/victim", "evil")}})
 			data, err := os.ReadFile(victim)
 			require.NoError(t, err)
 			assert.Equal(t, "precious", string(data))
@@ -125,7 +131,7 @@ func TestABlobOfTwoTitlesIsBoth(t *testing.T) {
 		{Title: "a", Layer: layer("a", "twice")},
 		{Title: "b/c", Layer: layer("b/c", "twice")},
 	}
-	require.NoError(t, dir.Place(t.Context(), entries))
+	require.NoError(t, place(t, dir, entries))
 	for _, name := range []string{"a", "b/c"} {
 		data, err := os.ReadFile(filepath.Join(path, name))
 		require.NoError(t, err)
@@ -143,9 +149,9 @@ func TestAnEntryThatAnotherPullHasPlacedIsThere(t *testing.T) {
 	e := unpack.Entry{Title: "a", Layer: layer("a", "x")}
 	blob := filepath.Join(dir.Stage(), pack.BlobName(digest.FromString("x")))
 	require.NoError(t, os.Rename(blob, filepath.Join(path, "a")))
-	require.NoError(t, dir.Place(t.Context(), []unpack.Entry{e}))
+	require.NoError(t, place(t, dir, []unpack.Entry{e}))
 	require.NoError(t, os.WriteFile(filepath.Join(path, "a"), []byte("y"), 0o600))
-	require.ErrorIs(t, dir.Place(t.Context(), []unpack.Entry{e}), os.ErrNotExist)
+	require.ErrorIs(t, place(t, dir, []unpack.Entry{e}), os.ErrNotExist)
 }
 
 func TestAnArchiveThatCannotBeUnpackedIsNamed(t *testing.T) {
@@ -158,7 +164,7 @@ func TestAnArchiveThatCannotBeUnpackedIsNamed(t *testing.T) {
 	content := strings.Repeat("no archive", 100)
 	_, dir := staged(t, content)
 	l.Digest = digest.FromString(content).String()
-	require.ErrorIs(t, dir.Place(t.Context(), entriesOf(t, l)), unpack.ErrPacked)
+	require.ErrorIs(t, place(t, dir, entriesOf(t, l)), unpack.ErrPacked)
 }
 
 // entriesOf returns the entries of a layer.
@@ -176,7 +182,7 @@ func TestWhatHasAnothersTitleIsReplaced(t *testing.T) {
 		t.Skip(err)
 	}
 	entries := []unpack.Entry{{Title: "a", Layer: layer("a", "twice")}, {Title: "b", Layer: layer("b", "twice")}}
-	require.NoError(t, dir.Place(t.Context(), entries))
+	require.NoError(t, place(t, dir, entries))
 	for name, want := range map[string]string{"mine": "precious", "a": "twice", "b": "twice"} {
 		data, err := os.ReadFile(filepath.Join(path, name))
 		require.NoError(t, err)
@@ -244,7 +250,7 @@ func TestArchivesStayInTheirDirectory(t *testing.T) {
 				path, dir := staged(t, content)
 				l := layer("sub", content)
 				l.Annotations[pack.UnpackAnnotation] = "true"
-				require.ErrorIs(t, dir.Place(t.Context(), entriesOf(t, l)), unpack.ErrTitle)
+				require.ErrorIs(t, place(t, dir, entriesOf(t, l)), unpack.ErrTitle)
 				assert.NoFileExists(t, filepath.Join(path, "..", "x"))
 				assert.NoFileExists(t, filepath.Join(path, "other", "x"))
 			})
@@ -267,7 +273,7 @@ func TestAnArchiveIsUnpackedAsItsContentSays(t *testing.T) {
 				path, dir := staged(t, content)
 				l := layer("sub", content)
 				l.MediaType, l.Annotations = mediaType, annotations
-				require.NoError(t, dir.Place(t.Context(), entriesOf(t, l)))
+				require.NoError(t, place(t, dir, entriesOf(t, l)))
 				for _, name := range []string{"a", "b/c"} {
 					data, err := os.ReadFile(filepath.Join(path, "sub", name))
 					require.NoError(t, err)
@@ -286,7 +292,7 @@ func TestAnArchiveWithoutADirectoryIsUnpacked(t *testing.T) {
 	path, dir := staged(t, content)
 	l := layer("weights", content)
 	l.MediaType = "application/vnd.cncf.model.weight.v1.tar+gzip"
-	require.NoError(t, dir.Place(t.Context(), entriesOf(t, l)))
+	require.NoError(t, place(t, dir, entriesOf(t, l)))
 	assert.FileExists(t, filepath.Join(path, "weights.bin"))
 }
 
@@ -300,7 +306,7 @@ func TestAGlobalHeaderIsPassedOver(t *testing.T) {
 		path, dir := staged(t, content)
 		l := layer("sub", content)
 		l.Annotations[pack.UnpackAnnotation] = "true"
-		require.NoError(t, dir.Place(t.Context(), entriesOf(t, l)), packing)
+		require.NoError(t, place(t, dir, entriesOf(t, l)), packing)
 		assert.FileExists(t, filepath.Join(path, "sub", "a"))
 		assert.NoFileExists(t, filepath.Join(path, "pax_global_header"))
 	}
@@ -314,7 +320,7 @@ func TestALinkInsideAnArchiveIsKept(t *testing.T) {
 	path, dir := staged(t, content)
 	l := layer("sub", content)
 	l.Annotations[pack.UnpackAnnotation] = "true"
-	err := dir.Place(t.Context(), []unpack.Entry{{Title: "sub", Layer: l, Archive: true}})
+	err := place(t, dir, []unpack.Entry{{Title: "sub", Layer: l, Archive: true}})
 	if err != nil &&
 		runtime.GOOS == "windows" {
 		t.Skip(err)

@@ -1,11 +1,11 @@
 //go:build darwin || freebsd || linux
 
-package main
+package unpack
 
 import "golang.org/x/sys/unix"
 
-// freeSpace is how many bytes may still be written where a directory is.
-func freeSpace(dir string) (n int64, known bool) {
+// FreeSpace is how many bytes may still be written where a directory is.
+func FreeSpace(dir string) (n int64, known bool) {
 	var s unix.Statfs_t
 	if err := unix.Statfs(dir, &s); err != nil {
 		return 0, false

@@ -1,0 +1,186 @@
+package unpack
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"github.com/modeltransfer/transfer/internal/rootfile"
+)
+
+// ErrInTheWay is something that has a name and is neither replaced nor written through.
+var ErrInTheWay = errors.New("is in the way")
+
+// makeDirs makes a directory and those above it. All must be directories: a link in their place may be one that
+// an earlier model has made.
+func makeDirs(root *os.Root, dir string) error {
+	for i := range len(dir) + 1 {
+		if i < len(dir) && dir[i] != '/' || dir == "." {
+			continue
+		}
+		err := root.Mkdir(dir[:i], 0o777)
+		if err != nil && !errors.Is(err, fs.ErrExist) {
+			return err
+		}
+		if err := realDir(root, dir[:i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// realDir fails where a name is something else than a directory.
+func realDir(root *os.Root, name string) error {
+	info, err := root.Lstat(name)
+	if err == nil && !info.IsDir() {
+		err = inTheWay(root, name, info)
+	}
+	return err
+}
+
+func inTheWay(root *os.Root, name string, info fs.FileInfo) error {
+	what := "something that is no file"
+	switch {
+	case info.IsDir():
+		what = "a directory"
+	case info.Mode().Type() == fs.ModeSymlink:
+		what = "a link"
+	case info.Mode().IsRegular():
+		what = "a file"
+	}
+	return fmt.Errorf("%s: %w: %s %w", filepath.Join(root.Name(), filepath.FromSlash(name)), fs.ErrExist, what,
+		ErrInTheWay)
+}
+
+// openDir opens a directory of a directory. It may be a link to a directory, on another disk for instance, that
+// the user has made; no model can make one of that name.
+func openDir(root *os.Root, name string) (*os.Root, error) {
+	if err := root.Mkdir(name, 0o777); err != nil && !errors.Is(err, fs.ErrExist) {
+		return nil, err
+	}
+	return openExistingDir(root, name)
+}
+
+func openExistingDir(root *os.Root, name string) (*os.Root, error) {
+	info, err := root.Lstat(name)
+	switch {
+	case err != nil:
+		return nil, err
+	case info.Mode().Type() == fs.ModeSymlink && trusted(info):
+		return os.OpenRoot(filepath.Join(root.Name(), name))
+	case !info.IsDir():
+		return nil, inTheWay(root, name, info)
+	}
+	return root.OpenRoot(name)
+}
+
+// remove makes way for a file. What is there under its name, a link too, is removed; a directory stays.
+func remove(root *os.Root, name string) error {
+	info, err := root.Lstat(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err == nil && info.IsDir() {
+		err = inTheWay(root, name, info)
+	}
+	if err != nil {
+		return err
+	}
+	return root.Remove(name)
+}
+
+// create writes a file anew and never through a link.
+func create(root *os.Root, name string, mode fs.FileMode, write func(f *os.File) error) error {
+	if err := remove(root, name); err != nil {
+		return err
+	}
+	f, err := root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(write(f), f.Close()); err != nil {
+		return errors.Join(err, root.Remove(name))
+	}
+	return nil
+}
+
+// move gives a file another name, in the same directory or in another. Across file systems it is copied, synced
+// and renamed.
+func move(from *os.Root, name string, to *os.Root, target string) error {
+	if from == to {
+		err := from.Rename(name, target)
+		if !errors.Is(err, syscall.EXDEV) {
+			return err
+		}
+	}
+	src, err := rootfile.Open(from, name, os.O_RDONLY)
+	if err != nil {
+		return err
+	}
+	defer src.Close()
+	info, err := src.Stat()
+	if err != nil {
+		return err
+	}
+	temporary := path.Join(path.Dir(target), temporaryName(path.Base(target)))
+	err = create(to, temporary, info.Mode().Perm(), func(f *os.File) error {
+		if clone(f, src) == nil {
+			return nil
+		}
+		if _, err := io.Copy(f, src); err != nil {
+			return err
+		}
+		return f.Sync()
+	})
+	if err != nil {
+		return err
+	}
+	if err := to.Rename(temporary, target); err != nil {
+		return errors.Join(err, to.Remove(temporary))
+	}
+	return from.Remove(name)
+}
+
+// temporaryName is what a file is called that is not whole yet. No model can have it, and no blob.
+func temporaryName(base string) string {
+	const most = 200
+	return ".transfer." + strings.ToValidUTF8(base[:min(len(base), most)], "") + ".new"
+}
+
+// writeFile gives a file its content, whole or not at all. The directory above it must be there.
+func writeFile(root *os.Root, name string, data []byte) error {
+	temporary := path.Join(path.Dir(name), temporaryName(path.Base(name)))
+	err := create(root, temporary, 0o666, func(f *os.File) error {
+		if _, err := f.Write(data); err != nil {
+			return err
+		}
+		return f.Sync()
+	})
+	if err != nil {
+		return err
+	}
+	if err := root.Rename(temporary, name); err != nil {
+		return errors.Join(err, root.Remove(temporary))
+	}
+	return nil
+}
+
+// WriteFile gives a file its content, whole or not at all, and makes the directories above it.
+func WriteFile(name string, data []byte) error {
+	dir, base := filepath.Split(name)
+	if err := os.MkdirAll(filepath.Join(dir, "."), 0o777); err != nil {
+		return err
+	}
+	root, err := os.OpenRoot(filepath.Join(dir, "."))
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	return writeFile(root, base, data)
+}
