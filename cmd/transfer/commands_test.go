@@ -310,7 +310,7 @@ func TestALogOutTellsWhatPodmanKeeps(t *testing.T) {
 
 	write(auth, "{")
 	r = runIn(t.Context(), vars, "logout", "registry.example")
-	assert.Contains(t, r.stderr, "auth.json is not a Docker configuration")
+	assert.Contains(t, r.stderr, "auth.json cannot be read")
 }
 
 func TestALogInThatCannotBeAskedForIsAUsageError(t *testing.T) {

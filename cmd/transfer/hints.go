@@ -70,13 +70,14 @@ func (a adviser) hint(err error) string {
 // loginHint says how to log in where credentials are missing or refused.
 func (a adviser) loginHint(err error) string {
 	denied := errors.Is(err, registry.ErrDenied)
-	who := a.who[a.host]
+	who, skipped := a.who.of(a.host)
 	if a.hasUsername(a.host) {
 		who = a.username
 	}
+	var unreadable *logins.Unreadable
 	switch {
-	case errors.Is(err, logins.ErrUnreadable):
-		return fmt.Sprintf("repair it, or log in again: transfer login %s", a.host)
+	case errors.As(err, &unreadable):
+		return repair(unreadable, a.host)
 	case denied && who != "":
 		return fmt.Sprintf("%s does not let %s do that in %s; log in as somebody who may: transfer login %[1]s",
 			a.host, who, a.repository.Repository)
@@ -86,6 +87,8 @@ func (a adviser) loginHint(err error) string {
 		return ""
 	case a.hasUsername(a.host):
 		return fmt.Sprintf("check the name and the password of --username %s for %s", a.username, a.host)
+	case skipped != nil:
+		return fmt.Sprintf("the log-in that is kept could not be read; %s", repair(skipped, a.host))
 	case who != "":
 		const refused = "%[1]s refuses %[2]s; check the name and the password, or log in again: " +
 			"transfer login %[1]s"

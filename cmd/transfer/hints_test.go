@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -34,8 +35,10 @@ func TestEachFailureHasItsHint(t *testing.T) {
 	damaged := &damagedError{dir: "dir", from: "registry.example/m:v1"}
 	corrupt := &transfer.BlobError{Op: "upload", Err: transfer.ErrDigestMismatch}
 	for want, err := range map[string]error{
-		"log in with: transfer login registry.example":                  registry.ErrUnauthorized,
-		"repair it, or log in again: transfer login registry.example":   logins.ErrUnreadable,
+		"log in with: transfer login registry.example": registry.ErrUnauthorized,
+		"repair /x/config.json; --username NAME with the password in TRANSFER_PASSWORD works meanwhile": &logins.Unreadable{
+			Path: "/x/config.json", Err: io.EOF,
+		},
 		"the certificate of registry.example is signed by an authority": x509.UnknownAuthorityError{},
 		"the certificate of registry.example is for another name":       x509.HostnameError{},
 		"has expired":                                      x509.CertificateInvalidError{Reason: x509.Expired},
@@ -76,7 +79,7 @@ func TestARefusalSaysWhoIsRefused(t *testing.T) {
 	denied := &transfer.StatusError{StatusCode: 403}
 	assert.Equal(t, "registry.example does not let everybody do that; log in with: "+
 		"transfer login registry.example", adviser{a}.hint(denied))
-	a.who = map[string]string{"registry.example": "me"}
+	a.who.set("registry.example", "me")
 	assert.Equal(t, "registry.example does not let me do that in me/model; log in as somebody who may: "+
 		"transfer login registry.example", adviser{a}.hint(denied))
 	assert.Contains(t, adviser{a}.hint(registry.ErrUnauthorized), "registry.example refuses me; check the name")

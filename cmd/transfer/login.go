@@ -52,7 +52,7 @@ func logoutCommand(a *app) *cobra.Command {
 
 // logout forgets what is kept for a host. It leaves alone what podman keeps, and says how to remove that.
 func (a *app) logout(ctx context.Context, host string) error {
-	files := a.logins()
+	files := a.logins(host)
 	where, err := files.Delete(ctx, host)
 	if err == nil && a.json {
 		a.event("logout", field{"registry", host}, field{"from", where})
@@ -60,7 +60,7 @@ func (a *app) logout(ctx context.Context, host string) error {
 		a.say("forgot the credentials for %s that were in %s", host, where)
 	}
 	for _, p := range files.Podman(host) {
-		files.Warn(fmt.Sprintf("podman keeps a log-in to %s, which is used here too; remove it with: "+
+		a.warn(fmt.Sprintf("podman keeps a log-in to %s, which is used here too; remove it with: "+
 			"podman logout --authfile %s %[1]s", p.Name, p.Path))
 	}
 	return err
@@ -91,7 +91,7 @@ func (a authenticator) login(ctx context.Context, text string, fromStdin bool) e
 	if err := a.tryLogin(ctx, r, who); err != nil {
 		return fmt.Errorf("logging in: %w", err)
 	}
-	where, err := a.logins().Put(ctx, r.Host, who)
+	where, err := a.logins(r.Registry()).Put(ctx, r.Host, who)
 	if err != nil {
 		return err
 	}

@@ -41,7 +41,7 @@ type app struct {
 	// directory of blobs is pushed, for hints.
 	host       string
 	repository ref.Reference
-	who        map[string]string // by host
+	who        identities
 	source     string
 
 	// usernameFor is the registry that --username is for, as that of the target of a copy. Empty means whichever

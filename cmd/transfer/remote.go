@@ -12,8 +12,6 @@ import (
 	"time"
 
 	"github.com/modeltransfer/transfer"
-	"github.com/modeltransfer/transfer/cmd/transfer/internal/logins"
-	"github.com/modeltransfer/transfer/cmd/transfer/internal/printable"
 	"github.com/modeltransfer/transfer/cmd/transfer/internal/ref"
 	"github.com/modeltransfer/transfer/registry"
 )
@@ -64,29 +62,6 @@ func (a *app) open(r ref.Reference, o registry.Options, n *notes) (*registry.Rep
 // hasUsername tells whether --username is for a registry.
 func (a *app) hasUsername(registry string) bool {
 	return a.username != "" && (a.usernameFor == "" || a.usernameFor == registry)
-}
-
-// credentials are those of the command line or, without a username, those that are kept for the registry.
-func (a *app) credentials(ctx context.Context, r ref.Reference) (registry.Credentials, error) {
-	if a.hasUsername(r.Registry()) {
-		return registry.Credentials{Username: a.username, Password: a.getenv(passwordVariable)}, nil
-	}
-	c, err := a.logins().Get(ctx, r.Host, r.Repository)
-	if a.who == nil {
-		a.who = map[string]string{}
-	}
-	a.who[r.Registry()] = c.Username
-	return c, err
-}
-
-func (a *app) logins() logins.Files {
-	files := logins.Find(a.getenv)
-	files.Warn = func(message string) {
-		if !a.quiet {
-			fmt.Fprintf(a.stderr, "warning: %s\n", printable.Text(message))
-		}
-	}
-	return files
 }
 
 // client returns a client that trusts as the flags say, or nil where the library's own does.

@@ -30,8 +30,9 @@ func serveCommand(a *app) *cobra.Command {
 	var o serveOptions
 	c := dirCommand("serve", "Run a small registry that keeps all in a directory",
 		"Serve runs a registry for this machine or a local network until it is interrupted. It keeps "+
-			"blobs and manifests in DIR and knows no users: whoever reaches it may push, unless it is --read-only. "+
-			"It does not answer web pages of other sites nor, on a loopback address, to names that are not this machine's.",
+			"blobs and manifests in DIR and knows no users: whoever reaches it may push, unless it is "+
+			"--read-only. It does not answer web pages of other sites nor, on a loopback address, to names "+
+			"that are not this machine's.",
 		"  transfer serve ./registry\n"+
 			"  transfer push ./model localhost:5000/me/model\n"+
 			"  transfer serve --listen :5000 --read-only ./registry",
@@ -39,7 +40,8 @@ func serveCommand(a *app) *cobra.Command {
 	fs := c.Flags()
 	fs.SortFlags = false
 	fs.StringVar(
-		&o.listen, "listen", "127.0.0.1:5000", "listen at this `ADDRESS`; :5000 is every address of this machine",
+		&o.listen, "listen", "127.0.0.1:5000",
+		"listen at this `ADDRESS`; :5000 is every address of this machine",
 	)
 	fs.BoolVar(&o.readOnly, "read-only", false, "take nothing")
 	fs.StringArrayVar(

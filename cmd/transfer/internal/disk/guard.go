@@ -10,9 +10,9 @@ import (
 	"strings"
 )
 
-// refusal says why a request is not answered, or nothing. Whoever can reach this registry may use it, and so may
-// every web page that they have open, unless it is told from its visitor: a browser says where a request comes
-// from, and under which name it asks.
+// refusal says why a request is not answered, or nothing. Whoever can reach this registry may use it, and so
+// may every web page that they have open, unless it is told from its visitor: a browser says where a request
+// comes from, and under which name it asks.
 func (r *Registry) refusal(req *http.Request) string {
 	if !r.answersTo(req) {
 		return "this registry does not answer to the name " + hostname(req.Host)
@@ -30,8 +30,8 @@ func (r *Registry) refusal(req *http.Request) string {
 	return ""
 }
 
-// answersTo tells whether a request names this machine, where it came in by a loopback address: the owner of any
-// other name can have it lead there (DNS rebinding).
+// answersTo tells whether a request names this machine, where it came in by a loopback address: the owner of
+// any other name can have it lead there (DNS rebinding).
 func (r *Registry) answersTo(req *http.Request) bool {
 	local, ok := req.Context().Value(http.LocalAddrContextKey).(net.Addr)
 	if !ok {
@@ -47,7 +47,8 @@ func (r *Registry) answersTo(req *http.Request) bool {
 		return ip.IsLoopback() || ip.IsPrivate() || ip.IsLinkLocalUnicast() || ip.IsUnspecified()
 	}
 	self, err := os.Hostname()
-	return host == "localhost" || strings.HasSuffix(host, ".localhost") || err == nil && host == hostname(self) ||
+	return host == "localhost" || strings.HasSuffix(host, ".localhost") ||
+		err == nil && host == hostname(self) ||
 		slices.ContainsFunc(r.opts.Hosts, func(name string) bool { return hostname(name) == host })
 }
 

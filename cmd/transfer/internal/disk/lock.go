@@ -27,8 +27,8 @@ var ErrBusy = errors.New("another registry serves it")
 // errFull is too many open uploads.
 var errFull = errors.New("too many uploads are open")
 
-// acquire locks the directory: two that append to one upload, or forget it, would serve what is wrong. Where the
-// file system cannot lock, uploads are hashed again when they end.
+// acquire locks the directory: two that append to one upload, or forget it, would serve what is wrong. Where
+// the file system cannot lock, uploads are hashed again when they end.
 func (r *Registry) acquire() error {
 	root, err := os.OpenRoot(r.dir)
 	if err != nil {
@@ -50,7 +50,8 @@ func (r *Registry) acquire() error {
 	return nil
 }
 
-// Close unlocks the directory. Uploads that have not ended go on with the next registry. No request may be running.
+// Close unlocks the directory. Uploads that have not ended go on with the next registry. No request may be
+// running.
 func (r *Registry) Close() error {
 	if r.lock == nil {
 		return nil

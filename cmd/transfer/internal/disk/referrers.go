@@ -22,8 +22,8 @@ type descriptor struct {
 	Annotations  map[string]string `json:"annotations,omitempty"`
 }
 
-// serveReferrers lists the manifests of a repository that have a manifest as their subject. That manifest need
-// not be there.
+// serveReferrers lists the manifests of a repository that have a manifest as their subject. That manifest
+// need not be there.
 func (r *Registry) serveReferrers(w http.ResponseWriter, req *http.Request, name, text string) {
 	switch {
 	case digest.Digest(text).Validate() != nil:

@@ -185,7 +185,8 @@ func (r *Registry) repository(name string) string {
 
 // refuse answers with an error as the OCI distribution spec has it.
 func refuse(w http.ResponseWriter, status int, code, message string) {
-	body, err := json.Marshal(map[string]any{"errors": []map[string]string{{"code": code, "message": message}}})
+	failure := map[string]string{"code": code, "message": message}
+	body, err := json.Marshal(map[string]any{"errors": []any{failure}})
 	if err != nil {
 		body = nil
 	}

@@ -1,12 +1,16 @@
 package logins_test
 
 import (
+	"context"
 	"encoding/base64"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/modeltransfer/transfer/cmd/transfer/internal/logins"
 	"github.com/modeltransfer/transfer/registry"
@@ -82,35 +86,115 @@ func TestWithoutAHomeAccessIsAnonymous(t *testing.T) {
 	}
 }
 
-func TestCredentialsThatCannotBeReadAreNamedWithoutTheirSecret(t *testing.T) {
-	const malformed, helper = "malformed entry of registry.example", "docker-credential-none-such"
+// What is public can be pulled whatever the configuration is like; what is wrong with it is told.
+func TestA4CredentialsThatCannotBeReadAreToldWithoutTheirSecret(t *testing.T) {
+	helper(t, "broken", `echo "cannot open the display"; exit 1`)
+	helper(t, "babbling", `echo "hello"`)
+	helper(t, "silent", `echo secret >&2; exit 3`)
 	for name, test := range map[string]struct{ config, want string }{
-		"not JSON":          {`{"auths":secret`, "is not a Docker configuration"},
-		"not base64":        {`{"auths":{"registry.example":{"auth":"secret!!"}}}`, malformed},
-		"without a colon":   {`{"auths":{"registry.example":{"auth":"` + encoded("secret") + `"}}}`, malformed},
-		"of another type":   {`{"auths":{"registry.example":"secret"}}`, malformed},
-		"a registry token":  {`{"auths":{"registry.example":{"registrytoken":"secret"}}}`, "is a registrytoken"},
-		"a missing helper":  {`{"auths":{"registry.example":{}},"credsStore":"none-such"}`, helper},
-		"the host's helper": {`{"credHelpers":{"registry.example":"none-such"}}`, helper},
+		"not JSON":          {`{"auths":secret`, "not JSON of Docker's form"},
+		"another form":      {`{"auths":["secret"]}`, "not JSON of Docker's form: auths"},
+		"not base64":        {`{"auths":{"registry.example":{"auth":"secret!!"}}}`, "malformed entry of registry.example"},
+		"without a colon":   {`{"auths":{"registry.example":{"auth":"` + encoded("secret") + `"}}}`, "malformed entry of"},
+		"of another type":   {`{"auths":{"registry.example":"secret"}}`, "malformed entry of registry.example"},
+		"a registry token":  {`{"auths":{"registry.example":{"registrytoken":"secret"}}}`, "a registrytoken"},
+		"a missing store":   {`{"auths":{"registry.example":{}},"credsStore":"none-such"}`, "docker-credential-none-such"},
+		"Docker Desktop's":  {`{"auths":{"registry.example":{}},"credsStore":"desktop.exe"}`, "docker-credential-desktop.exe"},
+		"the host's helper": {`{"credHelpers":{"registry.example":"none-such"}}`, "docker-credential-none-such"},
+		"a broken helper":   {`{"credsStore":"broken"}`, "cannot open the display"},
+		"one that babbles":  {`{"credsStore":"babbling"}`, "not JSON of its protocol"},
+		"one that is mute":  {`{"credsStore":"silent"}`, "exit status 3"},
+		"a path":            {`{"credsStore":"../../x"}`, "no name of a program"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, err := docker(t, test.config).Get(t.Context(), "registry.example", "me/model")
-			require.ErrorIs(t, err, logins.ErrUnreadable)
-			require.ErrorContains(t, err, test.want)
-			assert.NotContains(t, err.Error(), "secret")
-			assert.NotContains(t, err.Error(), encoded("secret"))
+			f := docker(t, test.config)
+			var told []*logins.Unreadable
+			f.Skipped = func(u *logins.Unreadable) { told = append(told, u) }
+			c, err := f.Get(t.Context(), "registry.example", "me/model")
+			require.NoError(t, err)
+			assert.Equal(t, registry.Credentials{}, c)
+			require.Len(t, told, 1)
+			require.ErrorIs(t, told[0], logins.ErrUnreadable)
+			require.ErrorContains(t, told[0], test.want)
+			assert.NotContains(t, told[0].Error(), "secret")
+			assert.NotContains(t, told[0].Error(), encoded("secret"))
 		})
 	}
 }
 
-func TestAStoreThatIsNotInstalledDoesNotKeepAnyoneFromAnonymousAccess(t *testing.T) {
-	f := docker(t, `{"auths":{"other.example":{}},"credsStore":"none-such"}`)
-	var warned string
-	f.Warn = func(message string) { warned = message }
+func TestA4AProgramThatIsNotInstalledIsKnownAsThat(t *testing.T) {
+	for _, name := range []string{"none-such", "desktop.exe"} {
+		f := docker(t, `{"credsStore":"`+name+`"}`)
+		var told *logins.Unreadable
+		f.Skipped = func(u *logins.Unreadable) { told = u }
+		_, err := f.Get(t.Context(), "registry.example", "me/model")
+		require.NoError(t, err)
+		require.ErrorIs(t, told, exec.ErrNotFound)
+		assert.Equal(t, name, told.Helper)
+		_, err = f.Put(t.Context(), "registry.example", registry.Credentials{Username: "me", Password: "pw"})
+		require.ErrorIs(t, err, exec.ErrNotFound, "another log-in would not help")
+		_, err = f.Delete(t.Context(), "registry.example")
+		require.ErrorIs(t, err, logins.ErrUnreadable)
+	}
+}
+
+// A password in a file is the plain way where the store that is to have it does not work.
+func TestA4AFileIsReadWhereItsStoreDoesNotWork(t *testing.T) {
+	f := docker(t, fmt.Sprintf(`{"auths":{"registry.example":{"auth":%q}},"credsStore":"none-such"}`, encoded("me:pw")))
 	c, err := f.Get(t.Context(), "registry.example", "me/model")
 	require.NoError(t, err)
-	assert.Equal(t, registry.Credentials{}, c)
-	assert.Contains(t, warned, "docker-credential-none-such")
+	assert.Equal(t, registry.Credentials{Username: "me", Password: "pw"}, c)
+}
+
+func TestA4WaitingForAProgramEndsWithTheContext(t *testing.T) {
+	helper(t, "hanging", `sleep 600 & wait`)
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	begin := time.Now()
+	_, err := docker(t, `{"credsStore":"hanging"}`).Get(ctx, "registry.example", "")
+	require.ErrorIs(t, err, context.DeadlineExceeded)
+	assert.Less(t, time.Since(begin), 30*time.Second)
+}
+
+func TestH12ProgramsDoNotGetWhatIsHidden(t *testing.T) {
+	t.Setenv("HIDDEN_PASSWORD", "hunter2")
+	t.Setenv("OPEN", "yes")
+	helper(t, "env", `echo "{\"Username\":\"me\",\"Secret\":\"$OPEN-$HIDDEN_PASSWORD\"}"`)
+	f := docker(t, `{"credsStore":"env"}`)
+	for _, want := range []string{"yes-hunter2", "yes-"} {
+		c, err := f.Get(t.Context(), "registry.example", "")
+		require.NoError(t, err)
+		assert.Equal(t, want, c.Password)
+		f.Hidden = []string{"HIDDEN_PASSWORD"}
+	}
+}
+
+func TestH12AConfigurationThatIsALinkStaysOne(t *testing.T) {
+	for _, there := range []bool{true, false} {
+		home, dotfiles := t.TempDir(), t.TempDir()
+		real := filepath.Join(dotfiles, "docker.json")
+		if there {
+			write(t, real, `{"detachKeys":"ctrl-x"}`)
+		}
+		path := filepath.Join(home, ".docker", "config.json")
+		require.NoError(t, os.MkdirAll(filepath.Dir(path), 0o700))
+		relative, err := filepath.Rel(filepath.Dir(path), real)
+		require.NoError(t, err)
+		require.NoError(t, os.Symlink(relative, path))
+		f := logins.Find(env(map[string]string{"HOME": home}))
+		_, err = f.Put(t.Context(), "registry.example", registry.Credentials{Username: "me", Password: "pw"})
+		require.NoError(t, err)
+		info, err := os.Lstat(path)
+		require.NoError(t, err)
+		assert.NotZero(t, info.Mode()&os.ModeSymlink)
+		data, err := os.ReadFile(real)
+		require.NoError(t, err)
+		assert.Contains(t, string(data), "registry.example")
+		assert.Equal(t, there, strings.Contains(string(data), "detachKeys"))
+		left, err := os.ReadDir(dotfiles)
+		require.NoError(t, err)
+		assert.Len(t, left, 1)
+	}
 }
 
 // helper installs a credential helper that answers with this script.
