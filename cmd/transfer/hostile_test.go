@@ -1,0 +1,529 @@
+//go:build unix
+
+package main
+
+import (
+	"archive/tar"
+	"bytes"
+	"compress/gzip"
+	"context"
+	"encoding/json"
+	"fmt"
+	"hash/fnv"
+	"io"
+	"io/fs"
+	"math/rand/v2"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/modeltransfer/transfer/cmd/transfer/internal/pack"
+	"github.com/modeltransfer/transfer/registry"
+	"github.com/opencontainers/go-digest"
+	"github.com/stretchr/testify/require"
+)
+
+// The suite of hostile models. Each round makes a directory beside things that are nobody's business, pulls models
+// of a hostile author into it, in any form, with verify, prune and push between them, and looks after each step
+// whether anything outside was created, changed, removed or read, whether every name has its bytes, and whether
+// bytes, files and memory are within bounds. At the end an honest model, pinned by its digest, is pulled into what is
+// left. HOSTILE_SEED and HOSTILE_SECONDS say which models and for how long.
+
+// hostileBounds are the flags of each pull, and what follows from them.
+const (
+	maxUnpacked     = 1 << 20
+	maxHostileFiles = 150
+	maxHostileHeap  = 1 << 30 // that a command may allocate in all
+)
+
+func TestH1H2H4H5HostileModels(t *testing.T) {
+	seconds, seed := 5, "1"
+	if s := os.Getenv("HOSTILE_SECONDS"); s != "" {
+		_, err := fmt.Sscan(s, &seconds)
+		require.NoError(t, err)
+	}
+	if s := os.Getenv("HOSTILE_SEED"); s != "" {
+		seed = s
+	}
+	end := time.Now().Add(time.Duration(seconds) * time.Second)
+	for round := 0; round == 0 || time.Now().Before(end) && !t.Failed(); round++ {
+		sum := fnv.New64a()
+		fmt.Fprintf(sum, "%s %d", seed, round)
+		h := newHostile(t, fmt.Sprintf("HOSTILE_SEED=%s, round %d", seed, round), sum.Sum64())
+		h.round()
+	}
+}
+
+// hostile is one round.
+type hostile struct {
+	t     *testing.T
+	name  string
+	r     *rand.Rand
+	world string // what is outside, and the directory
+	dir   string
+	form  string
+	steps []string
+	reg   *anyRegistry
+
+	outside map[string]string // as it was
+	honest  registry.Manifest
+	files   map[string]string // of the honest model
+}
+
+const secret = "nobody's business"
+
+func newHostile(t *testing.T, name string, seed uint64) *hostile {
+	t.Helper()
+	world := t.TempDir()
+	h := &hostile{
+		t: t, name: name, r: rand.New(rand.NewPCG(seed, 1)), world: world, dir: filepath.Join(world, "a", "b", "dir"),
+		reg: newAnyRegistry(t), files: map[string]string{
+			"a": "honest a", "d/a": "honest d/a", "l": "honest l", "LICENSE": strings.Repeat("honest ", 20_000),
+		},
+	}
+	for _, path := range []string{"victim", "a/victim", "a/b/victim", "a/x", "a/b/x", "a/b/sha256-" + someHex} {
+		require.NoError(t, os.MkdirAll(filepath.Dir(filepath.Join(world, path)), 0o755))
+		require.NoError(t, os.WriteFile(filepath.Join(world, path), []byte(secret+path), 0o644))
+	}
+	h.honest = h.reg.model(h.files)
+	h.outside = h.snapshot()
+	return h
+}
+
+const someHex = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+
+// snapshot is all that is outside of the directory.
+func (h *hostile) snapshot() map[string]string {
+	all := map[string]string{}
+	require.NoError(h.t, filepath.WalkDir(h.world, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || path == h.dir {
+			return fs.SkipDir
+		}
+		info, err := d.Info()
+		if err != nil {
+			return err
+		}
+		what := info.Mode().String()
+		if info.Mode().IsRegular() {
+			data, err := os.ReadFile(path)
+			if err != nil {
+				return err
+			}
+			what += fmt.Sprint(" ", info.Sys().(*syscall.Stat_t).Nlink, info.ModTime(), string(data))
+		}
+		all[path] = what
+		return nil
+	}))
+	return all
+}
+
+// round pulls some hostile models and then the honest one.
+func (h *hostile) round() {
+	for range 1 + h.r.IntN(4) {
+		m := h.model()
+		h.pull(h.reg.ref(m), h.pick("auto", "auto", "files", "files", "blobs", "oci", "ollama"))
+		switch h.r.IntN(5) {
+		case 0:
+			h.run("verify", h.dir)
+		case 1:
+			h.run("verify", h.dir, "--from", h.reg.ref(m))
+		case 2:
+			h.run("prune", h.dir)
+		case 3:
+			h.run("push", h.dir, h.reg.url+"/pushed/model:v1")
+		}
+	}
+	form := h.pick("auto", "files", "blobs", "oci")
+	if h.pull(h.reg.url+"/me/model@"+h.honest.Digest, form) == exitOK {
+		h.honestIsThere(form)
+	}
+}
+
+func (h *hostile) pick(from ...string) string { return from[h.r.IntN(len(from))] }
+
+func (h *hostile) pull(ref, into string) int {
+	return h.run("pull", "--into", into, "--max-unpacked", "1MiB", "--max-files", fmt.Sprint(maxHostileFiles), ref, h.dir)
+}
+
+// run runs a command and looks at what it has done.
+func (h *hostile) run(args ...string) int {
+	h.t.Helper()
+	h.steps = append(h.steps, strings.Join(args, " "))
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	ctx, cancel := context.WithTimeout(h.t.Context(), 30*time.Second)
+	defer cancel()
+	r := runIn(ctx, noEnv, args...)
+	runtime.ReadMemStats(&after)
+	h.steps = append(h.steps, fmt.Sprint("  ", r.code, " ", strings.TrimSpace(r.stderr)))
+	h.must(ctx.Err() == nil, "it does not end")
+	h.must(after.TotalAlloc-before.TotalAlloc < maxHostileHeap, "it allocates %d bytes",
+		after.TotalAlloc-before.TotalAlloc)
+	h.must(!h.reg.saw(secret), "what is outside was read and sent")
+	now := h.snapshot()
+	for path, was := range h.outside {
+		h.must(now[path] == was, "%s was changed or removed", path)
+	}
+	h.must(len(now) == len(h.outside), "something outside was created: %v", now)
+	h.inside()
+	return r.code
+}
+
+func (h *hostile) must(ok bool, format string, args ...any) {
+	h.t.Helper()
+	if !ok {
+		h.t.Fatalf("%s\n%s\n%s", fmt.Sprintf(format, args...), h.name, strings.Join(h.steps, "\n"))
+	}
+}
+
+var finalName = regexp.MustCompile(`(^|/)(sha256)[-/]([0-9a-f]{64})$`)
+
+// inside looks at what is in the directory.
+func (h *hostile) inside() {
+	files, size, counted := 0, int64(0), map[uint64]bool{}
+	err := filepath.WalkDir(h.dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		files++
+		info, err := d.Info()
+		if err != nil {
+			return err
+		}
+		inside, _ := filepath.Rel(h.dir, path)
+		h.must(!strings.Contains("/"+strings.ToLower(inside)+"/", "/.git/"), "%s was pulled", path)
+		switch {
+		case info.Mode().Type() == fs.ModeSymlink:
+			target, err := filepath.EvalSymlinks(path)
+			h.must(err != nil || strings.HasPrefix(target+"/", h.dir+"/"), "%s leads to %s", path, target)
+		case info.Mode().IsRegular():
+			if st := info.Sys().(*syscall.Stat_t); !counted[st.Ino] { // links count once
+				counted[st.Ino], size = true, size+st.Blocks*512
+			}
+			if m := finalName.FindStringSubmatch(filepath.ToSlash(inside)); m != nil {
+				data, err := os.ReadFile(path)
+				h.must(err == nil && digest.FromBytes(data).Encoded() == m[3], "%s has other bytes", path)
+			}
+		default:
+			h.must(d.IsDir(), "%s is neither a file nor a directory", path)
+		}
+		return nil
+	})
+	h.must(err == nil || os.IsNotExist(err), "%v", err)
+	h.must(files < 8*maxHostileFiles, "there are %d files", files)
+	h.must(size < 8*maxUnpacked+h.reg.size(), "there are %d bytes", size)
+}
+
+// honestIsThere compares the honest model with what is in the directory.
+func (h *hostile) honestIsThere(form string) {
+	switch form {
+	case "blobs":
+		data, err := os.ReadFile(filepath.Join(h.dir, pack.ManifestName))
+		h.must(err == nil && bytes.Equal(data, h.honest.Data), "the manifest is not the honest one")
+	case "oci":
+		data, err := os.ReadFile(filepath.Join(h.dir, "index.json"))
+		h.must(err == nil && strings.Contains(string(data), h.honest.Digest), "the honest model is not in the index")
+	default:
+		for title, content := range h.files {
+			path := filepath.Join(h.dir, title)
+			info, err := os.Lstat(path)
+			h.must(err == nil && info.Mode().IsRegular(), "%s is no file", title)
+			data, err := os.ReadFile(path)
+			h.must(err == nil && string(data) == content, "%s is not the honest file", title)
+		}
+		r := runIn(h.t.Context(), noEnv, "verify", h.dir)
+		h.must(r.code == exitOK, "verify: %s", r.stderr)
+	}
+}
+
+// words are what names are made of. Each means something to somebody.
+func (h *hostile) words() []string {
+	planted := h.blobOf(h.pick("a", "d/a", "LICENSE"))
+	encoded := digest.Digest(planted).Encoded()
+	return []string{
+		"a", "d", "l", "x", "e", "victim", "..", ".", "", "LICENSE", "A", "D", "d.", "d ", ".transfer", ".TRANSFER",
+		".transfer.", ".tran\u200csfer", "record.json", "sha256-" + encoded, "SHA256-" + strings.ToUpper(encoded),
+		"sha256-" + encoded + ".partial", "sha256-" + encoded + ".journal", "blobs", "sha256", encoded, "manifests",
+		"oci-layout", "index.json", "manifest.json", ".git", ".GIT", "hooks", "git~1", "TRANSF~1", "a\\b", "a\nb",
+		"e\u0301", "\u00e9", ".transfer.a.new", "model.gguf", strings.Repeat("n", 300), "\u202ea", "a\x1b[2J", "blobs.",
+	}
+}
+
+func (h *hostile) blobOf(title string) string { return digest.FromString(h.files[title]).String() }
+
+// path is a path of words.
+func (h *hostile) path() string {
+	words := h.words()
+	var parts []string
+	for range 1 + h.r.IntN(3) {
+		i := h.r.IntN(len(words))
+		if h.r.IntN(2) == 0 {
+			i = h.r.IntN(5) // what clashes
+		}
+		parts = append(parts, words[i])
+	}
+	path := strings.Join(parts, "/")
+	switch h.r.IntN(12) {
+	case 0:
+		return "/" + path
+	case 1:
+		return "./" + path
+	case 2:
+		return h.pick("sha256-"+digest.Digest(h.blobOf("a")).Encoded(), ".transfer/record.json", "oci-layout",
+			"blobs/sha256/"+digest.Digest(h.blobOf("d/a")).Encoded())
+	}
+	return path
+}
+
+// target is where a link leads.
+func (h *hostile) target() string {
+	switch h.r.IntN(4) {
+	case 0:
+		return h.pick("..", "../..", "../victim", "../../victim", "../../../victim", "/etc/passwd", ".", "",
+			filepath.Join(h.world, "victim"), "l/../../victim", "d/../../x", "..//../x", "./..", "a", "../a", "../d/a")
+	case 1:
+		return strings.Repeat("../", h.r.IntN(4)) + h.path()
+	}
+	return h.path()
+}
+
+// content is of a file: of no use, or what a later command might trust.
+func (h *hostile) content() string {
+	switch h.r.IntN(6) {
+	case 0:
+		return ""
+	case 1:
+		return strings.Repeat("evil", len(h.files["LICENSE"])/4)
+	case 2:
+		return fmt.Sprintf(`{"digest":%q,"manifest":%q,"files":{"a":{"digest":%q,"size":8}}}`, h.honest.Digest,
+			h.honest.Data, h.blobOf("a"))
+	case 3:
+		return fmt.Sprintf(`{"schemaVersion":2,"manifests":[{"mediaType":%q,"digest":%q,"size":1}]}`,
+			registry.MediaTypeManifest, h.honest.Digest)
+	}
+	return fmt.Sprintf("evil %d", h.r.IntN(9))
+}
+
+// archive is a tar archive of members, with or without compression.
+func (h *hostile) archive(prefix string) string {
+	var out bytes.Buffer
+	var sink io.WriteCloser = nopCloser{&out}
+	members, zeros := h.members(), 10
+	if h.r.IntN(2) == 0 {
+		sink = gzip.NewWriter(&out)
+		zeros = 4 * maxUnpacked / members // a bomb
+	}
+	w := tar.NewWriter(sink)
+	for range members {
+		name := h.path()
+		if prefix != "" && h.r.IntN(6) > 0 {
+			name = prefix + "/" + name
+		}
+		h.member(w, name, zeros)
+	}
+	if h.r.IntN(10) > 0 {
+		_ = w.Close()
+	}
+	_ = sink.Close()
+	return out.String()
+}
+
+func (h *hostile) members() int {
+	if h.r.IntN(30) == 0 {
+		return 4 * maxHostileFiles
+	}
+	return 1 + h.r.IntN(6)
+}
+
+// member writes one member. What tar refuses to write is left out.
+func (h *hostile) member(w *tar.Writer, name string, zeros int) {
+	header := &tar.Header{Name: name, Mode: int64(h.r.IntN(0o10000)), Typeflag: tar.TypeReg}
+	content := ""
+	switch h.r.IntN(10) {
+	case 0, 1:
+		header.Typeflag, header.Linkname = tar.TypeSymlink, h.target()
+	case 2:
+		header.Typeflag, header.Linkname = tar.TypeLink, h.target()
+	case 3:
+		header.Typeflag, header.Name = tar.TypeDir, name+"/"
+	case 4:
+		header.Typeflag = []byte{tar.TypeFifo, tar.TypeChar, tar.TypeBlock, tar.TypeCont, tar.TypeXGlobalHeader}[h.r.IntN(5)]
+	case 5:
+		content = strings.Repeat("\x00", h.r.IntN(zeros))
+	default:
+		content = h.content()
+	}
+	header.Size = int64(len(content))
+	if w.WriteHeader(header) == nil {
+		_, _ = io.WriteString(w, content)
+	}
+}
+
+type nopCloser struct{ io.Writer }
+
+func (nopCloser) Close() error { return nil }
+
+// model is a manifest of a hostile author, or an index of such.
+func (h *hostile) model() registry.Manifest {
+	if h.r.IntN(8) == 0 {
+		return h.index()
+	}
+	m := manifest{SchemaVersion: 2, MediaType: registry.MediaTypeManifest, Config: h.reg.put("{}")}
+	type annotated struct {
+		descriptor
+		Annotations map[string]string `json:"annotations,omitempty"`
+	}
+	var layers []annotated
+	for range 1 + h.r.IntN(4) {
+		title := h.path()
+		l := annotated{Annotations: map[string]string{"org.opencontainers.image.title": title}}
+		switch h.r.IntN(5) {
+		case 0, 1:
+			l.descriptor = h.reg.put(h.archive(h.pick(title, title, "")))
+			l.Annotations[pack.UnpackAnnotation] = "true"
+		case 2:
+			l.descriptor = h.reg.put(h.archive(""))
+			l.MediaType = "application/vnd.cncf.model.weight.v1.tar"
+		case 3:
+			l.descriptor = h.reg.put(h.content())
+			l.MediaType = h.pick("application/vnd.ollama.image.model", "application/vnd.ollama.image.license", "a/b")
+			l.Annotations["org.cncf.model.file.metadata+json"] = h.pick(`{"mode":2541}`, `{"mode":-1}`, "{", `{"mode":493}`)
+		default:
+			l.descriptor = h.reg.put(h.content())
+		}
+		for range h.r.IntN(3) * h.r.IntN(2) * 40 { // one blob of many titles
+			again := l
+			again.Annotations = map[string]string{"org.opencontainers.image.title": fmt.Sprintf("%s%d", title, len(layers))}
+			layers = append(layers, again)
+		}
+		layers = append(layers, l)
+	}
+	data, err := json.Marshal(struct {
+		manifest
+		Layers []annotated `json:"layers"`
+	}{m, layers})
+	require.NoError(h.t, err)
+	return h.reg.putManifest(data, registry.MediaTypeManifest)
+}
+
+// index names models many times.
+func (h *hostile) index() registry.Manifest {
+	child := h.honest
+	if h.r.IntN(2) == 0 {
+		child = h.model()
+	}
+	one := fmt.Sprintf(`{"mediaType":%q,"digest":%q,"size":%d}`, child.MediaType, child.Digest, len(child.Data))
+	list := strings.Repeat(one+",", 1+h.r.IntN(600)) + one
+	return h.reg.putManifest([]byte(fmt.Sprintf(`{"schemaVersion":2,"mediaType":%q,"manifests":[%s]}`,
+		registry.MediaTypeIndex, list)), registry.MediaTypeIndex)
+}
+
+// anyRegistry has whatever it was given, under whatever name, and takes whatever is sent.
+type anyRegistry struct {
+	url string
+
+	mu    sync.Mutex // guards the fields that follow
+	blobs map[string]string
+	types map[string]string // of manifests
+	sent  bytes.Buffer      // what clients have sent
+}
+
+func newAnyRegistry(t *testing.T) *anyRegistry {
+	t.Helper()
+	reg := &anyRegistry{blobs: map[string]string{}, types: map[string]string{}}
+	server := httptest.NewServer(reg)
+	t.Cleanup(server.Close)
+	reg.url = server.URL
+	return reg
+}
+
+func (reg *anyRegistry) put(content string) descriptor {
+	dg := digest.FromString(content).String()
+	reg.mu.Lock()
+	defer reg.mu.Unlock()
+	reg.blobs[dg] = content
+	return descriptor{MediaType: "application/octet-stream", Digest: dg, Size: int64(len(content))}
+}
+
+func (reg *anyRegistry) putManifest(data []byte, mediaType string) registry.Manifest {
+	m := registry.NewManifest(data, mediaType)
+	reg.put(string(data))
+	reg.mu.Lock()
+	defer reg.mu.Unlock()
+	reg.types[m.Digest] = mediaType
+	return m
+}
+
+// model is an honest one of files.
+func (reg *anyRegistry) model(files map[string]string) registry.Manifest {
+	var layers []string
+	for title, content := range files {
+		d := reg.put(content)
+		layers = append(layers, fmt.Sprintf(
+			`{"mediaType":"a/b","digest":%q,"size":%d,"annotations":{"org.opencontainers.image.title":%q}}`,
+			d.Digest, d.Size, title))
+	}
+	config := reg.put("{}")
+	return reg.putManifest([]byte(fmt.Sprintf(
+		`{"schemaVersion":2,"mediaType":%q,"config":{"mediaType":"a/b","digest":%q,"size":2},"layers":[%s]}`,
+		registry.MediaTypeManifest, config.Digest, strings.Join(layers, ","))), registry.MediaTypeManifest)
+}
+
+// ref names a manifest by a tag, which is the end of its digest.
+func (reg *anyRegistry) ref(m registry.Manifest) string {
+	return reg.url + "/evil/model:" + digest.Digest(m.Digest).Encoded()[:12]
+}
+
+// size is that of all blobs.
+func (reg *anyRegistry) size() (size int64) {
+	reg.mu.Lock()
+	defer reg.mu.Unlock()
+	for _, content := range reg.blobs {
+		size += int64(len(content))
+	}
+	return size
+}
+
+// saw tells whether a client has sent a text.
+func (reg *anyRegistry) saw(text string) bool {
+	reg.mu.Lock()
+	defer reg.mu.Unlock()
+	return bytes.Contains(reg.sent.Bytes(), []byte(text))
+}
+
+func (reg *anyRegistry) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	body, _ := io.ReadAll(r.Body)
+	reg.mu.Lock()
+	reg.sent.Write(body)
+	name := r.URL.Path[strings.LastIndexByte(r.URL.Path, '/')+1:]
+	content, ok := reg.blobs[name]
+	for dg, mediaType := range reg.types {
+		if strings.HasPrefix(digest.Digest(dg).Encoded(), name) || dg == name {
+			w.Header().Set("Content-Type", mediaType)
+			w.Header().Set("Docker-Content-Digest", dg)
+			content, ok = reg.blobs[dg], true
+		}
+	}
+	reg.mu.Unlock()
+	switch {
+	case r.URL.Path == "/v2/":
+	case r.Method == http.MethodPost:
+		w.Header().Set("Location", r.URL.Path+"x")
+		w.WriteHeader(http.StatusAccepted)
+	case r.Method == http.MethodPut, r.Method == http.MethodPatch:
+		w.Header().Set("Location", r.URL.Path)
+		w.WriteHeader(http.StatusCreated)
+	case !ok || r.Method == http.MethodHead && strings.Contains(r.URL.Path, "/pushed/"):
+		w.WriteHeader(http.StatusNotFound)
+	default:
+		http.ServeContent(w, r, "", time.Time{}, strings.NewReader(content))
+	}
+}
