@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"os"
 	"slices"
 
@@ -12,8 +13,10 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/modeltransfer/transfer/internal/blobstore"
+	"github.com/modeltransfer/transfer/internal/calls"
 	"github.com/modeltransfer/transfer/internal/manifest"
 	"github.com/modeltransfer/transfer/internal/push"
+	"github.com/modeltransfer/transfer/internal/referrers"
 	"github.com/modeltransfer/transfer/internal/retry"
 	"github.com/modeltransfer/transfer/internal/sessions"
 )
@@ -44,7 +47,7 @@ func upload(ctx context.Context, c *call, o UploadOptions) (err error) {
 	data, ref := o.Manifest, o.ManifestRef
 	if len(data) == 0 || ref == "" || o.Repository == "" {
 		data = nil
-	} else if err := errors.Join(manifest.CheckPush(ref, data), manifest.CheckOne(data, "")); err != nil {
+	} else if err := checkManifest(ref, data); err != nil {
 		return err
 	}
 	u := &uploader{call: c}
@@ -73,6 +76,12 @@ func upload(ctx context.Context, c *call, o UploadOptions) (err error) {
 		return nil
 	}
 	return u.pushManifest(ctx, data, ref)
+}
+
+// checkManifest checks the manifest before the first request.
+func checkManifest(ref string, data []byte) error {
+	_, _, err := referrers.Subject(ref, data, "")
+	return errors.Join(manifest.CheckPush(ref, data), manifest.CheckOne(data, ""), err)
 }
 
 // uploader is one call of Upload.
@@ -150,14 +159,17 @@ func (u *uploader) finish(ctx context.Context, b blob, budget *retry.Budget, up 
 // pushManifest pushes the manifest, when all its blobs are in place. Blobs that the registry then says it
 // lacks, though it has said that it has them, are sent again, once.
 func (u *uploader) pushManifest(ctx context.Context, data []byte, ref string) error {
-	lacking, err := u.putManifest(ctx, data, ref)
+	lacking, header, err := u.putManifest(ctx, data, ref)
 	if blobs := u.among(lacking); len(blobs) > 0 {
 		u.logger.LogAttrs(ctx, slog.LevelWarn, "registry lacks blobs it said it has, sending them again",
 			slog.Int("blobs", len(blobs)))
 		if err := u.sendBlobs(ctx, blobs, u.sendAgain); err != nil {
 			return err
 		}
-		_, err = u.putManifest(ctx, data, ref)
+		_, header, err = u.putManifest(ctx, data, ref)
+	}
+	if err == nil {
+		err = u.listReferrer(ctx, data, ref, header)
 	}
 	if err != nil {
 		return fmt.Errorf("manifest %s: %w", ref, err)
@@ -166,14 +178,26 @@ func (u *uploader) pushManifest(ctx context.Context, data []byte, ref string) er
 	return nil
 }
 
-// putManifest returns which blobs the registry lacks where it refuses the manifest for that.
+// listReferrer adds the manifest to the list of its subject, where the registry does not say that it does.
+func (u *uploader) listReferrer(ctx context.Context, data []byte, ref string, header http.Header) error {
+	subject, entry, err := referrers.Subject(ref, data, manifest.MediaType(data))
+	if err != nil || subject == "" || referrers.Listed(header, subject) {
+		return err
+	}
+	asker := calls.Asker{Exchange: u.exchange, RetryTimeout: u.retryTimeout, Log: u.logger}
+	lists := referrers.Lists{Asker: &asker, Registry: u.registry, Repository: u.repository}
+	return lists.Add(ctx, subject, entry)
+}
+
+// putManifest returns which blobs the registry lacks where it refuses the manifest for that, and else the header of
+// its answer.
 func (u *uploader) putManifest(
 	ctx context.Context, data []byte, ref string,
-) (lacking []digest.Digest, err error) {
+) (lacking []digest.Digest, header http.Header, err error) {
 	budget := retry.NewBudget(u.retryTimeout)
 	m := u.pusher.Manifest(data, ref, budget)
 	err = u.retry.Run(ctx, budget, ref, func() (bool, error) { return m.Attempt(ctx) })
-	return m.Lacking(), err
+	return m.Lacking(), m.Header(), err
 }
 
 // among returns the blobs of the call that have one of the digests.

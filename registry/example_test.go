@@ -258,3 +258,57 @@ func ExampleRepository_PutManifest() {
 	fmt.Println(there, err)
 	// Output: true <nil>
 }
+
+// Tags of which there may be very many come page by page.
+func ExampleRepository_AllTags() {
+	demo := newDemo()
+	defer demo.Close()
+	for tag, err := range openDemo(demo).AllTags(context.Background()) {
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Println(tag)
+	}
+	// Output:
+	// index
+	// latest
+}
+
+// A signature refers to a model, and is found by it.
+func ExampleRepository_Referrers() {
+	demo := newDemo()
+	defer demo.Close()
+	ctx, repo := context.Background(), openDemo(demo)
+	model, err := repo.Manifest(ctx, "latest")
+	if err != nil {
+		log.Fatal(err)
+	}
+	signature := fmt.Sprintf(`{"schemaVersion":2,"artifactType":"application/vnd.example.signature",`+
+		`"mediaType":%q,"layers":[],"subject":{"mediaType":%q,"digest":%q,"size":%d}}`,
+		registry.MediaTypeManifest, model.MediaType, model.Digest, len(model.Data))
+	if err := repo.PutManifest(ctx, "", registry.NewManifest([]byte(signature), "")); err != nil {
+		log.Fatal(err)
+	}
+	list, err := repo.Referrers(ctx, model.Digest, "application/vnd.example.signature")
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(len(list), list[0].ArtifactType)
+	// Output: 1 application/vnd.example.signature
+}
+
+// A tag is deleted. The manifest stays, under its digest and its other tags.
+func ExampleRepository_Delete() {
+	demo := newDemo()
+	defer demo.Close()
+	ctx, repo := context.Background(), openDemo(demo)
+	if err := repo.Delete(ctx, "index"); err != nil {
+		log.Fatal(err)
+	}
+	there, err := repo.Exists(ctx, "index")
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(there)
+	// Output: false
+}

@@ -24,9 +24,7 @@ func (r *Repository) Ping(ctx context.Context) error {
 	if err := r.usable(ctx); err != nil {
 		return err
 	}
-	// A manifest is where the way up to the API's root begins.
-	up := strings.Repeat("../", strings.Count(r.opts.Repository, "/")+2)
-	root, err := r.registry.Manifest(r.opts.Repository, "latest").Resolve(up)
+	root, err := r.registry.Manifest(r.opts.Repository, "latest").Resolve(r.up())
 	if err != nil {
 		return err
 	}
@@ -43,4 +41,9 @@ func (r *Repository) Ping(ctx context.Context) error {
 		return fmt.Errorf("registry %s: %w", r.registry.Host(), err)
 	}
 	return nil
+}
+
+// up is the way from a manifest to the API's root.
+func (r *Repository) up() string {
+	return strings.Repeat("../", strings.Count(r.opts.Repository, "/")+2)
 }

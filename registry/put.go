@@ -13,14 +13,16 @@ import (
 	"github.com/modeltransfer/transfer"
 	"github.com/modeltransfer/transfer/internal/calls"
 	"github.com/modeltransfer/transfer/internal/manifest"
+	"github.com/modeltransfer/transfer/internal/referrers"
 	"github.com/modeltransfer/transfer/internal/retry"
 	"github.com/modeltransfer/transfer/internal/wire"
 )
 
 // PutManifest pushes a manifest or an index under a tag or a digest; with an empty ref, under its
 // digest. A zero MediaType is found out from the bytes. What the manifest names must be there already:
-// see [transfer.Upload], which pushes blobs and then a manifest. A nil error means that the registry
-// has confirmed it.
+// see [transfer.Upload], which pushes blobs and then a manifest. Where it has a subject and the registry has
+// no referrers API, it is added to the list under the referrers tag too (OCI distribution spec, "Pushing
+// Manifests with Subject"); see [Repository.Referrers]. A nil error means that the registry has confirmed it.
 //
 // The errors are those of [Repository.Manifest], and [ErrManifest] for what is no manifest. Where a registry has refused the manifest, its
 // [*transfer.StatusError] says why.
@@ -36,19 +38,29 @@ func (r *Repository) PutManifest(ctx context.Context, ref string, m Manifest) er
 	if err := manifest.Check(m.Data, mediaType); err != nil {
 		return err
 	}
+	subject, entry, err := referrers.Subject(ref, m.Data, mediaType)
+	if err != nil {
+		return err
+	}
 	req := wire.Request{
 		Method: http.MethodPut, Target: r.registry.Manifest(r.opts.Repository, ref), Length: int64(len(m.Data)),
 		Header: http.Header{"Content-Type": {mediaType}},
 		Body:   func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(m.Data)), nil },
 	}
-	err := r.with(ctx, toPush, func(ctx context.Context, c *call) error {
-		return c.Retry(ctx, req.Target, func(ctx context.Context, b *retry.Budget) error {
+	err = r.with(ctx, toPush, func(ctx context.Context, c *call) error {
+		listed := subject == ""
+		err := c.Retry(ctx, req.Target, func(ctx context.Context, b *retry.Budget) error {
 			ans, err := c.Send(ctx, req, b, maxManifest)
 			if err != nil {
 				return err
 			}
+			listed = listed || referrers.Listed(ans.Header, subject)
 			return confirm(ans, m.Data)
 		})
+		if err != nil || listed {
+			return err
+		}
+		return c.lists().Add(ctx, subject, entry)
 	})
 	if err != nil {
 		return fmt.Errorf("manifest %s: %w", ref, err)

@@ -24,6 +24,7 @@
 //
 // [Repository.Manifest] returns a manifest only if its bytes are those of its digest. [Manifest.Blobs]
 // lists what there is to fetch, and [Repository.Platform] picks one manifest of an index.
+// [Repository.AllTags], [Repository.Referrers] and [Repositories] list what there is.
 //
 // # Failures
 //

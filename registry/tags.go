@@ -4,94 +4,92 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"net/http"
-	"strings"
+	"iter"
 
 	"github.com/modeltransfer/transfer"
 	"github.com/modeltransfer/transfer/internal/calls"
 	"github.com/modeltransfer/transfer/internal/manifest"
-	"github.com/modeltransfer/transfer/internal/retry"
 	"github.com/modeltransfer/transfer/internal/wire"
 )
 
-// Bounds of a list of tags, to keep a server from filling memory.
-const (
-	maxTags     = 100_000
-	maxTagPages = 1_000
-	maxTagPage  = 4 << 20 // 4 MiB
-)
+// maxTags is how many tags a list in memory may have.
+const maxTags = 100_000
 
 // Tags returns the tags of the repository, in the registry's order. A list of more than 100,000 tags is
-// [transfer.ErrProtocol]; the other errors are those of [Repository.Manifest].
+// [transfer.ErrProtocol], for which there is [Repository.AllTags]; the other errors are those of
+// [Repository.Manifest].
 func (r *Repository) Tags(ctx context.Context) ([]string, error) {
 	var tags []string
-	err := r.with(ctx, toPull, func(ctx context.Context, c *call) (err error) {
-		tags, err = c.tags(ctx)
-		return err
-	})
-	if err != nil {
-		return nil, fmt.Errorf("tags of %s: %w", r.opts.Repository, err)
+	for tag, err := range r.AllTags(ctx) {
+		if err != nil {
+			return nil, err
+		}
+		if len(tags) == maxTags {
+			return nil, fmt.Errorf("%w: tags of %s: more than %d", transfer.ErrProtocol, r.opts.Repository, maxTags)
+		}
+		tags = append(tags, tag)
 	}
 	return tags, nil
 }
 
-func (c *call) tags(ctx context.Context) (tags []string, err error) {
-	r := c.repo
-	// A manifest is where "../tags/list" begins, and Resolve keeps the rules of a redirect for the
-	// links that follow.
-	page, err := r.registry.Manifest(r.opts.Repository, "latest").Resolve("../tags/list")
-	for n := 0; err == nil && !page.IsZero(); n++ {
-		if n == maxTagPages || len(tags) > maxTags {
-			return nil, fmt.Errorf("%w: more than %d pages or %d tags", transfer.ErrProtocol, maxTagPages, maxTags)
-		}
-		var some []string
-		some, page, err = c.tagPage(ctx, page)
-		tags = append(tags, some...)
-	}
-	return tags, err
+// AllTags returns the tags of the repository, in the registry's order, page by page: the next page is asked for
+// when the tags of the one before were taken. However many there are, only those of one page are held.
+//
+// An error is the last pair, with an empty tag. The errors are those of [Repository.Manifest]. A list that cannot be
+// read to its end, or that never ends, is [transfer.ErrProtocol]: what came is not all then.
+func (r *Repository) AllTags(ctx context.Context) iter.Seq2[string, error] {
+	return r.list(ctx, toPull, "../tags/list", "tags")
 }
 
-// tagPage fetches one page of the list, and returns where the next one is.
-func (c *call) tagPage(
-	ctx context.Context, page wire.Target,
-) (tags []string, next wire.Target, err error) {
-	err = c.Retry(ctx, page, func(ctx context.Context, b *retry.Budget) error {
-		ans, err := c.Send(ctx, wire.Request{Method: http.MethodGet, Target: page}, b, maxTagPage)
-		if err != nil {
-			return err
-		}
-		tags, next, err = readTags(ans)
-		return err
-	})
-	return tags, next, err
+// Repositories returns the names of all repositories that a registry lists (its catalog), page by page as
+// [Repository.AllTags] does. Many registries list none, or only to some people, and say so with a
+// [*transfer.StatusError]. Options.Repository is not needed.
+func Repositories(ctx context.Context, opts Options) iter.Seq2[string, error] {
+	if opts.Repository == "" {
+		opts.Repository = "_" // Open wants one
+	}
+	repo, err := Open(opts)
+	if err != nil {
+		return func(yield func(string, error) bool) { yield("", err) }
+	}
+	return func(yield func(string, error) bool) {
+		defer repo.CloseIdleConnections()
+		repo.list(ctx, toList, repo.up()+"_catalog", "repositories")(yield)
+	}
 }
 
-func readTags(a *calls.Answer) ([]string, wire.Target, error) {
-	var list struct {
-		Tags []string `json:"tags"`
-	}
-	if !manifest.IsObject(a.Data) || json.Unmarshal(a.Data, &list) != nil {
-		return nil, wire.Target{}, a.Broken("the answer is not a list of tags")
-	}
-	link := nextLink(a.Header.Values("Link"))
-	if link == "" {
-		return list.Tags, wire.Target{}, nil
-	}
-	next, err := a.Target.Resolve(link)
-	return list.Tags, next, err
-}
-
-// nextLink returns the target of the link with relation "next" (RFC 8288 section 3), or "".
-func nextLink(values []string) string {
-	for link := range strings.SplitSeq(strings.Join(values, ","), ",") {
-		target, params, ok := strings.Cut(strings.TrimSpace(link), ">")
-		target, isLink := strings.CutPrefix(target, "<")
-		for param := range strings.SplitSeq(params, ";") {
-			name, value, _ := strings.Cut(strings.TrimSpace(param), "=")
-			if ok && isLink && strings.EqualFold(name, "rel") && strings.EqualFold(strings.Trim(value, `"`), "next") {
-				return target
+// list returns the names in the field of the pages of a list, which is at a place relative to a manifest.
+func (r *Repository) list(ctx context.Context, a access, place, field string) iter.Seq2[string, error] {
+	return func(yield func(string, error) bool) {
+		stopped := false
+		err := r.with(ctx, a, func(ctx context.Context, c *call) error {
+			// Resolve keeps the rules of a redirect for the pages that follow.
+			page, err := r.registry.Manifest(r.opts.Repository, "latest").Resolve(place)
+			if err != nil {
+				return err
 			}
+			return c.pages(ctx, page, func(ans *calls.Answer) (int, bool, error) {
+				names, err := readNames(ans, field)
+				for _, name := range names {
+					if stopped = !yield(name, nil); stopped {
+						break
+					}
+				}
+				return len(names), stopped, err
+			})
+		})
+		if err != nil && !stopped {
+			yield("", fmt.Errorf("%s of %s: %w", field, r.opts.Repository, err))
 		}
 	}
-	return ""
+}
+
+// readNames returns the names on a page. The field is there, but null where there are none.
+func readNames(a *calls.Answer, field string) (names []string, err error) {
+	var page map[string]json.RawMessage
+	if !manifest.IsObject(a.Data) || wire.LooksLikeWebPage(a.Header) || json.Unmarshal(a.Data, &page) != nil ||
+		page[field] == nil || json.Unmarshal(page[field], &names) != nil {
+		return nil, a.Broken("the answer is not a list of %s", field)
+	}
+	return names, nil
 }

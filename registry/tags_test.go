@@ -13,6 +13,7 @@ import (
 
 	"github.com/modeltransfer/transfer"
 	"github.com/modeltransfer/transfer/internal/registrytest"
+	"github.com/modeltransfer/transfer/registry"
 )
 
 func TestTags(t *testing.T) {
@@ -41,11 +42,16 @@ func TestTagsOnSeveralPages(t *testing.T) {
 	const path = "/v2/library/model/tags/list"
 	tags := []string{"a", "b", "c", "d", "e"}
 	for name, link := range map[string]func(w *world) string{
-		"relative":       func(*world) string { return `<` + path + `?at=%d>; rel="next"` },
-		"query only":     func(*world) string { return `<?at=%d>; rel=next` },
-		"absolute":       func(w *world) string { return `<` + w.url + path + `?at=%d>; REL="next"` },
-		"among others":   func(*world) string { return `</x>; rel="prev", <?at=%d>; title="x"; rel="next"` },
-		"another header": func(*world) string { return `</x>; rel="first"|<?at=%d>;rel="next"` },
+		"relative":                     func(*world) string { return `<` + path + `?at=%d>; rel="next"` },
+		"query only":                   func(*world) string { return `<?at=%d>; rel=next` },
+		"absolute":                     func(w *world) string { return `<` + w.url + path + `?at=%d>; REL="next"` },
+		"among others":                 func(*world) string { return `</x>; rel="prev", <?at=%d>; title="x"; rel="next"` },
+		"G1 a comma in the cursor":     func(*world) string { return `<?x=a,b&at=%d>; rel="next"` },
+		"G1 several relations":         func(*world) string { return `<?at=%d>; rel="next last"` },
+		"G1 a quoted parameter first":  func(*world) string { return `<?at=%d>; title="a, b; c"; rel="next"` },
+		"G1 the scheme behind a proxy": func(w *world) string { return `<http://registry.test` + path + `?at=%d>; rel=next` },
+		"G1 the prefix before a proxy": func(w *world) string { return `</other` + path + `?at=%d>; rel=next` },
+		"another header":               func(*world) string { return `</x>; rel="first"|<?at=%d>;rel="next"` },
 	} {
 		t.Run(name, func(t *testing.T) {
 			registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
@@ -122,4 +128,120 @@ func TestTagsThatLeadElsewhere(t *testing.T) {
 		_, err := w.open().Tags(t.Context())
 		require.ErrorIs(t, err, transfer.ErrRedirectRefused)
 	})
+}
+
+// What cannot be read is no last page.
+func TestG1PageThatCannotBeRead(t *testing.T) {
+	for _, link := range []string{`<?at=2; rel=next`, `<?at=2>; rel="next`, `<?at=2>`, `?at=2; rel=next`} {
+		registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+			w := newWorld(t, mode)
+			w.answers("GET", func(rw http.ResponseWriter, r *http.Request) {
+				rw.Header().Set("Link", link)
+				fmt.Fprint(rw, `{"tags":["a"]}`)
+			})
+			_, err := w.open().Tags(t.Context())
+			require.ErrorIs(t, err, transfer.ErrProtocol, link)
+			assert.Len(t, w.reg.Requests(), 1)
+		})
+	}
+	registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		w := newWorld(t, mode)
+		w.answers("GET", func(rw http.ResponseWriter, r *http.Request) { fmt.Fprint(rw, `{"name":"library/model"}`) })
+		_, err := w.open().Tags(t.Context())
+		require.ErrorIs(t, err, transfer.ErrProtocol, "no list is no empty list")
+	})
+}
+
+func TestE18PageThatComesAgain(t *testing.T) {
+	for name, next := range map[string]func(at int) int{
+		"itself": func(at int) int { return at }, "a circle": func(at int) int { return (at + 1) % 3 },
+	} {
+		t.Run(name, func(t *testing.T) {
+			registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+				w := newWorld(t, mode)
+				w.answers("GET", func(rw http.ResponseWriter, r *http.Request) {
+					at, _ := strconv.Atoi(r.FormValue("at"))
+					rw.Header().Set("Link", fmt.Sprintf(`<?at=%d>; rel="next"`, next(at)))
+					fmt.Fprint(rw, `{"tags":["a"]}`)
+				})
+				_, err := w.open().Tags(t.Context())
+				require.ErrorIs(t, err, transfer.ErrProtocol)
+				assert.LessOrEqual(t, len(w.reg.Requests()), 4)
+			})
+		})
+	}
+}
+
+func TestAllTagsPageByPage(t *testing.T) {
+	registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		w := newWorld(t, mode)
+		w.answers("GET", func(rw http.ResponseWriter, r *http.Request) {
+			at, _ := strconv.Atoi(r.FormValue("at"))
+			if at == 4 {
+				rw.WriteHeader(http.StatusNotFound)
+				return
+			}
+			rw.Header().Set("Link", fmt.Sprintf(`<?at=%d>; rel="next"`, at+1))
+			fmt.Fprintf(rw, `{"tags":["%d-a","%d-b"]}`, at, at)
+		})
+		repo := w.open()
+		var got []string
+		for tag, err := range repo.AllTags(t.Context()) {
+			require.NoError(t, err)
+			got = append(got, tag)
+			assert.Len(t, w.reg.Requests(), (len(got)+1)/2, "the next page is asked for when this one was taken")
+			if len(got) == 3 {
+				break
+			}
+		}
+		assert.Equal(t, []string{"0-a", "0-b", "1-a"}, got)
+
+		var last error
+		n := 0
+		for tag, err := range repo.AllTags(t.Context()) {
+			require.NoError(t, last, "an error is the last pair")
+			if last = err; err == nil {
+				n++
+			} else {
+				assert.Empty(t, tag)
+			}
+		}
+		requireStatus(t, last, 404)
+		assert.Equal(t, 8, n)
+	})
+}
+
+func TestRepositories(t *testing.T) {
+	registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		w := newWorld(t, mode)
+		w.reg.Configure(func(o *registrytest.Options) {
+			o.Before = func(rw http.ResponseWriter, r *http.Request) bool {
+				switch {
+				case r.URL.Path != "/v2/_catalog":
+					return false
+				case !w.tokens.knows(r.Header.Get("Authorization")):
+					rw.Header().Set("WWW-Authenticate", `Bearer realm="`+w.realm+`",service="s",scope="registry:catalog:*"`)
+					rw.WriteHeader(http.StatusUnauthorized)
+				case r.FormValue("last") == "":
+					rw.Header().Set("Link", `</v2/_catalog?last=b>; rel="next"`)
+					fmt.Fprint(rw, `{"repositories":["a","b"]}`)
+				default:
+					fmt.Fprint(rw, `{"repositories":["c"]}`)
+				}
+				return true
+			}
+		})
+		opts := registry.Options{BaseURL: w.url, Client: w.net.Client()}
+		person(&opts)
+		var got []string
+		for name, err := range registry.Repositories(t.Context(), opts) {
+			require.NoError(t, err)
+			got = append(got, name)
+		}
+		assert.Equal(t, []string{"a", "b", "c"}, got)
+		assert.Equal(t, []string{"registry:catalog:*"}, w.tokens.asked()[0].scopes)
+	})
+	for _, err := range registry.Repositories(t.Context(), registry.Options{}) {
+		require.ErrorIs(t, err, transfer.ErrInvalidOption)
+	}
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"slices"
 	"sync"
 	"time"
 
@@ -68,10 +67,28 @@ func (a *authorizer) getter(want access) exchange.GetToken {
 type access int
 
 const (
-	toPull  access = iota // from the repository, and what else the challenge says
-	toPush                // to the repository
-	toLogIn               // no repository
+	toPull   access = iota // from the repository, and what else the challenge says
+	toPush                 // to the repository
+	toDelete               // from the repository
+	toList                 // the registry's repositories
+	toLogIn                // nothing
 )
+
+// catalog is the resource that lists the repositories of a registry.
+const catalog = "registry:catalog"
+
+// actions returns what the access is, to the repository or to the catalog.
+func (a access) actions() []string {
+	switch a {
+	case toPush:
+		return []string{"pull", "push"}
+	case toDelete:
+		return []string{"pull", "delete"}
+	case toList:
+		return []string{"*"}
+	}
+	return []string{"pull"}
+}
 
 // authorizer holds the token of a repository and what is known of how to get one.
 type authorizer struct {
@@ -91,7 +108,13 @@ type heldToken struct {
 	token   string
 	expires time.Time // zero: never
 	scopes  scopes
-	mayPush bool
+	own     string // the resource that is the repository
+	any     bool   // it is a user name and a password, which are for everything
+}
+
+// allows tells whether the token was asked for with that access. To pull is all that any token is for.
+func (h *heldToken) allows(want access) bool {
+	return h.any || want == toPull || want != toLogIn && h.scopes.cover(scopes{h.own: want.actions()})
 }
 
 func (r *Repository) newAuthorizer() *authorizer {
@@ -123,7 +146,7 @@ func (a *authorizer) current(want access) string {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	h := a.held
-	if !h.expires.IsZero() && time.Now().After(h.expires) || want == toLogIn || want == toPush && !h.mayPush {
+	if !h.expires.IsZero() && time.Now().After(h.expires) || want == toLogIn || !h.allows(want) {
 		return ""
 	}
 	return h.token
@@ -188,15 +211,14 @@ func (a *authorizer) plan(c transfer.AuthChallenge, want access) tokenPlan {
 		return tokenPlan{realm: c.Realm, service: c.Service}
 	}
 	asked, own := parseScopes(c.Scope), "repository:"+a.repo.opts.Repository
-	if asked[own] == nil && a.held.scopes[own] == nil && len(asked) == 1 {
+	if want == toList {
+		own = catalog
+	} else if asked[own] == nil && a.held.scopes[own] == nil && len(asked) == 1 {
 		// The registry calls the repository by another name. Later it may be one to mount from.
 		for own = range asked {
 		}
 	}
-	asked.add(own, "pull")
-	if want == toPush {
-		asked.add(own, "push")
-	}
+	asked.add(own, want.actions()...)
 	all := a.held.scopes.with(asked)
 	if len(all) > maxScopes {
 		all = asked
@@ -249,7 +271,7 @@ func (a *authorizer) keep(g grant, p tokenPlan) {
 	}
 	a.held = heldToken{
 		token: g.token, expires: g.expires, scopes: p.scopes,
-		mayPush: p.realm == "" || slices.Contains(p.scopes[p.own], "push"),
+		own: p.own, any: p.realm == "",
 	}
 	a.renewals++
 }

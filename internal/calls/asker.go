@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/modeltransfer/transfer/internal/exchange"
@@ -36,13 +37,16 @@ func (a *Asker) Retry(
 	})
 }
 
-// Send sends a request once and reads its answer. More than limit bytes are [fault.ErrProtocol].
-func (a *Asker) Send(ctx context.Context, r wire.Request, b *retry.Budget, limit int64) (*Answer, error) {
+// Send sends a request once and reads its answer. A status that says that it failed is an error, unless it is one
+// of those expected. More than limit bytes are [fault.ErrProtocol].
+func (a *Asker) Send(
+	ctx context.Context, r wire.Request, b *retry.Budget, limit int64, expected ...int,
+) (*Answer, error) {
 	resp, err := a.Exchange.Do(ctx, exchange.Request{Request: r, MaySlow: true, Budget: b})
 	if err != nil {
 		return nil, err
 	}
-	if exchange.Failed(resp.StatusCode) {
+	if exchange.Failed(resp.StatusCode) && !slices.Contains(expected, resp.StatusCode) {
 		return nil, a.Exchange.Error(resp)
 	}
 	return Read(resp, limit)

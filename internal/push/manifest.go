@@ -24,12 +24,16 @@ type Manifest struct {
 	unsure  bool // the last PUT may have arrived
 	overdue int  // answers that did not come in time
 	lacking []digest.Digest
+	header  http.Header // of the answer that confirmed it, nil where another request has
 }
 
 // Manifest returns a manifest that is to be pushed under a tag or its digest.
 func (p *Pusher) Manifest(data []byte, ref string, budget *retry.Budget) *Manifest {
 	return &Manifest{Pusher: p, data: data, ref: ref, budget: budget}
 }
+
+// Header is that of the answer that said that the registry has the manifest now.
+func (m *Manifest) Header() http.Header { return m.header }
 
 // Lacking are the blobs that the registry has said it lacks when it last refused the manifest for that.
 func (m *Manifest) Lacking() []digest.Digest { return m.lacking }
@@ -48,7 +52,7 @@ func (m *Manifest) Attempt(ctx context.Context) (moved bool, err error) {
 }
 
 func (m *Manifest) put(ctx context.Context) error {
-	m.unsure, m.lacking = true, nil
+	m.unsure, m.lacking, m.header = true, nil, nil
 	a, err := m.ask(ctx, exchange.Request{
 		Request: wire.Request{
 			Method: http.MethodPut, Target: m.Registry.Manifest(m.Repository, m.ref), Length: int64(len(m.data)),
@@ -70,6 +74,7 @@ func (m *Manifest) put(ctx context.Context) error {
 		}
 		return m.err(a)
 	}
+	m.header = a.Header
 	return m.stored(ctx, a)
 }
 

@@ -111,7 +111,7 @@ func (c *call) putManifest() {
 		return
 	}
 	d := c.reg.PutManifest(c.target.repo, c.target.ref, c.r.Header.Get("Content-Type"), data)
-	if parsed.Subject != nil {
+	if parsed.Subject != nil && !c.opts.NoReferrers {
 		c.w.Header().Set("OCI-Subject", parsed.Subject.Digest.String())
 	}
 	c.w.Header().Set("Docker-Content-Digest", d.String())
@@ -185,6 +185,10 @@ func (c *call) tagList() {
 
 // referrers answers with an index of the manifests whose subject is the digest.
 func (c *call) referrers() {
+	if c.opts.NoReferrers {
+		c.fail(http.StatusNotFound, "UNSUPPORTED", "no referrers API")
+		return
+	}
 	index := struct {
 		SchemaVersion int          `json:"schemaVersion"`
 		MediaType     string       `json:"mediaType"`

@@ -82,6 +82,9 @@ type Options struct {
 	// have, with 400 and a MANIFEST_BLOB_UNKNOWN for each.
 	CheckManifest bool
 
+	// NoReferrers is a registry without the referrers API.
+	NoReferrers bool
+
 	// Latency passes before each answer.
 	Latency time.Duration
 

@@ -1,0 +1,44 @@
+package referrers
+
+import (
+	"context"
+	"sync"
+)
+
+// locks has the lists that are being changed in this process.
+var locks keyed
+
+// keyed is a lock for each key. The zero value has none that is locked.
+type keyed struct {
+	mu   sync.Mutex
+	held map[string]chan struct{} // closed when the lock is free again; guarded by mu
+}
+
+// lock waits until nobody else has the lock of a key.
+func (k *keyed) lock(ctx context.Context, key string) (unlock func(), err error) {
+	for {
+		k.mu.Lock()
+		other := k.held[key]
+		if other == nil {
+			break
+		}
+		k.mu.Unlock()
+		select {
+		case <-other:
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+	}
+	defer k.mu.Unlock()
+	if k.held == nil {
+		k.held = make(map[string]chan struct{})
+	}
+	done := make(chan struct{})
+	k.held[key] = done
+	return func() {
+		k.mu.Lock()
+		defer k.mu.Unlock()
+		delete(k.held, key)
+		close(done)
+	}, nil
+}
