@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"sync"
 	"time"
 
+	"github.com/opencontainers/go-digest"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/modeltransfer/transfer/internal/blobstore"
@@ -35,6 +37,9 @@ const (
 
 	// piecesAhead is how many pieces are taken beyond those that may move at once.
 	piecesAhead = 2
+
+	// showEvery is how often a call that gets on shows the blobs that it holds.
+	showEvery = time.Second / 2
 
 	// hashers is how many files are hashed at once by Verify. That is bound by the disk or the CPU, and needs no
 	// more.
@@ -75,6 +80,7 @@ func download(ctx context.Context, c *call, path string, verify bool) (err error
 	defer func() { err = errors.Join(err, dir.Close()) }()
 
 	d := &downloader{call: c, dir: dir}
+	dir.Waiting = d.waiting(ctx)
 	if err := d.plan(ctx, verify); err != nil {
 		return err
 	}
@@ -92,6 +98,56 @@ type downloader struct {
 
 	workers *errgroup.Group
 	ctx     context.Context // of the workers
+	holds   holds
+}
+
+// waiting says how this call waits for others that hold a blob. Their time counts as that of a server does.
+func (d *downloader) waiting(ctx context.Context) blobstore.Waiting {
+	return blobstore.Waiting{
+		Patience: min(d.stallTimeout, d.retryTimeout),
+		Began: func(dg digest.Digest) {
+			d.logger.LogAttrs(ctx, slog.LevelDebug, "another call or process fetches the blob, waiting for it",
+				slog.String("digest", dg.String()))
+		},
+		GaveUp: func(dg digest.Digest) {
+			d.logger.LogAttrs(ctx, slog.LevelWarn, "the call or process that holds the blob brings nothing, "+
+				"fetching it too", slog.String("digest", dg.String()))
+		},
+	}
+}
+
+// holds are the blobs that a call has claimed and not finished.
+type holds struct {
+	mu   sync.Mutex                      // guards the fields that follow
+	left map[*blobDownload]time.Duration // of the budget, when it was last looked at
+}
+
+func (h *holds) add(b *blobDownload) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.left == nil {
+		h.left = make(map[*blobDownload]time.Duration)
+	}
+	h.left[b] = 0
+}
+
+func (h *holds) remove(b *blobDownload) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	delete(h.left, b)
+}
+
+// show lets those who wait for a blob see that this call gets on, though nobody tries to fetch that blob now:
+// its budget does not run.
+func (h *holds) show() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for b, before := range h.left {
+		h.left[b] = b.Budget.Left()
+		if h.left[b] >= before {
+			b.partial.Touch()
+		}
+	}
 }
 
 // pending is a blob that is missing, of which so many bytes are in place.
@@ -221,13 +277,38 @@ func (d *downloader) run(ctx context.Context) error {
 	defer context.AfterFunc(ctx, d.schedule.Wake)()
 	d.watchdog.OnScan(d.schedule.Poke)
 	d.startWorkers()
+	end := d.showHolds()
 	err := d.workers.Wait()
+	end()
 	for _, b := range d.downloads {
 		if b != nil {
 			err = errors.Join(err, b.partial.Close(!b.discard && !b.TooLong.Load()))
 		}
 	}
 	return err
+}
+
+// showHolds shows the holds of this call as long as bytes of any blob come, until the function that it returns
+// is called.
+func (d *downloader) showHolds() (end func()) {
+	done, ended := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		tick := time.NewTicker(showEvery)
+		defer tick.Stop()
+		for before := int64(0); ; {
+			select {
+			case <-done:
+				return
+			case <-tick.C:
+			}
+			if now := d.progress.completed.Load(); now != before {
+				before = now
+				d.holds.show()
+			}
+		}
+	}()
+	return func() { close(done); <-ended }
 }
 
 func (d *downloader) startWorkers() {
@@ -314,6 +395,7 @@ func (d *downloader) claim(ctx context.Context, i int) (missing []pieces.Range, 
 		return nil, false, d.blobError(p.digest, budget, d.noRoom(err))
 	}
 	d.downloads[i] = b
+	d.holds.add(b)
 	budget.Renew() // whoever had it before may have kept us waiting for long
 	// Another process may have gone on with it, or thrown it away.
 	missing = b.partial.Missing()
@@ -345,6 +427,7 @@ func (d *downloader) commit(ctx context.Context, b *blobDownload) error {
 	d.logger.LogAttrs(ctx, slog.LevelDebug, "blob in place",
 		slog.String("digest", b.Digest.String()), slog.Int64("size", b.Size))
 	d.downloads[b.Index] = nil
+	d.holds.remove(b)
 	d.schedule.Finish(b.Index)
 	return nil
 }

@@ -312,3 +312,68 @@ func TestS25CutShortAgainAndAgain(t *testing.T) {
 		w.requireOnly(blobs...)
 	})
 }
+
+// S24: a call whose registry brings nothing is waited for as long as the waiter's own options say.
+func TestS24HolderThatBringsNothing(t *testing.T) {
+	for _, size := range []int{1000, mebibyte, largeSize} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t, registrytest.H1, registrytest.Options{})
+			b := w.remoteOf(size)
+			w.reg.Fault("GET", b.Digest, "stall(500)")
+			ctx, cancel := context.WithCancelCause(t.Context())
+			var first sync.WaitGroup
+			first.Go(func() {
+				opts := w.downloadOptions(b)
+				opts.Progress, opts.StallTimeout, opts.RetryTimeout = nil, time.Hour, time.Hour
+				opts.Concurrency = 1
+				assert.ErrorIs(t, transfer.Download(ctx, opts), errOurs)
+			})
+			time.Sleep(time.Second)
+			var log logBook
+			opts := w.downloadOptions(b)
+			opts.StallTimeout, opts.Logger = 2*time.Second, log.logger()
+			took, err := w.timedAlone(opts)
+			require.NoError(t, err)
+			assert.InDelta(t, 2, took.Seconds(), 1)
+			assert.Contains(t, log.String(), "waiting for it")
+			assert.Contains(t, log.String(), "fetching it too")
+			cancel(errOurs)
+			first.Wait()
+			w.reg.Wait()
+			w.requireOnly(b)
+		})
+	}
+}
+
+// S24: RetryTimeout holds too, and where the registry is dead for the waiter as well, that is the error.
+func TestS24HolderAndWaiterOfADeadRegistry(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, registrytest.H1, registrytest.Options{})
+		b := w.remote(mebibyte)
+		w.reg.Fault("GET", b.Digest, "**stallheaders")
+		ctx, cancel := context.WithCancelCause(t.Context())
+		var first sync.WaitGroup
+		first.Go(func() {
+			opts := w.downloadOptions(b)
+			opts.Progress, opts.RetryTimeout = nil, time.Hour
+			assert.ErrorIs(t, transfer.Download(ctx, opts), errOurs)
+		})
+		time.Sleep(time.Second)
+		opts := w.downloadOptions(b)
+		opts.StallTimeout, opts.RetryTimeout = time.Minute, 3*time.Second
+		took, err := w.timedAlone(opts)
+		require.ErrorIs(t, err, transfer.ErrRetriesExhausted)
+		assert.Less(t, took, 3*time.Second+time.Minute+5*time.Second)
+		cancel(errOurs)
+		first.Wait()
+		w.reg.Wait()
+	})
+}
+
+// timedAlone is timed where another call is under way, whose requests are not waited for.
+func (w *world) timedAlone(opts transfer.DownloadOptions) (time.Duration, error) {
+	w.t.Helper()
+	start := time.Now()
+	err := w.download(opts)
+	return time.Since(start), err
+}

@@ -214,7 +214,9 @@ func TestS12WaitEndsWithTheContext(t *testing.T) {
 		ctx, cancel := withCancelAfter(t, time.Minute)
 		defer cancel()
 		start := time.Now()
-		err = transfer.Download(ctx, w.downloadOptions(b))
+		opts := w.downloadOptions(b)
+		opts.StallTimeout = time.Hour // S24
+		err = transfer.Download(ctx, opts)
 		require.ErrorIs(t, err, errOurs)
 		assert.Less(t, time.Since(start), time.Minute+time.Second)
 		assert.Empty(t, w.reg.Requests())

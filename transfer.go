@@ -39,7 +39,8 @@
 // # Concurrency
 //
 // Calls may run at the same time, in one process or several, on one directory:
-// each blob is fetched once, the others wait for it and use it. Memory,
+// each blob is fetched once, the others wait for it and use it, as long as bytes
+// of it come: for no longer than StallTimeout or RetryTimeout without one. Memory,
 // goroutines, connections and open files are bounded by the options, however
 // many blobs are listed and whatever the server sends. Every wait ends with the
 // context, and nothing of a call outlives it.

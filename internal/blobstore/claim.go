@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	mrand "math/rand/v2"
 	"time"
 
@@ -23,8 +22,9 @@ const (
 )
 
 // Claim gives one caller of all processes the right to write a blob, until it calls Close of the partial,
-// which it must. The others wait for that until their contexts end, also for a holder that hangs: it looks
-// the same as a slow one.
+// which it must. The others wait for that until their contexts end, or until the holder has brought nothing
+// for as long as [Waiting] says. Then they write a file of their own, and the first who is done gives it the
+// final name.
 //
 // The error matches [fs.ErrExist] when the blob has its final name, most often because the caller that had
 // the claim before has finished it. A file that [Dir.Check] found wrong does not count.
@@ -32,12 +32,18 @@ func (d *Dir) Claim(ctx context.Context, dg digest.Digest, size int64) (*Partial
 	if size < 0 {
 		return nil, fmt.Errorf("%s: %w: %d bytes", dg, ErrSize, size)
 	}
+	w := waiter{Waiting: d.Waiting, digest: dg}
 	for wait := shortestWait; ; wait = min(wait*3/2, longestWait) {
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
 		}
-		p, err := d.tryClaim(ctx, dg, size)
-		if !errors.Is(err, filelock.ErrBusy) && !errors.Is(err, rootfile.ErrReplaced) {
+		p, err := d.tryClaim(ctx, dg, size, w.passed)
+		if held, ok := errors.AsType[heldError](err); ok {
+			if done, _ := d.finals.finished(nameOf(dg), size); done { // by one who was not waited for
+				return nil, d.folder.doneMeanwhile(nameOf(dg))
+			}
+			w.look(held)
+		} else if !errors.Is(err, rootfile.ErrReplaced) {
 			return p, err
 		}
 		if err := retry.Sleep(ctx, wait/2+mrand.N(wait/2)); err != nil {
@@ -46,16 +52,18 @@ func (d *Dir) Claim(ctx context.Context, dg digest.Digest, size int64) (*Partial
 	}
 }
 
-func (d *Dir) tryClaim(ctx context.Context, dg digest.Digest, size int64) (*Partial, error) {
+// tryClaim makes a claim without waiting. The error matches heldError when another has it, for which the first
+// names do not count.
+func (d *Dir) tryClaim(ctx context.Context, dg digest.Digest, size int64, passed int) (*Partial, error) {
 	p := &Partial{finals: &d.finals, left: &d.left, name: nameOf(dg)}
 	var err error
-	if p.data, err = d.openData(p.name); err != nil {
+	if p.data, err = d.openData(p.name, passed); err != nil {
 		return nil, err
 	}
 	p.record.size = size
 	p.record.ending.path = p.data.Name()
 	p.hasher.want, p.hasher.record = dg, &p.record
-	p.hasher.frontier = frontier{&p.data, &p.record, prefixhash.New(dg.Algorithm())}
+	p.hasher.frontier = frontier{data: &p.data, record: &p.record, hash: prefixhash.New(dg.Algorithm())}
 	if err := p.begin(ctx); err != nil {
 		return nil, errors.Join(err, p.Close(true))
 	}
@@ -67,12 +75,15 @@ func (d *Dir) tryClaim(ctx context.Context, dg digest.Digest, size int64) (*Part
 // All processes try the same names in the same order and so agree on one file, also where somebody has put
 // a link, a pipe or a directory under the first of them. Where none can be used, or none can be locked, the
 // file gets a name that nobody else knows; where several callers have such files, the last rename counts.
-func (d *Dir) openData(final string) (dataFile, error) {
-	for n := range sharedNames {
+func (d *Dir) openData(final string, passed int) (dataFile, error) {
+	for n := passed; n < sharedNames; n++ {
 		name := dataName(final, n)
 		f, err := openLocked(d.folder, name)
 		if errors.Is(err, filelock.ErrUnsupported) {
 			break
+		}
+		if errors.Is(err, filelock.ErrBusy) {
+			return dataFile{}, d.folder.heldBy(final, n)
 		}
 		if !unusable(err) {
 			return f, err
@@ -90,7 +101,7 @@ func (p *Partial) begin(ctx context.Context) error {
 		return err
 	}
 	if done {
-		err := p.data.folder.pathError("claim", p.name, fs.ErrExist)
+		err := p.data.folder.doneMeanwhile(p.name)
 		p.record.ending.fail(err) // nobody needs what was left
 		p.left.sweep(p.name, true)
 		return err

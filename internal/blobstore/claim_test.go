@@ -33,7 +33,7 @@ func TestS12FileThatLosesItsNameBeforeItIsLocked(t *testing.T) {
 				}
 				return filelock.Lock(f)
 			}
-			_, err := d.tryClaim(t.Context(), digestOf(content), 1000)
+			_, err := d.tryClaim(t.Context(), digestOf(content), 1000, 0)
 			require.ErrorIs(t, err, rootfile.ErrReplaced)
 			p := claim(t, d, content)
 			fill(t, p, content)
@@ -63,7 +63,7 @@ func TestS12NobodyComesBetweenTheLastByteAndTheName(t *testing.T) {
 						return
 					default:
 					}
-					if other, err := d.tryClaim(t.Context(), dg, int64(len(content))); err == nil {
+					if other, err := d.tryClaim(t.Context(), dg, int64(len(content)), 0); err == nil {
 						assert.NoError(t, other.Close(false))
 						assert.Fail(t, "claimed before it had its name")
 						return

@@ -4,6 +4,7 @@
 // Each of its types uses some of those below it, and none of those above:
 //
 //	Dir          the blobs of a directory: which are there, and the claim to write one
+//	waiter       a claim that waits for another holder, for as long as that one gets on
 //	Partial      one claimed blob: its commit, and what stays when it is closed
 //	resumption   takes over what earlier runs have left, while the claim is made
 //	Writer       one range that is being written
@@ -52,6 +53,9 @@ var (
 // their blobs on another disk. Nothing is ever written through a link, and nothing but a final name is read
 // through one. Its methods are safe for concurrent use.
 type Dir struct {
+	// Waiting says how claims wait. It must not change after the first.
+	Waiting Waiting
+
 	folder *folder
 	finals finals
 	left   leftovers

@@ -177,7 +177,7 @@ func TestS21AllAgreeOnAnotherName(t *testing.T) {
 				first := claim(t, open(t, dir), content)
 				write(t, first, content, 0, 1000)
 				second := open(t, dir)
-				_, err := second.tryClaim(t.Context(), first.hasher.want, large)
+				_, err := second.tryClaim(t.Context(), first.hasher.want, large, 0)
 				require.ErrorIs(t, err, filelock.ErrBusy)
 				require.NoError(t, first.Close(true))
 				p := claim(t, second, content)

@@ -21,6 +21,19 @@ type frontier struct {
 	data   *dataFile
 	record *recorder
 	hash   prefixhash.Hash
+	silent int64 // bytes that were read since the holder has last shown that it gets on
+}
+
+// beatSize is how much is read back until the holder shows that it gets on.
+const beatSize = 16 << 20 // 16 MiB
+
+// read reads an extent back.
+func (f *frontier) read(ctx context.Context, e extent, to io.Writer) error {
+	if f.silent += e.Len(); f.silent >= beatSize {
+		f.silent = 0
+		f.data.beat()
+	}
+	return f.data.read(ctx, e.Range, to)
 }
 
 // take hashes bytes that were just written, and so need not be read back, if they are at the frontier.
@@ -82,11 +95,11 @@ func (f *frontier) hashExtent(ctx context.Context, e extent) error {
 // recorded is compared with its CRC, because a crash may have damaged it.
 func (f *frontier) hashAndCompare(ctx context.Context, e extent) (damaged bool, err error) {
 	if !e.inherited() {
-		err = f.data.read(ctx, e.Range, &f.hash)
+		err = f.read(ctx, e, &f.hash)
 		return errors.Is(err, io.ErrUnexpectedEOF), err
 	}
 	sum := crc32.New(castagnoli)
-	err = f.data.read(ctx, e.Range, io.MultiWriter(&f.hash, sum))
+	err = f.read(ctx, e, io.MultiWriter(&f.hash, sum))
 	return isDamage(err, sum.Sum32(), e), err
 }
 
@@ -111,7 +124,7 @@ func (f *frontier) compareAll(ctx context.Context) (damaged bool, err error) {
 			continue
 		}
 		sum := crc32.New(castagnoli)
-		err := f.data.read(ctx, e.Range, sum)
+		err := f.read(ctx, e, sum)
 		switch {
 		case isDamage(err, sum.Sum32(), e):
 			f.drop(e)

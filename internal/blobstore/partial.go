@@ -89,7 +89,7 @@ func (p *Partial) publish() error {
 	if fi.Size() != p.record.size {
 		return fmt.Errorf("%s: %w: %d bytes, not %d", p.data.Name(), ErrSize, fi.Size(), p.record.size)
 	}
-	if err := syncFile(p.data.File); err != nil {
+	if err := p.sync(); err != nil {
 		return err
 	}
 	if p.release, err = filelock.Keep(p.data.File); err != nil {
@@ -110,6 +110,14 @@ func (p *Partial) publish() error {
 	return nil
 }
 
+// sync syncs the data file, which may take long for a large one.
+func (p *Partial) sync() error {
+	if p.record.large() {
+		defer p.data.beating()()
+	}
+	return syncFile(p.data.File)
+}
+
 // Close gives up the claim. With keep, what is recorded of a blob of [KeepThreshold] bytes or more stays for
 // the next claim to continue, also after a write that failed for want of room ([NoSpace]), and so does a blob
 // that is right and only could not get its name. Nothing stays without keep, or after any other failure. After
@@ -124,7 +132,7 @@ func (p *Partial) Close(keep bool) error {
 		p.left.add(p.data.name)
 		p.release()
 		return nil
-	case keep && !ruined && p.resumable():
+	case keep && !ruined && !p.done() && p.resumable():
 		p.left.add(p.data.name)
 		return errors.Join(p.record.journal.close(), p.data.Close())
 	}
@@ -133,6 +141,12 @@ func (p *Partial) Close(keep bool) error {
 		p.release()
 	}
 	return err
+}
+
+// done tells whether another has finished the blob, who did not wait.
+func (p *Partial) done() bool {
+	done, err := p.finals.finished(p.name, p.record.size)
+	return err == nil && done
 }
 
 // resumable tells whether the next claim can go on from the partial. A small blob gets its journal here.

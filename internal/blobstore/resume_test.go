@@ -195,7 +195,7 @@ func TestNextClaimGoesOn(t *testing.T) {
 	first := claim(t, open(t, dir), content)
 	write(t, first, content, 0, 6e6)
 	second := open(t, dir)
-	_, err := second.tryClaim(t.Context(), first.hasher.want, large)
+	_, err := second.tryClaim(t.Context(), first.hasher.want, large, 0)
 	require.ErrorIs(t, err, filelock.ErrBusy)
 	require.NoError(t, first.Close(true))
 	p := claim(t, second, content)
