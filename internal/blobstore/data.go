@@ -26,12 +26,10 @@ type dataFile struct {
 	shared bool        // every process finds it by its name
 }
 
-// errForeign means that a file belongs to another user and must not be written.
-var errForeign = errors.New("file of another user")
-
 // unusable tells whether what has a name can be no data file of ours, now or later.
 func unusable(err error) bool {
-	return errors.Is(err, ErrNotRegular) || errors.Is(err, syscall.EISDIR) || errors.Is(err, errForeign)
+	return errors.Is(err, ErrNotRegular) || errors.Is(err, syscall.EISDIR) || errors.Is(err, errForeign) ||
+		errors.Is(err, errLinked)
 }
 
 // openLocked opens and locks a data file, and creates it if it does not exist. The error matches
@@ -40,7 +38,7 @@ func openLocked(d *folder, name string) (dataFile, error) {
 	f, err := d.create(name)
 	fresh := err == nil
 	if errors.Is(err, fs.ErrExist) {
-		f, err = d.open(name, os.O_RDWR)
+		f, err = d.openOwn(name, os.O_RDWR)
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
 			err = rootfile.ErrReplaced

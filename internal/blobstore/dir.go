@@ -17,7 +17,7 @@
 //	dataFile     the file of the bytes, which is locked while it is claimed
 //	leftovers    what killed processes have left, and its removal
 //	finals       the files with final names
-//	folder       files by name
+//	folder       files by name, and which of them are ours
 //
 // Each has its own lock, where it needs one. A hasher's is held while bytes are read back, and others are
 // taken meanwhile; a journal's is held while a record is written. No other is held during I/O, or while one

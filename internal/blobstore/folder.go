@@ -16,12 +16,13 @@ import (
 const readSize = 256 << 10 // 256 KiB
 
 // folder is the directory as the file system shows it: files by their names in it, which are never opened
-// through a link, and errors with their full paths. It knows nothing of blobs, and never changes.
+// through a link, and errors with their full paths. It knows nothing of blobs, and never changes but for what it finds out about the owner.
 type folder struct {
 	root    *os.Root
 	path    string               // that the root was opened with
 	lock    func(*os.File) error // filelock.Lock, but for tests
 	buffers sync.Pool            // of *[]byte, readSize long
+	owner   owner
 }
 
 // create creates a file for reading and writing. The error matches [fs.ErrExist] when anything has the name.
@@ -44,9 +45,9 @@ func (d *folder) remove(name string) error {
 	return nil
 }
 
-// sizeOf returns the size of a regular file that this process may read and write.
+// sizeOf returns the size of a regular file that is ours alone.
 func (d *folder) sizeOf(name string) (int64, error) {
-	f, err := d.open(name, os.O_RDWR)
+	f, err := d.openOwn(name, os.O_RDWR)
 	if err != nil {
 		return 0, err
 	}

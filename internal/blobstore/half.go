@@ -33,7 +33,7 @@ func (d *Dir) Half(dg digest.Digest, size int64) int64 {
 
 // journaled returns how many bytes of a data file, which has so many, are complete according to its journal.
 func journaled(d *folder, name string, have, size int64) int64 {
-	f, err := d.open(name, os.O_RDONLY)
+	f, err := d.openOwn(name, os.O_RDONLY)
 	if errors.Is(err, fs.ErrNotExist) && have == size {
 		return size
 	}
@@ -58,7 +58,7 @@ func (d *Dir) Reclaim(dg digest.Digest) (taken int64) {
 		name := dataName(final, n)
 		if used != "" {
 			d.left.removeData(name)
-		} else if fi, err := d.folder.root.Lstat(name); err == nil && fi.Mode().IsRegular() && fi.Size() > 0 {
+		} else if fi := d.folder.ours(name); fi != nil && fi.Size() > 0 {
 			used, taken = name, allocated(fi)
 		}
 	}
@@ -67,7 +67,7 @@ func (d *Dir) Reclaim(dg digest.Digest) (taken int64) {
 	}
 	if used != "" {
 		d.left.removeData(final + prefixSuffix)
-	} else if fi, err := d.folder.root.Lstat(final + prefixSuffix); err == nil && fi.Mode().IsRegular() {
+	} else if fi := d.folder.ours(final + prefixSuffix); fi != nil {
 		taken = allocated(fi)
 	}
 	return taken

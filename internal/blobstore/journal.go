@@ -95,7 +95,7 @@ func (j *journal) create() (*os.File, error) {
 // openJournal opens the journal that an earlier run left. The error matches errJournal when it is of no use,
 // and [fs.ErrNotExist] when there is none.
 func openJournal(d *folder, name string, size int64) (*journal, extents, error) {
-	f, err := d.open(name, os.O_RDWR)
+	f, err := d.openOwn(name, os.O_RDWR)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -84,8 +84,8 @@ func (l *leftovers) prefixSize(final string, size int64) int64 {
 	if !l.hasPrefix(final) {
 		return 0
 	}
-	fi, err := l.folder.root.Lstat(final + prefixSuffix)
-	if err != nil || !fi.Mode().IsRegular() || fi.Size() > size {
+	fi := l.folder.ours(final + prefixSuffix)
+	if fi == nil || fi.Size() > size {
 		return 0
 	}
 	return fi.Size()
@@ -112,7 +112,7 @@ func (l *leftovers) sweep(final string, finished bool) {
 	if !finished || len(names) == 0 {
 		return
 	}
-	l.remove(final + prefixSuffix)
+	l.removeData(final + prefixSuffix)
 	for n := range sharedNames {
 		l.removeData(dataName(final, n))
 	}
@@ -124,7 +124,10 @@ func (l *leftovers) sweep(final string, finished bool) {
 // Whoever has locked the file has its journal too. So the lock is held until both are gone, and a journal
 // without a file goes with a file that was made to be locked: another process may be about to make one.
 func (l *leftovers) removeData(name string) {
-	f, err := l.folder.open(name, os.O_RDWR)
+	f, err := l.folder.openOwn(name, os.O_RDWR)
+	if errors.Is(err, errLinked) { // only this name of it goes
+		f, err = l.folder.open(name, os.O_RDWR)
+	}
 	if errors.Is(err, fs.ErrNotExist) {
 		if _, lerr := l.folder.root.Lstat(journalName(name)); lerr != nil {
 			return
@@ -138,7 +141,7 @@ func (l *leftovers) removeData(name string) {
 		if !l.abandoned(f, name) {
 			return
 		}
-	} else if !unusable(err) && !errors.Is(err, filelock.ErrUnsupported) {
+	} else if errors.Is(err, errForeign) || !unusable(err) && !errors.Is(err, filelock.ErrUnsupported) {
 		return
 	}
 	l.remove(journalName(name))

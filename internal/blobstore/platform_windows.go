@@ -3,7 +3,6 @@ package blobstore
 import (
 	"errors"
 	"os"
-	"time"
 
 	"golang.org/x/sys/windows"
 )
@@ -24,12 +23,6 @@ func platformLeadsNowhere(err error) bool {
 
 // syncDir does nothing: a directory cannot be synced here, and NTFS journals its names.
 func syncDir(*os.Root) error { return nil }
-
-// setModified sets the time when an open file was changed last.
-func setModified(fd uintptr, at time.Time) {
-	ft := windows.NsecToFiletime(at.UnixNano())
-	_ = windows.SetFileTime(windows.Handle(fd), nil, nil, &ft)
-}
 
 // makeSparse has the file system store nothing for what was not written. Otherwise, it writes zeros up to
 // each piece that is far into the file. It is best effort: FAT knows no such files.

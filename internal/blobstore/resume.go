@@ -50,7 +50,7 @@ func (r resumption) adoptPrefix() error {
 		return err
 	}
 	name, folder := r.final+prefixSuffix, r.data.folder
-	f, err := folder.open(name, os.O_RDWR)
+	f, err := folder.openOwn(name, os.O_RDWR)
 	if err != nil {
 		return nil
 	}

@@ -76,8 +76,8 @@ func (p *Partial) Touch() { p.data.beat() }
 // beat changes the time of the file. It is best effort: where that cannot be, some process may do the same
 // work twice.
 func (f *dataFile) beat() {
-	if conn, err := f.SyscallConn(); err == nil { // not Fd, since the file may be closed meanwhile
-		_ = conn.Control(func(fd uintptr) { setModified(fd, time.Now()) })
+	if f.keepsName() == nil {
+		_ = f.folder.root.Chtimes(f.name, time.Time{}, time.Now())
 	}
 }
 

@@ -13,3 +13,16 @@ func IsOwn(fi fs.FileInfo) bool {
 	st, ok := fi.Sys().(*syscall.Stat_t)
 	return ok && int(st.Uid) == os.Geteuid()
 }
+
+// SameOwner tells whether two files belong to one user.
+func SameOwner(a, b fs.FileInfo) bool {
+	first, ok := a.Sys().(*syscall.Stat_t)
+	second, both := b.Sys().(*syscall.Stat_t)
+	return ok && both && first.Uid == second.Uid
+}
+
+// OneName tells whether a file has no other name, by which others may know it.
+func OneName(fi fs.FileInfo) bool {
+	st, ok := fi.Sys().(*syscall.Stat_t)
+	return ok && st.Nlink == 1
+}
