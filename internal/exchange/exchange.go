@@ -130,6 +130,10 @@ type Request struct {
 	// MaySlow says that the request is not ended for being slow.
 	MaySlow bool
 
+	// Elsewhere says that another host may be asked instead. Where one that is to be asked has sent a
+	// Retry-After, the request ends with [ErrHeld] and does not wait.
+	Elsewhere bool
+
 	// Budget is the retry budget of the blob. Waiting for room is not counted. Nil means that there is none.
 	Budget *retry.Budget
 }

@@ -20,6 +20,9 @@ import (
 // the server may have needed longer.
 var ErrUnanswered = errors.New("no answer in time")
 
+// ErrHeld ends a request that may be made elsewhere when its host has asked to be left alone.
+var ErrHeld = errors.New("asks to be left alone")
+
 // flight is one request, from before it is sent until the body of its answer is closed.
 type flight struct {
 	x     *Exchange
@@ -81,6 +84,9 @@ func (f *flight) awaitHold(host string) error {
 	if wait <= 0 {
 		return nil
 	}
+	if f.req.Elsewhere {
+		return fmt.Errorf("%s %w for another %v", host, ErrHeld, wait.Truncate(time.Millisecond))
+	}
 	if b := f.req.Budget; b != nil && wait > b.Left() {
 		return retry.TooLong(host, wait, b.Left())
 	}
@@ -90,7 +96,7 @@ func (f *flight) awaitHold(host string) error {
 }
 
 // acquire waits for room where the request needs some and has none, and then for a host that has asked
-// meanwhile to be left alone. Neither wait is a stall. The wait for room is not counted against the budget.
+// meanwhile to be left alone. Neither wait is a stall.
 func (f *flight) acquire(host string) error {
 	if f.req.Room <= 0 || f.x.Bodies == nil || f.room.slot.Load() != nil {
 		f.ready()
@@ -98,21 +104,9 @@ func (f *flight) acquire(host string) error {
 	}
 	f.watch.Hold()
 	defer f.watch.Release()
-	f.room.rest()
 	for {
-		since := time.Now()
-		slot, err := f.x.Bodies.Acquire(f.watch.Context(), f.req.Room)
-		f.watch.Restart()
-		if err != nil {
-			if f.req.Budget != nil {
-				f.req.Budget.Waited(since)
-			}
+		if err := f.awaitRoom(); err != nil {
 			return err
-		}
-		slot.OnRecall(f.req.OnRecall)
-		f.room.take(slot, f.req.Budget)
-		if f.req.Budget != nil {
-			f.req.Budget.Room(since)
 		}
 		if host == "" || f.x.holds.left(host) <= 0 {
 			f.ready()
@@ -123,6 +117,22 @@ func (f *flight) acquire(host string) error {
 			return err
 		}
 	}
+}
+
+// awaitRoom waits for room. That nobody has any is not the fault of the blob, whose budget stands still.
+func (f *flight) awaitRoom() error {
+	if b := f.req.Budget; b != nil {
+		b.End()
+		defer b.Begin()
+	}
+	slot, err := f.x.Bodies.Acquire(f.watch.Context(), f.req.Room)
+	f.watch.Restart()
+	if err != nil {
+		return err
+	}
+	slot.OnRecall(f.req.OnRecall)
+	f.room.slot.Store(slot)
+	return nil
 }
 
 func (f *flight) ready() {
@@ -196,7 +206,7 @@ func (b *requestBody) Read(p []byte) (int, error) {
 	if n > 0 && b.left == 0 {
 		b.f.sent.Store(true)
 		b.f.watch.Allow(b.f.req.AnswerTime)
-		defer b.f.room.release() // others may send while the registry digests this one
+		defer b.f.room.Close() // others may send while the registry digests this one
 	}
 	if paid := b.f.moved(n); paid != nil && (err == nil || err == io.EOF) {
 		err = paid

@@ -2,18 +2,19 @@ package exchange
 
 import (
 	"errors"
+	"maps"
 	"net/http"
 	"strconv"
 	"sync"
 	"time"
 
+	"github.com/modeltransfer/transfer/internal/retry"
 	"github.com/modeltransfer/transfer/internal/wire"
 )
 
 const (
-	// MaxRetryAfter is the longest time that a host is left alone for. One that asked for more is asked again
-	// earlier, and may say so again.
-	MaxRetryAfter = 2 * time.Minute
+	// MaxRetryAfter is the longest time that a host is left alone for.
+	MaxRetryAfter = retry.MaxAsked
 
 	// maxBelieved is the longest Retry-After that is believed to be meant. More is a mistake and taken for
 	// MaxRetryAfter, less is compared with what is left of the budget.
@@ -35,7 +36,12 @@ func (h *holds) add(host string, wait time.Duration) {
 	if h.until == nil {
 		h.until = make(map[string]time.Time)
 	}
-	if until := time.Now().Add(min(wait, MaxRetryAfter)); until.After(h.until[host]) && len(h.until) < maxHolds {
+	if len(h.until) >= maxHolds {
+		maps.DeleteFunc(h.until, func(_ string, until time.Time) bool { return time.Until(until) <= 0 })
+	}
+	_, known := h.until[host]
+	until := time.Now().Add(min(wait, MaxRetryAfter))
+	if until.After(h.until[host]) && (known || len(h.until) < maxHolds) {
 		h.until[host] = until
 	}
 }

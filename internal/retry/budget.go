@@ -1,25 +1,28 @@
 package retry
 
 import (
+	"sync"
 	"sync/atomic"
 	"time"
 )
 
-// Budget bounds how long one blob may go without a new byte, whoever moves which part of it. Waiting for room
-// is not counted, because it is not the blob's fault. Its methods are safe for concurrent use.
+// Budget bounds how long one blob may go without a new byte while somebody tries. It runs while at least one
+// worker tries, and stands still at all other times: while every piece of the blob waits for its turn, and
+// while all who hold a piece wait for room to move it. Its methods are safe for concurrent use.
 type Budget struct {
 	timeout  time.Duration
-	started  time.Time
 	attempts atomic.Int64
-	renewed  atomic.Int64 // when the budget was last full, in nanoseconds since started
 
-	moving atomic.Int32 // attempts that have room
-	idle   atomic.Int64 // when the last of them ended, in nanoseconds since started
+	mu     sync.Mutex // guards the fields that follow
+	unused bool       // nobody has begun yet
+	trying int        // how many try
+	since  time.Time  // when it began to run, while it does
+	spent  time.Duration
 }
 
-// NewBudget returns a full budget of that much time.
+// NewBudget returns a full budget of that much time. It runs from now on for the first who calls Begin.
 func NewBudget(timeout time.Duration) *Budget {
-	return &Budget{timeout: timeout, started: time.Now()}
+	return &Budget{timeout: timeout, unused: true, trying: 1, since: time.Now()}
 }
 
 // Attempt counts one attempt.
@@ -33,41 +36,46 @@ func (b *Budget) Attempts() int {
 	return int(b.attempts.Load())
 }
 
+// Begin notes that the caller tries from now on. The caller calls End in the end.
+func (b *Budget) Begin() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.unused {
+		b.unused = false
+		return
+	}
+	if b.trying++; b.trying == 1 {
+		b.since = time.Now()
+	}
+}
+
+// End notes that the caller does not try any more, or waits for its turn.
+func (b *Budget) End() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.unused = false
+	if b.trying--; b.trying == 0 {
+		b.spent += time.Since(b.since)
+	}
+}
+
 // Renew makes the budget full again: new bytes have come, or another call had the blob until now.
-func (b *Budget) Renew() { b.renewed.Store(int64(b.now())) }
+func (b *Budget) Renew() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.since, b.spent = time.Now(), 0
+}
 
 // Left returns how much of the budget is left. It is negative when more than all is spent.
 func (b *Budget) Left() time.Duration {
-	return b.timeout - (b.now() - time.Duration(b.renewed.Load()))
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	left := b.timeout - b.spent
+	if b.trying > 0 {
+		left -= time.Since(b.since)
+	}
+	return left
 }
 
 // Timeout returns the size of the full budget.
 func (b *Budget) Timeout() time.Duration { return b.timeout }
-
-// Room notes that an attempt has room from now on, for which it waited since then. The wait is not counted,
-// except where another attempt at the same blob had room meanwhile. The caller calls Rest in the end.
-func (b *Budget) Room(since time.Time) {
-	now := b.now()
-	if b.moving.Add(1) == 1 {
-		b.extend(now - max(since.Sub(b.started), time.Duration(b.idle.Load())))
-	}
-}
-
-// Waited notes that an attempt waited for room since then and got none.
-func (b *Budget) Waited(since time.Time) {
-	if b.moving.Load() == 0 {
-		b.extend(b.now() - max(since.Sub(b.started), time.Duration(b.idle.Load())))
-	}
-}
-
-// Rest notes that an attempt has no room any more.
-func (b *Budget) Rest() {
-	b.idle.Store(int64(b.now()))
-	b.moving.Add(-1)
-}
-
-func (b *Budget) extend(by time.Duration) {
-	b.renewed.Store(int64(min(b.now(), time.Duration(b.renewed.Load())+max(0, by))))
-}
-
-func (b *Budget) now() time.Duration { return time.Since(b.started) }

@@ -11,6 +11,10 @@ import (
 // misspelt than about to come back.
 const MaxTries = 6
 
+// MaxAsked is the longest time that a server is left alone for. One that asked for more is asked again
+// earlier, and may say so again.
+const MaxAsked = 2 * time.Minute
+
 // Loop makes attempts until one succeeds, one fails for good, or the budget is spent.
 type Loop struct {
 	// Answered tells whether the registry has answered in this call. Before, it is tried MaxTries times.
@@ -27,10 +31,12 @@ type Loop struct {
 
 // Run makes attempts at the subject, such as a digest. An attempt tells whether it brought anything new,
 // which makes the budget full. The error is that of the last attempt, with [ErrExhausted] where it was worth
-// another, or the cause of the context.
+// another, or the cause of the context. The budget runs meanwhile.
 func (l *Loop) Run(
 	ctx context.Context, b *Budget, subject string, attempt func() (moved bool, err error),
 ) error {
+	b.Begin()
+	defer b.End()
 	for n := 0; ; n++ {
 		moved, err := attempt()
 		if err == nil {
@@ -63,10 +69,11 @@ func (l *Loop) wait(ctx context.Context, b *Budget, subject string, n int, cause
 	}
 	if asked := Wait(cause); asked > left {
 		return fmt.Errorf("%w: %w", TooLong("the server", asked, left), cause)
-	} else if asked > 0 { // the next request to that host waits for it
+	} else if asked > 0 {
 		l.Log.LogAttrs(ctx, slog.LevelWarn, "server asks to be left alone", slog.String("digest", subject),
 			slog.Duration("wait", asked), slog.Any("error", cause))
-		return nil
+		// A request to that host would wait as long, but the next may be led to another one.
+		return Sleep(ctx, min(asked, MaxAsked))
 	}
 	// The jitter is not taken of what is left, or it would halve that again and again.
 	wait := min(Delay(n, MaxDelay), left)

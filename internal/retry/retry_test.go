@@ -103,43 +103,67 @@ func TestOtherWayIsToldInOneLine(t *testing.T) {
 	assert.True(t, retry.IsOtherWay(err))
 }
 
-func TestBudgetExtendsOnlyWhereNoAttemptHadRoom(t *testing.T) {
+// A budget runs while at least one worker tries, and no other time.
+func TestE1BudgetRunsWhileSomebodyTries(t *testing.T) {
 	const second = time.Second
 	for name, c := range map[string]struct {
-		others func(b *retry.Budget) // for the 30 s that an attempt waits
-		left   time.Duration         // of 100 s, of which 10 s were spent before
+		others func(b *retry.Budget) // before a worker, which tried for 10 s, tries again
+		left   time.Duration         // of 100 s
 	}{
-		"all wait":         {func(*retry.Budget) { time.Sleep(30 * second) }, 90 * second},
-		"another has room": {func(b *retry.Budget) { b.Room(time.Now()); time.Sleep(30 * second) }, 60 * second},
-		"another had room": {func(b *retry.Budget) {
-			b.Room(time.Now())
+		"nobody tries": {func(*retry.Budget) { time.Sleep(time.Hour) }, 90 * second},
+		"another tries": {func(b *retry.Budget) {
+			b.Begin()
+			time.Sleep(30 * second)
+			b.End()
+			time.Sleep(time.Hour)
+		}, 60 * second},
+		"two others try": {func(b *retry.Budget) {
+			b.Begin()
 			time.Sleep(20 * second)
-			b.Rest()
+			b.Begin()
 			time.Sleep(10 * second)
-		}, 70 * second},
+			b.End()
+			time.Sleep(10 * second)
+			b.End()
+			time.Sleep(time.Hour)
+		}, 50 * second},
+		"new bytes have come": {func(b *retry.Budget) {
+			b.Begin()
+			time.Sleep(20 * second)
+			b.Renew()
+			time.Sleep(5 * second)
+			b.End()
+			time.Sleep(time.Hour)
+		}, 95 * second},
 	} {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				b := retry.NewBudget(100 * second)
-				time.Sleep(10 * second)
-				since := time.Now()
-				c.others(b)
-				b.Room(since)
-				assert.Equal(t, c.left, b.Left())
-				b.Renew()
-				assert.Equal(t, 100*second, b.Left())
-			})
+		inBubble(t, name, func(t *testing.T) {
+			b := retry.NewBudget(100 * second)
+			b.Begin()
+			time.Sleep(10 * second)
+			b.End()
+			c.others(b)
+			b.Begin()
+			assert.Equal(t, c.left, b.Left())
+			time.Sleep(second)
+			assert.Equal(t, c.left-second, b.Left())
+			b.Renew()
+			assert.Equal(t, 100*second, b.Left())
 		})
 	}
 }
 
-func TestBudgetDoesNotCountAVainWait(t *testing.T) {
+// The loop tries, and its budget runs, from its beginning to its end.
+func TestE1BudgetRunsInTheLoop(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := retry.NewBudget(time.Minute)
-		since := time.Now()
-		time.Sleep(time.Hour)
-		b.Waited(since)
-		assert.Equal(t, time.Minute, b.Left())
+		for left := range 3 {
+			require.NoError(t, newLoop(true).Run(t.Context(), b, "x", func() (bool, error) {
+				time.Sleep(10 * time.Second)
+				return false, nil
+			}))
+			time.Sleep(time.Hour)
+			assert.Equal(t, time.Minute-time.Duration(left+1)*10*time.Second, b.Left())
+		}
 	})
 }
 
@@ -207,5 +231,34 @@ func TestN45RetryAfterBeyondTheBudget(t *testing.T) {
 		require.ErrorIs(t, err, busy)
 		assert.ErrorContains(t, err, "1h0m0s")
 		assert.Zero(t, time.Since(start))
+	})
+}
+
+// The next request may be led to a host that has not asked for anything yet.
+func TestE13RetryAfterIsWaitedForWhoeverComesNext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		start, tries := time.Now(), 0
+		err := newLoop(true).Run(t.Context(), retry.NewBudget(time.Minute), "x", func() (bool, error) {
+			tries++
+			return false, retry.After(time.Second, retry.Transient(errors.New("busy")))
+		})
+		require.ErrorIs(t, err, retry.ErrExhausted)
+		assert.LessOrEqual(t, tries, 61)
+		assert.LessOrEqual(t, time.Since(start), time.Minute)
+	})
+}
+
+// A wait that cannot be meant is cut short, and the server asked again.
+func TestE13LongRetryAfter(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		start, tries := time.Now(), 0
+		err := newLoop(true).Run(t.Context(), retry.NewBudget(time.Hour), "x", func() (bool, error) {
+			if tries++; tries == 2 {
+				return false, nil
+			}
+			return false, retry.After(30*time.Minute, retry.Transient(errors.New("busy")))
+		})
+		require.NoError(t, err)
+		assert.Equal(t, retry.MaxAsked, time.Since(start))
 	})
 }
