@@ -1,7 +1,11 @@
 package transfer_test
 
 import (
+	"context"
+	"fmt"
+	"log/slog"
 	"net/http"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -53,11 +57,11 @@ func TestMirrorsAreAskedInOrder(t *testing.T) {
 	})
 }
 
-// A mirror that lacks what it is asked for is asked again; one that fails three times is not, nor one
-// that wants to be left alone (N46).
-func TestMirrorThatFails(t *testing.T) {
-	cases := map[string]int{"**404": 20, "**503": 3, "**401": 3, "**429(retry-after: 100)": 1, "**hangup": 3,
-		"2*503->ok->2*503->**ok": 20}
+// A mirror that lacks what it is asked for is asked again; one that has just failed is not, nor one that wants
+// to be left alone (N46).
+func TestE8MirrorThatFails(t *testing.T) {
+	cases := map[string]int{"**404": 20, "**503": 1, "**401": 1, "**429(retry-after: 100)": 1, "**hangup": 1,
+		"ok->503->**ok": 2}
 	eachInBubbles(t, cases, func(t *testing.T, mode registrytest.Mode, script string, asked int) {
 		w, one, _, options := mirrored(t, mode)
 		one.Fault("GET", "", script)
@@ -216,7 +220,7 @@ func TestMirrorIsNotToldTheETagOfTheRegistry(t *testing.T) {
 		b := w.remote(mebibyte)
 		one.Put(repository, w.data(b))
 		one.Fault("GET", "", "503")
-		w.reg.Fault("GET", b.Digest, `header(etag: "v1")+eof(300K)`)
+		w.reg.Fault("GET", b.Digest, `header(etag: "v1")+slow(300K)+eof(600K)`)
 		opts := options(b)
 		opts.Mirrors = opts.Mirrors[:1]
 		require.NoError(t, w.download(opts))
@@ -269,5 +273,108 @@ func TestE10LongerBlobOfAMirrorDiscardsNothing(t *testing.T) {
 		require.ErrorIs(t, transfer.Download(ctx, opts), errOurs)
 		w.requirePartial(b)
 		assert.Equal(t, 1, one.Count("GET", ""))
+	})
+}
+
+// One dead mirror costs three requests and one warning, however many workers there are.
+func TestE8DeadMirror(t *testing.T) {
+	cases := named("**503", "**hangup", "**stallheaders", "**reset")
+	eachInBubbles(t, cases, func(t *testing.T, mode registrytest.Mode, _ string, script string) {
+		w, one, _, options := mirrored(t, mode)
+		one.Fault("GET", "", script)
+		w.reg.Fault("GET", "", "**slow(100K)")
+		opts := options()
+		for i := range 200 {
+			opts.Blobs = append(opts.Blobs, w.remote(10_000+i))
+		}
+		opts.Mirrors = opts.Mirrors[:1]
+		var log warnings
+		opts.Logger = slog.New(&log)
+		_, err := w.timed(opts)
+		require.NoError(t, err)
+		assert.LessOrEqual(t, one.Count("GET", ""), 3)
+		assert.LessOrEqual(t, int(log.Load()), 1)
+	})
+}
+
+// warnings counts what is logged at level Warn.
+type warnings struct{ atomic.Int64 }
+
+func (w *warnings) Enabled(context.Context, slog.Level) bool { return true }
+func (w *warnings) WithAttrs([]slog.Attr) slog.Handler       { return w }
+func (w *warnings) WithGroup(string) slog.Handler            { return w }
+
+func (w *warnings) Handle(_ context.Context, r slog.Record) error {
+	if r.Level >= slog.LevelWarn {
+		w.Add(1)
+	}
+	return nil
+}
+
+// All that breaks in one event is one failure: the mirror is asked again a second later.
+func TestE8OneBlip(t *testing.T) {
+	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		w, one, _, options := mirrored(t, mode)
+		one.Fault("GET", "", "**slow(20K)")
+		begun := time.Now()
+		one.Configure(func(o *registrytest.Options) {
+			o.Before = func(http.ResponseWriter, *http.Request) bool {
+				if at := time.Since(begun); at > time.Second && at < 1600*time.Millisecond {
+					panic(http.ErrAbortHandler)
+				}
+				return false
+			}
+		})
+		w.reg.Fault("GET", "", "**slow(20K)")
+		opts := options()
+		for i := range 200 {
+			opts.Blobs = append(opts.Blobs, w.remote(10_000+i))
+			one.Put(repository, w.data(opts.Blobs[i]))
+		}
+		opts.Mirrors, opts.Concurrency = opts.Mirrors[:1], 8
+		_, err := w.timed(opts)
+		require.NoError(t, err)
+		assert.Less(t, len(w.reg.Requests()), 30)
+	})
+}
+
+// A mirror that asks to be left alone has nobody wait for it where the registry is well.
+func TestE12NobodyWaitsForAMirrorThatIsHeld(t *testing.T) {
+	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		w, one, _, options := mirrored(t, mode)
+		one.Fault("GET", "", "ok->429(retry-after: 100)")
+		opts := options()
+		for i := range 20 {
+			opts.Blobs = append(opts.Blobs, w.remote(3*mebibyte+i))
+			one.Put(repository, w.data(opts.Blobs[i]))
+		}
+		opts.Mirrors = opts.Mirrors[:1]
+		took, err := w.timed(opts)
+		require.NoError(t, err)
+		assert.Less(t, took, 10*time.Second)
+	})
+}
+
+// A registry that leads to another host each time, all of which ask to be left alone, is left alone too.
+func TestE13RetryAfterOfHostsWithoutEnd(t *testing.T) {
+	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		w := newWorld(t, mode, registrytest.Options{})
+		cdn := w.reg.CDN()
+		cdn.Fault("GET", "", "**503(retry-after: 1)")
+		var hosts atomic.Int64
+		w.reg.Configure(func(o *registrytest.Options) {
+			o.Redirect = func(*http.Request) string {
+				n := hosts.Add(1)
+				if n > 200 {
+					return ""
+				}
+				return w.net.Serve(fmt.Sprintf("cdn-%d.test", n), cdn, mode).URL
+			}
+		})
+		opts := w.downloadOptions(w.remote(5000))
+		opts.RetryTimeout = 20 * time.Second
+		_, err := w.timed(opts)
+		require.ErrorIs(t, err, transfer.ErrRetriesExhausted)
+		assert.LessOrEqual(t, hosts.Load(), int64(21))
 	})
 }

@@ -144,7 +144,16 @@ type Response struct {
 
 	// Sent tells whether the whole body of the request was sent.
 	Sent bool
+
+	watch *watchdog.Watch
 }
+
+// Hold keeps the watchdog from the answer until Release is called: its body waits for us, perhaps for the
+// disk, and not for the network.
+func (r *Response) Hold() { r.watch.Hold() }
+
+// Release ends a Hold.
+func (r *Response) Release() { r.watch.Release() }
 
 // Do sends a request. Whatever status the answer has, it is no error. The error matches [watchdog.ErrStalled]
 // and [watchdog.ErrSlow] where the watchdog has ended the request, and [ErrUnanswered] where all of it was
@@ -169,7 +178,7 @@ func (x *Exchange) Do(ctx context.Context, r Request) (*Response, error) {
 	}
 	f.answer = answerBody{body: resp.Body, f: f, failed: Failed(resp.StatusCode)}
 	resp.Body = &f.answer
-	f.resp = Response{Response: resp, Sent: f.sent.Load()}
+	f.resp = Response{Response: resp, Sent: f.sent.Load(), watch: f.watch}
 	return &f.resp, nil
 }
 

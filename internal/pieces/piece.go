@@ -11,7 +11,9 @@ type Piece struct {
 	start    int64         // pos then
 	state    state
 	pos, end int64
-	lost     func() // called when the holder must not go on
+	held     bool          // what has come of it is being stored
+	heldAt   time.Duration // since then
+	lost     func()        // called when the holder must not go on
 }
 
 // state is how far the request for a piece is.
@@ -58,6 +60,30 @@ func (p *Piece) Flowing(now time.Duration) { p.enter(flowing, now) }
 // Rest notes that nothing is to come before the piece is asked for again: it is not slow as long as that.
 func (p *Piece) Rest(now time.Duration) { p.enter(taken, now) }
 
+// Hold notes that what has come is being stored: the piece is not slow as long as that, until Release is called.
+func (p *Piece) Hold(now time.Duration) {
+	p.q.mu.Lock()
+	defer p.q.mu.Unlock()
+	p.held, p.heldAt = true, now
+}
+
+// Release ends a Hold.
+func (p *Piece) Release(now time.Duration) {
+	p.q.mu.Lock()
+	defer p.q.mu.Unlock()
+	p.held = false
+	p.began += now - p.heldAt
+}
+
+// elapsed is for how long the piece has been in its state, without what was spent on storing. The caller holds
+// q.mu.
+func (p *Piece) elapsed(now time.Duration) time.Duration {
+	if p.held {
+		now = p.heldAt
+	}
+	return max(0, now-p.began)
+}
+
 func (p *Piece) enter(s state, now time.Duration) {
 	p.q.mu.Lock()
 	defer p.q.mu.Unlock()
@@ -69,7 +95,7 @@ func (p *Piece) enter(s state, now time.Duration) {
 func (p *Piece) Judge(now time.Duration) (flows bool, age time.Duration, speed float64) {
 	p.q.mu.Lock()
 	defer p.q.mu.Unlock()
-	age = now - p.began
+	age = p.elapsed(now)
 	if age > 0 {
 		speed = float64(p.pos-p.start) / age.Seconds()
 	}
@@ -121,6 +147,5 @@ func (p *Piece) later(o *Piece, now time.Duration) bool {
 
 // remaining estimates how many seconds the piece still takes.
 func (p *Piece) remaining(now time.Duration) float64 {
-	elapsed := max(0, now-p.began).Seconds()
-	return float64(p.end-p.pos) * elapsed / float64(p.pos-p.start+headStart)
+	return float64(p.end-p.pos) * p.elapsed(now).Seconds() / float64(p.pos-p.start+headStart)
 }

@@ -1,6 +1,7 @@
 package pieces
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"sync"
@@ -162,29 +163,44 @@ func (s *Scheduler) help() (Job, bool) {
 		return Job{}, false
 	}
 	now := s.Now()
-	slowest, longest := Job{}, time.Duration(0)
+	var all []candidate
 	for _, i := range s.active {
 		b := &s.blobs[i]
 		if b.queue == nil || b.ranges != RangesServed {
 			continue
 		}
-		if p, left := b.queue.Slowest(now); p != nil && (slowest.Piece == nil || left > longest) {
-			slowest, longest = Job{i, p}, left
+		if p, left := b.queue.Slowest(now); p != nil {
+			all = append(all, candidate{Job{i, p}, left})
 		}
 	}
-	if slowest.Piece == nil {
-		return Job{}, false
+	slices.SortStableFunc(all, func(a, b candidate) int { return cmp.Compare(b.left, a.left) })
+	for _, c := range all {
+		if part := s.share(c, now); part != nil {
+			return Job{c.Blob, part}, true
+		}
 	}
-	b := &s.blobs[slowest.Blob]
-	var part *Piece
-	switch flows, age, speed := slowest.Piece.Judge(now); {
-	case b.takeOvers < s.MaxTakeOvers && s.Slow(flows, age, speed, slowest.Piece.End()-slowest.Piece.Pos()):
-		b.takeOvers++
-		part = b.queue.TakeOver(slowest.Piece, now)
-	case longest > s.SplitAfter && s.Room():
+	return Job{}, false
+}
+
+// candidate is the piece of a blob that will take longest, and how long that is.
+type candidate struct {
+	Job
+	left time.Duration
+}
+
+// share returns a part of a piece, or all of it, for a worker that has nothing else to do; nil where the piece
+// is best left alone. The caller holds mu.
+func (s *Scheduler) share(c candidate, now time.Duration) (part *Piece) {
+	b := &s.blobs[c.Blob]
+	switch flows, age, speed := c.Piece.Judge(now); {
+	case b.takeOvers < s.MaxTakeOvers && s.Slow(flows, age, speed, c.Piece.End()-c.Piece.Pos()):
+		if part = b.queue.TakeOver(c.Piece, now); part != nil {
+			b.takeOvers++
+		}
+	case c.left > s.SplitAfter && s.Room():
 		part = b.queue.Steal(s.MinSplit, now)
 	}
-	return Job{slowest.Blob, part}, part != nil
+	return part
 }
 
 // Start says what is missing of a blob that was started, and returns the first piece of that, nil where
@@ -229,11 +245,19 @@ func (s *Scheduler) Ranges(i int) Ranges {
 	return s.blobs[i].ranges
 }
 
-// Extend gives a piece what follows it directly and nobody has taken, because its body brings that too.
-func (s *Scheduler) Extend(j Job) {
+// TakeWhole says that the whole blob came for a piece, so that one worker alone must fetch it. It tells whether
+// that is this one: it is unless others have pieces of the blob. The piece then gets what follows it directly
+// and nobody has taken, because the body brings that too.
+func (s *Scheduler) TakeWhole(j Job) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.blobs[j.Blob].queue.Extend(j.Piece)
+	b := &s.blobs[j.Blob]
+	b.ranges = RangesIgnored
+	if b.queue.Active() > 1 {
+		return false
+	}
+	b.queue.Extend(j.Piece)
+	return true
 }
 
 // Complete tells one worker, and no other, that a blob has all its pieces. That one finishes it. What a
@@ -277,6 +301,7 @@ func (s *Scheduler) Again(i int, missing []Range) {
 func (s *Scheduler) Finish(i int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.blobs[i].queue = nil
 	is := func(o int) bool { return o == i }
 	s.active, s.splittable = slices.DeleteFunc(s.active, is), slices.DeleteFunc(s.splittable, is)
 	s.changed.Broadcast()

@@ -233,3 +233,55 @@ func TestWhatIsLeftOfALostPieceIsForTheNext(t *testing.T) {
 	assert.EqualValues(t, 5*mib, rest.Piece.Pos())
 	assert.EqualValues(t, 20*mib, rest.Piece.End())
 }
+
+// A worker that finds nothing to take of the slowest piece helps the next slowest.
+func TestE18IdleWorkersHelpTheNextSlowest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := &link{room: true}
+		s := newScheduler(l, 8, 7)
+		slowest, other := start(t, s, 0), start(t, s, 1)
+		for _, p := range []*Piece{slowest, other} {
+			p.Asked(l.now)
+			p.Flowing(l.now)
+		}
+		l.now = 100 * time.Second
+		slowest.Claim(5 * mib) // less than two halves are left
+		other.Claim(mib)
+		slowest.Rest(l.now - 100*time.Second)
+		slowest.Flowing(l.now - 100*time.Second)
+		assert.Equal(t, 1, next(t, s).Blob)
+	})
+}
+
+// A finished blob leaves nothing behind.
+func TestE18FinishedBlobKeepsNoQueue(t *testing.T) {
+	s := newScheduler(&link{}, 8, 8)
+	for i := range 2 {
+		p := start(t, s, i)
+		p.Claim(8 * mib)
+		p.Finish()
+		require.True(t, s.Complete(i))
+		s.Finish(i)
+		assert.Nil(t, s.blobs[i].queue)
+		assert.False(t, s.Complete(i), "for a worker whose piece was taken over")
+	}
+}
+
+// While what has come of a piece is stored, it is not slow.
+func TestE9PieceIsNotSlowWhileItIsStored(t *testing.T) {
+	q := NewQueue([]Range{{0, 8 * mib}}, 0)
+	p := q.Next(0)
+	p.Flowing(0)
+	p.Claim(mib)
+	p.Hold(time.Second)
+	for _, now := range []time.Duration{time.Second, time.Minute} {
+		flows, age, speed := p.Judge(now)
+		assert.True(t, flows)
+		assert.Equal(t, time.Second, age)
+		assert.InDelta(t, mib, speed, 1)
+	}
+	p.Release(time.Minute)
+	_, age, speed := p.Judge(time.Minute + time.Second)
+	assert.Equal(t, 2*time.Second, age)
+	assert.InDelta(t, mib/2, speed, 1)
+}

@@ -43,6 +43,16 @@ type Blob struct {
 	expired    atomic.Bool                 // a signed URL was refused, and no answer has brought bytes since
 	ranges     rangeHistory
 	notFoundAt sync.Map // the mirrors that do not have it
+	ignoredAt  sync.Map // the mirrors that do not serve ranges of it
+}
+
+// rangesIgnored tells whether a source does not serve ranges of the blob.
+func (b *Blob) rangesIgnored(src *source) bool {
+	if !src.mirror {
+		return b.ranges.isIgnored()
+	}
+	_, ignored := b.ignoredAt.Load(src)
+	return ignored
 }
 
 // rangeHistory is how the registry itself has answered requests for ranges of a blob.
@@ -113,10 +123,12 @@ type Request struct {
 	*Blob
 	Piece *pieces.Piece
 
-	begin      int64 // where the piece began
-	slow       int   // attempts that were ended for being slow
-	unanswered int   // attempts in a row in which no byte came in time
-	refused    bool  // a signed URL was refused, and no byte has come since
+	begin        int64     // where the piece began
+	slow         int       // attempts that were ended for being slow
+	unanswered   int       // attempts in a row in which no byte came in time
+	refused      bool      // a signed URL was refused, and no byte has come since
+	failedAt     []*source // those that have answered 500 to a range
+	rangeRefused bool      // the next request is to be made without a range
 }
 
 // NewRequest returns the request for a piece of a blob.
@@ -136,7 +148,7 @@ func (r *Request) count(err error) {
 
 // learn remembers what an answer of the registry tells.
 func (s *Sources) learn(b *Blob, a *asked, resp *exchange.Response) {
-	if a.mirror || resp.StatusCode != http.StatusOK && resp.StatusCode != http.StatusPartialContent {
+	if a.src.mirror || resp.StatusCode != http.StatusOK && resp.StatusCode != http.StatusPartialContent {
 		return
 	}
 	b.expired.Store(false)

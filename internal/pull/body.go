@@ -23,33 +23,47 @@ const (
 	roomSize = 8 << 20 // 8 MiB
 )
 
+// body is the body of an answer, and what its bytes are for.
+type body struct {
+	*exchange.Response
+	src   *source
+	start int64 // of the piece, when the body was asked for
+	to    io.Writer
+}
+
 var buffers = sync.Pool{New: func() any { return new([bufferSize]byte) }}
 
 // takeWhole takes the piece out of a body that is the whole blob, and with it all that follows and nobody has
 // taken.
-func (s *Sources) takeWhole(r *Request, a *asked, resp *exchange.Response, w io.Writer) error {
+//
+// Where other workers have pieces of the blob, each would read all that lies before its own. So it gives its
+// piece back, and the last of them takes the blob from the first byte that is missing.
+func (s *Sources) takeWhole(r *Request, a *asked, b body) error {
 	if a.ranged {
 		if err := s.rangeIgnored(r, a); err != nil {
 			return err
 		}
 	}
-	if r.Piece.Pos() > 0 || r.Piece.End() < r.Size {
-		s.Schedule.RangesIgnored(r.Index)
-		s.Schedule.Extend(pieces.Job{Blob: r.Index, Piece: r.Piece})
-	} else if resp.Header.Get("Accept-Ranges") == "bytes" {
+	if a.src.plain.Store(a.src.plain.Load() || r.rangeRefused); !a.whole {
+		job := pieces.Job{Blob: r.Index, Piece: r.Piece}
+		if !s.Schedule.TakeWhole(job) {
+			r.Piece.Lose()
+			return retry.OtherWay(fmt.Errorf("%w: a whole blob for one of its pieces", fault.ErrProtocol))
+		}
+	} else if b.Header.Get("Accept-Ranges") == "bytes" {
 		s.Schedule.RangesServed(r.Index)
 	}
 	if at := r.Piece.Pos(); at > 0 {
-		if _, err := io.CopyN(io.Discard, resp.Body, at); err != nil {
+		if _, err := io.CopyN(io.Discard, b.Body, at); err != nil {
 			return short(err)
 		}
 	}
-	if err := s.copy(r, resp.Body, w); err != nil || resp.ContentLength >= 0 || r.Piece.Pos() < r.Size {
+	if err := s.copy(r, b); err != nil || b.ContentLength >= 0 || r.Piece.Pos() < r.Size {
 		return err
 	}
 	var one [1]byte
-	if n, _ := io.ReadFull(resp.Body, one[:]); n > 0 {
-		if !a.mirror {
+	if n, _ := io.ReadFull(b.Body, one[:]); n > 0 {
+		if !a.src.mirror {
 			r.TooLong.Store(true)
 		}
 		return retry.Permanent(fmt.Errorf("%w: the body goes on after %d bytes", fault.ErrSizeMismatch, r.Size))
@@ -67,7 +81,7 @@ func short(err error) error {
 }
 
 // copy stores the body up to the end of the piece, which moves nearer when another worker takes the rest.
-func (s *Sources) copy(r *Request, body io.Reader, w io.Writer) error {
+func (s *Sources) copy(r *Request, b body) error {
 	buffer := buffers.Get().(*[bufferSize]byte)
 	defer buffers.Put(buffer)
 	for {
@@ -75,9 +89,9 @@ func (s *Sources) copy(r *Request, body io.Reader, w io.Writer) error {
 		if left <= 0 {
 			return nil
 		}
-		n, err := s.gather(body, buffer[:min(left, bufferSize)])
+		n, err := s.gather(b.Body, buffer[:min(left, bufferSize)])
 		if n > 0 {
-			if err := s.store(r, buffer[:n], w); err != nil {
+			if err := s.store(r, b, buffer[:n]); err != nil {
 				return err
 			}
 		}
@@ -99,14 +113,23 @@ func (s *Sources) gather(body io.Reader, buffer []byte) (n int, err error) {
 	return n, err
 }
 
-// store writes what was read, as far as the piece is still this worker's.
-func (s *Sources) store(r *Request, b []byte, w io.Writer) error {
-	b = b[:r.Piece.Claim(len(b))]
-	if _, err := w.Write(b); err != nil {
+// store writes what was read, as far as the piece is still this worker's. However long the disk takes, neither
+// the network nor the source is to blame for it.
+func (s *Sources) store(r *Request, b body, data []byte) error {
+	if r.Piece.Pos() == b.start {
+		b.src.health.answered()
+	}
+	data = data[:r.Piece.Claim(len(data))]
+	b.Hold()
+	r.Piece.Hold(s.now())
+	_, err := b.to.Write(data)
+	r.Piece.Release(s.now())
+	b.Release()
+	if err != nil {
 		return &StoreError{err}
 	}
 	r.unanswered, r.refused = 0, false
 	r.Budget.Renew()
-	s.OnStored(r.Blob, len(b))
+	s.OnStored(r.Blob, len(data))
 	return nil
 }

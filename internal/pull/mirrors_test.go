@@ -25,17 +25,20 @@ func mirrored(t *testing.T) *world {
 }
 
 func TestMirrorsAreAskedInTheirOrder(t *testing.T) {
-	w := mirrored(t)
-	w.fetched(part(0, 100))
-	w.next()
-	w.fetched(says(503, ""), part(100, 200))
-	w.next()
-	w.fetched(says(503, ""), fails(errBroken), part(200, 300))
-	assert.Equal(t, []string{
-		"one.test bytes=0-99",
-		"one.test bytes=100-199", "two.test bytes=100-199",
-		"one.test bytes=200-299", "two.test bytes=200-299", "registry.test bytes=200-299",
-	}, w.requests())
+	synctest.Test(t, func(t *testing.T) {
+		w := mirrored(t)
+		w.fetched(part(0, 100))
+		w.next()
+		w.fetched(says(503, ""), part(100, 200))
+		time.Sleep(time.Second)
+		w.next()
+		w.fetched(says(503, ""), fails(errBroken), part(200, 300))
+		assert.Equal(t, []string{
+			"one.test bytes=0-99",
+			"one.test bytes=100-199", "two.test bytes=100-199",
+			"one.test bytes=200-299", "two.test bytes=200-299", "registry.test bytes=200-299",
+		}, w.requests())
+	})
 }
 
 func TestErrorIsThatOfTheRegistry(t *testing.T) {
@@ -81,34 +84,57 @@ func TestN46MirrorWithoutTheBlob(t *testing.T) {
 	assert.Equal(t, []string{"one.test bytes=200-299"}, w.requests(), "it may have another one")
 }
 
-// Three failures in a row are enough.
-func TestMirrorIsGivenUpAfterThreeFailures(t *testing.T) {
-	w := mirrored(t)
-	failing := []answer{says(500, ""), says(500, ""), says(500, "")}
-	for range 2 {
-		assert.Equal(t, tryAgain, w.verdict(failing...))
+// Three failures in a row are enough for a while, of which one a second counts. Meanwhile nobody asks.
+func TestE8MirrorIsLeftAloneAfterThreeFailures(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.mirrors = []string{"one.test"}
+		w.begin()
+		failed := says(502, "")
+		for range 3 {
+			assert.Equal(t, tryAgain, w.verdict(failed, says(503, "")))
+			assert.Equal(t, tryAgain, w.verdict(says(503, "")), "the mirror is passed over")
+			time.Sleep(time.Second)
+		}
+		assert.Equal(t, 1, strings.Count(w.log.String(), "level=WARN"), "one warning")
+		time.Sleep(28 * time.Second)
+		assert.Equal(t, tryAgain, w.verdict(says(503, "")))
+		time.Sleep(time.Second)
+		assert.Equal(t, tryAgain, w.verdict(failed, says(503, "")), "it is asked again, once")
+		assert.Equal(t, tryAgain, w.verdict(says(503, "")))
+		time.Sleep(30 * time.Second)
+		w.requests()
+		w.fetched(part(0, 100))
+		w.next()
+		w.fetched(part(100, 200))
+		assert.Equal(t, []string{"one.test bytes=0-99", "one.test bytes=100-199"}, w.requests(), "it is back")
+		assert.Equal(t, 1, strings.Count(w.log.String(), "level=WARN"))
+	})
+}
+
+func TestE8BreakAfterBytesIsNoFailure(t *testing.T) {
+	w := newWorld(t)
+	w.mirrors = []string{"one.test"}
+	w.begin()
+	for i := range int64(5) {
+		assert.Equal(t, tryAgain, w.verdict(part(10*i, 100).cut(10), says(503, "")))
 	}
-	w.fetched(says(500, ""), part(0, 100))
-	w.next()
-	assert.Equal(t, tryAgain, w.verdict(says(500, ""), says(500, "")))
-	w.requests()
-	assert.Equal(t, tryAgain, w.verdict(says(500, ""), says(500, "")))
-	assert.Equal(t, []string{"two.test bytes=100-199", "registry.test bytes=100-199"}, w.requests(),
-		"the second has brought a piece between")
+	assert.NotContains(t, w.log.String(), "level=WARN")
 }
 
 // A mirror that does not serve ranges says nothing of the registry.
 func TestN47MirrorBreaksTheRulesForRanges(t *testing.T) {
 	w := mirrored(t)
 	w.fetched(says(416, ""), says(206, ""), part(0, 100))
-	assert.Equal(t, []string{"one.test bytes=0-99", "two.test", "registry.test bytes=0-99"}, w.requests())
+	assert.Equal(t, []string{"one.test bytes=0-99", "two.test bytes=0-99", "registry.test bytes=0-99"}, w.requests())
 	assert.Equal(t, pieces.RangesIgnored, w.schedule.Ranges(0))
 }
 
 func TestN47MirrorIgnoresRanges(t *testing.T) {
 	w := mirrored(t)
 	w.fetched(whole().cut(150), says(404, ""), part(150, 400))
-	assert.Equal(t, []string{"one.test bytes=0-99", "two.test", "registry.test bytes=150-399"}, w.requests())
+	assert.Equal(t, []string{"one.test bytes=0-99", "two.test bytes=150-399", "registry.test bytes=150-399"},
+		w.requests(), "the second mirror may serve them")
 }
 
 // That a mirror serves ranges says nothing of the registry either.
@@ -122,19 +148,22 @@ func TestN10MirrorServesRanges(t *testing.T) {
 }
 
 func TestMirrorsETagIsItsOwn(t *testing.T) {
-	w := mirrored(t)
-	w.fetched(
-		part(0, 100).with("ETag", `"one"`).cut(60), part(60, 100).with("ETag", `"two"`).cut(10), part(70, 100),
-	)
-	assert.NotContains(t, strings.Join(w.requests(), " "), " if ")
-	w.next()
-	failing := says(503, "")
-	assert.Equal(t, tryAgain, w.verdict(failing, failing, part(100, 200).with("ETag", `"ours"`).cut(50)))
-	w.requests()
-	assert.Equal(t, tryAgain, w.verdict(failing, failing, failing))
-	assert.Equal(t, []string{
-		"one.test bytes=150-199", "two.test bytes=150-199", `registry.test bytes=150-199 if "ours"`,
-	}, w.requests())
+	synctest.Test(t, func(t *testing.T) {
+		w := mirrored(t)
+		w.fetched(
+			part(0, 100).with("ETag", `"one"`).cut(60), part(60, 100).with("ETag", `"two"`).cut(10), part(70, 100),
+		)
+		assert.NotContains(t, strings.Join(w.requests(), " "), " if ")
+		w.next()
+		failing := says(503, "")
+		assert.Equal(t, tryAgain, w.verdict(failing, failing, part(100, 200).with("ETag", `"ours"`).cut(50)))
+		w.requests()
+		time.Sleep(time.Second)
+		assert.Equal(t, tryAgain, w.verdict(failing, failing, failing))
+		assert.Equal(t, []string{
+			"one.test bytes=150-199", "two.test bytes=150-199", `registry.test bytes=150-199 if "ours"`,
+		}, w.requests())
+	})
 }
 
 // The redirect of a mirror leads to the mirror's own store.
@@ -151,10 +180,14 @@ func TestMirrorsRedirectIsNotRemembered(t *testing.T) {
 
 // What the store of a mirror refuses says nothing of the registry's.
 func TestN40RefusalOfAMirrorsStore(t *testing.T) {
-	w := mirrored(t)
-	refused := says(403, "")
-	assert.Equal(t, anotherWay, w.verdict(to("store.test"), refused, refused, to("ours.test"), refused))
-	w.fetched(refused, refused, to("ours.test"), part(0, 100))
+	synctest.Test(t, func(t *testing.T) {
+		w := mirrored(t)
+		refused, there := says(403, ""), to("store.test")
+		assert.Equal(t, anotherWay, w.verdict(there, refused, there, refused, // N49: with and without a range
+			refused, refused, to("ours.test"), refused))
+		time.Sleep(time.Second)
+		w.fetched(refused, refused, refused, refused, to("ours.test"), part(0, 100))
+	})
 }
 
 // Another worker has taken the rest of the piece.

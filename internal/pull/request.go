@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
+	"strings"
 
 	"github.com/modeltransfer/transfer/internal/exchange"
 	"github.com/modeltransfer/transfer/internal/fault"
@@ -18,8 +20,9 @@ import (
 // asked is one request for what is left of a piece.
 type asked struct {
 	exchange.Request
-	mirror   bool
+	src      *source
 	ranged   bool         // it asks for a range
+	whole    bool         // the piece was the whole blob
 	ifRange  bool         // only if the blob is still the one that the piece was begun with
 	resolved *wire.Target // where the registry's redirects led; nil before it has answered with one
 	stale    bool         // the node that answered is one that the next request should not meet
@@ -49,23 +52,25 @@ func (s *Sources) attempt(ctx context.Context, src *source, r *Request, w io.Wri
 		return err
 	}
 	r.Piece.Flowing(s.now())
+	b := body{resp, src, start, w}
 	if resp.StatusCode == http.StatusOK {
-		return s.takeWhole(r, &a, resp, w)
+		return s.takeWhole(r, &a, b)
 	}
-	if !a.mirror {
+	src.ranges.Store(true)
+	if !src.mirror {
 		r.ranges.serve()
-		s.ranges.Store(true)
 	}
 	s.Schedule.RangesServed(r.Index)
-	return s.copy(r, resp.Body, w)
+	return s.copy(r, b)
 }
 
 // request makes the request for what is left of a piece. It asks for a range unless that is the whole blob.
 func (s *Sources) request(src *source, r *Request) asked {
-	a := asked{mirror: src.mirror}
+	a := asked{src: src}
 	a.Method = http.MethodGet
 	a.Target = src.Blob(s.Repository, r.Digest)
 	a.Room, a.Budget, a.MaySlow = min(r.Size, roomSize), r.Budget, r.slow >= watchdog.MaxReplaced
+	a.Elsewhere = src.mirror
 	a.OnRoom = func() { r.Piece.Asked(s.now()) }
 	if r.Size > pace.Small { // others end soon
 		a.OnRecall = func() { s.recall(r) }
@@ -78,8 +83,8 @@ func (s *Sources) request(src *source, r *Request) asked {
 	a.AskFirst = !a.Target.Left && s.redirects.Load() && !r.expired.Load()
 
 	start, end := r.Piece.Pos(), r.Piece.End()
-	noRanges := s.Schedule.Ranges(r.Index) == pieces.RangesIgnored && (src.mirror || r.ranges.isIgnored())
-	if noRanges || start == 0 && end == r.Size {
+	a.whole = start == 0 && end == r.Size
+	if a.whole || r.rangeRefused || src.plain.Load() || r.rangesIgnored(src) {
 		return a
 	}
 	a.ranged = true
@@ -119,20 +124,53 @@ func (s *Sources) check(r *Request, a *asked, resp *exchange.Response) error {
 	default:
 		err := notFound(status, s.Exchange.Error(resp))
 		if s.fromStore(a, resp) && !retry.Retryable(err) {
-			return r.signatureRefused(a, err)
+			if err = r.signatureRefused(a, err); retry.IsOtherWay(err) {
+				return err
+			}
 		}
+		r.rangeRefused = a.ranged && !a.src.ranges.Load() && r.refusesRanges(a.src, status, retry.Retryable(err))
 		return err
 	}
-	if coding := resp.Header.Get("Content-Encoding"); coding != "" && coding != "identity" {
+	if coding := resp.Header.Get("Content-Encoding"); coding != "" && !isBlob(r, coding, resp) {
 		return retry.Permanent(
 			fmt.Errorf("%w: content coding %.20q, which was not asked for", fault.ErrProtocol, coding))
 	}
 	return nil
 }
 
+// isBlob tells whether an answer with a content coding is the blob all the same. Some stores tell the coding
+// of the blob itself, which is compressed: then the length that they tell is the blob's, and the digest decides.
+func isBlob(r *Request, coding string, resp *exchange.Response) bool {
+	size := resp.ContentLength
+	if resp.StatusCode == http.StatusPartialContent {
+		_, _, size, _ = wire.ContentRange(resp.Header)
+	}
+	switch strings.ToLower(coding) {
+	case "identity":
+		return true
+	case "gzip", "x-gzip":
+		return size == r.Size
+	}
+	return false
+}
+
+// refusesRanges tells whether an answer to a range may mean that ranges are refused, and the blob served without.
+// A 500 may pass, and means that only when it comes again.
+func (r *Request) refusesRanges(src *source, status int, temporary bool) bool {
+	switch status {
+	case http.StatusBadRequest, http.StatusForbidden, http.StatusMethodNotAllowed, http.StatusNotImplemented:
+		return !temporary
+	case http.StatusInternalServerError:
+		again := slices.Contains(r.failedAt, src)
+		r.failedAt = append(r.failedAt, src)
+		return again
+	}
+	return false
+}
+
 // fromStore tells whether an answer is that of an object store to which the registry has sent us.
 func (s *Sources) fromStore(a *asked, resp *exchange.Response) bool {
-	return !a.mirror && resp.Target.Left && resp.Target.URL.Host != s.Registry.Host()
+	return !a.src.mirror && resp.Target.Left && resp.Target.URL.Host != s.Registry.Host()
 }
 
 // wrongRange says what is wrong with a 206 or 416, if anything.
@@ -157,12 +195,13 @@ func wrongRange(r *Request, a *asked, resp *exchange.Response) string {
 // blob is asked for as a whole.
 func (s *Sources) rangeViolated(r *Request, a *asked, why string) error {
 	err := fmt.Errorf("%w: %s", fault.ErrProtocol, why)
-	if a.mirror {
+	if a.src.mirror {
+		r.ignoredAt.Store(a.src, true)
 		s.Schedule.RangesIgnored(r.Index)
 		return err
 	}
 	habit := 1
-	if r.Size >= largeSize || s.ranges.Load() {
+	if r.Size >= largeSize || a.src.ranges.Load() {
 		habit = 2
 	}
 	again, before := r.ranges.violate(habit)
@@ -180,8 +219,8 @@ func (s *Sources) rangeViolated(r *Request, a *asked, why string) error {
 
 // rangeIgnored says what the whole blob means as the answer to a range; nil where it is to be taken.
 func (s *Sources) rangeIgnored(r *Request, a *asked) error {
-	if a.mirror {
-		s.Schedule.RangesIgnored(r.Index)
+	if a.src.mirror {
+		r.ignoredAt.Store(a.src, true)
 		return nil
 	}
 	if a.ifRange {
@@ -193,6 +232,5 @@ func (s *Sources) rangeIgnored(r *Request, a *asked) error {
 		a.stale = true
 		return retry.OtherWay(fmt.Errorf("%w: 200 to a range, though ranges were served before", fault.ErrProtocol))
 	}
-	s.Schedule.RangesIgnored(r.Index)
 	return nil
 }

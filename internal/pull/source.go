@@ -6,6 +6,8 @@
 //	200 to a request without Range  the blob
 //	200 to a range                  the blob, and a registry that ignores ranges; where this blob's ranges were
 //	                                served before, a stale node; where If-Range was sent, a changed ETag
+//	400, 403, 405, 501 to a range,  ranges that are refused, where the source has served none: the blob is asked
+//	500 to a second one             for without a range, once
 //	206, exactly the range          the range
 //	another 206, 416                a violation: the range is asked for again at a new URL, or the whole blob
 //	                                where violations are the registry's habit
@@ -27,9 +29,6 @@ import (
 	"github.com/modeltransfer/transfer/internal/pieces"
 	"github.com/modeltransfer/transfer/internal/wire"
 )
-
-// maxMirrorFailures is how often a mirror may fail in a row before it is left alone for the rest of the call.
-const maxMirrorFailures = 3
 
 // Config says where pieces come from.
 type Config struct {
@@ -54,15 +53,7 @@ type Sources struct {
 	Config
 	all       []*source
 	redirects atomic.Bool
-	ranges    atomic.Bool // the registry has served a range, of whatever blob
 	started   time.Time
-}
-
-// source is the registry or a mirror of it.
-type source struct {
-	*wire.Registry
-	mirror   bool
-	failures atomic.Int32 // in a row
 }
 
 // New returns sources. Mirrors are asked first, in their order.
@@ -87,20 +78,19 @@ func (e *StoreError) Unwrap() error { return e.Err }
 // error that counts is the registry's. What came is in w, also on failure.
 func (s *Sources) Fetch(ctx context.Context, r *Request, w io.Writer) (err error) {
 	for _, src := range s.all {
-		if src.mirror && !s.worthAsking(src, r.Blob) {
+		if src.mirror && !s.worthAsking(ctx, src, r.Blob) {
 			continue
 		}
-		err = s.attempt(ctx, src, r, w)
+		start := r.Piece.Pos()
+		err = s.fetchFrom(ctx, src, r, w)
 		r.count(err)
-		if _, disk := errors.AsType[*StoreError](err); err == nil || disk {
-			src.failures.Store(0)
-			return err
-		}
-		if ctx.Err() != nil { // another took the piece over, or the call has ended
+		_, disk := errors.AsType[*StoreError](err)
+		if err == nil || disk || ctx.Err() != nil { // the latter where another took the piece over
+			src.health.unknown()
 			return err
 		}
 		if src.mirror {
-			s.mirrorFailed(ctx, src, r.Blob, err)
+			s.mirrorFailed(ctx, src, r, r.Piece.Pos() > start, err)
 			if r.Piece.Pos() == r.Piece.End() {
 				return nil // it failed behind the end of the piece
 			}
@@ -109,25 +99,39 @@ func (s *Sources) Fetch(ctx context.Context, r *Request, w io.Writer) (err error
 	return err
 }
 
-// worthAsking tells whether a mirror may have the blob. One that wants to be left alone is passed over
-// meanwhile.
-func (s *Sources) worthAsking(mirror *source, b *Blob) bool {
-	_, lacking := b.notFoundAt.Load(mirror)
-	return !lacking && !b.SkipMirrors.Load() && mirror.failures.Load() < maxMirrorFailures &&
-		s.Exchange.Held(mirror.Host()) <= 0
+// fetchFrom makes one attempt at a source, and another without a range where that was refused.
+func (s *Sources) fetchFrom(ctx context.Context, src *source, r *Request, w io.Writer) error {
+	r.rangeRefused = false
+	err := s.attempt(ctx, src, r, w)
+	if r.rangeRefused && ctx.Err() == nil {
+		return s.attempt(ctx, src, r, w)
+	}
+	return err
 }
 
-// mirrorFailed remembers what a failure of a mirror means. It need not have every blob.
-func (s *Sources) mirrorFailed(ctx context.Context, mirror *source, b *Blob, err error) {
-	level := slog.LevelWarn
-	if errors.Is(err, errNotFound) {
-		b.notFoundAt.Store(mirror, true)
-		level = slog.LevelDebug
-	} else {
-		mirror.failures.Add(1)
+// worthAsking tells whether a mirror may have the blob. One that wants to be left alone is passed over
+// meanwhile.
+func (s *Sources) worthAsking(ctx context.Context, mirror *source, b *Blob) bool {
+	_, lacking := b.notFoundAt.Load(mirror)
+	return !lacking && !b.SkipMirrors.Load() && s.Exchange.Held(mirror.Host()) <= 0 &&
+		mirror.health.ask(ctx, s.StallTimeout/3)
+}
+
+// mirrorFailed remembers what a failure of a mirror means, after which the next source is asked. A mirror need
+// not have every blob, and one that has brought bytes is there.
+func (s *Sources) mirrorFailed(ctx context.Context, mirror *source, r *Request, moved bool, err error) {
+	level, what := slog.LevelDebug, "mirror failed, asking the next"
+	switch {
+	case errors.Is(err, errNotFound):
+		r.notFoundAt.Store(mirror, true)
+		mirror.health.answered()
+	case moved, errors.Is(err, exchange.ErrHeld):
+		mirror.health.unknown()
+	case mirror.health.failed():
+		level, what = slog.LevelWarn, "mirror keeps failing and is left alone for a while"
 	}
-	s.Log.LogAttrs(ctx, level, "mirror failed, asking the next", slog.String("mirror", mirror.Host()),
-		slog.String("digest", b.Digest.String()), slog.Any("error", err))
+	s.Log.LogAttrs(ctx, level, what, slog.String("mirror", mirror.Host()),
+		slog.String("digest", r.Digest.String()), slog.Any("error", err))
 }
 
 // errNotFound goes with the failure of a source that does not have the blob.
