@@ -3,9 +3,9 @@ package pull_test
 import (
 	"context"
 	"io"
+	"net/http"
 	"strconv"
 	"testing"
-	"testing/iotest"
 	"testing/synctest"
 	"time"
 
@@ -152,11 +152,18 @@ func TestE18WholePieceThatIsTakenOver(t *testing.T) {
 	assert.Equal(t, pieces.RangesServed, w.schedule.Ranges(0))
 }
 
-// slowDisk takes its time.
-type slowDisk struct{ takes time.Duration }
+// slowDisk takes its time, in which it looks how slow the piece seems to be.
+type slowDisk struct {
+	takes  time.Duration
+	piece  *pieces.Piece
+	opened time.Time
+	oldest time.Duration
+}
 
-func (d slowDisk) Write(p []byte) (int, error) {
+func (d *slowDisk) Write(p []byte) (int, error) {
 	time.Sleep(d.takes)
+	_, age, _ := d.piece.Judge(time.Since(d.opened))
+	d.oldest = max(d.oldest, age)
 	return len(p), nil
 }
 
@@ -170,27 +177,31 @@ func TestE9SlowDiskIsNoStall(t *testing.T) {
 		defer stop()
 		go w.dog.Run(ctx)
 		a := part(0, 100)
-		a.body = iotest.OneByteReader(a.body)
-		a.body = &pauses{a.body, 50, time.Second}
+		portions := &portionsOf{Reader: a.body, n: 25, pause: time.Second}
+		a.body, a.before = portions, func(r *http.Request) { portions.ctx = r.Context() }
 		w.answers = []answer{a}
-		require.NoError(t, w.sources.Fetch(ctx, w.request, slowDisk{12 * time.Second}))
+		disk := &slowDisk{takes: 12 * time.Second, piece: w.request.Piece, opened: time.Now()}
+		require.NoError(t, w.sources.Fetch(ctx, w.request, disk))
 		assert.Equal(t, []string{"one.test bytes=0-99"}, w.requests())
 		assert.Equal(t, w.blob.Budget.Timeout(), w.blob.Budget.Left())
+		assert.LessOrEqual(t, disk.oldest, 3*time.Second, "the piece seems to be as slow as the network is")
 	})
 }
 
-// pauses waits once, after so many reads.
-type pauses struct {
+// portionsOf gives n bytes at a time, each after a pause, until the request has ended.
+type portionsOf struct {
 	io.Reader
-	after int
-	wait  time.Duration
+	ctx   context.Context
+	n     int
+	pause time.Duration
 }
 
-func (p *pauses) Read(b []byte) (int, error) {
-	if p.after--; p.after == 0 {
-		time.Sleep(p.wait)
+func (p *portionsOf) Read(b []byte) (int, error) {
+	time.Sleep(p.pause)
+	if p.ctx.Err() != nil {
+		return 0, p.ctx.Err()
 	}
-	return p.Reader.Read(b)
+	return p.Reader.Read(b[:min(p.n, len(b))])
 }
 
 // onRead does something before it is read.
