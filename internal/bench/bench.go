@@ -103,7 +103,9 @@ func (b *bench) run(ctx context.Context, out io.Writer) (all []sample, err error
 			continue
 		}
 		w = w.scaled(b.scale)
-		w.contenders = b.who(w)
+		if len(b.contenders) > 0 {
+			w.contenders = b.contenders
+		}
 		samples, err := b.workload(ctx, w)
 		if ctx.Err() != nil {
 			return all, err
@@ -122,21 +124,6 @@ func (b *bench) run(ctx context.Context, out io.Writer) (all []sample, err error
 
 // late tells whether all the time is used up.
 func (b *bench) late() bool { return b.limit > 0 && time.Since(b.start) > b.limit }
-
-// who are the contenders of a workload: those that were named or else its own.
-func (b *bench) who(w workload) (all []string) {
-	if len(b.contenders) == 0 {
-		return w.contenders
-	}
-	for _, name := range b.contenders {
-		if name == "floor" {
-			all = append(all, w.floors()...)
-			continue
-		}
-		all = append(all, name)
-	}
-	return all
-}
 
 // runner makes one run of a contender; the first round is 0 where there is one that does not count.
 type runner func(ctx context.Context, name string, round int) (sample, error)
@@ -176,16 +163,17 @@ func (b *bench) programs(ctx context.Context, w workload) (samples []sample, err
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, stage.Close()) }()
+	none := registry.Counts{} // nobody counts for a real registry
 	return b.rounds(ctx, w, func(ctx context.Context, name string, round int) (sample, error) {
 		r, err := stage.Run(ctx, name)
-		return sample{workload: w, name: name, round: round, wall: r.Wall, cpu: r.CPU, failure: r.Failure}, err
+		return newSample(w, name, round, contender.Outcome{Wall: r.Wall, CPU: r.CPU, Error: r.Failure}, none), err
 	})
 }
 
 // rounds leaves a contender that has failed, or that is hopeless, out of the rounds that follow.
 func (b *bench) rounds(ctx context.Context, w workload, one runner) (samples []sample, err error) {
 	left := make(map[string]bool)
-	best := time.Duration(0)
+	best := 0.0
 	first := b.firstRound(w)
 	for round := first; round <= cmp.Or(b.options.rounds, w.rounds, defaultRounds); round++ {
 		if round > max(first, 1) && b.late() {
@@ -200,10 +188,10 @@ func (b *bench) rounds(ctx context.Context, w workload, one runner) (samples []s
 				return nil, err
 			}
 			failed := s.trouble() != ""
-			if !failed && (best == 0 || s.wall < best) {
-				best = s.wall
+			if !failed && (best == 0 || s.of[wall] < best) {
+				best = s.of[wall]
 			}
-			left[name] = failed || round > 0 && w.hopeless(name, s.wall, best)
+			left[name] = failed || round > 0 && w.hopeless(name, s.of[wall], best)
 			if round > 0 || failed {
 				samples = append(samples, s)
 			}
@@ -261,7 +249,7 @@ func (b *bench) one(ctx context.Context, a attempt, name string, round int) (s s
 		return s, err
 	}
 	s = newSample(a.workload, name, round, outcome, counts)
-	s.check(a, j.Dir)
+	s.check(a, j.Dir, counts.Uploaded)
 	return s, nil
 }
 

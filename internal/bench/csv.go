@@ -6,14 +6,14 @@ import (
 	"fmt"
 	"os"
 	"strconv"
-	"strings"
-	"time"
 )
 
-// columns are those of the CSV, in the order of sample.record.
-var columns = []string{"workload", "title", "contender", "round", "wall_s", "cpu_s", "peak_bytes",
-	"mallocs", "requests", "methods", "connections", "body_bytes", "wire_bytes", "twice_bytes", "cannot",
-	"failure", "commit", "day"}
+// columns are those of the CSV: the figures, and what is before and after them.
+var columns = []string{"workload", "title", "contender", "round", "wall_s", "cpu_s", "peak_bytes", "mallocs",
+	"requests", "connections", "body_bytes", "twice_bytes", "cannot", "failure", "commit", "day"}
+
+// firstFigure is the column of the first figure.
+const firstFigure = 4
 
 // appendCSV adds runs to a file, which is made where there is none.
 func appendCSV(path string, samples []sample) error {
@@ -32,13 +32,11 @@ func appendCSV(path string, samples []sample) error {
 }
 
 func (s sample) record() []string {
-	methods := strings.Trim(fmt.Sprint(s.counts.Methods), "map[]") // in the order of their names
-	return []string{
-		s.workload.name, s.workload.title, s.name, fmt.Sprint(s.round), fmt.Sprint(s.wall.Seconds()),
-		fmt.Sprint(s.cpu.Seconds()), fmt.Sprint(s.memory), fmt.Sprint(s.mallocs), fmt.Sprint(s.counts.Requests),
-		methods, fmt.Sprint(s.counts.Connections), fmt.Sprint(s.counts.Body),
-		fmt.Sprint(s.counts.Wire), fmt.Sprint(s.counts.Duplicates), s.cannot, s.failure, s.commit, s.day,
+	record := []string{s.workload.name, s.workload.title, s.name, strconv.Itoa(s.round)}
+	for _, v := range s.of {
+		record = append(record, strconv.FormatFloat(v, 'f', -1, 64))
 	}
+	return append(record, s.cannot, s.failure, s.commit, s.day)
 }
 
 // readCSV reads what appendCSV has written. Each run must be of a workload as that is now.
@@ -59,11 +57,7 @@ func readCSV(path string) (samples []sample, err error) {
 		known[w.name] = w
 	}
 	for _, record := range records[min(1, len(records)):] {
-		w := known[record[0]]
-		if w.title != record[1] {
-			return nil, fmt.Errorf("%s: no workload is %q, %q", path, record[0], record[1])
-		}
-		s, err := parseSample(w, record)
+		s, err := parseSample(known[record[0]], record)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", path, err)
 		}
@@ -72,18 +66,18 @@ func readCSV(path string) (samples []sample, err error) {
 	return samples, nil
 }
 
-// parseSample is the opposite of record; the methods are left out.
+// parseSample is the opposite of record.
 func parseSample(w workload, record []string) (s sample, err error) {
-	number := func(column int) float64 {
-		n, e := strconv.ParseFloat(record[column], 64)
-		err = errors.Join(err, e)
-		return n
+	if w.title != record[1] {
+		return s, fmt.Errorf("no workload is %q, %q", record[0], record[1])
 	}
-	s = sample{workload: w, name: record[2], round: int(number(3)), memory: int64(number(6)),
-		mallocs: uint64(number(7)), cannot: record[14], failure: record[15],
-		commit: record[16], day: record[17]}
-	s.wall, s.cpu = time.Duration(number(4)*float64(time.Second)), time.Duration(number(5)*float64(time.Second))
-	s.counts.Requests, s.counts.Connections = int64(number(8)), int64(number(10))
-	s.counts.Body, s.counts.Wire, s.counts.Duplicates = int64(number(11)), int64(number(12)), int64(number(13))
+	s = sample{workload: w, name: record[2]}
+	s.round, err = strconv.Atoi(record[3])
+	for i := range s.of {
+		v, e := strconv.ParseFloat(record[firstFigure+i], 64)
+		s.of[i], err = v, errors.Join(err, e)
+	}
+	rest := record[firstFigure+len(s.of):]
+	s.cannot, s.failure, s.commit, s.day = rest[0], rest[1], rest[2], rest[3]
 	return s, err
 }

@@ -19,6 +19,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -144,7 +145,7 @@ func parse(args []string, out io.Writer) (o options, err error) {
 func (o *options) names(workloads, contenders string) (err error) {
 	o.contenders = list(contenders)
 	for _, name := range o.contenders {
-		if err := contender.Known(name); err != nil && programs.Known(name) != nil {
+		if err := contender.Known(name); err != nil && !slices.Contains(programs.Names(), name) {
 			return err
 		}
 	}

@@ -1,122 +1,78 @@
 package main
 
 import (
-	"errors"
-	"image/color"
-	"math"
+	"fmt"
+	"html"
 	"os"
 	"path/filepath"
-
-	"gonum.org/v1/plot"
-	"gonum.org/v1/plot/plotter"
-	"gonum.org/v1/plot/vg"
-	"gonum.org/v1/plot/vg/draw"
-	"gonum.org/v1/plot/vg/vgsvg"
+	"strings"
 )
 
+// Sizes in a chart, in pixels.
 const (
-	chartWidth  = 11 * vg.Centimeter // of one workload
-	chartHeight = 8 * vg.Centimeter
-	chartsInRow = 3
+	chartWidth = 720
+	barStart   = 130 // what is left of it is for names
+	barLength  = chartWidth - barStart - 150
+	rowHeight  = 18
 )
 
-// drawCharts draws an SVG for each group of workloads: a small chart for each of them, because their
-// times are not on one scale.
+// drawCharts draws an SVG for each group of workloads: in it, one below the other, the median wall time of each
+// contender with the fastest and the slowest round. The times of two workloads are not on one scale.
 func drawCharts(dir string, results []result) error {
-	of := make(map[string][]*plot.Plot)
+	drawings := make(map[string]*drawing)
 	for _, r := range results {
-		p, err := wallChart(r.workload, r.rows)
-		if err != nil {
-			return err
+		d := drawings[r.workload.chart]
+		if d == nil {
+			d = &drawing{}
+			drawings[r.workload.chart] = d
 		}
-		of[r.workload.chart] = append(of[r.workload.chart], p)
+		d.add(r)
 	}
-	for group, charts := range of {
-		if err := drawTiles(filepath.Join(dir, group+".svg"), charts); err != nil {
+	for group, d := range drawings {
+		const head = `<svg xmlns="http://www.w3.org/2000/svg" width="%d" height="%d" font-family="sans-serif" ` +
+			`font-size="12"><rect width="100%%" height="100%%" fill="white"/>` + "\n%s</svg>\n"
+		svg := fmt.Sprintf(head, chartWidth, d.height+rowHeight, d.body.String())
+		if err := os.WriteFile(filepath.Join(dir, group+".svg"), []byte(svg), 0o644); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// wallChart shows the median wall time of each contender, with the fastest and the slowest
-// round.
-func wallChart(w workload, rows []summary) (*plot.Plot, error) {
-	p := plot.New()
-	p.Title.Text = w.name + ": " + w.title
-	p.Title.TextStyle.Font.Size = vg.Points(9)
-	p.X.Label.Text = "seconds"
-	p.X.Min = 0
-	bars := &walls{}
-	var names []string
-	for i := len(rows) - 1; i >= 0; i-- { // the first one on top
-		if rows[i].trouble != "" {
-			continue
-		}
-		bars.rows = append(bars.rows, rows[i].wall)
-		names = append(names, rows[i].label()+"  ") // clear of the bar
-	}
-	if len(names) == 0 {
-		return p, nil
-	}
-	chart, err := plotter.NewBarChart(bars, vg.Points(9))
-	if err != nil {
-		return nil, err
-	}
-	chart.Horizontal = true
-	chart.Color = color.RGBA{R: 0x6b, G: 0x8e, B: 0xc8, A: 0xff}
-	chart.LineStyle.Width = 0
-	spread, err := plotter.NewXErrorBars(bars)
-	if err != nil {
-		return nil, err
-	}
-	p.Add(chart, spread)
-	p.NominalY(names...)
-	return p, nil
+// drawing is a chart that grows downwards.
+type drawing struct {
+	body   strings.Builder
+	height int
 }
 
-// walls are bars with the ends that the error bars need.
-type walls struct{ rows []spread }
-
-func (w *walls) Len() int                    { return len(w.rows) }
-func (w *walls) Value(i int) float64         { return w.rows[i].median }
-func (w *walls) XY(i int) (float64, float64) { return w.rows[i].median, float64(i) }
-func (w *walls) XError(i int) (float64, float64) {
-	return w.rows[i].median - w.rows[i].min, w.rows[i].max - w.rows[i].median
-}
-
-// drawTiles draws charts beside and below each other.
-func drawTiles(path string, charts []*plot.Plot) error {
-	columns := min(len(charts), chartsInRow)
-	rows := int(math.Ceil(float64(len(charts)) / float64(columns)))
-	grid := make([][]*plot.Plot, rows)
-	for i := range grid {
-		grid[i] = make([]*plot.Plot, columns)
+// add draws the rows of a workload.
+func (d *drawing) add(r result) {
+	d.height += 2 * rowHeight
+	d.text(8, "start", "bold", fmt.Sprintf("%s: %s (seconds)", r.workload.name, r.workload.title))
+	slowest := 0.0
+	for _, row := range r.rows {
+		slowest = max(slowest, row.of[wall].max)
 	}
-	for i, p := range charts {
-		grid[i/columns][i%columns] = p
-	}
-	return drawGrid(path, grid)
-}
-
-// drawGrid draws charts in rows of one length, the last of which may have gaps.
-func drawGrid(path string, grid [][]*plot.Plot) error {
-	rows, columns := len(grid), len(grid[0])
-	canvas := vgsvg.New(vg.Length(columns)*chartWidth, vg.Length(rows)*chartHeight)
-	tiles := draw.Tiles{Rows: rows, Cols: columns, PadX: 5 * vg.Millimeter, PadY: 5 * vg.Millimeter,
-		PadTop: 2 * vg.Millimeter, PadBottom: 2 * vg.Millimeter, PadLeft: 2 * vg.Millimeter,
-		PadRight: 4 * vg.Millimeter}
-	for i, row := range plot.Align(grid, tiles, draw.New(canvas)) {
-		for j, c := range row {
-			if grid[i][j] != nil {
-				grid[i][j].Draw(c)
-			}
+	for _, row := range r.rows {
+		if row.trouble == "" {
+			d.height += rowHeight
+			d.bar(row.label(), row.of[wall], barLength/slowest)
 		}
 	}
-	f, err := os.Create(path)
-	if err != nil {
-		return err
-	}
-	_, err = canvas.WriteTo(f)
-	return errors.Join(err, f.Close())
+}
+
+func (d *drawing) bar(name string, s spread, scale float64) {
+	at := func(seconds float64) float64 { return barStart + seconds*scale }
+	middle := d.height - rowHeight/4
+	d.text(barStart-8, "end", "normal", name)
+	fmt.Fprintf(&d.body, `<rect x="%d" y="%d" width="%.1f" height="10" fill="#6b8ec8"/>`+"\n",
+		barStart, middle-5, s.median*scale)
+	fmt.Fprintf(&d.body, `<path d="M%.1f %dH%.1fM%[1]f %[4]dv8M%[3]f %[4]dv8" stroke="black"/>`+"\n",
+		at(s.min), middle, at(s.max), middle-4)
+	d.text(int(at(s.max))+8, "start", "normal", fmt.Sprintf("%.3g", s.median))
+}
+
+func (d *drawing) text(x int, anchor, weight, text string) {
+	fmt.Fprintf(&d.body, `<text x="%d" y="%d" text-anchor="%s" font-weight="%s">%s</text>`+"\n",
+		x, d.height, anchor, weight, html.EscapeString(text))
 }

@@ -5,10 +5,25 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/modeltransfer/transfer/internal/bench/contender"
 	"github.com/modeltransfer/transfer/internal/bench/registry"
+)
+
+// figure is one of those that are measured.
+type figure int
+
+// The figures, in the order of the CSV.
+const (
+	wall        figure = iota // seconds
+	cpu                       // seconds
+	memory                    // most bytes at once
+	mallocs                   // allocations
+	requests                  // that the registry got
+	connections               // that it accepted
+	body                      // bytes of blobs, both ways
+	twice                     // bytes of blobs that were sent more than once
+	figures
 )
 
 // sample is what one run took.
@@ -16,39 +31,32 @@ type sample struct {
 	workload    workload
 	name        string
 	round       int
-	wall        time.Duration
-	cpu         time.Duration
-	memory      int64
-	mallocs     uint64
-	counts      registry.Counts
+	of          [figures]float64
 	cannot      string // why the contender is not made for the workload
 	failure     string // what went wrong
 	commit, day string // of the measurement, where it is recorded
 }
 
 func newSample(w workload, name string, round int, o contender.Outcome, c registry.Counts) sample {
-	return sample{
-		workload: w, name: name, round: round, wall: o.Wall, cpu: o.User + o.System, memory: o.RSS,
-		mallocs: o.Mallocs, counts: c, cannot: o.Cannot, failure: o.Error,
-	}
+	return sample{workload: w, name: name, round: round, cannot: o.Cannot, failure: o.Error, of: [figures]float64{
+		o.Wall.Seconds(), o.CPU.Seconds(), float64(o.RSS), float64(o.Mallocs),
+		float64(c.Requests), float64(c.Connections), float64(c.Body), float64(c.Duplicates),
+	}}
 }
 
 // trouble is why there are no figures, empty when there are.
 func (s sample) trouble() string { return cmp.Or(s.cannot, s.failure) }
 
 // check makes a run a failure that says it has moved everything and has not.
-func (s *sample) check(a attempt, dir string) {
-	if s.trouble() != "" {
-		return
-	}
-	if a.upload {
-		if got := s.counts.Uploaded; got != int64(len(a.blobs)) {
-			s.failure = fmt.Sprintf("uploaded %d of %d blobs", got, len(a.blobs))
+func (s *sample) check(a attempt, dir string, uploaded int64) {
+	switch {
+	case s.trouble() != "":
+	case !a.upload:
+		if err := complete(dir, a.blobs); err != nil {
+			s.failure = "incomplete: " + err.Error()
 		}
-		return
-	}
-	if err := complete(dir, a.blobs); err != nil {
-		s.failure = "incomplete: " + err.Error()
+	case uploaded != int64(len(a.blobs)):
+		s.failure = fmt.Sprintf("uploaded %d of %d blobs", uploaded, len(a.blobs))
 	}
 }
 
@@ -69,19 +77,12 @@ func spreadOf(values []float64) (s spread) {
 	return s
 }
 
-// summary is what a contender took over all rounds: medians, but for the wall.
+// summary is what a contender took over all rounds.
 type summary struct {
 	name, workers string // of the contender
 	rounds        int
-	wall          spread // seconds
-	cpu           float64
-	memory        float64 // bytes
-	mallocs       float64
-	requests      float64
-	connections   float64
-	body          float64 // bytes
-	twice         float64 // bytes
-	trouble       string  // why there are no figures
+	of            [figures]spread
+	trouble       string // why there are no figures
 }
 
 // summarize makes a row of each contender, in the order of their first runs. Of the floors, only the
@@ -109,21 +110,13 @@ func summaryOf(name string, samples []sample) summary {
 			return r
 		}
 	}
-	over := func(value func(sample) float64) spread {
+	for f := range figures {
 		var all []float64
 		for _, s := range samples {
-			all = append(all, value(s))
+			all = append(all, s.of[f])
 		}
-		return spreadOf(all)
+		r.of[f] = spreadOf(all)
 	}
-	r.wall = over(func(s sample) float64 { return s.wall.Seconds() })
-	r.cpu = over(func(s sample) float64 { return s.cpu.Seconds() }).median
-	r.memory = over(func(s sample) float64 { return float64(s.memory) }).median
-	r.mallocs = over(func(s sample) float64 { return float64(s.mallocs) }).median
-	r.requests = over(func(s sample) float64 { return float64(s.counts.Requests) }).median
-	r.connections = over(func(s sample) float64 { return float64(s.counts.Connections) }).median
-	r.body = over(func(s sample) float64 { return float64(s.counts.Body) }).median
-	r.twice = over(func(s sample) float64 { return float64(s.counts.Duplicates) }).median
 	return r
 }
 
@@ -131,7 +124,7 @@ func summaryOf(name string, samples []sample) summary {
 func withBestFloor(rows []summary) []summary {
 	best := -1
 	for i, r := range rows {
-		if r.name == "floor" && r.trouble == "" && (best < 0 || r.wall.median < rows[best].wall.median) {
+		if r.name == "floor" && r.trouble == "" && (best < 0 || r.of[wall].median < rows[best].of[wall].median) {
 			best = i
 		}
 	}
@@ -157,5 +150,5 @@ func rowOf(rows []summary, name string) (summary, bool) {
 // medianOf is its wall time; 0 when there is none.
 func medianOf(rows []summary, name string) float64 {
 	r, _ := rowOf(rows, name)
-	return r.wall.median
+	return r.of[wall].median
 }

@@ -2,7 +2,6 @@ package main
 
 import (
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/assert"
 
@@ -20,7 +19,7 @@ func TestSpread(t *testing.T) {
 // runs are samples of a contender that took so many seconds.
 func runs(name string, seconds ...float64) (all []sample) {
 	for i, s := range seconds {
-		all = append(all, sample{name: name, round: i + 1, wall: time.Duration(s * 1e9)})
+		all = append(all, sample{name: name, round: i + 1, of: [figures]float64{wall: s}})
 	}
 	return all
 }
@@ -53,15 +52,15 @@ func TestARunThatMovedTooLittleIsAFailure(t *testing.T) {
 	blobs := []contender.Blob{{Digest: "sha256:1", Size: 1}}
 	a := attempt{workload: workload{upload: true}, blobs: blobs}
 	s := newSample(a.workload, "oras", 1, contender.Outcome{}, registry.Counts{})
-	s.check(a, t.TempDir())
+	s.check(a, t.TempDir(), 0)
 	assert.Equal(t, "uploaded 0 of 1 blobs", s.trouble())
 
 	a.upload = false
 	s = newSample(a.workload, "oras", 1, contender.Outcome{}, registry.Counts{})
-	s.check(a, t.TempDir())
+	s.check(a, t.TempDir(), 0)
 	assert.Contains(t, s.trouble(), "incomplete")
 
 	s = newSample(a.workload, "oras", 1, contender.Outcome{Cannot: "cannot upload"}, registry.Counts{})
-	s.check(a, t.TempDir())
+	s.check(a, t.TempDir(), 0)
 	assert.Equal(t, "cannot upload", s.trouble())
 }

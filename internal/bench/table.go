@@ -32,20 +32,18 @@ func (r summary) cells(w workload, floor, ours float64) []string {
 	if r.trouble != "" {
 		return []string{name, "–", "", "", "", "", "", "", "", "", "", "", r.trouble}
 	}
+	median := func(f figure, format string, unit float64) string {
+		return fmt.Sprintf(format, r.of[f].median/unit)
+	}
+	line := []string{name, r.seconds(), ratio(r.of[wall].median, floor), ratio(r.of[wall].median, ours),
+		median(cpu, "%.2f", 1)}
 	if w.task != nil { // nobody counts for a real registry
-		return []string{name, r.seconds(), "", ratio(r.wall.median, ours), fmt.Sprintf("%.2f", r.cpu), "", "", "", "",
-			"", "", "", programs.Note(r.name)}
+		return append(line, "", "", "", "", "", "", "", programs.Note(r.name))
 	}
 	missing := float64(w.bytes()) * (1 - w.present)
-	return []string{
-		name, r.seconds(),
-		ratio(r.wall.median, floor), ratio(r.wall.median, ours),
-		fmt.Sprintf("%.2f", r.cpu), fmt.Sprintf("%.0f", r.memory/1e6), fmt.Sprintf("%.0f", r.requests),
-		fmt.Sprintf("%.0f", r.connections),
-		fmt.Sprintf("%.3f", r.body/missing), fmt.Sprintf("%.1f", r.twice/1e6),
-		fmt.Sprintf("%.0f", 1e6*r.wall.median/float64(w.count())), fmt.Sprintf("%.0f", r.mallocs/float64(w.count())),
-		contender.Note(r.name),
-	}
+	return append(line, median(memory, "%.0f", 1e6), median(requests, "%.0f", 1), median(connections, "%.0f", 1),
+		median(body, "%.3f", missing), median(twice, "%.1f", 1e6), median(wall, "%.0f", float64(w.count())/1e6),
+		median(mallocs, "%.0f", float64(w.count())), contender.Note(r.name))
 }
 
 // label is the name of a contender with the workers that it was told to use.
@@ -65,7 +63,7 @@ func ratio(a, b float64) string {
 
 // seconds are those of the fastest, the median and the slowest run.
 func (r summary) seconds() string {
-	return fmt.Sprintf("%.3g–%.3g–%.3g", r.wall.min, r.wall.median, r.wall.max)
+	return fmt.Sprintf("%.3g–%.3g–%.3g", r.of[wall].min, r.of[wall].median, r.of[wall].max)
 }
 
 // markdown makes a Markdown table of cells, the first row of which is the header.

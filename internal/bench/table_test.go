@@ -8,16 +8,14 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-
-	"github.com/modeltransfer/transfer/internal/bench/registry"
 )
 
 func TestTable(t *testing.T) {
 	w := workload{name: "D0", title: "test", sets: []set{{10, 1e6}}}
 	samples := append(runs("floor@8", 1, 1, 1), runs("transfer", 1, 2, 3)...)
 	for i := range samples {
-		samples[i].counts = registry.Counts{Body: 15e6, Duplicates: 5e6, Requests: 12}
-		samples[i].mallocs = 500
+		samples[i].of[body], samples[i].of[twice], samples[i].of[requests] = 15e6, 5e6, 12
+		samples[i].of[mallocs] = 500
 	}
 	samples = append(samples, sample{name: "curl", cannot: "cannot: not installed"})
 	var out strings.Builder
@@ -43,7 +41,8 @@ func cellsOf(line string) (cells []string) {
 
 func TestOnlyWhatIsMissingCountsAsBlobs(t *testing.T) {
 	w := workload{sets: []set{{100, 1000}}, present: 0.99}
-	r := summary{name: "transfer", body: 1000}
+	r := summary{name: "transfer"}
+	r.of[body].median = 1000
 	assert.Equal(t, "1.000", r.cells(w, 0, 0)[8])
 }
 
@@ -54,7 +53,7 @@ func TestCSVIsReadAsItWasWritten(t *testing.T) {
 	for i := range samples {
 		samples[i].workload, _ = findWorkload("D5")
 		samples[i].commit, samples[i].day = "0123456", "2026-11-28"
-		samples[i].counts = registry.Counts{Requests: 7, Connections: 3, Body: 5, Wire: 6, Duplicates: 1}
+		samples[i].of[cpu], samples[i].of[memory], samples[i].of[twice] = 0.123456, 3e8, 1
 	}
 	samples[1].failure = "status 500"
 	require.NoError(t, appendCSV(path, samples[:1]))

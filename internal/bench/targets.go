@@ -26,7 +26,7 @@ var reasons = map[string]string{
 // peersOf are the rows of others that do the same work: no floor, no fixed number of this package.
 func peersOf(r result) []summary {
 	return slices.DeleteFunc(slices.Clone(r.rows), func(s summary) bool {
-		own := []string{"floor", "transfer", "bodies", "unsynced"}
+		own := []string{"floor", "transfer", "bodies"}
 		return slices.Contains(own, s.name) || s.trouble != ""
 	})
 }
@@ -42,8 +42,8 @@ func slower(results []result) [][]string {
 		ours := medianOf(r.rows, "transfer")
 		var faster []string
 		for _, p := range peersOf(r) {
-			if p.wall.median*level < ours {
-				faster = append(faster, p.label()+" "+ratio(p.wall.median, ours))
+			if p.of[wall].median*level < ours {
+				faster = append(faster, p.label()+" "+ratio(p.of[wall].median, ours))
 			}
 		}
 		if faster != nil {
@@ -58,7 +58,7 @@ func slower(results []result) [][]string {
 func bestFixed(r result) (best summary, ok bool) {
 	for _, s := range r.rows {
 		ours := s.name == "bodies" || s.name == "transfer"
-		if ours && s.workers != "" && s.trouble == "" && (!ok || s.wall.median < best.wall.median) {
+		if ours && s.workers != "" && s.trouble == "" && (!ok || s.of[wall].median < best.of[wall].median) {
 			best, ok = s, true
 		}
 	}
@@ -76,8 +76,8 @@ func far(results []result) [][]string {
 			continue
 		}
 		cells = append(cells, []string{r.workload.name, r.workload.title, fmt.Sprint(ours.rounds), ours.seconds(),
-			best.workers, best.seconds(), ratio(ours.wall.median, best.wall.median),
-			ratio(ours.wall.max, best.wall.median), fmt.Sprintf("%.1f", ours.twice/1e6), r.when()})
+			best.workers, best.seconds(), ratio(ours.of[wall].median, best.of[wall].median),
+			ratio(ours.of[wall].max, best.of[wall].median), fmt.Sprintf("%.1f", ours.of[twice].median/1e6), r.when()})
 	}
 	return cells
 }
@@ -98,15 +98,15 @@ func targets() (all []target) {
 		{"D5", 0.75, "× best peer that verifies", overPeer}, {"D5", 1.25, "× floor, CPU", overFloorCPU},
 		{"D6", 0.1, "× oras, one stream", over("D6", "oras")},
 		{"D7", 1.05, "× D7alone", over("D7alone", "transfer")}, {"D8", 1.3, "× D2", over("D2", "transfer")},
-		{"D9", 537, "MB sent twice: a piece a worker", twice},
+		{"D9", 537, "MB sent twice: a piece a worker", median(twice, 1e6)},
 		{"U1", 0.8, "× best peer", overPeer}, {"U2", 1.05, "× best peer", overPeer},
-		{"U3", 0.55, "× best peer", overPeer}, {"U3single", 2, "requests a blob", requests},
-		{"M2", 64, "MB of memory", memory}, {"M2", 2, "s", seconds},
+		{"U3", 0.55, "× best peer", overPeer}, {"U3single", 2, "requests a blob", median(requests, float64(small.count))},
+		{"M2", 64, "MB of memory", median(memory, 1e6)}, {"M2", 2, "s", median(wall, 1)},
 		{"weak", 1.10, "× floor", overFloor}, {"collapse", 1.10, "× floor", overFloor},
 		{"W3", 1, "× best peer", overPeer}, {"W3small", 1, "× best peer", overPeer}, {"W3one", 1, "× best peer", overPeer},
 	}
 	for _, name := range []string{"D1", "D2", "D3", "D4", "D5", "U1", "U2", "U3"} {
-		all = append(all, target{name, 48, "MB of memory", memory})
+		all = append(all, target{name, 48, "MB of memory", median(memory, 1e6)})
 	}
 	for _, w := range append(concurrencies(), distances()...) {
 		if !w.upload {
@@ -153,43 +153,42 @@ func ours(r result) summary {
 }
 
 func overFloor(_ []result, r result) float64 {
-	return per(ours(r).wall.median, medianOf(r.rows, "floor"))
+	return per(ours(r).of[wall].median, medianOf(r.rows, "floor"))
 }
 
 func overFloorCPU(_ []result, r result) float64 {
 	floor, _ := rowOf(r.rows, "floor")
-	return per(ours(r).cpu, floor.cpu)
+	return per(ours(r).of[cpu].median, floor.of[cpu].median)
 }
 
 func overPeer(_ []result, r result) float64 {
 	var walls []float64
 	for _, p := range peersOf(r) {
 		if p.name != "curl" && p.name != "aria2c" {
-			walls = append(walls, p.wall.median)
+			walls = append(walls, p.of[wall].median)
 		}
 	}
-	return per(ours(r).wall.median, least(walls))
+	return per(ours(r).of[wall].median, least(walls))
 }
 
 // over compares with a contender of another row, or of this one.
 func over(row, name string) func([]result, result) float64 {
 	return func(all []result, r result) float64 {
-		return per(ours(r).wall.median, medianOf(find(all, row).rows, name))
+		return per(ours(r).of[wall].median, medianOf(find(all, row).rows, name))
 	}
 }
 
 func overFixed(_ []result, r result) float64 {
 	best, _ := bestFixed(r)
-	return per(ours(r).wall.median, best.wall.median)
+	return per(ours(r).of[wall].median, best.of[wall].median)
 }
 
 func worstOverFixed(_ []result, r result) float64 {
 	best, _ := bestFixed(r)
-	return per(ours(r).wall.max, best.wall.median)
+	return per(ours(r).of[wall].max, best.of[wall].median)
 }
 
-func twice(_ []result, r result) float64   { return ours(r).twice / 1e6 }
-func memory(_ []result, r result) float64  { return ours(r).memory / 1e6 }
-func seconds(_ []result, r result) float64 { return ours(r).wall.median }
-
-func requests(_ []result, r result) float64 { return ours(r).requests / float64(r.workload.count()) }
+// median is a figure of this package, in a unit.
+func median(f figure, unit float64) func([]result, result) float64 {
+	return func(_ []result, r result) float64 { return ours(r).of[f].median / unit }
+}

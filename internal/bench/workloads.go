@@ -66,10 +66,10 @@ var (
 // The contenders that a workload is made for, when none are named.
 var (
 	floors    = []string{"floor@4", "floor@8", "floor@16", "floor@64"}
-	libraries = []string{"transfer", "first", "oras", "ggcr", "regclient", "containerd"}
+	libraries = []string{"transfer", "first", "oras", "ggcr", "regclient"}
 	many      = append(floors[:4:4], libraries...)
 	distant   = append(floors[2:4:4], libraries...) // fewer workers would only wait
-	one       = append([]string{"floor@1"}, append(libraries[:6:6], "aria2c", "curl")...)
+	one       = append([]string{"floor@1"}, append(libraries[:5:5], "aria2c", "curl")...)
 	counted   = []string{"floor@16", "transfer", "first"}
 	bodies    = []string{"transfer", "bodies@64", "bodies@32", "bodies@16", "bodies@8", "bodies@4", "bodies@2",
 		"bodies@1"}
@@ -202,7 +202,7 @@ func tasks() (all []workload) {
 			task: &t})
 	}
 	demo := programs.Model{Size: "1G", Tensors: 300}
-	add("P1", "first push of 50 bytes", append(whole[:4:4], "skopeo"), programs.Task{What: programs.Push})
+	add("P1", "first push of 50 bytes", whole, programs.Task{What: programs.Push})
 	for _, what := range []string{programs.Push, programs.Pull} {
 		title := what + " of 1 GiB + 300 tensors"
 		add("P2"+what, title, whole, programs.Task{What: what, Model: demo})
@@ -228,9 +228,9 @@ func (w workload) limited() bool {
 }
 
 // hopeless tells whether a contender need not be measured again.
-func (w workload) hopeless(name string, took, best time.Duration) bool {
+func (w workload) hopeless(name string, took, best float64) bool {
 	if w.link != nil && strings.Contains(name, "@") {
-		return float64(took) > hopelessFixed*float64(best)
+		return took > hopelessFixed*best
 	}
 	return w.limited() && took > hopelessFactor*best
 }
@@ -306,17 +306,4 @@ func (w workload) count() (n int) {
 		n += s.count
 	}
 	return n
-}
-
-// floors are the numbers of workers that are worth trying with the floor.
-func (w workload) floors() (all []string) {
-	for _, c := range w.contenders {
-		if strings.HasPrefix(c, "floor@") {
-			all = append(all, c)
-		}
-	}
-	if len(all) == 0 {
-		return []string{"floor"}
-	}
-	return all
 }

@@ -94,7 +94,6 @@ func contenders() []contender {
 		of("oras", "does not ask before it uploads", oras),
 		of("ggcr", "", ggcr),
 		of("regclient", "", regclientOf),
-		of("containerd", "docker resolver", containerd),
 		{"aria2c", "verifies nothing; 16 connections", aria2cDownload, nil},
 		{"curl", "verifies nothing", curlDownload, nil},
 	}

@@ -18,12 +18,11 @@ const profileRate = 250
 
 // Outcome is what a job took, from the first call to its return.
 type Outcome struct {
-	Wall         time.Duration
-	User, System time.Duration // of the CPU
-	RSS          int64         // peak memory in bytes
-	Mallocs      uint64        // allocations
-	Cannot       string        // why the contender cannot do the job
-	Error        string        // why it failed
+	Wall, CPU time.Duration
+	RSS       int64  // peak memory in bytes
+	Mallocs   uint64 // allocations
+	Cannot    string // why the contender cannot do the job
+	Error     string // why it failed
 }
 
 // Main is a process that reads a Job, does it, and writes its Outcome. An error is one of the
@@ -60,12 +59,11 @@ func (j *Job) measure(ctx context.Context) (o Outcome, err error) {
 	resetPeak()
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
-	user, system := cpuTime()
+	used := cpuTime()
 	start := time.Now()
 	failure := move(ctx, j)
 	o.Wall = time.Since(start)
-	o.User, o.System = cpuTime()
-	o.User, o.System = o.User-user, o.System-system
+	o.CPU = cpuTime() - used
 	o.RSS = peak()
 	runtime.ReadMemStats(&after)
 	o.Mallocs = after.Mallocs - before.Mallocs

@@ -8,15 +8,14 @@ import (
 )
 
 // cpuTime is what this process and the programs it has run took of the CPU.
-func cpuTime() (user, system time.Duration) {
+func cpuTime() (used time.Duration) {
 	for _, who := range []int{syscall.RUSAGE_SELF, syscall.RUSAGE_CHILDREN} {
 		var u syscall.Rusage
 		if err := syscall.Getrusage(who, &u); err == nil {
-			user += time.Duration(u.Utime.Nano())
-			system += time.Duration(u.Stime.Nano())
+			used += time.Duration(u.Utime.Nano() + u.Stime.Nano())
 		}
 	}
-	return user, system
+	return used
 }
 
 // childPeak is the most memory of a program that this process has run.

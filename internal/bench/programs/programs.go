@@ -12,7 +12,7 @@ import (
 	"strings"
 )
 
-// The programs that are built, in the versions that are compared. Skopeo comes with the system.
+// The programs that are built, in the versions that are compared.
 const (
 	registryModule = "github.com/distribution/distribution/v3/cmd/registry@v3.1.2"
 	orasModule     = "oras.land/oras/cmd/oras@v1.3.6"
@@ -49,12 +49,10 @@ func all() []program {
 		{"oras", orasModule, "", oras},
 		{"crane", craneModule, "", crane},
 		{"regctl", regctlModule, "", regctl},
-		{"skopeo", "", "of the system", skopeo},
-		{"unsynced", "", "transfer, whose syncs strace answers without doing them", unsynced},
 	}
 }
 
-// Names lists the programs. The last is for telling what syncs cost, where it is asked for.
+// Names lists the programs.
 func Names() (names []string) {
 	for _, p := range all() {
 		names = append(names, p.name)
@@ -64,14 +62,6 @@ func Names() (names []string) {
 
 // Note says what is to be known of a program beside its figures.
 func Note(name string) string { return find(name).note }
-
-// Known reports whether there is such a program.
-func Known(name string) error {
-	if find(name).move == nil {
-		return fmt.Errorf("unknown program %q, there are %s", name, strings.Join(Names(), ", "))
-	}
-	return nil
-}
 
 func find(name string) program {
 	for _, p := range all() {
@@ -90,12 +80,6 @@ func transfer(from, to place) []string {
 		return []string{transferName, "pull", from.ref, to.dir}
 	}
 	return []string{transferName, "copy", from.ref, to.ref}
-}
-
-func unsynced(from, to place) []string {
-	const strace = "strace -f --seccomp-bpf -qq -o /dev/null -e trace=fsync,fdatasync " +
-		"-e inject=fsync,fdatasync:retval=0"
-	return append(strings.Fields(strace), transfer(from, to)...)
 }
 
 func oras(from, to place) []string {
@@ -119,6 +103,12 @@ func crane(from, to place) []string {
 }
 
 func regctl(from, to place) []string {
+	side := func(p place) string {
+		if p.ref == "" {
+			return "ocidir://" + p.layout + ":" + tag
+		}
+		return p.ref
+	}
 	args := []string{"regctl"}
 	for _, p := range []place{from, to} {
 		if p.ref != "" {
@@ -126,20 +116,7 @@ func regctl(from, to place) []string {
 			args = append(args, "--host=reg="+host+",tls=disabled")
 		}
 	}
-	return append(args, "image", "copy", from.url("", "ocidir://"), to.url("", "ocidir://"))
-}
-
-func skopeo(from, to place) []string {
-	return []string{"skopeo", "copy", "--src-tls-verify=false", "--dest-tls-verify=false",
-		from.url("docker://", "oci:"), to.url("docker://", "oci:")}
-}
-
-// url is a place with one of two prefixes.
-func (p place) url(registry, layout string) string {
-	if p.ref != "" {
-		return registry + p.ref
-	}
-	return layout + p.layout + ":" + tag
+	return append(args, "image", "copy", side(from), side(to))
 }
 
 // Install builds those programs that are not in a directory yet, and that of the module at a checkout in any

@@ -107,28 +107,13 @@ func (r reply) part(start, end int64) reply {
 	return r
 }
 
-// parseRange reads "bytes=a-b", "bytes=a-" and "bytes=-n". Anything else is no range.
+// parseRange reads "bytes=a-b" and "bytes=a-". Anything else is no range.
 func parseRange(header string, size int64) (start, end int64, ok bool) {
-	spec, ok := strings.CutPrefix(header, "bytes=")
-	if !ok {
-		return 0, 0, false
+	switch n, _ := fmt.Sscanf(header, "bytes=%d-%d", &start, &end); {
+	case n == 2:
+		return start, min(end+1, size), start >= 0
+	case n == 1 && strings.HasSuffix(header, "-"):
+		return start, size, start >= 0
 	}
-	first, last, ok := strings.Cut(spec, "-")
-	if !ok {
-		return 0, 0, false
-	}
-	end = size
-	if first == "" {
-		n, err := strconv.ParseInt(last, 10, 64)
-		return max(0, size-n), size, err == nil
-	}
-	start, err := strconv.ParseInt(first, 10, 64)
-	if err != nil {
-		return 0, 0, false
-	}
-	if last == "" {
-		return start, end, true
-	}
-	n, err := strconv.ParseInt(last, 10, 64)
-	return start, min(n+1, size), err == nil
+	return 0, 0, false
 }

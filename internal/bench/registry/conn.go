@@ -37,15 +37,8 @@ type reply struct {
 
 func newConn(s *Server, st *state, tcp *net.TCPConn, number int64, cdn bool) *conn {
 	c := &conn{state: st, server: s, tcp: tcp, cdn: cdn, rate: st.knobs.rateOf(number)}
-	c.in = bufio.NewReaderSize(c, 16<<10)
+	c.in = bufio.NewReaderSize(tcp, 16<<10)
 	return c
-}
-
-// Read reads from the client and counts.
-func (c *conn) Read(b []byte) (int, error) {
-	n, err := c.tcp.Read(b)
-	c.tally.wire.Add(int64(n))
-	return n, err
 }
 
 // serve answers requests until the client goes away.
@@ -58,7 +51,7 @@ func (c *conn) serve() {
 		if err != nil {
 			return
 		}
-		c.tally.request(req.Method)
+		c.tally.requests.Add(1)
 		if d := c.knobs.delay(c.cdn); d > 0 {
 			time.Sleep(d)
 		}
@@ -96,27 +89,24 @@ func (c *conn) write(req *http.Request, r reply) error {
 	if body && r.data != nil && !c.paced() {
 		both := net.Buffers{c.head, r.data} // one system call for a small blob
 		n, err := both.WriteTo(c.tcp)
-		c.wrote(r, n, n-int64(len(c.head)))
+		c.sent(r, n-int64(len(c.head)))
 		return err
 	}
-	n, err := c.tcp.Write(c.head)
-	c.wrote(r, int64(n), 0)
-	if err != nil || !body {
+	if _, err := c.tcp.Write(c.head); err != nil || !body {
 		return err
 	}
 	if c.paced() {
 		return c.trickle(r)
 	}
 	sent, err := c.tcp.ReadFrom(&io.LimitedReader{R: r.file, N: r.length}) // sendfile
-	c.wrote(r, sent, sent)
+	c.sent(r, sent)
 	return err
 }
 
-// wrote counts n bytes of which so many were of the body.
-func (c *conn) wrote(r reply, n, body int64) {
-	c.tally.wire.Add(n)
-	if r.blob != "" && body > 0 {
-		c.tally.sent(r.blob, r.size, body)
+// sent counts bytes of a body.
+func (c *conn) sent(r reply, n int64) {
+	if r.blob != "" && n > 0 {
+		c.tally.sent(r.blob, r.size, n)
 	}
 }
 
@@ -142,7 +132,7 @@ func (c *conn) trickle(r reply) error {
 		}
 		c.throttle(len(b))
 		n, err := c.tcp.Write(b)
-		c.wrote(r, int64(n), int64(n))
+		c.sent(r, int64(n))
 		if left -= int64(n); err != nil {
 			return err
 		}

@@ -2,7 +2,6 @@ package registry
 
 import (
 	"encoding/json"
-	"errors"
 	"io"
 )
 
@@ -13,7 +12,6 @@ type request struct{ Reset *Knobs }
 type answer struct {
 	Base   string
 	Counts Counts
-	Error  string
 }
 
 // Serve answers the requests of another process, which turns the knobs of s and reads its counts, until in
@@ -30,10 +28,10 @@ func Serve(s *Server, in io.Reader, out io.Writer) error {
 			return nil
 		}
 		a = answer{}
-		if r.Reset == nil {
+		if r.Reset != nil {
+			s.Reset(*r.Reset)
+		} else {
 			a.Counts = s.Counts()
-		} else if err := s.Reset(*r.Reset); err != nil {
-			a.Error = err.Error()
 		}
 	}
 }
@@ -70,11 +68,5 @@ func (c Control) ask(r request) (a answer, err error) {
 	if err := c.requests.Encode(r); err != nil {
 		return a, err
 	}
-	if err := c.answers.Decode(&a); err != nil {
-		return a, err
-	}
-	if a.Error != "" {
-		return a, errors.New(a.Error)
-	}
-	return a, nil
+	return a, c.answers.Decode(&a)
 }

@@ -2,10 +2,7 @@
 // is asked of it, and behaves as badly as it is told to.
 package registry
 
-import (
-	"errors"
-	"time"
-)
+import "time"
 
 // Knobs is how the registry behaves. The zero value answers at once, at full speed,
 // and has all blobs of its directory.
@@ -43,21 +40,6 @@ type Knobs struct {
 // slowPhase is which of every SlowEvery connections is slow: an early one, so that
 // a client of few connections meets it too.
 const slowPhase = 2
-
-// errKnobs is a setting that makes no sense.
-var errKnobs = errors.New("invalid knobs")
-
-func (k Knobs) check() error {
-	switch {
-	case k.Latency < 0 || k.CDNLatency < 0 || k.ConnRate < 0 || k.TotalRate < 0:
-		return errKnobs
-	case k.SlowEvery < 0 || k.SlowEvery > 0 && k.SlowRate <= 0:
-		return errKnobs
-	case k.CollapseAbove < 0 || k.CollapseAbove > 0 && k.TotalRate == 0:
-		return errKnobs
-	}
-	return nil
-}
 
 // rateOf is the speed of a connection, by its number; 0 is no limit.
 func (k Knobs) rateOf(conn int64) int64 {
