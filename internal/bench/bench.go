@@ -133,11 +133,8 @@ func (b *bench) workload(ctx context.Context, w workload) (samples []sample, err
 	if w.task != nil {
 		return b.programs(ctx, w)
 	}
-	a := attempt{workload: w, list: filepath.Join(b.work, "list"), full: make(map[string]time.Duration)}
+	a := attempt{workload: w, full: make(map[string]time.Duration)}
 	if a.blobs, err = b.shelf.blobs(w); err != nil {
-		return nil, err
-	}
-	if err := contender.WriteList(a.list, a.blobs); err != nil {
 		return nil, err
 	}
 	return b.rounds(ctx, w, func(ctx context.Context, name string, round int) (sample, error) {
@@ -212,7 +209,6 @@ func (b *bench) firstRound(w workload) int {
 type attempt struct {
 	workload
 	blobs []contender.Blob
-	list  string
 	full  map[string]time.Duration // how long each contender takes that is not killed
 }
 
@@ -255,7 +251,8 @@ func (b *bench) one(ctx context.Context, a attempt, name string, round int) (s s
 
 // job is what a contender is to do, where all is as it is to be before.
 func (b *bench) job(a attempt, name string) (j contender.Job, err error) {
-	j = contender.Job{Contender: name, Upload: a.upload, Repository: repository, List: a.list, Dir: b.shelf.dir}
+	j = contender.Job{Contender: name, Upload: a.upload, Repository: repository, Blobs: a.blobs,
+		Dir: b.shelf.dir}
 	if b.profiles != "" {
 		j.CPUProfile = filepath.Join(b.profiles,
 			fmt.Sprintf("%s-%s.pprof", strings.ReplaceAll(a.workload.name, "/", "-"), name))

@@ -10,9 +10,6 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
-	"runtime"
-
-	"golang.org/x/sync/errgroup"
 
 	"github.com/modeltransfer/transfer/internal/bench/contender"
 )
@@ -30,31 +27,20 @@ func newShelf(dir string) (*shelf, error) {
 // blobs returns the blobs of a workload.
 func (s *shelf) blobs(w workload) (all []contender.Blob, err error) {
 	for _, of := range w.sets {
-		if s.made[of] == nil {
-			if s.made[of], err = s.fill(of); err != nil {
+		for i := len(s.made[of]); i < of.count; i++ {
+			b, err := s.fill(of, i)
+			if err != nil {
 				return nil, err
 			}
+			s.made[of] = append(s.made[of], b)
 		}
 		all = append(all, s.made[of]...)
 	}
 	return all, nil
 }
 
-func (s *shelf) fill(of set) ([]contender.Blob, error) {
-	blobs := make([]contender.Blob, of.count)
-	var g errgroup.Group
-	g.SetLimit(runtime.GOMAXPROCS(0))
-	for i := range blobs {
-		g.Go(func() (err error) {
-			blobs[i], err = s.fillOne(of, i)
-			return err
-		})
-	}
-	return blobs, g.Wait()
-}
-
-// fillOne writes a blob whose content depends on its set and number only.
-func (s *shelf) fillOne(of set, i int) (b contender.Blob, err error) {
+// fill writes a blob whose content depends on its set and number only.
+func (s *shelf) fill(of set, i int) (b contender.Blob, err error) {
 	var seed [32]byte
 	binary.LittleEndian.PutUint64(seed[:], uint64(of.size))
 	binary.LittleEndian.PutUint64(seed[8:], uint64(i))

@@ -3,11 +3,9 @@
 package contender
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -29,11 +27,8 @@ type Job struct {
 	BaseURL    string
 	Repository string
 	Dir        string // where the blobs are, or are to be
-	List       string // file with a line "digest size" for each blob
-
+	Blobs      []Blob
 	CPUProfile string // file to write; none when empty
-
-	Blobs []Blob `json:"-"`
 }
 
 // Blob is a blob to move.
@@ -44,33 +39,6 @@ type Blob struct {
 
 // File is the name of the blob's file.
 func (b Blob) File() string { return strings.Replace(b.Digest, ":", "-", 1) }
-
-// WriteList writes the list that Job.List names.
-func WriteList(path string, blobs []Blob) error {
-	var text []byte
-	for _, b := range blobs {
-		text = fmt.Appendf(text, "%s %d\n", b.Digest, b.Size)
-	}
-	return os.WriteFile(path, text, 0o644)
-}
-
-func readList(path string) (blobs []Blob, err error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	lines := bufio.NewScanner(f)
-	for lines.Scan() {
-		dg, size, _ := strings.Cut(lines.Text(), " ")
-		n, err := strconv.ParseInt(size, 10, 64)
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", path, err)
-		}
-		blobs = append(blobs, Blob{Digest: dg, Size: n})
-	}
-	return blobs, lines.Err()
-}
 
 // mover moves all blobs of a job.
 type mover func(ctx context.Context, j *Job) error

@@ -19,18 +19,6 @@ func blobOf(content string) Blob {
 	return Blob{Digest: "sha256:" + hex.EncodeToString(sum[:]), Size: int64(len(content))}
 }
 
-func TestListIsReadAsItWasWritten(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "list")
-	blobs := []Blob{blobOf("a"), blobOf("bb")}
-	require.NoError(t, WriteList(path, blobs))
-	got, err := readList(path)
-	require.NoError(t, err)
-	assert.Equal(t, blobs, got)
-	require.NoError(t, os.WriteFile(path, []byte("sha256:1 x\n"), 0o600))
-	_, err = readList(path)
-	require.Error(t, err)
-}
-
 func TestKnown(t *testing.T) {
 	for _, name := range Names() {
 		require.NoError(t, Known(name))
@@ -59,8 +47,6 @@ func TestWrongContentIsRefused(t *testing.T) {
 // outcome is what a process says of a job.
 func outcome(t *testing.T, j Job) (o Outcome) {
 	t.Helper()
-	j.List = filepath.Join(t.TempDir(), "list")
-	require.NoError(t, WriteList(j.List, j.Blobs))
 	in, err := json.Marshal(j)
 	require.NoError(t, err)
 	var out strings.Builder

@@ -32,11 +32,6 @@ func Main(ctx context.Context, in io.Reader, out io.Writer) error {
 	if err := json.NewDecoder(in).Decode(&j); err != nil {
 		return err
 	}
-	blobs, err := readList(j.List)
-	if err != nil {
-		return err
-	}
-	j.Blobs = blobs
 	o, err := j.measure(ctx)
 	if err != nil {
 		return err

@@ -48,6 +48,7 @@ func (s *saver) save(path string, b Blob, body io.Reader, check bool) error {
 	return nil
 }
 
+// copy hides what body and file could do for each other, so that all contenders copy in the same way.
 func (s *saver) copy(path string, body io.Reader, h hash.Hash) (n int64, err error) {
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o644)
 	if err != nil {
@@ -56,22 +57,11 @@ func (s *saver) copy(path string, body io.Reader, h hash.Hash) (n int64, err err
 	defer func() { err = errors.Join(err, f.Close()) }()
 	buffer := s.buffers.Get().(*[]byte)
 	defer s.buffers.Put(buffer)
-	for {
-		got, err := body.Read(*buffer)
-		if h != nil {
-			_, _ = h.Write((*buffer)[:got])
-		}
-		if _, err := f.Write((*buffer)[:got]); err != nil {
-			return n, err
-		}
-		n += int64(got)
-		if err == io.EOF {
-			return n, nil
-		}
-		if err != nil {
-			return n, err
-		}
+	to := struct{ io.Writer }{f}
+	if h != nil {
+		to.Writer = io.MultiWriter(h, f)
 	}
+	return io.CopyBuffer(to, struct{ io.Reader }{body}, *buffer)
 }
 
 // transport is net/http's, with as many idle connections as there are workers: without

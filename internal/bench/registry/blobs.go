@@ -28,6 +28,7 @@ type blobs struct {
 
 func newBlobs(dir string) *blobs { return &blobs{dir: dir, kept: make(map[string][]byte)} }
 
+// get returns a small blob, or else its file, which the caller must close.
 func (b *blobs) get(dg string) (data []byte, file *os.File, size int64, err error) {
 	b.mu.RLock()
 	data, ok := b.kept[dg]
@@ -35,36 +36,29 @@ func (b *blobs) get(dg string) (data []byte, file *os.File, size int64, err erro
 	if ok {
 		return data, nil, int64(len(data)), nil
 	}
-	file, err = os.Open(filepath.Join(b.dir, filepath.Base(strings.Replace(dg, ":", "-", 1))))
+	path := filepath.Join(b.dir, filepath.Base(strings.Replace(dg, ":", "-", 1)))
+	fi, err := os.Stat(path)
 	if err != nil {
 		return nil, nil, 0, err
 	}
-	fi, err := file.Stat()
-	if err != nil {
-		_ = file.Close()
-		return nil, nil, 0, err
+	if fi.Size() > keepSize {
+		file, err = os.Open(path)
+		return nil, file, fi.Size(), err
 	}
-	if fi.Size() <= keepSize && fi.Size() > 0 {
-		data, err = b.keep(dg, file)
-		return data, nil, fi.Size(), err
+	if data, err = os.ReadFile(path); err == nil {
+		b.keep(dg, data)
 	}
-	return nil, file, fi.Size(), nil
+	return data, nil, int64(len(data)), err
 }
 
-// keep reads a small blob, closes its file, and remembers it while there is room.
-func (b *blobs) keep(dg string, file *os.File) ([]byte, error) {
-	defer file.Close()
-	data, err := os.ReadFile(file.Name())
-	if err != nil {
-		return nil, err
-	}
+// keep remembers a small blob while there is room.
+func (b *blobs) keep(dg string, data []byte) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if _, ok := b.kept[dg]; !ok && b.size+int64(len(data)) <= keepTotal {
 		b.kept[dg] = data
 		b.size += int64(len(data))
 	}
-	return data, nil
 }
 
 // blob answers GET and HEAD of a blob.
