@@ -24,8 +24,8 @@ const (
 	// defaultRounds is how often each contender runs where nothing else is said.
 	defaultRounds = 5
 
-	// hopelessFactor leaves a contender out of the rounds that follow a run that took so many times as long as
-	// the best one of all: its figure is not in doubt. Fixed numbers on a link are left out sooner.
+	// hopelessFactor leaves a contender out of the rounds that follow a run that took so many times as long
+	// as the best one of all: its figure is not in doubt. Fixed numbers on a link are left out sooner.
 	hopelessFactor, hopelessFixed = 10, 1.5
 )
 
@@ -160,10 +160,10 @@ func (b *bench) programs(ctx context.Context, w workload) (samples []sample, err
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, stage.Close()) }()
-	none := registry.Counts{} // nobody counts for a real registry
 	return b.rounds(ctx, w, func(ctx context.Context, name string, round int) (sample, error) {
 		r, err := stage.Run(ctx, name)
-		return newSample(w, name, round, contender.Outcome{Wall: r.Wall, CPU: r.CPU, Error: r.Failure}, none), err
+		o := contender.Outcome{Wall: r.Wall, CPU: r.CPU, Error: r.Failure}
+		return newSample(w, name, round, o, registry.Counts{}), err
 	})
 }
 

@@ -117,7 +117,7 @@ func parse(args []string, out io.Writer) (o options, err error) {
 		"comma-separated `names`, or what they begin with, or all: "+workloadNames())
 	who := f.String("contenders", "", "comma-separated `names`, each with @N for N workers: "+
 		strings.Join(contender.Names(), ", ")+"; for whole programs "+strings.Join(programs.Names(), ", "))
-	f.IntVar(&o.rounds, "rounds", 0, "measured runs of each contender (default 5; of the page, as many as a row has)")
+	f.IntVar(&o.rounds, "rounds", 0, "measured runs of each contender (default 5, or as many as a row has)")
 	f.BoolVar(&o.warm, "warm", true,
 		"one run of each contender first that does not count, but for workloads that a slow link rules")
 	f.Float64Var(&o.scale, "scale", 1, "size of the workloads")
@@ -125,10 +125,10 @@ func parse(args []string, out io.Writer) (o options, err error) {
 	f.DurationVar(&o.limit, "for", 0, "begin no workload and no further round of one after this `time` "+
 		"(default none; of the page, 15m)")
 	f.StringVar(&o.tmp, "tmp", defaultTmp(), "`directory` for blobs and destinations")
-	f.StringVar(&o.disk, "disk", os.TempDir(), "`directory` on a real disk, for the workloads that write to one")
+	f.StringVar(&o.disk, "disk", os.TempDir(), "`directory` on a real disk, for workloads that write to one")
 	f.StringVar(&o.docs, "docs", filepath.Join("..", "..", "docs"), "`directory` of performance.md")
-	f.BoolVar(&o.record, "record", false, "add the runs to the CSV of the docs, and write tables and charts anew")
-	f.StringVar(&o.profiles, "cpuprofile", "", "`directory` for CPU profiles of the contenders that are Go")
+	f.BoolVar(&o.record, "record", false, "add the runs to the CSV of the docs, and write all tables anew")
+	f.StringVar(&o.profiles, "cpuprofile", "", "`directory` for CPU profiles of contenders that are Go")
 	if err := f.Parse(args); err != nil {
 		return o, err
 	}

@@ -15,7 +15,7 @@ import (
 // docs are the pages of this repository.
 var docs = pages{dir: filepath.Join("..", "..", "docs")}
 
-// TestThePagesHaveTheFiguresOfTheCSV fails where a table was edited, or the CSV has runs that it does not show.
+// TestThePagesHaveTheFiguresOfTheCSV fails where a table was edited, or the CSV has runs that are not in it.
 func TestThePagesHaveTheFiguresOfTheCSV(t *testing.T) {
 	results, err := docs.results()
 	require.NoError(t, err)

@@ -16,8 +16,8 @@ const (
 	rowHeight  = 18
 )
 
-// drawCharts draws an SVG for each group of workloads: in it, one below the other, the median wall time of each
-// contender with the fastest and the slowest round. The times of two workloads are not on one scale.
+// drawCharts draws an SVG for each group of workloads: in it, one below the other, the median wall time of
+// each contender with the fastest and the slowest round. The times of two workloads are not on one scale.
 func drawCharts(dir string, results []result) error {
 	drawings := make(map[string]*drawing)
 	for _, r := range results {
@@ -29,8 +29,8 @@ func drawCharts(dir string, results []result) error {
 		d.add(r)
 	}
 	for group, d := range drawings {
-		const head = `<svg xmlns="http://www.w3.org/2000/svg" width="%d" height="%d" font-family="sans-serif" ` +
-			`font-size="12"><rect width="100%%" height="100%%" fill="white"/>` + "\n%s</svg>\n"
+		const head = `<svg xmlns="http://www.w3.org/2000/svg" width="%d" height="%d" font-size="12" ` +
+			`font-family="sans-serif"><rect width="100%%" height="100%%" fill="white"/>` + "\n%s</svg>\n"
 		svg := fmt.Sprintf(head, chartWidth, d.height+rowHeight, d.body.String())
 		if err := os.WriteFile(filepath.Join(dir, group+".svg"), []byte(svg), 0o644); err != nil {
 			return err

@@ -38,10 +38,12 @@ type sample struct {
 }
 
 func newSample(w workload, name string, round int, o contender.Outcome, c registry.Counts) sample {
-	return sample{workload: w, name: name, round: round, cannot: o.Cannot, failure: o.Error, of: [figures]float64{
+	s := sample{workload: w, name: name, round: round, cannot: o.Cannot, failure: o.Error}
+	s.of = [figures]float64{
 		o.Wall.Seconds(), o.CPU.Seconds(), float64(o.RSS), float64(o.Mallocs),
 		float64(c.Requests), float64(c.Connections), float64(c.Body), float64(c.Duplicates),
-	}}
+	}
+	return s
 }
 
 // trouble is why there are no figures, empty when there are.
@@ -124,7 +126,10 @@ func summaryOf(name string, samples []sample) summary {
 func withBestFloor(rows []summary) []summary {
 	best := -1
 	for i, r := range rows {
-		if r.name == "floor" && r.trouble == "" && (best < 0 || r.of[wall].median < rows[best].of[wall].median) {
+		if r.name != "floor" || r.trouble != "" {
+			continue
+		}
+		if best < 0 || r.of[wall].median < rows[best].of[wall].median {
 			best = i
 		}
 	}

@@ -41,9 +41,10 @@ func (r summary) cells(w workload, floor, ours float64) []string {
 		return append(line, "", "", "", "", "", "", "", programs.Note(r.name))
 	}
 	missing := float64(w.bytes()) * (1 - w.present)
-	return append(line, median(memory, "%.0f", 1e6), median(requests, "%.0f", 1), median(connections, "%.0f", 1),
-		median(body, "%.3f", missing), median(twice, "%.1f", 1e6), median(wall, "%.0f", float64(w.count())/1e6),
-		median(mallocs, "%.0f", float64(w.count())), contender.Note(r.name))
+	count := float64(w.count())
+	return append(line, median(memory, "%.0f", 1e6), median(requests, "%.0f", 1),
+		median(connections, "%.0f", 1), median(body, "%.3f", missing), median(twice, "%.1f", 1e6),
+		median(wall, "%.0f", count/1e6), median(mallocs, "%.0f", count), contender.Note(r.name))
 }
 
 // label is the name of a contender with the workers that it was told to use.

@@ -71,8 +71,8 @@ var (
 	distant   = append(floors[2:4:4], libraries...) // fewer workers would only wait
 	one       = append([]string{"floor@1"}, append(libraries[:5:5], "aria2c", "curl")...)
 	counted   = []string{"floor@16", "transfer", "first"}
-	bodies    = []string{"transfer", "bodies@64", "bodies@32", "bodies@16", "bodies@8", "bodies@4", "bodies@2",
-		"bodies@1"}
+	bodies    = []string{"transfer", "bodies@64", "bodies@32", "bodies@16", "bodies@8", "bodies@4",
+		"bodies@2", "bodies@1"}
 	fixed = []string{"transfer", "transfer@4", "transfer@8", "transfer@16", "transfer@32", "transfer@64"}
 	whole = []string{"transfer", "oras", "crane", "regctl"}
 )
@@ -83,8 +83,8 @@ func workloads() []workload {
 }
 
 func down(name, title, chart string, contenders []string, k registry.Knobs, sets ...set) workload {
-	return workload{name: name, title: title, chart: chart, contest: contest{contenders: contenders}, knobs: k,
-		sets: sets}
+	return workload{name: name, title: title, chart: chart, contest: contest{contenders: contenders},
+		knobs: k, sets: sets}
 }
 
 func downloads() []workload {
@@ -105,7 +105,8 @@ func downloads() []workload {
 		down("D3", "D1, responses 25 ms late", "small", distant, far, small),
 		down("D4", "D1, 25 ms late and redirected to a CDN 25 ms away", "small", distant, cdn, small),
 		down("D5", "1 x 2 GiB", "large", one, fast, large),
-		down("D6", "1 x 1 GiB, each connection held to 14 MB/s", "held", one, registry.Knobs{ConnRate: heldRate}, single),
+		down("D6", "1 x 1 GiB, each connection held to 14 MB/s", "held", one,
+			registry.Knobs{ConnRate: heldRate}, single),
 		down("D7", "1 GiB + 2,000 x 64 KiB at 200 MB/s in all", "link", distant, narrow, single, small),
 		down("D7alone", "the 1 GiB of D7 alone", "link", one, narrow, single),
 		down("D8", "D2, one connection in 32 at 1 % of the speed", "link", distant,
@@ -136,8 +137,8 @@ func uploads() []workload {
 	}
 }
 
-// distances are links that are far away and lose packets. Down, the concurrency that is found is compared with
-// fixed ones; up, where one stream a blob is all that there is, with the peers.
+// distances are links that are far away and lose packets. Down, the concurrency that is found is compared
+// with fixed ones; up, where one stream a blob is all that there is, with the peers.
 func distances() (all []workload) {
 	add := func(name string, s set, contenders []string, change func(*wan.Link)) *workload {
 		l := wan.Link{RTT: 20 * time.Millisecond, Rate: 1e9, Queue: 40 * time.Millisecond, Loss: 0.001,
@@ -183,13 +184,13 @@ func concurrencies() (all []workload) {
 func growth() (all []workload) {
 	for _, times := range []int{1, 10, 100} {
 		n := growthBase * times
-		all = append(all, down(fmt.Sprintf("growth/%d", n), fmt.Sprintf("%d x 64 KiB", n), "growth", counted,
-			registry.Knobs{}, set{n, small.size}))
+		all = append(all, down(fmt.Sprintf("growth/%d", n), fmt.Sprintf("%d x 64 KiB", n), "growth",
+			counted, registry.Knobs{}, set{n, small.size}))
 	}
 	for n := 1; n <= 64; n *= 2 {
 		who := []string{fmt.Sprintf("floor@%d", n), fmt.Sprintf("transfer@%d", n)}
-		all = append(all, down(fmt.Sprintf("workers/%d", n), fmt.Sprintf("D1 with %d workers", n), "workers", who,
-			registry.Knobs{}, small))
+		all = append(all, down(fmt.Sprintf("workers/%d", n), fmt.Sprintf("D1 with %d workers", n), "workers",
+			who, registry.Knobs{}, small))
 	}
 	return all
 }
@@ -197,20 +198,20 @@ func growth() (all []workload) {
 // tasks are those of whole programs, with the files in memory, on a disk that has them in its cache, and on
 // one that has not.
 func tasks() (all []workload) {
-	add := func(name, title string, who []string, t programs.Task) {
-		all = append(all, workload{name: name, title: title, chart: "programs", contest: contest{contenders: who},
-			task: &t})
+	add := func(name, title string, t programs.Task) {
+		all = append(all, workload{name: name, title: title, chart: "programs",
+			contest: contest{contenders: whole}, task: &t})
 	}
 	demo := programs.Model{Size: "1G", Tensors: 300}
-	add("P1", "first push of 50 bytes", whole, programs.Task{What: programs.Push})
+	add("P1", "first push of 50 bytes", programs.Task{What: programs.Push})
 	for _, what := range []string{programs.Push, programs.Pull} {
 		title := what + " of 1 GiB + 300 tensors"
-		add("P2"+what, title, whole, programs.Task{What: what, Model: demo})
-		add("P2"+what+"/disk", title+", disk", whole, programs.Task{What: what, Model: demo, Disk: true})
-		add("P2"+what+"/cold", title+", cold disk", whole,
+		add("P2"+what, title, programs.Task{What: what, Model: demo})
+		add("P2"+what+"/disk", title+", disk", programs.Task{What: what, Model: demo, Disk: true})
+		add("P2"+what+"/cold", title+", cold disk",
 			programs.Task{What: what, Model: demo, Disk: true, Cold: true})
 	}
-	add("C", "copy of one file of 527 MB to another registry", whole,
+	add("C", "copy of one file of 527 MB to another registry",
 		programs.Task{What: programs.Copy, Model: programs.Model{Size: "527MB"}})
 	return all
 }

@@ -59,7 +59,8 @@ func TestFlags(t *testing.T) {
 	assert.Len(t, o.workloads, 2)
 	assert.Equal(t, []string{"floor", "transfer@8"}, o.contenders)
 	for _, args := range [][]string{
-		{"-rounds", "-1"}, {"-scale", "0"}, {"-scale", "0.5", "-record"}, {"-workload", "D0"}, {"-contenders", "nobody"},
+		{"-rounds", "-1"}, {"-scale", "0"}, {"-scale", "0.5", "-record"}, {"-workload", "D0"},
+		{"-contenders", "nobody"},
 		{"-contenders", "transfer@0"}, {"-unknown"},
 	} {
 		_, err := parse(args, io.Discard)
@@ -76,4 +77,15 @@ func TestWhatIsHopelessIsNotRunAgain(t *testing.T) {
 	assert.False(t, far.hopeless("oras", 6, 3))
 	near, _ := findWorkload("D1")
 	assert.False(t, near.hopeless("oras", 3600, 1))
+}
+
+func TestEachTargetIsOfAWorkload(t *testing.T) {
+	for _, of := range targets() {
+		_, ok := findWorkload(of.row)
+		assert.True(t, ok, of.row)
+	}
+	for name := range reasons {
+		_, ok := findWorkload(name)
+		assert.True(t, ok, name)
+	}
 }

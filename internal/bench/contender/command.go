@@ -15,7 +15,8 @@ func aria2cDownload(ctx context.Context, j *Job) error {
 	return command(ctx, j, func(b Blob) []string {
 		n := strconv.Itoa(min(j.workers(), 16))
 		return []string{"aria2c", "--quiet", "--no-conf", "--file-allocation=none", "--min-split-size=1M",
-			"--max-connection-per-server=" + n, "--split=" + n, "--dir=" + j.Dir, "--out=" + b.File(), j.blobURL(b)}
+			"--max-connection-per-server=" + n, "--split=" + n, "--dir=" + j.Dir, "--out=" + b.File(),
+			j.blobURL(b)}
 	})
 }
 

@@ -46,7 +46,8 @@ func (f *floor) push(ctx context.Context, b Blob, file *os.File) error {
 	}
 	at.RawQuery = url.Values{"digest": {b.Digest}}.Encode()
 	h := sha256.New()
-	done, err := f.request(ctx, http.MethodPut, at.String(), io.TeeReader(file, h), b.Size, http.StatusCreated)
+	content := io.TeeReader(file, h)
+	done, err := f.request(ctx, http.MethodPut, at.String(), content, b.Size, http.StatusCreated)
 	if err != nil {
 		return err
 	}

@@ -27,7 +27,9 @@ func regclientOf(_ context.Context, j *Job) (l library, err error) {
 		return descriptor.Descriptor{MediaType: octetStream, Digest: digest.Digest(b.Digest), Size: b.Size}
 	}
 	l.verifies = true
-	l.fetch = func(ctx context.Context, b Blob) (io.ReadCloser, error) { return client.BlobGet(ctx, r, describe(b)) }
+	l.fetch = func(ctx context.Context, b Blob) (io.ReadCloser, error) {
+		return client.BlobGet(ctx, r, describe(b))
+	}
 	l.push = func(ctx context.Context, b Blob, f *os.File) error {
 		_, err := client.BlobPut(ctx, r, describe(b), f)
 		return err

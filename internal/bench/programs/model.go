@@ -56,7 +56,10 @@ func writeDemo(ctx context.Context, m Model, tools, dir string) error {
 	}
 	args := []string{"demo", "--size", m.Size, "--tensors", strconv.Itoa(m.Tensors), "--dir", dir}
 	err = mustRun(exec.CommandContext(ctx, binary, args...))
-	return errors.Join(err, os.RemoveAll(filepath.Join(dir, "pulled")), os.RemoveAll(filepath.Join(dir, "registry")))
+	for _, name := range []string{"pulled", "registry"} { // of the demo itself
+		err = errors.Join(err, os.RemoveAll(filepath.Join(dir, name)))
+	}
+	return err
 }
 
 // writeTiny writes a manifest with one blob.
@@ -67,7 +70,8 @@ func writeTiny(dir string) error {
 	sum := sha256.Sum256([]byte(tinyBlob))
 	name := hex.EncodeToString(sum[:])
 	blob := map[string]any{
-		"mediaType": "application/vnd.oci.image.config.v1+json", "digest": "sha256:" + name, "size": len(tinyBlob),
+		"mediaType": "application/vnd.oci.image.config.v1+json", "digest": "sha256:" + name,
+		"size": len(tinyBlob),
 	}
 	manifest, err := json.Marshal(map[string]any{
 		"schemaVersion": 2, "mediaType": ociManifest, "config": blob, "layers": []any{},
@@ -114,7 +118,9 @@ func writeIndex(m modelFiles, blobs string) error {
 	name := hex.EncodeToString(sum[:])
 	const index = `{"schemaVersion":2,"manifests":[{"mediaType":%q,"digest":"sha256:%s","size":%d,` +
 		`"annotations":{"org.opencontainers.image.ref.name":%q}}]}`
-	write := func(dir, name string, data []byte) error { return os.WriteFile(filepath.Join(dir, name), data, 0o644) }
+	write := func(dir, name string, data []byte) error {
+		return os.WriteFile(filepath.Join(dir, name), data, 0o644)
+	}
 	return errors.Join(
 		write(blobs, name, manifest),
 		write(m.layout, "index.json", fmt.Appendf(nil, index, kind.MediaType, name, len(manifest), tag)),

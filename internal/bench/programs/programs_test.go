@@ -15,7 +15,8 @@ import (
 )
 
 func TestEveryProgramSaysHowItMovesAModel(t *testing.T) {
-	here, there := place{modelFiles: modelFiles{"dir", "layout"}}, place{ref: "127.0.0.1:5000/bench/model:latest"}
+	here := place{modelFiles: modelFiles{"dir", "layout"}}
+	there := place{ref: "127.0.0.1:5000/bench/model:latest"}
 	for _, name := range Names() {
 		for _, way := range [][2]place{{here, there}, {there, here}, {there, there}} {
 			line := strings.Join(find(name).move(way[0], way[1]), " ")

@@ -58,7 +58,8 @@ func NewStage(ctx context.Context, t Task, tools, dir string, timeout time.Durat
 }
 
 func (s *Stage) fill(ctx context.Context) (err error) {
-	if s.model, err = makeModel(ctx, s.Model, s.tools, filepath.Join(s.work, "source")); err != nil || s.What == Push {
+	s.model, err = makeModel(ctx, s.Model, s.tools, filepath.Join(s.work, "source"))
+	if err != nil || s.What == Push {
 		return err
 	}
 	if s.source, err = startDistribution(ctx, s.tools, filepath.Join(s.work, "registry")); err != nil {

@@ -71,10 +71,8 @@ func (c *conn) blob(req *http.Request, dg string) reply {
 		return failure(http.StatusNotFound, "BLOB_UNKNOWN")
 	}
 	r := reply{status: http.StatusOK, blob: dg, size: size, length: size, data: data, file: file,
-		header: []string{
-			"Content-Type", "application/octet-stream", "Docker-Content-Digest", dg, "ETag", strconv.Quote(dg),
-			"Accept-Ranges", "bytes",
-		}}
+		header: []string{"Content-Type", "application/octet-stream", "Docker-Content-Digest", dg,
+			"ETag", strconv.Quote(dg), "Accept-Ranges", "bytes"}}
 	start, end, ranged := parseRange(req.Header.Get("Range"), size)
 	if !ranged {
 		return r
