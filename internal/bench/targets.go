@@ -108,8 +108,8 @@ func targets() (all []target) {
 	add(0.75, peer, overPeer, "D5")
 	add(0.8, peer, overPeer, "U1")
 	add(1.05, peer, overPeer, "U2")
-	add(1, peer, overPeer, "P1", "P2push", "P2pull", "P2push/disk", "P2pull/disk", "P2push/cold", "P2pull/cold",
-		"C", "W3", "W3small", "W3one")
+	add(1, peer, overPeer, "P1", "P2push", "P2pull", "P2push/disk", "P2pull/disk", "P2push/cold",
+		"P2pull/cold", "C", "W3", "W3small", "W3one")
 	add(0.1, "× oras, one stream", over("D6", "oras"), "D6")
 	add(1.05, "× D7alone", over("D7alone", "transfer"), "D7")
 	add(1.3, "× D2", over("D2", "transfer"), "D8")
@@ -156,8 +156,6 @@ func ours(r result) summary {
 }
 
 func overFloor(_ []result, r result) float64 {
-	
-}
 	return per(ours(r).of[wall].median, medianOf(r.rows, "floor"))
 }
 
