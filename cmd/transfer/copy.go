@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -23,8 +24,9 @@ func copyCommand(a *app) *cobra.Command {
 	c := &cobra.Command{
 		Use: "copy REF REF", Short: "Copy a model from one registry or repository to another", GroupID: "move",
 		Long: "Copy copies a model, or an index with all it lists. Within one registry blobs are mounted " +
-			"where it lets us. What the target lacks goes through a directory on this machine, which is " +
-			"removed when all is copied; after a failure or Ctrl-C, run the same command again. --username is for " +
+			"where it lets us. What the target lacks is passed on as it comes; blobs of more than 1 GiB, and what " +
+			"cannot be passed on, go through a directory on this machine, which is removed when all is copied: " +
+			"after a failure or Ctrl-C, run the same command again. --username is for " +
 			"the registry of the second REF; log in to the other.",
 		Example: "  transfer copy all-minilm registry.example/me/all-minilm\n" +
 			"  transfer copy registry.example/me/model:v1 registry.example/team/model:v1",
@@ -47,6 +49,8 @@ type copier struct {
 	notes          *notes
 	limits         limits
 	dir            string              // of --dir or empty, then where the blobs on their way are
+	made           bool                // the directory above is the cache's, or not there yet
+	prober         *prober             // asks the target
 	manifests      []registry.Manifest // the last is what is copied
 	blobs, missing []transfer.Blob
 	there          int64
@@ -110,19 +114,23 @@ func (c *copier) plan(ctx context.Context, platform string) error {
 		parts = append(parts, pack.Part{Blobs: blobs})
 	}
 	c.blobs = mergeBlobs(parts)
-	return c.place(m)
+	return nil
 }
 
 // place makes dir a directory that this copy has for itself, because it is removed at the end. The same
 // copy finds it again after a failure.
-func (c *copier) place(m registry.Manifest) error {
-	if c.dir == "" {
+func (c *copier) place() error {
+	m := c.manifests[len(c.manifests)-1]
+	own := c.dir == ""
+	if own {
 		cache, err := os.UserCacheDir()
 		if err != nil {
 			return fmt.Errorf("%w; name a directory with --dir", err)
 		}
 		c.dir = filepath.Join(cache, "modeltransfer", "copies")
 	}
+	_, err := os.Lstat(c.dir)
+	c.made = own || errors.Is(err, fs.ErrNotExist)
 	what := digest.FromString(m.Digest + " " + c.to.URL())
 	c.dir = filepath.Join(c.dir, "transfer-copy-"+what.Encoded()[:16])
 	return nil
@@ -130,6 +138,7 @@ func (c *copier) place(m registry.Manifest) error {
 
 // run copies the blobs that the target lacks, then the manifests.
 func (c *copier) run(ctx context.Context) (outcome, error) {
+	placed := c.place()
 	there, err := c.probe(ctx)
 	if err != nil {
 		return outcome{}, err
@@ -142,13 +151,13 @@ func (c *copier) run(ctx context.Context) (outcome, error) {
 			c.missing = append(c.missing, b)
 		}
 	}
-	done := outcome{blobs: len(c.blobs), total: c.there, there: c.there}
+	done := outcome{total: c.there, there: c.there}
 	if len(c.missing) > 0 {
-		if done, err = c.move(ctx); err != nil {
+		if done, err = c.bring(ctx, placed); err != nil {
 			return done, err
 		}
-		done.blobs = len(c.blobs)
 	}
+	done.blobs = len(c.blobs)
 	parts := make([]pack.Part, len(c.manifests))
 	for i, m := range c.manifests {
 		parts[i].Manifest = m.Data
@@ -157,13 +166,66 @@ func (c *copier) run(ctx context.Context) (outcome, error) {
 	if err := putManifests(ctx, c.target, parts, cmp.Or(c.to.Tag, c.to.Digest.String())); err != nil {
 		return done, err
 	}
+	if placed != nil {
+		return done, nil
+	}
 	return done, c.clear()
 }
 
-// clear removes the directory of this copy, and the one above it where that has nothing else.
+// bring takes blobs from the source to the target: as they come where that works, and the rest through the
+// disk. Where that is not, placed says.
+func (c *copier) bring(ctx context.Context, placed error) (outcome, error) {
+	c.asked(c.to)
+	if err := c.prober.mayPush(ctx); err != nil {
+		return outcome{}, fmt.Errorf("%s: %w", c.to, err)
+	}
+	passed, err := c.pass(ctx)
+	if err != nil || len(c.missing) == 0 {
+		return passed, err
+	}
+	if placed != nil {
+		return passed, placed
+	}
+	c.there += passed.moved
+	done, err := c.move(ctx)
+	done.there -= passed.moved
+	done.moved += passed.moved
+	done.took += passed.took
+	return done, err
+}
+
+// pass passes blobs on as they come, and leaves in missing what has to go through the disk: all of it where a
+// rate is to be kept, or where an earlier run has begun so.
+func (c *copier) pass(ctx context.Context) (outcome, error) {
+	if _, err := os.Lstat(c.dir); err == nil || c.limitRate > 0 {
+		return outcome{}, nil
+	}
+	client, err := c.client()
+	if err != nil {
+		return outcome{}, err
+	}
+	total := c.there
+	for _, b := range c.missing {
+		total += b.Size
+	}
+	meter := c.newMeter("copy", nil)
+	meter.Update(c.there, total)
+	s := &streamer{
+		from: newProber(client, c.from, c.source), to: c.prober, stall: c.prober.patience,
+		told: func(moved int64) { meter.Update(c.there+moved, total) },
+	}
+	blobs := len(c.missing)
+	c.missing, err = s.all(ctx, c.missing, cmp.Or(c.bodyConcurrency, streamsAtOnce))
+	return closeMeter(meter, blobs), err
+}
+
+// clear removes the directory of this copy, and the one above it where that was made for it and has nothing
+// else.
 func (c *copier) clear() error {
 	err := os.RemoveAll(c.dir)
-	_ = os.Remove(filepath.Dir(c.dir)) // fails where something is in it
+	if c.made {
+		_ = os.Remove(filepath.Dir(c.dir)) // fails where something is in it
+	}
 	return err
 }
 
@@ -200,7 +262,7 @@ func (c *copier) probe(ctx context.Context) (map[string]bool, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := newProber(client, c.to, c.target)
-	there, err := p.all(ctx, c.blobs, c.mountFrom())
+	c.prober = newProber(client, c.to, c.target)
+	there, err := c.prober.all(ctx, c.blobs, c.mountFrom())
 	return there, errors.Join(err, context.Cause(ctx))
 }

@@ -32,7 +32,7 @@ func TestEachTargetOfACopyHasADirectoryOfItsOwn(t *testing.T) {
 	must(t, "push", made, from)
 	dir, places := t.TempDir(), map[string]bool{}
 	for _, tag := range []string{"v1", "v2"} {
-		front := refusing(t, startedServer(t), http.MethodPost)
+		front := refusing(t, startedServer(t), http.MethodPut)
 		r := runWith(t, "copy", "--dir", dir, from, front+"/you/model:"+tag)
 		require.Equal(t, exitFailed, r.code)
 		entries, err := os.ReadDir(dir)
@@ -93,4 +93,133 @@ func refusing(t *testing.T, s *server, method string) string {
 	}))
 	t.Cleanup(front.Close)
 	return front.URL
+}
+
+func TestH12ACopyLeavesTheDirectoryThatWasThere(t *testing.T) {
+	made, from := tree(t, someFiles), startedServer(t).url+"/me/model:v1"
+	must(t, "push", made, from)
+	mine, none := t.TempDir(), filepath.Join(t.TempDir(), "none")
+	for _, dir := range []string{mine, none} {
+		must(t, "copy", "--limit-rate", "100M", "--dir", dir, from, startedServer(t).url+"/you/model:v1")
+	}
+	assert.DirExists(t, mine)
+	assert.NoDirExists(t, none)
+}
+
+// What a target will not take is not fetched.
+func TestACopyAsksTheTargetFirst(t *testing.T) {
+	made, source := tree(t, someFiles), startedServer(t)
+	must(t, "push", made, source.url+"/me/model:v1")
+	var fetched atomic.Int32
+	counted := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.Contains(r.URL.Path, "/blobs/") {
+			fetched.Add(1)
+		}
+		source.http.Handler.ServeHTTP(w, r)
+	}))
+	defer counted.Close()
+	dir := t.TempDir()
+	front := refusing(t, startedServer(t), http.MethodPost)
+	r := runWith(t, "copy", "--dir", dir, counted.URL+"/me/model:v1", front+"/you/model:v1")
+	require.Equal(t, exitFailed, r.code)
+	assert.Contains(t, r.stderr, "hint: ")
+	assert.Contains(t, r.stderr, "transfer login "+strings.TrimPrefix(front, "http://"))
+	assert.Zero(t, fetched.Load())
+	entries, err := os.ReadDir(dir)
+	require.NoError(t, err)
+	assert.Empty(t, entries)
+}
+
+// fronted puts a front before a server, which answers what it wants to.
+func fronted(t *testing.T, s *server, answer func(w http.ResponseWriter, r *http.Request) (answered bool)) string {
+	t.Helper()
+	front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !answer(w, r) {
+			s.http.Handler.ServeHTTP(w, r)
+		}
+	}))
+	t.Cleanup(front.Close)
+	return front.URL
+}
+
+func TestACopyPassesBlobsOnAndGoesThroughTheDiskWhereThatFails(t *testing.T) {
+	made, source := tree(t, someFiles), startedServer(t)
+	must(t, "push", made, source.url+"/me/model:v1")
+	isBlob := func(r *http.Request) bool {
+		return r.Method == http.MethodGet && strings.Contains(r.URL.Path, "/blobs/sha256:")
+	}
+	var cut atomic.Int32
+	for name, test := range map[string]struct {
+		from, to func(w http.ResponseWriter, r *http.Request) bool
+		disk     bool
+	}{
+		"as they come": {},
+		"a redirect": {from: func(w http.ResponseWriter, r *http.Request) bool {
+			if !isBlob(r) || r.URL.Query().Has("again") {
+				return false
+			}
+			http.Redirect(w, r, r.URL.Path+"?again", http.StatusTemporaryRedirect)
+			return true
+		}, disk: true},
+		"a body that is cut": {from: func(w http.ResponseWriter, r *http.Request) bool {
+			if !isBlob(r) || cut.Add(1) > 1 {
+				return false
+			}
+			w.Header().Set("Content-Length", "1000000")
+			_, _ = w.Write([]byte("x"))
+			panic(http.ErrAbortHandler)
+		}, disk: true},
+		"other bytes": {from: func(w http.ResponseWriter, r *http.Request) bool {
+			if !isBlob(r) || r.Header.Get("Range") != "" || !strings.HasPrefix(r.UserAgent(), "Go-http-client") {
+				return false
+			}
+			rec := httptest.NewRecorder()
+			source.http.Handler.ServeHTTP(rec, r)
+			body := rec.Body.Bytes()
+			for i := range body {
+				body[i] ^= 1
+			}
+			w.Header().Set("Content-Length", rec.Header().Get("Content-Length"))
+			_, _ = w.Write(body)
+			return true
+		}, disk: true},
+		"a session that is refused": {to: func(w http.ResponseWriter, r *http.Request) bool {
+			if r.Method != http.MethodPut || !strings.Contains(r.URL.Path, "/uploads/") ||
+				!strings.HasPrefix(r.UserAgent(), "Go-http-client") {
+				return false
+			}
+			w.WriteHeader(http.StatusRequestEntityTooLarge)
+			return true
+		}, disk: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			no := func(http.ResponseWriter, *http.Request) bool { return false }
+			if test.from == nil {
+				test.from = no
+			}
+			if test.to == nil {
+				test.to = no
+			}
+			target := startedServer(t)
+			var disk atomic.Bool
+			dir := filepath.Join(t.TempDir(), "dir")
+			to := fronted(t, target, func(w http.ResponseWriter, r *http.Request) bool {
+				if _, err := os.Stat(dir); err == nil {
+					disk.Store(true)
+				}
+				return test.to(w, r)
+			})
+			r := must(t, "copy", "--dir", dir, fronted(t, source, test.from)+"/me/model:v1", to+"/you/model:v1")
+			assert.Equal(t, test.disk, disk.Load())
+			assert.NoDirExists(t, dir)
+			assert.Contains(t, r.stdout, "copied")
+			assert.NotContains(t, r.stdout, "there already")
+			pulled := t.TempDir()
+			must(t, "pull", target.url+"/you/model:v1", pulled)
+			assert.Equal(t, filesOf(t, made), filesOf(t, pulled))
+			open, err := os.ReadDir(filepath.Join(target.dir, "uploads"))
+			require.NoError(t, err)
+			assert.Empty(t, open, "no upload is left open")
+		})
+	}
 }

@@ -3,10 +3,14 @@ package main
 import (
 	"cmp"
 	"context"
+	"errors"
+	"io"
 	"net/http"
 	"net/url"
 	"strings"
 	"sync"
+	"sync/atomic"
+	"time"
 
 	"github.com/modeltransfer/transfer"
 	"github.com/modeltransfer/transfer/cmd/transfer/internal/ref"
@@ -18,12 +22,17 @@ import (
 // probesAtOnce is how many blobs are asked about at once.
 const probesAtOnce = 16
 
+// defaultPatience is the StallTimeout of package transfer.
+const defaultPatience = 10 * time.Second
+
 // prober asks a registry which blobs it has. It is a saving and no more: a request that fails is not
 // tried again, and its blob counts as not there.
 type prober struct {
 	client   *http.Client
 	base     string
 	getToken func(context.Context, transfer.AuthChallenge) (string, error)
+	patience time.Duration // with a request that is not answered
+	silent   atomic.Bool   // one was not
 
 	mu    sync.Mutex // guards the fields that follow
 	token string
@@ -36,7 +45,7 @@ func newProber(client *http.Client, r ref.Reference, repo *registry.Repository) 
 	quiet.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	return &prober{
 		client: &quiet, base: r.BaseURL() + "/v2/" + r.Repository + "/blobs/", getToken: o.GetToken,
-		token: o.Token,
+		token: o.Token, patience: cmp.Or(o.StallTimeout, defaultPatience),
 	}
 }
 
@@ -82,32 +91,75 @@ func (p *prober) mount(ctx context.Context, dg, from string) bool {
 	}
 	if resp.StatusCode == http.StatusAccepted {
 		if upload, err := resp.Location(); err == nil && strings.HasPrefix(upload.String(), p.base) {
-			_, _ = p.send(ctx, http.MethodDelete, upload.String()) // the registry ends it some day
+			p.end(ctx, upload.String())
 		}
 	}
 	return resp.StatusCode == http.StatusCreated
 }
 
-// send sends a request with the token, and once more with a new one where that is refused.
+// mayPush asks whether an upload can be begun, and ends it. An answer that more asking would not change is an
+// error; any other shows when something is sent.
+func (p *prober) mayPush(ctx context.Context) error {
+	upload, status, err := p.begin(ctx)
+	switch {
+	case upload != "":
+		p.end(ctx, upload)
+	case err != nil:
+		return context.Cause(ctx)
+	case status == http.StatusUnauthorized, status == http.StatusForbidden, status == http.StatusNotFound,
+		status == http.StatusMethodNotAllowed:
+		return &transfer.StatusError{Method: http.MethodPost, URL: p.base + "uploads/", StatusCode: status}
+	}
+	return nil
+}
+
+// begin begins an upload. Its URL is empty where there is none to which the token may be sent.
+func (p *prober) begin(ctx context.Context) (upload string, status int, err error) {
+	resp, err := p.send(ctx, http.MethodPost, p.base+"uploads/")
+	if err != nil {
+		return "", 0, err
+	}
+	if at, err := resp.Location(); resp.StatusCode == http.StatusAccepted && err == nil &&
+		strings.HasPrefix(at.String(), p.base) {
+		upload = at.String()
+	}
+	return upload, resp.StatusCode, nil
+}
+
+// endTime is how long the end of an upload may take that nobody needs.
+const endTime = 2 * time.Second
+
+// end ends an upload, also where the context has ended. A registry that is not told ends it some day.
+func (p *prober) end(ctx context.Context, upload string) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), endTime)
+	defer cancel()
+	_, _ = p.send(ctx, http.MethodDelete, upload)
+}
+
+// send sends a request without a body and returns the answer without its own.
 func (p *prober) send(ctx context.Context, method, target string) (*http.Response, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	resp, err := p.open(ctx, method, target)
+	if err == nil {
+		_ = resp.Body.Close() // only the headers count
+	}
+	return resp, err
+}
+
+// open sends a request with the token, and once more with a new one where that is refused. The body of the
+// answer ends with the context.
+func (p *prober) open(ctx context.Context, method, target string) (*http.Response, error) {
 	for attempt := 0; ; attempt++ {
 		req, err := http.NewRequestWithContext(ctx, method, target, http.NoBody)
 		if err != nil {
 			return nil, err
 		}
-		if token := p.current(); strings.Contains(token, " ") { // it says its scheme itself
-			req.Header.Set("Authorization", token)
-		} else if token != "" {
-			req.Header.Set("Authorization", "Bearer "+token)
+		resp, err := p.do(req)
+		if err != nil || resp.StatusCode != http.StatusUnauthorized || attempt > 0 {
+			return resp, err
 		}
-		resp, err := p.client.Do(req)
-		if err != nil {
-			return nil, err
-		}
-		_ = resp.Body.Close() // only the headers count
-		if resp.StatusCode != http.StatusUnauthorized || attempt > 0 {
-			return resp, nil
-		}
+		_ = resp.Body.Close()
 		var c transfer.AuthChallenge
 		c.Realm, c.Service, c.Scope, _ = challenge.Bearer(resp.Header.Values("WWW-Authenticate")...)
 		token, err := p.getToken(ctx, c)
@@ -118,6 +170,54 @@ func (p *prober) send(ctx context.Context, method, target string) (*http.Respons
 		p.token = token
 		p.mu.Unlock()
 	}
+}
+
+// errSilent is a registry that does not answer. It is not asked again: what is asked is a saving only.
+var errSilent = errors.New("no answer in time")
+
+// do sends a request and waits for the head of the answer, for no longer than a stall may take.
+func (p *prober) do(req *http.Request) (*http.Response, error) {
+	if p.silent.Load() {
+		return nil, errSilent
+	}
+	p.authorize(req)
+	ctx, cancel := context.WithCancelCause(req.Context())
+	patience := time.AfterFunc(p.patience, func() { cancel(errSilent) })
+	resp, err := p.client.Do(req.WithContext(ctx))
+	if !patience.Stop() && req.Context().Err() == nil {
+		p.silent.Store(true)
+	}
+	if err != nil {
+		cancel(nil)
+		return nil, err
+	}
+	resp.Body = &endingBody{resp.Body, cancel}
+	return resp, nil
+}
+
+// transfer sends a request with a body, which takes the time that it takes.
+func (p *prober) transfer(req *http.Request) (*http.Response, error) {
+	p.authorize(req)
+	return p.client.Do(req)
+}
+
+func (p *prober) authorize(req *http.Request) {
+	if token := p.current(); strings.Contains(token, " ") { // it says its scheme itself
+		req.Header.Set("Authorization", token)
+	} else if token != "" {
+		req.Header.Set("Authorization", "Bearer "+token)
+	}
+}
+
+// endingBody ends the context of its request when it is closed.
+type endingBody struct {
+	io.ReadCloser
+	cancel context.CancelCauseFunc
+}
+
+func (b *endingBody) Close() error {
+	defer b.cancel(nil)
+	return b.ReadCloser.Close()
 }
 
 func (p *prober) current() string {

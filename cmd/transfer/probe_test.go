@@ -1,13 +1,18 @@
 package main
 
 import (
+	"context"
+	"fmt"
+	"io"
 	"log/slog"
 	"maps"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/modeltransfer/transfer"
@@ -199,4 +204,64 @@ func TestThePushOfALargeBlobIsFollowed(t *testing.T) {
 	r := must(t, "push", "--verbose", made, startedServer(t).url+"/me/model")
 	assert.Regexp(t, `msg="blob moves" digest=sha256:[0-9a-f]{64} sent=[0-9]{7,8}\n`, r.stderr)
 	assert.Contains(t, r.stderr, "sent=50331648\n", "to the end")
+}
+
+// roundTripper is a transport that is a function.
+type roundTripper func(*http.Request) (*http.Response, error)
+
+func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+func TestH10AProbeDoesNotWaitForASilentTarget(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var asked atomic.Int32
+		client := &http.Client{Transport: roundTripper(func(r *http.Request) (*http.Response, error) {
+			asked.Add(1)
+			<-r.Context().Done()
+			return nil, context.Cause(r.Context())
+		})}
+		p := &prober{client: client, base: "http://registry.example/v2/a/blobs/", patience: defaultPatience}
+		blobs := make([]transfer.Blob, 1000)
+		for i := range blobs {
+			blobs[i].Digest = fmt.Sprintf("sha256:%064d", i)
+		}
+		begin := time.Now()
+		there, err := p.all(t.Context(), blobs, "me/model")
+		require.NoError(t, err)
+		assert.Empty(t, there)
+		assert.Equal(t, defaultPatience, time.Since(begin))
+		assert.LessOrEqual(t, asked.Load(), int32(probesAtOnce))
+		assert.NoError(t, p.mayPush(t.Context()), "it shows when something is sent")
+	})
+}
+
+func TestH10AStreamThatStallsEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		size := int64(100)
+		body, rest := io.Pipe()
+		defer rest.Close()
+		client := &http.Client{Transport: roundTripper(func(r *http.Request) (*http.Response, error) {
+			answer := &http.Response{StatusCode: http.StatusOK, ContentLength: size, Body: body, Request: r}
+			if r.Method == http.MethodPost {
+				answer = &http.Response{StatusCode: http.StatusAccepted, Body: http.NoBody, Request: r,
+					Header: http.Header{"Location": {"/v2/a/blobs/uploads/1"}}}
+			} else if r.Method == http.MethodPut {
+				go func() { _, _ = io.Copy(io.Discard, r.Body) }()
+				<-r.Context().Done()
+				return nil, r.Context().Err()
+			}
+			return answer, nil
+		})}
+		p := &prober{client: client, base: "http://registry.example/v2/a/blobs/", patience: time.Second}
+		var moved int64
+		s := &streamer{from: p, to: p, stall: 10 * time.Second, told: func(n int64) { moved = n }}
+		go func() { _, _ = rest.Write(make([]byte, 10)) }()
+		begin := time.Now()
+		left, err := s.all(t.Context(), []transfer.Blob{{Digest: someDigest, Size: size}}, 1)
+		require.NoError(t, err)
+		assert.Len(t, left, 1)
+		assert.Equal(t, 10*time.Second, time.Since(begin))
+		assert.Zero(t, moved, "what was thrown away is not counted")
+		rest.CloseWithError(io.ErrUnexpectedEOF)
+		synctest.Wait()
+	})
 }
