@@ -187,7 +187,7 @@ func (b *Blob) Close(ctx context.Context, err error) error {
 		return nil
 	}
 	begun := b.session.foreign || b.source.farthest.Load() > 0
-	lasts := b.session.saved != nil && b.session.lasts() && b.way.resumable()
+	lasts := b.session.saved.Holds() && b.session.lasts() && b.way.resumable()
 	keep := begun && lasts && (ctx.Err() != nil || mayPass(err))
 	b.session.saved.Close(keep)
 	if !keep {

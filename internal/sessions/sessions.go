@@ -37,11 +37,12 @@ func Open() Store {
 	return Store{dir: filepath.Join(cache, "modeltransfer", "uploads")}
 }
 
-// Entry is what is remembered of one blob's upload. A nil Entry remembers nothing.
+// Entry is what is remembered of one blob's upload. It has a file, and so takes a descriptor, only once there is
+// a session. A nil Entry remembers nothing.
 type Entry struct {
-	dir    *os.Root
+	store  Store
 	name   string
-	file   *os.File
+	file   *os.File // nil before there is a session
 	blob   string
 	stored string
 }
@@ -52,50 +53,65 @@ type record struct {
 	Session string `json:"session"`
 }
 
-// Claim returns the entry of a blob, which must be closed. It is nil where another upload of
-// the same blob has it: two must not use the same session.
+// Claim returns the entry of a blob, which must be closed. It is nil where another upload of the same blob has
+// it: two must not use the same session.
 func (s Store) Claim(blob string) *Entry {
 	if s.dir == "" || os.MkdirAll(s.dir, 0o700) != nil {
 		return nil
 	}
+	sum := sha256.Sum256([]byte(blob))
+	e := &Entry{store: s, name: hex.EncodeToString(sum[:]), blob: blob}
 	dir, err := os.OpenRoot(s.dir)
 	if err != nil {
 		return nil
 	}
-	sum := sha256.Sum256([]byte(blob))
-	e := &Entry{dir: dir, name: hex.EncodeToString(sum[:]), blob: blob}
-	if !e.open() {
-		_ = dir.Close()
+	defer dir.Close()
+	if _, err := dir.Lstat(e.name); err == nil && !e.open(dir) {
 		return nil
 	}
 	return e
 }
 
+// begin makes the file of an entry that has none.
+func (e *Entry) begin() bool {
+	if e.file != nil {
+		return true
+	}
+	dir, err := os.OpenRoot(e.store.dir)
+	if err != nil {
+		return false
+	}
+	defer dir.Close()
+	return e.open(dir)
+}
+
 // open opens and locks the file, and reads it. Whatever else has its name is removed, and never written: it
 // may be a link to another file, or another name of one.
-func (e *Entry) open() bool {
+func (e *Entry) open(dir *os.Root) bool {
 	for range 3 {
-		if f, err := rootfile.Open(e.dir, e.name, os.O_RDWR); err == nil {
+		if f, err := rootfile.Open(dir, e.name, os.O_RDWR); err == nil {
 			if filelock.Lock(f) != nil {
 				_ = f.Close()
 				return false
 			}
-			if e.file = f; e.load() {
+			if e.load(dir, f) {
+				e.file = f
 				return true
 			}
 			_ = f.Close()
 		}
-		if fi, err := e.dir.Lstat(e.name); err == nil && !fi.IsDir() {
-			_ = e.dir.Remove(e.name)
+		if fi, err := dir.Lstat(e.name); err == nil && !fi.IsDir() {
+			_ = dir.Remove(e.name)
 		}
-		f, err := rootfile.Create(e.dir, e.name, 0o600)
+		f, err := rootfile.Create(dir, e.name, 0o600)
 		if errors.Is(err, fs.ErrExist) {
 			continue // another process was faster
 		}
 		if err != nil {
 			return false
 		}
-		if e.file = f; filelock.Lock(f) == nil {
+		if filelock.Lock(f) == nil {
+			e.file = f
 			return true
 		}
 		_ = f.Close()
@@ -106,8 +122,8 @@ func (e *Entry) open() bool {
 
 // load reads the file, and tells whether it is one that this package may write: of this user, still of that
 // name, and either empty or with what Save writes.
-func (e *Entry) load() bool {
-	info, err := rootfile.Named(e.dir, e.file, e.name)
+func (e *Entry) load(dir *os.Root, f *os.File) bool {
+	info, err := rootfile.Named(dir, f, e.name)
 	if err != nil || info.Size() >= maxFile || !rootfile.IsOwn(info) {
 		return false
 	}
@@ -115,7 +131,7 @@ func (e *Entry) load() bool {
 		return true
 	}
 	var r record
-	data, err := io.ReadAll(io.LimitReader(e.file, maxFile))
+	data, err := io.ReadAll(io.LimitReader(f, maxFile))
 	if err != nil || json.Unmarshal(data, &r) != nil || r.Blob != e.blob {
 		return false
 	}
@@ -133,10 +149,13 @@ func (e *Entry) Session() string {
 	return e.stored
 }
 
+// Holds tells whether the entry can remember a session, and no other upload has one of the same blob.
+func (e *Entry) Holds() bool { return e != nil && e.file != nil }
+
 // Save remembers where the upload goes on. A crash in the middle leaves what cannot be
 // parsed, which is nothing.
 func (e *Entry) Save(session string) {
-	if e == nil {
+	if e == nil || !e.begin() {
 		return
 	}
 	data, err := json.Marshal(record{e.blob, session})
@@ -148,17 +167,21 @@ func (e *Entry) Save(session string) {
 
 // Close lets go of the entry, and forgets it unless it is to be kept.
 func (e *Entry) Close(keep bool) {
-	if e == nil {
+	if !e.Holds() {
 		return
 	}
-	var err error
-	if !keep {
-		_ = e.file.Truncate(0) // should it not be possible to remove it
-		err = e.dir.Remove(e.name)
+	defer e.file.Close()
+	if keep {
+		return
 	}
-	_ = e.file.Close()
+	_ = e.file.Truncate(0) // should it not be possible to remove it
+	dir, err := os.OpenRoot(e.store.dir)
 	if err != nil {
-		_ = e.dir.Remove(e.name) // some systems do not remove a file that is open
+		return
 	}
-	_ = e.dir.Close()
+	defer dir.Close()
+	if dir.Remove(e.name) != nil {
+		_ = e.file.Close()
+		_ = dir.Remove(e.name) // some systems do not remove a file that is open
+	}
 }

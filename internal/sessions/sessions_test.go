@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"testing"
 	"time"
 
@@ -146,4 +147,45 @@ func TestS22DirectoryInTheStore(t *testing.T) {
 	require.NoError(t, os.WriteFile(filepath.Join(name, "x"), nil, 0o600))
 	assert.Nil(t, s.Claim("blob"))
 	assert.DirExists(t, name)
+}
+
+// E17: blobs that were only begun take no descriptor, and those with a session take one.
+func TestE17OnlySessionsTakeADescriptor(t *testing.T) {
+	s := Store{dir: filepath.Join(t.TempDir(), "a")}
+	count := func() int {
+		links, err := filepath.Glob("/proc/self/fd/*")
+		require.NoError(t, err)
+		return len(links)
+	}
+	before := count()
+	var entries []*Entry
+	for i := range 160 {
+		entries = append(entries, s.Claim(strconv.Itoa(i)))
+	}
+	assert.Equal(t, before, count())
+	for _, e := range entries[:10] {
+		e.Save("https://registry.example/1")
+	}
+	if before > 0 { // where there is such a directory
+		assert.Equal(t, before+10, count())
+	}
+	for _, e := range entries {
+		e.Close(false)
+	}
+	assert.Equal(t, before, count())
+	assert.Empty(t, files(t, s))
+}
+
+// E17: of two uploads that have begun before there was a session, one remembers its own.
+func TestE17TheFirstSessionIsRemembered(t *testing.T) {
+	s := Store{dir: t.TempDir()}
+	one, other := s.Claim("blob"), s.Claim("blob")
+	one.Save("1")
+	other.Save("2")
+	assert.Equal(t, []bool{true, false}, []bool{one.Holds(), other.Holds()})
+	other.Close(false)
+	one.Close(true)
+	e := s.Claim("blob")
+	assert.Equal(t, "1", e.Session())
+	e.Close(false)
 }
