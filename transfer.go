@@ -92,8 +92,8 @@ const (
 	// the process.
 	maxConcurrency = 1024
 
-	// askingAhead is how many requests for each body there may be where the caller has not set Concurrency: most
-	// of them ask, or wait for an answer.
+	// askingAhead is how many requests for each body there may be where the caller has not set Concurrency:
+	// most of them ask, or wait for an answer.
 	askingAhead = 5
 )
 
@@ -129,9 +129,9 @@ var (
 	// machine or its link from elsewhere, in circles, or nowhere.
 	ErrRedirectRefused = wire.ErrRedirectRefused
 
-	// ErrWrongScheme is an https URL of a port that speaks plain HTTP, an http URL of one that speaks TLS, or a
-	// Location that names another port or scheme of the registry's host where nobody listens. The message says
-	// what to check.
+	// ErrWrongScheme is an https URL of a port that speaks plain HTTP, an http URL of one that speaks TLS, or
+	// a Location that names another port or scheme of the registry's host where nobody listens. The message
+	// says what to check.
 	ErrWrongScheme = wire.ErrWrongScheme
 
 	// ErrInsufficientSpace is a DestDir that cannot hold what is still to be fetched. It is found before the
@@ -177,8 +177,8 @@ func (e *StatusError) Error() string {
 }
 
 // Is has [errors.Is] match registry.ErrUnauthorized where the registry wants credentials or refuses those it
-// got, and registry.ErrDenied where it does not allow what was asked for. A 403 is the latter, and so is a 401
-// that says insufficient_scope (RFC 6750 section 3.1) or DENIED.
+// got, and registry.ErrDenied where it does not allow what was asked for. A 403 is the latter, and so is a
+// 401 that says insufficient_scope (RFC 6750 section 3.1) or DENIED.
 func (e *StatusError) Is(target error) bool {
 	switch target {
 	case fault.ErrUnauthorized:
@@ -599,7 +599,8 @@ func init() { calls.NewStatusError = statusError }
 // statusError makes the error of an answer that is a failure.
 func statusError(f exchange.Failure) error {
 	e := &StatusError{
-		Method: f.Method, URL: f.URL, StatusCode: f.Status, elsewhere: f.Elsewhere, denied: f.Denied, secure: f.Secure,
+		Method: f.Method, URL: f.URL, StatusCode: f.Status,
+		elsewhere: f.Elsewhere, denied: f.Denied, secure: f.Secure,
 	}
 	for _, r := range f.Errors {
 		e.Errors = append(e.Errors, RegistryError(r))

@@ -189,8 +189,8 @@ func (u *uploader) listReferrer(ctx context.Context, data []byte, ref string, he
 	return lists.Add(ctx, subject, entry)
 }
 
-// putManifest returns which blobs the registry lacks where it refuses the manifest for that, and else the header of
-// its answer.
+// putManifest returns which blobs the registry lacks where it refuses the manifest for that, and else the
+// header of its answer.
 func (u *uploader) putManifest(
 	ctx context.Context, data []byte, ref string,
 ) (lacking []digest.Digest, header http.Header, err error) {

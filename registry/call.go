@@ -14,13 +14,13 @@ import (
 type call struct {
 	calls.Asker
 
-	repo *Repository
+	repo *core
 }
 
 // usable reports whether a call can be made at all.
-func (r *Repository) usable(ctx context.Context) error {
+func (r *core) usable(ctx context.Context) error {
 	switch {
-	case r == nil || r.client == nil:
+	case r.client == nil:
 		return fmt.Errorf("%w: a Repository that was not returned by Open", transfer.ErrInvalidOption)
 	case ctx == nil:
 		return fmt.Errorf("%w: nil context", transfer.ErrInvalidOption)
@@ -28,9 +28,9 @@ func (r *Repository) usable(ctx context.Context) error {
 	return nil
 }
 
-// begin begins a call whose requests begin with the token and renew it with get; a nil get means that a 401 is
-// final. When the context has ended, release waits until nothing of the call is left.
-func (r *Repository) begin(ctx context.Context, token string, get exchange.GetToken) (c *call, release func()) {
+// begin begins a call whose requests begin with the token and renew it with get; a nil get means that a 401
+// is final. When the context has ended, release waits until nothing of the call is left.
+func (r *core) begin(ctx context.Context, token string, get exchange.GetToken) (c *call, release func()) {
 	x, end := calls.Open(ctx, exchange.Config{
 		Registry: r.registry, Client: r.client, Watchdog: watchdog.New(r.opts.StallTimeout, nil), Log: r.log,
 		Answers: &r.answers,
@@ -43,7 +43,7 @@ func (r *Repository) begin(ctx context.Context, token string, get exchange.GetTo
 }
 
 // run makes a call.
-func (r *Repository) run(
+func (r *core) run(
 	ctx context.Context, token string, get exchange.GetToken, do func(context.Context, *call) error,
 ) error {
 	if err := r.usable(ctx); err != nil {
@@ -58,7 +58,7 @@ func (r *Repository) run(
 }
 
 // with is run with a token that gives that access.
-func (r *Repository) with(ctx context.Context, a access, do func(context.Context, *call) error) error {
+func (r *core) with(ctx context.Context, a access, do func(context.Context, *call) error) error {
 	if err := r.usable(ctx); err != nil {
 		return err
 	}

@@ -17,11 +17,12 @@ import (
 )
 
 // Delete deletes the manifest under a digest, and with it all its tags, or a tag alone. Blobs stay until the
-// registry removes those that nothing names. Where the registry has no referrers API, a manifest that has a subject
-// is taken off the list under the referrers tag too. A nil error means that the registry has confirmed it.
+// registry removes those that nothing names. Where the registry has no referrers API, a manifest that has a
+// subject is taken off the list under the referrers tag too. A nil error means that the registry has
+// confirmed it.
 //
-// The errors are those of [Repository.Manifest]: 404 where there is no such manifest, and often 405 or 400 where
-// the registry deletes nothing, or no tags.
+// The errors are those of [Repository.Manifest]: 404 where there is no such manifest, and often 405 or 400
+// where the registry deletes nothing, or no tags.
 func (r *Repository) Delete(ctx context.Context, ref string) error {
 	if err := manifest.CheckReference(ref); err != nil {
 		return err
@@ -38,9 +39,10 @@ func (c *call) delete(ctx context.Context, ref string) error {
 	if err != nil {
 		return err
 	}
-	request := wire.Request{Method: http.MethodDelete, Target: c.repo.registry.Manifest(c.repo.opts.Repository, ref)}
+	target := c.repo.registry.Manifest(c.repo.opts.Repository, ref)
+	request := wire.Request{Method: http.MethodDelete, Target: target}
 	unsure := false // an attempt may have arrived whose answer was lost
-	err = c.Retry(ctx, request.Target, func(ctx context.Context, b *retry.Budget) error {
+	err = c.Retry(ctx, target, func(ctx context.Context, b *retry.Budget) error {
 		ans, err := c.Send(ctx, request, b, maxManifest)
 		switch {
 		case unsure && isNotFound(err):
@@ -60,15 +62,16 @@ func (c *call) delete(ctx context.Context, ref string) error {
 	return c.lists().Remove(ctx, subject, digest.Digest(ref))
 }
 
-// subjectOf returns the subject of the manifest under a digest whose referrers the registry does not list itself.
-// A tag has none: what it names stays.
+// subjectOf returns the subject of the manifest under a digest whose referrers the registry does not list
+// itself. A tag has none: what it names stays.
 func (c *call) subjectOf(ctx context.Context, ref string) (digest.Digest, error) {
 	if !strings.Contains(ref, ":") {
 		return "", nil
 	}
 	m, err := c.manifestFrom(ctx, []*source{{registry: c.repo.registry}}, ref)
 	switch {
-	case errors.Is(err, ErrManifest), errors.Is(err, transfer.ErrProtocol), errors.Is(err, transfer.ErrDigestMismatch):
+	case errors.Is(err, ErrManifest), errors.Is(err, transfer.ErrProtocol),
+		errors.Is(err, transfer.ErrDigestMismatch):
 		return "", nil // what cannot be read can be deleted
 	case err != nil:
 		return "", err

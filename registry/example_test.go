@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"log"
 	"net/http"
 	"os"
@@ -311,4 +312,31 @@ func ExampleRepository_Delete() {
 	}
 	fmt.Println(there)
 	// Output: false
+}
+
+// A blob is streamed to two places at once: what was written is right only where the copy ends without an
+// error.
+func ExampleRepository_Blob() {
+	demo := newDemo()
+	defer demo.Close()
+	ctx, repo := context.Background(), openDemo(demo)
+	manifest, err := repo.Manifest(ctx, "latest")
+	if err != nil {
+		log.Fatal(err)
+	}
+	content, err := manifest.Content()
+	if err != nil {
+		log.Fatal(err)
+	}
+	blob, err := repo.Blob(ctx, content.Layers[0].Blob())
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer blob.Close()
+	var kept strings.Builder
+	if _, err := io.Copy(io.MultiWriter(&kept, os.Stdout), blob); err != nil {
+		log.Fatal(err)
+	}
+	fmt.Printf(", %d bytes\n", kept.Len())
+	// Output: the weights, 11 bytes
 }

@@ -108,15 +108,21 @@ type source struct {
 	registry *wire.Registry
 	mirror   bool
 	over     bool // a mirror that will not have it
+	whole    bool // it serves no ranges
+	faults   int  // bodies that broke
+}
+
+// sources are the mirrors and, last, the registry.
+func (r *core) sources() (list []*source) {
+	for _, m := range r.mirrors {
+		list = append(list, &source{registry: m, mirror: true})
+	}
+	return append(list, &source{registry: r.registry})
 }
 
 // manifest fetches a manifest from the mirrors or, last, the registry.
 func (c *call) manifest(ctx context.Context, ref string) (Manifest, error) {
-	var sources []*source
-	for _, m := range c.repo.mirrors {
-		sources = append(sources, &source{registry: m, mirror: true})
-	}
-	return c.manifestFrom(ctx, append(sources, &source{registry: c.repo.registry}), ref)
+	return c.manifestFrom(ctx, c.repo.sources(), ref)
 }
 
 // manifestFrom asks the sources in turn, and again while the failure of the last is temporary.
@@ -141,14 +147,14 @@ func (c *call) manifestFrom(ctx context.Context, sources []*source, ref string) 
 	return m, err
 }
 
-// logMirror logs why a mirror did not give the manifest.
+// logMirror logs why a mirror did not give what was asked for.
 func (c *call) logMirror(ctx context.Context, s *source, err error) {
 	level := slog.LevelWarn
 	if isNotFound(err) {
 		level = slog.LevelDebug // mirrors often do not have what is asked for
 	}
-	c.repo.log.LogAttrs(ctx, level, "mirror did not give the manifest", slog.String("mirror", s.registry.Host()),
-		slog.Any("error", err))
+	c.repo.log.LogAttrs(ctx, level, "mirror did not give what was asked for",
+		slog.String("mirror", s.registry.Host()), slog.Any("error", err))
 }
 
 // fetch asks one source once.

@@ -76,8 +76,8 @@ func TestWhatIsNoManifestIsNotPushed(t *testing.T) {
 	assert.Empty(t, w.reg.Requests())
 }
 
-// twoInOne are manifests with one digest that readers take for two (CVE-2021-41190), and the Content-Type that
-// each comes with.
+// twoInOne are manifests with one digest that readers take for two (CVE-2021-41190), and the Content-Type
+// that each comes with.
 var twoInOne = map[string][2]string{
 	"layers and manifests":       {`{"schemaVersion":2,"layers":[],"manifests":[]}`, ""},
 	"config and manifests":       {`{"schemaVersion":2,"config":{},"manifests":[]}`, "application/json"},

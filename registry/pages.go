@@ -17,8 +17,9 @@ const (
 	maxSeenPages  = 10_000  // that are known not to come again
 )
 
-// pages fetches the pages of a list one after the other. Read returns how many entries are on one, and whether to
-// stop. It reads the answers with the expected statuses too. A page that comes again, and many without an entry, are [transfer.ErrProtocol].
+// pages fetches the pages of a list one after the other. Read returns how many entries are on one, and
+// whether to stop. It reads the answers with the expected statuses too. A page that comes again, and many
+// without an entry, are [transfer.ErrProtocol].
 func (c *call) pages(
 	ctx context.Context, page wire.Target, read func(*calls.Answer) (n int, stop bool, err error),
 	expected ...int,
@@ -41,7 +42,7 @@ func (c *call) pages(
 		}
 		seen[*page.URL] = true
 		if !next.IsZero() && (seen[*next.URL] || empty == maxEmptyPages) {
-			return ans.Broken("the list does not end: the next page was there before, or nothing is on %d", empty)
+			return ans.Broken("the next page was there before, or nothing is on %d pages", empty)
 		}
 		page = next
 	}

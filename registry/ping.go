@@ -44,6 +44,6 @@ func (r *Repository) Ping(ctx context.Context) error {
 }
 
 // up is the way from a manifest to the API's root.
-func (r *Repository) up() string {
+func (r *core) up() string {
 	return strings.Repeat("../", strings.Count(r.opts.Repository, "/")+2)
 }

@@ -18,14 +18,14 @@ import (
 	"github.com/modeltransfer/transfer/internal/wire"
 )
 
-// PutManifest pushes a manifest or an index under a tag or a digest; with an empty ref, under its
-// digest. A zero MediaType is found out from the bytes. What the manifest names must be there already:
-// see [transfer.Upload], which pushes blobs and then a manifest. Where it has a subject and the registry has
-// no referrers API, it is added to the list under the referrers tag too (OCI distribution spec, "Pushing
+// PutManifest pushes a manifest or an index under a tag or a digest; with an empty ref, under its digest. A
+// zero MediaType is found out from the bytes. What the manifest names must be there already: see
+// [transfer.Upload], which pushes blobs and then a manifest. Where it has a subject and the registry has no
+// referrers API, it is added to the list under the referrers tag too (OCI distribution spec, "Pushing
 // Manifests with Subject"); see [Repository.Referrers]. A nil error means that the registry has confirmed it.
 //
-// The errors are those of [Repository.Manifest], and [ErrManifest] for what is no manifest. Where a registry has refused the manifest, its
-// [*transfer.StatusError] says why.
+// The errors are those of [Repository.Manifest], and [ErrManifest] for what is no manifest. Where a registry
+// has refused the manifest, its [*transfer.StatusError] says why.
 func (r *Repository) PutManifest(ctx context.Context, ref string, m Manifest) error {
 	if err := r.usable(ctx); err != nil {
 		return err
@@ -43,7 +43,8 @@ func (r *Repository) PutManifest(ctx context.Context, ref string, m Manifest) er
 		return err
 	}
 	req := wire.Request{
-		Method: http.MethodPut, Target: r.registry.Manifest(r.opts.Repository, ref), Length: int64(len(m.Data)),
+		Method: http.MethodPut, Target: r.registry.Manifest(r.opts.Repository, ref),
+		Length: int64(len(m.Data)),
 		Header: http.Header{"Content-Type": {mediaType}},
 		Body:   func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(m.Data)), nil },
 	}

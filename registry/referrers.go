@@ -21,8 +21,8 @@ import (
 // registry's API is asked, and where it has none, the list under the referrers tag (OCI distribution spec,
 // "Listing Referrers"), which [Repository.PutManifest] and [transfer.Upload] write there.
 //
-// The errors are those of [Repository.Manifest], and [transfer.ErrProtocol] for a list of more than 100,000. Where
-// there is no list, that is no error but none.
+// The errors are those of [Repository.Manifest], and [transfer.ErrProtocol] for a list of more than 100,000.
+// Where there is no list, that is no error but none.
 func (r *Repository) Referrers(ctx context.Context, subject, artifactType string) ([]Descriptor, error) {
 	dg := digest.Digest(subject)
 	if err := dg.Validate(); err != nil {
@@ -52,7 +52,9 @@ var noAPI = []int{
 }
 
 // referrers asks the API.
-func (c *call) referrers(ctx context.Context, subject digest.Digest, artifactType string) ([]Descriptor, error) {
+func (c *call) referrers(
+	ctx context.Context, subject digest.Digest, artifactType string,
+) ([]Descriptor, error) {
 	place := "../referrers/" + subject.String()
 	page, err := c.repo.registry.Manifest(c.repo.opts.Repository, "latest").Resolve(place)
 	if err != nil {
@@ -75,7 +77,8 @@ func (c *call) referrers(ctx context.Context, subject digest.Digest, artifactTyp
 	return list, err
 }
 
-// isIndex tells whether an answer is a list of referrers. Some registries answer what they do not know with a page.
+// isIndex tells whether an answer is a list of referrers. Some registries answer what they do not know with a
+// page.
 func isIndex(a *calls.Answer) bool {
 	return a.StatusCode == http.StatusOK && manifest.IsObject(a.Data) && !wire.LooksLikeWebPage(a.Header) &&
 		manifest.Told(a.Data, a.Header.Get("Content-Type")) == MediaTypeIndex
@@ -97,7 +100,8 @@ func (c *call) lists() *referrers.Lists {
 	return &referrers.Lists{Asker: &c.Asker, Registry: c.repo.registry, Repository: c.repo.opts.Repository}
 }
 
-// entries returns the entries of an index that have the artifact type: the registry need not have filtered them.
+// entries returns the entries of an index that have the artifact type: the registry need not have filtered
+// them.
 func entries(index []byte, artifactType string) (list []Descriptor, err error) {
 	content, err := NewManifest(index, MediaTypeIndex).Content()
 	if err != nil {

@@ -24,7 +24,8 @@
 //
 // [Repository.Manifest] returns a manifest only if its bytes are those of its digest. [Manifest.Blobs]
 // lists what there is to fetch, and [Repository.Platform] picks one manifest of an index.
-// [Repository.AllTags], [Repository.Referrers] and [Repositories] list what there is.
+// [Repository.AllTags], [Repository.Referrers] and [Repositories] list what there is. [Repository.Blob] reads
+// one blob, for who keeps it elsewhere than in a directory.
 //
 // # Failures
 //
@@ -105,7 +106,10 @@ type Options struct {
 }
 
 // Repository is one repository of a registry.
-type Repository struct {
+type Repository struct{ core }
+
+// core is what all calls of a repository are made with.
+type core struct {
 	opts     Options // with the defaults filled in
 	registry *wire.Registry
 	mirrors  []*wire.Registry
@@ -123,7 +127,7 @@ func Open(opts Options) (*Repository, error) {
 	opts.StallTimeout = cmp.Or(opts.StallTimeout, calls.DefaultStallTimeout)
 	opts.RetryTimeout = cmp.Or(opts.RetryTimeout, calls.DefaultRetryTimeout)
 	opts.Mirrors = slices.Clone(opts.Mirrors)
-	r := &Repository{opts: opts, log: cmp.Or(opts.Logger, slog.New(slog.DiscardHandler))}
+	r := &Repository{core{opts: opts, log: cmp.Or(opts.Logger, slog.New(slog.DiscardHandler))}}
 	if err := r.check(); err != nil {
 		return nil, fmt.Errorf("%w: %w", transfer.ErrInvalidOption, err)
 	}
@@ -133,7 +137,7 @@ func Open(opts Options) (*Repository, error) {
 }
 
 // check parses and checks the options.
-func (r *Repository) check() (err error) {
+func (r *core) check() (err error) {
 	if r.registry, err = wire.ParseRegistry(r.opts.BaseURL); err != nil {
 		return err
 	}
@@ -181,9 +185,9 @@ func (i *idle) restart(end func()) {
 }
 
 // DownloadOptions returns options for [transfer.Download] with all that the repository knows filled in:
-// BaseURL, Repository, Mirrors, Client, Token, GetToken, Logger, UserAgent, StallTimeout and
-// RetryTimeout. Those of a zero Repository have nothing, and are refused. Token is the token that the repository holds already; it is empty where there is none.
-// Blobs and DestDir are left to the caller.
+// BaseURL, Repository, Mirrors, Client, Token, GetToken, Logger, UserAgent, StallTimeout and RetryTimeout.
+// Those of a zero Repository have nothing, and are refused. Token is the token that the repository holds
+// already; it is empty where there is none. Blobs and DestDir are left to the caller.
 func (r *Repository) DownloadOptions() transfer.DownloadOptions {
 	if r.client == nil {
 		return transfer.DownloadOptions{}

@@ -25,18 +25,18 @@ func (r *Repository) Tags(ctx context.Context) ([]string, error) {
 			return nil, err
 		}
 		if len(tags) == maxTags {
-			return nil, fmt.Errorf("%w: tags of %s: more than %d", transfer.ErrProtocol, r.opts.Repository, maxTags)
+			return nil, fmt.Errorf("%w: %s has more than %d tags", transfer.ErrProtocol, r.opts.Repository, maxTags)
 		}
 		tags = append(tags, tag)
 	}
 	return tags, nil
 }
 
-// AllTags returns the tags of the repository, in the registry's order, page by page: the next page is asked for
-// when the tags of the one before were taken. However many there are, only those of one page are held.
+// AllTags returns the tags of the repository, in the registry's order, page by page: the next page is asked
+// for when the tags of the one before were taken. However many there are, only those of one page are held.
 //
-// An error is the last pair, with an empty tag. The errors are those of [Repository.Manifest]. A list that cannot be
-// read to its end, or that never ends, is [transfer.ErrProtocol]: what came is not all then.
+// An error is the last pair, with an empty tag. The errors are those of [Repository.Manifest]. A list that
+// cannot be read to its end, or that never ends, is [transfer.ErrProtocol]: what came is not all then.
 func (r *Repository) AllTags(ctx context.Context) iter.Seq2[string, error] {
 	return r.list(ctx, toPull, "../tags/list", "tags")
 }
@@ -59,7 +59,7 @@ func Repositories(ctx context.Context, opts Options) iter.Seq2[string, error] {
 }
 
 // list returns the names in the field of the pages of a list, which is at a place relative to a manifest.
-func (r *Repository) list(ctx context.Context, a access, place, field string) iter.Seq2[string, error] {
+func (r *core) list(ctx context.Context, a access, place, field string) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
 		stopped := false
 		err := r.with(ctx, a, func(ctx context.Context, c *call) error {
@@ -87,8 +87,8 @@ func (r *Repository) list(ctx context.Context, a access, place, field string) it
 // readNames returns the names on a page. The field is there, but null where there are none.
 func readNames(a *calls.Answer, field string) (names []string, err error) {
 	var page map[string]json.RawMessage
-	if !manifest.IsObject(a.Data) || wire.LooksLikeWebPage(a.Header) || json.Unmarshal(a.Data, &page) != nil ||
-		page[field] == nil || json.Unmarshal(page[field], &names) != nil {
+	isPage := manifest.IsObject(a.Data) && !wire.LooksLikeWebPage(a.Header) && json.Unmarshal(a.Data, &page) == nil
+	if !isPage || page[field] == nil || json.Unmarshal(page[field], &names) != nil {
 		return nil, a.Broken("the answer is not a list of %s", field)
 	}
 	return names, nil

@@ -52,7 +52,7 @@ func (r *Repository) GetToken(ctx context.Context, challenge transfer.AuthChalle
 }
 
 // getPushToken is GetToken for uploads.
-func (r *Repository) getPushToken(ctx context.Context, challenge transfer.AuthChallenge) (string, error) {
+func (r *core) getPushToken(ctx context.Context, challenge transfer.AuthChallenge) (string, error) {
 	return r.auth.renew(ctx, challenge, toPush)
 }
 
@@ -92,7 +92,7 @@ func (a access) actions() []string {
 
 // authorizer holds the token of a repository and what is known of how to get one.
 type authorizer struct {
-	repo *Repository
+	repo *core
 	turn chan struct{} // taken by who asks for a token
 
 	mu        sync.Mutex             // guards the fields that follow
@@ -117,14 +117,15 @@ func (h *heldToken) allows(want access) bool {
 	return h.any || want == toPull || want != toLogIn && h.scopes.cover(scopes{h.own: want.actions()})
 }
 
-func (r *Repository) newAuthorizer() *authorizer {
+func (r *core) newAuthorizer() *authorizer {
 	return &authorizer{repo: r, turn: make(chan struct{}, 1), refused: scopes{}}
 }
 
 // askingKey marks the context of a GetCredentials: what it asks of its own repository would wait for itself.
 type askingKey struct{ *authorizer }
 
-var errAskingItself = fmt.Errorf("%w: GetCredentials asks the repository that waits for it", transfer.ErrInvalidOption)
+var errAskingItself = fmt.Errorf("%w: GetCredentials asks the repository that waits for it",
+	transfer.ErrInvalidOption)
 
 // credentials returns who asks.
 func (a *authorizer) credentials(ctx context.Context) (who Credentials, err error) {

@@ -37,8 +37,8 @@ func (a *Asker) Retry(
 	})
 }
 
-// Send sends a request once and reads its answer. A status that says that it failed is an error, unless it is one
-// of those expected. More than limit bytes are [fault.ErrProtocol].
+// Send sends a request once and reads its answer. A status that says that it failed is an error, unless it is
+// one of those expected. More than limit bytes are [fault.ErrProtocol].
 func (a *Asker) Send(
 	ctx context.Context, r wire.Request, b *retry.Budget, limit int64, expected ...int,
 ) (*Answer, error) {

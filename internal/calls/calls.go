@@ -19,8 +19,8 @@ const (
 	DefaultRetryTimeout = 5 * time.Minute
 )
 
-// NewStatusError makes the error of an answer that is a failure. Package transfer, whose type that is, sets it
-// when the program starts.
+// NewStatusError makes the error of an answer that is a failure. Package transfer, whose type that is, sets
+// it when the program starts.
 var NewStatusError func(exchange.Failure) error
 
 // Open returns an exchange whose requests begin with the token and renew it with get; a nil get means that a

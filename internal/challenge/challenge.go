@@ -75,8 +75,8 @@ func Bearer(values ...string) (realm, service, scope string, ok bool) {
 	return best.Realm, best.Service, best.Scope, ok
 }
 
-// Best returns the challenge to answer: the best Bearer one or, where that says of no server to ask and there is a
-// Basic one (RFC 7617) too, the zero value, which is answered with a user name and a password.
+// Best returns the challenge to answer: the best Bearer one or, where that says of no server to ask and there
+// is a Basic one (RFC 7617) too, the zero value, which is answered with a user name and a password.
 func Best(values ...string) (c Challenge) {
 	c.Realm, c.Service, c.Scope, _ = Bearer(values...)
 	isBasic := func(c Challenge) bool { return c.Is("Basic") }
@@ -86,16 +86,18 @@ func Best(values ...string) (c Challenge) {
 	return c
 }
 
-// NamesServer reports whether a realm is a URL, or a path at the server that sent it. Others are names for people.
+// NamesServer reports whether a realm is a URL, or a path at the server that sent it. Others are names for
+// people.
 func NamesServer(realm string) bool {
-	return strings.Contains(realm, "://") || strings.HasPrefix(realm, "/") || strings.HasPrefix(realm, "./") ||
-		strings.HasPrefix(realm, "../")
+	return strings.Contains(realm, "://") || strings.HasPrefix(realm, "/") ||
+		strings.HasPrefix(realm, "./") || strings.HasPrefix(realm, "../")
 }
 
-// IsDenied reports whether a challenge says that the token is good, but not for what was asked (RFC 6750 section
-// 3.1).
+// IsDenied reports whether a challenge says that the token is good, but not for what was asked (RFC 6750
+// section 3.1).
 func IsDenied(values ...string) bool {
-	return slices.ContainsFunc(Parse(values...), func(c Challenge) bool { return c.Error == "insufficient_scope" })
+	says := func(c Challenge) bool { return c.Error == "insufficient_scope" }
+	return slices.ContainsFunc(Parse(values...), says)
 }
 
 // Parse returns the challenges of the header values in their order. A value that ends in the middle

@@ -112,19 +112,21 @@ type Request struct {
 	// that the request has its own.
 	Keep *Room
 
-	// AskFirst says that the registry answers with a redirect, for which no room is needed. Room is taken before
-	// the redirect is followed, or before the answer is returned.
+	// AskFirst says that the registry answers with a redirect, for which no room is needed. Room is taken
+	// before the redirect is followed, or before the answer is returned.
 	AskFirst bool
 
 	// OnRoom is called when there is room, before the bytes of an answer come. Nil means that nobody wants to
 	// know.
 	OnRoom func()
 
-	// OnRecall is called, and must not block, when the room is needed back: so many bodies at once have turned
-	// out to be too many, and the request is to be ended and made again later. Nil means that it keeps its room.
+	// OnRecall is called, and must not block, when the room is needed back: so many bodies at once have
+	// turned out to be too many, and the request is to be ended and made again later. Nil means that it keeps
+	// its room.
 	OnRecall func()
 
-	// AnswerTime is how much longer than the stall timeout the answer may take, once the whole request was sent.
+	// AnswerTime is how much longer than the stall timeout the answer may take, once the whole request was
+	// sent.
 	AnswerTime time.Duration
 
 	// MaySlow says that the request is not ended for being slow.
@@ -237,8 +239,8 @@ func (x *Exchange) note(ctx context.Context, r wire.Request, resp *wire.Response
 	}
 }
 
-// Answered tells whether a host, with or without its port, has answered in this call, or where Answers outlives
-// that, before.
+// Answered tells whether a host, with or without its port, has answered in this call, or where Answers
+// outlives that, before.
 func (x *Exchange) Answered(host string) bool { return x.Answers.has(host) }
 
 // CloseIdle closes the connections that are idle, so that the next request is sent on a new one.

@@ -184,8 +184,8 @@ func (t *Tokens) renewable(f *flight, resp *wire.Response) bool {
 	return false
 }
 
-// letIn tells whether a status says that the token was good: only who has looked at it succeeds, redirects, or
-// knows what is there. A server that is busy or does not understand the request has not looked at it.
+// letIn tells whether a status says that the token was good: only who has looked at it succeeds, redirects,
+// or knows what is there. A server that is busy or does not understand the request has not looked at it.
 func letIn(status int) bool {
 	switch status {
 	case http.StatusNotFound, http.StatusConflict, http.StatusGone, http.StatusPreconditionFailed,

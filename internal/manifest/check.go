@@ -62,9 +62,9 @@ func IsObject(data []byte) bool {
 }
 
 // CheckOne refuses with [fault.ErrManifest] a manifest with one digest that is two to those who read it
-// (CVE-2021-41190): by the fields that they look for, by the Content-Type that a server gives it, or by which of
-// two fields with one name they take. Content types that are none of a manifest contradict nothing. What is no
-// JSON object is not judged.
+// (CVE-2021-41190): by the fields that they look for, by the Content-Type that a server gives it, or by which
+// of two fields with one name they take. Content types that are none of a manifest contradict nothing. What
+// is no JSON object is not judged.
 func CheckOne(manifest []byte, contentType string) error {
 	if !IsObject(manifest) {
 		return nil
@@ -78,7 +78,7 @@ func CheckOne(manifest []byte, contentType string) error {
 	}
 	kinds := d.kinds()
 	if len(kinds) > 1 {
-		return fmt.Errorf("%w: it is an %s and an %s at once (CVE-2021-41190)", fault.ErrManifest, kinds[0], kinds[1])
+		return fmt.Errorf("%w: it is %q at once (CVE-2021-41190)", fault.ErrManifest, kinds)
 	}
 	told, said := parseType(contentType), d.MediaType
 	if kindOf(told) == "" {
@@ -86,7 +86,8 @@ func CheckOne(manifest []byte, contentType string) error {
 	}
 	one := said == "" || told == said || kindOf(told) == legacy && kindOf(said) == legacy
 	if is := kindOf(told); !one || is != "" && len(kinds) == 1 && kinds[0] != is {
-		return fmt.Errorf("%w: it was called %.100q, but is %s (CVE-2021-41190)", fault.ErrManifest, told, d.describe())
+		return fmt.Errorf("%w: it was called %.100q, but is %s (CVE-2021-41190)",
+			fault.ErrManifest, told, d.describe())
 	}
 	return nil
 }
@@ -106,8 +107,8 @@ var names = map[string]bool{
 	"os": true, "architecture": true, "variant": true,
 }
 
-// checkNames checks the names of all fields of a JSON value: none occurs twice in an object, and none is one of
-// names but for its case, unless the value is of annotations, whose keys are anybody's.
+// checkNames checks the names of all fields of a JSON value: none occurs twice in an object, and none is one
+// of names but for its case, unless the value is of annotations, whose keys are anybody's.
 func checkNames(d *json.Decoder, anybodys bool) error {
 	token, err := d.Token()
 	if err != nil {

@@ -98,9 +98,9 @@ func MediaType(manifest []byte) string {
 	}
 }
 
-// Told returns the media type of a manifest that came with a Content-Type: that, where it is one of a manifest
-// or the manifest says nothing, and else what the manifest says or its shape tells. A static host calls all
-// files alike.
+// Told returns the media type of a manifest that came with a Content-Type: that, where it is one of a
+// manifest or the manifest says nothing, and else what the manifest says or its shape tells. A static host
+// calls all files alike.
 func Told(manifest []byte, contentType string) string {
 	contentType = parseType(contentType)
 	var d document
@@ -112,8 +112,8 @@ func Told(manifest []byte, contentType string) string {
 	return MediaType(manifest)
 }
 
-// parseType returns the media type of a Content-Type without its parameters, which nobody needs and some write
-// wrong.
+// parseType returns the media type of a Content-Type without its parameters, which nobody needs and some
+// write wrong.
 func parseType(contentType string) string {
 	mediaType, _, _ := strings.Cut(contentType, ";")
 	return strings.ToLower(strings.TrimSpace(mediaType))

@@ -1,11 +1,11 @@
-// Package referrers keeps the list of the manifests that have another one as their subject, where a registry has
-// no API for it: an index under a tag that is made of the subject's digest (OCI distribution spec, "Referrers Tag
-// Schema").
+// Package referrers keeps the list of the manifests that have another one as their subject, where a registry
+// has no API for it: an index under a tag that is made of the subject's digest (OCI distribution spec,
+// "Referrers Tag Schema").
 //
-// The list is read, changed and written, and somebody else may do the same at that time. Within a process, one
-// writer does so at a time. Where the registry gives an ETag, it is asked to write only over what was read, and
-// what it has is looked at afterwards, since few registries heed that: where the change is not in it, it is made
-// again.
+// The list is read, changed and written, and somebody else may do the same at that time. Within a process,
+// one writer does so at a time. Where the registry gives an ETag, it is asked to write only over what was
+// read, and what it has is looked at afterwards, since few registries heed that: where the change is not in
+// it, it is made again.
 package referrers
 
 import (
@@ -15,8 +15,8 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"regexp"
 	"slices"
-	"strings"
 
 	"github.com/opencontainers/go-digest"
 
@@ -44,22 +44,19 @@ type Descriptor struct {
 	Annotations  map[string]string `json:"annotations,omitempty"`
 }
 
+// notInTag is what a tag must not have in it.
+var notInTag = regexp.MustCompile(`[^a-zA-Z0-9._-]`)
+
 // Tag returns the tag of the list of a subject.
 func Tag(subject digest.Digest) string {
 	cut := func(s string, most int) string {
-		valid := func(r rune) rune {
-			if r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '.' || r == '_' || r == '-' {
-				return r
-			}
-			return '-'
-		}
-		return strings.Map(valid, s[:min(len(s), most)])
+		return notInTag.ReplaceAllString(s[:min(len(s), most)], "-")
 	}
 	return cut(subject.Algorithm().String(), 32) + "-" + cut(subject.Encoded(), 64)
 }
 
-// Subject returns the subject of a manifest that is under a tag or a digest, and what the list of that says of the
-// manifest. The subject is "" where it has none.
+// Subject returns the subject of a manifest that is under a tag or a digest, and what the list of that says
+// of the manifest. The subject is "" where it has none.
 func Subject(ref string, data []byte, mediaType string) (subject digest.Digest, entry Descriptor, err error) {
 	var m struct {
 		ArtifactType string            `json:"artifactType"`
@@ -75,11 +72,12 @@ func Subject(ref string, data []byte, mediaType string) (subject digest.Digest, 
 		return "", Descriptor{}, nil // what is no manifest is the registry's to judge
 	}
 	if err := m.Subject.Digest.Validate(); err != nil {
-		return "", Descriptor{}, fmt.Errorf("%w: its subject is %.100q: %w", fault.ErrManifest, m.Subject.Digest, err)
+		return "", Descriptor{}, fmt.Errorf("%w: its subject is %.100q: %w",
+			fault.ErrManifest, m.Subject.Digest, err)
 	}
 	entry = Descriptor{
-		MediaType: mediaType, ArtifactType: m.ArtifactType, Digest: digest.FromBytes(data), Size: int64(len(data)),
-		Annotations: m.Annotations,
+		MediaType: mediaType, ArtifactType: m.ArtifactType, Annotations: m.Annotations,
+		Digest: digest.FromBytes(data), Size: int64(len(data)),
 	}
 	if dg := digest.Digest(ref); dg.Validate() == nil {
 		entry.Digest = dg // perhaps of another algorithm
@@ -136,7 +134,8 @@ func indexOf(list []json.RawMessage, dg digest.Digest) int {
 
 // change reads the list and writes it as edited, until there is nothing to change in what is read.
 func (l *Lists) change(
-	ctx context.Context, subject digest.Digest, edit func([]json.RawMessage) (list []json.RawMessage, changed bool),
+	ctx context.Context, subject digest.Digest,
+	edit func([]json.RawMessage) (list []json.RawMessage, changed bool),
 ) error {
 	target := l.Registry.Manifest(l.Repository, Tag(subject))
 	unlock, err := locks.lock(ctx, target.URL.String())
@@ -244,7 +243,8 @@ func (l *Lists) write(
 	if i.all == nil {
 		i.all = make(map[string]json.RawMessage)
 	}
-	i.all["schemaVersion"], i.all["mediaType"] = json.RawMessage("2"), json.RawMessage(`"`+manifest.OCIIndex+`"`)
+	i.all["schemaVersion"] = json.RawMessage("2")
+	i.all["mediaType"] = json.RawMessage(`"` + manifest.OCIIndex + `"`)
 	if i.all["manifests"], err = json.Marshal(list); err != nil {
 		return false, err
 	}

@@ -274,11 +274,11 @@ func cutBasic(token string) (credentials string, ok bool) {
 	return credentials, ok && strings.EqualFold(scheme, "Basic")
 }
 
-// IsBearerToken reports whether a token arrives as the bearer token that it is: it may have in it what a header
-// may (RFC 9110 section 5.5), whatever RFC 6750 says, and does not begin as Basic authentication does.
+// IsBearerToken reports whether a token arrives as the bearer token that it is: it may have in it what a
+// header may (RFC 9110 section 5.5), whatever RFC 6750 says, and does not begin as Basic authentication does.
 func IsBearerToken(token string) bool {
 	_, basic := cutBasic(token)
-	return token != "" && !basic && !strings.ContainsFunc(token, isControl) && token == strings.TrimSpace(token)
+	return !basic && token != "" && token == strings.TrimSpace(token) && !strings.ContainsFunc(token, isControl)
 }
 
 // redactError names the request. An *url.Error, which a transport may return, would quote the

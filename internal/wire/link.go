@@ -10,8 +10,8 @@ import (
 
 var errLink = errors.New("malformed Link header")
 
-// NextLink returns the target of the link with relation "next" (RFC 8288 section 3), "" where there is none. The
-// error is that of a header that cannot be read: there may be a next one in it.
+// NextLink returns the target of the link with relation "next" (RFC 8288 section 3), "" where there is none.
+// The error is that of a header that cannot be read: there may be a next one in it.
 func NextLink(h http.Header) (string, error) {
 	next, found := "", false
 	for _, value := range h.Values("Link") {
@@ -66,8 +66,8 @@ func parseLinks(s string) (list []link, err error) {
 	}
 }
 
-// cutRel cuts the parameters of a link off the front of s, and returns the first that is called rel. A link that
-// has none cannot be understood (RFC 8288 section 3.3).
+// cutRel cuts the parameters of a link off the front of s, and returns the first that is called rel. A link
+// that has none cannot be understood (RFC 8288 section 3.3).
 func cutRel(s string) (rel, rest string, err error) {
 	found := false
 	for {
@@ -99,7 +99,8 @@ func cutRel(s string) (rel, rest string, err error) {
 	return rel, s, nil
 }
 
-// cutParameter cuts the value of a parameter off the front of s, a quoted string or what ends at the next one.
+// cutParameter cuts the value of a parameter off the front of s, a quoted string or what ends at the next
+// one.
 func cutParameter(s string) (value, rest string, err error) {
 	quoted, isQuoted := strings.CutPrefix(s, `"`)
 	if !isQuoted {
@@ -124,17 +125,17 @@ func cutParameter(s string) (value, rest string, err error) {
 	return "", "", errLink
 }
 
-// NextPage returns where the next page of a list is that the target is a page of. A registry behind a proxy may
-// not know its own scheme, port or the path that is put before: where the link leads to the same list, only its
-// query counts. All else is a redirect.
+// NextPage returns where the next page of a list is that the target is a page of. A registry behind a proxy
+// may not know its own scheme, port or the path that is put before: where the link leads to the same list,
+// only its query counts. All else is a redirect.
 func (t Target) NextPage(link string) (Target, error) {
 	u, err := t.URL.Parse(escapeLocation(link))
 	if err != nil || strings.ContainsFunc(link, isControl) {
-		return t, fmt.Errorf("%w: %s has a malformed link to its next page", ErrRedirectRefused, Redact(t.URL))
+		return t, fmt.Errorf("%w: %s: the link to its next page is malformed", ErrRedirectRefused, Redact(t.URL))
 	}
-	list, isOurs := strings.CutPrefix(t.URL.Path, t.registry.base.Path)
-	if !t.atHome() || !isOurs || !sameHost(u, t.URL) || !strings.HasSuffix(u.Path, "/"+list) || u.User != nil ||
-		!isHTTP(u) {
+	list, ok := strings.CutPrefix(t.URL.Path, t.registry.base.Path)
+	isSame := ok && sameHost(u, t.URL) && strings.HasSuffix(u.Path, "/"+list)
+	if !isSame || !t.atHome() || u.User != nil || !isHTTP(u) {
 		return t.Resolve(link)
 	}
 	next := *t.URL

@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// ErrTLSRefused is a TLS handshake that fails each time: server and client have no version, cipher or certificate
-// that suits both. The message says what to do.
+// ErrTLSRefused is a TLS handshake that fails each time: server and client have no version, cipher or
+// certificate that suits both. The message says what to do.
 var ErrTLSRefused = errors.New("TLS is refused")
 
 // What to do about a handshake that fails.
@@ -20,8 +20,8 @@ const (
 	checkName = "check the host of the URL, which the server does not serve"
 )
 
-// alerts are the TLS alerts of a server (RFC 8446 section 6.2) that come again with the next attempt, as crypto/tls
-// words them, since their type is not exported, and what to do about each.
+// alerts are the TLS alerts of a server (RFC 8446 section 6.2) that come again with the next attempt, as
+// crypto/tls words them, since their type is not exported, and what to do about each.
 var alerts = map[string]string{
 	"tls: access denied":                  useCertificate,
 	"tls: bad certificate":                useCertificate,
