@@ -8,8 +8,10 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/modeltransfer/transfer"
+	"github.com/modeltransfer/transfer/cmd/transfer/internal/limit"
 	"github.com/modeltransfer/transfer/cmd/transfer/internal/pack"
 	"github.com/modeltransfer/transfer/cmd/transfer/internal/progress"
 	"github.com/modeltransfer/transfer/cmd/transfer/internal/ref"
@@ -21,22 +23,25 @@ import (
 func copyCommand(a *app) *cobra.Command {
 	var platform, dir string
 	var most limits
+	var alone bool
 	c := &cobra.Command{
 		Use: "copy REF REF", Short: "Copy a model from one registry or repository to another", GroupID: "move",
-		Long: "Copy copies a model, or an index with all it lists. Within one registry blobs are mounted " +
-			"where it lets us. What the target lacks is passed on as it comes; blobs of more than 1 GiB, and what " +
-			"cannot be passed on, go through a directory on this machine, which is removed when all is copied: " +
-			"after a failure or Ctrl-C, run the same command again. --username is for " +
-			"the registry of the second REF; log in to the other.",
+		Long: "Copy copies a model, or an index with all it lists, and what refers to them, such as signatures. " +
+			"Within one registry blobs are mounted where it lets us. What the target lacks is passed on as it " +
+			"comes; blobs of more than 1 GiB, and what cannot be passed on, go through a directory on this " +
+			"machine, which is removed when all is copied: after a failure or Ctrl-C, run the same command " +
+			"again. --username is for the registry of the second REF; log in to the other.",
 		Example: "  transfer copy all-minilm registry.example/me/all-minilm\n" +
 			"  transfer copy registry.example/me/model:v1 registry.example/team/model:v1",
 		Args: operands("REF", "REF"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return copyModel(cmd.Context(), a, args[0], args[1], platform, dir, most)
+			c := &copier{app: a, notes: new(notes), dir: dir, limits: most, alone: alone}
+			return c.copy(cmd.Context(), args[0], args[1], platform)
 		},
 	}
 	c.Flags().StringVar(&platform, "platform", "", "of an index, copy the manifest for this `OS/ARCH` alone")
 	c.Flags().StringVar(&dir, "dir", "", "keep blobs on their way below `DIR` (default in the user's cache)")
+	c.Flags().BoolVar(&alone, "no-referrers", false, "leave out signatures and what else refers to the model")
 	most.addManifests(c.Flags())
 	return c
 }
@@ -52,26 +57,26 @@ type copier struct {
 	made           bool                // the directory above is the cache's, or not there yet
 	prober         *prober             // asks the target
 	manifests      []registry.Manifest // the last is what is copied
+	alone          bool                // without referrers
+	referrers      []registry.Manifest // of the manifests, and of each other
 	blobs, missing []transfer.Blob
 	there          int64
 }
 
-// copyModel copies a model from one reference to another.
-func copyModel(ctx context.Context, a *app, from, to, platform, dir string, most limits) error {
-	c := &copier{app: a, notes: new(notes), dir: dir, limits: most}
-	var err error
-	if c.from, err = a.reference(from); err != nil {
+// copy copies a model from one reference to another.
+func (c *copier) copy(ctx context.Context, from, to, platform string) (err error) {
+	if c.from, err = c.reference(from); err != nil {
 		return err
 	}
-	if c.to, err = a.reference(to); err != nil {
+	if c.to, err = c.reference(to); err != nil {
 		return err
 	}
-	a.usernameFor = c.to.Registry() // the source may be anybody's
-	if c.target, err = a.target(ctx, c.to, c.notes); err != nil {
+	c.usernameFor = c.to.Registry() // the source may be anybody's
+	if c.target, err = c.app.target(ctx, c.to, c.notes); err != nil {
 		return err
 	}
 	defer c.target.CloseIdleConnections()
-	if c.source, err = a.remote(c.from, nil, c.notes); err != nil {
+	if c.source, err = c.remote(c.from, nil, c.notes); err != nil {
 		return err
 	}
 	defer c.source.CloseIdleConnections()
@@ -82,9 +87,24 @@ func copyModel(ctx context.Context, a *app, from, to, platform, dir string, most
 	if err != nil {
 		return err
 	}
-	last := c.manifests[len(c.manifests)-1]
-	a.report("copied", c.from.String(), c.to, digest.Digest(last.Digest), done)
+	c.tell(done)
 	return nil
+}
+
+// tell says what was copied.
+func (c *copier) tell(done outcome) {
+	dg, with := c.manifests[len(c.manifests)-1].Digest, ""
+	if c.json {
+		c.event("copied", append([]field{
+			{"reference", c.to.URL()}, {"digest", dg}, {"referrers", len(c.referrers)},
+		}, done.fields()...)...)
+		return
+	}
+	if n := len(c.referrers); n > 0 {
+		with = ", with " + plural(n, "referrer")
+	}
+	c.say("copied %s to %s: %s%s", c.from, c.to, done, with)
+	c.say("digest %s", dg)
 }
 
 // plan finds out what is to be copied.
@@ -102,8 +122,11 @@ func (c *copier) plan(ctx context.Context, platform string) error {
 	if c.manifests, err = manifestTree(ctx, c.source, m, c.limits.manifests); err != nil {
 		return err
 	}
+	if err := c.refer(ctx); err != nil {
+		return err
+	}
 	var parts []pack.Part
-	for _, one := range c.manifests {
+	for _, one := range slices.Concat(c.manifests, c.referrers) {
 		if one.IsIndex() {
 			continue
 		}
@@ -114,6 +137,46 @@ func (c *copier) plan(ctx context.Context, platform string) error {
 		parts = append(parts, pack.Part{Blobs: blobs})
 	}
 	c.blobs = mergeBlobs(parts)
+	return nil
+}
+
+// refer finds what refers to the manifests, and to what refers to them.
+func (c *copier) refer(ctx context.Context) error {
+	if c.alone {
+		return nil
+	}
+	seen := map[string]bool{}
+	for _, m := range c.manifests {
+		seen[m.Digest] = true
+	}
+	for all := slices.Clone(c.manifests); len(all) > 0; all = all[1:] {
+		list, err := c.source.Referrers(ctx, all[0].Digest, "")
+		if err != nil {
+			return fmt.Errorf("%w (--no-referrers leaves them out)", err)
+		}
+		for _, d := range list {
+			if seen[d.Digest] {
+				continue
+			}
+			m, err := c.source.Manifest(ctx, d.Digest)
+			if err != nil {
+				return err
+			}
+			tree, err := manifestTree(ctx, c.source, m, c.limits.manifests)
+			if err != nil {
+				return err
+			}
+			for _, m := range tree {
+				if !seen[m.Digest] {
+					seen[m.Digest] = true
+					all, c.referrers = append(all, m), append(c.referrers, m)
+				}
+			}
+		}
+		if most := cmp.Or(c.limits.manifests, pack.DefaultManifests); len(seen) > most {
+			return &limit.Error{Limit: limit.Manifests, Most: int64(most)}
+		}
+	}
 	return nil
 }
 
@@ -165,6 +228,11 @@ func (c *copier) run(ctx context.Context) (outcome, error) {
 	c.asked(c.to)
 	if err := putManifests(ctx, c.target, parts, cmp.Or(c.to.Tag, c.to.Digest.String())); err != nil {
 		return done, err
+	}
+	for _, m := range c.referrers { // behind what they refer to
+		if err := c.target.PutManifest(ctx, "", m); err != nil {
+			return done, err
+		}
 	}
 	if placed != nil {
 		return done, nil

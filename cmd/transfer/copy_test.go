@@ -1,6 +1,8 @@
 package main
 
 import (
+	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -9,6 +11,8 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/modeltransfer/transfer/registry"
+	"github.com/opencontainers/go-digest"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
@@ -222,4 +226,65 @@ func TestACopyPassesBlobsOnAndGoesThroughTheDiskWhereThatFails(t *testing.T) {
 			assert.Empty(t, open, "no upload is left open")
 		})
 	}
+}
+
+func TestACopyTakesReferrersAlong(t *testing.T) {
+	made, source := tree(t, someFiles), startedServer(t)
+	must(t, "push", made, source.url+"/me/model:v1")
+	subject := digestOf(t, source.url+"/me/model", "v1")
+	first := attach(t, source.url+"/me/model", subject)
+	second := attach(t, source.url+"/me/model", first) // a signature of a signature
+	for name, test := range map[string]struct {
+		args []string
+	}{
+		"with": {}, "without": {[]string{"--no-referrers"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			target := startedServer(t)
+			args := append([]string{"copy"}, test.args...)
+			r := must(t, append(args, source.url+"/me/model:v1", target.url+"/you/model:v1")...)
+			assert.Equal(t, test.args == nil, strings.Contains(r.stdout, ", with 2 referrers\n"), r.stdout)
+			for about, dg := range map[digest.Digest]digest.Digest{subject: first, first: second} {
+				resp, err := http.Get(target.url + "/v2/you/model/referrers/" + about.String())
+				require.NoError(t, err)
+				list, err := io.ReadAll(resp.Body)
+				require.NoError(t, err)
+				require.NoError(t, resp.Body.Close())
+				assert.Equal(t, test.args == nil, strings.Contains(string(list), dg.String()))
+			}
+		})
+	}
+}
+
+// digestOf returns the digest of a tag.
+func digestOf(t *testing.T, repository, tag string) digest.Digest {
+	t.Helper()
+	at := strings.Index(repository[len("http://"):], "/") + len("http://")
+	resp, err := http.Head(repository[:at] + "/v2" + repository[at:] + "/manifests/" + tag)
+	require.NoError(t, err)
+	require.NoError(t, resp.Body.Close())
+	return digest.Digest(resp.Header.Get("Docker-Content-Digest"))
+}
+
+// attach puts a manifest that has a subject, and returns its digest.
+func attach(t *testing.T, repository string, subject digest.Digest) digest.Digest {
+	t.Helper()
+	at := strings.Index(repository[len("http://"):], "/") + len("http://")
+	base := repository[:at] + "/v2" + repository[at:]
+	config := digest.FromString("{}")
+	resp, err := http.Post(base+"/blobs/uploads/?digest="+config.String(), "", strings.NewReader("{}"))
+	require.NoError(t, err)
+	require.NoError(t, resp.Body.Close())
+	text := fmt.Sprintf(`{"schemaVersion":2,"mediaType":%q,"artifactType":"x/signature",
+		"config":{"mediaType":"application/vnd.oci.empty.v1+json","digest":%q,"size":2},"layers":[],
+		"subject":{"mediaType":%[1]q,"digest":%[3]q,"size":1}}`, registry.MediaTypeManifest, config, subject)
+	dg := digest.FromString(text)
+	req, err := http.NewRequest(http.MethodPut, base+"/manifests/"+dg.String(), strings.NewReader(text))
+	require.NoError(t, err)
+	req.Header.Set("Content-Type", registry.MediaTypeManifest)
+	resp, err = http.DefaultClient.Do(req)
+	require.NoError(t, err)
+	require.NoError(t, resp.Body.Close())
+	require.Equal(t, http.StatusCreated, resp.StatusCode)
+	return dg
 }
