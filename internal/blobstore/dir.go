@@ -29,7 +29,6 @@ import (
 	"errors"
 	"io/fs"
 	"os"
-	"sync"
 	"syscall"
 
 	_ "crypto/sha256" // the algorithms that go-digest knows
@@ -92,7 +91,8 @@ func OpenSource(path string) (*Dir, error) {
 	if err != nil {
 		return nil, err
 	}
-	f := &folder{root: root, path: path, lock: filelock.Lock, buffers: sync.Pool{New: newBuffer}}
+	f := &folder{root: root, path: path, lock: filelock.Lock, copy: copyRange}
+	f.buffers.New = newBuffer
 	return &Dir{
 		folder: f,
 		finals: finals{folder: f, bad: make(map[string]version)},

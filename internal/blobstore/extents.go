@@ -12,7 +12,7 @@ type extent struct {
 	pieces.Range
 	crc uint32 // CRC-32C of the bytes as they came
 
-	// adopted tells that an earlier run left the bytes without a CRC.
+	// adopted tells that an earlier run left the bytes without a CRC, or that they came from another file.
 	adopted bool
 
 	// written tells that this claim wrote the bytes. They are compared with their CRC only when the digest is

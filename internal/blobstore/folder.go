@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 
 	"github.com/modeltransfer/transfer/internal/rootfile"
 )
@@ -23,7 +24,12 @@ type folder struct {
 	lock    func(*os.File) error // filelock.Lock, but for tests
 	buffers sync.Pool            // of *[]byte, readSize long
 	owner   owner
+	copy    copier      // copyRange, but for tests
+	noCopy  atomic.Bool // it was refused
 }
+
+// copier copies a range of a file to another, without the bytes passing through this process.
+type copier func(dst, src *os.File, to, from, n int64) (int64, error)
 
 // create creates a file for reading and writing. The error matches [fs.ErrExist] when anything has the name.
 func (d *folder) create(name string) (*os.File, error) {

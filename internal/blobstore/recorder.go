@@ -119,7 +119,17 @@ func (r *recorder) shorten(v *reservation, end int64) {
 // add records all that a reservation holds, which was written: first in the journal. A failure ends all
 // writing. The extent is empty where there is nothing to record.
 func (r *recorder) add(v *reservation, crc uint32) (extent, error) {
-	e := extent{Range: pieces.Range{Start: v.start, End: v.end}, crc: crc, written: true}
+	return r.put(v, extent{crc: crc, written: true})
+}
+
+// adopt records all that a reservation holds, which was copied from another file.
+func (r *recorder) adopt(v *reservation) error {
+	_, err := r.put(v, extent{adopted: true})
+	return err
+}
+
+func (r *recorder) put(v *reservation, e extent) (extent, error) {
+	e.Range = pieces.Range{Start: v.start, End: v.end}
 	if e.Len() == 0 {
 		return e, nil
 	}

@@ -37,8 +37,8 @@ func Open() Store {
 	return Store{dir: filepath.Join(cache, "modeltransfer", "uploads")}
 }
 
-// Entry is what is remembered of one blob's upload. It has a file, and so takes a descriptor, only once there is
-// a session. A nil Entry remembers nothing.
+// Entry is what is remembered of one blob's upload. It has a file, and so takes a descriptor, only once there
+// is a session. A nil Entry remembers nothing.
 type Entry struct {
 	store  Store
 	name   string
