@@ -370,6 +370,34 @@ func TestS24HolderAndWaiterOfADeadRegistry(t *testing.T) {
 	})
 }
 
+// S24: nothing is fetched twice while the other call gets on, also of blobs that wait there for their turn.
+func TestS24HolderThatGetsOnFetchesAll(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, registrytest.H1, registrytest.Options{})
+		var blobs []transfer.Blob
+		var total int64
+		for range 8 {
+			blobs = append(blobs, w.remote(4*mebibyte))
+			total += 4 * mebibyte
+		}
+		var calls sync.WaitGroup
+		for i := range 2 {
+			calls.Go(func() {
+				time.Sleep(time.Duration(i) * time.Second)
+				opts := w.downloadOptions(blobs...)
+				opts.Progress, opts.StallTimeout = nil, 2*time.Second
+				opts.Concurrency, opts.MaxBytesPerSecond = 8, mebibyte
+				opts.BodyConcurrency = 1
+				assert.NoError(t, transfer.Download(t.Context(), opts))
+			})
+		}
+		calls.Wait()
+		w.reg.Wait()
+		assert.LessOrEqual(t, w.reg.BytesSent(), total+total/20)
+		w.requireOnly(blobs...)
+	})
+}
+
 // timedAlone is timed where another call is under way, whose requests are not waited for.
 func (w *world) timedAlone(opts transfer.DownloadOptions) (time.Duration, error) {
 	w.t.Helper()
