@@ -26,11 +26,11 @@ func copyCommand(a *app) *cobra.Command {
 	var alone bool
 	c := &cobra.Command{
 		Use: "copy REF REF", Short: "Copy a model from one registry or repository to another", GroupID: "move",
-		Long: "Copy copies a model, or an index with all it lists, and what refers to them, such as signatures. " +
-			"Within one registry blobs are mounted where it lets us. What the target lacks is passed on as it " +
-			"comes; blobs of more than 1 GiB, and what cannot be passed on, go through a directory on this " +
-			"machine, which is removed when all is copied: after a failure or Ctrl-C, run the same command " +
-			"again. --username is for the registry of the second REF; log in to the other.",
+		Long: "Copy copies a model, or an index with all it lists, and what refers to them, such as " +
+			"signatures. Within one registry blobs are mounted where it lets us. What the target lacks is passed " +
+			"on as it comes; blobs of more than 1 GiB, and what cannot be passed on, go through a directory on " +
+			"this machine, which is removed when all is copied: after a failure or Ctrl-C, run the same " +
+			"command again. --username is for the registry of the second REF; log in to the other.",
 		Example: "  transfer copy all-minilm registry.example/me/all-minilm\n" +
 			"  transfer copy registry.example/me/model:v1 registry.example/team/model:v1",
 		Args: operands("REF", "REF"),

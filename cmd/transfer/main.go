@@ -2,12 +2,14 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/signal"
+	"strings"
 	"sync"
 	"syscall"
 
@@ -26,8 +28,23 @@ const (
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // a second signal ends the process at once
+	proxyForAll(os.Getenv, os.Setenv)
 	a := &app{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, getenv: os.Getenv}
 	os.Exit(a.run(ctx, os.Args[1:]))
+}
+
+// proxyForAll has ALL_PROXY, which other programs know and net/http does not, stand for the proxies that are not
+// named. It may be one of SOCKS.
+func proxyForAll(getenv func(string) string, setenv func(name, value string) error) {
+	all := cmp.Or(getenv("ALL_PROXY"), getenv("all_proxy"))
+	if rest, ok := strings.CutPrefix(all, "socks://"); ok {
+		all = "socks5://" + rest
+	}
+	for _, name := range []string{"HTTP_PROXY", "HTTPS_PROXY"} {
+		if all != "" && getenv(name) == "" && getenv(strings.ToLower(name)) == "" {
+			_ = setenv(name, all) // a name like this can be set
+		}
+	}
 }
 
 // app is the world as a command sees it.

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/modeltransfer/transfer/cmd/transfer/internal/printable"
 	"github.com/modeltransfer/transfer/cmd/transfer/internal/progress"
@@ -18,6 +19,8 @@ type notes struct {
 
 	mu    sync.Mutex // guards the fields that follow
 	meter *progress.Meter
+
+	passed time.Time // when --quiet let the last one pass
 }
 
 // show sends notes to a meter, or with nil to stderr.
@@ -58,13 +61,17 @@ func (h *noteHandler) Handle(ctx context.Context, r slog.Record) error {
 		return h.next.Handle(ctx, r)
 	}
 	// The end of a call is told by its error.
-	if h.app.quiet || r.Level < slog.LevelWarn || ctx.Err() != nil || strings.HasSuffix(r.Message, " ended") {
+	if r.Level < slog.LevelWarn || ctx.Err() != nil || strings.HasSuffix(r.Message, " ended") {
 		return nil
 	}
 	text := printable.Text(noteText(r))
 	h.notes.mu.Lock()
 	defer h.notes.mu.Unlock()
 	switch {
+	case h.app.quiet:
+		if isRetry(r) && h.notes.due(time.Now()) {
+			fmt.Fprintf(h.app.stderr, "%s\n", text)
+		}
 	case h.app.json:
 		h.app.event("note", field{"note", text})
 	case h.notes.meter != nil:
@@ -73,6 +80,27 @@ func (h *noteHandler) Handle(ctx context.Context, r slog.Record) error {
 		fmt.Fprintf(h.app.stderr, "%s\n", text)
 	}
 	return nil
+}
+
+// quietEvery is how often --quiet lets a note pass: who waits for minutes wants to know what for.
+const quietEvery = time.Minute
+
+// due reports whether --quiet lets a note pass: the first, and then one each quietEvery.
+func (n *notes) due(at time.Time) bool {
+	if !n.passed.IsZero() && at.Sub(n.passed) < quietEvery {
+		return false
+	}
+	n.passed = at
+	return true
+}
+
+// isRetry tells whether a record is about something that is tried again.
+func isRetry(r slog.Record) (waits bool) {
+	r.Attrs(func(a slog.Attr) bool {
+		waits = waits || a.Key == "wait"
+		return !waits
+	})
+	return waits
 }
 
 // WithAttrs keeps nothing: the library's records say all themselves.
