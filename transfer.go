@@ -440,7 +440,7 @@ type options struct {
 type blob struct {
 	digest digest.Digest
 	size   int64
-	from   string
+	from   []string // each that the digest was listed with
 }
 
 // call is one call of Download or Upload: the options that were checked, and what all its requests share.
@@ -512,27 +512,28 @@ func (c *call) checkPlaces() (err error) {
 }
 
 func (c *call) checkBlobs() error {
-	seen := make(map[digest.Digest]int64, len(c.blobs))
+	seen := make(map[digest.Digest]int, len(c.blobs)) // where in the list
 	c.list = make([]blob, 0, len(c.blobs))
 	for _, b := range c.blobs {
 		dg := digest.Digest(b.Digest)
 		if err := dg.Validate(); err != nil {
 			return fmt.Errorf("%w %.100q: %w", ErrInvalidDigest, b.Digest, err)
 		}
-		size, twice := seen[dg]
+		at, twice := seen[dg]
 		switch {
 		case b.Size < 0:
 			return fmt.Errorf("%w %s: negative size %d", ErrInvalidBlob, dg, b.Size)
-		case twice && size != b.Size:
-			return fmt.Errorf("%w %s: listed with sizes %d and %d", ErrInvalidBlob, dg, size, b.Size)
+		case twice && c.list[at].size != b.Size:
+			return fmt.Errorf("%w %s: listed with sizes %d and %d", ErrInvalidBlob, dg, c.list[at].size, b.Size)
 		case twice:
+			c.list[at].from = append(c.list[at].from, b.From)
 			continue
 		case c.total > math.MaxInt64-b.Size:
 			return fmt.Errorf("%w %s: the sizes add up to more than an int64 holds", ErrInvalidBlob, dg)
 		}
-		seen[dg] = b.Size
+		seen[dg] = len(c.list)
 		c.total += b.Size
-		c.list = append(c.list, blob{digest: dg, size: b.Size, from: b.From})
+		c.list = append(c.list, blob{digest: dg, size: b.Size, from: []string{b.From}})
 	}
 	slices.SortStableFunc(c.list, func(a, b blob) int { return cmp.Compare(b.size, a.size) })
 	return nil

@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"net/http"
 	"os"
-	"slices"
 
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sync/errgroup"
@@ -53,7 +52,7 @@ func upload(ctx context.Context, c *call, o UploadOptions) (err error) {
 	u := &uploader{call: c}
 	u.pusher = push.New(push.Config{
 		Exchange: c.exchange, Registry: c.registry, Repository: c.repository, Sessions: sessions.Open(),
-		Log:  c.logger,
+		Log: c.logger, First: smallest(c.list),
 		Open: u.open, Moved: c.progress.add, KeepSize: blobstore.LargeThreshold,
 	})
 	if len(c.list) > 0 {
@@ -68,7 +67,7 @@ func upload(ctx context.Context, c *call, o UploadOptions) (err error) {
 			return err
 		}
 		c.progress.start(0)
-		if err := u.sendBlobs(ctx, c.list, u.sendBlob); err != nil {
+		if err := u.sendBlobs(ctx, smallestFirst(c.list), u.sendBlob); err != nil {
 			return err
 		}
 	}
@@ -82,6 +81,21 @@ func upload(ctx context.Context, c *call, o UploadOptions) (err error) {
 func checkManifest(ref string, data []byte) error {
 	_, _, err := referrers.Subject(ref, data, "")
 	return errors.Join(manifest.CheckPush(ref, data), manifest.CheckOne(data, ""), err)
+}
+
+// smallestFirst returns the list, largest first, with the last blob before it: what the answer to a small one
+// shows of the registry serves the large ones.
+func smallestFirst(list []blob) []blob {
+	last := len(list) - 1
+	return append([]blob{list[last]}, list[:last]...)
+}
+
+// smallest returns the digest of the smallest of several blobs.
+func smallest(list []blob) digest.Digest {
+	if len(list) < 2 {
+		return ""
+	}
+	return list[len(list)-1].digest
 }
 
 // uploader is one call of Upload.
@@ -135,7 +149,7 @@ func (u *uploader) sendBlobs(
 // sendBlob has one blob in the registry when it returns nil.
 func (u *uploader) sendBlob(ctx context.Context, b blob) error {
 	budget := retry.NewBudget(u.retryTimeout)
-	from := push.From(u.registry.Host(), b.from)
+	from := push.From(u.registry.Host(), b.from...)
 	return u.finish(ctx, b, budget, u.pusher.Blob(b.digest, b.size, from, budget))
 }
 
@@ -157,21 +171,22 @@ func (u *uploader) finish(ctx context.Context, b blob, budget *retry.Budget, up 
 }
 
 // pushManifest pushes the manifest, when all its blobs are in place. Blobs that the registry then says it
-// lacks, though it has said that it has them, are sent again, once.
+// lacks, though it has said that it has them, are sent again, each once.
 func (u *uploader) pushManifest(ctx context.Context, data []byte, ref string) error {
 	lacking, header, err := u.putManifest(ctx, data, ref)
-	if blobs := u.among(lacking); len(blobs) > 0 {
+	for again := make(map[digest.Digest]bool); err != nil; {
+		blobs := u.among(lacking, again)
+		if len(blobs) == 0 {
+			return fmt.Errorf("manifest %s: %w", ref, err)
+		}
 		u.logger.LogAttrs(ctx, slog.LevelWarn, "registry lacks blobs it said it has, sending them again",
 			slog.Int("blobs", len(blobs)))
 		if err := u.sendBlobs(ctx, blobs, u.sendAgain); err != nil {
 			return err
 		}
-		_, header, err = u.putManifest(ctx, data, ref)
+		lacking, header, err = u.putManifest(ctx, data, ref)
 	}
-	if err == nil {
-		err = u.listReferrer(ctx, data, ref, header)
-	}
-	if err != nil {
+	if err := u.listReferrer(ctx, data, ref, header); err != nil {
 		return fmt.Errorf("manifest %s: %w", ref, err)
 	}
 	u.logger.LogAttrs(ctx, slog.LevelDebug, "manifest in place", slog.String("ref", ref))
@@ -200,10 +215,16 @@ func (u *uploader) putManifest(
 	return m.Lacking(), m.Header(), err
 }
 
-// among returns the blobs of the call that have one of the digests.
-func (u *uploader) among(digests []digest.Digest) (blobs []blob) {
+// among returns the blobs of the call that have one of the digests and were not sent again yet, and notes in
+// again that they are now.
+func (u *uploader) among(digests []digest.Digest, again map[digest.Digest]bool) (blobs []blob) {
+	wanted := make(map[digest.Digest]bool, len(digests))
+	for _, dg := range digests {
+		wanted[dg] = true
+	}
 	for _, b := range u.list {
-		if slices.Contains(digests, b.digest) {
+		if wanted[b.digest] && !again[b.digest] {
+			again[b.digest] = true
 			blobs = append(blobs, b)
 		}
 	}

@@ -207,40 +207,58 @@ func TestU15DigestConfirms(t *testing.T) {
 	})
 }
 
-func TestU16LengthDecidesWhetherABlobIsThere(t *testing.T) {
+// headIs answers each HEAD with 200, or with 404 until absent is false.
+func (w *world) headIs(length string, dg digest.Digest, absent func() bool) {
+	w.before(func(rw http.ResponseWriter, r *http.Request) bool {
+		if r.Method != http.MethodHead {
+			return false
+		}
+		if absent() {
+			rw.WriteHeader(http.StatusNotFound)
+			return true
+		}
+		if dg != "" {
+			rw.Header().Set("Docker-Content-Digest", dg.String())
+		}
+		if length != "" {
+			rw.Header().Set("Content-Length", length)
+		} else {
+			_ = http.NewResponseController(rw).Flush()
+		}
+		rw.WriteHeader(http.StatusOK)
+		return true
+	})
+}
+
+func never() bool { return false }
+
+// OCI asks for no header with a 200: a blob is there unless something speaks against it.
+func TestU16AndU28WhatHeadSaysOfABlob(t *testing.T) {
 	const size = 3 << 20
+	right, wrong := "right", "wrong"
 	type test struct {
-		length string
-		digest bool
-		there  bool
+		size           int
+		length, digest string
+		there          bool
 	}
 	cases := map[string]test{
-		"right":                     {length: fmt.Sprint(size), there: true},
-		"empty":                     {length: "0", digest: true},
-		"shorter":                   {length: fmt.Sprint(size - 1), digest: true},
-		"longer":                    {length: fmt.Sprint(size + 1)},
-		"none, with the digest":     {digest: true, there: true},
-		"none, and no digest":       {},
-		"right, and a wrong digest": {length: fmt.Sprint(size), there: true},
+		"U28 bare":                      {size: size, there: true},
+		"U28 bare, of no bytes":         {there: true},
+		"U28 of no bytes":               {length: "0", there: true},
+		"U28 of no bytes, wrong digest": {length: "0", digest: wrong},
+		"right length":                  {size: size, length: fmt.Sprint(size), there: true},
+		"right length, right digest":    {size: size, length: fmt.Sprint(size), digest: right, there: true},
+		"right length, wrong digest":    {size: size, length: fmt.Sprint(size), digest: wrong},
+		"right digest":                  {size: size, digest: right, there: true},
+		"wrong digest":                  {size: size, digest: wrong},
+		"empty, right digest":           {size: size, length: "0", digest: right},
+		"shorter, right digest":         {size: size, length: fmt.Sprint(size - 1), digest: right},
+		"longer":                        {size: size, length: fmt.Sprint(size + 1)},
 	}
 	registrytest.Each(t, cases, func(t *testing.T, mode registrytest.Mode, c test) {
 		w := newWorld(t, mode, registrytest.Options{})
-		b := w.local(size)
-		w.before(func(rw http.ResponseWriter, r *http.Request) bool {
-			if r.Method != http.MethodHead {
-				return false
-			}
-			if c.digest {
-				rw.Header().Set("Docker-Content-Digest", b.digest.String())
-			}
-			if c.length != "" {
-				rw.Header().Set("Content-Length", c.length)
-			} else {
-				http.NewResponseController(rw).Flush()
-			}
-			rw.WriteHeader(http.StatusOK)
-			return true
-		})
+		b := w.local(c.size)
+		w.headIs(c.length, map[string]digest.Digest{right: b.digest, wrong: digest.FromString("x")}[c.digest], never)
 		require.NoError(t, w.push(b, ""))
 		if c.there {
 			assert.Equal(t, "HEAD", w.asked())
@@ -250,27 +268,37 @@ func TestU16LengthDecidesWhetherABlobIsThere(t *testing.T) {
 	})
 }
 
-// An empty page has the length of an empty blob.
-func TestU16EmptyBlobIsThereWithItsDigest(t *testing.T) {
-	for _, there := range []bool{true, false} {
-		registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
-			w := newWorld(t, mode, registrytest.Options{})
-			b := w.local(0)
-			w.before(func(rw http.ResponseWriter, r *http.Request) bool {
-				if r.Method != http.MethodHead {
-					return false
-				}
-				if there {
-					rw.Header().Set("Docker-Content-Digest", b.digest.String())
-				}
-				rw.Header().Set("Content-Length", "0")
-				rw.WriteHeader(http.StatusOK)
-				return true
-			})
-			require.NoError(t, w.push(b, ""))
-			assert.Equal(t, !there, w.reg.Count("PUT", "") == 1)
-		})
+// Where it is not known what became of a blob, a HEAD without length and digest settles nothing.
+func TestU28BareHeadSettlesNoDoubt(t *testing.T) {
+	type test struct {
+		size           int
+		method, script string
+		confirmed      bool
 	}
+	cases := map[string]test{
+		"failed, with the POST": {1000, "POST", "503", true},
+		"lost, with the POST":   {1000, "POST", "reset", true},
+		"lost, of no bytes":     {0, "PUT", "reset", true},
+		"failed, whole":         {3 << 20, "PUT", "503", true},
+		"lost, in chunks":       {20 << 20, "PUT", "read+504", true},
+		"201, never read":       {3 << 20, "PUT", "201", true},
+		"no 201":                {3 << 20, "PUT", "read+200", false},
+		"no 201, of no bytes":   {0, "PUT", "204", false},
+	}
+	registrytest.Each(t, cases, func(t *testing.T, mode registrytest.Mode, c test) {
+		w := newWorld(t, mode, registrytest.Options{SingleShot: true})
+		b := w.local(c.size)
+		length := map[bool]string{true: "0"}[c.size == 0]
+		w.headIs(length, "", func() bool { return w.reg.Count(c.method, "") == 0 })
+		w.reg.Fault(c.method, "", c.script)
+		err := w.push(b, "")
+		if c.confirmed {
+			require.NoError(t, err)
+			w.requireStored(b)
+			return
+		}
+		require.ErrorIs(t, err, fault.ErrProtocol)
+	})
 }
 
 // The Ollama registry is told with the first request which blob is meant. A 201 to that is a claim.

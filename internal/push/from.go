@@ -1,21 +1,31 @@
 package push
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/modeltransfer/transfer/internal/wire"
 )
 
-// From reduces the name of a model, as its user wrote it, to a repository of the registry with that host:
+// From returns the repositories of the registry with that host which the names of models, as their users wrote
+// them, are reduced to, each once. Names of another host, or of no repository, are left out:
 //
 //	name                      library/name
 //	name:tag                  library/name
 //	namespace/name:tag        namespace/name
 //	host/namespace/name:tag   namespace/name
 //	name@sha256:...           library/name
-//
-// It returns an empty string where the name is of another host, or of no repository.
-func From(host, name string) string {
+func From(host string, names ...string) (repositories []string) {
+	for _, name := range names {
+		if r := repositoryOf(host, name); r != "" && !slices.Contains(repositories, r) {
+			repositories = append(repositories, r)
+		}
+	}
+	return repositories
+}
+
+// repositoryOf returns an empty string where the name is of another host, or of no repository.
+func repositoryOf(host, name string) string {
 	if name == "" {
 		return ""
 	}

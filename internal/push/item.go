@@ -33,33 +33,46 @@ func (i *item) beginning(query url.Values) exchange.Request {
 	return r
 }
 
-// exists tells whether the registry has the blob, with the right length. Where it will not tell, the upload
-// will show.
-func (i *item) exists(ctx context.Context) (bool, error) {
+// existence is what a HEAD tells of a blob.
+type existence int
+
+const (
+	absent   existence = iota // also where the registry will not tell: the upload will show
+	believed                  // 200, and nothing speaks against it; OCI asks for no header
+	proven                    // with its length or its digest
+)
+
+// exists asks whether the registry has the blob.
+func (i *item) exists(ctx context.Context) (existence, error) {
 	a, err := i.ask(ctx, i.request(http.MethodHead, i.Registry.Blob(i.Repository, i.digest)))
 	switch {
 	case err != nil:
-		return false, err
+		return absent, err
 	case a.StatusCode == http.StatusOK:
-		return i.same(a)
+		return i.existence(a)
 	case a.ExistsBehindRedirect(i.digest):
-		return true, nil
+		return proven, nil
 	case !a.failed || a.refused():
-		return false, nil
+		return absent, nil
 	default:
-		return false, i.err(a)
+		return absent, i.err(a)
 	}
 }
 
-// same tells whether a 200 to HEAD is about the blob and all of it: some registries have a blob of another
-// length, and a web page is none.
-func (i *item) same(a answer) (bool, error) {
+// existence judges a 200 to HEAD: some registries have a blob of another length, and a web page is none.
+func (i *item) existence(a answer) (existence, error) {
 	switch {
-	case a.ContentLength == i.size && i.size > 0: // anything may have nothing
-		return true, nil
+	case a.mismatch(i.digest) != nil:
+		return absent, nil
+	case a.ContentLength == i.size && i.size > 0: // an empty page has the length of an empty blob
+		return proven, nil
 	case a.webPage():
-		return false, a.unexpected("a blob")
+		return absent, a.unexpected("a blob")
+	case a.ContentLength >= 0 && a.ContentLength != i.size:
+		return absent, nil
+	case a.digest() == i.digest:
+		return proven, nil
 	default:
-		return (a.ContentLength < 0 || a.ContentLength == i.size) && a.digest() == i.digest, nil
+		return believed, nil
 	}
 }

@@ -1,7 +1,12 @@
 package push
 
 import (
+	"context"
+	"slices"
+	"sync"
 	"sync/atomic"
+
+	"github.com/opencontainers/go-digest"
 
 	"github.com/modeltransfer/transfer/internal/pace"
 )
@@ -16,6 +21,9 @@ const (
 	// probeAgain is asked about all the same.
 	manyAbsent = 32
 	probeAgain = 16
+
+	// A mount that is not made costs a session that may not be needed.
+	maxVainMounts = 2
 
 	// Chunks begin at startChunk, shrink to minChunk where a registry or what is before it refuses them, and
 	// grow to maxChunk.
@@ -35,6 +43,73 @@ type learned struct {
 	absent   atomic.Int32 // blobs in a row that it was asked about and did not have
 	unprobed atomic.Int32 // blobs that it need not have been asked about
 	chunk    *pace.ChunkSize
+
+	patches  atomic.Bool // it has refused whole bodies, and takes the same with PATCH
+	puts     atomic.Bool // it has refused every chunk, and takes the same with PUT
+	unproven unproven
+	mounts   mounts
+	first    first
+}
+
+// unproven are blobs that are there by a HEAD without length and digest.
+type unproven struct {
+	mu    sync.Mutex // guards the field that follows
+	blobs []digest.Digest
+}
+
+func (u *unproven) add(dg digest.Digest) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.blobs = append(u.blobs, dg)
+}
+
+func (u *unproven) all() []digest.Digest {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return slices.Clone(u.blobs)
+}
+
+// mounts is what is known of a registry's mounting.
+type mounts struct {
+	made   atomic.Bool  // it has mounted a blob
+	trials atomic.Int32 // mounts that came first before it has
+	vain   atomic.Int32 // mounts in a row that it did not make
+}
+
+// comeFirst tells whether a blob is mounted before the registry is asked whether it has it: unless
+// maxVainMounts in a row were not made, and until one was made, for so many blobs only.
+func (m *mounts) comeFirst() bool {
+	return m.vain.Load() < maxVainMounts && (m.made.Load() || m.trials.Add(1) <= maxVainMounts)
+}
+
+// tried notes whether the registry has mounted a blob.
+func (m *mounts) tried(made bool) {
+	if made {
+		m.made.Store(true)
+		m.vain.Store(0)
+	} else {
+		m.vain.Add(1)
+	}
+}
+
+// first is what the first blob shows the others. A registry that is told the digest may have a large blob
+// already, and shows with its first answer whether it wants to be told.
+type first struct {
+	once  sync.Once
+	shown chan struct{}
+}
+
+// show notes that the first blob has begun its upload, or will not.
+func (f *first) show() { f.once.Do(func() { close(f.shown) }) }
+
+// await waits until the first blob has begun its upload.
+func (f *first) await(ctx context.Context) error {
+	select {
+	case <-f.shown:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
 }
 
 const (

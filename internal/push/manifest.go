@@ -35,7 +35,8 @@ func (p *Pusher) Manifest(data []byte, ref string, budget *retry.Budget) *Manife
 // Header is that of the answer that said that the registry has the manifest now.
 func (m *Manifest) Header() http.Header { return m.header }
 
-// Lacking are the blobs that the registry has said it lacks when it last refused the manifest for that.
+// Lacking are the blobs that the registry has said it lacks when it last refused the manifest for that. Where
+// it has named none, they are those that are there by a bare HEAD only.
 func (m *Manifest) Lacking() []digest.Digest { return m.lacking }
 
 // Attempt puts the manifest. After a PUT of which it is not known what became, it is asked first whether the
@@ -71,6 +72,9 @@ func (m *Manifest) put(ctx context.Context) error {
 	case a.failed:
 		if a.failure.Has("MANIFEST_BLOB_UNKNOWN") {
 			m.lacking = a.failure.Digests
+			if len(m.lacking) == 0 {
+				m.lacking = m.learned.unproven.all()
+			}
 		}
 		return m.err(a)
 	}

@@ -16,35 +16,49 @@ import (
 // open begins an upload, with the blob itself where it is small and the registry takes that. The first small
 // blob finds out.
 func (b *Blob) open(ctx context.Context) (state, error) {
-	if !b.recovery.chunked {
+	if !b.recovery.chunked && !b.recovery.noSingle {
 		if single, trial := b.learned.trySingle(b.size); single {
 			return b.openWithBody(ctx, trial)
 		}
 	}
-	query := url.Values{}
-	if b.learned.ollama.Load() {
-		query.Set("digest", b.digest.String())
+	if b.size > smallBody && !b.first {
+		if err := b.learned.first.await(ctx); err != nil {
+			return opening, err
+		}
 	}
+	query := url.Values{}
+	told := b.tellDigest(query)
 	r := b.beginning(query)
 	if b.learned.direct.Load() { // the URL that it answers with may be too old when there is room
 		r.Room, r.Keep = b.size, &b.source.room
 	}
 	a, err := b.ask(ctx, r)
+	b.learned.first.show()
 	switch {
 	case err != nil:
 		return opening, err
 	case a.failed:
 		return opening, b.err(a)
-	case a.is(http.StatusCreated) && (len(query) > 0 || a.digest() != ""):
+	case a.is(http.StatusCreated) && (told || a.digest() != ""):
 		return b.presence.claimed(a)
 	}
 	return b.accepted(a)
 }
 
-// openWithBody sends a small blob with the request that begins its upload. In a trial, a registry that
-// refuses is asked again without the body.
+// tellDigest has a request that begins an upload name the blob, where the registry wants to be told. It mounts
+// what it has in other repositories. Others take such a request for a blob of no bytes.
+func (b *Blob) tellDigest(query url.Values) (told bool) {
+	if told = b.learned.ollama.Load(); told {
+		query.Set("digest", b.digest.String())
+	}
+	return told
+}
+
+// openWithBody sends a small blob with the request that begins its upload. Where the registry refuses that,
+// it is asked once without the body.
 func (b *Blob) openWithBody(ctx context.Context, trial bool) (state, error) {
 	a, err := b.source.send(ctx, b.beginning(url.Values{"digest": {b.digest.String()}}), 0, b.size)
+	b.learned.first.show()
 	created := err == nil && a.is(http.StatusCreated)
 	if trial { // a broken connection is how some refuse a body
 		b.learned.takesSingle(created && a.whole())
@@ -56,7 +70,8 @@ func (b *Blob) openWithBody(ctx context.Context, trial bool) (state, error) {
 		return b.presence.stored(a)
 	case a.temporary():
 		return b.presence.recheck(), b.err(a)
-	case a.failed && trial && a.refused():
+	case a.refused():
+		b.recovery.noSingle, b.recovery.resent = true, b.recovery.otherDigest(a)
 		return opening, nil
 	case a.failed:
 		return opening, b.err(a)
@@ -89,7 +104,7 @@ func (b *Blob) opened(a answer) error {
 		b.way = d
 	case b.recovery.parts || a.Header.Get("Docker-Upload-Location") != "":
 		b.way = newParts(b)
-	case b.recovery.chunked:
+	case b.recovery.inChunks():
 		b.way = chunks{b}
 	default:
 		b.way = whole{b}
@@ -118,14 +133,23 @@ func (b *Blob) restore(ctx context.Context) (state, error) {
 	have, err := wire.UploadRange(a.Header)
 	if a.failed || err != nil || have > b.size {
 		b.recovery.forgotten()
-		return b.recovery.begunAnew(ctx), nil
+		err := b.recovery.chunkRefused()
+		return b.recovery.begunAnew(ctx), err
 	}
 	if !b.recovery.settled(have) {
 		return restoring, retry.OtherWay(errUnsettled)
 	}
+	if err := b.recovery.agreed(have == b.session.offset); err != nil {
+		return recovering, err
+	}
 	b.session.offset, b.session.earlier = have, false
-	if have > 0 || b.recovery.chunked {
+	switch {
+	case b.recovery.wholeOnly() && have > 0:
+		return b.recovery.begunAnew(ctx), nil
+	case have > 0 || b.recovery.inChunks():
 		b.way = chunks{b}
+	default:
+		b.way = whole{b}
 	}
 	b.Log.LogAttrs(ctx, slog.LevelDebug, "upload continues",
 		slog.String("digest", b.digest.String()), slog.Int64("offset", have))
@@ -134,10 +158,11 @@ func (b *Blob) restore(ctx context.Context) (state, error) {
 
 // commit ends a session that has the whole blob.
 func (b *Blob) commit(ctx context.Context) (state, error) {
-	b.recovery.commitSent, b.session.ending = true, true
+	b.recovery.commitSent = true
+	b.session.ends++
 	r := b.request(http.MethodPut, b.way.end())
 	r.Header = http.Header{"Content-Type": {"application/octet-stream"}}
-	r.AnswerTime = b.source.answerTime()
+	r.AnswerTime = b.source.answerTime(b.size)
 	a, err := b.ask(ctx, r)
 	switch {
 	case err != nil:

@@ -12,16 +12,17 @@ import (
 // presence finds out whether the registry has a blob, or can have it without its bytes being sent.
 type presence struct {
 	blob      *Blob
-	from      string // where the blob may be mounted from; empty once that was tried
-	probed    bool   // the registry was asked whether it has the blob
-	disproved bool   // the registry says that it has the blob, and has not
-	doubt     error  // why an answer that may be a success is none, unless the registry has the blob
-	unsent    bool   // the answer in doubt was given to a body that never left
+	from      []string // where the blob may be mounted from, and was not tried to be
+	probed    bool     // the registry was asked whether it has the blob
+	disproved bool     // the registry says that it has the blob, and has not
+	lost      bool     // the answer to a request was lost that may have brought the blob: HEAD must prove it
+	doubt     error    // why an answer that may be a success is none, unless the registry has the blob
+	unsent    bool     // the answer in doubt was given to a body that never left
 }
 
 // first returns the state that a blob begins in.
 func (p *presence) first() state {
-	if p.from != "" {
+	if len(p.from) > 0 && p.blob.learned.mounts.comeFirst() {
 		return mounting // where that is refused, it is asked after it whether the blob is there
 	}
 	p.probed = p.disproved || p.blob.size <= smallBody && p.blob.learned.likelyAbsent()
@@ -33,7 +34,7 @@ func (p *presence) next() state {
 	switch s := &p.blob.session; {
 	case !p.probed:
 		return probing
-	case p.from != "":
+	case len(p.from) > 0:
 		return mounting
 	case s.isZero():
 		return opening
@@ -46,18 +47,22 @@ func (p *presence) next() state {
 
 // recheck is the state after a failed request that may have brought the whole blob: it is asked about again.
 func (p *presence) recheck() state {
-	p.probed = p.disproved
+	p.probed, p.lost = p.disproved, true
 	return p.next()
 }
 
 // probe asks whether the registry has the blob.
 func (p *presence) probe(ctx context.Context) (state, error) {
-	there, err := p.blob.exists(ctx)
+	found, err := p.blob.exists(ctx)
 	if err != nil {
 		return probing, err
 	}
+	there := found == proven || found == believed && !p.lost
 	p.blob.learned.probed(there)
 	if there {
+		if found == believed {
+			p.blob.learned.unproven.add(p.blob.digest)
+		}
 		p.blob.session.drop(ctx)
 		return done, nil
 	}
@@ -68,7 +73,9 @@ func (p *presence) probe(ctx context.Context) (state, error) {
 // mount has the blob mounted from another repository.
 func (p *presence) mount(ctx context.Context) (state, error) {
 	b := p.blob
-	a, err := b.ask(ctx, b.beginning(url.Values{"mount": {b.digest.String()}, "from": {p.from}}))
+	query := url.Values{"mount": {b.digest.String()}, "from": {p.from[0]}}
+	told := b.tellDigest(query)
+	a, err := b.ask(ctx, b.beginning(query))
 	switch {
 	case err != nil && retry.Retryable(err):
 		return p.recheck(), err // it may be mounted all the same
@@ -78,21 +85,26 @@ func (p *presence) mount(ctx context.Context) (state, error) {
 		if err := a.mismatch(b.digest); err != nil {
 			return mounting, err
 		}
+		b.learned.mounts.tried(true)
 		b.session.drop(ctx)
 		return done, nil
 	case a.temporary():
 		return p.recheck(), b.err(a)
 	case a.is(http.StatusAccepted) && a.location() != "":
-		return p.mountRefused(ctx, a)
+		return p.mountRefused(ctx, a, told)
 	default:
 		return p.notMounted(), nil
 	}
 }
 
-// mountRefused goes on after a 202, which begins an upload instead. An earlier one has more of the blob.
-func (p *presence) mountRefused(ctx context.Context, a answer) (state, error) {
+// mountRefused goes on after a 202, which begins an upload instead. An earlier one has more of the blob, and
+// one that wants to be told the digest might not have been needed.
+func (p *presence) mountRefused(ctx context.Context, a answer, told bool) (state, error) {
 	if p.blob.session.isZero() {
 		err := p.blob.opened(a)
+		if err == nil && !told && p.blob.learned.ollama.Load() {
+			p.blob.session.drop(ctx)
+		}
 		return p.notMounted(), err
 	}
 	if target, err := a.Target.Resolve(a.location()); err == nil {
@@ -103,7 +115,8 @@ func (p *presence) mountRefused(ctx context.Context, a answer) (state, error) {
 
 // notMounted is where a blob goes on that was not mounted. It may still be there.
 func (p *presence) notMounted() state {
-	p.from = ""
+	p.from = p.from[1:]
+	p.blob.learned.mounts.tried(false)
 	return p.next()
 }
 
@@ -132,11 +145,11 @@ func (p *presence) claimed(a answer) (state, error) {
 // confirm asks whether the registry has a blob after an answer that may be a success and may be none. A body
 // that never left is sent in chunks.
 func (p *presence) confirm(ctx context.Context) (state, error) {
-	there, err := p.blob.exists(ctx)
+	found, err := p.blob.exists(ctx)
 	if err != nil {
 		return confirming, err
 	}
-	if there {
+	if found == proven {
 		return done, nil
 	}
 	if !p.unsent && errors.Is(p.doubt, errWebPage) {

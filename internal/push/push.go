@@ -3,16 +3,16 @@
 // A blob's upload is a state machine. Each state makes one request, and the answer says what comes next:
 //
 //	state       request                answer                                  next state
-//	probing     HEAD blob              200 of the right length, or the digest  done
+//	probing     HEAD blob              200                                     done
 //	                                   redirect to a store that refuses HEAD   done
-//	                                   200 of another length, 404, other 4xx   mounting, restoring, opening
+//	                                   200 of another length or digest, 4xx    mounting, restoring, opening
 //	mounting    POST ?mount&from       201                                     done
 //	                                   202, or refused                         probing, then as above
 //	restoring   GET session            how much it has                         sending
 //	                                   more than there is, or refused          opening
 //	opening     POST; small: and body  202 with a Location                     sending
 //	                                   201                                     done
-//	                                   the body was refused, the first time    opening
+//	                                   the body was refused                    opening
 //	sending     whole:  PUT and body   as in committing
 //	            chunks: PATCH          202                                     sending, then committing
 //	                                   307 with Docker-Upload-Location         sending parts
@@ -33,11 +33,19 @@
 //	none, 5xx, 429 and their kin       recovering    recovering      recovering    recovering
 //	none, though all was sent          recovering, and the next answer may take twice as long
 //	413, 411                           chunks        smaller chunks  error         error
+//	400, 405, 501                      chunks, once  see below       error         error
+//	422                                error         see below       error         error
+//	409, when ended for the second time: recovering, once
 //	403, or 400 ExpiredToken: a store  again, once   again, once     again, once   opening, once
 //	416 of a large blob                recovering, twice; then as the next row
 //	404, 416, unknown or invalid       recovering, and opening unless the blob is there; three times
 //	400 DIGEST_INVALID                 opening, once
 //	any other                          error
+//
+// In doubt, which is wherever this table says "of the right length, or the digest", a bare 200 is none.
+//
+// A chunk that was refused, with 416 too, is another matter where the session is asked and has what it should:
+// chunks of 4 MiB follow, then of 1 MiB, then the whole in a new session.
 //
 // Recovering goes on with what a session lacks. The session of a large blob is asked how much it has, a small
 // blob is sent in a new one, a part is sent again alone, and a direct upload that is complete is not sent
@@ -68,6 +76,10 @@ type Config struct {
 	Sessions   sessions.Store
 	Log        *slog.Logger
 
+	// First is a blob, of many a small one, that begins its upload before the large ones. Without one, nobody
+	// waits for it.
+	First digest.Digest
+
 	// Open opens the file of a blob.
 	Open func(dg digest.Digest, size int64) (*os.File, error)
 
@@ -86,7 +98,13 @@ type Pusher struct {
 
 // New returns a pusher.
 func New(c Config) *Pusher {
-	return &Pusher{Config: c, learned: learned{chunk: pace.NewChunkSize(startChunk, minChunk, maxChunk)}}
+	p := &Pusher{Config: c}
+	p.learned.chunk = pace.NewChunkSize(startChunk, minChunk, maxChunk)
+	p.learned.first.shown = make(chan struct{})
+	if c.First == "" {
+		p.learned.first.show()
+	}
+	return p
 }
 
 // state is what a blob's next request is for.
@@ -109,6 +127,7 @@ const (
 type Blob struct {
 	*item
 	state    state
+	first    bool     // the others wait until it has begun its upload
 	source   source   // its bytes
 	session  session  // where they go
 	way      way      // how they go
@@ -116,10 +135,10 @@ type Blob struct {
 	recovery recovery // what failures have led to
 }
 
-// Blob returns a blob that is to be pushed, mounted from another repository where from names one.
-func (p *Pusher) Blob(dg digest.Digest, size int64, from string, budget *retry.Budget) *Blob {
+// Blob returns a blob that is to be pushed, mounted from another repository where from names some.
+func (p *Pusher) Blob(dg digest.Digest, size int64, from []string, budget *retry.Budget) *Blob {
 	it := &item{Pusher: p, digest: dg, size: size, budget: budget}
-	b := &Blob{item: it}
+	b := &Blob{item: it, first: dg == p.First}
 	b.source.item, b.session.item = it, it
 	b.presence.blob, b.presence.from = b, from
 	b.recovery.blob = b
@@ -130,7 +149,7 @@ func (p *Pusher) Blob(dg digest.Digest, size int64, from string, budget *retry.B
 // Again returns a blob that is to be sent though the registry says that it has it, because it has shown that
 // it has not.
 func (p *Pusher) Again(dg digest.Digest, size int64, budget *retry.Budget) *Blob {
-	b := p.Blob(dg, size, "", budget)
+	b := p.Blob(dg, size, nil, budget)
 	b.presence.disproved = true
 	b.source.told = true
 	return b
@@ -141,6 +160,9 @@ func (p *Pusher) Again(dg digest.Digest, size int64, budget *retry.Budget) *Blob
 func (b *Blob) Attempt(ctx context.Context) (moved bool, err error) {
 	b.budget.Attempt()
 	defer b.source.room.Close()
+	if b.first {
+		defer b.learned.first.show()
+	}
 	before := b.source.farthest.Load()
 	for err == nil && b.state != done {
 		b.state, err = b.step(ctx)

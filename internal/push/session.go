@@ -26,7 +26,7 @@ type session struct {
 	chunk    int64           // the size of the chunk that was sent last
 	saved    *sessions.Entry // remembers the session for a later call
 	earlier  bool            // an earlier call has begun it, and it was not asked yet how much it has
-	ending   bool            // a request to end it was sent
+	ends     int             // requests to end it that were sent
 	foreign  bool            // an earlier call has begun it: what it has may be of another file
 }
 

@@ -28,6 +28,10 @@ func TestU24From(t *testing.T) {
 		"llama3.2:latest" + sum:                 "library/llama3.2",
 		"me/tensors":                            "me/tensors",
 		"me/tensors:latest":                     "me/tensors",
+		"me/x..y:latest":                        "me/x..y",
+		"../tensors":                            "",
+		"me/..":                                 "",
+		"me/./tensors":                          "",
 		"a/b/c":                                 "a/b/c",
 		host + "/me/tensors:latest":             "me/tensors",
 		host + "/tensors":                       "library/tensors",
@@ -49,8 +53,17 @@ func TestU24From(t *testing.T) {
 		sum:                                     "",
 		host + "/":                              "",
 	} {
-		assert.Equal(t, want, push.From(host, name), name)
+		var repositories []string
+		if want != "" {
+			repositories = []string{want}
+		}
+		assert.Equal(t, repositories, push.From(host, name), name)
 	}
+}
+
+func TestU24FromOfSeveralNames(t *testing.T) {
+	assert.Equal(t, []string{"a/b", "library/c"}, push.From("h.test", "", "a/b:1", "x.test/a/b", "c", "a/b", "library/c"))
+	assert.Empty(t, push.From("h.test"))
 }
 
 func FuzzU24From(f *testing.F) {
@@ -58,9 +71,9 @@ func FuzzU24From(f *testing.F) {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, name string) {
-		if got := push.From("h:1", name); got != "" {
+		for _, got := range push.From("h:1", name) {
 			assert.Regexp(t, `^[A-Za-z0-9._~+-]+(/[A-Za-z0-9._~+-]+)+$`, got)
-			assert.NotContains(t, got, "..")
+			assert.NotContains(t, "/"+got+"/", "/../")
 		}
 	})
 }
@@ -146,5 +159,57 @@ func TestU10LargeBodyWaitsWhereSomebodyAsks(t *testing.T) {
 			require.NoError(t, w.pushWith(t.Context(), p, w.local(2<<20+i), ""))
 		}
 		assert.Equal(t, []string{"100-continue", "100-continue"}, e.seen)
+	})
+}
+
+// fromAll pushes blobs one after another with one pusher, all with the same From, and returns what was asked.
+func (w *world) fromAll(from string, blobs ...blob) string {
+	w.t.Helper()
+	p := w.pusher(w.server.URL)
+	for _, b := range blobs {
+		require.NoError(w.t, w.pushWith(w.t.Context(), p, b, from))
+	}
+	return w.asked()
+}
+
+// A registry that does not mount has a session begun with each try. After two, it is asked first.
+func TestU13RegistryThatDoesNotMountIsAskedFirst(t *testing.T) {
+	registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		w := newWorld(t, mode, registrytest.Options{NoMount: true})
+		var blobs []blob
+		for i := range 6 {
+			b := w.local(3<<20 + i)
+			w.stored(repository, b)
+			blobs = append(blobs, b)
+		}
+		assert.Equal(t, "POST HEAD DELETE POST HEAD DELETE HEAD HEAD HEAD HEAD", w.fromAll("library/other", blobs...))
+	})
+}
+
+func TestU13RegistryThatMountsIsNotAskedFirst(t *testing.T) {
+	registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		w := newWorld(t, mode, registrytest.Options{})
+		var blobs []blob
+		for i := range 6 {
+			b := w.local(3<<20 + i)
+			w.stored("library/other", b)
+			blobs = append(blobs, b)
+		}
+		assert.Equal(t, "POST POST POST POST POST POST", w.fromAll("library/other", blobs...))
+	})
+}
+
+// The second repository may be the right one.
+func TestE18EachFromIsTried(t *testing.T) {
+	registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		w := newWorld(t, mode, registrytest.Options{})
+		b := w.local(3 << 20)
+		w.stored("library/right", b)
+		budget := w.budget()
+		from := push.From("registry.test", "", "wrong", "right:latest", "wrong")
+		up := w.pusher(w.server.URL).Blob(b.digest, b.size(), from, budget)
+		require.NoError(t, up.Close(t.Context(), w.run(t.Context(), budget, up.Attempt)))
+		assert.Zero(t, w.reg.BytesReceived())
+		w.requireStored(b)
 	})
 }

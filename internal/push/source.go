@@ -38,6 +38,8 @@ type source struct {
 	*item
 	file     *content.File
 	farthest atomic.Int64  // up to where its bytes have left
+	last     atomic.Int64  // up to where those of the last body have
+	rewinds  atomic.Int32  // bodies since farthest has grown that began before the end of the last one
 	told     bool          // all of it was told as progress before
 	room     exchange.Room // for a body, kept from the request for a URL that does not live long
 	overdue  int           // answers that did not come in time though all was sent
@@ -53,6 +55,9 @@ func (s *source) body(ctx context.Context, start, end int64) (io.ReadCloser, err
 		}
 		s.file = content.New(f, s.digest, s.size, readSize)
 	}
+	if start < s.last.Swap(start) {
+		s.rewinds.Add(1)
+	}
 	pos := start
 	return s.file.Body(ctx, start, end, func(n int) error {
 		pos += int64(n)
@@ -63,11 +68,13 @@ func (s *source) body(ctx context.Context, start, end int64) (io.ReadCloser, err
 
 // moved notes that the bytes up to pos have left. Those that leave again are no news.
 func (s *source) moved(pos int64) {
+	s.last.Store(pos)
 	before := s.farthest.Load()
 	if pos <= before {
 		return
 	}
 	s.farthest.Store(pos)
+	s.rewinds.Store(0)
 	s.budget.Renew()
 	s.report(pos - before)
 	if pos/logEvery != before/logEvery {
@@ -110,7 +117,7 @@ func (s *source) close() error {
 func (s *source) send(ctx context.Context, r exchange.Request, start, end int64) (answer, error) {
 	r.MaySlow = true
 	r.Room, r.Keep, r.Length = end-start, &s.room, end-start
-	r.AnswerTime = s.answerTime()
+	r.AnswerTime = s.answerTime(end - start)
 	if r.Header == nil {
 		r.Header = make(http.Header, 2)
 	}
@@ -157,6 +164,9 @@ func (s *source) sent(resp *exchange.Response, err error) (answer, error) {
 		return answer{}, err
 	}
 	s.pending = false
+	if !exchange.Failed(resp.StatusCode) {
+		s.overdue = 0
+	}
 	return s.read(resp), nil
 }
 
@@ -168,11 +178,16 @@ func (s *source) unanswered(err error) {
 	}
 }
 
-// answerTime is how much longer than the stall timeout the answer to the last byte may take. It doubles with
-// each one that did not come, as far as the retry budget lets it.
-func (s *source) answerTime() time.Duration {
-	digest := time.Duration(float64(s.size) / digestRate * float64(time.Second))
-	return digest + overtime(s.Exchange.Watchdog.StallTimeout(), s.overdue, s.budget)
+// answerTime is how much longer than the stall timeout the answer to the last byte of a body may take, of which
+// the registry digests so many bytes. It doubles with each one that did not come, as far as the retry budget
+// lets it.
+func (s *source) answerTime(digested int64) time.Duration {
+	return digestTime(digested) + overtime(s.Exchange.Watchdog.StallTimeout(), s.overdue, s.budget)
+}
+
+// digestTime is how long a registry may take to hash or copy so many bytes.
+func digestTime(n int64) time.Duration {
+	return time.Duration(float64(n) / digestRate * float64(time.Second))
 }
 
 func overtime(stall time.Duration, overdue int, budget *retry.Budget) time.Duration {

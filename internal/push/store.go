@@ -57,7 +57,7 @@ func (d *direct) send(ctx context.Context) (state, error) {
 		return recovering, a.unexpected("200 of an object store")
 	}
 	d.complete = true
-	d.recovery.taken()
+	d.recovery.taken(d.size)
 	return committing, nil
 }
 
@@ -73,6 +73,8 @@ func (d *direct) afterFault(ctx context.Context) state {
 }
 
 func (*direct) smaller() way { return nil }
+
+func (*direct) refused(context.Context, answer) (state, bool) { return 0, false }
 
 func (*direct) resumable() bool { return false }
 
@@ -123,7 +125,7 @@ func (p *parts) send(ctx context.Context) (state, error) {
 	p.sums.Write(p.sum.Sum(nil))
 	p.sent++
 	p.session.offset = end
-	p.recovery.taken()
+	p.recovery.taken(end)
 	return sending, p.follow(a)
 }
 
@@ -162,5 +164,7 @@ func (p *parts) end() wire.Target {
 func (p *parts) afterFault(context.Context) state { return sending }
 
 func (*parts) smaller() way { return nil }
+
+func (*parts) refused(context.Context, answer) (state, bool) { return 0, false }
 
 func (*parts) resumable() bool { return false }

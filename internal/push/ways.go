@@ -24,6 +24,10 @@ type way interface {
 	// nil.
 	smaller() way
 
+	// refused is told of an answer that refuses a body of this kind, and returns the state that follows. It
+	// returns false where that is not what the answer says, or no other way is left.
+	refused(ctx context.Context, a answer) (state, bool)
+
 	// resumable tells whether a later call can go on with the session.
 	resumable() bool
 }
@@ -39,16 +43,20 @@ var (
 type whole struct{ *Blob }
 
 func (w whole) send(ctx context.Context) (state, error) {
-	w.recovery.commitSent, w.session.ending = true, true
+	w.recovery.commitSent = true
+	w.session.ends++
 	a, err := w.source.send(ctx, w.request(http.MethodPut, w.end()), 0, w.size)
 	switch {
 	case err != nil:
 		return recovering, err
 	case a.failed:
 		return w.recovery.judge(ctx, a)
-	default:
-		return w.presence.stored(a)
 	}
+	next, err := w.presence.stored(a)
+	if next == done && w.recovery.noChunks {
+		w.learned.puts.Store(true)
+	}
+	return next, err
 }
 
 func (w whole) end() wire.Target {
@@ -57,7 +65,7 @@ func (w whole) end() wire.Target {
 
 // afterFault sends a large blob on in chunks: what breaks once may break again, and then less is lost.
 func (w whole) afterFault(ctx context.Context) state {
-	if w.size >= resumeSize {
+	if w.size >= resumeSize && !w.recovery.wholeOnly() {
 		w.recovery.chunked = true
 	}
 	return w.recovery.askOrDrop(ctx)
@@ -66,6 +74,24 @@ func (w whole) afterFault(ctx context.Context) state {
 func (w whole) smaller() way {
 	w.recovery.chunked = true
 	return chunks(w)
+}
+
+// refused sends the same with PATCH, as the Ollama registry wants all that it does not give a URL for.
+func (w whole) refused(ctx context.Context, a answer) (state, bool) {
+	plain := a.is(http.StatusBadRequest, http.StatusNotFound, http.StatusMethodNotAllowed, http.StatusNotImplemented)
+	told := a.failure.Has("DIGEST_INVALID", "SIZE_INVALID", "NAME_INVALID", "NAME_UNKNOWN", "DENIED",
+		"BLOB_UPLOAD_UNKNOWN", "BLOB_UPLOAD_INVALID")
+	lost := a.is(http.StatusNotFound) && w.recovery.restarts == 0 // it may be the session that is not found
+	if !plain || told || lost || w.session.foreign || w.recovery.noPuts || w.recovery.wholeOnly() {
+		return 0, false
+	}
+	w.recovery.noPuts, w.recovery.commitSent = true, false
+	if a.whole() {
+		w.session.drop(ctx)
+		return opening, true
+	}
+	w.way = chunks(w)
+	return sending, true
 }
 
 func (whole) resumable() bool { return true }
@@ -83,6 +109,9 @@ func (c chunks) send(ctx context.Context) (state, error) {
 	}
 	c.session.chunk = end - start
 	r := c.session.patch(start, end)
+	if c.recovery.withPatch() {
+		r.Header.Set("X-Redirect-Uploads", "1")
+	}
 	if c.recovery.limit > 0 { // the connection may last for no more than this chunk
 		r.Header.Set("Connection", "close")
 	}
@@ -133,8 +162,9 @@ func (c chunks) added(a answer, start, end int64) (state, error) {
 		return c.recovery.unsent(a)
 	}
 	c.learned.chunk.Taken(end - start)
+	c.learned.patches.Store(c.recovery.noPuts || c.learned.patches.Load())
 	c.session.offset = have
-	c.recovery.taken()
+	c.recovery.taken(have)
 	return sending, c.follow(a)
 }
 
@@ -153,6 +183,25 @@ func (c chunks) smaller() way {
 		return c
 	}
 	return nil
+}
+
+// refused looks whether the session has what it should: then it is the chunk that is refused.
+func (c chunks) refused(ctx context.Context, a answer) (state, bool) {
+	plain := a.is(http.StatusBadRequest, http.StatusMethodNotAllowed, http.StatusRequestedRangeNotSatisfiable,
+		http.StatusUnprocessableEntity, http.StatusNotImplemented)
+	told := a.failure.Has("DIGEST_INVALID", "NAME_INVALID", "NAME_UNKNOWN", "DENIED",
+		"BLOB_UPLOAD_UNKNOWN", "BLOB_UPLOAD_INVALID")
+	if !plain || told || c.recovery.wholeOnly() {
+		return 0, false
+	}
+	if a.outOfStep() {
+		if c.recovery.restarts++; c.recovery.restarts >= maxRestarts {
+			c.recovery.noChunks = !c.recovery.noPuts
+			return c.recovery.begunAnew(ctx), c.recovery.noChunks
+		}
+	}
+	c.recovery.refusal = c.err(a)
+	return recovering, true
 }
 
 func (chunks) resumable() bool { return true }

@@ -19,7 +19,7 @@ const maxRepository = 1024
 // laxer than the OCI grammar: names with upper-case letters exist in the field.
 func CheckRepository(name string) error {
 	for s := range strings.SplitSeq(name, "/") {
-		if !segment.MatchString(s) || s == "." || strings.Contains(s, "..") || len(name) > maxRepository {
+		if !segment.MatchString(s) || s == "." || s == ".." || len(name) > maxRepository {
 			return fmt.Errorf("malformed repository name %.100q", name)
 		}
 	}

@@ -170,12 +170,12 @@ func TestI15Redact(t *testing.T) {
 
 func TestI11Repository(t *testing.T) {
 	for _, name := range []string{
-		"", "/", "a//b", "/a", "a/", "..", "a/../b", "a..b", ".", "a/./b", `a\b`, "a%2fb", "a?b",
+		"", "/", "a//b", "/a", "a/", "..", "a/../b", "../b", "a/..", ".", "a/./b", `a\b`, "a%2fb", "a?b",
 		"a#b", "a\x00b", "a\nb", "a b", "é", strings.Repeat("a", 1025),
 	} {
 		assert.Error(t, CheckRepository(name), "%q", name)
 	}
-	for _, name := range []string{"library/_", "library/model", "Mixed/Case.Name-1_2", "a", "a/b/c/d"} {
+	for _, name := range []string{"library/_", "library/model", "Mixed/Case.Name-1_2", "a", "a/b/c/d", "a..b", "a/x..y", "a/..b"} {
 		assert.NoError(t, CheckRepository(name), "%q", name)
 	}
 }

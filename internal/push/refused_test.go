@@ -1,0 +1,148 @@
+package push_test
+
+import (
+	"io"
+	"net/http"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/modeltransfer/transfer/internal/registrytest"
+)
+
+// refusesWhole has a registry answer each PUT that has a body with a status.
+func (w *world) refusesWhole(status int) {
+	w.before(func(rw http.ResponseWriter, r *http.Request) bool {
+		if r.Method != http.MethodPut || r.ContentLength == 0 {
+			return false
+		}
+		rw.WriteHeader(status)
+		return true
+	})
+}
+
+// A registry that opens sessions and takes bodies with PATCH alone is sent the next blobs so at once.
+func TestU29WholeIsRefusedAndPatchIsNot(t *testing.T) {
+	type test struct{ status, size int }
+	var tests []test
+	for _, status := range []int{400, 404, 405, 501} {
+		tests = append(tests, test{status, 1000}, test{status, 3 << 20}, test{status, 9 << 20})
+	}
+	registrytest.Each(t, registrytest.Named(tests...), func(t *testing.T, mode registrytest.Mode, c test) {
+		w := newWorld(t, mode, registrytest.Options{})
+		w.refusesWhole(c.status)
+		p := w.pusher(w.server.URL)
+		for i := range 3 {
+			b := w.local(c.size + i)
+			w.moved.Store(0)
+			require.NoError(t, w.pushWith(t.Context(), p, b, ""))
+			w.requireStored(b)
+		}
+		for _, r := range w.reg.Requests() {
+			if r.Method == http.MethodPatch {
+				assert.Equal(t, "1", r.Header.Get("X-Redirect-Uploads"))
+			}
+		}
+		refused := 1
+		if c.status == http.StatusNotFound {
+			refused = 2 // the first may be of a session that was lost
+		}
+		assert.Equal(t, 3+refused, w.reg.Count("PUT", ""), "PUT with a body, and of none for each blob")
+	})
+}
+
+// Where PATCH is refused as well, the last refusal is the error, soon.
+func TestU29U27EveryWayIsRefused(t *testing.T) {
+	cases := registrytest.Named(400, 404, 405, 501)
+	registrytest.Each(t, cases, func(t *testing.T, mode registrytest.Mode, status int) {
+		w := newWorld(t, mode, registrytest.Options{})
+		w.before(func(rw http.ResponseWriter, r *http.Request) bool {
+			if r.Method != http.MethodPut && r.Method != http.MethodPatch {
+				return false
+			}
+			rw.WriteHeader(status)
+			return true
+		})
+		var refused *statusError
+		require.ErrorAs(t, w.push(w.local(10<<20), ""), &refused)
+		assert.Equal(t, status, refused.Status)
+		assert.LessOrEqual(t, w.reg.Count("PUT", "")+w.reg.Count("PATCH", ""), 8)
+		assert.Zero(t, w.reg.Sessions())
+	})
+}
+
+// GHCR takes no chunk of more than 4 MiB, and says so with 416. A whole body that breaks is continued in chunks.
+func TestU27ChunksAreTooLarge(t *testing.T) {
+	type test struct {
+		status int
+		most   int64
+	}
+	var tests []test
+	for _, status := range []int{400, 405, 416, 422, 501} {
+		tests = append(tests, test{status, 4 << 20}, test{status, 2 << 20})
+	}
+	registrytest.Each(t, registrytest.Named(tests...), func(t *testing.T, mode registrytest.Mode, c test) {
+		w := newWorld(t, mode, registrytest.Options{})
+		w.before(func(rw http.ResponseWriter, r *http.Request) bool {
+			if r.Method != http.MethodPatch || r.ContentLength <= c.most {
+				return false
+			}
+			rw.WriteHeader(c.status)
+			_, _ = io.WriteString(rw, "request body is too large")
+			return true
+		})
+		w.reg.Fault("PUT", "", "reset(1M)")
+		p := w.pusher(w.server.URL)
+		b := w.local(12 << 20)
+		require.NoError(t, w.pushWith(t.Context(), p, b, ""))
+		w.requireStored(b)
+		assert.Equal(t, 1, w.reg.Count("POST", ""), "the session is gone on with")
+
+		refused := w.reg.Count("PATCH", "")
+		w.reg.Fault("PUT", "", "reset(1M)")
+		b = w.local(11 << 20)
+		w.moved.Store(0)
+		require.NoError(t, w.pushWith(t.Context(), p, b, ""))
+		w.requireStored(b)
+		assert.Less(t, w.reg.Count("PATCH", "")-refused, refused, "the size is remembered")
+	})
+}
+
+// Where no chunk is taken, whatever its size, all goes with one PUT in a new session.
+func TestU27NoChunkIsTaken(t *testing.T) {
+	cases := registrytest.Named(400, 405, 416, 422, 501)
+	registrytest.Each(t, cases, func(t *testing.T, mode registrytest.Mode, status int) {
+		w := newWorld(t, mode, registrytest.Options{})
+		w.reg.Fault("PATCH", "", "**"+itoa(int64(status)))
+		p := w.pusher(w.server.URL)
+		for i := range 2 {
+			w.reg.Fault("PUT", "", "reset(1M)")
+			b := w.local(12<<20 + i)
+			w.moved.Store(0)
+			require.NoError(t, w.pushWith(t.Context(), p, b, ""))
+			w.requireStored(b)
+			if i == 0 {
+				w.before(func(_ http.ResponseWriter, r *http.Request) bool {
+					assert.NotEqual(t, http.MethodPatch, r.Method, "it is remembered")
+					return false
+				})
+			}
+		}
+	})
+}
+
+// A chunk that is refused for being out of step is no chunk that is too large.
+func TestU27OutOfStepIsNotTooLarge(t *testing.T) {
+	registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		w := newWorld(t, mode, registrytest.Options{})
+		w.reg.Fault("PUT", "", "reset(1M)")
+		w.reg.Fault("GET", "", "header(-range; range: 0-99)") // and then it says 1 MiB
+		w.reg.Fault("PATCH", "", "416")
+		b := w.local(12 << 20)
+		require.NoError(t, w.push(b, ""))
+		w.requireStored(b)
+		assert.Equal(t, 2, w.reg.Count("PATCH", ""))
+		assert.Equal(t, 1, w.reg.Count("POST", ""))
+	})
+}
