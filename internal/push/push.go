@@ -58,6 +58,7 @@ import (
 	"errors"
 	"log/slog"
 	"os"
+	"sync"
 
 	"github.com/opencontainers/go-digest"
 
@@ -94,6 +95,7 @@ type Config struct {
 type Pusher struct {
 	Config
 	learned learned
+	swept   sync.Once // of sessions that are too old
 }
 
 // New returns a pusher.

@@ -14,8 +14,13 @@ import (
 	"github.com/modeltransfer/transfer/internal/wire"
 )
 
-// abortTimeout bounds the deletion of an upload session.
-const abortTimeout = 5 * time.Second
+const (
+	// abortTimeout bounds the deletion of an upload session, while the registry answers.
+	abortTimeout = 5 * time.Second
+
+	// silenceTimeout bounds each request of it: a registry that is away keeps nobody who has cancelled the call.
+	silenceTimeout = time.Second
+)
 
 // session is an upload session of the registry.
 type session struct {
@@ -37,6 +42,7 @@ func (s *session) claim() {
 	if s.size < s.KeepSize {
 		return
 	}
+	s.swept.Do(s.Sessions.Sweep)
 	s.saved = s.Sessions.Claim(s.Registry.Blob(s.Repository, s.digest).URL.String())
 	target, err := s.Registry.Uploads(s.Repository, url.Values{}).Resolve(s.saved.Session())
 	if err == nil && !target.Left {
@@ -91,7 +97,7 @@ func (s *session) delete(ctx context.Context, target wire.Target) {
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), abortTimeout)
 	defer cancel()
-	a, err := s.ask(ctx, s.request(http.MethodDelete, target))
+	a, err := s.askSoon(ctx, s.request(http.MethodDelete, target))
 	for n := 0; err == nil && a.outOfStep() && retry.Sleep(ctx, retry.Delay(n, abortTimeout)) == nil; n++ {
 		a, err = s.deleteCurrent(ctx, target)
 	}
@@ -105,7 +111,7 @@ func (s *session) delete(ctx context.Context, target wire.Target) {
 
 // deleteCurrent deletes a session where it is now.
 func (s *session) deleteCurrent(ctx context.Context, target wire.Target) (answer, error) {
-	a, err := s.ask(ctx, s.request(http.MethodGet, target))
+	a, err := s.askSoon(ctx, s.request(http.MethodGet, target))
 	if err != nil || a.failed {
 		return a, err
 	}
@@ -114,5 +120,12 @@ func (s *session) deleteCurrent(ctx context.Context, target wire.Target) (answer
 			return a, err
 		}
 	}
-	return s.ask(ctx, s.request(http.MethodDelete, target))
+	return s.askSoon(ctx, s.request(http.MethodDelete, target))
+}
+
+// askSoon is ask for an answer that is not waited for long.
+func (s *session) askSoon(ctx context.Context, r exchange.Request) (answer, error) {
+	ctx, cancel := context.WithTimeout(ctx, silenceTimeout)
+	defer cancel()
+	return s.ask(ctx, r)
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/modeltransfer/transfer/internal/push"
 	"github.com/modeltransfer/transfer/internal/registrytest"
@@ -211,5 +212,37 @@ func TestE18EachFromIsTried(t *testing.T) {
 		require.NoError(t, up.Close(t.Context(), w.run(t.Context(), budget, up.Attempt)))
 		assert.Zero(t, w.reg.BytesReceived())
 		w.requireStored(b)
+	})
+}
+
+// Nor are many tried at once before it is known.
+func TestU13RegistryThatMayNotMountIsAskedFirst(t *testing.T) {
+	registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		w := newWorld(t, mode, registrytest.Options{NoMount: true})
+		p := w.pusher(w.server.URL)
+		var g errgroup.Group
+		for i := range 8 {
+			b := w.local(3<<20 + i)
+			w.stored(repository, b)
+			g.Go(func() error { return w.pushWith(t.Context(), p, b, "library/other") })
+		}
+		require.NoError(t, g.Wait())
+		assert.Equal(t, 2, w.reg.Count("POST", ""))
+	})
+}
+
+// A repository that it mounted from says nothing of another one.
+func TestU13RegistryThatHasMountedIsAskedFirstAfterTwo(t *testing.T) {
+	registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		w := newWorld(t, mode, registrytest.Options{})
+		first := w.local(3 << 20)
+		w.stored("library/other", first)
+		blobs := []blob{first}
+		for i := range 4 {
+			b := w.local(3<<20 + 1 + i)
+			w.stored(repository, b)
+			blobs = append(blobs, b)
+		}
+		assert.Equal(t, "POST POST HEAD DELETE POST HEAD DELETE HEAD HEAD", w.fromAll("library/other", blobs...))
 	})
 }

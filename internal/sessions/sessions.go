@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"time"
 
 	"github.com/modeltransfer/transfer/internal/filelock"
@@ -83,6 +84,43 @@ func (e *Entry) begin() bool {
 	}
 	defer dir.Close()
 	return e.open(dir)
+}
+
+// fileName is the form of the names of the files.
+var fileName = regexp.MustCompile(`^[0-9a-f]{64}$`)
+
+// Sweep removes what was not written for longer than a session is remembered, unless an upload has it.
+func (s Store) Sweep() {
+	dir, err := os.OpenRoot(s.dir)
+	if s.dir == "" || err != nil {
+		return
+	}
+	defer dir.Close()
+	entries, err := fs.ReadDir(dir.FS(), ".")
+	if err != nil {
+		return
+	}
+	for _, e := range entries {
+		info, err := e.Info()
+		if err == nil && fileName.MatchString(e.Name()) && time.Since(info.ModTime()) > maxAge {
+			sweep(dir, e.Name())
+		}
+	}
+}
+
+// sweep removes a file of this package that nobody has locked.
+func sweep(dir *os.Root, name string) {
+	f, err := rootfile.Open(dir, name, os.O_RDWR)
+	if err != nil {
+		return
+	}
+	defer f.Close()
+	if filelock.Lock(f) != nil {
+		return
+	}
+	if info, err := rootfile.Named(dir, f, name); err == nil && rootfile.IsOwn(info) {
+		_ = dir.Remove(name)
+	}
 }
 
 // open opens and locks the file, and reads it. Whatever else has its name is removed, and never written: it

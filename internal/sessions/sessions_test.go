@@ -189,3 +189,31 @@ func TestE17TheFirstSessionIsRemembered(t *testing.T) {
 	assert.Equal(t, "1", e.Session())
 	e.Close(false)
 }
+
+// What calls have left that nobody has run again does not stay for ever.
+func TestE18OldSessionsAreSwept(t *testing.T) {
+	s := Store{dir: t.TempDir()}
+	old := time.Now().Add(-maxAge - time.Hour)
+	name := func(blob string, age time.Time, close bool) string {
+		e := s.Claim(blob)
+		e.Save("https://registry.example/1")
+		if close {
+			e.Close(true)
+		} else {
+			t.Cleanup(func() { e.Close(false) })
+		}
+		require.NoError(t, os.Chtimes(filepath.Join(s.dir, e.name), age, age))
+		return e.name
+	}
+	swept := name("old", old, true)
+	kept := []string{name("young", time.Now().Add(-maxAge+time.Hour), true), name("in use", old, false), "notes.txt"}
+	require.NoError(t, os.WriteFile(filepath.Join(s.dir, "notes.txt"), nil, 0o600))
+	require.NoError(t, os.Chtimes(filepath.Join(s.dir, "notes.txt"), old, old))
+	s.Sweep()
+	assert.NoFileExists(t, filepath.Join(s.dir, swept))
+	for _, name := range kept {
+		assert.FileExists(t, filepath.Join(s.dir, name))
+	}
+	Store{}.Sweep()
+	Store{dir: filepath.Join(s.dir, "missing")}.Sweep()
+}

@@ -1,0 +1,242 @@
+package push_test
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/modeltransfer/transfer/internal/registrytest"
+	"github.com/modeltransfer/transfer/internal/retry"
+)
+
+// eachChunk has a function see each chunk that is small enough to be taken, and its number from 1 on. It returns
+// true where it has answered.
+func (w *world) eachChunk(most int64, see func(rw http.ResponseWriter, r *http.Request, n int32) bool) {
+	var chunks atomic.Int32
+	w.before(func(rw http.ResponseWriter, r *http.Request) bool {
+		return r.Method == http.MethodPatch && r.ContentLength <= most && see(rw, r, chunks.Add(1))
+	})
+}
+
+// A session that is lost late has all sent again. What is taken then renews the budget, or the next fault would
+// be the last.
+func TestE2ChunksThatAreTakenAgainRenewTheBudget(t *testing.T) {
+	const most = 4 << 20
+	registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		w := newWorld(t, mode, registrytest.Options{MaxBody: most})
+		w.timeout = 12 * time.Second
+		w.eachChunk(most, func(rw http.ResponseWriter, r *http.Request, n int32) bool {
+			time.Sleep(8 * time.Second)
+			status := map[int32]int{6: http.StatusNotFound, 11: http.StatusServiceUnavailable}[n]
+			if status != 0 {
+				drain(r)
+				rw.WriteHeader(status)
+			}
+			return status != 0
+		})
+		b := w.local(20 << 20)
+		require.NoError(t, w.push(b, ""))
+		w.requireStored(b)
+	})
+}
+
+// A session that is lost each time before it has more than ever is no progress.
+func TestE2SessionsThatAreLostAgainAndAgain(t *testing.T) {
+	const most = 4 << 20
+	cases := registrytest.Named(http.StatusNotFound, http.StatusServiceUnavailable)
+	registrytest.Each(t, cases, func(t *testing.T, mode registrytest.Mode, status int) {
+		w := newWorld(t, mode, registrytest.Options{MaxBody: most})
+		w.timeout = 20 * time.Second
+		w.reg.Fault("GET", "", "**404")
+		w.eachChunk(most, func(rw http.ResponseWriter, r *http.Request, n int32) bool {
+			time.Sleep(2 * time.Second)
+			if n%3 != 0 {
+				return false
+			}
+			drain(r)
+			rw.WriteHeader(status)
+			return true
+		})
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+		defer cancel()
+		require.Error(t, w.pushWith(ctx, w.pusher(w.server.URL), w.local(20<<20), ""))
+		require.NoError(t, ctx.Err(), "it ends by itself")
+	})
+}
+
+// A session that says now this and now that gets nowhere.
+func TestE3SessionThatAlternates(t *testing.T) {
+	registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		w := newWorld(t, mode, registrytest.Options{})
+		w.timeout = 2 * time.Second
+		var asked atomic.Int32
+		w.before(func(rw http.ResponseWriter, r *http.Request) bool {
+			switch r.Method {
+			case http.MethodPut, http.MethodPatch:
+				_, _ = io.Copy(io.Discard, r.Body)
+				<-r.Context().Done() // all was sent, and no answer comes
+			case http.MethodGet:
+				rw.Header().Set("Range", []string{"0-8388607", "0-4194303"}[asked.Add(1)%2])
+				rw.WriteHeader(http.StatusNoContent)
+			default:
+				return false
+			}
+			return true
+		})
+		begun := time.Now()
+		require.ErrorIs(t, w.push(w.local(20<<20), ""), retry.ErrExhausted)
+		assert.Less(t, time.Since(begun), 40*time.Second)
+	})
+}
+
+// A gateway that gives up on a registry which digests a blob has no less time than an answer that is held.
+func TestE4GatewayGivesUpOnTheDigest(t *testing.T) {
+	const size = 40 << 20 // 2.5 s at 16 MiB/s
+	cases := registrytest.Named(http.StatusGatewayTimeout, 524, http.StatusServiceUnavailable)
+	registrytest.Each(t, cases, func(t *testing.T, mode registrytest.Mode, status int) {
+		w := newWorld(t, mode, registrytest.Options{MaxBody: 20 << 20})
+		w.timeout = 500 * time.Millisecond
+		b := w.local(size)
+		var first time.Time
+		var mu sync.Mutex
+		w.before(func(rw http.ResponseWriter, r *http.Request) bool {
+			if r.Method != http.MethodPut || r.ContentLength > 0 {
+				return false
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			if first.IsZero() {
+				first = time.Now()
+			}
+			if time.Since(first) > 2*time.Second {
+				return false
+			}
+			time.Sleep(200 * time.Millisecond)
+			rw.WriteHeader(status)
+			return true
+		})
+		err := w.push(b, "")
+		if status == http.StatusServiceUnavailable { // it says that it is not at it
+			require.ErrorIs(t, err, retry.ErrExhausted)
+			return
+		}
+		require.NoError(t, err)
+		w.requireStored(b)
+	})
+}
+
+// The time for the answer to a chunk is that for its own bytes, and no longer after one that has come.
+func TestE5LostAnswerToAChunkIsNoticedInItsOwnTime(t *testing.T) {
+	const most = 1 << 20
+	registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		w := newWorld(t, mode, registrytest.Options{MaxBody: most})
+		b := w.local(32 << 20) // 2 s at 16 MiB/s
+		var waits []time.Duration
+		w.eachChunk(most, func(_ http.ResponseWriter, r *http.Request, n int32) bool {
+			if n != 3 && n != 9 {
+				return false
+			}
+			drain(r)
+			begun := time.Now()
+			<-r.Context().Done()
+			waits = append(waits, time.Since(begun))
+			return true
+		})
+		require.NoError(t, w.push(b, ""))
+		w.requireStored(b)
+		require.Len(t, waits, 2)
+		for _, wait := range waits {
+			assert.InDelta(t, 10, wait.Seconds(), 1, "seconds")
+		}
+	})
+}
+
+// DIGEST_INVALID to a small blob that came with the POST is believed the second time.
+func TestE11OtherDigestOfABlobThatCameWithThePOST(t *testing.T) {
+	const says = `says(400, {"errors":[{"code":"DIGEST_INVALID"}]})`
+	cases := map[string]bool{says: true, "**" + says: false}
+	registrytest.Each(t, cases, func(t *testing.T, mode registrytest.Mode, once bool) {
+		w := newWorld(t, mode, registrytest.Options{SingleShot: true})
+		p := w.pusher(w.server.URL)
+		require.NoError(t, w.pushWith(t.Context(), p, w.local(1000), "")) // the trial
+		b := w.local(2000)
+		if once {
+			w.reg.Fault("POST", "digest=", says)
+		} else {
+			w.reg.Fault("POST", "digest=", "**"+says)
+			w.reg.Fault("PUT", "", "**"+says)
+		}
+		w.moved.Store(0)
+		err := w.pushWith(t.Context(), p, b, "")
+		if once {
+			require.NoError(t, err)
+			w.requireStored(b)
+			return
+		}
+		var refused *statusError
+		require.ErrorAs(t, err, &refused)
+		assert.Equal(t, 1, w.reg.Count("PUT", ""), "sent twice in all")
+	})
+}
+
+// A registry that is away does not hold up who has cancelled the call.
+func TestE16CancelDoesNotWaitForADeadRegistry(t *testing.T) {
+	registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		w := newWorld(t, mode, registrytest.Options{})
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		w.before(func(_ http.ResponseWriter, r *http.Request) bool {
+			if r.Method != http.MethodPut && r.Method != http.MethodDelete {
+				return false
+			}
+			_, _ = io.Copy(io.Discard, r.Body)
+			time.AfterFunc(time.Second, cancel)
+			<-r.Context().Done()
+			return true
+		})
+		begun := time.Now()
+		err := w.pushWith(ctx, w.pusher(w.server.URL), w.local(3<<20), "")
+		require.ErrorIs(t, err, context.Canceled)
+		assert.LessOrEqual(t, time.Since(begun), 2100*time.Millisecond)
+	})
+}
+
+// 409 to a session that is ended for the second time may mean that it was ended the first time.
+func TestE4ConflictOfACommitThatIsRepeated(t *testing.T) {
+	cases := registrytest.Named(true, false)
+	registrytest.Each(t, cases, func(t *testing.T, mode registrytest.Mode, stored bool) {
+		w := newWorld(t, mode, registrytest.Options{MaxBody: 4 << 20})
+		b := w.local(10 << 20)
+		var commits atomic.Int32
+		w.before(func(rw http.ResponseWriter, r *http.Request) bool {
+			if r.Method != http.MethodPut || r.ContentLength > 0 {
+				return false
+			}
+			if commits.Add(1) == 1 {
+				rw.WriteHeader(http.StatusGatewayTimeout)
+				return true
+			}
+			if stored {
+				w.stored(repository, b)
+			}
+			rw.WriteHeader(http.StatusConflict)
+			return true
+		})
+		err := w.push(b, "")
+		if stored {
+			require.NoError(t, err)
+			return
+		}
+		var refused *statusError
+		require.ErrorAs(t, err, &refused)
+		assert.Equal(t, http.StatusConflict, refused.Status)
+		assert.LessOrEqual(t, commits.Load(), int32(3))
+	})
+}
