@@ -116,18 +116,18 @@ func (p *placing) member(e Entry, h *tar.Header, files map[string]bool) (m membe
 // beginning alone, and no more often than there are directories above the link. These are directories and no
 // links, so that by induction no chain of links leads out.
 func checkLink(name, target string) error {
-	rest, up := target, 0
+	rest := target
 	for strings.HasPrefix(rest, "../") {
-		rest, up = strings.TrimLeft(rest[3:], "/"), up+1
+		rest = strings.TrimLeft(rest[3:], "/")
 	}
 	base := names.Fold(path.Base(name))
 	switch {
-	case target == "", path.IsAbs(target), up > strings.Count(name, "/"), strings.Contains("/"+rest+"/", "/../"):
+	case target == "", path.IsAbs(target), strings.Contains("/"+rest+"/", "/../"):
 		return fmt.Errorf("%w: link %.200q leads out of the directory", ErrTitle, name)
 	case base == "blobs", base == "manifests": // these may be the user's own links
 		return fmt.Errorf("%w: link %.200q is kept for this program", ErrTitle, name)
 	}
-	where, err := names.Check(path.Join(path.Dir(name), target))
+	where, err := names.Check(path.Join(path.Dir(name), target)) // not further up than the link is deep
 	if err == nil && names.LeftOut(where) {
 		err = fmt.Errorf("%w: link %.200q leads to what is left out", ErrTitle, name)
 	}

@@ -174,14 +174,14 @@ func TestH4PathsOfLayersAreResolvedTogether(t *testing.T) {
 }
 
 // bomb is an archive of members that are all zeros.
-func bomb(t *testing.T, members int, size int64) string {
+func bomb(t *testing.T, name string, members int, size int64) string {
 	t.Helper()
 	var b bytes.Buffer
 	z := gzip.NewWriter(&b)
 	w := tar.NewWriter(z)
 	zeros := make([]byte, size)
 	for i := range members {
-		require.NoError(t, w.WriteHeader(&tar.Header{Name: fmt.Sprintf("d/%d", i), Size: size, Typeflag: tar.TypeReg}))
+		require.NoError(t, w.WriteHeader(&tar.Header{Name: name + fmt.Sprint(i), Size: size, Typeflag: tar.TypeReg}))
 		_, err := w.Write(zeros)
 		require.NoError(t, err)
 	}
@@ -219,11 +219,12 @@ func TestH5BombsAreRefusedBeforeAnythingIsWritten(t *testing.T) {
 		limits  unpack.Limits
 		want    string
 	}{
-		"gzip":           {bomb(t, 1, 80<<20), unpack.Limits{}, limit.Bytes},
-		"a sparse file":  {sparse(t, 3<<30), unpack.Limits{}, limit.Bytes},
-		"files":          {bomb(t, 300, 0), unpack.Limits{Files: 200}, limit.Files},
-		"depth":          {archive(t, "gzip", tar.Header{Name: "d/" + deep + "f"}), unpack.Limits{}, limit.Depth},
-		"a raised limit": {bomb(t, 300, 0), unpack.Limits{Files: 400}, ""},
+		"gzip":             {bomb(t, "d/", 1, 80<<20), unpack.Limits{}, limit.Bytes},
+		"what is left out": {bomb(t, ".git/", 1, 80<<20), unpack.Limits{}, limit.Bytes},
+		"a sparse file":    {sparse(t, 3<<30), unpack.Limits{}, limit.Bytes},
+		"files":            {bomb(t, "d/", 300, 0), unpack.Limits{Files: 200}, limit.Files},
+		"depth":            {archive(t, "gzip", tar.Header{Name: "d/" + deep + "f"}), unpack.Limits{}, limit.Depth},
+		"a raised limit":   {bomb(t, "d/", 300, 0), unpack.Limits{Files: 400}, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			path, dir := staged(t, test.content)
@@ -395,4 +396,31 @@ func relink(name, target string) error {
 		return err
 	}
 	return os.Symlink(target, name)
+}
+
+// A stage behind a link is another file system as far as a rename goes.
+func TestS26FilesOfAnotherFileSystemAreCopied(t *testing.T) {
+	path, elsewhere := t.TempDir(), t.TempDir()
+	require.NoError(t, os.Symlink(elsewhere, filepath.Join(path, pack.StateDir)))
+	dir, err := unpack.Open(path)
+	require.NoError(t, err)
+	defer dir.Close()
+	content := archive(t, "gzip", tar.Header{Name: "sub/a"})
+	stage(t, dir, content)
+	stage(t, dir, "x")
+	entries, _, err := unpack.Entries(registry.Content{Layers: []registry.Descriptor{
+		unpacked("sub", content), layer("d/x", "x"),
+	}})
+	require.NoError(t, err)
+	require.NoError(t, dir.Prepare(entries, entries))
+	require.NoError(t, place(t, dir, entries))
+	require.NoError(t, dir.Save())
+	for _, e := range entries {
+		there, err := dir.There(t.Context(), e, true)
+		require.NoError(t, err)
+		assert.True(t, there)
+	}
+	left, err := os.ReadDir(elsewhere)
+	require.NoError(t, err)
+	assert.Len(t, left, 1, "only the record stays")
 }
