@@ -2,6 +2,7 @@ package transfer_test
 
 import (
 	"context"
+	"errors"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -396,6 +397,47 @@ func TestS24HolderThatGetsOnFetchesAll(t *testing.T) {
 		assert.LessOrEqual(t, w.reg.BytesSent(), total+total/20)
 		w.requireOnly(blobs...)
 	})
+}
+
+// S25: blobs of all sizes over a link of 2 MiB/s, in calls of a second and a half.
+func TestS25DeadlinesThatAreTooShort(t *testing.T) {
+	for name, sizes := range map[string][]int{
+		"256 KiB": repeat(32, 256<<10), "1 MiB": repeat(12, mebibyte), "8 MiB": repeat(2, 8*mebibyte),
+		"all": append(append(repeat(8, 256<<10), repeat(4, mebibyte)...), 8*mebibyte),
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, registrytest.H1, registrytest.Options{})
+				link := &slowLink{speed: 2 * mebibyte}
+				opts, total := w.downloadOptions(), 0
+				for i, size := range sizes {
+					opts.Blobs = append(opts.Blobs, w.remote(size+i))
+					total += size + i
+				}
+				opts.BaseURL = w.net.Serve("slow.test", link.over(w.reg), registrytest.H1).URL
+				opts.Progress = nil
+				calls := 0
+				for err := errors.New("not begun"); err != nil; calls++ {
+					require.Less(t, calls, 50)
+					ctx, cancel := context.WithTimeout(t.Context(), 1500*time.Millisecond)
+					err = transfer.Download(ctx, opts)
+					cancel()
+				}
+				w.reg.Wait()
+				needed := (total + 3*mebibyte - 1) / (3 * mebibyte)
+				assert.LessOrEqual(t, calls, (needed*3+1)/2, "calls")
+				assert.LessOrEqual(t, w.reg.BytesSent(), int64(total)*13/10)
+				w.requireOnly(opts.Blobs...)
+			})
+		})
+	}
+}
+
+func repeat(n, size int) (sizes []int) {
+	for range n {
+		sizes = append(sizes, size)
+	}
+	return sizes
 }
 
 // timedAlone is timed where another call is under way, whose requests are not waited for.
