@@ -113,6 +113,7 @@ func TestSmallerBodiesGetALargerLimit(t *testing.T) {
 	for _, c := range []struct{ size, limit int }{
 		{8 << 20, 4}, {3 << 20, 4}, {2 << 20, 16}, {512 << 10, 64}, {0, 64}, {8 << 20, 64},
 	} {
+		s.controller.start.limit = 0 // as when the link has shown that it is quick
 		slot, err := s.Acquire(t.Context(), int64(c.size))
 		require.NoError(t, err)
 		assert.Equal(t, c.limit, s.limit, c.size)
@@ -122,7 +123,9 @@ func TestSmallerBodiesGetALargerLimit(t *testing.T) {
 	harmed.controller.search.harmful = 17
 	slot, err := harmed.Acquire(t.Context(), 1)
 	require.NoError(t, err)
-	assert.Equal(t, 16, harmed.limit, "not as many as did harm")
+	assert.Equal(t, startFew, harmed.limit)
+	harmed.controller.startWith(64)
+	assert.Equal(t, 16, harmed.controller.limit, "not as many as did harm")
 	slot.Release()
 }
 
@@ -144,6 +147,7 @@ func TestOverloadHalvesOnceForAll(t *testing.T) {
 		s := NewAdaptiveLimit(64, false)
 		slot, err := s.Acquire(t.Context(), 1)
 		require.NoError(t, err)
+		showQuick(slot)
 		slot.Release()
 		require.Equal(t, 64, s.limit)
 		for range 10 {
@@ -262,4 +266,41 @@ func TestBodiesBeyondALimitThatDoesHarmAreCalledBack(t *testing.T) {
 	}
 	assert.Zero(t, l.active)
 	assert.Empty(t, l.recallable)
+}
+
+// showQuick moves so many bytes at once that the link seems quick.
+func showQuick(s *Slot) { s.Moved(quickBytes) }
+
+// A body in a crowd over a slow link takes long. All begin at once where the link is quick enough for that, be it
+// far or near.
+func TestS25FirstBodiesShowHowQuickTheLinkIs(t *testing.T) {
+	for name, c := range map[string]struct {
+		wait  time.Duration // for the first byte
+		speed int           // bytes a second
+		limit int           // a second later
+	}{
+		"near and quick": {0, 100 << 20, 64}, "far and quick": {300 * time.Millisecond, 20 << 20, 64},
+		"near and slow": {0, 1 << 20, startFew}, "slower": {0, 64 << 10, startFew},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newController(64)
+			s.fit(256 << 10)
+			assert.Equal(t, startFew, s.limit, "with which it begins")
+			now := time.Now().Add(c.wait)
+			for range startFew {
+				s.firstByte(c.wait, s.generation)
+			}
+			most := s.limit
+			for range 20 {
+				s.moved(now, c.speed/100, startFew)
+				now = now.Add(10 * time.Millisecond)
+				most = max(most, s.limit)
+			}
+			if c.wait > farLatency {
+				assert.GreaterOrEqual(t, most, c.limit)
+				return
+			}
+			assert.Equal(t, c.limit, most)
+		})
+	}
 }

@@ -41,6 +41,7 @@ func TestSmallBodiesDoNotWaitForLargeOnes(t *testing.T) {
 		for range 64 - fewBodies {
 			slot, ok := acquire(t, l, 1000)
 			require.True(t, ok)
+			showQuick(slot)
 			taken = append(taken, slot)
 		}
 		_, ok = acquire(t, l, 1000)
@@ -97,6 +98,7 @@ func TestOverloadHalvesBothLimits(t *testing.T) {
 		for _, size := range []int64{1000, largeBody} {
 			slot, ok := acquire(t, l, size)
 			require.True(t, ok)
+			showQuick(slot)
 			slot.Release()
 		}
 		l.Overloaded()

@@ -11,6 +11,14 @@ const (
 	startBytes = 32 << 20 // 32 MiB
 	smallerBy  = 4
 
+	// No more than startFew of them begin. The others follow as soon as quickBytes or more have come so fast that
+	// all would end within quickTime. Over a slow link they would share it, and none would be whole for long. After
+	// quickLook, the search finds the limit as ever.
+	startFew   = 8
+	quickBytes = 64 << 10 // 64 KiB
+	quickTime  = 2 * time.Second
+	quickLook  = time.Second
+
 	// Where even the fastest first byte takes longer than farLatency, it takes many round trips until the
 	// windows of TCP are open, and a lost packet halves one. Few bodies cannot fill such a link, so the limit
 	// starts with farStart.
@@ -100,6 +108,7 @@ type controller struct {
 	generation int   // counts the changes of limit
 	bodySize   int64 // the size of bodies that the limit is meant for; 0 before the first
 
+	start start
 	waits waits
 	epoch epoch
 
@@ -108,6 +117,26 @@ type controller struct {
 	search       search
 	reprobe      reprobe
 	lastOverload time.Time
+}
+
+// start is what is seen of the link before all bodies of the first limit begin.
+type start struct {
+	limit int       // the first limit; 0 when it is not waited for any more
+	since time.Time // when the first bytes came
+	bytes int64
+}
+
+// quick tells whether the link has shown that it is quick enough for so many bytes, after n more have come.
+func (s *start) quick(now time.Time, n int, all int64) bool {
+	if s.since.IsZero() {
+		s.since = now
+	}
+	s.bytes += int64(n)
+	elapsed := now.Sub(s.since)
+	if elapsed > quickLook {
+		s.limit = 0
+	}
+	return s.bytes >= quickBytes && float64(all)*elapsed.Seconds() <= float64(s.bytes)*quickTime.Seconds()
 }
 
 // waits is how long bodies took from being asked for to their first byte: on average, and the fastest,
@@ -183,7 +212,12 @@ func (c *controller) fit(size int64) {
 		return
 	}
 	c.bodySize = max(size, 1)
-	c.startWith(int(min(max(startBytes/c.bodySize, fewBodies), int64(c.most))))
+	limit := int(min(max(startBytes/c.bodySize, fewBodies), int64(c.most)))
+	if c.limit == 0 || c.start.limit > 0 {
+		c.start.limit = limit
+		limit = min(limit, startFew)
+	}
+	c.startWith(limit)
 }
 
 // startWith measures a larger limit as if it were the first.
@@ -218,6 +252,10 @@ func (c *controller) addBytes(n int) { c.epoch.bytes += int64(n) }
 // moved counts bytes that moved while so many bodies were active.
 func (c *controller) moved(now time.Time, n, active int) {
 	c.active = active
+	if s := &c.start; s.limit > 0 && s.quick(now, n, int64(s.limit)*c.bodySize) {
+		c.startWith(s.limit)
+		s.limit = 0
+	}
 	e := &c.epoch
 	e.bytes += int64(n)
 	elapsed := now.Sub(e.start)
