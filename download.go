@@ -455,7 +455,6 @@ func (d *downloader) repair(ctx context.Context, b *blobDownload, m *blobstore.M
 	b.Budget.Renew() // hashing may have taken long
 	if whole {
 		b.SkipMirrors.Store(true)
-		d.exchange.CloseIdle()
 	}
 	d.schedule.Again(b.Index, missing)
 	return nil

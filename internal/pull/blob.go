@@ -33,7 +33,7 @@ type Blob struct {
 	Index  int // of the scheduler
 	Budget *retry.Budget
 
-	// SkipMirrors says that the bytes were wrong, perhaps a mirror's.
+	// SkipMirrors says that the bytes were wrong, perhaps a mirror's, or those of one connection.
 	SkipMirrors atomic.Bool
 
 	// TooLong says that the registry's blob is longer, so that nothing of it is worth keeping.

@@ -70,7 +70,7 @@ func (s *Sources) request(src *source, r *Request) asked {
 	a.Method = http.MethodGet
 	a.Target = src.Blob(s.Repository, r.Digest)
 	a.Room, a.Budget, a.MaySlow = min(r.Size, roomSize), r.Budget, r.slow >= watchdog.MaxReplaced
-	a.Elsewhere = src.mirror
+	a.Elsewhere, a.NewConn = src.mirror, r.SkipMirrors.Load()
 	a.OnRoom = func() { r.Piece.Asked(s.now()) }
 	if r.Size > pace.Small { // others end soon
 		a.OnRecall = func() { s.recall(r) }

@@ -43,6 +43,10 @@ type Request struct {
 	// NoFollow makes a redirect the answer.
 	NoFollow bool
 
+	// NewConn sends the request over a connection that no other has used or will use: what came over another was
+	// wrong. It changes nothing where a caller's transport is no *http.Transport.
+	NewConn bool
+
 	// Before is called before the request is sent, and before each redirect is followed, with where it is
 	// sent then. It may wait, and returns the token to use. Its error ends the chain. Nil means that nothing
 	// is to be done.
@@ -196,7 +200,7 @@ func (c *Client) send(ctx context.Context, r Request) (*Response, error) {
 			req.AddCookie(cookie)
 		}
 	}
-	resp, err := c.transport.RoundTrip(req)
+	resp, err := c.transportFor(r).RoundTrip(req)
 	if err != nil {
 		return nil, redactError(r, explain(r.Target, err, c.hasAnswered(r.Target)))
 	}
@@ -212,6 +216,16 @@ func (c *Client) send(ctx context.Context, r Request) (*Response, error) {
 		c.jar.SetCookies(req.URL, resp.Cookies())
 	}
 	return &Response{Response: resp, Target: r.Target}, nil
+}
+
+// transportFor returns what a request is sent through.
+func (c *Client) transportFor(r Request) http.RoundTripper {
+	if !r.NewConn || c.own == nil {
+		return c.transport
+	}
+	once := c.own.Clone()
+	once.DisableKeepAlives = true
+	return once
 }
 
 // origin is a scheme, a host and a port.

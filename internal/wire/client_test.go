@@ -378,3 +378,31 @@ func TestBeforeIsCalledForEachHop(t *testing.T) {
 	require.ErrorIs(t, err, enough)
 	assert.Equal(t, []string{"/v2/a/blobs/sha256:x Bearer 1", "/v Bearer 2"}, sent)
 }
+
+// A connection that is idle or becomes so is not used where what came over it may have been wrong.
+func TestE18RequestOverAConnectionOfItsOwn(t *testing.T) {
+	for _, h2 := range []bool{false, true} {
+		server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			_, _ = io.WriteString(w, r.RemoteAddr)
+		}))
+		server.EnableHTTP2 = h2
+		server.StartTLS()
+		t.Cleanup(server.Close)
+		c := NewClient(server.Client(), "test", 1)
+		t.Cleanup(c.Close)
+		target := mustParse(t, server.URL).Uploads("a/b", nil)
+		ask := func(newConn bool) string {
+			resp, err := c.Do(t.Context(), Request{Method: http.MethodGet, Target: target, NewConn: newConn})
+			require.NoError(t, err)
+			defer resp.Body.Close()
+			require.Equal(t, h2, resp.ProtoMajor == 2)
+			from, err := io.ReadAll(resp.Body)
+			require.NoError(t, err)
+			return string(from)
+		}
+		first := ask(false)
+		assert.Equal(t, first, ask(false))
+		assert.NotEqual(t, first, ask(true))
+		assert.Equal(t, first, ask(false), "the others stay")
+	}
+}
