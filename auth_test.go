@@ -169,6 +169,7 @@ func TestN23RefreshIsCoalesced(t *testing.T) {
 		}
 		down.GetToken, up.GetToken = tokens.getToken, tokens.getToken
 		down.Concurrency, up.Concurrency = 32, 32
+		down.BodyConcurrency = 32 // or few begin
 		if direction == "upload" {
 			require.NoError(t, w.upload(up))
 		} else {

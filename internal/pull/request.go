@@ -80,7 +80,7 @@ func (s *Sources) request(src *source, r *Request) asked {
 		a.Target, a.resolved = *at, at
 	}
 	// Asking needs no room, but has it all the same where a URL has expired, perhaps while it waited for room.
-	a.AskFirst = !a.Target.Left && s.redirects.Load() && !r.expired.Load()
+	a.AskFirst = !a.Target.Left && s.redirects.Load() && !r.refused && !r.expired.Load()
 
 	start, end := r.Piece.Pos(), r.Piece.End()
 	a.whole = start == 0 && end == r.Size

@@ -206,3 +206,36 @@ func TestN40URLIsAskedForWhenThereIsRoom(t *testing.T) {
 		})
 	}
 }
+
+// That others get bytes of the blob meanwhile does not have a request wait for room with a URL in its hands again.
+func TestE1RefusedURLIsAskedForWhenThereIsRoom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.bodies = pace.NewBodyLimiter(1, true)
+		w.begin()
+		w.fetched(to("store.test"), part(0, 100))
+		w.next()
+		assert.Equal(t, anotherWay, w.verdict(says(403, "")))
+		mine := w.request
+		other := func() {
+			job, _, err := w.schedule.Next(t.Context())
+			require.NoError(t, err)
+			w.request = pull.NewRequest(w.blob, job.Piece)
+		}
+		other()
+		w.fetched(to("store.test"), part(200, 300))
+		other()
+		assert.Equal(t, tryAgain, w.verdict(says(503, "")), "which has the URL forgotten")
+		w.request = mine
+		slot, err := w.bodies.Acquire(t.Context(), 1)
+		require.NoError(t, err)
+		w.requests()
+		w.answers = []answer{to("store.test"), part(100, 200)}
+		done := make(chan error)
+		go func() { done <- w.sources.Fetch(t.Context(), w.request, io.Discard) }()
+		synctest.Wait()
+		assert.Empty(t, w.requests(), "it waits for room first")
+		slot.Release()
+		require.NoError(t, <-done)
+	})
+}
