@@ -127,12 +127,20 @@ func (b *bar) close(s *state) {
 	b.mu.Unlock()
 }
 
-// wait draws the last line and ends the drawing.
+// wait draws the last line and ends the drawing. Nothing is left of a bar that has not got to its end: what
+// follows it says why.
 func (b *bar) wait() {
 	if b.container == nil {
 		return
 	}
-	b.drawn.EnableTriggerComplete()
-	b.drawn.SetTotal(-1, true)
+	b.mu.Lock()
+	whole := b.line.done >= b.line.total
+	b.mu.Unlock()
+	if whole {
+		b.drawn.EnableTriggerComplete()
+		b.drawn.SetTotal(-1, true)
+	} else {
+		b.drawn.Abort(true)
+	}
 	b.container.Wait()
 }

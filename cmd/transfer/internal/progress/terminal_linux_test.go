@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -18,6 +19,12 @@ import (
 
 // onTerminal runs draw on a terminal of a size and returns what it got, without the movements of the cursor.
 func onTerminal(t *testing.T, columns, rows uint16, draw func(out *os.File)) string {
+	t.Helper()
+	return regexp.MustCompile("\x1b\\[[0-9?]*[A-Za-z]|\r").ReplaceAllString(raw(t, columns, rows, draw), "")
+}
+
+// raw runs draw on a terminal of a size and returns what it got.
+func raw(t *testing.T, columns, rows uint16, draw func(out *os.File)) string {
 	t.Helper()
 	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)
 	if err != nil {
@@ -41,7 +48,46 @@ func onTerminal(t *testing.T, columns, rows uint16, draw func(out *os.File)) str
 	require.NoError(t, slave.Close())
 	<-done
 	require.NoError(t, master.Close())
-	return regexp.MustCompile("\x1b\\[[0-9?]*[A-Za-z]|\r").ReplaceAllString(got.String(), "")
+	return got.String()
+}
+
+// screen returns what is left of an output: the bar goes up by whole lines and clears what is below.
+func screen(t *testing.T, out string) string {
+	t.Helper()
+	var lines []string
+	up := regexp.MustCompile("^\x1b\\[([0-9]+)A\x1b\\[J")
+	current := ""
+	for out != "" {
+		if m := up.FindStringSubmatch(out); m != nil {
+			n, err := strconv.Atoi(m[1])
+			require.NoError(t, err)
+			lines, current, out = lines[:len(lines)-n], "", out[len(m[0]):]
+			continue
+		}
+		if rest, ok := strings.CutPrefix(out, "\r\n"); ok {
+			lines, current, out = append(lines, current), "", rest
+			continue
+		}
+		current, out = current+out[:1], out[1:]
+	}
+	return strings.Join(append(lines, current), "\n")
+}
+
+func TestNothingIsLeftOfABarThatIsInterrupted(t *testing.T) {
+	for _, columns := range []uint16{40, 80, 100} {
+		out := raw(t, columns, 24, func(out *os.File) {
+			blobs := []Blob{{"model-00001-of-00002.safetensors", 42e6, 120e6}}
+			m := NewBar(Options{Label: "pull", Out: out, Blobs: func() []Blob { return blobs }})
+			m.Update(0, 210e6)
+			m.Update(92e6, 210e6)
+			time.Sleep(2 * refresh)
+			fmt.Fprint(out, "^C") // as the terminal echoes it
+			m.Close()
+			fmt.Fprintln(out, "transfer: interrupted")
+		})
+		require.Contains(t, out, "pull  43%")
+		assert.Equal(t, "transfer: interrupted\n", screen(t, out), "%d columns", columns)
+	}
 }
 
 func TestTheBarFitsATerminal(t *testing.T) {
