@@ -100,15 +100,13 @@ func (d *document) describe() string {
 }
 
 // names are those that readers look for. Go's encoding/json takes "Layers" for "layers"; others do not.
-var names = map[string]bool{
-	"schemaVersion": true, "mediaType": true, "artifactType": true, "config": true, "layers": true,
-	"manifests": true, "fsLayers": true, "blobs": true, "subject": true, "annotations": true,
-	"digest": true, "size": true, "urls": true, "data": true, "platform": true,
-	"os": true, "architecture": true, "variant": true,
+var names = []string{
+	"schemaVersion", "mediaType", "artifactType", "config", "layers", "manifests", "fsLayers", "blobs", "subject",
+	"annotations", "digest", "size", "urls", "data", "platform", "os", "architecture", "variant",
 }
 
-// checkNames checks the names of all fields of a JSON value: none occurs twice in an object, and none is one
-// of names but for its case, unless the value is of annotations, whose keys are anybody's.
+// checkNames checks the names of all fields of a JSON value: none occurs twice in an object, and none of names
+// in two spellings, unless the value is of annotations, whose keys are anybody's.
 func checkNames(d *json.Decoder, anybodys bool) error {
 	token, err := d.Token()
 	if err != nil {
@@ -139,11 +137,11 @@ func checkFields(d *json.Decoder, anybodys bool) error {
 			return err
 		}
 		name, _ := token.(string)
-		switch {
-		case seen[name]:
+		if !anybodys {
+			name = asGoReads(name)
+		}
+		if seen[name] {
 			return fmt.Errorf("the field %.100q occurs twice", name)
-		case !anybodys && isMisspelt(name):
-			return fmt.Errorf("the field %.100q is not spelt as readers expect it", name)
 		}
 		seen[name] = true
 		if err := checkNames(d, anybodys || name == "annotations"); err != nil {
@@ -153,14 +151,12 @@ func checkFields(d *json.Decoder, anybodys bool) error {
 	return nil
 }
 
-func isMisspelt(name string) bool {
-	if names[name] {
-		return false
-	}
-	for known := range names {
+// asGoReads returns the one of names that encoding/json takes a name for, or the name.
+func asGoReads(name string) string {
+	for _, known := range names {
 		if strings.EqualFold(known, name) {
-			return true
+			return known
 		}
 	}
-	return false
+	return name
 }
