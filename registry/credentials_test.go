@@ -17,7 +17,8 @@ import (
 )
 
 // jsonKey is a password as Google's registries want one.
-const jsonKey = "{\n  \"type\": \"service_account\",\n  \"private_key\": \"-----BEGIN PRIVATE KEY-----\\nMIIE\"\n}\n"
+const jsonKey = "{\n  \"type\": \"service_account\",\n" +
+	"  \"private_key\": \"-----BEGIN PRIVATE KEY-----\\nMIIE\"\n}\n"
 
 func TestA4PasswordOfSeveralLines(t *testing.T) {
 	who := registry.Credentials{Username: "_json_key", Password: jsonKey}

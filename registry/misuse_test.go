@@ -67,7 +67,9 @@ func TestBaseURLsThatAreRefused(t *testing.T) {
 
 func TestWhatIsNoManifestIsNotPushed(t *testing.T) {
 	w := newWorld(t, registrytest.H1)
-	for _, data := range []string{``, `{}`, `hello`, `[]`, `null`, `{"schemaVersion":2`, `{"name":"x"}`, `{"layers":null}`} {
+	for _, data := range []string{
+		``, `{}`, `hello`, `[]`, `null`, `{"schemaVersion":2`, `{"name":"x"}`, `{"layers":null}`,
+	} {
 		err := w.open().PutManifest(t.Context(), "latest", registry.Manifest{Data: []byte(data)})
 		require.ErrorIs(t, err, registry.ErrManifest, data)
 		err = w.open().PutManifest(t.Context(), "", registry.NewManifest([]byte(data), registry.MediaTypeManifest))
@@ -76,16 +78,19 @@ func TestWhatIsNoManifestIsNotPushed(t *testing.T) {
 	assert.Empty(t, w.reg.Requests())
 }
 
+// says is a manifest that says what it is, and no more.
+const says = `{"mediaType":"` + registry.MediaTypeManifest + `"}`
+
 // twoInOne are manifests with one digest that readers take for two (CVE-2021-41190), and the Content-Type
 // that each comes with.
 var twoInOne = map[string][2]string{
 	"layers and manifests":       {`{"schemaVersion":2,"layers":[],"manifests":[]}`, ""},
 	"config and manifests":       {`{"schemaVersion":2,"config":{},"manifests":[]}`, "application/json"},
 	"fsLayers and layers":        {`{"fsLayers":[],"layers":[]}`, ""},
-	"called another":             {`{"mediaType":"` + registry.MediaTypeManifest + `"}`, registry.MediaTypeIndex},
-	"OCI called Docker":          {`{"mediaType":"` + registry.MediaTypeManifest + `"}`, registry.MediaTypeDockerManifest},
-	"called so with a parameter": {`{"mediaType":"` + registry.MediaTypeManifest + `"}`, registry.MediaTypeIndex + "; charset="},
-	"called so in capitals":      {`{"mediaType":"` + registry.MediaTypeManifest + `"}`, "Application/vnd.oci.image.INDEX.v1+json"},
+	"called another":             {says, registry.MediaTypeIndex},
+	"OCI called Docker":          {says, registry.MediaTypeDockerManifest},
+	"called so with a parameter": {says, registry.MediaTypeIndex + "; charset="},
+	"called so in capitals":      {says, "Application/vnd.oci.image.INDEX.v1+json"},
 	"a manifest called index":    {`{"schemaVersion":2,"config":{},"layers":[]}`, registry.MediaTypeIndex},
 	"an index called manifest":   {`{"schemaVersion":2,"manifests":[]}`, registry.MediaTypeManifest},
 	"says index, has layers":     {`{"mediaType":"` + registry.MediaTypeIndex + `","layers":[]}`, ""},

@@ -64,10 +64,12 @@ func TestA6PermissionIsNoWrongPassword(t *testing.T) {
 		challenge, body string
 		want, not       error
 	}{
-		"insufficient_scope": {401, bearer + `,error="insufficient_scope"`, "", registry.ErrDenied, registry.ErrUnauthorized},
-		"403":                {403, "", "", registry.ErrDenied, registry.ErrUnauthorized},
-		"401":                {401, bearer, "", registry.ErrUnauthorized, registry.ErrDenied},
-		"401 invalid_token":  {401, bearer + `,error="invalid_token"`, "", registry.ErrUnauthorized, registry.ErrDenied},
+		"insufficient_scope": {
+			401, bearer + `,error="insufficient_scope"`, "", registry.ErrDenied, registry.ErrUnauthorized},
+		"403": {403, "", "", registry.ErrDenied, registry.ErrUnauthorized},
+		"401": {401, bearer, "", registry.ErrUnauthorized, registry.ErrDenied},
+		"401 invalid_token": {
+			401, bearer + `,error="invalid_token"`, "", registry.ErrUnauthorized, registry.ErrDenied},
 	} {
 		t.Run(name, func(t *testing.T) {
 			registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
@@ -82,7 +84,8 @@ func TestA6PermissionIsNoWrongPassword(t *testing.T) {
 					require.ErrorIs(t, err, c.want, call)
 					require.NotErrorIs(t, err, c.not, call)
 					requireStatus(t, err, c.status)
-					assert.Equal(t, c.want == registry.ErrUnauthorized, strings.Contains(err.Error(), "unauthorized: check"))
+					advised := strings.Contains(err.Error(), "unauthorized: check")
+					assert.Equal(t, c.want == registry.ErrUnauthorized, advised)
 				}
 			})
 		})

@@ -105,14 +105,18 @@ func TestA5TheNextUsableChallengeIsTaken(t *testing.T) {
 		values []string
 		want   challenge.Challenge
 	}{
-		"bearer without a realm, then basic": {[]string{`Bearer service="s",scope="x", Basic realm="r"`}, challenge.Challenge{}},
-		"in two values":                      {[]string{`Bearer`, `bASIC realm="r"`}, challenge.Challenge{}},
-		"a realm that is a name":             {[]string{`Bearer realm="Registry", Basic realm="r"`}, challenge.Challenge{}},
-		"no basic":                           {[]string{`Bearer service="s"`}, challenge.Challenge{Service: "s"}},
-		"basic in a quoted string":           {[]string{`Bearer service="Basic realm=x"`}, challenge.Challenge{Service: "Basic realm=x"}},
-		"a relative realm":                   {[]string{`Basic realm="r", Bearer realm="/token"`}, challenge.Challenge{Realm: "/token"}},
+		"bearer without a realm, then basic": {
+			[]string{`Bearer service="s",scope="x", Basic realm="r"`}, challenge.Challenge{}},
+		"in two values":          {[]string{`Bearer`, `bASIC realm="r"`}, challenge.Challenge{}},
+		"a realm that is a name": {[]string{`Bearer realm="Registry", Basic realm="r"`}, challenge.Challenge{}},
+		"no basic":               {[]string{`Bearer service="s"`}, challenge.Challenge{Service: "s"}},
+		"basic in a quoted string": {
+			[]string{`Bearer service="Basic realm=x"`}, challenge.Challenge{Service: "Basic realm=x"}},
+		"a relative realm": {
+			[]string{`Basic realm="r", Bearer realm="/token"`}, challenge.Challenge{Realm: "/token"}},
 		"a URL": {
-			[]string{`Basic realm="r"`, `Bearer realm="https://a.test/token"`}, challenge.Challenge{Realm: "https://a.test/token"}},
+			[]string{`Basic realm="r"`, `Bearer realm="https://a.test/token"`},
+			challenge.Challenge{Realm: "https://a.test/token"}},
 		"nothing": {nil, challenge.Challenge{}},
 	} {
 		t.Run(name, func(t *testing.T) { assert.Equal(t, c.want, challenge.Best(c.values...)) })

@@ -2,9 +2,11 @@ package exchange_test
 
 import (
 	"context"
+	"net"
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -13,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/modeltransfer/transfer/internal/exchange"
+	"github.com/modeltransfer/transfer/internal/retry"
 )
 
 // scoped returns a request that wants a token of a scope.
@@ -100,4 +103,27 @@ func TestN23OneTokenForAScopeInAnyOrder(t *testing.T) {
 			assert.Equal(t, []string{first}, asked)
 		})
 	}
+}
+
+// Where answers have come through a proxy, its name exists, whatever a resolver says for a while.
+func TestE6ProxyWhoseNameIsUnknownForAWhile(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		gone := &net.OpError{Op: "proxyconnect", Err: &net.OpError{Op: "dial", Err: &net.DNSError{
+			Err: "no such host", Name: "proxy.test", IsNotFound: true,
+		}}}
+		var answers atomic.Bool
+		w := newWorld(t, nil, func(*http.Request) (*http.Response, error) {
+			if answers.Load() {
+				return says(200, ""), nil
+			}
+			return nil, gone
+		})
+		assert.False(t, retry.Retryable(<-w.start(w.head())), "misspelt")
+		answers.Store(true)
+		require.NoError(t, <-w.start(w.head()))
+		answers.Store(false)
+		err := <-w.start(w.head())
+		require.ErrorIs(t, err, gone)
+		assert.True(t, retry.Retryable(err))
+	})
 }

@@ -45,7 +45,8 @@ func TestG1NextLink(t *testing.T) {
 func TestG1LinkThatCannotBeRead(t *testing.T) {
 	for _, value := range []string{
 		`/x; rel=next`, `</x; rel=next`, `</x>; rel="next`, `</x> rel=next`, `</x>`, `</x>; title="x"`, `next`,
-		`<>; rel=next`, `</p>; rel=prev, /x; rel=next`, `</x>; rel=next, </y>; rel=next`, `"</x>; rel=next"`, `rel="next"; </x>`,
+		`<>; rel=next`, `</p>; rel=prev, /x; rel=next`, `</x>; rel=next, </y>; rel=next`, `"</x>; rel=next"`,
+		`rel="next"; </x>`,
 	} {
 		_, err := NextLink(http.Header{"Link": {value}})
 		require.ErrorIs(t, err, errLink, value)
@@ -68,13 +69,14 @@ func TestG1NextPage(t *testing.T) {
 	for link, want := range map[string]string{
 		"?last=x":                                           list + "?last=x",
 		"/prefix/v2/a/b/tags/list?last=x":                   list + "?last=x",
-		"/v2/a/b/tags/list?last=x":                          list + "?last=x", // the proxy's prefix is not known to the registry
+		"/v2/a/b/tags/list?last=x":                          list + "?last=x", // without the proxy's prefix
 		"http://registry.example/v2/a/b/tags/list?n=1":      list + "?n=1",
 		"http://registry.example:5000/v2/a/b/tags/list?n=1": list + "?n=1",
 		"https://other.example/v2/a/b/tags/list?n=1":        "https://other.example/v2/a/b/tags/list?n=1",
 		"/more?last=x":                                      "https://registry.example/more?last=x",
 	} {
-		page, err := mustParse(t, "https://registry.example/prefix").Manifest("a/b", "x").Resolve("../tags/list?n=7")
+		manifest := mustParse(t, "https://registry.example/prefix").Manifest("a/b", "x")
+		page, err := manifest.Resolve("../tags/list?n=7")
 		require.NoError(t, err)
 		next, err := page.NextPage(link)
 		require.NoError(t, err, link)
@@ -82,7 +84,9 @@ func TestG1NextPage(t *testing.T) {
 		assert.Equal(t, strings.Contains(want, "other.example"), next.Left)
 	}
 	page := mustParse(t, "https://registry.example").Manifest("a/b", "x")
-	for _, link := range []string{"http://registry.example/x", "ftp://x.example/", "http://other.example/v2/a/b/manifests/x", "%zz\n"} {
+	for _, link := range []string{
+		"http://registry.example/x", "ftp://x.example/", "http://other.example/v2/a/b/manifests/x", "%zz\n",
+	} {
 		_, err := page.NextPage(link)
 		require.ErrorIs(t, err, ErrRedirectRefused, link)
 	}
