@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"io"
+	"net/http"
 	"os"
 	"testing"
 	"time"
@@ -186,4 +187,30 @@ func TestBlobThatIsNotReadToItsEnd(t *testing.T) {
 		require.NoError(t, err)
 		assert.Empty(t, got)
 	})
+}
+
+// A server that refuses ranges is asked for one once.
+func TestN49BlobOfAServerThatRefusesRanges(t *testing.T) {
+	for _, status := range []int{400, 403, 405, 416, 500, 501} {
+		registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+			w := newWorld(t, mode)
+			w.reg.Put(repository, weights)
+			ranged := 0
+			w.reg.Configure(func(o *registrytest.Options) {
+				o.Before = func(rw http.ResponseWriter, r *http.Request) bool {
+					refused := r.Header.Get("Range") != ""
+					if refused {
+						ranged++
+						rw.WriteHeader(status)
+					}
+					return refused
+				}
+			})
+			w.reg.Fault("GET", "/blobs/", "reset(100000)->ok->reset(200000)->reset(300000)->ok")
+			got, err := readBlob(t.Context(), w.open(), blobOf(weights))
+			require.NoError(t, err, status)
+			assert.True(t, bytes.Equal(weights, got))
+			assert.Equal(t, 1, ranged, status)
+		})
+	}
 }
