@@ -121,11 +121,8 @@ func (f *dataFile) keepsName() error {
 	return f.folder.pathError("lstat", f.name, err)
 }
 
-// closeAs closes the file and gives it the final name.
-func (f *dataFile) closeAs(final string) error {
-	if err := f.Close(); err != nil {
-		return err
-	}
+// renameTo gives the file, which was closed, the final name.
+func (f *dataFile) renameTo(final string) error {
 	if err := f.keepsName(); err != nil {
 		return err
 	}

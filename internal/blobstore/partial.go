@@ -95,12 +95,15 @@ func (p *Partial) publish() error {
 	if p.release, err = filelock.Keep(p.data.File); err != nil {
 		return p.data.folder.pathError("lock", p.data.name, err)
 	}
-	p.right = true
 	// Before the rename, so that no crash leaves the journal of a finished blob behind.
 	if err := p.record.journal.remove(); err != nil {
 		return err
 	}
-	if err := p.data.closeAs(p.name); err != nil {
+	if err := p.data.Close(); err != nil {
+		return err
+	}
+	p.right = true
+	if err := p.data.renameTo(p.name); err != nil {
 		return err
 	}
 	p.finals.added(p.name)
