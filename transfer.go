@@ -329,8 +329,9 @@ type DownloadOptions struct {
 	// means that the package decides, up to Concurrency.
 	BodyConcurrency int
 
-	// RetryTimeout is how long a blob may go without one new byte before it is
-	// given up. Zero means 5 min. Permanent errors never wait.
+	// RetryTimeout is how long a blob is tried without one new byte before it is
+	// given up. The time in which it waits for its turn is not counted. Zero means
+	// 5 min. Permanent errors never wait.
 	RetryTimeout time.Duration
 
 	// MaxBytesPerSecond caps the speed of the whole call. Zero means no cap.
@@ -410,8 +411,9 @@ type UploadOptions struct {
 	// twice as long as before.
 	StallTimeout time.Duration
 
-	// RetryTimeout is how long a blob may go without one new byte before it is
-	// given up. Zero means 5 min. Permanent errors never wait.
+	// RetryTimeout is how long a blob is tried without one new byte before it is
+	// given up. The time in which it waits for its turn is not counted. Zero means
+	// 5 min. Permanent errors never wait.
 	RetryTimeout time.Duration
 
 	// MaxBytesPerSecond caps the speed of the whole call. Zero means no cap.
