@@ -60,6 +60,13 @@ func (w *Writer) Close() error {
 	return err
 }
 
+// Move has the writer go on at another offset. What was written is recorded.
+func (w *Writer) Move(off int64) error {
+	err := w.Close()
+	w.mine, w.crc, w.back = reservation{start: off, end: off}, 0, off
+	return err
+}
+
 // flush records what was written.
 func (w *Writer) flush() error {
 	e, err := w.record.add(&w.mine, w.crc)

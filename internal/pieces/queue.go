@@ -17,9 +17,10 @@ type Queue struct {
 	pieceSize int64
 
 	// mu guards the fields that follow, and those of all pieces.
-	mu     sync.Mutex
-	todo   []Range // untaken: in order, disjoint
-	active map[*Piece]struct{}
+	mu       sync.Mutex
+	todo     []Range // untaken: in order, disjoint
+	deferred []Range // untaken, and not to be taken yet: in order, disjoint
+	active   map[*Piece]struct{}
 }
 
 // NewQueue returns a queue of the missing ranges, which may come in any order. Pieces
@@ -90,6 +91,21 @@ func (q *Queue) TakeOver(p *Piece, now time.Duration) *Piece {
 	return q.start(rest, now)
 }
 
+// Defer keeps ranges from being taken, unless the body of a piece brings them anyway, until the next call,
+// which forgets them. They must be part of nothing else.
+func (q *Queue) Defer(ranges []Range) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.deferred = ranges
+}
+
+// Pin returns a piece of no bytes, so that the queue is not done before the caller calls its Finish.
+func (q *Queue) Pin(now time.Duration) *Piece {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.start(Range{}, now)
+}
+
 // Add puts a range back that must be fetched again. It must not be part of an active piece.
 func (q *Queue) Add(r Range) {
 	q.mu.Lock()
@@ -97,7 +113,7 @@ func (q *Queue) Add(r Range) {
 	q.todo = insert(q.todo, r)
 }
 
-// Done tells whether nothing is left to take and no piece is active.
+// Done tells whether nothing is left to take and no piece is active. What is deferred does not count.
 func (q *Queue) Done() bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()

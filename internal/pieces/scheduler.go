@@ -260,6 +260,14 @@ func (s *Scheduler) TakeWhole(j Job) bool {
 	return true
 }
 
+// Follow moves a piece that has come to its end on to the next range that nobody has taken, because its body
+// brings that too. It returns how many bytes lie between, and false where there is no such range.
+func (s *Scheduler) Follow(j Job) (gap int64, ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.blobs[j.Blob].queue.Follow(j.Piece)
+}
+
 // Complete tells one worker, and no other, that a blob has all its pieces. That one finishes it. What a
 // worker has left of its piece is for the next that asks.
 func (s *Scheduler) Complete(i int) bool {
@@ -295,6 +303,22 @@ func (s *Scheduler) Again(i int, missing []Range) {
 	}
 	s.offer(i)
 	s.changed.Broadcast()
+}
+
+// Defer keeps ranges of a blob that was started from being taken yet, and forgets those that it kept before.
+// They are fetched when they are given to Again, or when a registry that does not serve ranges sends them
+// anyway.
+func (s *Scheduler) Defer(i int, ranges []Range) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.blobs[i].queue.Defer(ranges)
+}
+
+// Pin keeps a blob from being complete until Finish of what it returns is called.
+func (s *Scheduler) Pin(i int) *Piece {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.blobs[i].queue.Pin(s.Now())
 }
 
 // Finish takes a blob off the list of those that are fetched.

@@ -285,3 +285,21 @@ func TestE9PieceIsNotSlowWhileItIsStored(t *testing.T) {
 	assert.Equal(t, 2*time.Second, age)
 	assert.InDelta(t, mib/2, speed, 1)
 }
+
+func TestBlobThatIsPinnedIsNotComplete(t *testing.T) {
+	s := newScheduler(&link{large: 4, room: true}, 40)
+	p := start(t, s, 0)
+	pin := s.Pin(0)
+	p.Claim(8 * mib)
+	p.Finish()
+	assert.False(t, s.Complete(0))
+	for range 4 {
+		p := next(t, s).Piece
+		p.Claim(8 * mib)
+		p.Finish()
+	}
+	none(t, s)
+	assert.False(t, s.Complete(0), "all but what is pinned is there")
+	pin.Finish()
+	assert.True(t, s.Complete(0))
+}

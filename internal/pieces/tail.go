@@ -27,13 +27,17 @@ func (q *Queue) Slowest(now time.Duration) (slowest *Piece, left time.Duration) 
 }
 
 // Extend moves the end of an active piece over the untaken range that follows it directly,
-// if there is one.
+// if there is one. Nothing is deferred any longer.
 func (q *Queue) Extend(p *Piece) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if _, ok := q.active[p]; !ok {
 		return
 	}
+	for _, r := range q.deferred {
+		q.todo = insert(q.todo, r)
+	}
+	q.deferred = nil
 	for i, r := range q.todo {
 		if r.Start == p.end {
 			p.end = r.End
@@ -41,4 +45,22 @@ func (q *Queue) Extend(p *Piece) {
 			return
 		}
 	}
+}
+
+// Follow moves a piece that has come to its end on to the first untaken range behind it, because its body brings
+// that too. It returns how many bytes lie between, and false where there is no such range.
+func (q *Queue) Follow(p *Piece) (gap int64, ok bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if _, ok := q.active[p]; !ok || p.pos < p.end {
+		return 0, false
+	}
+	for i, r := range q.todo {
+		if gap = r.Start - p.end; gap >= 0 {
+			p.pos, p.end, p.start = r.Start, r.End, p.start+gap
+			q.todo = append(q.todo[:i], q.todo[i+1:]...)
+			return gap, true
+		}
+	}
+	return 0, false
 }

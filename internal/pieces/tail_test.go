@@ -80,3 +80,53 @@ func TestJudge(t *testing.T) {
 	assert.Equal(t, 2*time.Second, age)
 	assert.InDelta(t, 50, speed, 0.1)
 }
+
+func TestDeferredRangesAreNotTaken(t *testing.T) {
+	q := NewQueue([]Range{{0, 10}}, 10)
+	q.Defer([]Range{{10, 90}, {95, 100}})
+	p := q.Next(0)
+	p.Claim(10)
+	p.Finish()
+	assert.Nil(t, q.Next(0))
+	assert.True(t, q.Done(), "what is deferred is somebody else's")
+	q.Defer(nil)
+	assert.Nil(t, q.Next(0), "forgotten")
+}
+
+// A registry that does not serve ranges sends what is deferred too.
+func TestExtendOverDeferredRanges(t *testing.T) {
+	q := NewQueue([]Range{{0, 10}}, 10)
+	q.Defer([]Range{{10, 90}, {95, 100}})
+	p := q.Next(0)
+	q.Extend(p)
+	assert.EqualValues(t, 90, p.End())
+	p.Claim(90)
+	p.Finish()
+	assert.False(t, q.Done())
+	assert.EqualValues(t, 95, q.Next(0).Pos())
+}
+
+// A piece whose body is the whole blob goes on behind what others have.
+func TestFollow(t *testing.T) {
+	q := NewQueue([]Range{{0, 10}, {20, 30}, {50, 60}}, 100)
+	first := q.Next(0)
+	p := q.Next(0)
+	_, ok := q.Follow(p)
+	assert.False(t, ok, "it has not come to its end")
+	p.Claim(10)
+	first.Finish()
+	gap, ok := q.Follow(p)
+	assert.True(t, ok)
+	assert.EqualValues(t, 20, gap)
+	assert.EqualValues(t, 50, p.Pos())
+	assert.EqualValues(t, 60, p.End())
+	_, _, speed := p.Judge(time.Second)
+	assert.InDelta(t, 10, speed, 0.1, "what was passed over does not count")
+	p.Claim(10)
+	_, ok = q.Follow(p)
+	assert.False(t, ok, "what lies before has to be asked for anew")
+	p.Finish()
+	_, ok = q.Follow(p)
+	assert.False(t, ok)
+	assert.EqualValues(t, 0, q.Next(0).Pos())
+}

@@ -21,6 +21,9 @@ const (
 
 	// roomSize is the most that room is asked for at once: a larger blob comes in pieces.
 	roomSize = 8 << 20 // 8 MiB
+
+	// tinySize is the size up to which a piece of a large blob costs no more than a small blob.
+	tinySize = 16 << 10 // 16 KiB
 )
 
 // body is the body of an answer, and what its bytes are for.
@@ -58,7 +61,10 @@ func (s *Sources) takeWhole(r *Request, a *asked, b body) error {
 			return short(err)
 		}
 	}
-	if err := s.copy(r, b); err != nil || b.ContentLength >= 0 || r.Piece.Pos() < r.Size {
+	if err := s.copy(r, b); err != nil {
+		return err
+	}
+	if err := s.follow(r, b); err != nil || b.ContentLength >= 0 || r.Piece.Pos() < r.Size {
 		return err
 	}
 	var one [1]byte
@@ -67,6 +73,34 @@ func (s *Sources) takeWhole(r *Request, a *asked, b body) error {
 			r.TooLong.Store(true)
 		}
 		return retry.Permanent(fmt.Errorf("%w: the body goes on after %d bytes", fault.ErrSizeMismatch, r.Size))
+	}
+	return nil
+}
+
+// Mover is a writer that can go on at another offset.
+type Mover interface {
+	io.Writer
+	Move(off int64) error
+}
+
+// follow takes all that nobody has taken behind the piece out of a body that is the whole blob: for each of
+// these ranges all of it would have to be sent again.
+func (s *Sources) follow(r *Request, b body) error {
+	mover, ok := b.to.(Mover)
+	for ok {
+		var gap int64
+		if gap, ok = s.Schedule.Follow(pieces.Job{Blob: r.Index, Piece: r.Piece}); !ok {
+			break
+		}
+		if err := mover.Move(r.Piece.Pos()); err != nil {
+			return &StoreError{err}
+		}
+		if _, err := io.CopyN(io.Discard, b.Body, gap); err != nil {
+			return short(err)
+		}
+		if err := s.copy(r, b); err != nil {
+			return err
+		}
 	}
 	return nil
 }

@@ -1,11 +1,16 @@
 package pull_test
 
 import (
+	"bytes"
+	"io"
+	"net/http"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 
 	"github.com/modeltransfer/transfer/internal/pieces"
+	"github.com/modeltransfer/transfer/internal/pull"
 )
 
 // refusesRanges are the ways to break the rules for ranges.
@@ -140,4 +145,68 @@ func TestN47ETagIsNoViolation(t *testing.T) {
 		assert.Equal(t, anotherWay, w.verdict(says(416, "")))
 	}
 	w.fetched(part(60, 100))
+}
+
+// moving is a writer that can go on at another offset.
+type moving struct {
+	bytes.Buffer
+	moves []int64
+	err   error
+}
+
+func (m *moving) Move(off int64) error {
+	m.moves = append(m.moves, off)
+	return m.err
+}
+
+// The whole blob brings all that is missing, though some of it is there between.
+func TestN10WholeBlobForItsGaps(t *testing.T) {
+	w := newWorld(t, pieces.Range{Start: 50, End: 100}, pieces.Range{Start: 200, End: 220},
+		pieces.Range{Start: 300, End: 400})
+	w.answers = []answer{whole()}
+	var got moving
+	require.NoError(t, w.sources.Fetch(t.Context(), w.request, &got))
+	assert.Equal(t, content(50, 100)+content(200, 220)+content(300, 400), got.String())
+	assert.Equal(t, []int64{200, 300}, got.moves)
+	w.request.Piece.Finish()
+	assert.True(t, w.schedule.Complete(0))
+}
+
+func TestN10WholeBlobBreaksOffInAGap(t *testing.T) {
+	w := newWorld(t, pieces.Range{Start: 50, End: 100}, pieces.Range{Start: 200, End: 400})
+	w.answers = []answer{whole().cut(150)}
+	var got moving
+	require.Error(t, w.sources.Fetch(t.Context(), w.request, &got))
+	assert.EqualValues(t, 200, w.request.Piece.Pos())
+	broken := &moving{err: errDisk}
+	w = newWorld(t, pieces.Range{Start: 50, End: 100}, pieces.Range{Start: 200, End: 400})
+	w.answers = []answer{whole()}
+	require.ErrorIs(t, w.sources.Fetch(t.Context(), w.request, broken), errDisk)
+}
+
+// beside takes a piece beside the one that is fetched.
+func (w *world) beside() *pull.Request {
+	w.t.Helper()
+	job, ok, err := w.schedule.Next(w.t.Context())
+	require.NoError(w.t, err)
+	require.True(w.t, ok)
+	return pull.NewRequest(w.blob, job.Piece)
+}
+
+// A range is refused that was asked for before another worker had found out that ranges are.
+func TestN47LateRefusalOfARange(t *testing.T) {
+	w := newWorld(t)
+	w.schedule.RangesServed(0)
+	other := w.beside()
+	refused := says(416, "")
+	refused.before = func(*http.Request) {
+		assert.Error(t, w.sources.Fetch(t.Context(), other, io.Discard))
+		other.Piece.Finish()
+	}
+	assert.Equal(t, tryAgain, w.verdict(refused, says(416, "")))
+	w.requests()
+	n, err := w.fetch(whole())
+	require.NoError(t, err)
+	assert.EqualValues(t, 400, n)
+	assert.Equal(t, []string{"registry.test"}, w.requests())
 }

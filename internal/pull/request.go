@@ -69,7 +69,7 @@ func (s *Sources) request(src *source, r *Request) asked {
 	a := asked{src: src}
 	a.Method = http.MethodGet
 	a.Target = src.Blob(s.Repository, r.Digest)
-	a.Room, a.Budget, a.MaySlow = min(r.Size, roomSize), r.Budget, r.slow >= watchdog.MaxReplaced
+	a.Room, a.Budget, a.MaySlow = s.room(r), r.Budget, r.slow >= watchdog.MaxReplaced
 	a.Elsewhere, a.NewConn = src.mirror, r.SkipMirrors.Load()
 	a.OnRoom = func() { r.Piece.Asked(s.now()) }
 	if r.Size > pace.Small { // others end soon
@@ -95,6 +95,14 @@ func (s *Sources) request(src *source, r *Request) asked {
 		a.Header.Set("If-Range", etag)
 	}
 	return a
+}
+
+// room returns the size of the body that a piece needs room for. The rest of a piece counts as a whole one.
+func (s *Sources) room(r *Request) int64 {
+	if n := r.Piece.End() - r.Piece.Pos(); n <= tinySize && s.Schedule.Ranges(r.Index) == pieces.RangesServed {
+		return n
+	}
+	return min(r.Size, roomSize)
 }
 
 // recall has the rest of a piece fetched later. It leaves the piece alone where all of it would have to be
@@ -209,7 +217,7 @@ func (s *Sources) rangeViolated(r *Request, a *asked, why string) error {
 	case again:
 		a.stale = true
 		return retry.OtherWay(err)
-	case before:
+	case before, a.ranged: // asked for before that was known
 		s.Schedule.RangesIgnored(r.Index)
 		return err
 	default:
