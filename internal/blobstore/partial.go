@@ -45,6 +45,9 @@ type Partial struct {
 // Commit.
 func (p *Partial) Missing() []pieces.Range { return p.record.missing() }
 
+// ReadAt reads bytes that are not missing.
+func (p *Partial) ReadAt(b []byte, off int64) (int, error) { return p.data.ReadAt(b, off) }
+
 // WriterAt returns a writer that begins at the offset. It must be closed, or what it wrote does not count and
 // cannot be written by another.
 func (p *Partial) WriterAt(off int64) *Writer {

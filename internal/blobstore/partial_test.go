@@ -332,3 +332,24 @@ func TestInOrderNothingIsReadBack(t *testing.T) {
 	require.NoError(t, w.Close())
 	commit(t, p)
 }
+
+// A writer that goes on elsewhere leaves nothing behind.
+func TestWriterMoves(t *testing.T) {
+	content, dir := random(large), t.TempDir()
+	p := claim(t, open(t, dir), content)
+	w := p.WriterAt(100)
+	_, err := w.Write(content[100:200])
+	require.NoError(t, err)
+	require.NoError(t, w.Move(5000))
+	assert.Equal(t, []pieces.Range{{End: 100}, {Start: 200, End: large}}, p.Missing())
+	var got [100]byte
+	_, err = p.ReadAt(got[:], 100)
+	require.NoError(t, err)
+	assert.Equal(t, content[100:200], got[:])
+	_, err = w.Write(content[5000 : 2<<20])
+	require.NoError(t, err)
+	require.NoError(t, w.Close())
+	fill(t, p, content)
+	commit(t, p)
+	requireBlob(t, dir, content)
+}
