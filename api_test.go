@@ -68,7 +68,7 @@ func TestAPIFieldsKeepTheirOrder(t *testing.T) {
 			of[string]("Token"), of[getToken]("GetToken"), of[*slog.Logger]("Logger"), of[string]("UserAgent"),
 			of[time.Duration]("StallTimeout"),
 			of[int]("BodyConcurrency"), of[time.Duration]("RetryTimeout"), of[int64]("MaxBytesPerSecond"),
-			of[bool]("Verify"), of[[]string]("Mirrors"),
+			of[bool]("Verify"), of[[]string]("Mirrors"), of[[]string]("Reuse"),
 		}},
 		{reflect.TypeFor[transfer.UploadOptions](), []field{
 			of[[]transfer.Blob]("Blobs"), of[string]("BaseURL"), of[string]("SrcDir"), of[int]("Concurrency"),
@@ -109,7 +109,7 @@ func TestAPIOptionsByName(t *testing.T) {
 		Progress: progress, Client: http.DefaultClient, Token: "x", GetToken: token, Logger: slog.Default(),
 		UserAgent:    "x",
 		StallTimeout: 1, BodyConcurrency: 1, RetryTimeout: 1, MaxBytesPerSecond: 1, Verify: true,
-		Mirrors: []string{"x"},
+		Mirrors: []string{"x"}, Reuse: []string{"x"},
 	}
 	up := transfer.UploadOptions{
 		Blobs: []transfer.Blob{blob}, BaseURL: "x", SrcDir: "x", Concurrency: 1, Progress: progress,

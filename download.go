@@ -6,6 +6,9 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"math/rand/v2"
+	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -13,10 +16,12 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/modeltransfer/transfer/internal/blobstore"
+	"github.com/modeltransfer/transfer/internal/donor"
 	"github.com/modeltransfer/transfer/internal/pace"
 	"github.com/modeltransfer/transfer/internal/pieces"
 	"github.com/modeltransfer/transfer/internal/pull"
 	"github.com/modeltransfer/transfer/internal/retry"
+	"github.com/modeltransfer/transfer/internal/reuse"
 	"github.com/modeltransfer/transfer/internal/watchdog"
 )
 
@@ -61,27 +66,28 @@ func Download(ctx context.Context, opts DownloadOptions) error {
 		logger: opts.Logger, userAgent: opts.UserAgent, stallTimeout: opts.StallTimeout,
 		retryTimeout: opts.RetryTimeout, maxBytesPerSecond: opts.MaxBytesPerSecond,
 	}, func(ctx context.Context, c *call) error {
-		return download(ctx, c, opts.DestDir, opts.Verify)
+		return download(ctx, c, opts)
 	})
 }
 
 // download fetches what is not in the directory.
-func download(ctx context.Context, c *call, path string, verify bool) (err error) {
+func download(ctx context.Context, c *call, opts DownloadOptions) (err error) {
 	if len(c.list) == 0 {
 		return nil
 	}
-	if path == "" {
+	if opts.DestDir == "" {
 		return fmt.Errorf("%w: no DestDir", ErrInvalidOption)
 	}
-	dir, err := blobstore.Open(path)
+	dir, err := blobstore.Open(opts.DestDir)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, dir.Close()) }()
 
-	d := &downloader{call: c, dir: dir}
+	d := &downloader{call: c, dir: dir, donors: donor.New(opts.Reuse)}
+	defer d.donors.Close()
 	dir.Waiting = d.waiting(ctx)
-	if err := d.plan(ctx, verify); err != nil {
+	if err := d.plan(ctx, opts.Verify); err != nil {
 		return err
 	}
 	return d.run(ctx)
@@ -91,6 +97,7 @@ func download(ctx context.Context, c *call, path string, verify bool) (err error
 type downloader struct {
 	*call
 	dir       *blobstore.Dir
+	donors    *donor.Files
 	missing   []pending       // largest first; their indices are those of the scheduler
 	downloads []*blobDownload // of each that is missing; nil before it is started and when it is in place
 	schedule  *pieces.Scheduler
@@ -165,6 +172,11 @@ type blobDownload struct {
 	// What was fetched again, which is done once each. Both belong to the worker that commits, as does discard.
 	repaired  bool // what was damaged on disk
 	refetched bool // the whole blob
+
+	// reuse says what is fetched next and what is copied, nil where all is fetched. No two workers have it at
+	// once.
+	reuse     *reuse.Procedure
+	assembled bool // nothing is left to do but to commit
 }
 
 // plan finds out what is there, and whether there is room for the rest.
@@ -363,7 +375,7 @@ func (d *downloader) advance(ctx context.Context, job pieces.Job) error {
 		if there || err != nil {
 			return err
 		}
-		p = d.schedule.Start(job.Blob, missing)
+		p = d.start(d.downloads[job.Blob], missing)
 	}
 	b := d.downloads[job.Blob]
 	var err error
@@ -371,7 +383,7 @@ func (d *downloader) advance(ctx context.Context, job pieces.Job) error {
 		err = d.fetchPiece(ctx, b, p)
 	}
 	if err == nil && d.schedule.Complete(job.Blob) {
-		err = d.commit(ctx, b)
+		err = d.finish(ctx, b)
 	}
 	return d.blobError(b.Digest, b.Budget, d.noRoom(err))
 }
@@ -456,8 +468,122 @@ func (d *downloader) repair(ctx context.Context, b *blobDownload, m *blobstore.M
 	if whole {
 		b.SkipMirrors.Store(true)
 	}
+	if b.reuse != nil && m.Adopted && b.reuse.Mismatch() {
+		b.assembled = false
+		return d.finish(ctx, b)
+	}
 	d.schedule.Again(b.Index, missing)
 	return nil
+}
+
+// start has the first piece of a blob fetched: of a large one only its head, where there are files that may
+// have the rest.
+func (d *downloader) start(b *blobDownload, missing []pieces.Range) *pieces.Piece {
+	donors := d.donors.All()
+	if b.Size <= pieceThreshold || len(donors) == 0 {
+		return d.schedule.Start(b.Index, missing)
+	}
+	sources := make([]reuse.Source, len(donors))
+	for i, x := range donors {
+		sources[i] = x
+	}
+	b.reuse = reuse.New(b.Size, sources, rand.Uint64())
+	step := b.reuse.Begin(missing)
+	p := d.schedule.Start(b.Index, step.Fetch)
+	d.schedule.Defer(b.Index, step.Later)
+	return p
+}
+
+// finish commits a blob of which all is there that was to be fetched, or goes on with what is to be done next
+// of it.
+func (d *downloader) finish(ctx context.Context, b *blobDownload) error {
+	for b.reuse != nil && !b.assembled {
+		if complete, err := d.assemble(ctx, b); !complete || err != nil {
+			return err
+		}
+	}
+	return d.commit(ctx, b)
+}
+
+// assemble does the next step of a blob that is put together from other files. It tells whether that was all,
+// and no other worker has anything of it.
+func (d *downloader) assemble(ctx context.Context, b *blobDownload) (complete bool, err error) {
+	missing := b.partial.Missing()
+	step := reuse.Step{Fetch: missing, Last: true}
+	if d.schedule.Ranges(b.Index) != pieces.RangesIgnored {
+		step = b.reuse.Next(b.partial, missing)
+	}
+	pin := d.schedule.Pin(b.Index) // or others would commit while this one copies
+	b.assembled = step.Last
+	d.schedule.Defer(b.Index, step.Later)
+	d.schedule.Again(b.Index, step.Fetch)
+	if err = d.copyAll(ctx, b, step.Copy); err != nil {
+		return false, err
+	}
+	pin.Finish()
+	return d.schedule.Complete(b.Index), nil
+}
+
+// copyAll copies what other files are believed to have of a blob. What they do not have is fetched.
+func (d *downloader) copyAll(ctx context.Context, b *blobDownload, all []reuse.Copy) error {
+	if len(all) == 0 {
+		return nil
+	}
+	reused := int64(0)
+	for len(all) > 0 {
+		n := slices.IndexFunc(all, func(c reuse.Copy) bool { return c.Source != all[0].Source })
+		if n < 0 {
+			n = len(all)
+		}
+		copied, err := d.copyFrom(ctx, b, d.donors.All()[all[0].Source], all[:n])
+		if err != nil {
+			return err
+		}
+		all, reused = all[n:], reused+copied
+	}
+	b.Budget.Renew() // copying may have taken long
+	d.logger.LogAttrs(ctx, slog.LevelDebug, "bytes of other files reused",
+		slog.String("digest", b.Digest.String()), slog.Int64("bytes", reused))
+	return nil
+}
+
+// copyFrom copies what one file is believed to have, as far as it can be read.
+func (d *downloader) copyFrom(
+	ctx context.Context, b *blobDownload, from *donor.File, all []reuse.Copy,
+) (reused int64, err error) {
+	file, err := from.Open()
+	if err != nil {
+		for _, c := range all {
+			d.schedule.Again(b.Index, []pieces.Range{c.Range})
+		}
+		return 0, nil
+	}
+	defer file.Close()
+	for _, c := range all {
+		n, err := d.copyRange(ctx, b, file, c)
+		if err != nil {
+			return reused, err
+		}
+		reused += n
+		d.schedule.Again(b.Index, []pieces.Range{{Start: c.Start + n, End: c.End}})
+	}
+	return reused, nil
+}
+
+// copyRange copies a range as far as the file has it.
+func (d *downloader) copyRange(
+	ctx context.Context, b *blobDownload, file *os.File, c reuse.Copy,
+) (reused int64, err error) {
+	for reused < c.Len() && err == nil {
+		var n int64
+		n, err = b.partial.Adopt(ctx, file, c.From+reused, c.Start+reused, min(pieceSize, c.Len()-reused))
+		d.progress.add(n)
+		reused += n
+	}
+	if _, ok := errors.AsType[*blobstore.SourceError](err); ok {
+		err = nil
+	}
+	return reused, err
 }
 
 // errLost ends the attempts at a piece that another worker has taken over or that has to wait for room.

@@ -346,6 +346,11 @@ type DownloadOptions struct {
 	// falls through to the next. They never see the token, and need not be
 	// trusted, since the digest decides what is kept.
 	Mirrors []string
+
+	// Reuse are files that may hold parts of what is fetched, such as an earlier version of a model: of a blob
+	// of more than 32 MiB that is a GGUF or safetensors file, only what they do not have is fetched. They are
+	// read, not through links, and never written to. Whatever is wrong with them is no error.
+	Reuse []string
 }
 
 // UploadOptions say what [Upload] sends and how. The fields that

@@ -47,8 +47,8 @@ func (q *Queue) Extend(p *Piece) {
 	}
 }
 
-// Follow moves a piece that has come to its end on to the first untaken range behind it, because its body brings
-// that too. It returns how many bytes lie between, and false where there is no such range.
+// Follow moves a piece that has come to its end on to the first untaken range behind it, because its body
+// brings that too. It returns how many bytes lie between, and false where there is no such range.
 func (q *Queue) Follow(p *Piece) (gap int64, ok bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()

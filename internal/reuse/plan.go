@@ -150,13 +150,13 @@ func (p *plan) refine() bool {
 	return len(p.probes) > 0
 }
 
-// unjudged returns what is missing of the probes.
-func (p *plan) unjudged(missing []pieces.Range) []pieces.Range {
+// pending returns the ranges of the probes that were not judged.
+func (p *plan) pending() []pieces.Range {
 	all := make([]pieces.Range, len(p.probes))
 	for i, x := range p.probes {
 		all[i] = x.Range
 	}
-	return intersect(missing, union(all))
+	return union(all)
 }
 
 // judge compares the probes with all places of their tensors, and drops the places that differ. It tells of

@@ -43,11 +43,18 @@ type Copy struct {
 	From   int64 // where it has them
 }
 
-// Step is what is to be done next. Where it is the last, all of it, the file is complete then.
+// Step is what is to be done next. After the last one the file is complete.
 type Step struct {
 	Fetch []pieces.Range
 	Copy  []Copy
+	Later []pieces.Range // what is missing and belongs to later steps
 	Last  bool
+}
+
+// fetch returns a step that fetches only these ranges.
+func fetch(missing, ranges []pieces.Range) Step {
+	now := intersect(missing, ranges)
+	return Step{Fetch: now, Later: subtract(missing, now)}
 }
 
 // stage is how far a procedure is: what the last step was for.
@@ -94,7 +101,7 @@ func New(size int64, sources []Source, seed uint64) *Procedure {
 // Begin returns what is fetched first of what is missing.
 func (p *Procedure) Begin(missing []pieces.Range) Step {
 	n := min(max(p.size/headShare, leastHead), mostHead)
-	return Step{Fetch: intersect(missing, []pieces.Range{{End: n}})}
+	return fetch(missing, []pieces.Range{{End: n}})
 }
 
 // Next returns the next step of a file of which what was to be fetched is there. Its steps may fetch nothing
@@ -130,8 +137,8 @@ func (p *Procedure) next(file io.ReaderAt, missing []pieces.Range) (Step, bool) 
 	case head:
 		return p.readHead(file, missing)
 	case scouting, surveying, refining:
-		if probes := p.plan.unjudged(missing); len(probes) > 0 {
-			return Step{Fetch: probes}, true
+		if step := fetch(missing, p.plan.pending()); len(step.Fetch) > 0 {
+			return step, true
 		}
 		p.judge(file)
 		return Step{}, false
@@ -150,7 +157,7 @@ func (p *Procedure) readHead(file io.ReaderAt, missing []pieces.Range) (Step, bo
 	if short, ok := errors.AsType[*tensorfile.ShortError](err); ok {
 		// A vocabulary is asked for in large steps.
 		upTo := max(short.Need, have+min(max(have, leastHead), maxHeadStep))
-		return Step{Fetch: intersect(missing, []pieces.Range{{End: upTo}})}, true
+		return fetch(missing, []pieces.Range{{End: upTo}}), true
 	}
 	p.stage = over
 	if err == nil {

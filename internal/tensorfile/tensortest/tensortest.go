@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
+	"math/rand/v2"
 	"strings"
 )
 
@@ -125,4 +126,16 @@ func marshal(v any) string {
 		panic(err)
 	}
 	return string(b)
+}
+
+// Bytes returns a whole file of that layout. The bytes of each tensor are made from its seed.
+func (f File) Bytes(l Layout, seeds []uint64) []byte {
+	b := make([]byte, l.Size)
+	copy(b, l.Head)
+	for i, t := range f.Tensors {
+		var seed [32]byte
+		binary.LittleEndian.PutUint64(seed[:], seeds[i])
+		_, _ = rand.NewChaCha8(seed).Read(b[l.At[i] : l.At[i]+t.Size])
+	}
+	return b
 }
