@@ -58,6 +58,10 @@ type holding struct {
 
 	// partly says that there may be more: a manifest that lists it is damaged or missing.
 	partly bool
+
+	// unfinished says that the first pull was interrupted: no model is named yet, and the items are the blobs that
+	// have come whole.
+	unfinished bool
 }
 
 func (h *holding) close() error {
@@ -67,10 +71,22 @@ func (h *holding) close() error {
 	return h.dir.Close()
 }
 
-// withHolding does something with what a directory holds.
-func withHolding(dir string, most limits, do func(h *holding) error) error {
+// withHolding does something with what a directory holds. Where it changes that, no pull comes between.
+func (a *app) withHolding(
+	ctx context.Context, dir string, most limits, changes bool, do func(h *holding) error,
+) error {
 	if err := most.check(); err != nil {
 		return err
+	}
+	if _, err := os.Stat(dir); err != nil {
+		return err
+	}
+	if changes {
+		unlock, err := a.lock(ctx, dir, "")
+		if err != nil {
+			return err
+		}
+		defer unlock()
 	}
 	h, err := holdingOf(dir, most)
 	if err != nil {
@@ -79,10 +95,15 @@ func withHolding(dir string, most limits, do func(h *holding) error) error {
 	return errors.Join(do(h), h.close())
 }
 
+// lock keeps a directory for this command, and says so where it has to wait.
+func (a *app) lock(ctx context.Context, dir, what string) (unlock func(), err error) {
+	return unpack.Lock(ctx, dir, what, func() { a.note("waiting for another command that writes to %s", dir) })
+}
+
 // holdingOf finds out what a directory holds.
 func holdingOf(dir string, most limits) (*holding, error) {
-	if _, err := os.Stat(dir); err != nil {
-		return nil, err
+	if kind, found := unpack.Unfinished(dir); found {
+		return unfinishedHolding(dir, kind)
 	}
 	switch kind := pack.KindOf(dir); kind {
 	case pack.Blobs:
@@ -96,6 +117,15 @@ func holdingOf(dir string, most limits) (*holding, error) {
 		return h, err
 	}
 	return fileHolding(dir)
+}
+
+func unfinishedHolding(dir string, kind pack.Kind) (*holding, error) {
+	h := &holding{kind: kind, unfinished: true}
+	blobs, err := unpack.WholeBlobs(dir, kind)
+	for _, b := range blobs {
+		h.items = append(h.items, blobItem(pack.TreePath(dir, kind, digest.Digest(b.Digest)), b))
+	}
+	return h, err
 }
 
 func blobHolding(dir string) (*holding, error) {

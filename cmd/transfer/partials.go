@@ -1,6 +1,7 @@
 package main
 
 import (
+	"os"
 	"path/filepath"
 	"sync"
 	"time"
@@ -9,6 +10,7 @@ import (
 	"github.com/modeltransfer/transfer/cmd/transfer/internal/pack"
 	"github.com/modeltransfer/transfer/cmd/transfer/internal/printable"
 	"github.com/modeltransfer/transfer/cmd/transfer/internal/progress"
+	"github.com/modeltransfer/transfer/cmd/transfer/internal/unpack"
 	"github.com/opencontainers/go-digest"
 )
 
@@ -24,12 +26,9 @@ const (
 	lookEvery = 500 * time.Millisecond
 )
 
-// partials tells how far the large blobs of a download are, as their files on disk say. It
-// returns nil where the system does not tell how much of a file is written.
+// partials tells how far the large blobs of a download are, as their files on disk say, where the system tells
+// how much of a file is written.
 func partials(dir string, blobs []transfer.Blob, names map[string]string) func() []progress.Blob {
-	if !canSeeWritten {
-		return nil
-	}
 	var large []transfer.Blob
 	for _, b := range blobs {
 		if b.Size >= largeBlob && digest.Digest(b.Digest).Validate() == nil {
@@ -53,8 +52,12 @@ func look(dir string, blobs []transfer.Blob, names map[string]string) []progress
 	var seen []progress.Blob
 	for _, b := range blobs {
 		dg := digest.Digest(b.Digest)
-		n, ok := written(filepath.Join(dir, pack.BlobName(dg)+partialSuffix))
-		if !ok || n == 0 {
+		info, err := os.Lstat(filepath.Join(dir, pack.BlobName(dg)+partialSuffix))
+		if err != nil {
+			continue
+		}
+		n, known := unpack.Written(info)
+		if !known || n == 0 {
 			continue
 		}
 		seen = append(seen, progress.Blob{Name: blobName(b, names), Done: min(n, b.Size), Total: b.Size})

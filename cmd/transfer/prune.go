@@ -13,10 +13,11 @@ func pruneCommand(a *app) *cobra.Command {
 	var most limits
 	c := dirCommand("prune", "Remove blobs that no model of a directory needs",
 		"Prune removes blobs that no manifest in DIR names, and what interrupted pulls have left. DIR is "+
-			"as pull has made it, in any of its forms. Nothing may be pulled into it at the same time.",
+			"as pull has made it, in any of its forms. Where no manifest is there yet, whole blobs stay. "+
+			"Nothing may be pulled into Ollama's models at the same time.",
 		"  transfer prune --dry-run ~/.ollama/models\n  transfer prune ./model",
 		func(ctx context.Context, dir string) error {
-			return withHolding(dir, most, func(h *holding) error { return prune(ctx, a, dir, h, dry) })
+			return a.withHolding(ctx, dir, most, !dry, func(h *holding) error { return prune(ctx, a, dir, h, dry) })
 		})
 	c.Flags().BoolVar(&dry, "dry-run", false, "only list what would be removed")
 	most.addManifests(c.Flags())
@@ -62,5 +63,8 @@ func prune(ctx context.Context, a *app, dir string, h *holding, dry bool) error 
 		verb = "would remove"
 	}
 	a.say("%s %s, %s", verb, plural(len(found), "file"), formatBytes(size))
+	if h.unfinished && len(h.items) > 0 {
+		a.say("kept %s: there is no manifest yet that says which are needed", plural(len(h.items), "whole blob"))
+	}
 	return nil
 }

@@ -198,6 +198,11 @@ func (p *puller) intoDir(ctx context.Context, m registry.Manifest) (outcome, err
 	case intoOllama:
 		return p.intoOllama(ctx, m)
 	}
+	unlock, err := p.lock(ctx, p.dir, "")
+	if err != nil {
+		return outcome{}, err
+	}
+	defer unlock()
 	return p.intoBlobs(ctx, m, p.dir, func() error {
 		return unpack.WriteFile(filepath.Join(p.dir, pack.ManifestName), m.Data)
 	})
@@ -224,6 +229,12 @@ func (p *puller) intoOllama(ctx context.Context, m registry.Manifest) (outcome, 
 	if p.ref.Tag == "" {
 		return outcome{}, usagef("--into ollama needs a reference with a tag")
 	}
+	// Other models go beside this one: what they share is fetched once, as each blob is locked.
+	unlock, err := p.lock(ctx, p.dir, digest.Digest(m.Digest).Encoded()[:16])
+	if err != nil {
+		return outcome{}, err
+	}
+	defer unlock()
 	models, err := unpack.OpenOllama(p.dir)
 	if err != nil {
 		return outcome{}, err
@@ -254,6 +265,11 @@ func (p *puller) intoFiles(
 	if len(chosen) == 0 && len(entries) > 0 {
 		return outcome{}, fmt.Errorf("%s: no file matches; there are %s", p.ref, titles(entries))
 	}
+	unlock, err := p.lock(ctx, p.dir, "")
+	if err != nil {
+		return outcome{}, err
+	}
+	defer unlock()
 	dir, err := unpack.Open(p.dir)
 	if err != nil {
 		return outcome{}, err
@@ -323,6 +339,11 @@ func (p *puller) intoOCI(ctx context.Context, m registry.Manifest) (outcome, err
 	if err != nil {
 		return outcome{}, fmt.Errorf("%s: %w", p.ref, err)
 	}
+	unlock, err := p.lock(ctx, p.dir, "")
+	if err != nil {
+		return outcome{}, err
+	}
+	defer unlock()
 	layout, err := unpack.OpenOCI(p.dir)
 	if err != nil {
 		return outcome{}, err

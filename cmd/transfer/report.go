@@ -46,6 +46,18 @@ func (a *app) print(format string, args ...any) {
 	fmt.Fprintln(a.stdout, printable.Text(fmt.Sprintf(format, args...)))
 }
 
+// note tells on stderr what a person who waits wants to know, unless --quiet.
+func (a *app) note(format string, args ...any) {
+	text := printable.Text(fmt.Sprintf(format, args...))
+	switch {
+	case a.quiet:
+	case a.json:
+		a.event("note", field{"note", text})
+	default:
+		fmt.Fprintln(a.stderr, text)
+	}
+}
+
 // A rate is told of what took at least so long or moved so much.
 const (
 	leastTook  = 500 * time.Millisecond

@@ -25,7 +25,9 @@ func verifyCommand(a *app) *cobra.Command {
 			"that are wrong or missing. With --from it fetches them again.",
 		"  transfer verify ./model\n  transfer verify ./model --from registry.example/me/model:v1",
 		func(ctx context.Context, dir string) error {
-			return withHolding(dir, most, func(h *holding) error { return verifier{a, most}.verify(ctx, dir, h, from) })
+			return a.withHolding(ctx, dir, most, from != "", func(h *holding) error {
+				return verifier{a, most}.verify(ctx, dir, h, from)
+			})
 		})
 	c.Flags().StringVar(&from, "from", "", "fetch what is wrong from the repository of this `REF`")
 	most.addUnpacking(c.Flags())
@@ -42,7 +44,13 @@ type verifier struct {
 // errNothing is a directory of which nothing can be said.
 var errNothing = errors.New("there is nothing in it to verify")
 
+// errUnfinished is a directory whose first pull was interrupted.
+var errUnfinished = errors.New("a pull into it was interrupted, and no model is whole yet; run the same pull again")
+
 func (a verifier) verify(ctx context.Context, dir string, h *holding, from string) error {
+	if h.unfinished {
+		return a.verifyUnfinished(ctx, dir, h)
+	}
 	if len(h.items) == 0 {
 		return fmt.Errorf("%s: %w", dir, errNothing)
 	}
@@ -70,6 +78,20 @@ func (a verifier) verify(ctx context.Context, dir string, h *holding, from strin
 	}
 	a.say("repaired %s of %s in %s", plural(len(wrong), "file"), plural(len(h.items), "file"), dir)
 	return nil
+}
+
+// verifyUnfinished hashes what has come whole. That is no model: it is an error in any case.
+func (a verifier) verifyUnfinished(ctx context.Context, dir string, h *holding) error {
+	wrong, size, err := a.findWrong(ctx, h)
+	if err != nil {
+		return err
+	}
+	if len(wrong) > 0 {
+		return fmt.Errorf("%s: %w with --verify: %d of %s are wrong", dir, errUnfinished, len(wrong),
+			plural(len(h.items), "whole blob"))
+	}
+	return fmt.Errorf("%s: %w (%s, %s, are right)", dir, errUnfinished, plural(len(h.items), "whole blob"),
+		formatBytes(size))
 }
 
 func (a verifier) verified(dir string, all int, size int64, wrong int) {

@@ -78,7 +78,11 @@ func looksLikeBlobs(dir string) bool {
 		return true
 	}
 	entries, err := os.ReadDir(dir)
-	return err == nil && len(entries) == 1
+	others := len(entries) - 1
+	if isDir(filepath.Join(dir, StateDir)) && !isFile(filepath.Join(dir, StateDir, "record.json")) {
+		others-- // a lock, and no record of named files
+	}
+	return err == nil && others == 0
 }
 
 func isFile(path string) bool {
@@ -257,8 +261,11 @@ func choiceError(dir, want string, names []string) error {
 
 // TreePath is where an OCI layout or Ollama's models have a blob. The digest must be valid.
 func TreePath(dir string, kind Kind, dg digest.Digest) string {
-	if kind == OCI {
+	switch kind {
+	case OCI:
 		return filepath.Join(dir, ocispec.ImageBlobsDir, dg.Algorithm().String(), dg.Encoded())
+	case Blobs:
+		return filepath.Join(dir, BlobName(dg))
 	}
 	return filepath.Join(dir, "blobs", BlobName(dg))
 }

@@ -24,12 +24,15 @@ var (
 
 	// stateFile is what an interrupted pull leaves in its own directory besides blobs.
 	stateFile = regexp.MustCompile(`^(unpacked-[0-9a-f]{16}|\.transfer\..*\.new)$`)
+
+	// wholeBlob is the name of a blob that has come whole.
+	wholeBlob = regexp.MustCompile(`^sha(256|384|512)-[0-9a-f]{64,128}$`)
 )
 
 // Leftover is a file that no model of a directory needs.
 type Leftover struct {
 	Path string
-	Size int64
+	Size int64 // what it takes on the disk
 
 	place []string // the directories to it
 	name  string
@@ -56,7 +59,7 @@ func Leftovers(dir string, kind pack.Kind, needed map[string]bool) ([]Leftover, 
 					return err
 				}
 				path := filepath.Join(dir, filepath.FromSlash(key))
-				found = append(found, Leftover{path, info.Size(), place, e.Name()})
+				found = append(found, Leftover{path, sizeOnDisk(info), place, e.Name()})
 			}
 			return err
 		})
@@ -65,6 +68,14 @@ func Leftovers(dir string, kind pack.Kind, needed map[string]bool) ([]Leftover, 
 		}
 	}
 	return found, nil
+}
+
+// sizeOnDisk is what the disk gets back of a file: a partial has holes.
+func sizeOnDisk(info fs.FileInfo) int64 {
+	if n, known := Written(info); known {
+		return n
+	}
+	return info.Size()
 }
 
 // Remove removes what was found in a directory.

@@ -1,0 +1,162 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/modeltransfer/transfer/cmd/transfer/internal/pack"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// pulledEvent is what a pull with --json says at its end.
+func pulledEvent(t *testing.T, stdout string) (e struct{ Bytes, There, Moved int64 }) {
+	t.Helper()
+	for line := range strings.Lines(stdout) {
+		if strings.HasPrefix(line, `{"event":"pulled"`) {
+			require.NoError(t, json.Unmarshal([]byte(line), &e))
+		}
+	}
+	return e
+}
+
+func TestL3TwoPullsIntoOneDirectoryFetchOnce(t *testing.T) {
+	made, size := largeFiles(t)
+	s := startedServer(t)
+	must(t, "push", made, s.url+"/me/model")
+	for _, form := range []string{"files", "blobs", "oci", "ollama"} {
+		t.Run(form, func(t *testing.T) {
+			front, begun := &counting{next: s.http.Handler, limit: 1 << 20}, make(chan struct{})
+			front.cut = func() { close(begun) }
+			server := httptest.NewServer(front)
+			defer server.Close()
+			dir, first := t.TempDir(), make(chan result)
+			pull := []string{"pull", "--json", "--into", form, "--limit-rate", "60M", "--body-concurrency", "1", server.URL + "/me/model", dir}
+			go func() { first <- runIn(t.Context(), noEnv, pull...) }()
+			<-begun
+			second := must(t, pull...)
+			assert.Contains(t, second.stdout, "waiting for another command that writes to ")
+			other := <-first
+			require.Equal(t, exitOK, other.code, other.stderr)
+
+			assert.Less(t, front.moved.Load(), size+size/4, "it was fetched once")
+			assert.Zero(t, pulledEvent(t, second.stdout).Moved, "who has waited has moved nothing")
+			assert.GreaterOrEqual(t, pulledEvent(t, other.stdout).Moved, size)
+			assert.Contains(t, must(t, "verify", dir).stdout, "all right")
+			assert.NoFileExists(t, filepath.Join(dir, pack.StateDir, "lock"))
+		})
+	}
+}
+
+func TestL3APullThatWaitsCanBeInterrupted(t *testing.T) {
+	made, _ := largeFiles(t)
+	s := startedServer(t)
+	must(t, "push", made, s.url+"/me/model")
+	dir := t.TempDir()
+	a := &app{}
+	unlock, err := a.lock(t.Context(), dir, "")
+	require.NoError(t, err)
+	defer unlock()
+	ctx, cancel := context.WithCancel(t.Context())
+	stderr := &cancelling{cancel: cancel}
+	waiting := &app{stdin: strings.NewReader(""), stdout: new(lockedBuffer), stderr: stderr, getenv: noEnv}
+	assert.Equal(t, exitInterrupted, waiting.run(ctx, []string{"pull", s.url + "/me/model", dir}))
+	assert.Contains(t, stderr.String(), "waiting for another command that writes to "+dir)
+}
+
+// cancelling cancels when something is written.
+type cancelling struct {
+	lockedBuffer
+	cancel func()
+}
+
+func (c *cancelling) Write(p []byte) (int, error) {
+	defer c.cancel()
+	return c.lockedBuffer.Write(p)
+}
+
+// interrupted pulls a large model into a form until half of it has come.
+func interrupted(t *testing.T, form string) (ref, dir string) {
+	t.Helper()
+	made, size := largeFiles(t)
+	s := startedServer(t)
+	must(t, "push", made, s.url+"/me/model")
+	ctx, cancel := context.WithCancel(t.Context())
+	front := &counting{next: s.http.Handler, limit: size / 2, cut: cancel}
+	server := httptest.NewServer(front)
+	t.Cleanup(server.Close)
+	dir = t.TempDir()
+	r := runIn(ctx, noEnv, "pull", "--into", form, "--limit-rate", "60M", server.URL+"/me/model", dir)
+	require.Equal(t, exitInterrupted, r.code)
+	return server.URL + "/me/model", dir
+}
+
+func TestL3PruneAndVerifyKnowAnInterruptedFirstPull(t *testing.T) {
+	for _, form := range []string{"files", "blobs", "oci", "ollama"} {
+		t.Run(form, func(t *testing.T) {
+			ref, dir := interrupted(t, form)
+			r := runWith(t, "verify", dir)
+			assert.Equal(t, exitFailed, r.code)
+			assert.Contains(t, r.stderr, dir+": a pull into it was interrupted, and no model is whole yet; run the same")
+			before := partialsOf(t, dir)
+			require.NotEmpty(t, before)
+			r = must(t, "prune", "--dry-run", dir)
+			assert.Contains(t, r.stdout, "would remove ")
+			assert.Equal(t, before, partialsOf(t, dir))
+
+			must(t, "prune", dir)
+			assert.Empty(t, partialsOf(t, dir))
+			assert.Contains(t, must(t, "prune", dir).stdout, "removed 0 files")
+			must(t, "pull", "--into", form, ref, dir)
+			assert.Contains(t, must(t, "verify", dir).stdout, "all right")
+		})
+	}
+}
+
+func TestL3WholeBlobsWithoutAManifestStay(t *testing.T) {
+	_, dirs := forms(t)
+	for form, remove := range map[string]string{
+		"blobs": pack.ManifestName, "oci": "index.json", "ollama": "manifests",
+	} {
+		t.Run(form, func(t *testing.T) {
+			dir := dirs[form]
+			require.NoError(t, os.RemoveAll(filepath.Join(dir, remove)))
+			before := filesOf(t, dir)
+			assert.Contains(t, must(t, "prune", dir).stdout, "there is no manifest yet that says which are needed")
+			assert.Equal(t, before, filesOf(t, dir))
+			r := runWith(t, "verify", dir)
+			assert.Equal(t, exitFailed, r.code)
+			assert.Regexp(t, `no model is whole yet; run the same pull again \(\d whole blobs, .*, are right\)`, r.stderr)
+			path := largest(t, dir)
+			require.NoError(t, os.WriteFile(path, make([]byte, len(before[relative(t, dir, path)])), 0o600))
+			r = runWith(t, "verify", dir)
+			assert.Equal(t, exitFailed, r.code)
+			assert.Contains(t, r.stdout, "its content does not match its digest")
+			assert.Contains(t, r.stderr, "run the same pull again with --verify: 1 of ")
+		})
+	}
+}
+
+func relative(t *testing.T, dir, path string) string {
+	t.Helper()
+	name, err := filepath.Rel(dir, path)
+	require.NoError(t, err)
+	return filepath.ToSlash(name)
+}
+
+// partialsOf are the files of blobs that are not whole, with their journals.
+func partialsOf(t *testing.T, dir string) (found []string) {
+	t.Helper()
+	require.NoError(t, filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
+		if err == nil && strings.Contains(d.Name(), ".partial") {
+			found = append(found, path)
+		}
+		return err
+	}))
+	return found
+}
