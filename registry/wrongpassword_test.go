@@ -89,3 +89,92 @@ func TestE7WrongPasswordWhereReadsAreAnonymous(t *testing.T) {
 		}
 	})
 }
+
+// Many requests at once are not as many wrong passwords: one tries it out, and the others wait for that.
+func TestE7WrongPasswordOfManyRequestsAtOnce(t *testing.T) {
+	for name, anonymous := range map[string]bool{"anonymous reads": true, "closed": false} {
+		t.Run(name, func(t *testing.T) {
+			registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+				w := newWorld(t, mode)
+				judged := w.refusing(anonymous, "")
+				for _, early := range []bool{true, false} {
+					repo := w.open(wrong)
+					if early {
+						_, err := repo.GetToken(t.Context(), transfer.AuthChallenge{})
+						require.NoError(t, err)
+					}
+					judged.Store(0)
+					up := w.uploadOf(repo, 40)
+					require.ErrorIs(t, transfer.Upload(t.Context(), up), registry.ErrUnauthorized)
+					assert.EqualValues(t, 1, judged.Load())
+					if anonymous {
+						continue
+					}
+					judged.Store(0)
+					down := repo.DownloadOptions()
+					down.DestDir, down.Blobs = t.TempDir(), up.Blobs
+					err := transfer.Download(t.Context(), down)
+					require.ErrorIs(t, err, registry.ErrUnauthorized)
+					var status *transfer.StatusError
+					require.ErrorAs(t, err, &status)
+					assert.EqualValues(t, 1, judged.Load())
+				}
+			})
+		})
+	}
+}
+
+// The right password serves all who have waited for it, whether the token is asked for or given.
+func TestE7RightPasswordOfManyRequestsAtOnce(t *testing.T) {
+	registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		w := newWorld(t, mode)
+		for _, given := range []bool{true, false} {
+			judged := w.refusing(false, password)
+			repo := w.open(func(o *registry.Options) {
+				o.Credentials = registry.Credentials{Username: username, Password: password}
+			})
+			up := w.uploadOf(repo, 40)
+			if given {
+				token, err := repo.GetToken(t.Context(), transfer.AuthChallenge{})
+				require.NoError(t, err)
+				up.Token, up.GetToken = strings.Replace(token, "Basic", "basic", 1), nil
+			}
+			require.NoError(t, transfer.Upload(t.Context(), up))
+			assert.Zero(t, judged.Load())
+		}
+	})
+}
+
+// refusing has the registry want Basic authentication with that password, and returns how many others it was
+// shown.
+func (w *world) refusing(anonymousReads bool, right string) *atomic.Int32 {
+	judged := new(atomic.Int32)
+	w.reg.Configure(func(o *registrytest.Options) {
+		o.Challenge = `Basic realm="registry.test"`
+		o.CheckToken = func(r *http.Request) bool {
+			if anonymousReads && (r.Method == http.MethodGet || r.Method == http.MethodHead) {
+				return true
+			}
+			_, shown, ok := r.BasicAuth()
+			if ok && shown != right {
+				judged.Add(1)
+			}
+			return ok && shown == right
+		}
+	})
+	return judged
+}
+
+// uploadOf returns an upload of so many small blobs.
+func (w *world) uploadOf(repo *registry.Repository, blobs int) transfer.UploadOptions {
+	up := repo.UploadOptions()
+	up.SrcDir = w.t.TempDir()
+	for i := range blobs {
+		c := registrytest.ContentOf(1000, uint64(i))
+		w.reg.Expect(c.Digest, c.Data)
+		up.Blobs = append(up.Blobs, transfer.Blob{Digest: c.Digest.String(), Size: int64(len(c.Data))})
+		name := strings.Replace(c.Digest.String(), ":", "-", 1)
+		require.NoError(w.t, os.WriteFile(filepath.Join(up.SrcDir, name), c.Data, 0o600))
+	}
+	return up
+}

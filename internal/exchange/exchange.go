@@ -138,6 +138,10 @@ type Request struct {
 
 	// Budget is the retry budget of the blob. Waiting for room is not counted. Nil means that there is none.
 	Budget *retry.Budget
+
+	// Hint says that the request may be refused for what it asks for, such as a mount from a repository of
+	// somebody else: its refusal says nothing of a password.
+	Hint bool
 }
 
 // Response is the answer at the end of a chain of redirects. Its body must be closed.
@@ -147,15 +151,15 @@ type Response struct {
 	// Sent tells whether the whole body of the request was sent.
 	Sent bool
 
-	watch *watchdog.Watch
+	flight *flight
 }
 
 // Hold keeps the watchdog from the answer until Release is called: its body waits for us, perhaps for the
 // disk, and not for the network.
-func (r *Response) Hold() { r.watch.Hold() }
+func (r *Response) Hold() { r.flight.watch.Hold() }
 
 // Release ends a Hold.
-func (r *Response) Release() { r.watch.Release() }
+func (r *Response) Release() { r.flight.watch.Release() }
 
 // Do sends a request. Whatever status the answer has, it is no error. The error matches [watchdog.ErrStalled]
 // and [watchdog.ErrSlow] where the watchdog has ended the request, and [ErrUnanswered] where all of it was
@@ -180,7 +184,7 @@ func (x *Exchange) Do(ctx context.Context, r Request) (*Response, error) {
 	}
 	f.answer = answerBody{body: resp.Body, f: f, failed: Failed(resp.StatusCode)}
 	resp.Body = &f.answer
-	f.resp = Response{Response: resp, Sent: f.sent.Load(), watch: f.watch}
+	f.resp = Response{Response: resp, Sent: f.sent.Load(), flight: f}
 	return &f.resp, nil
 }
 
@@ -208,6 +212,9 @@ func (f *flight) authorized(r wire.Request) (*wire.Response, error) {
 		}
 		x.note(ctx, r, resp)
 		if resp.Target.Left || refusals == maxRefusals || !x.Tokens.renewable(f, resp) {
+			if !Failed(resp.StatusCode) { // else its Failure says what it means
+				x.Tokens.judged(f, nil)
+			}
 			return resp, nil
 		}
 		if x.Tokens.refused(f) {
@@ -215,11 +222,13 @@ func (f *flight) authorized(r wire.Request) (*wire.Response, error) {
 		}
 		resp.Detach() // the token may be fetched over its connection
 		if err := x.renew(f, resp); err != nil {
+			x.Tokens.judged(f, err)
 			return nil, err
 		}
 		if x.Tokens.samePassword(f) {
 			return resp, nil
 		}
+		x.Tokens.judged(f, nil)
 	}
 }
 

@@ -42,11 +42,21 @@ func (x *Exchange) Failure(resp *Response) Failure {
 		RetryAfter: retryAfter(resp.Response), Elsewhere: resp.Target.Left, Secure: resp.Target.Secure(),
 		Denied: challenge.IsDenied(resp.Header.Values("WWW-Authenticate")...),
 	}
+	trial := resp.flight.trial.Swap(nil) // before the end of the body ends it
 	f.Errors, f.Digests = wire.ReadErrors(resp.Body)
 	for i, e := range f.Errors {
 		f.Errors[i] = wire.RegistryError{Code: x.Tokens.Mask(e.Code), Message: x.Tokens.Mask(e.Message)}
 	}
+	x.Tokens.endTrial(trial, x.refusal(f, resp))
 	return f
+}
+
+// refusal returns the error of a failure that says that the password is wrong, nil of any other.
+func (x *Exchange) refusal(f Failure, resp *Response) error {
+	if f.Status != http.StatusUnauthorized || f.Elsewhere || f.Denied || resp.flight.req.Hint {
+		return nil
+	}
+	return x.Err(f)
 }
 
 // Err returns the error of a failure, marked as worth another attempt or not.

@@ -33,6 +33,7 @@ type flight struct {
 	sent   atomic.Bool // all of the request was sent, its body too
 	begun  atomic.Bool // bytes of the answer's body have come
 	tokens tokenUse
+	trial  atomic.Pointer[trial] // nil: the request tries no password out
 	ended  sync.Once
 
 	// In one piece with the rest, because each would be an allocation for each request.
@@ -59,6 +60,10 @@ func (f *flight) context() context.Context {
 func (f *flight) before(to wire.Target) (token string, err error) {
 	host := to.URL.Host
 	f.sent.Store(false)
+	if f.trial.Load() != nil { // who is redirected was let in
+		f.x.Tokens.accept(f)
+		f.x.Tokens.judged(f, nil)
+	}
 	if err := f.awaitHold(host); err != nil {
 		return "", err
 	}
@@ -67,7 +72,10 @@ func (f *flight) before(to wire.Target) (token string, err error) {
 			return "", err
 		}
 	}
-	return f.x.Tokens.use(&f.tokens), nil
+	if to.Left {
+		return "", nil
+	}
+	return f.x.Tokens.take(f.watch.Context(), f)
 }
 
 // roomForAnswer waits for room for the body of an answer that came in place of an expected redirect.
@@ -144,6 +152,7 @@ func (f *flight) ready() {
 // end ends the flight. It returns err or, where that came from the watchdog, its reason.
 func (f *flight) end(err error) error {
 	f.ended.Do(func() {
+		f.x.Tokens.judged(f, nil)
 		err = f.unanswered(f.watch.End(err))
 		if f.req.Keep == nil {
 			f.room.Close()

@@ -63,6 +63,7 @@ type Tokens struct {
 	madeFor  Challenge              // what current was made for
 	made     map[Challenge]string   // by key
 	renewals map[Challenge]*renewal // by key
+	trials   map[acceptance]*trial  // of passwords, under way or refused
 }
 
 // NewTokens returns tokens, of which the first is given. The context is that of the whole call.
@@ -70,7 +71,7 @@ func NewTokens(ctx context.Context, first string, get GetToken) *Tokens {
 	t := &Tokens{
 		get: get, run: ctx, first: first, current: first,
 		made: make(map[Challenge]string), renewals: make(map[Challenge]*renewal),
-		accepted: make(map[acceptance]struct{}),
+		accepted: make(map[acceptance]struct{}), trials: make(map[acceptance]*trial),
 	}
 	t.secrets.Add(first)
 	return t
@@ -93,14 +94,6 @@ type tokenUse struct {
 	challenge  Challenge // that the request was answered with
 	key        Challenge // of the challenge
 	widened    bool      // a token for pushing was asked for instead of one for pulling
-}
-
-// use returns the newest token for a request.
-func (t *Tokens) use(u *tokenUse) string {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	u.token = t.newestFor(u)
-	return u.token
 }
 
 // newestFor returns the newest token that a request may use. The caller holds mu.
@@ -152,7 +145,7 @@ func (t *Tokens) samePassword(f *flight) bool {
 	defer t.mu.Unlock()
 	token := t.newestFor(&f.tokens)
 	_, good := t.accepted[acceptance{token, writes(f.req.Method)}]
-	return strings.HasPrefix(token, "Basic ") && !good && slices.Contains(f.tokens.refused, token)
+	return wire.IsBasic(token) && !good && slices.Contains(f.tokens.refused, token)
 }
 
 func writes(method string) bool { return method != http.MethodGet && method != http.MethodHead }
@@ -161,27 +154,31 @@ func writes(method string) bool { return method != http.MethodGet && method != h
 // which challenge.
 func (t *Tokens) renewable(f *flight, resp *wire.Response) bool {
 	u := &f.tokens
-	if t.get == nil {
-		return false
-	}
 	switch resp.StatusCode {
 	case http.StatusUnauthorized:
+		if t.get == nil {
+			return false
+		}
 		c := challenge.Best(resp.Header.Values("WWW-Authenticate")...)
 		u.answered(Challenge{c.Realm, c.Service, c.Scope})
 		return true
 	case http.StatusForbidden:
-		return !u.widened && t.widen(u, f.req.Method)
+		return t.get != nil && !u.widened && t.widen(u, f.req.Method)
 	}
-	if !letIn(resp.StatusCode) {
-		return false
+	if letIn(resp.StatusCode) {
+		t.accept(f)
 	}
+	return false
+}
+
+// accept notes that a request was let in with its token.
+func (t *Tokens) accept(f *flight) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if len(t.accepted) >= maxAccepted {
 		clear(t.accepted)
 	}
-	t.accepted[acceptance{u.token, writes(f.req.Method)}] = struct{}{}
-	return false
+	t.accepted[acceptance{f.tokens.token, writes(f.req.Method)}] = struct{}{}
 }
 
 // letIn tells whether a status says that the token was good: only who has looked at it succeeds, redirects,

@@ -75,7 +75,9 @@ func (p *presence) mount(ctx context.Context) (state, error) {
 	b := p.blob
 	query := url.Values{"mount": {b.digest.String()}, "from": {p.from[0]}}
 	told := b.tellDigest(query)
-	a, err := b.ask(ctx, b.beginning(query))
+	r := b.beginning(query)
+	r.Hint = true
+	a, err := b.ask(ctx, r)
 	switch {
 	case err != nil && retry.Retryable(err):
 		return p.recheck(), err // it may be mounted all the same

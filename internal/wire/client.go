@@ -283,6 +283,12 @@ func authorization(token string) string {
 	return "Bearer " + token
 }
 
+// IsBasic reports whether a token is a user name and a password (RFC 7617).
+func IsBasic(token string) bool {
+	_, ok := cutBasic(token)
+	return ok
+}
+
 func cutBasic(token string) (credentials string, ok bool) {
 	scheme, credentials, ok := strings.Cut(token, " ")
 	return credentials, ok && strings.EqualFold(scheme, "Basic")
@@ -291,8 +297,7 @@ func cutBasic(token string) (credentials string, ok bool) {
 // IsBearerToken reports whether a token arrives as the bearer token that it is: it may have in it what a
 // header may (RFC 9110 section 5.5), whatever RFC 6750 says, and does not begin as Basic authentication does.
 func IsBearerToken(token string) bool {
-	_, basic := cutBasic(token)
-	return !basic && token != "" && token == strings.TrimSpace(token) && !strings.ContainsFunc(token, isControl)
+	return !IsBasic(token) && token != "" && token == strings.TrimSpace(token) && !strings.ContainsFunc(token, isControl)
 }
 
 // redactError names the request. An *url.Error, which a transport may return, would quote the

@@ -1,0 +1,80 @@
+package exchange
+
+import (
+	"context"
+
+	"github.com/modeltransfer/transfer/internal/wire"
+)
+
+// trial is the first request with a user name and a password (RFC 7617) of which it is not known whether they
+// are right. Those that come meanwhile wait for its answer: some registries lock an account after a few wrong
+// passwords, and many requests at once would be as many.
+type trial struct {
+	key  acceptance
+	done chan struct{}
+	err  error // set before done is closed: that of all who would send the same
+}
+
+// take returns the newest token for a request, once no other request is trying that one out.
+func (t *Tokens) take(ctx context.Context, f *flight) (string, error) {
+	for {
+		other := t.try(f)
+		if other == nil {
+			return f.tokens.token, nil
+		}
+		f.watch.Hold()
+		select {
+		case <-other.done:
+		case <-ctx.Done():
+		}
+		f.watch.Release()
+		if ctx.Err() != nil {
+			return "", context.Cause(ctx)
+		}
+		if other.err != nil {
+			return "", other.err
+		}
+	}
+}
+
+// try has a request use the newest token, or returns the trial of that token by another request.
+func (t *Tokens) try(f *flight) *trial {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	u := &f.tokens
+	u.token = t.newestFor(u)
+	key := acceptance{u.token, writes(f.req.Method)}
+	if !wire.IsBasic(u.token) || t.isGood(key) {
+		return nil
+	}
+	other := t.trials[key]
+	if other == nil && len(t.trials) < maxChallenges {
+		mine := &trial{key: key, done: make(chan struct{})}
+		t.trials[key] = mine
+		f.trial.Store(mine)
+	}
+	return other
+}
+
+// isGood tells whether a token has let in a request of the kind, or one that writes. The caller holds mu.
+func (t *Tokens) isGood(key acceptance) bool {
+	_, good := t.accepted[key]
+	_, wrote := t.accepted[acceptance{key.token, true}]
+	return good || wrote
+}
+
+// judged ends the trial that a request is, if it is one. An error is that of all who would send the same
+// password; without one they try it in their turn, unless it has let the request in.
+func (t *Tokens) judged(f *flight, err error) { t.endTrial(f.trial.Swap(nil), err) }
+
+func (t *Tokens) endTrial(mine *trial, err error) {
+	if mine == nil {
+		return
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if mine.err = err; err == nil {
+		delete(t.trials, mine.key)
+	}
+	close(mine.done)
+}
