@@ -134,7 +134,13 @@ func (b *bench) workload(ctx context.Context, w workload) (samples []sample, err
 		return b.programs(ctx, w)
 	}
 	a := attempt{workload: w, full: make(map[string]time.Duration)}
-	if a.blobs, err = b.shelf.blobs(w); err != nil {
+	if w.update != nil {
+		a.blobs = make([]contender.Blob, 1)
+		a.blobs[0], a.old, err = b.shelf.update(w.update, w.bytes())
+	} else {
+		a.blobs, err = b.shelf.blobs(w)
+	}
+	if err != nil {
 		return nil, err
 	}
 	return b.rounds(ctx, w, func(ctx context.Context, name string, round int) (sample, error) {
@@ -209,6 +215,7 @@ func (b *bench) firstRound(w workload) int {
 type attempt struct {
 	workload
 	blobs []contender.Blob
+	old   string                   // the file of an older version, if there is one
 	full  map[string]time.Duration // how long each contender takes that is not killed
 }
 
@@ -252,7 +259,7 @@ func (b *bench) one(ctx context.Context, a attempt, name string, round int) (s s
 // job is what a contender is to do, where all is as it is to be before.
 func (b *bench) job(a attempt, name string) (j contender.Job, err error) {
 	j = contender.Job{Contender: name, Upload: a.upload, Repository: repository, Blobs: a.blobs,
-		Dir: b.shelf.dir}
+		Dir: b.shelf.dir, Old: a.old, Near: b.shelf.dir}
 	if b.profiles != "" {
 		j.CPUProfile = filepath.Join(b.profiles,
 			fmt.Sprintf("%s-%s.pprof", strings.ReplaceAll(a.workload.name, "/", "-"), name))

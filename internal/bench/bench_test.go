@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -70,6 +71,20 @@ func TestEveryLibraryMovesBothWays(t *testing.T) {
 func TestWhatAContenderCannotDoIsSaid(t *testing.T) {
 	rows := rowsOf(t, "-workload", "D1,U1", "-scale", "0.005", "-rounds", "1", "-contenders", "curl")
 	assert.Contains(t, rows["curl"][12], "cannot upload")
+}
+
+// What has not changed of a model is taken from the older version.
+func TestUpdates(t *testing.T) {
+	for workload, most := range map[string]float64{"R1": 0.02, "R2": 0.03} {
+		rows := rowsOf(t, "-workload", workload, "-scale", "0.05", "-rounds", "1", "-warm=false")
+		for _, name := range []string{"copy", "reuse", "transfer"} {
+			require.Contains(t, rows, name)
+			assert.NotEqual(t, "–", rows[name][1], "%v", rows[name])
+		}
+		moved, err := strconv.ParseFloat(rows["reuse"][8], 64)
+		require.NoError(t, err)
+		assert.LessOrEqual(t, moved, most, workload)
+	}
 }
 
 func TestKilledAndRunAgain(t *testing.T) {

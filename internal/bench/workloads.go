@@ -53,6 +53,7 @@ type workload struct {
 	disk    bool           // the destination is on a real disk
 	kill    bool           // killed at a random moment and run again; the second run counts
 	link    *wan.Link      // to the registry; nil is this machine
+	update  *update        // of one blob of which an older version is here; nil is none
 	task    *programs.Task // whole programs at a real registry instead; nil is none
 }
 
@@ -79,7 +80,7 @@ var (
 
 // workloads are all that there are.
 func workloads() []workload {
-	return slices.Concat(downloads(), uploads(), distances(), concurrencies(), growth(), tasks())
+	return slices.Concat(downloads(), updates(), uploads(), distances(), concurrencies(), growth(), tasks())
 }
 
 func down(name, title, chart string, contenders []string, k registry.Knobs, sets ...set) workload {

@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -72,7 +73,11 @@ func (s *store) blob(number, size int) ([]byte, string) {
 	data, ok := s.blobs[path]
 	if !ok {
 		data = make([]byte, size)
-		_, _ = rand.NewChaCha8([32]byte{byte(number)}).Read(data)
+		if size < modelSize {
+			_, _ = rand.NewChaCha8([32]byte{byte(number)}).Read(data)
+		} else {
+			model(number, data)
+		}
 		if s.blobs == nil {
 			s.blobs = map[string][]byte{}
 		}
@@ -88,9 +93,12 @@ func (s *store) blob(number, size int) ([]byte, string) {
 type machine struct {
 	scenario
 	t          *testing.T
-	top        string // has the directories, and nothing else may appear there
-	aside      string // where the disk is copied when a process is killed
-	full       bool   // the disk of the downloads has little room
+	top        string       // has the directories, and nothing else may appear there
+	aside      string       // where the disk is copied when a process is killed
+	old        string       // has what downloads may take bytes from
+	olds       atomic.Int32 // how many that were
+	made       *store
+	full       bool // the disk of the downloads has little room
 	net        *registrytest.Network
 	client     *http.Client
 	reg        *registrytest.Registry
@@ -117,15 +125,16 @@ func run(t *testing.T, made *store, s scenario) (wrong string) {
 			fmt.Fprintln(os.Stderr, "panic in", s)
 		}
 	}()
-	top, aside := t.TempDir(), t.TempDir()
+	top, aside, old := t.TempDir(), t.TempDir(), t.TempDir()
 	defer os.RemoveAll(top)
+	defer os.RemoveAll(old)
 	defer unmountDisk(filepath.Join(top, "dest"))
 	for _, place := range []string{"XDG_CACHE_HOME", "HOME", "LocalAppData"} {
 		t.Setenv(place, filepath.Join(top, "cache"))
 	}
 	synctest.Test(t, func(t *testing.T) {
 		m := newMachine(t, made, s, top)
-		m.aside = aside
+		m.aside, m.old, m.made = aside, old, made
 		for i, st := range s.Steps {
 			m.step(st)
 			if len(m.violations) > 0 {
@@ -182,6 +191,9 @@ func newMachine(t *testing.T, made *store, s scenario, top string) *machine {
 			continue
 		}
 		m.contents[final] = data
+		if b.Size >= modelSize {
+			made.older(i, b.Size) // now, because calls are made at the same time
+		}
 		m.must(os.Link(file, filepath.Join(top, "source", final)))
 		m.blobs = append(m.blobs, transfer.Blob{Digest: dg.String(), Size: int64(b.Size)})
 		m.remote = append(m.remote, b.Remote)
@@ -376,9 +388,13 @@ func (m *machine) call(ctx context.Context, c call, r *result) {
 	if c.Upload {
 		r.err = transfer.Upload(ctx, m.uploadOptions(c, list, r))
 	} else {
+		opts := m.downloadOptions(c, list, r)
+		var end func()
+		opts.Reuse, end = m.reuse(c)
 		before := m.served()
-		r.err = transfer.Download(ctx, m.downloadOptions(c, list, r))
+		r.err = transfer.Download(ctx, opts)
 		r.served = m.served() - before
+		end()
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -57,6 +57,8 @@ type call struct {
 	Mirror      bool
 	Mount       bool
 	Manifest    bool
+	Reuse       string        // what a download may take bytes from; "": nothing
+	Changes     time.Duration // when that changes, where it does
 	Cancel      time.Duration // 0: never
 }
 
@@ -202,6 +204,7 @@ func drawGentleCalls(t *rapid.T) []call {
 			Upload: rapid.Bool().Draw(t, "upload"), Blobs: []bool{true, true},
 			Concurrency: rapid.SampledFrom([]int{0, 0, 1, 2}).Draw(t, "concurrency"),
 			Cancel:      cancels.Draw(t, "cancel"),
+			Reuse:       reuses.Draw(t, "reuse"), Changes: changes.Draw(t, "changes"),
 		}
 	}), 1, 2).Draw(t, "calls")
 	if len(calls) == 2 && calls[0].Upload {
@@ -284,6 +287,7 @@ func drawCall(t *rapid.T, blobs int) call {
 		Mount:       rapid.Bool().Draw(t, "mount"),
 		Manifest:    rapid.Bool().Draw(t, "manifest"),
 		Cancel:      cancels.Draw(t, "cancel"),
+		Reuse:       reuses.Draw(t, "reuse"), Changes: changes.Draw(t, "changes"),
 	}
 }
 

@@ -28,6 +28,8 @@ type Job struct {
 	Repository string
 	Dir        string // where the blobs are, or are to be
 	Blobs      []Blob
+	Old        string // file that has an older version of the blob; none when empty
+	Near       string // directory that has the blobs, for who only copies them
 	CPUProfile string // file to write; none when empty
 }
 
@@ -57,6 +59,8 @@ func contenders() []contender {
 	return []contender{
 		of("floor", "no retries, guards or sync", newFloor),
 		{"transfer", "", transferDownload, transferUpload},
+		{"reuse", "transfer, beside an older version of the model", reuseDownload, nil},
+		{"copy", "copies the new version from a directory, and hashes it", copyDownload, nil},
 		{"bodies", "transfer with a fixed BodyConcurrency", bodiesDownload, nil},
 		{"first", "github.com/ollama/ollama/x/transfer v0.30.0", firstDownload, firstUpload},
 		of("oras", "does not ask before it uploads", oras),

@@ -2,9 +2,11 @@
 package tensortest
 
 import (
+	"bytes"
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"strings"
 )
@@ -128,14 +130,30 @@ func marshal(v any) string {
 	return string(b)
 }
 
-// Bytes returns a whole file of that layout. The bytes of each tensor are made from its seed.
-func (f File) Bytes(l Layout, seeds []uint64) []byte {
-	b := make([]byte, l.Size)
-	copy(b, l.Head)
+// Write writes a whole file of that layout. The bytes of each tensor are made from its seed.
+func (f File) Write(w io.Writer, l Layout, seeds []uint64) error {
+	at := int64(len(l.Head))
+	if _, err := w.Write(l.Head); err != nil {
+		return err
+	}
 	for i, t := range f.Tensors {
 		var seed [32]byte
 		binary.LittleEndian.PutUint64(seed[:], seeds[i])
-		_, _ = rand.NewChaCha8(seed).Read(b[l.At[i] : l.At[i]+t.Size])
+		tensor := io.LimitReader(rand.NewChaCha8(seed), t.Size)
+		padding := bytes.NewReader(make([]byte, l.At[i]-at))
+		if _, err := io.Copy(w, io.MultiReader(padding, tensor)); err != nil {
+			return err
+		}
+		at = l.At[i] + t.Size
 	}
-	return b
+	_, err := w.Write(make([]byte, l.Size-at))
+	return err
+}
+
+// Bytes returns what Write writes.
+func (f File) Bytes(l Layout, seeds []uint64) []byte {
+	var b bytes.Buffer
+	b.Grow(int(l.Size))
+	_ = f.Write(&b, l, seeds) // to memory
+	return b.Bytes()
 }

@@ -1,0 +1,97 @@
+package main
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/modeltransfer/transfer/internal/bench/contender"
+	"github.com/modeltransfer/transfer/internal/bench/registry"
+	"github.com/modeltransfer/transfer/internal/tensorfile/tensortest"
+)
+
+// update is a new version of a model beside an older one. The size of both is the workload's, more or less.
+type update struct {
+	format  func(tensortest.File) tensortest.Layout
+	tensors int
+	change  func(m *model)
+}
+
+// model is a file of tensors of one size.
+type model struct {
+	tensortest.File
+	seeds []uint64
+}
+
+// retrain changes tensors.
+func (m *model) retrain(these ...int) {
+	for _, i := range these {
+		m.seeds[i] += 1 << 32
+	}
+}
+
+// updates are new versions of a model of which an older one is here.
+func updates() []workload {
+	gguf, safetensors := tensortest.File.GGUF, tensortest.File.Safetensors
+	of := func(name, title string, u update) workload {
+		w := down(name, title, "update", []string{"copy", "reuse", "transfer"},
+			registry.Knobs{Latency: late, TotalRate: 100e6}, large)
+		w.update = &u
+		return w
+	}
+	return []workload{
+		of("R1", "2 GiB of GGUF, its metadata 100 bytes longer", update{gguf, 300, func(m *model) {
+			m.Metadata[1] += strings.Repeat("x", 100)
+		}}),
+		of("R2", "2 GiB of safetensors, one tensor of 300 changed", update{safetensors, 300, func(m *model) {
+			m.retrain(150)
+		}}),
+		of("R3", "2 GiB of GGUF, all tensors changed", update{gguf, 300, func(m *model) {
+			for i := range m.seeds {
+				m.retrain(i)
+			}
+		}}),
+		of("R4", "2 GiB of safetensors, a tenth of 2,000 tensors changed", update{safetensors, 2000,
+			func(m *model) { m.retrain(rand.New(rand.NewPCG(1, 2)).Perm(2000)[:200]...) }}),
+	}
+}
+
+// update returns the blob of the new version, and the file of the older one.
+func (s *shelf) update(u *update, size int64) (b contender.Blob, old string, err error) {
+	m := model{File: tensortest.File{Metadata: []string{"general.name", "model"}}}
+	for i := range u.tensors {
+		m.Tensors = append(m.Tensors, tensortest.Tensor{
+			Name: fmt.Sprintf("blk.%d.weight", i), Type: 30, Shape: []uint64{uint64(size) / uint64(2*u.tensors)},
+			Size: size / int64(u.tensors) / 2 * 2,
+		})
+		m.seeds = append(m.seeds, uint64(i))
+	}
+	older, err := s.write(u, m)
+	if err != nil {
+		return b, "", err
+	}
+	u.change(&m)
+	b, err = s.write(u, m)
+	return b, filepath.Join(s.dir, older.File()), err
+}
+
+// write writes a version, if it is not there yet.
+func (s *shelf) write(u *update, m model) (b contender.Blob, err error) {
+	l, h := u.format(m.File), sha256.New()
+	f, err := os.CreateTemp(s.dir, "new")
+	if err != nil {
+		return b, err
+	}
+	err = m.Write(io.MultiWriter(f, h), l, m.seeds)
+	if err := errors.Join(err, f.Close()); err != nil {
+		return b, err
+	}
+	b = contender.Blob{Digest: "sha256:" + hex.EncodeToString(h.Sum(nil)), Size: l.Size}
+	return b, os.Rename(f.Name(), filepath.Join(s.dir, b.File()))
+}
