@@ -1,0 +1,125 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/nlpodyssey/safetensors"
+	"github.com/ollama/ollama/fs/ggml"
+	"github.com/opencontainers/go-digest"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/modeltransfer/transfer"
+	"github.com/modeltransfer/transfer/internal/tensorfile"
+)
+
+// weights returns the bytes of each tensor of a model of 34 MiB, by their names.
+func weights() map[string][]byte {
+	all := make(map[string][]byte)
+	for i := range 17 {
+		b := make([]byte, 2<<20)
+		_, _ = rand.NewChaCha8([32]byte{byte(i)}).Read(b)
+		all[fmt.Sprintf("blk.%d.ffn_up.weight", i)] = b
+	}
+	all["output_norm.weight"] = []byte("norm") // which takes padding
+	return all
+}
+
+// gguf is the file that Ollama makes of a model.
+func gguf(t *testing.T, name string) []byte {
+	t.Helper()
+	tokens := make([]string, 10_000)
+	for i := range tokens {
+		tokens[i] = fmt.Sprint("token", i)
+	}
+	var tensors []*ggml.Tensor
+	for name, b := range weights() {
+		shape := []uint64{uint64(len(b)) / 4}
+		tensors = append(tensors, &ggml.Tensor{Name: name, Shape: shape, WriterTo: bytes.NewReader(b)})
+	}
+	path := filepath.Join(t.TempDir(), "gguf")
+	f, err := os.Create(path)
+	require.NoError(t, err)
+	require.NoError(t, ggml.WriteGGUF(f, ggml.KV{
+		"general.architecture": "llama", "general.name": name, "tokenizer.ggml.tokens": tokens,
+		"llama.block_count": uint32(17), "llama.rope.freq_base": float32(10000),
+	}, tensors))
+	require.NoError(t, f.Close())
+	data, err := os.ReadFile(path)
+	require.NoError(t, err)
+	return data
+}
+
+// safetensorsOf is the file that another library makes of a model.
+func safetensorsOf(t *testing.T, name string) []byte {
+	t.Helper()
+	views := make(map[string]safetensors.TensorView)
+	for name, b := range weights() {
+		v, err := safetensors.NewTensorView(safetensors.F32, []uint64{1, uint64(len(b)) / 4}, b)
+		require.NoError(t, err)
+		views[name] = v
+	}
+	data, err := safetensors.Serialize(views, map[string]string{"name": name})
+	require.NoError(t, err)
+	return data
+}
+
+// Files that the programs of others make are read as they are meant, and updated.
+func TestFilesOfOtherPrograms(t *testing.T) {
+	for name, file := range map[string]func(*testing.T, string) []byte{"GGUF": gguf, "safetensors": safetensorsOf} {
+		t.Run(name, func(t *testing.T) {
+			older, newer := file(t, "one"), file(t, "another name, which is longer")
+			tensors, err := tensorfile.Read(bytes.NewReader(newer), int64(len(newer)), int64(len(newer)))
+			require.NoError(t, err)
+			require.Len(t, tensors, len(weights()))
+			for _, x := range tensors {
+				assert.True(t, bytes.HasPrefix(newer[x.Start:x.End], weights()[x.Name]), x.Name)
+			}
+			sent := updateTo(t, newer, older)
+			assert.Less(t, sent, int64(len(newer)/50), "of %d", len(newer))
+		})
+	}
+}
+
+// updateTo pulls a blob beside an older version, and returns how many bytes were sent.
+func updateTo(t *testing.T, newer, older []byte) int64 {
+	t.Helper()
+	old := filepath.Join(t.TempDir(), "old")
+	require.NoError(t, os.WriteFile(old, older, 0o644))
+	var sent atomic.Int64
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		http.ServeContent(counting{w, &sent}, r, "", time.Time{}, bytes.NewReader(newer))
+	}))
+	defer server.Close()
+	dg := digest.FromBytes(newer)
+	dir := t.TempDir()
+	require.NoError(t, transfer.Download(t.Context(), transfer.DownloadOptions{
+		Blobs:   []transfer.Blob{{Digest: dg.String(), Size: int64(len(newer))}},
+		BaseURL: server.URL, DestDir: dir, Reuse: []string{old},
+	}))
+	got, err := os.ReadFile(filepath.Join(dir, "sha256-"+dg.Encoded()))
+	require.NoError(t, err)
+	assert.True(t, bytes.Equal(newer, got))
+	return sent.Load()
+}
+
+// counting counts the bytes of bodies.
+type counting struct {
+	http.ResponseWriter
+	sent *atomic.Int64
+}
+
+func (c counting) Write(b []byte) (int, error) {
+	n, err := c.ResponseWriter.Write(b)
+	c.sent.Add(int64(n))
+	return n, err
+}
