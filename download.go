@@ -173,10 +173,7 @@ type blobDownload struct {
 	repaired  bool // what was damaged on disk
 	refetched bool // the whole blob
 
-	// reuse says what is fetched next and what is copied, nil where all is fetched. No two workers have it at
-	// once.
-	reuse     *reuse.Procedure
-	assembled bool // nothing is left to do but to commit
+	reuse *assembly // nil where all is fetched
 }
 
 // plan finds out what is there, and whether there is room for the rest.
@@ -468,8 +465,7 @@ func (d *downloader) repair(ctx context.Context, b *blobDownload, m *blobstore.M
 	if whole {
 		b.SkipMirrors.Store(true)
 	}
-	if b.reuse != nil && m.Adopted && b.reuse.Mismatch() {
-		b.assembled = false
+	if m.Adopted && b.reuse.mismatch() {
 		return d.finish(ctx, b)
 	}
 	d.schedule.Again(b.Index, missing)
@@ -487,8 +483,8 @@ func (d *downloader) start(b *blobDownload, missing []pieces.Range) *pieces.Piec
 	for i, x := range donors {
 		sources[i] = x
 	}
-	b.reuse = reuse.New(b.Size, sources, rand.Uint64())
-	step := b.reuse.Begin(missing)
+	b.reuse = &assembly{downloader: d, blob: b, procedure: reuse.New(b.Size, sources, rand.Uint64())}
+	step := b.reuse.procedure.Begin(missing)
 	p := d.schedule.Start(b.Index, step.Fetch)
 	d.schedule.Defer(b.Index, step.Later)
 	return p
@@ -497,35 +493,51 @@ func (d *downloader) start(b *blobDownload, missing []pieces.Range) *pieces.Piec
 // finish commits a blob of which all is there that was to be fetched, or goes on with what is to be done next
 // of it.
 func (d *downloader) finish(ctx context.Context, b *blobDownload) error {
-	for b.reuse != nil && !b.assembled {
-		if complete, err := d.assemble(ctx, b); !complete || err != nil {
+	for b.reuse != nil && !b.reuse.done {
+		if complete, err := b.reuse.step(ctx); !complete || err != nil {
 			return err
 		}
 	}
 	return d.commit(ctx, b)
 }
 
-// assemble does the next step of a blob that is put together from other files. It tells whether that was all,
-// and no other worker has anything of it.
-func (d *downloader) assemble(ctx context.Context, b *blobDownload) (complete bool, err error) {
-	missing := b.partial.Missing()
+// assembly is a blob that is put together from other files too. No two workers have it at once.
+type assembly struct {
+	*downloader
+	blob      *blobDownload
+	procedure *reuse.Procedure
+	done      bool // nothing is left to do but to commit
+}
+
+// step does the next step. It tells whether that was all of it, and no other worker has anything of the blob.
+func (a *assembly) step(ctx context.Context) (complete bool, err error) {
+	i, missing := a.blob.Index, a.blob.partial.Missing()
 	step := reuse.Step{Fetch: missing, Last: true}
-	if d.schedule.Ranges(b.Index) != pieces.RangesIgnored {
-		step = b.reuse.Next(b.partial, missing)
+	if a.schedule.Ranges(i) != pieces.RangesIgnored {
+		step = a.procedure.Next(a.blob.partial, missing)
 	}
-	pin := d.schedule.Pin(b.Index) // or others would commit while this one copies
-	b.assembled = step.Last
-	d.schedule.Defer(b.Index, step.Later)
-	d.schedule.Again(b.Index, step.Fetch)
-	if err = d.copyAll(ctx, b, step.Copy); err != nil {
+	pin := a.schedule.Pin(i) // or others would commit while this one copies
+	a.done = step.Last
+	a.schedule.Defer(i, step.Later)
+	a.schedule.Again(i, step.Fetch)
+	if err := a.copy(ctx, step.Copy); err != nil {
 		return false, err
 	}
 	pin.Finish()
-	return d.schedule.Complete(b.Index), nil
+	return a.schedule.Complete(i), nil
 }
 
-// copyAll copies what other files are believed to have of a blob. What they do not have is fetched.
-func (d *downloader) copyAll(ctx context.Context, b *blobDownload, all []reuse.Copy) error {
+// mismatch says that the digest is wrong. It tells whether that may be because of what was copied.
+func (a *assembly) mismatch() bool {
+	if a == nil || !a.procedure.Mismatch() {
+		return false
+	}
+	a.done = false
+	return true
+}
+
+// copy copies what other files are believed to have of the blob. What they do not have is fetched.
+func (a *assembly) copy(ctx context.Context, all []reuse.Copy) error {
 	if len(all) == 0 {
 		return nil
 	}
@@ -535,49 +547,47 @@ func (d *downloader) copyAll(ctx context.Context, b *blobDownload, all []reuse.C
 		if n < 0 {
 			n = len(all)
 		}
-		copied, err := d.copyFrom(ctx, b, d.donors.All()[all[0].Source], all[:n])
+		copied, err := a.copyFrom(ctx, a.donors.All()[all[0].Source], all[:n])
 		if err != nil {
 			return err
 		}
 		all, reused = all[n:], reused+copied
 	}
-	b.Budget.Renew() // copying may have taken long
-	d.logger.LogAttrs(ctx, slog.LevelDebug, "bytes of other files reused",
-		slog.String("digest", b.Digest.String()), slog.Int64("bytes", reused))
+	a.blob.Budget.Renew() // copying may have taken long
+	a.logger.LogAttrs(ctx, slog.LevelDebug, "bytes of other files reused",
+		slog.String("digest", a.blob.Digest.String()), slog.Int64("bytes", reused))
 	return nil
 }
 
 // copyFrom copies what one file is believed to have, as far as it can be read.
-func (d *downloader) copyFrom(
-	ctx context.Context, b *blobDownload, from *donor.File, all []reuse.Copy,
+func (a *assembly) copyFrom(
+	ctx context.Context, from *donor.File, all []reuse.Copy,
 ) (reused int64, err error) {
 	file, err := from.Open()
 	if err != nil {
 		for _, c := range all {
-			d.schedule.Again(b.Index, []pieces.Range{c.Range})
+			a.schedule.Again(a.blob.Index, []pieces.Range{c.Range})
 		}
 		return 0, nil
 	}
 	defer file.Close()
 	for _, c := range all {
-		n, err := d.copyRange(ctx, b, file, c)
+		n, err := a.copyRange(ctx, file, c)
 		if err != nil {
 			return reused, err
 		}
 		reused += n
-		d.schedule.Again(b.Index, []pieces.Range{{Start: c.Start + n, End: c.End}})
+		a.schedule.Again(a.blob.Index, []pieces.Range{{Start: c.Start + n, End: c.End}})
 	}
 	return reused, nil
 }
 
 // copyRange copies a range as far as the file has it.
-func (d *downloader) copyRange(
-	ctx context.Context, b *blobDownload, file *os.File, c reuse.Copy,
-) (reused int64, err error) {
+func (a *assembly) copyRange(ctx context.Context, file *os.File, c reuse.Copy) (reused int64, err error) {
 	for reused < c.Len() && err == nil {
 		var n int64
-		n, err = b.partial.Adopt(ctx, file, c.From+reused, c.Start+reused, min(pieceSize, c.Len()-reused))
-		d.progress.add(n)
+		n, err = a.blob.partial.Adopt(ctx, file, c.From+reused, c.Start+reused, min(pieceSize, c.Len()-reused))
+		a.progress.add(n)
 		reused += n
 	}
 	if _, ok := errors.AsType[*blobstore.SourceError](err); ok {

@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-
-	"github.com/modeltransfer/transfer/internal/pieces"
 )
 
 // adoptStep is how much of another file is copied before it is recorded: so much is lost by a crash, and a
@@ -75,7 +73,7 @@ func (p *Partial) adoptSome(mine *reservation, src *os.File, from, n int64) (cop
 	if failed := p.record.adopt(mine); failed != nil {
 		return 0, failed
 	}
-	p.hasher.recorded(pieces.Range{Start: off, End: off + copied})
+	p.hasher.background.wake() // and the next bytes are copied meanwhile
 	startWriteback(p.data.File, off, copied)
 	return copied, err
 }
