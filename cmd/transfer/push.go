@@ -138,11 +138,37 @@ func (a pusher) push(ctx context.Context, paths []string, name string) (err erro
 			)
 		}
 	}
+	if a.source != "" {
+		if err := checkLinks(ctx, a.source, src); err != nil {
+			return err
+		}
+	}
 	done, err := a.upload(ctx, r, src)
 	if err != nil {
 		return err
 	}
 	a.report("pushed", src.what, r, dg, done)
+	return nil
+}
+
+// checkLinks hashes the blobs of a directory that are links before anything is sent: a wrong link may lead to what is
+// nobody's business.
+func checkLinks(ctx context.Context, dir string, src *source) error {
+	kind := pack.KindOf(dir)
+	for _, b := range mergeBlobs(src.parts) {
+		path := pack.TreePath(dir, kind, digest.Digest(b.Digest))
+		info, err := os.Lstat(path)
+		if err != nil || info.Mode().Type() != fs.ModeSymlink {
+			continue // what is missing is told where it is sent
+		}
+		problem, err := checkBlob(ctx, path, b)
+		if err == nil && problem != "" {
+			err = fmt.Errorf("%w: %s is a link: %s", transfer.ErrDigestMismatch, path, problem)
+		}
+		if err != nil {
+			return err
+		}
+	}
 	return nil
 }
 
@@ -358,7 +384,7 @@ func checkPlain(dir string) error {
 			fs.ErrNotExist,
 		)
 	}
-	if blobs, _ := filepath.Glob(filepath.Join(dir, "sha256-*")); len(blobs) > 0 {
+	if pack.HasBlobs(dir) {
 		return fmt.Errorf(
 			"%s has blobs but no manifest.json; if a pull was interrupted, run it again: %w", dir, fs.ErrNotExist,
 		)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/modeltransfer/transfer"
 	"github.com/modeltransfer/transfer/cmd/transfer/internal/pack"
+	"github.com/modeltransfer/transfer/cmd/transfer/internal/ref"
 	"github.com/modeltransfer/transfer/cmd/transfer/internal/unpack"
 	"github.com/opencontainers/go-digest"
 	"github.com/spf13/cobra"
@@ -66,7 +67,7 @@ func (a verifier) verify(ctx context.Context, dir string, h *holding, from strin
 		a.verified(dir, len(h.items), size, len(wrong))
 		damaged := &damagedError{dir: dir, wrong: len(wrong), all: len(h.items), from: "REF"}
 		if h.dir != nil {
-			damaged.from = h.dir.Record.Reference
+			damaged.from = recordedReference(h.dir.Record)
 		}
 		return damaged
 	}
@@ -92,6 +93,15 @@ func (a verifier) verifyUnfinished(ctx context.Context, dir string, h *holding) 
 	}
 	return fmt.Errorf("%s: %w (%s, %s, are right)", dir, errUnfinished, plural(len(h.items), "whole blob"),
 		formatBytes(size))
+}
+
+// recordedReference is where a record says that a directory came from. Who reads it may type it into a shell, and
+// the record may be anybody's: what is no reference is not shown.
+func recordedReference(r unpack.Record) string {
+	if _, err := ref.Parse(r.Reference); err != nil {
+		return "REF"
+	}
+	return r.Reference
 }
 
 func (a verifier) verified(dir string, all int, size int64, wrong int) {

@@ -103,6 +103,9 @@ func LeftOut(name string) bool {
 	return false
 }
 
+// IsBlob tells what looks like a blob, or what belongs to one. No model can have a file of such a name.
+func IsBlob(element string) bool { return blobName.MatchString(Fold(element)) }
+
 // Kept tells what belongs to a directory and not to its model: it is never pushed.
 func Kept(element string) bool { return Fold(element) == StateDir }
 

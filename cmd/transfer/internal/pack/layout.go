@@ -15,6 +15,7 @@ import (
 
 	"github.com/modeltransfer/transfer"
 	"github.com/modeltransfer/transfer/cmd/transfer/internal/limit"
+	"github.com/modeltransfer/transfer/cmd/transfer/internal/names"
 	"github.com/modeltransfer/transfer/internal/rootfile"
 	"github.com/modeltransfer/transfer/registry"
 	"github.com/opencontainers/go-digest"
@@ -74,15 +75,23 @@ func KindOf(dir string) Kind {
 
 // looksLikeBlobs tells a model's manifest.json from a file that only has the name.
 func looksLikeBlobs(dir string) bool {
-	if names, _ := filepath.Glob(filepath.Join(dir, "sha*-*")); len(names) > 0 {
+	entries, err := os.ReadDir(dir)
+	if err == nil && slices.ContainsFunc(entries, isBlob) {
 		return true
 	}
-	entries, err := os.ReadDir(dir)
 	others := len(entries) - 1
 	if isDir(filepath.Join(dir, StateDir)) && !isFile(filepath.Join(dir, StateDir, "record.json")) {
 		others-- // a lock, and no record of named files
 	}
 	return err == nil && others == 0
+}
+
+func isBlob(e fs.DirEntry) bool { return names.IsBlob(e.Name()) }
+
+// HasBlobs tells whether there are blobs in a directory.
+func HasBlobs(dir string) bool {
+	entries, err := os.ReadDir(dir)
+	return err == nil && slices.ContainsFunc(entries, isBlob)
 }
 
 func isFile(path string) bool {
@@ -200,7 +209,7 @@ func (s *Stage) collect(m *Model, file blobFile, one registry.Manifest) (err err
 // OpenOllama returns a model of an Ollama directory: the only one, or the one of the name wanted,
 // "name:tag" with or without what comes before it. Its blobs are in dir/blobs.
 func OpenOllama(dir, want string) (Model, error) {
-	names, err := ollamaNames(dir)
+	names, _, err := ollamaNames(dir)
 	if err != nil {
 		return Model{}, err
 	}
@@ -226,22 +235,29 @@ func OpenOllama(dir, want string) (Model, error) {
 	return Model{Name: found[0], Parts: []Part{{Manifest: data, Blobs: blobs}}}, nil
 }
 
-// ollamaNames lists the models of an Ollama directory: host/namespace/name:tag.
-func ollamaNames(dir string) ([]string, error) {
-	var names []string
-	err := fs.WalkDir(
-		os.DirFS(filepath.Join(dir, "manifests")),
-		".",
-		func(name string, d fs.DirEntry, err error) error {
-			if err == nil && d.Type().IsRegular() && strings.Contains(name, "/") && !strings.HasPrefix(d.Name(), ".") {
-				names = append(names, path.Dir(name)+":"+path.Base(name))
-			}
+// ollamaNames lists the models of an Ollama directory: host/namespace/name:tag. Unknown is a link in it that leads
+// to no file: Ollama knows models behind it, and they are not listed.
+func ollamaNames(dir string) (names []string, unknown string, err error) {
+	manifests := filepath.Join(dir, "manifests")
+	err = fs.WalkDir(os.DirFS(manifests), ".", func(name string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() || strings.HasPrefix(d.Name(), ".") {
 			return err
-		},
-	)
+		}
+		path := filepath.Join(manifests, filepath.FromSlash(name))
+		switch is := isFile(path); {
+		case is && strings.Contains(name, "/"):
+			names = append(names, modelName(name))
+		case !is && d.Type() == fs.ModeSymlink:
+			unknown = path
+		}
+		return nil
+	})
 	slices.Sort(names)
-	return names, err
+	return names, unknown, err
 }
+
+// modelName is how Ollama names the model of a manifest.
+func modelName(file string) string { return path.Dir(file) + ":" + path.Base(file) }
 
 // choiceError says what there is to choose from.
 func choiceError(dir, want string, names []string) error {
@@ -279,11 +295,14 @@ func Referenced(dir string, kind Kind, most int) (blobs []transfer.Blob, whole b
 	if kind == OCI {
 		data, err := ReadManifest(filepath.Join(dir, ocispec.ImageIndexFile))
 		if err == nil {
-			err = w.add(data, maxDepth)
+			err = w.walk(data)
 		}
 		return w.blobs, w.whole, err
 	}
-	names, err := ollamaNames(dir)
+	names, unknown, err := ollamaNames(dir)
+	if err == nil && unknown != "" {
+		err = fmt.Errorf("%s: %w: which models it has is not known", unknown, ErrNotRegular)
+	}
 	for _, name := range names {
 		i := strings.LastIndexByte(name, ':')
 		data, err := ReadManifest(filepath.Join(dir, "manifests", filepath.FromSlash(name[:i]), name[i+1:]))
@@ -308,20 +327,46 @@ type walker struct {
 	blobs []transfer.Blob
 	whole bool
 
-	manifests, most int
+	most    int
+	size    int64           // of the manifests that were read
+	listed  map[string]bool // as manifests: what is one may be named as a layer too
+	waiting []digest.Digest // manifests that were not read yet
 }
 
-func (w *walker) see(b transfer.Blob) bool {
-	if w.seen[b.Digest] {
-		return false
+func (w *walker) see(b transfer.Blob) {
+	if !w.seen[b.Digest] {
+		w.seen[b.Digest] = true
+		w.blobs = append(w.blobs, b)
 	}
-	w.seen[b.Digest] = true
-	w.blobs = append(w.blobs, b)
-	return true
+}
+
+// walk lists what an index names, and what that names, however deep.
+func (w *walker) walk(index []byte) error {
+	w.listed = map[string]bool{}
+	for err := w.add(index); ; err = w.next() {
+		if err != nil || len(w.waiting) == 0 {
+			return err
+		}
+	}
+}
+
+// next reads a manifest that is waiting.
+func (w *walker) next() error {
+	dg := w.waiting[0]
+	w.waiting = w.waiting[1:]
+	data, err := ReadManifest(TreePath(w.dir, OCI, dg))
+	if err != nil || dg.Algorithm().FromBytes(data) != dg {
+		w.whole = false
+		return nil // that it is wrong is found where it is hashed
+	}
+	if w.size += int64(len(data)); w.size > int64(w.most)*manifestBytes {
+		return &limit.Error{Limit: limit.Manifests, Most: int64(w.most)}
+	}
+	return w.add(data)
 }
 
 // add adds what a manifest or index names.
-func (w *walker) add(data []byte, depth int) error {
+func (w *walker) add(data []byte) error {
 	content, err := registry.NewManifest(data, "").Content()
 	if err != nil {
 		return err
@@ -333,25 +378,15 @@ func (w *walker) add(data []byte, depth int) error {
 		w.see(l.Blob())
 	}
 	for _, d := range content.Manifests {
-		if err := w.addChild(d, depth); err != nil {
-			return err
+		w.see(d.Blob())
+		if w.listed[d.Digest] {
+			continue
+		}
+		w.listed[d.Digest] = true
+		w.waiting = append(w.waiting, digest.Digest(d.Digest))
+		if len(w.listed) > w.most {
+			return &limit.Error{Limit: limit.Manifests, Most: int64(w.most)}
 		}
 	}
 	return nil
-}
-
-func (w *walker) addChild(d registry.Descriptor, depth int) error {
-	if !w.see(d.Blob()) || depth == 0 {
-		return nil
-	}
-	if w.manifests++; w.manifests > w.most {
-		return &limit.Error{Limit: limit.Manifests, Most: int64(w.most)}
-	}
-	dg := digest.Digest(d.Digest)
-	child, err := ReadManifest(TreePath(w.dir, OCI, dg))
-	if err != nil || dg.Algorithm().FromBytes(child) != dg {
-		w.whole = false
-		return nil // that it is wrong is found where it is hashed
-	}
-	return w.add(child, depth-1)
 }

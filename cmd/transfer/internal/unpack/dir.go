@@ -37,6 +37,7 @@ type Dir struct {
 	root  *os.Root
 	stage *os.Root // nil where there is none yet
 
+	foreign bool                // the record is another user's, who can have written anything
 	members map[string][]string // what the record has of each archive
 }
 
@@ -63,7 +64,7 @@ func open(path string, openStage func(*os.Root, string) (*os.Root, error)) (*Dir
 	case err != nil:
 		return nil, errors.Join(err, d.Close())
 	default:
-		d.Record = readRecord(d.stage)
+		d.Record, d.foreign = readRecord(d.stage)
 	}
 	d.members = d.Record.members()
 	return d, nil
@@ -182,7 +183,7 @@ func (d *Dir) keepFormAt(top map[string]bool) error {
 	if (top["manifests"] || top[ocispec.ImageBlobsDir]) && there("manifests") && there(ocispec.ImageBlobsDir) {
 		return fmt.Errorf("%w: %q and %q would make it Ollama's models", ErrForm, "manifests", "blobs")
 	}
-	if blobs, _ := filepath.Glob(filepath.Join(d.path, "sha*-*")); top[pack.ManifestName] && len(blobs) > 0 {
+	if top[pack.ManifestName] && pack.HasBlobs(d.path) {
 		return fmt.Errorf("%w: there are blobs in %s, and %s would name them", ErrForm, d.path, pack.ManifestName)
 	}
 	return nil
@@ -230,7 +231,7 @@ func (d *Dir) There(ctx context.Context, e Entry, again bool) (bool, error) {
 	case !info.Mode().IsRegular() || info.Size() != e.Layer.Size:
 		return false, nil
 	}
-	if seen := d.Record.Files[e.Title]; again || seen.Digest != e.Layer.Digest || !seen.same(info) {
+	if seen := d.Record.Files[e.Title]; again || d.foreign || seen.Digest != e.Layer.Digest || !seen.same(info) {
 		dg, err := d.hash(ctx, e.Title, digest.Digest(e.Layer.Digest))
 		if err != nil || dg.String() != e.Layer.Digest {
 			return false, err
@@ -241,7 +242,7 @@ func (d *Dir) There(ctx context.Context, e Entry, again bool) (bool, error) {
 
 // archiveThere tells whether all that an archive has unpacked to is there.
 func (d *Dir) archiveThere(ctx context.Context, e Entry, again bool) (bool, error) {
-	if d.Record.Archives[e.Title] != e.Layer.Digest {
+	if d.foreign || d.Record.Archives[e.Title] != e.Layer.Digest {
 		return false, nil
 	}
 	for _, name := range d.members[e.Title] {

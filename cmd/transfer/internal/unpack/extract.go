@@ -112,6 +112,9 @@ func (p *placing) member(e Entry, h *tar.Header, files map[string]bool) (m membe
 	return m, err
 }
 
+// maxTarget is the longest target of a link that file systems take.
+const maxTarget = 4095
+
 // checkLink refuses a link whose target is not below the directory by its own words: the target may go up at its
 // beginning alone, and no more often than there are directories above the link. These are directories and no
 // links, so that by induction no chain of links leads out.
@@ -122,6 +125,8 @@ func checkLink(name, target string) error {
 	}
 	base := names.Fold(path.Base(name))
 	switch {
+	case len(target) > maxTarget:
+		return fmt.Errorf("%w: link %.200q is too long", ErrTitle, name)
 	case target == "", path.IsAbs(target), strings.Contains("/"+rest+"/", "/../"):
 		return fmt.Errorf("%w: link %.200q leads out of the directory", ErrTitle, name)
 	case base == "blobs", base == "manifests": // these may be the user's own links

@@ -16,17 +16,18 @@ import (
 )
 
 var (
-	// blobFile is the name of a blob, or of what belongs to one: a partial, a journal.
-	blobFile = regexp.MustCompile(`^sha(256|384|512)-[0-9a-f]{64,128}(\.[a-z]+([-.][0-9a-z]+)?)?$`)
+	// blobFile is the name of a blob, or of what the library has left of one: a partial, a journal.
+	blobFile = regexp.MustCompile(`^sha(256-[0-9a-f]{64}|384-[0-9a-f]{96}|512-[0-9a-f]{128})` +
+		`(\.partial(-[0-9a-z]+|\.[0-9])?|\.journal(\.[0-9])?|\.tmp)?$`)
 
 	// layoutFile is the name of a blob in an OCI layout.
-	layoutFile = regexp.MustCompile(`^[0-9a-f]{64,128}$`)
+	layoutFile = regexp.MustCompile(`^([0-9a-f]{64}|[0-9a-f]{96}|[0-9a-f]{128})$`)
 
 	// stateFile is what an interrupted pull leaves in its own directory besides blobs.
 	stateFile = regexp.MustCompile(`^(unpacked-[0-9a-f]{16}|\.transfer\..*\.new)$`)
 
 	// wholeBlob is the name of a blob that has come whole.
-	wholeBlob = regexp.MustCompile(`^sha(256|384|512)-[0-9a-f]{64,128}$`)
+	wholeBlob = regexp.MustCompile(`^sha(256-[0-9a-f]{64}|384-[0-9a-f]{96}|512-[0-9a-f]{128})$`)
 )
 
 // Leftover is a file that no model of a directory needs.

@@ -27,6 +27,9 @@ const (
 // errStale is a lock on a file that has lost its name meanwhile: others lock another.
 var errStale = errors.New("the lock was removed")
 
+// errForeign is a lock of another user, who could hold it for as long as he likes.
+var errForeign = errors.New("the lock is another user's")
+
 // Lock keeps a directory for one pull at a time: the next one finds all that this one has placed, and does not
 // fetch it again. What is part of the name of the lock where models do not share their places; it may be empty.
 // Waiting is called once where another has the lock. Where no lock can be had, or its holder does not live, it
@@ -107,7 +110,13 @@ func openLock(stage *os.Root, name string) (*os.File, error) {
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, rootfile.ErrReplaced) {
 		err = errStale
 	}
-	return f, err
+	if err != nil {
+		return nil, err
+	}
+	if info, err := f.Stat(); err != nil || !rootfile.IsOwn(info) {
+		return nil, errors.Join(errForeign, err, f.Close())
+	}
+	return f, nil
 }
 
 func (l *dirLock) stat() (os.FileInfo, error) {

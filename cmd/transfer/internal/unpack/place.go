@@ -103,6 +103,18 @@ func (d *Dir) newPlacing(ctx context.Context, all, missing []Entry) (*placing, e
 	return p, nil
 }
 
+// staysInside refuses a link that leads out by way of what is there already: a link that the user has made.
+func (p *placing) staysInside(m member) error {
+	if m.kind != isLink {
+		return nil
+	}
+	_, err := p.root.Stat(path.Join(path.Dir(m.name), m.target))
+	if err == nil || isMissing(err) {
+		return nil
+	}
+	return fmt.Errorf("%w: link %.200q leads through a link that was there before: %w", ErrTitle, m.name, err)
+}
+
 // owner is who has the places of an archive's names, as [names.Set] has it.
 func (e Entry) owner() string {
 	if e.confined() {
@@ -131,6 +143,9 @@ func (p *placing) plan(e Entry) error {
 		if err := p.within(p.taken); err != nil {
 			return err
 		}
+		if err := p.staysInside(m); err != nil {
+			return err
+		}
 		return p.want(m.name, m.kind == isDirectory)
 	})
 	if errors.Is(err, fs.ErrNotExist) && p.placed(e) {
@@ -142,8 +157,8 @@ func (p *placing) plan(e Entry) error {
 // placed tells whether another pull into the directory has placed an entry meanwhile.
 func (p *placing) placed(e Entry) bool {
 	if e.Archive {
-		other := readRecord(p.stage)
-		if other.Archives[e.Title] != e.Layer.Digest {
+		other, foreign := readRecord(p.stage)
+		if foreign || other.Archives[e.Title] != e.Layer.Digest {
 			return false
 		}
 		p.Record.Archives[e.Title], p.Dir.members[e.Title] = e.Layer.Digest, nil

@@ -63,19 +63,24 @@ func (s Seen) stamp(info fs.FileInfo) Seen {
 }
 
 // readRecord reads what is remembered. What cannot be read is not remembered, and nor is what was not written
-// here: it decides what is not hashed.
-func readRecord(stage *os.Root) Record {
+// here: it decides what is not hashed. What another user has written may say what is there, and is foreign: all is
+// hashed.
+func readRecord(stage *os.Root) (r Record, foreign bool) {
 	f, err := rootfile.Open(stage, recordName, os.O_RDONLY)
 	if err != nil {
-		return newRecord()
+		return newRecord(), false
 	}
 	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxRecord))
-	r := newRecord()
-	if err != nil || json.Unmarshal(data, &r) != nil || !r.sound() {
-		return newRecord()
+	info, err := f.Stat()
+	if err != nil {
+		return newRecord(), false
 	}
-	return r
+	data, err := io.ReadAll(io.LimitReader(f, maxRecord))
+	r = newRecord()
+	if err != nil || json.Unmarshal(data, &r) != nil || !r.sound() {
+		return newRecord(), false
+	}
+	return r, !rootfile.IsOwn(info)
 }
 
 func newRecord() Record { return Record{Files: map[string]Seen{}, Archives: map[string]string{}} }

