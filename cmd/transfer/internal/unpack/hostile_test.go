@@ -73,6 +73,7 @@ func TestH1LinksThatLeadOutByOtherLinksAreRefused(t *testing.T) {
 		"to the directory above":     {link("sub/l", "..")},
 		"absolute":                   {link("sub/l", "/etc/passwd")},
 		"to nothing":                 {link("sub/l", "")},
+		"longer than links are":      {file("sub/f"), link("sub/l", strings.Repeat("./", 2048)+"f")},
 		"below a link":               {file("sub/d/f"), link("sub/l", "d"), file("sub/l/x")},
 		"a link below a link":        {file("sub/d/e/f"), link("sub/l", "d/e"), link("sub/l/m", "../../../x")},
 		"a directory over a link":    {file("sub/d/f"), link("sub/l", "d"), {Name: "sub/l/", Typeflag: tar.TypeDir}},

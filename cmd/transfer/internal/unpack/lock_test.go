@@ -76,3 +76,25 @@ func TestL3ALockThatCannotBeHadIsGoneWithout(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, "a file", string(data))
 }
+
+func TestH8ALockOfAnotherUserIsNotWaitedFor(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root can make a file of somebody else")
+	}
+	dir := t.TempDir()
+	require.NoError(t, os.Mkdir(filepath.Join(dir, pack.StateDir), 0o755))
+	path := filepath.Join(dir, pack.StateDir, "lock")
+	f, err := os.Create(path)
+	require.NoError(t, err)
+	defer f.Close()
+	require.NoError(t, f.Chown(12345, 12345))
+	require.NoError(t, filelock.Lock(f))
+	synctest.Test(t, func(t *testing.T) {
+		start := time.Now()
+		unlock, err := unpack.Lock(t.Context(), dir, "", func() { t.Error("it is waited for") })
+		require.NoError(t, err)
+		unlock()
+		assert.Zero(t, time.Since(start))
+	})
+	assert.FileExists(t, path, "it is the other's")
+}
