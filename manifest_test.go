@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/modeltransfer/transfer"
+	"github.com/modeltransfer/transfer/internal/fault"
 	"github.com/modeltransfer/transfer/internal/registrytest"
 )
 
@@ -69,6 +70,17 @@ func TestManifestReferencesThatAreRefused(t *testing.T) {
 			require.ErrorIs(t, w.upload(opts), c.want)
 			assert.Empty(t, w.reg.Requests())
 		})
+	}
+}
+
+// What is no manifest at all is refused before the first request. What an object has in it, the registry judges.
+func TestManifestThatIsNone(t *testing.T) {
+	for _, data := range []string{`hello`, `[]`, `null`, `"x"`, `{"schemaVersion":2`, `{} {}`, ` `} {
+		w := newWorld(t, registrytest.H1, registrytest.Options{})
+		opts := w.uploadOptions(w.local(10))
+		opts.Manifest, opts.ManifestRef = []byte(data), "latest"
+		require.ErrorIs(t, w.upload(opts), fault.ErrManifest, data)
+		assert.Empty(t, w.reg.Requests(), data)
 	}
 }
 

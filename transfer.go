@@ -394,7 +394,8 @@ type UploadOptions struct {
 	// Manifest is pushed after every blob is in place, byte for byte. Its media
 	// type is its mediaType field or, without one, told from its shape. Where it has
 	// a subject and the registry has no referrers API, it is added to the list under
-	// the referrers tag. Empty means that no manifest is pushed.
+	// the referrers tag. What is no JSON object is refused before the first request.
+	// Empty means that no manifest is pushed.
 	Manifest []byte
 
 	// ManifestRef is the tag or digest the manifest is pushed under. Empty means

@@ -77,8 +77,12 @@ func upload(ctx context.Context, c *call, o UploadOptions) (err error) {
 	return u.pushManifest(ctx, data, ref)
 }
 
-// checkManifest checks the manifest before the first request.
+// checkManifest checks the manifest before the first request. What an object has in it, the registry judges:
+// some take manifests of their own kind.
 func checkManifest(ref string, data []byte) error {
+	if err := manifest.CheckObject(data); err != nil {
+		return err
+	}
 	_, _, err := referrers.Subject(ref, data, "")
 	return errors.Join(manifest.CheckPush(ref, data), manifest.CheckOne(data, ""), err)
 }

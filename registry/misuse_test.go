@@ -153,8 +153,8 @@ func TestG2TypeGoesAlong(t *testing.T) {
 		registry.MediaTypeManifest + ";charset=utf-8": registry.MediaTypeManifest,
 		registry.MediaTypeDockerManifest:              registry.MediaTypeDockerManifest,
 		"application/vnd.example.v1+json":             "application/vnd.example.v1+json",
-		"application/x-tar":                           registry.MediaTypeDockerManifest, // by content
-		"application/json":                            registry.MediaTypeDockerManifest,
+		"application/x-tar":                           registry.MediaTypeManifest, // by content
+		"application/json":                            registry.MediaTypeManifest,
 	} {
 		registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 			w := newWorld(t, mode)

@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/modeltransfer/transfer"
+	"github.com/modeltransfer/transfer/registry"
 )
 
 const (
@@ -145,4 +146,32 @@ func TestManifestWithMissingBlobIsRefused(t *testing.T) {
 	require.ErrorAs(t, err, &refused)
 	require.NotEmpty(t, refused.Errors)
 	assert.Equal(t, "MANIFEST_BLOB_UNKNOWN", refused.Errors[0].Code)
+}
+
+// Manifests that do not say what they are may be called what every registry takes them for.
+func TestG2ManifestsWithoutAType(t *testing.T) {
+	servers := registries(t)
+	servers["distribution 2"] = newOldRegistry(t)
+	for name, s := range servers {
+		for _, config := range []string{
+			"application/vnd.docker.container.image.v1+json", "application/vnd.oci.image.config.v1+json",
+			"application/vnd.example.model.v1+json",
+		} {
+			t.Run(name+"/"+config, func(t *testing.T) {
+				repo, dir := open(t, s, registry.Credentials{}), t.TempDir()
+				typed, blobs := layersOf(t, dir, addBlobs(t, dir, 7, 2, 70_000))
+				var m map[string]any
+				require.NoError(t, json.Unmarshal(typed.Data, &m))
+				delete(m, "mediaType")
+				m["config"].(map[string]any)["mediaType"] = config
+				untyped := registry.Manifest{Data: marshalJSON(t, m)}
+				pushModel(t, repo, dir, "uploaded", untyped, blobs)
+				require.NoError(t, repo.PutManifest(t.Context(), "put", untyped))
+				got, err := repo.Manifest(t.Context(), "uploaded")
+				require.NoError(t, err)
+				assert.Equal(t, untyped.Data, got.Data)
+				require.NoError(t, repo.PutManifest(t.Context(), "again", got))
+			})
+		}
+	}
 }

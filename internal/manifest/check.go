@@ -39,8 +39,8 @@ func CheckPush(ref string, manifest []byte) error {
 
 // Check refuses with [fault.ErrManifest] what is no manifest, and what [CheckOne] refuses.
 func Check(manifest []byte, mediaType string) error {
-	if !IsObject(manifest) {
-		return fmt.Errorf("%w: it is not a JSON object", fault.ErrManifest)
+	if err := CheckObject(manifest); err != nil {
+		return err
 	}
 	if err := CheckOne(manifest, mediaType); err != nil {
 		return err
@@ -52,6 +52,14 @@ func Check(manifest []byte, mediaType string) error {
 	_ = json.Unmarshal(manifest, &d) // CheckOne has read it
 	if !present(d.SchemaVersion) && d.MediaType == "" && len(d.kinds()) == 0 {
 		return fmt.Errorf("%w: it has none of the fields of one", fault.ErrManifest)
+	}
+	return nil
+}
+
+// CheckObject refuses with [fault.ErrManifest] what is no JSON object.
+func CheckObject(manifest []byte) error {
+	if !IsObject(manifest) {
+		return fmt.Errorf("%w: it is not a JSON object", fault.ErrManifest)
 	}
 	return nil
 }

@@ -73,15 +73,12 @@ func (d *document) kinds() (list []kind) {
 
 func present(value json.RawMessage) bool { return len(value) > 0 && string(value) != "null" }
 
-// MediaType returns the media type of a manifest: what it says or, since old ones
-// say nothing, what its shape tells.
+// MediaType returns the media type of a manifest: what it says or, since some say nothing, what its shape tells.
+// One of an image is OCI's then, also with Docker's config: Docker's own must say what they are, and registries
+// refuse those that do not.
 func MediaType(manifest []byte) string {
 	var d document
 	_ = json.Unmarshal(manifest, &d) // the registry judges it
-	var config struct {
-		MediaType string `json:"mediaType"`
-	}
-	_ = json.Unmarshal(d.Config, &config)
 	switch {
 	case d.MediaType != "":
 		return d.MediaType
@@ -91,10 +88,10 @@ func MediaType(manifest []byte) string {
 		return schema1
 	case present(d.Blobs):
 		return OCIArtifact
-	case config.MediaType == "", strings.HasPrefix(config.MediaType, "application/vnd.docker."):
-		return Docker
-	default: // charts and other artifacts too: only OCI lets a config be anything
+	case present(d.Config), present(d.Layers):
 		return OCI
+	default: // it is no manifest of a kind known here
+		return Docker
 	}
 }
 
