@@ -33,12 +33,42 @@ func (w weights) block(n int64) uint64 {
 }
 
 func (w weights) read(b []byte, off int64) {
+	if made := w.made(off + int64(len(b))); made != nil {
+		copy(b, made[off:])
+		return
+	}
 	var block [8]byte
 	for n := off / 8; len(b) > 0; n++ {
 		binary.LittleEndian.PutUint64(block[:], w.block(n))
 		done := copy(b, block[off%8:])
 		b, off = b[done:], off+int64(done)
 	}
+}
+
+// mostMade is how much of the bytes that were made is kept, because to make them takes longer than the tests.
+const mostMade = 256 << 20
+
+var (
+	made    = make(map[weights][]byte)
+	madeAll int64
+)
+
+// made returns the first n bytes or more, nil where so much is not kept.
+func (w weights) made(n int64) []byte {
+	have := made[w]
+	if int64(len(have)) >= n {
+		return have
+	}
+	n = (n + 7) / 8 * 8
+	if madeAll+n > mostMade {
+		return nil
+	}
+	madeAll += n - int64(len(have))
+	for i := int64(len(have)) / 8; i < n/8; i++ {
+		have = binary.LittleEndian.AppendUint64(have, w.block(i))
+	}
+	made[w] = have
+	return have
 }
 
 // model is a file of tensors.
