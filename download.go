@@ -585,8 +585,8 @@ func (a *assembly) copyFrom(
 // copyRange copies a range as far as the file has it.
 func (a *assembly) copyRange(ctx context.Context, file *os.File, c reuse.Copy) (reused int64, err error) {
 	for reused < c.Len() && err == nil {
-		var n int64
-		n, err = a.blob.partial.Adopt(ctx, file, c.From+reused, c.Start+reused, min(pieceSize, c.Len()-reused))
+		n := min(pieceSize, c.Len()-reused)
+		n, err = a.blob.partial.Adopt(ctx, file, c.From+reused, c.Start+reused, n)
 		a.progress.add(n)
 		reused += n
 	}

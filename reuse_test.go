@@ -101,7 +101,8 @@ func (w *world) reusing(b transfer.Blob, paths ...string) int64 {
 
 func TestReuse(t *testing.T) {
 	cases := map[string]int64{
-		"GGUF header": 0, "safetensors header": 0, "GGUF tensor": tensorSize, "safetensors tensor": tensorSize,
+		"GGUF header": 0, "safetensors header": 0,
+		"GGUF tensor": tensorSize, "safetensors tensor": tensorSize,
 	}
 	eachInBubbles(t, cases, func(t *testing.T, mode registrytest.Mode, name string, changed int64) {
 		w := newWorld(t, mode, registrytest.Options{})
@@ -177,6 +178,25 @@ func TestReuseOfAFileThatIsDamaged(t *testing.T) {
 		assert.LessOrEqual(t, w.reusing(b, old), b.Size)
 		w.requireOnly(b)
 		assert.Positive(t, w.progress.falls, "what was wrong was thrown away")
+	})
+}
+
+// Half of some tensors is damaged: where that was not met at first, more is compared before the rest is
+// fetched.
+func TestReuseOfAFileThatIsPartlyDamaged(t *testing.T) {
+	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		w := newWorld(t, mode, registrytest.Options{})
+		old := here(t, "GGUF")
+		f, err := os.OpenFile(old, os.O_RDWR, 0)
+		require.NoError(t, err)
+		for i := range 10 {
+			_, err := f.WriteAt(make([]byte, tensorSize/2), versions()["GGUF"].At[30+i]+tensorSize/4)
+			require.NoError(t, err)
+		}
+		require.NoError(t, f.Close())
+		b := w.model("GGUF header")
+		assert.LessOrEqual(t, w.reusing(b, old), 10*tensorSize+b.Size/25)
+		w.requireOnly(b)
 	})
 }
 

@@ -75,7 +75,8 @@ func safetensorsOf(t *testing.T, name string) []byte {
 
 // Files that the programs of others make are read as they are meant, and updated.
 func TestFilesOfOtherPrograms(t *testing.T) {
-	for name, file := range map[string]func(*testing.T, string) []byte{"GGUF": gguf, "safetensors": safetensorsOf} {
+	formats := map[string]func(*testing.T, string) []byte{"GGUF": gguf, "safetensors": safetensorsOf}
+	for name, file := range formats {
 		t.Run(name, func(t *testing.T) {
 			older, newer := file(t, "one"), file(t, "another name, which is longer")
 			tensors, err := tensorfile.Read(bytes.NewReader(newer), int64(len(newer)), int64(len(newer)))

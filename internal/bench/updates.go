@@ -67,8 +67,8 @@ func (s *shelf) update(u *update, size int64) (b contender.Blob, old string, err
 	m := model{File: tensortest.File{Metadata: []string{"general.name", "model"}}}
 	for i := range u.tensors {
 		m.Tensors = append(m.Tensors, tensortest.Tensor{
-			Name: fmt.Sprintf("blk.%d.weight", i), Type: 30, Shape: []uint64{uint64(size) / uint64(2*u.tensors)},
-			Size: size / int64(u.tensors) / 2 * 2,
+			Name: fmt.Sprintf("blk.%d.weight", i), Type: 30,
+			Shape: []uint64{uint64(size) / uint64(2*u.tensors)}, Size: size / int64(u.tensors) / 2 * 2,
 		})
 		m.seeds = append(m.seeds, uint64(i))
 	}

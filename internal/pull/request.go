@@ -99,7 +99,8 @@ func (s *Sources) request(src *source, r *Request) asked {
 
 // room returns the size of the body that a piece needs room for. The rest of a piece counts as a whole one.
 func (s *Sources) room(r *Request) int64 {
-	if n := r.Piece.End() - r.Piece.Pos(); n <= tinySize && s.Schedule.Ranges(r.Index) == pieces.RangesServed {
+	n := r.Piece.End() - r.Piece.Pos()
+	if n <= tinySize && s.Schedule.Ranges(r.Index) == pieces.RangesServed {
 		return n
 	}
 	return min(r.Size, roomSize)

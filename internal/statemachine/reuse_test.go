@@ -22,7 +22,8 @@ const olderBy = 100
 // reuses are what a download is given that it may take bytes from, beside nothing.
 var reuses = rapid.SampledFrom([]string{"", "", "", "", "older", "lying", "changing", "vanishing", "links"})
 
-// changes are when a file changes or vanishes: before it is looked at, when it is compared or when it is copied.
+// changes are when a file changes or vanishes: before it is looked at, when it is compared or when it is
+// copied.
 var changes = rapid.SampledFrom([]time.Duration{
 	1, time.Millisecond + 211, 4*time.Millisecond + 97, 9*time.Millisecond + 1, 50*time.Millisecond + 3,
 })
