@@ -191,12 +191,12 @@ func TestCLIInterruptedAtAnyTimeGoesOn(t *testing.T) {
 	ref, pulled := s.url+"/me/model:v1", t.TempDir()
 	for _, args := range [][]string{{"push", made, ref}, {"pull", ref, pulled}} {
 		code := -1
-		for after := 50 * time.Millisecond; code != 0; after += 50 * time.Millisecond {
+		for after := 100 * time.Millisecond; code != 0; after += 50 * time.Millisecond {
 			ctx, cancel := context.WithTimeout(t.Context(), after)
 			var stderr string
 			_, stderr, code = c.run(ctx, "", args...)
 			cancel()
-			require.Contains(t, []int{0, 130}, code, stderr)
+			require.Contains(t, []int{0, 130}, code, "after %v: %v: %s", after, args, stderr)
 		}
 	}
 	requireSameFiles(t, made, pulled)

@@ -33,7 +33,8 @@ func TestMountSendsNoBody(t *testing.T) {
 	push(t, opts)
 	assert.Zero(t, sumReceived(s.seen(byLibrary)), "bytes sent")
 	assert.Len(t, s.seen(byLibrary, method(http.MethodPost), status(http.StatusCreated)), len(blobs))
-	assert.Len(t, s.seen(byLibrary), len(blobs), "one request for each mount")
+	assert.LessOrEqual(t, len(s.seen(byLibrary)), len(blobs)+1,
+		"one request for each mount, and a HEAD for a blob that two others went before without an answer yet")
 	assert.Equal(t, sumOf(blobs), last)
 
 	pulled := download(s, dst, blobs)
