@@ -145,7 +145,8 @@ func (c *copier) refer(ctx context.Context) error {
 	if c.alone {
 		return nil
 	}
-	seen := map[string]bool{}
+	seen, size := map[string]bool{}, int64(0)
+	most := cmp.Or(c.limits.manifests, pack.DefaultManifests)
 	for _, m := range c.manifests {
 		seen[m.Digest] = true
 	}
@@ -168,13 +169,13 @@ func (c *copier) refer(ctx context.Context) error {
 			}
 			for _, m := range tree {
 				if !seen[m.Digest] {
-					seen[m.Digest] = true
+					seen[m.Digest], size = true, size+int64(len(m.Data))
 					all, c.referrers = append(all, m), append(c.referrers, m)
 				}
 			}
-		}
-		if most := cmp.Or(c.limits.manifests, pack.DefaultManifests); len(seen) > most {
-			return &limit.Error{Limit: limit.Manifests, Most: int64(most)}
+			if len(seen) > most || size > int64(most)*pack.ManifestBytes { // all are kept in memory
+				return &limit.Error{Limit: limit.Manifests, Most: int64(most)}
+			}
 		}
 	}
 	return nil

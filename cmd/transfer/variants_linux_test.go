@@ -6,9 +6,12 @@ import (
 	"encoding/json"
 	"fmt"
 	"io/fs"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 
@@ -239,5 +242,42 @@ func TestH1PruneRemovesNothingThatHasOnlyTheLooksOfABlob(t *testing.T) {
 	}
 	for _, suffix := range theirs {
 		assert.FileExists(t, filepath.Join(dir, "sha256-"+someHex+suffix))
+	}
+}
+
+func TestH5ReferrersOfACopyAreBounded(t *testing.T) {
+	for name, test := range map[string]struct{ padding, flag, most int }{
+		"many":  {0, 10, 12},
+		"large": {1 << 20, 20, 6},
+	} {
+		t.Run(name, func(t *testing.T) {
+			reg := newAnyRegistry(t)
+			m := reg.model(map[string]string{"a": "honest a"})
+			var list []string
+			for i := range 100 {
+				r := reg.putManifest(append(reg.of(titled(reg.put(fmt.Sprint(i)), "a")).Data,
+					bytes.Repeat([]byte(" "), test.padding)...), registry.MediaTypeManifest)
+				list = append(list, fmt.Sprintf(`{"mediaType":%q,"digest":%q,"size":%d}`, r.MediaType, r.Digest, len(r.Data)))
+			}
+			var asked atomic.Int64
+			front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				switch {
+				case strings.Contains(r.URL.Path, "/referrers/"):
+					w.Header().Set("Content-Type", registry.MediaTypeIndex)
+					fmt.Fprintf(w, `{"schemaVersion":2,"manifests":[%s]}`, strings.Join(list, ","))
+					return
+				case strings.Contains(r.URL.Path, "/manifests/"):
+					asked.Add(1)
+				}
+				reg.ServeHTTP(w, r)
+			}))
+			defer front.Close()
+			target := startedServer(t)
+			r := runWith(t, "copy", "--max-manifests", fmt.Sprint(test.flag),
+				front.URL+"/evil/model:"+digest.Digest(m.Digest).Encoded()[:12], target.url+"/me/m:v1")
+			assert.Equal(t, exitFailed, r.code)
+			assert.Contains(t, r.stderr, "raise --max-manifests")
+			assert.LessOrEqual(t, asked.Load(), int64(test.most))
+		})
 	}
 }

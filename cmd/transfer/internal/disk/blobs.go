@@ -26,7 +26,7 @@ func (r *Registry) serveBlob(w http.ResponseWriter, req *http.Request, _, text s
 		refuse(w, http.StatusMethodNotAllowed, "UNSUPPORTED", "a blob is read or deleted")
 		return
 	}
-	f, err := os.Open(r.blobFile(dg))
+	f, err := open(r.blobFile(dg), os.O_RDONLY)
 	if errors.Is(err, fs.ErrNotExist) {
 		refuse(w, http.StatusNotFound, "BLOB_UNKNOWN", "there is no such blob")
 		return
@@ -63,8 +63,8 @@ func (r *Registry) has(dg digest.Digest) bool {
 	if dg.Validate() != nil {
 		return false
 	}
-	info, err := os.Stat(r.blobFile(dg))
-	return err == nil && info.Mode().IsRegular()
+	f, err := open(r.blobFile(dg), os.O_RDONLY)
+	return err == nil && f.Close() == nil
 }
 
 func noSpace(err error) bool { return errors.Is(err, syscall.ENOSPC) }

@@ -35,7 +35,7 @@ func (r *Registry) tags(name string) (map[string]digest.Digest, error) {
 	}
 	tags := make(map[string]digest.Digest, len(entries))
 	for _, e := range entries {
-		text, err := os.ReadFile(r.manifestEntry(name, e.Name()))
+		text, err := readFile(r.manifestEntry(name, e.Name()))
 		if errors.Is(err, fs.ErrNotExist) {
 			continue // it was removed meanwhile
 		}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"time"
 
 	"github.com/modeltransfer/transfer/internal/filelock"
@@ -94,13 +95,16 @@ func (r *Registry) countUploads() (int, error) {
 	return len(entries), err
 }
 
+// isUpload tells the files of this registry from others, which stay.
+var isUpload = regexp.MustCompile(`^([0-9a-f]{32}|small-[0-9]+)$`).MatchString
+
 // sweep removes uploads that nobody has continued for so long.
 func (r *Registry) sweep(age time.Duration) error {
 	r.swept = time.Now()
 	entries, err := os.ReadDir(filepath.Join(r.dir, "uploads"))
 	for _, e := range entries {
 		info, statErr := e.Info()
-		if statErr != nil || time.Since(info.ModTime()) < age {
+		if statErr != nil || !isUpload(e.Name()) || time.Since(info.ModTime()) < age {
 			continue
 		}
 		u := r.uploads[e.Name()]

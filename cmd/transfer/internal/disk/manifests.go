@@ -46,7 +46,7 @@ func (r *Registry) manifestEntry(name, what string) string {
 func (r *Registry) getManifest(w http.ResponseWriter, req *http.Request, name, what string) {
 	dg := digest.Digest(what)
 	if !strings.Contains(what, ":") {
-		text, err := os.ReadFile(r.manifestEntry(name, what))
+		text, err := readFile(r.manifestEntry(name, what))
 		if err != nil {
 			r.unknownManifest(w, name, err)
 			return
@@ -73,7 +73,7 @@ func (r *Registry) getManifest(w http.ResponseWriter, req *http.Request, name, w
 
 // readManifest returns a manifest of a repository. One whose type is not that of a manifest is not there.
 func (r *Registry) readManifest(name string, dg digest.Digest) (registry.Manifest, error) {
-	mediaType, err := os.ReadFile(r.manifestEntry(name, dg.String()))
+	mediaType, err := readFile(r.manifestEntry(name, dg.String()))
 	if err != nil {
 		return registry.Manifest{}, err
 	}
@@ -81,7 +81,7 @@ func (r *Registry) readManifest(name string, dg digest.Digest) (registry.Manifes
 	if !isManifest(m.MediaType) {
 		return m, fs.ErrNotExist
 	}
-	m.Data, err = os.ReadFile(r.blobFile(dg))
+	m.Data, err = readFile(r.blobFile(dg))
 	return m, err
 }
 

@@ -167,7 +167,7 @@ func validName(name string) bool {
 		return false
 	}
 	for part := range strings.SplitSeq(name, "/") {
-		if part == "_manifests" || part == "_tags" || strings.Contains(part, "..") {
+		if strings.EqualFold(part, "_manifests") || strings.EqualFold(part, "_tags") || strings.Contains(part, "..") {
 			return false
 		}
 	}

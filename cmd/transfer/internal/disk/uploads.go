@@ -15,6 +15,7 @@ import (
 	"strconv"
 	"sync"
 
+	"github.com/modeltransfer/transfer/internal/rootfile"
 	"github.com/opencontainers/go-digest"
 )
 
@@ -124,9 +125,12 @@ func (r *Registry) find(id string) (*upload, error) {
 		return u, nil
 	}
 	path := filepath.Join(r.dir, "uploads", id)
-	info, err := os.Stat(path)
+	info, err := os.Lstat(path)
 	if err != nil {
 		return nil, err
+	}
+	if !info.Mode().IsRegular() || !rootfile.IsOwn(info) { // its owner may write to it at any time
+		return nil, &fs.PathError{Op: "open", Path: path, Err: fs.ErrNotExist}
 	}
 	u := &upload{path: path, size: info.Size(), sum: digest.Canonical.Hash()}
 	r.uploads[id] = u
@@ -146,7 +150,7 @@ func (r *Registry) forget(id string) {
 // append writes the body of a request behind what is there, and reports whether all of it came. What
 // came stays in any case.
 func (r *Registry) append(w http.ResponseWriter, req *http.Request, u *upload, name, id string) bool {
-	f, err := os.OpenFile(u.path, os.O_WRONLY|os.O_APPEND, 0)
+	f, err := open(u.path, os.O_WRONLY|os.O_APPEND)
 	if errors.Is(err, fs.ErrNotExist) {
 		refuse(w, http.StatusNotFound, "BLOB_UPLOAD_UNKNOWN", "there is no such upload")
 		return false
@@ -251,7 +255,7 @@ func (r *Registry) commit(w http.ResponseWriter, u *upload, name, id, text strin
 // digest returns the digest of what has arrived. The sum that was taken on the way counts only where nobody
 // else can have written to the file.
 func (u *upload) digest(algorithm digest.Algorithm, alone bool) (digest.Digest, error) {
-	f, err := os.Open(u.path)
+	f, err := open(u.path, os.O_RDONLY)
 	if err != nil {
 		return "", err
 	}
@@ -264,7 +268,7 @@ func (u *upload) digest(algorithm digest.Algorithm, alone bool) (digest.Digest, 
 
 // place gives a file its final name, durably.
 func place(from, to string) error {
-	f, err := os.OpenFile(from, os.O_RDWR, 0)
+	f, err := open(from, os.O_RDWR)
 	if err != nil {
 		return err
 	}

@@ -359,7 +359,7 @@ func (w *walker) next() error {
 		w.whole = false
 		return nil // that it is wrong is found where it is hashed
 	}
-	if w.size += int64(len(data)); w.size > int64(w.most)*manifestBytes {
+	if w.size += int64(len(data)); w.size > int64(w.most)*ManifestBytes {
 		return &limit.Error{Limit: limit.Manifests, Most: int64(w.most)}
 	}
 	return w.add(data)

@@ -13,8 +13,8 @@ const (
 	// DefaultManifests is how many manifests an index may name, with those that they name.
 	DefaultManifests = 512
 
-	// manifestBytes is how large they may be on average, because all are kept in memory.
-	manifestBytes = 128 << 10 // 128 KiB
+	// ManifestBytes is how large they may be on average, because all are kept in memory.
+	ManifestBytes = 128 << 10 // 128 KiB
 )
 
 // tree is a manifest with all that it lists.
@@ -48,7 +48,7 @@ func (t *tree) add(dg string, depth int) error {
 	if err != nil {
 		return err
 	}
-	if t.size += int64(len(m.Data)); t.size > int64(t.most)*manifestBytes {
+	if t.size += int64(len(m.Data)); t.size > int64(t.most)*ManifestBytes {
 		return &limit.Error{Limit: limit.Manifests, Most: int64(t.most)}
 	}
 	content, err := m.Content()
