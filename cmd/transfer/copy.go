@@ -23,7 +23,7 @@ import (
 func copyCommand(a *app) *cobra.Command {
 	var platform, dir string
 	var most limits
-	var alone bool
+	var alone, dry bool
 	c := &cobra.Command{
 		Use: "copy REF REF", Short: "Copy a model from one registry or repository to another", GroupID: "move",
 		Long: "Copy copies a model, or an index with all it lists, and what refers to them, such as " +
@@ -35,13 +35,14 @@ func copyCommand(a *app) *cobra.Command {
 			"  transfer copy registry.example/me/model:v1 registry.example/team/model:v1",
 		Args: operands("REF", "REF"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			c := &copier{app: a, notes: new(notes), dir: dir, limits: most, alone: alone}
+			c := &copier{app: a, notes: new(notes), dir: dir, limits: most, alone: alone, dry: dry}
 			return c.copy(cmd.Context(), args[0], args[1], platform)
 		},
 	}
 	c.Flags().StringVar(&platform, "platform", "", "of an index, copy the manifest for this `OS/ARCH` alone")
 	c.Flags().StringVar(&dir, "dir", "", "keep blobs on their way below `DIR` (default in the user's cache)")
 	c.Flags().BoolVar(&alone, "no-referrers", false, "leave out signatures and what else refers to the model")
+	c.Flags().BoolVar(&dry, "dry-run", false, "only tell what would be copied")
 	most.addManifests(c.Flags())
 	return c
 }
@@ -57,7 +58,7 @@ type copier struct {
 	made           bool                // the directory above is the cache's, or not there yet
 	prober         *prober             // asks the target
 	manifests      []registry.Manifest // the last is what is copied
-	alone          bool                // without referrers
+	alone, dry     bool                // without referrers, without doing it
 	referrers      []registry.Manifest // of the manifests, and of each other
 	blobs, missing []transfer.Blob
 	there          int64
@@ -82,6 +83,9 @@ func (c *copier) copy(ctx context.Context, from, to, platform string) (err error
 	defer c.source.CloseIdleConnections()
 	if err := c.plan(ctx, platform); err != nil {
 		return fmt.Errorf("%s: %w", c.from, err)
+	}
+	if c.dry {
+		return c.tellPlan(ctx)
 	}
 	done, err := c.run(ctx)
 	if err != nil {
@@ -111,7 +115,7 @@ func (c *copier) tell(done outcome) {
 func (c *copier) plan(ctx context.Context, platform string) error {
 	m, err := c.source.Manifest(ctx, c.from.Version())
 	if err == nil && platform != "" {
-		m, err = choosePlatform(ctx, c.from, c.source, m, platform)
+		m, err = c.choosePlatform(ctx, c.from, c.source, m, platform)
 	}
 	if err != nil {
 		return err
@@ -300,7 +304,7 @@ func (c *copier) clear() error {
 
 // mountFrom is the repository from which blobs may be mounted, or "".
 func (c *copier) mountFrom() string {
-	if c.from.BaseURL() != c.to.BaseURL() || c.from.Repository == c.to.Repository {
+	if c.dry || c.from.BaseURL() != c.to.BaseURL() || c.from.Repository == c.to.Repository {
 		return ""
 	}
 	return c.from.Repository

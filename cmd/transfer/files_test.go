@@ -195,7 +195,7 @@ func TestLinksToFilesArePushedAsFiles(t *testing.T) {
 	if err := os.Symlink(filepath.Join(made, "config.json"), filepath.Join(links, "linked.json")); err != nil {
 		t.Skip(err)
 	}
-	must(t, "push", links, ref)
+	must(t, "push", "--follow-links", links, ref)
 	pulled := t.TempDir()
 	must(t, "pull", ref, pulled)
 	assert.Equal(t, map[string]string{"linked.json": "{}"}, filesOf(t, pulled))

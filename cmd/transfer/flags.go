@@ -26,6 +26,7 @@ type settings struct {
 // connection says how a registry is reached.
 type connection struct {
 	caFile              string
+	certFile, keyFile   string
 	insecure, plainHTTP bool
 	username            string
 	timeout             time.Duration
@@ -47,6 +48,8 @@ type output struct {
 func (s *settings) add(fs *pflag.FlagSet) {
 	fs.SortFlags = false
 	fs.StringVar(&s.caFile, "ca-file", "", "also trust the certificates in this PEM `FILE`")
+	fs.StringVar(&s.certFile, "cert", "", "show the registry the certificate in this PEM `FILE`")
+	fs.StringVar(&s.keyFile, "key", "", "`FILE` with the key of --cert (default the same file)")
 	fs.BoolVar(&s.insecure, "insecure", false, "do not check the registry's certificate")
 	fs.BoolVar(&s.plainHTTP, "plain-http", false, "use http where the reference has no scheme")
 	fs.StringVar(&s.username, "username", "", "log in as `NAME` with the password in "+passwordVariable)
@@ -68,6 +71,8 @@ func (s *settings) check() error {
 		return usagef("--concurrency is negative")
 	case s.bodyConcurrency < 0:
 		return usagef("--body-concurrency is negative")
+	case s.keyFile != "" && s.certFile == "":
+		return usagef("--key is for --cert")
 	case s.timeout < 0, s.retryTimeout < 0, s.stallTimeout < 0:
 		return usagef("a timeout is negative")
 	}

@@ -17,12 +17,10 @@ Examples:
 
 {{.Title}}{{range $all}}{{if and (eq .GroupID $g.ID) .IsAvailableCommand}}
   {{rpad .Name 11}} {{.Short}}{{end}}{{end}}{{end}}
-{{- if not .HasParent}}
-
-Pages:{{range $all}}{{if .IsAdditionalHelpTopicCommand}}
+{{- if not .HasParent}}{{range $all}}{{if .IsAdditionalHelpTopicCommand}}
   {{rpad .Name 11}} {{.Short}}{{end}}{{end}}
 
-Help: transfer help COMMAND or PAGE
+Help: transfer help COMMAND
 Exit: 0 done, 1 failed, 2 not understood, 130 interrupted{{end}}{{end}}
 {{- if and .HasParent .HasAvailableLocalFlags}}
 
@@ -125,11 +123,11 @@ A digest (sha256:...) names one content for ever. Pull and push print it:
 pin a model with it, as in transfer pull registry.example/me/m@sha256:... DIR`
 
 func referenceTopic() *cobra.Command {
-	return &cobra.Command{Use: "references", Short: "How a model is named", Long: referenceText}
+	return &cobra.Command{Use: "references", Short: "How a model is named (a page)", Long: referenceText}
 }
 
 func flagsTopic() *cobra.Command {
-	c := &cobra.Command{Use: "flags", Short: "The flags of all commands"}
+	c := &cobra.Command{Use: "flags", Short: "The flags of all commands (a page)"}
 	c.SetHelpFunc(func(c *cobra.Command, _ []string) {
 		usages := c.Root().PersistentFlags().FlagUsagesWrapped(helpWidth)
 		c.Print("Flags of all commands:\n\n" + strings.TrimRight(usages, "\n") + "\n\n" + credentialsText)

@@ -146,6 +146,10 @@ func (a adviser) notFoundHint(err error) string {
 		return ""
 	case strings.HasSuffix(status.URL, "/v2/"):
 		return fmt.Sprintf("%s does not answer as a registry does; check its name and port", a.host)
+	case a.repository.Repository != strings.ToLower(a.repository.Repository):
+		lower := a.repository.Bare()
+		lower.Repository = strings.ToLower(lower.Repository)
+		return fmt.Sprintf("most registries have names in lower case only; try %s", lower)
 	case strings.Contains(status.URL, "/manifests/"):
 		return fmt.Sprintf("list what is there: transfer tags %s", a.repository.Bare())
 	}

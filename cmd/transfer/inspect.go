@@ -46,7 +46,7 @@ func (a inspector) inspect(ctx context.Context, name, platform string, raw bool)
 	defer repo.CloseIdleConnections()
 	m, err := repo.Manifest(ctx, r.Version())
 	if err == nil && platform != "" {
-		m, err = choosePlatform(ctx, r, repo, m, platform)
+		m, err = a.choosePlatform(ctx, r, repo, m, platform)
 	}
 	if err != nil {
 		return fmt.Errorf("%s: %w", r, err)
@@ -125,6 +125,17 @@ func sizeOf(c registry.Content) (size int64) {
 	return size
 }
 
+// sumOf is the sum of the sizes of all that a manifest names.
+func sumOf(c registry.Content) (sum int64) {
+	if c.Config != nil {
+		sum = c.Config.Size
+	}
+	for _, l := range c.Layers {
+		sum += l.Size
+	}
+	return sum
+}
+
 // inspectRaw writes a manifest byte for byte. A terminal gets it in the same words without what it would obey.
 func (a inspector) inspectRaw(m registry.Manifest) error {
 	data := m.Data
@@ -144,17 +155,26 @@ func (a inspector) inspectText(r ref.Reference, m registry.Manifest, c registry.
 		lines = append(lines, [2]string{"lists", plural(len(c.Manifests), "manifest")})
 	} else {
 		size := formatBytes(sizeOf(c)) + " in " + plural(len(c.Layers), "layer")
+		if c.Config != nil {
+			size += " and a config"
+		}
+		if sum := sumOf(c); sum > sizeOf(c) {
+			size += fmt.Sprintf("; those of the same content, %s more, count once", formatBytes(sum-sizeOf(c)))
+		}
 		lines = append(lines, [2]string{"size", size})
 	}
 	for _, l := range lines {
 		a.print("%-9s %s", l[0], l[1])
 	}
-	if len(c.Manifests)+len(c.Layers) == 0 {
+	if len(c.Manifests)+len(c.Layers) == 0 && c.Config == nil {
 		return
 	}
 	a.print("")
 	for _, d := range c.Manifests {
 		a.print("%8s  %s  %s", formatBytes(d.Size), d.Digest, cmp.Or(d.Platform, "-"))
+	}
+	if c.Config != nil {
+		a.print("%8s  %s", formatBytes(c.Config.Size), layerText(*c.Config))
 	}
 	for _, d := range c.Layers {
 		a.print("%8s  %s", formatBytes(d.Size), layerText(d))

@@ -71,7 +71,7 @@ func TestUsageErrorsExitWith2(t *testing.T) {
 		"an unknown shell":         {"completion", "nope"},
 		"operands for a shell":     {"completion", "bash", "a"},
 		"an unknown flag":          {"pull", "--fast", "a", "b"},
-		"too few operands":         {"pull", "a"},
+		"too few operands":         {"push", "a"},
 		"too many operands":        {"pull", "a", "b", "c"},
 		"operands for demo":        {"demo", "a"},
 		"a malformed reference":    {"pull", "localhost:5000/..", "dir"},

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 	"os"
@@ -23,11 +24,30 @@ func manCommand() *cobra.Command {
 			root.DisableAutoGenTag = true // the same program writes the same pages
 			header := &doc.GenManHeader{Title: "TRANSFER", Section: "1", Source: "transfer", Manual: "Transfer Manual"}
 			if len(args) == 1 {
-				return doc.GenManTree(root, header, args[0])
+				return writePages(root, header, args[0])
 			}
 			return writeManual(cmd.OutOrStdout(), root, header)
 		},
 	}
+}
+
+// writePages writes a page for each command into a directory.
+func writePages(root *cobra.Command, header *doc.GenManHeader, dir string) error {
+	if err := doc.GenManTree(root, header, dir); err != nil {
+		return err
+	}
+	pages, err := filepath.Glob(filepath.Join(dir, "transfer*.1"))
+	for _, page := range pages {
+		data, readErr := os.ReadFile(page)
+		if readErr != nil {
+			return readErr
+		}
+		// Nobody writes --quiet=false to say nothing.
+		if err := os.WriteFile(page, bytes.ReplaceAll(data, []byte("[=false]"), nil), 0o644); err != nil {
+			return err
+		}
+	}
+	return err
 }
 
 // writeManual writes the page of the program and those of its commands behind it.
@@ -37,7 +57,7 @@ func writeManual(w io.Writer, root *cobra.Command, header *doc.GenManHeader) err
 		return err
 	}
 	defer os.RemoveAll(dir)
-	if err := doc.GenManTree(root, header, dir); err != nil {
+	if err := writePages(root, header, dir); err != nil {
 		return err
 	}
 	for _, c := range append([]*cobra.Command{root}, root.Commands()...) {

@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/modeltransfer/transfer"
 	"github.com/modeltransfer/transfer/cmd/transfer/internal/pack"
@@ -32,6 +34,7 @@ type pullOptions struct {
 	platform         string
 	include, exclude []string
 	rehash           bool
+	keep, del, dry   bool
 	mirrors          urlList
 	limits           limits
 }
@@ -39,8 +42,8 @@ type pullOptions struct {
 func pullCommand(a *app) *cobra.Command {
 	var o pullOptions
 	c := &cobra.Command{
-		Use: "pull REF DIR", Short: "Fetch a model into a directory", GroupID: "move",
-		Long: "Pull fetches a model into DIR: its files under their names where it has names, otherwise its " +
+		Use: "pull REF [DIR]", Short: "Fetch a model into a directory", GroupID: "move",
+		Long: "Pull fetches a model into DIR, by default the model's name: its files under their names where it has names, otherwise its " +
 			"blobs as sha256-... with their manifest.json. What is there already is not fetched again: after " +
 			"a failure or Ctrl-C, run the same command again.",
 		Example: "  transfer pull all-minilm ./all-minilm\n" +
@@ -48,7 +51,7 @@ func pullCommand(a *app) *cobra.Command {
 			"  transfer pull --into ollama all-minilm ~/.ollama/models\n" +
 			"  transfer pull --mirror https://mirror.example registry.example/me/m ./model",
 		Args: pullOperands,
-		RunE: func(cmd *cobra.Command, args []string) error { return pull(cmd.Context(), a, args[0], args[1], o) },
+		RunE: func(cmd *cobra.Command, args []string) error { return pull(cmd.Context(), a, args, o) },
 	}
 	fs := c.Flags()
 	fs.SortFlags = false
@@ -60,25 +63,48 @@ func pullCommand(a *app) *cobra.Command {
 	fs.StringArrayVar(&o.exclude, "exclude", nil, "leave out files that match this `PATTERN`; may be repeated")
 	fs.StringVar(&o.platform, "platform", "", "of an index, the manifest for this `OS/ARCH`")
 	fs.BoolVar(&o.rehash, "verify", false, "hash the files that are there already, repair what is wrong")
+	fs.BoolVar(&o.keep, "keep", false, "leave files that you have edited or made, instead of replacing them")
+	fs.BoolVar(&o.del, "delete", false, "remove files of an earlier model that this one has not")
+	fs.BoolVar(&o.dry, "dry-run", false, "only tell what would be fetched and changed")
 	fs.Var(&o.mirrors, "mirror", "ask the registry at this `URL` first; may be repeated")
 	o.limits.addUnpacking(fs)
 	o.limits.addManifests(fs)
 	return c
 }
 
-func pullOperands(cmd *cobra.Command, args []string) error {
-	if err := operands("REF", "DIR")(cmd, args); err != nil {
-		return err
+func pullOperands(_ *cobra.Command, args []string) error {
+	switch len(args) {
+	case 1:
+		return nil
+	case 2:
+	default:
+		return usagef("pull takes REF and DIR")
 	}
 	if args[1] == "" {
 		return usagef("DIR is empty; . is the current directory")
 	}
 	info, err := os.Stat(args[0])
 	_, otherErr := os.Stat(args[1])
-	if err == nil && info.IsDir() && otherErr != nil && strings.ContainsAny(args[1], "/:") {
+	isDir := err == nil && info.IsDir() || looksLikeDir(args[0])
+	if otherErr != nil && (isDir && strings.ContainsAny(args[1], "/:") || !hasHost(args[0]) && hasHost(args[1])) {
 		return usagef("pull takes the reference first: transfer pull %s %s", args[1], args[0])
 	}
 	return nil
+}
+
+// looksLikeDir tells a path from a reference.
+func looksLikeDir(s string) bool {
+	return s == "." || s == ".." || strings.HasPrefix(s, "./") || strings.HasPrefix(s, "../") || filepath.IsAbs(s)
+}
+
+// hasHost tells whether an operand is a reference that names its registry.
+func hasHost(s string) bool {
+	if looksLikeDir(s) {
+		return false
+	}
+	_, err := ref.ParseRepository(s)
+	host, _, below := strings.Cut(s, "/")
+	return err == nil && (strings.Contains(s, "://") || below && ref.IsHost(host))
 }
 
 // puller is one pull.
@@ -92,15 +118,22 @@ type puller struct {
 }
 
 // pull fetches the model of a reference into a directory.
-func pull(ctx context.Context, a *app, name, dir string, o pullOptions) error {
+func pull(ctx context.Context, a *app, args []string, o pullOptions) error {
 	if err := o.limits.check(); err != nil {
 		return err
 	}
-	r, err := a.reference(name)
+	r, err := a.reference(args[0])
 	if err != nil {
 		return err
 	}
-	p := &puller{app: a, pullOptions: o, ref: r, dir: dir, notes: new(notes)}
+	dir := path.Base(r.Repository)
+	switch {
+	case len(args) == 2:
+		dir = args[1]
+	case o.into == intoOllama:
+		return usagef("--into ollama needs DIR, such as ~/.ollama/models")
+	}
+	p, start := &puller{app: a, pullOptions: o, ref: r, dir: dir, notes: new(notes)}, time.Now()
 	if p.repo, err = a.remote(r, o.mirrors, p.notes); err != nil {
 		return err
 	}
@@ -109,6 +142,11 @@ func pull(ctx context.Context, a *app, name, dir string, o pullOptions) error {
 	if err != nil {
 		return err
 	}
+	if p.dry {
+		a.planned("pull", fmt.Sprintf("%s to %s", r, dir), r, m.Digest, done)
+		return nil
+	}
+	done.whole = time.Since(start)
 	a.report("pulled", dir, r, digest.Digest(m.Digest), done)
 	return nil
 }
@@ -128,7 +166,7 @@ func (p *puller) run(ctx context.Context) (registry.Manifest, outcome, error) {
 		done, err := p.intoOCI(ctx, m)
 		return m, done, err
 	}
-	chosen, err := choosePlatform(ctx, p.ref, p.repo, m, p.platform)
+	chosen, err := p.choosePlatform(ctx, p.ref, p.repo, m, p.platform)
 	if err != nil {
 		return m, outcome{}, fmt.Errorf("%s: %w", p.ref, err)
 	}
@@ -136,10 +174,16 @@ func (p *puller) run(ctx context.Context) (registry.Manifest, outcome, error) {
 	return m, done, err
 }
 
+// noPlatform is what attestations of docker buildx have, which nobody wants to choose.
+const noPlatform = "unknown/unknown"
+
 // choosePlatform returns the manifest of an index for a platform, or says what there is to choose from.
-func choosePlatform(
+func (a *app) choosePlatform(
 	ctx context.Context, r ref.Reference, repo *registry.Repository, m registry.Manifest, platform string,
 ) (registry.Manifest, error) {
+	if platform != "" && !m.IsIndex() {
+		a.note("%s is no index of platforms; --platform %s chooses nothing", r, platform)
+	}
 	chosen, err := repo.Platform(ctx, m, platform)
 	if !errors.Is(err, registry.ErrPlatform) {
 		return chosen, err
@@ -150,7 +194,7 @@ func choosePlatform(
 	}
 	var platforms []string
 	for _, d := range content.Manifests {
-		if d.Platform != "" {
+		if d.Platform != "" && d.Platform != noPlatform {
 			platforms = append(platforms, d.Platform)
 		}
 	}
@@ -198,6 +242,9 @@ func (p *puller) intoDir(ctx context.Context, m registry.Manifest) (outcome, err
 	case intoOllama:
 		return p.intoOllama(ctx, m)
 	}
+	if p.dry {
+		return p.planBlobs(pack.Blobs, m)
+	}
 	unlock, err := p.lock(ctx, p.dir, "")
 	if err != nil {
 		return outcome{}, err
@@ -228,6 +275,9 @@ func (p *puller) intoBlobs(
 func (p *puller) intoOllama(ctx context.Context, m registry.Manifest) (outcome, error) {
 	if p.ref.Tag == "" {
 		return outcome{}, usagef("--into ollama needs a reference with a tag")
+	}
+	if p.dry {
+		return p.planBlobs(pack.Ollama, m)
 	}
 	// Other models go beside this one: what they share is fetched once, as each blob is locked.
 	unlock, err := p.lock(ctx, p.dir, digest.Digest(m.Digest).Encoded()[:16])
@@ -265,6 +315,9 @@ func (p *puller) intoFiles(
 	if len(chosen) == 0 && len(entries) > 0 {
 		return outcome{}, fmt.Errorf("%s: no file matches; there are %s", p.ref, titles(entries))
 	}
+	if p.dry {
+		return p.planFiles(ctx, entries, chosen)
+	}
 	unlock, err := p.lock(ctx, p.dir, "")
 	if err != nil {
 		return outcome{}, err
@@ -276,11 +329,18 @@ func (p *puller) intoFiles(
 	}
 	defer dir.Close()
 	dir.Limits = p.limits.unpacking()
+	dir.Update = unpack.Update{Keep: p.keep, Delete: p.del}
 	done, err := p.fetchFiles(ctx, dir, entries, chosen)
+	if err == nil {
+		err = dir.Clear(ctx, entries)
+	}
 	if err == nil {
 		// All of the model's files, because other patterns may have chosen others before.
 		dir.Remember(p.ref.String(), m, entries)
 		err = dir.Save()
+	}
+	if err == nil || dir.Update.Begun {
+		p.tellChanges(dir.Update)
 	}
 	if err == nil && unnamed > 0 {
 		p.say("left out %s without a name; --into blobs fetches all", plural(unnamed, "layer"))
@@ -295,17 +355,14 @@ func (p *puller) fetchFiles(
 	if err := dir.Prepare(all, entries); err != nil {
 		return outcome{}, fmt.Errorf("%s: %w", p.ref, err)
 	}
-	var missing []unpack.Entry
+	missing, err := dir.Missing(ctx, entries, p.rehash)
+	if err != nil {
+		return outcome{}, err
+	}
+	dir.Reuse(ctx, all, missing)
 	names := map[string]string{}
-	for _, e := range entries {
-		there, err := dir.There(ctx, e, p.rehash)
-		if err != nil {
-			return outcome{}, err
-		}
-		if !there {
-			missing = append(missing, e)
-			names[e.Layer.Digest] = e.Title
-		}
+	for _, e := range missing {
+		names[e.Layer.Digest] = e.Title
 	}
 	_, total := unpack.Blobs(entries)
 	blobs, size := unpack.Blobs(missing)
@@ -338,6 +395,9 @@ func (p *puller) intoOCI(ctx context.Context, m registry.Manifest) (outcome, err
 	manifests, err := manifestTree(ctx, p.repo, m, p.limits.manifests)
 	if err != nil {
 		return outcome{}, fmt.Errorf("%s: %w", p.ref, err)
+	}
+	if p.dry {
+		return p.planBlobs(pack.OCI, manifests...)
 	}
 	unlock, err := p.lock(ctx, p.dir, "")
 	if err != nil {

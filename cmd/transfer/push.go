@@ -11,13 +11,16 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/modeltransfer/transfer"
+	"github.com/modeltransfer/transfer/cmd/transfer/internal/names"
 	"github.com/modeltransfer/transfer/cmd/transfer/internal/pack"
 	"github.com/modeltransfer/transfer/cmd/transfer/internal/progress"
 	"github.com/modeltransfer/transfer/cmd/transfer/internal/ref"
 	"github.com/modeltransfer/transfer/registry"
 	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/spf13/cobra"
 )
 
@@ -38,6 +41,9 @@ type pushOptions struct {
 	mediaType    string
 	annotations  map[string]string
 	parts        map[string]*[]string // of an Ollama model, by pack.OllamaParts
+	choice       pack.Choice
+	dry          bool
+	subject      *ocispec.Descriptor // what it is attached to
 	limits       limits
 }
 
@@ -72,6 +78,9 @@ func pushCommand(a *app) *cobra.Command {
 		&o.annotations, "annotation", nil, "annotation of the manifest, `KEY=VALUE`; may be repeated",
 	)
 	fs.Lookup("annotation").DefValue = "" // none
+	fs.StringArrayVar(&o.choice.Exclude, "exclude", nil, "leave out files that match this `PATTERN`; may be repeated")
+	fs.BoolVar(&o.dry, "dry-run", false, "only tell what would be sent")
+	fs.BoolVar(&o.choice.FollowLinks, "follow-links", false, "send what links lead to that lead out of the directory")
 	o.limits.addManifests(fs)
 	for _, part := range pack.OllamaParts {
 		o.parts[part] = fs.StringArray(part, nil, "`FILE` with the "+part+", for ollama")
@@ -88,7 +97,7 @@ func pushOperands(cmd *cobra.Command, args []string) error {
 	}
 	_, missing := os.Stat(args[0])
 	last, err := os.Stat(args[len(args)-1])
-	if missing != nil && err == nil && last.IsDir() && len(args) == 2 {
+	if missing != nil && err == nil && (last.IsDir() || hasHost(args[0])) && len(args) == 2 {
 		return usagef("push takes the directory first: transfer push %s %s", args[1], args[0])
 	}
 	return nil
@@ -119,6 +128,7 @@ type pusher struct {
 }
 
 func (a pusher) push(ctx context.Context, paths []string, name string) (err error) {
+	start := time.Now()
 	r, err := a.reference(name)
 	if err != nil {
 		return err
@@ -143,10 +153,14 @@ func (a pusher) push(ctx context.Context, paths []string, name string) (err erro
 			return err
 		}
 	}
+	if a.dry {
+		return a.plan(ctx, r, src, dg)
+	}
 	done, err := a.upload(ctx, r, src)
 	if err != nil {
 		return err
 	}
+	done.whole = time.Since(start)
 	a.report("pushed", src.what, r, dg, done)
 	return nil
 }
@@ -310,6 +324,7 @@ func (a pusher) openSource(ctx context.Context, paths []string, r ref.Reference)
 	} else {
 		var p pack.Part
 		p, err = a.packFiles(ctx, stage, paths, r)
+		err = wayOut(err)
 		src.parts = []pack.Part{p}
 	}
 	if err != nil {
@@ -335,6 +350,10 @@ func (a pusher) checkFlags(kind pack.Kind) error {
 		return usagef("--artifact-type is for --type files")
 	case a.mediaType != "" && !files:
 		return usagef("--media-type is for --type files")
+	case len(a.choice.Exclude) > 0 && kind != pack.Plain:
+		return usagef("--exclude is for files; what is sent here is a whole model")
+	case a.choice.FollowLinks && kind != pack.Plain:
+		return usagef("--follow-links is for files")
 	case len(a.annotations) > 0 && (kind != pack.Plain || a.kind == typeOllama):
 		return usagef("--annotation is for files")
 	}
@@ -396,15 +415,20 @@ func checkPlain(dir string) error {
 func (a pusher) packFiles(
 	ctx context.Context, s *pack.Stage, paths []string, r ref.Reference,
 ) (pack.Part, error) {
-	options := pack.Options{ArtifactType: a.artifactType, MediaType: a.mediaType, Annotations: a.annotations}
+	choice := a.choice
+	choice.LeftOut = a.leftOut
+	if err := names.CheckPatterns(choice.Exclude); err != nil {
+		return pack.Part{}, usagef("%v", err)
+	}
+	options := pack.Options{ArtifactType: a.artifactType, MediaType: a.mediaType, Annotations: a.annotations, Subject: a.subject}
 	if a.tar {
-		return s.Archives(ctx, paths, options, a.leftOut)
+		return s.Archives(ctx, paths, options, choice)
 	}
 	list := pack.Walk
 	if a.kind == typeOllama { // it keeps no names
 		list = pack.List
 	}
-	files, err := list(paths, a.leftOut)
+	files, err := list(paths, choice)
 	if err != nil {
 		return pack.Part{}, err
 	}
@@ -425,7 +449,23 @@ func (a pusher) packFiles(
 }
 
 // leftOut tells what is not pushed though nobody asked for that.
-func (a pusher) leftOut(path string) { a.say("left out %s", path) }
+func (a pusher) leftOut(path string) {
+	if a.json {
+		a.event("leftOut", field{"path", path})
+	}
+	a.say("left out %s", path)
+}
+
+// wayOut says what to do about a link that is not followed.
+func wayOut(err error) error {
+	if errors.Is(err, pack.ErrLink) {
+		return fmt.Errorf("%w; --follow-links sends that, --exclude leaves the link out", err)
+	}
+	if errors.Is(err, pack.ErrNotRegular) {
+		return fmt.Errorf("%w; --exclude leaves it out", err)
+	}
+	return err
+}
 
 // packOllama makes an Ollama model of one GGUF file.
 func (a pusher) packOllama(

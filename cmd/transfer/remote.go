@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -46,17 +47,26 @@ func (a *app) target(ctx context.Context, r ref.Reference, n *notes) (*registry.
 
 // open opens the repository of a reference.
 func (a *app) open(r ref.Reference, o registry.Options, n *notes) (*registry.Repository, error) {
-	a.asked(r)
-	client, err := a.client()
+	o, err := a.registryOptions(r, o, n)
 	if err != nil {
 		return nil, err
 	}
-	return registry.Open(registry.Options{
+	return registry.Open(o)
+}
+
+// registryOptions fills in how a registry is reached.
+func (a *app) registryOptions(r ref.Reference, o registry.Options, n *notes) (registry.Options, error) {
+	a.asked(r)
+	client, err := a.client()
+	if err != nil {
+		return o, err
+	}
+	return registry.Options{
 		BaseURL: r.BaseURL(), Repository: r.Repository, Mirrors: o.Mirrors, Push: o.Push, Client: client,
 		GetCredentials: func(ctx context.Context) (registry.Credentials, error) { return a.credentials(ctx, r) },
 		Logger:         slog.New(a.noteHandler(n)),
 		StallTimeout:   a.stallTimeout, RetryTimeout: a.retryTimeout,
-	})
+	}, nil
 }
 
 // hasUsername tells whether --username is for a registry.
@@ -66,7 +76,7 @@ func (a *app) hasUsername(registry string) bool {
 
 // client returns a client that trusts as the flags say, or nil where the library's own does.
 func (a *app) client() (*http.Client, error) {
-	if a.caFile == "" && !a.insecure {
+	if a.caFile == "" && a.certFile == "" && !a.insecure {
 		return nil, nil
 	}
 	config := &tls.Config{InsecureSkipVerify: a.insecure}
@@ -83,6 +93,13 @@ func (a *app) client() (*http.Client, error) {
 			return nil, fmt.Errorf("--ca-file: %s: %w", a.caFile, errNoCertificate)
 		}
 		config.RootCAs = pool
+	}
+	if a.certFile != "" {
+		own, err := tls.LoadX509KeyPair(a.certFile, cmp.Or(a.keyFile, a.certFile))
+		if err != nil {
+			return nil, fmt.Errorf("--cert: %w", err)
+		}
+		config.Certificates = []tls.Certificate{own}
 	}
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true) // bodies ride on several connections

@@ -67,11 +67,12 @@ const (
 // outcome is what a transfer came to.
 type outcome struct {
 	blobs int
-	noun  string // what they are called; "" is blob
-	total int64  // bytes of all blobs
-	there int64  // of these, the bytes that were there already
-	moved int64  // and those that came
-	took  time.Duration
+	noun  string        // what they are called; "" is blob
+	total int64         // bytes of all blobs
+	there int64         // of these, the bytes that were there already
+	moved int64         // and those that came
+	took  time.Duration // while bytes moved
+	whole time.Duration // with hashing and unpacking; 0 means that there was none
 }
 
 func (o outcome) String() string {
@@ -82,7 +83,10 @@ func (o outcome) String() string {
 	case o.there > 0:
 		s += fmt.Sprintf(" (%s there already)", formatBytes(o.there))
 	}
-	s += fmt.Sprintf(" in %.1f s", o.took.Seconds())
+	s += fmt.Sprintf(" in %.1f s", max(o.took, o.whole).Seconds())
+	if o.whole-o.took >= leastTook {
+		s += fmt.Sprintf(", %.1f s of them moving", o.took.Seconds())
+	}
 	if o.took < leastTook && o.moved < leastMoved {
 		return s // no rate can be told from so little
 	}
@@ -96,6 +100,6 @@ func (o outcome) fields() []field {
 		{"bytes", o.total},
 		{"there", o.there},
 		{"moved", o.moved},
-		{"seconds", o.took.Seconds()},
+		{"seconds", max(o.took, o.whole).Seconds()},
 	}
 }

@@ -20,8 +20,7 @@ func newRoot(a *app) *cobra.Command {
 		Short: "Move models between directories and OCI, Docker or Ollama registries",
 		Example: `  transfer demo
   transfer pull all-minilm ./all-minilm
-  transfer push ./model registry.example/me/model:v1
-  transfer login registry.example`,
+  transfer push ./model registry.example/me/model:v1`,
 		SilenceErrors: true, SilenceUsage: true,
 		Args: cobra.ArbitraryArgs, // unknown commands come here
 		RunE: func(cmd *cobra.Command, args []string) error { return unknownCommand(cmd, args) },
@@ -33,9 +32,12 @@ func newRoot(a *app) *cobra.Command {
 		return usagef("%s: %v", cmd.Name(), err)
 	})
 	a.settings.add(root.PersistentFlags())
+	root.Version = versionText()
+	root.SetVersionTemplate("{{.Version}}\n")
 	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error { return a.prepare(cmd) }
 	addCommands(a, root)
 	setHelp(root)
+	completeValues(root)
 	return root
 }
 
@@ -50,8 +52,8 @@ func addCommands(a *app, root *cobra.Command) {
 	)
 	root.AddCommand(
 		pullCommand(a), pushCommand(a),
-		copyCommand(a), demoCommand(a),
-		inspectCommand(a), tagsCommand(a), loginCommand(a), logoutCommand(a),
+		copyCommand(a), tagCommand(a), attachCommand(a), deleteCommand(a), demoCommand(a),
+		inspectCommand(a), tagsCommand(a), reposCommand(a), discoverCommand(a), loginCommand(a), logoutCommand(a),
 		verifyCommand(a), pruneCommand(a), serveCommand(a),
 		versionCommand(a), manCommand(),
 		referenceTopic(), flagsTopic(),
@@ -119,9 +121,14 @@ func versionCommand(a *app) *cobra.Command {
 				a.event("version", field{"version", version}, field{"revision", revision})
 				return
 			}
-			fmt.Fprintln(a.stdout, strings.TrimSpace("transfer "+version+" "+revision))
+			fmt.Fprintln(a.stdout, versionText())
 		},
 	}
+}
+
+func versionText() string {
+	version, revision := buildVersion()
+	return strings.TrimSpace("transfer " + version + " " + revision)
 }
 
 // buildVersion returns what the Go toolchain has recorded about this program.

@@ -31,6 +31,9 @@ type Options struct {
 	ArtifactType string
 	MediaType    string // of each file
 	Annotations  map[string]string
+
+	// Subject is the manifest that this one refers to, or nil.
+	Subject *ocispec.Descriptor
 }
 
 // Files returns the manifest of plain files, as oras writes it.
@@ -89,7 +92,7 @@ func (s *Stage) Layers(layers []ocispec.Descriptor, o Options) (Part, error) {
 	return newPart(ocispec.Manifest{
 		Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageManifest,
 		ArtifactType: orDefault(o.ArtifactType, defaultArtifactType),
-		Config:       config, Layers: layers, Annotations: o.Annotations,
+		Config:       config, Layers: layers, Annotations: o.Annotations, Subject: o.Subject,
 	})
 }
 

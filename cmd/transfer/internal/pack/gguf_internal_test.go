@@ -107,6 +107,6 @@ func TestFilesOfOneNameAreRefused(t *testing.T) {
 	for _, dir := range []string{one, two} {
 		require.NoError(t, os.WriteFile(filepath.Join(dir, "same"), nil, 0o600))
 	}
-	_, err := Walk([]string{filepath.Join(one, "same"), filepath.Join(two, "same")}, nil)
+	_, err := Walk([]string{filepath.Join(one, "same"), filepath.Join(two, "same")}, Choice{})
 	require.ErrorIs(t, err, ErrTwice)
 }

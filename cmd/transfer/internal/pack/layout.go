@@ -34,6 +34,9 @@ const (
 )
 
 var (
+	// ErrNoModel is a name that no model of a directory has. The error lists those that there are.
+	ErrNoModel = errors.New("no model of that name is in it")
+
 	// ErrChoice is a directory with several models of which none was named. The error lists them.
 	ErrChoice = errors.New("there are several models in it")
 
@@ -158,7 +161,11 @@ func (s *Stage) OpenOCI(dir, want string, most int) (Model, error) {
 	}
 	other := func(d ocispec.Descriptor) bool { return d.Digest != found[0].Digest }
 	if len(found) == 0 || slices.ContainsFunc(found, other) { // one model may have several names
-		return Model{}, choiceError(dir, want, names)
+		var fitting []string
+		for _, d := range found {
+			fitting = append(fitting, d.Digest.String())
+		}
+		return Model{}, choiceError(dir, want, names, fitting)
 	}
 	file := func(dg digest.Digest) string {
 		return filepath.Join(dir, ocispec.ImageBlobsDir, dg.Algorithm().String(), dg.Encoded())
@@ -221,7 +228,7 @@ func OpenOllama(dir, want string) (Model, error) {
 		}
 	}
 	if len(found) != 1 {
-		return Model{}, choiceError(dir, want, names)
+		return Model{}, choiceError(dir, want, names, found)
 	}
 	i := strings.LastIndexByte(found[0], ':')
 	data, err := ReadManifest(filepath.Join(dir, "manifests", filepath.FromSlash(found[0][:i]), found[0][i+1:]))
@@ -259,20 +266,27 @@ func ollamaNames(dir string) (names []string, unknown string, err error) {
 // modelName is how Ollama names the model of a manifest.
 func modelName(file string) string { return path.Dir(file) + ":" + path.Base(file) }
 
-// choiceError says what there is to choose from.
-func choiceError(dir, want string, names []string) error {
+// choiceError says what there is to choose from: of all names, those that fit what was wanted.
+func choiceError(dir, want string, names, fitting []string) error {
+	switch {
+	case len(names) == 0:
+		return fmt.Errorf("%s: %w", dir, ErrEmpty)
+	case len(fitting) > 1 && want != "":
+		return fmt.Errorf("%s: %w, and %q fits %s; say more of the name", dir, ErrChoice, want, listOf(fitting))
+	case want != "":
+		return fmt.Errorf("%s: %w: %q; it has %s", dir, ErrNoModel, want, listOf(names))
+	}
+	return fmt.Errorf("%s: %w; name one with --model: %s", dir, ErrChoice, listOf(names))
+}
+
+// listOf lists the first of many names.
+func listOf(names []string) string {
 	const most = 20
 	list := strings.Join(names[:min(len(names), most)], ", ")
 	if len(names) > most {
 		list += ", ..."
 	}
-	switch {
-	case len(names) == 0:
-		return fmt.Errorf("%s: %w", dir, ErrEmpty)
-	case want != "":
-		return fmt.Errorf("%s has no model %q, or more than one; there are %s: %w", dir, want, list, ErrChoice)
-	}
-	return fmt.Errorf("%s: %w; name one with --model: %s", dir, ErrChoice, list)
+	return list
 }
 
 // TreePath is where an OCI layout or Ollama's models have a blob. The digest must be valid.

@@ -20,7 +20,7 @@ func TestHashingNeverGoesBack(t *testing.T) {
 	for i := range count {
 		require.NoError(t, os.WriteFile(filepath.Join(dir, fmt.Sprint(i)), []byte("x"), 0o600))
 	}
-	files, err := pack.Walk([]string{dir}, nil)
+	files, err := pack.Walk([]string{dir}, pack.Choice{})
 	require.NoError(t, err)
 	var mu sync.Mutex
 	var told []int64

@@ -16,7 +16,7 @@ import (
 
 // Archives returns the manifest of paths: a directory is one layer, and so is a file.
 func (s *Stage) Archives(
-	ctx context.Context, paths []string, o Options, leftOut func(path string),
+	ctx context.Context, paths []string, o Options, c Choice,
 ) (Part, error) {
 	var layers []ocispec.Descriptor
 	var tops []File
@@ -32,14 +32,14 @@ func (s *Stage) Archives(
 	}
 	for _, path := range paths {
 		if isDir(path) {
-			layer, err := s.directory(ctx, path, leftOut)
+			layer, err := s.directory(ctx, path, c)
 			if err != nil {
 				return Part{}, err
 			}
 			layers = append(layers, layer)
 			continue
 		}
-		files, err := Walk([]string{path}, leftOut)
+		files, err := Walk([]string{path}, c)
 		if err != nil {
 			return Part{}, err
 		}
@@ -68,14 +68,14 @@ func topOf(path string) (File, error) {
 // directory packs a directory into one layer, a compressed tar archive, as oras does. The same
 // files make the same archive: it has no times and no owners in it.
 func (s *Stage) directory(
-	ctx context.Context, path string, leftOut func(path string),
+	ctx context.Context, path string, c Choice,
 ) (d ocispec.Descriptor, err error) {
 	absolute, err := filepath.Abs(path)
 	if err != nil {
 		return d, err
 	}
 	name := filepath.Base(absolute)
-	files, err := Walk([]string{path}, leftOut)
+	files, err := Walk([]string{path}, c)
 	if err != nil {
 		return d, err
 	}

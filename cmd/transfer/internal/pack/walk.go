@@ -19,6 +19,9 @@ var (
 	// ErrEmpty is a directory without a file in it.
 	ErrEmpty = errors.New("there is no file in it")
 
+	// ErrLink is a link that leads out of the directory.
+	ErrLink = errors.New("the link leads out of the directory")
+
 	// ErrNotRegular is a pipe, a device or, in a directory, a link to a directory.
 	ErrNotRegular = errors.New("neither a file nor a directory (links to directories are not followed)")
 
@@ -42,6 +45,19 @@ func (f File) Mode() fs.FileMode {
 	return 0o644
 }
 
+// Choice says which files of a directory are packed.
+type Choice struct {
+	// Exclude are patterns of names that are left out; see [names.Match].
+	Exclude []string
+
+	// FollowLinks packs what links lead to that lead out of the directory. They are an error otherwise: whoever
+	// made them may have meant what is nobody's business.
+	FollowLinks bool
+
+	// LeftOut is told of what is left out though nobody asked for that. It may be nil.
+	LeftOut func(path string)
+}
+
 // size is how many bytes a file has.
 func (f File) size() int64 {
 	if f.Info.IsDir() {
@@ -54,8 +70,8 @@ func (f File) size() int64 {
 // path in the directory; of several paths files under their names and directories with theirs before. A link to
 // a file is that file, as in the caches of download tools, and a path may be a link to a directory. What is left
 // out ([names.LeftOut]) is told. What pull would refuse is an error.
-func Walk(paths []string, leftOut func(path string)) ([]File, error) {
-	files, err := List(paths, leftOut)
+func Walk(paths []string, c Choice) ([]File, error) {
+	files, err := List(paths, c)
 	if err == nil {
 		err = together(files)
 	}
@@ -63,7 +79,7 @@ func Walk(paths []string, leftOut func(path string)) ([]File, error) {
 }
 
 // List is Walk where names do not matter.
-func List(paths []string, leftOut func(path string)) ([]File, error) {
+func List(paths []string, c Choice) ([]File, error) {
 	var files []File
 	for _, path := range paths {
 		prefix := filepath.Base(filepath.Clean(path))
@@ -77,7 +93,7 @@ func List(paths []string, leftOut func(path string)) ([]File, error) {
 		if info.IsDir() && len(paths) == 1 {
 			prefix = ""
 		}
-		found, err := walk(path, prefix, info, leftOut)
+		found, err := walk(path, prefix, info, c)
 		if err != nil {
 			return nil, err
 		}
@@ -89,19 +105,21 @@ func List(paths []string, leftOut func(path string)) ([]File, error) {
 // lister lists one path.
 type lister struct {
 	root, prefix string
-	leftOut      func(path string)
+	choice       Choice
 	files        []File
 	above        map[string]bool // directories that have something in them
 }
 
-func walk(path, prefix string, info fs.FileInfo, leftOut func(path string)) ([]File, error) {
+func walk(path, prefix string, info fs.FileInfo, c Choice) ([]File, error) {
 	switch {
+	case info.Mode().IsRegular() && names.Match(c.Exclude, prefix):
+		return nil, nil
 	case info.Mode().IsRegular():
 		return []File{{Path: path, Title: prefix, Info: info}}, nil
 	case !info.IsDir():
 		return nil, fmt.Errorf("%s: %w", path, ErrNotRegular)
 	}
-	l := &lister{root: path, prefix: prefix, leftOut: leftOut, above: map[string]bool{}}
+	l := &lister{root: path, prefix: prefix, choice: c, above: map[string]bool{}}
 	if err := WalkDir(path, l.visit); err != nil {
 		return nil, err
 	}
@@ -123,31 +141,69 @@ func (l *lister) visit(path string, d fs.DirEntry, err error) error {
 		return err
 	}
 	inside, err := filepath.Rel(l.root, path)
+	title := strings.TrimPrefix(l.prefix+"/"+filepath.ToSlash(inside), "/")
 	switch {
 	case err != nil || inside == ".":
 		return err
 	case d.IsDir() && d.Name() == StateDir:
 		return fs.SkipDir
 	case names.LeftOut(d.Name()), d.IsDir() && names.Kept(d.Name()):
-		if l.leftOut != nil {
-			l.leftOut(path)
+		if l.choice.LeftOut != nil {
+			l.choice.LeftOut(path)
 		}
+		if d.IsDir() {
+			return fs.SkipDir
+		}
+		return nil
+	case names.Match(l.choice.Exclude, title):
 		if d.IsDir() {
 			return fs.SkipDir
 		}
 		return nil
 	}
 	info, err := os.Stat(path)
+	switch {
+	case err != nil:
+		return err
+	case !info.Mode().IsRegular() && !d.IsDir():
+		return fmt.Errorf("%s: %w", path, ErrNotRegular)
+	case d.Type() == fs.ModeSymlink:
+		if err := l.follow(path); err != nil {
+			return err
+		}
+	}
+	l.above[filepath.Dir(path)] = true
+	l.files = append(l.files, File{Path: path, Title: title, Info: info})
+	return nil
+}
+
+// follow refuses a link that leads out of the directory.
+func (l *lister) follow(path string) error {
+	if l.choice.FollowLinks {
+		return nil
+	}
+	root, err := realPath(l.root)
 	if err != nil {
 		return err
 	}
-	if !info.Mode().IsRegular() && !d.IsDir() {
-		return fmt.Errorf("%s: %w", path, ErrNotRegular)
+	target, err := realPath(path)
+	if err != nil {
+		return err
 	}
-	l.above[filepath.Dir(path)] = true
-	title := strings.TrimPrefix(l.prefix+"/"+filepath.ToSlash(inside), "/")
-	l.files = append(l.files, File{Path: path, Title: title, Info: info})
+	inside, err := filepath.Rel(root, target)
+	if err != nil || !filepath.IsLocal(inside) {
+		return fmt.Errorf("%s: %w: to %s", path, ErrLink, target)
+	}
 	return nil
+}
+
+// realPath is where a path leads.
+func realPath(path string) (string, error) {
+	absolute, err := filepath.Abs(path)
+	if err != nil {
+		return "", err
+	}
+	return filepath.EvalSymlinks(absolute)
 }
 
 // WalkDir is [filepath.WalkDir], also of a directory behind a link.

@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -33,12 +35,18 @@ type Dir struct {
 	// Limits bound what archives may unpack to.
 	Limits Limits
 
+	// Update says what becomes of files that are there already.
+	Update Update
+
 	path  string
 	root  *os.Root
 	stage *os.Root // nil where there is none yet
 
 	foreign bool                // the record is another user's, who can have written anything
 	members map[string][]string // what the record has of each archive
+	former  map[string]Seen     // what pulls have put here, before this one
+	moved   map[string]bool     // of these, the names that get lost because the files get others
+	reused  map[string]bool     // digests of what is fetched from the directory itself
 }
 
 // Open opens a directory and makes it where it is missing. It must be closed.
@@ -57,7 +65,7 @@ func open(path string, openStage func(*os.Root, string) (*os.Root, error)) (*Dir
 	if err != nil {
 		return nil, err
 	}
-	d := &Dir{root: root, path: path, Record: newRecord()}
+	d := &Dir{root: root, path: path, Record: newRecord(), moved: map[string]bool{}, reused: map[string]bool{}}
 	d.stage, err = openStage(root, names.StateDir)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -67,6 +75,11 @@ func open(path string, openStage func(*os.Root, string) (*os.Root, error)) (*Dir
 		d.Record, d.foreign = readRecord(d.stage)
 	}
 	d.members = d.Record.members()
+	d.former = map[string]Seen{}
+	if !d.foreign { // it might name what is ours
+		maps.Copy(d.former, d.Record.Removed)
+		maps.Copy(d.former, d.Record.Files)
+	}
 	return d, nil
 }
 
@@ -148,7 +161,7 @@ func (e Entry) confined() bool {
 // folds finds out whether the file system takes different spellings of a name for one.
 func (d *Dir) folds() bool {
 	const probe, other = "case-probe-\u00e9", "CASE-PROBE-E\u0301"
-	if d.stage == nil || writeFile(d.stage, probe, nil) != nil {
+	if d.stage == nil || d.Update.DryRun || writeFile(d.stage, probe, nil) != nil {
 		return runtime.GOOS == "windows" || runtime.GOOS == "darwin"
 	}
 	defer func() { _ = d.stage.Remove(probe) }()
@@ -246,6 +259,12 @@ func (d *Dir) archiveThere(ctx context.Context, e Entry, again bool) (bool, erro
 		return false, nil
 	}
 	for _, name := range d.members[e.Title] {
+		if seen := d.Record.Files[name]; seen.Kept {
+			if !d.Update.Keep {
+				return false, nil
+			}
+			continue
+		}
 		problem, err := d.check(ctx, name, again)
 		if problem != "" || err != nil {
 			return false, err
@@ -265,7 +284,12 @@ func (d *Dir) Check(ctx context.Context, name string) (problem string, err error
 }
 
 func (d *Dir) check(ctx context.Context, name string, again bool) (problem string, err error) {
-	seen := d.Record.Files[name]
+	return d.checkSeen(ctx, name, d.Record.Files[name], again)
+}
+
+// checkSeen says what is different of a file from when it was seen. Where it looks the same it is trusted, unless
+// it is to be hashed again.
+func (d *Dir) checkSeen(ctx context.Context, name string, seen Seen, again bool) (problem string, err error) {
 	info, err := d.root.Lstat(name)
 	switch {
 	case isMissing(err):
@@ -307,7 +331,7 @@ func (d *Dir) see(e Entry) error {
 	if err != nil {
 		return err
 	}
-	if mode := permissions(info.Mode(), e.Mode); mode != info.Mode().Perm() {
+	if mode := permissions(info.Mode(), e.Mode); mode != info.Mode().Perm() && !d.Update.DryRun {
 		if err := d.root.Chmod(e.Title, mode); err != nil {
 			return err
 		}
@@ -350,7 +374,9 @@ func (d *Dir) Names(e Entry) []string {
 		if d.Record.Archives[e.Title] == "" {
 			return nil
 		}
-		return d.members[e.Title]
+		return slices.DeleteFunc(slices.Clone(d.members[e.Title]), func(name string) bool {
+			return d.Record.Files[name].Kept
+		})
 	}
 	if _, ok := d.Record.Files[e.Title]; !ok {
 		return nil

@@ -21,7 +21,7 @@ var (
 	ErrPacked = errors.New("not a tar archive, plain or by gzip or zstd; --into blobs fetches it as it is")
 
 	// ErrPattern is a malformed pattern.
-	ErrPattern = errors.New("malformed pattern")
+	ErrPattern = names.ErrPattern
 )
 
 // Entry is a layer with the name that its content gets.
@@ -142,32 +142,16 @@ func knownPacking(mediaType string) bool {
 }
 
 // Filter keeps the entries that match one of the patterns to include, where there are any, and none
-// of those to exclude. A pattern matches a whole title, its last element, or a directory above it.
+// of those to exclude (see [names.Match]).
 func Filter(entries []Entry, include, exclude []string) ([]Entry, error) {
-	for _, pattern := range append(append([]string{}, include...), exclude...) {
-		if _, err := path.Match(pattern, ""); err != nil {
-			return nil, fmt.Errorf("%w: %q", ErrPattern, pattern)
-		}
+	if err := names.CheckPatterns(append(append([]string{}, include...), exclude...)); err != nil {
+		return nil, err
 	}
 	var kept []Entry
 	for _, e := range entries {
-		if (len(include) == 0 || matches(include, e.Title)) && !matches(exclude, e.Title) {
+		if (len(include) == 0 || names.Match(include, e.Title)) && !names.Match(exclude, e.Title) {
 			kept = append(kept, e)
 		}
 	}
 	return kept, nil
-}
-
-func matches(patterns []string, title string) bool {
-	for _, pattern := range patterns {
-		if ok, _ := path.Match(pattern, path.Base(title)); ok {
-			return true
-		}
-		for t := title; t != "."; t = path.Dir(t) {
-			if ok, _ := path.Match(strings.TrimSuffix(pattern, "/"), t); ok {
-				return true
-			}
-		}
-	}
-	return false
 }

@@ -191,7 +191,11 @@ func (p *placing) extract(e Entry) error {
 	p.Dir.members[e.Title] = nil
 	again := budget{p.limits.Bytes, p.limits.Bytes}
 	return p.members(e, &again, func(m member, content io.Reader) error {
-		seen, err := p.extractOne(m, content)
+		extract := p.extractOne
+		if p.mine[m.name] || p.mine[m.target] && m.kind == isHardLink {
+			extract = p.meet
+		}
+		seen, err := extract(m, content)
 		if err != nil {
 			return err
 		}
@@ -202,6 +206,27 @@ func (p *placing) extract(e Entry) error {
 		p.Record.Files[m.name] = seen
 		return nil
 	})
+}
+
+// meet unpacks one member whose name has a file of somebody's own, or of whose target that holds. With Keep that
+// stays.
+func (p *placing) meet(m member, content io.Reader) (Seen, error) {
+	if p.Update.Keep {
+		digester := digest.Canonical.Digester()
+		n, err := io.Copy(digester.Hash(), pack.Reader(p.ctx, io.LimitReader(content, m.size)))
+		p.changed(Kept, m.name)
+		seen := Seen{Digest: digester.Digest().String(), Size: n, Kept: true}
+		if m.kind == isLink {
+			seen.Link = m.target
+		}
+		return seen, err
+	}
+	before, err := p.hash(p.ctx, m.name, digest.FromString(""))
+	seen, failed := p.extractOne(m, content)
+	if p.mine[m.name] && (err != nil || before.String() != seen.Digest) {
+		p.changed(Replaced, m.name)
+	}
+	return seen, failed
 }
 
 // extractOne unpacks one member.

@@ -33,6 +33,9 @@ type placing struct {
 	real   map[string]bool // directories that are known to be directories or missing
 	modes  map[string]modes
 	clones bool // the disk has reflinks, as far as is known
+
+	// mine are the names of members of archives under which somebody's own files are.
+	mine map[string]bool
 }
 
 // modes are the permissions that the titles of a blob are to have.
@@ -57,6 +60,7 @@ func (d *Dir) Place(ctx context.Context, all, missing []Entry) error {
 	if err := p.check(); err != nil {
 		return err
 	}
+	d.Update.Begun = len(missing) > 0
 	left := make(map[string]int, len(missing))
 	for _, e := range missing {
 		left[e.Layer.Digest]++
@@ -77,7 +81,7 @@ func (d *Dir) newPlacing(ctx context.Context, all, missing []Entry) (*placing, e
 	_, fetched := Blobs(missing)
 	p := &placing{
 		Dir: d, ctx: ctx, limits: d.Limits.withDefaults(fetched), taken: taken, top: map[string]bool{},
-		real: map[string]bool{}, modes: make(map[string]modes, len(missing)), clones: true,
+		real: map[string]bool{}, modes: make(map[string]modes, len(missing)), clones: true, mine: map[string]bool{},
 	}
 	p.write, p.stream = budget{p.limits.Bytes, p.limits.Bytes}, budget{p.limits.Bytes, p.limits.Bytes}
 	gone := make(map[string]bool, len(missing))
@@ -133,7 +137,7 @@ func (p *placing) plan(e Entry) error {
 		}
 		return p.want(e.Title, false)
 	}
-	err := p.members(e, &p.stream, func(m member, _ io.Reader) error {
+	err := p.members(e, &p.stream, func(m member, _ io.Reader) (err error) {
 		if err := p.write.spend(m.size); err != nil {
 			return err
 		}
@@ -144,6 +148,9 @@ func (p *placing) plan(e Entry) error {
 			return err
 		}
 		if err := p.staysInside(m); err != nil {
+			return err
+		}
+		if p.mine[m.name], err = p.notOurs(p.ctx, m.name); err != nil {
 			return err
 		}
 		return p.want(m.name, m.kind == isDirectory)
@@ -308,10 +315,13 @@ func (p *placing) see(entries []Entry) error {
 		p.Record.Archives[e.Title] = e.Layer.Digest
 		for _, name := range p.Dir.members[e.Title] {
 			info, err := p.root.Lstat(name)
+			if err != nil && p.Record.Files[name].Kept {
+				continue
+			}
 			if err != nil {
 				return fmt.Errorf("%s: %w", filepath.Join(p.path, name), err)
 			}
-			if seen := p.Record.Files[name]; seen.Digest != "" {
+			if seen := p.Record.Files[name]; seen.Digest != "" && !seen.Kept {
 				p.Record.Files[name] = seen.stamp(info)
 			}
 		}

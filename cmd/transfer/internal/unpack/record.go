@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"time"
 
@@ -28,6 +29,9 @@ type Record struct {
 
 	// Archives are those that were unpacked, by title, with their digests.
 	Archives map[string]string `json:"archives,omitempty"`
+
+	// Removed are files of earlier models that are here still.
+	Removed map[string]Seen `json:"removed,omitempty"`
 }
 
 // Seen is a file as it was when its digest was known.
@@ -48,6 +52,9 @@ type Seen struct {
 
 	// Archive is the title of the archive that it came in. Empty means that it came by itself.
 	Archive string `json:"archive,omitempty"`
+
+	// Kept says that somebody's own file has the name, and was to be kept.
+	Kept bool `json:"kept,omitempty"`
 }
 
 // same tells whether a file is still as it was seen.
@@ -94,7 +101,13 @@ func (r *Record) sound() bool {
 	if r.Digest != "" && (dg.Validate() != nil || dg.Algorithm().FromString(r.Manifest) != dg) {
 		return false
 	}
-	for name, seen := range r.Files {
+	all := maps.Clone(r.Files)
+	for name, seen := range r.Removed {
+		if _, again := all[name]; !again {
+			all[name] = seen
+		}
+	}
+	for name, seen := range all {
 		clean, err := names.Check(name)
 		plain := seen.Dir || seen.Link != ""
 		if err != nil || clean != name || !plain && digest.Digest(seen.Digest).Validate() != nil {
@@ -112,6 +125,7 @@ func (r *Record) remember(reference string, m registry.Manifest, entries []Entry
 	}
 	kept := newRecord()
 	kept.Reference, kept.Digest, kept.Manifest = reference, m.Digest, string(m.Data)
+	kept.Removed = r.Removed
 	for name, seen := range r.Files {
 		if seen.Archive == "" && titles[name] || seen.Archive != "" && titles[seen.Archive] {
 			kept.Files[name] = seen

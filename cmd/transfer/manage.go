@@ -1,0 +1,283 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/modeltransfer/transfer/cmd/transfer/internal/limit"
+	"github.com/modeltransfer/transfer/cmd/transfer/internal/pack"
+	"github.com/modeltransfer/transfer/cmd/transfer/internal/ref"
+	"github.com/modeltransfer/transfer/registry"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/spf13/cobra"
+)
+
+func tagCommand(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use: "tag REF TAG...", Short: "Give a model of a registry more tags", GroupID: "move",
+		Long:    "Tag gives the manifest that REF names other tags in its repository. Nothing else moves.",
+		Example: "  transfer tag registry.example/me/model:v1 v1.0 latest",
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) < 2 {
+				return usagef("tag takes REF and TAG...")
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return manager{a}.tag(cmd.Context(), args[0], args[1:])
+		},
+	}
+}
+
+// manager changes what a registry has.
+type manager struct{ *app }
+
+func (a manager) tag(ctx context.Context, name string, tags []string) error {
+	r, err := a.reference(name)
+	if err != nil {
+		return err
+	}
+	for _, tag := range tags {
+		if _, err := ref.Parse("registry.example/a:" + tag); err != nil || strings.ContainsAny(tag, "@/") {
+			return usagef("%q is no tag", tag)
+		}
+	}
+	repo, err := a.target(ctx, r, new(notes))
+	if err != nil {
+		return err
+	}
+	defer repo.CloseIdleConnections()
+	m, err := repo.Manifest(ctx, r.Version())
+	if err != nil {
+		return fmt.Errorf("%s: %w", r, err)
+	}
+	for _, tag := range tags {
+		if err := repo.PutManifest(ctx, tag, m); err != nil {
+			return fmt.Errorf("%s: %w", r, err)
+		}
+		tagged := r.Bare()
+		tagged.Tag = tag
+		if a.json {
+			a.event("tagged", field{"reference", tagged.URL()}, field{"digest", m.Digest})
+		}
+		a.say("tagged %s as %s", m.Digest, tagged)
+	}
+	return nil
+}
+
+func deleteCommand(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use: "delete REF", Short: "Delete a tag, or a model by its digest", GroupID: "move",
+		Long: "Delete deletes a tag, or with name@sha256:... the manifest of that digest and with it all its tags. " +
+			"A registry gets back the room of blobs when it removes those that nothing names. Some delete " +
+			"nothing, or no tags. The tag or digest must be said.",
+		Example: "  transfer delete registry.example/me/model:v1\n" +
+			"  transfer delete registry.example/me/model@sha256:...",
+		Args: operands("REF"),
+		RunE: func(cmd *cobra.Command, args []string) error { return manager{a}.delete(cmd.Context(), args[0]) },
+	}
+}
+
+func (a manager) delete(ctx context.Context, name string) error {
+	r, err := ref.ParseRepository(name)
+	if err != nil {
+		return usagef("%v", err)
+	}
+	if r.Tag == "" && r.Digest == "" {
+		return usagef("delete takes a tag or a digest: %s:TAG", name)
+	}
+	r = a.withScheme(r, name)
+	repo, err := a.open(r, registry.Options{Push: true}, new(notes))
+	if err != nil {
+		return err
+	}
+	defer repo.CloseIdleConnections()
+	if err := repo.Delete(ctx, r.Version()); err != nil {
+		return fmt.Errorf("%s: %w", r, err)
+	}
+	if a.json {
+		a.event("deleted", field{"reference", r.URL()})
+	}
+	a.say("deleted %s", r)
+	return nil
+}
+
+func reposCommand(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use: "repos REGISTRY", Short: "List the repositories of a registry", GroupID: "look",
+		Long:    "Repos lists the repositories of a registry. Many public ones list none.",
+		Example: "  transfer repos registry.example", Args: operands("REGISTRY"),
+		RunE: func(cmd *cobra.Command, args []string) error { return inspector{a}.repos(cmd.Context(), args[0]) },
+	}
+}
+
+func (a inspector) repos(ctx context.Context, name string) error {
+	r, err := ref.ParseRegistry(name)
+	if err != nil {
+		return usagef("%v", err)
+	}
+	r = a.withScheme(r, name)
+	o, err := a.registryOptions(r, registry.Options{}, new(notes))
+	if err != nil {
+		return err
+	}
+	for repository, err := range registry.Repositories(ctx, o) {
+		if err != nil {
+			return fmt.Errorf("%s: %w", r.Registry(), err)
+		}
+		if a.json {
+			a.event("repository", field{"repository", repository})
+		} else {
+			a.print("%s", repository)
+		}
+	}
+	return nil
+}
+
+func discoverCommand(a *app) *cobra.Command {
+	var artifactType string
+	c := &cobra.Command{
+		Use: "discover REF", Short: "Show what refers to a model, such as signatures", GroupID: "look",
+		Long: "Discover shows the manifests that refer to a model, and what refers to those, as a tree of digests " +
+			"and artifact types.",
+		Example: "  transfer discover registry.example/me/model:v1", Args: operands("REF"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return inspector{a}.discover(cmd.Context(), args[0], artifactType)
+		},
+	}
+	c.Flags().StringVar(&artifactType, "artifact-type", "", "show only those of this `TYPE`")
+	return c
+}
+
+func (a inspector) discover(ctx context.Context, name, artifactType string) error {
+	r, err := a.reference(name)
+	if err != nil {
+		return err
+	}
+	repo, err := a.remote(r, nil, new(notes))
+	if err != nil {
+		return err
+	}
+	defer repo.CloseIdleConnections()
+	m, err := repo.Manifest(ctx, r.Version())
+	if err != nil {
+		return fmt.Errorf("%s: %w", r, err)
+	}
+	if !a.json {
+		a.print("%s  %s", m.Digest, r)
+	}
+	d := discovery{inspector: a, repo: repo, artifactType: artifactType, seen: map[string]bool{m.Digest: true}}
+	if err := d.show(ctx, m.Digest, ""); err != nil {
+		return fmt.Errorf("%s: %w", r, err)
+	}
+	return nil
+}
+
+// discovery walks through what refers to a manifest.
+type discovery struct {
+	inspector
+	repo         *registry.Repository
+	artifactType string
+	seen         map[string]bool
+}
+
+// show shows what refers to a manifest, below it.
+func (d discovery) show(ctx context.Context, subject, indent string) error {
+	list, err := d.repo.Referrers(ctx, subject, d.artifactType)
+	if err != nil {
+		return err
+	}
+	for i, one := range list {
+		branch, below := "├── ", "│   "
+		if i == len(list)-1 {
+			branch, below = "└── ", "    "
+		}
+		if d.json {
+			d.event("referrer", field{"subject", subject}, field{"digest", one.Digest}, field{"size", one.Size},
+				field{"mediaType", one.MediaType}, field{"artifactType", one.ArtifactType})
+		} else {
+			d.print("%s%s%s  %s", indent, branch, one.Digest, one.ArtifactType)
+		}
+		if d.seen[one.Digest] {
+			continue
+		}
+		d.seen[one.Digest] = true
+		if len(d.seen) > pack.DefaultManifests {
+			return &limit.Error{Limit: limit.Manifests, Most: pack.DefaultManifests}
+		}
+		if err := d.show(ctx, one.Digest, indent+below); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func attachCommand(a *app) *cobra.Command {
+	o := pushOptions{parts: map[string]*[]string{}, kind: typeFiles}
+	for _, part := range pack.OllamaParts {
+		o.parts[part] = new([]string)
+	}
+	c := &cobra.Command{
+		Use: "attach REF PATH...", Short: "Send files that refer to a model, such as a signature", GroupID: "move",
+		Long: "Attach sends files as an artifact of their own whose subject is the model that REF names. Discover " +
+			"shows it, and copy takes it along.",
+		Example: "  transfer attach --artifact-type application/x.sig registry.example/me/m m.sig",
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) < 2 {
+				return usagef("attach takes REF and PATH...")
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return pusher{a, o}.attach(cmd.Context(), args[0], args[1:])
+		},
+	}
+	c.Flags().StringVar(&o.artifactType, "artifact-type", "", "`TYPE` of the artifact")
+	c.Flags().StringVar(&o.mediaType, "media-type", "", "`TYPE` of each file")
+	c.Flags().StringToStringVar(
+		&o.annotations, "annotation", nil, "annotation of the manifest, `KEY=VALUE`; may be repeated",
+	)
+	c.Flags().Lookup("annotation").DefValue = "" // none
+	return c
+}
+
+func (a pusher) attach(ctx context.Context, name string, paths []string) (err error) {
+	if a.artifactType == "" {
+		return usagef("attach needs --artifact-type, such as application/vnd.example.signature")
+	}
+	r, err := a.reference(name)
+	if err != nil {
+		return err
+	}
+	if a.subject, err = a.descriptorOf(ctx, r); err != nil {
+		return fmt.Errorf("%s: %w", r, err)
+	}
+	src, err := a.openSource(ctx, paths, r)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, src.close()) }()
+	dg := digest.FromBytes(src.parts[0].Manifest)
+	done, err := a.upload(ctx, r.WithDigest(dg), src)
+	if err != nil {
+		return err
+	}
+	a.report("attached", src.what, r, dg, done)
+	return nil
+}
+
+// descriptorOf describes the manifest that a reference names.
+func (a pusher) descriptorOf(ctx context.Context, r ref.Reference) (*ocispec.Descriptor, error) {
+	repo, err := a.remote(r, nil, new(notes))
+	if err != nil {
+		return nil, err
+	}
+	defer repo.CloseIdleConnections()
+	m, err := repo.Manifest(ctx, r.Version())
+	return &ocispec.Descriptor{
+		MediaType: m.MediaType, Digest: digest.Digest(m.Digest), Size: int64(len(m.Data)),
+	}, err
+}
