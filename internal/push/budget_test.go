@@ -68,6 +68,40 @@ func TestE2SessionsThatAreLostAgainAndAgain(t *testing.T) {
 		defer cancel()
 		require.Error(t, w.pushWith(ctx, w.pusher(w.server.URL), w.local(20<<20), ""))
 		require.NoError(t, ctx.Err(), "it ends by itself")
+		if status == http.StatusNotFound {
+			assert.Equal(t, 4, w.reg.Count("POST", ""))
+		}
+	})
+}
+
+// A proxy may pass on what it got for longer than the retry budget. While the session grows, it does.
+func TestE3SessionThatGrowsRenewsTheBudget(t *testing.T) {
+	const size = 20 << 20
+	registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		w := newWorld(t, mode, registrytest.Options{})
+		w.timeout = 20 * time.Second
+		b := w.local(size)
+		var sent time.Time
+		w.before(func(rw http.ResponseWriter, r *http.Request) bool {
+			switch {
+			case r.Method == http.MethodPut && r.ContentLength > 0:
+				drain(r)
+				sent = time.Now()
+				<-r.Context().Done()
+			case r.Method == http.MethodPut:
+				w.stored(repository, b)
+				rw.WriteHeader(http.StatusCreated)
+			case r.Method == http.MethodGet:
+				have := min(size, int64(time.Since(sent)/time.Second)*256<<10)
+				rw.Header().Set("Range", "0-"+itoa(have-1))
+				rw.WriteHeader(http.StatusNoContent)
+			default:
+				return false
+			}
+			return true
+		})
+		require.NoError(t, w.push(b, ""))
+		assert.Greater(t, time.Since(sent), time.Minute)
 	})
 }
 

@@ -9,6 +9,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/modeltransfer/transfer/internal/pace"
+	"github.com/modeltransfer/transfer/internal/retry"
 )
 
 const (
@@ -44,7 +45,7 @@ type learned struct {
 	unprobed atomic.Int32 // blobs that it need not have been asked about
 	chunk    *pace.ChunkSize
 
-	patches  atomic.Bool // it has refused whole bodies, and takes the same with PATCH
+	patches  atomic.Bool // it has refused a whole body: all go with PATCH
 	puts     atomic.Bool // it has refused every chunk, and takes the same with PUT
 	unproven unproven
 	mounts   mounts
@@ -92,23 +93,44 @@ func (m *mounts) tried(made bool) {
 	}
 }
 
-// first is what the first blob shows the others. A registry that is told the digest may have a large blob
-// already, and shows with its first answer whether it wants to be told.
+// first is what one blob shows the others: a registry that is told the digest may have them already, and its
+// answers to an upload show whether it wants to be told, and how it wants bodies to be sent.
 type first struct {
+	lead  chan struct{} // has a value while nobody is that blob
 	once  sync.Once
 	shown chan struct{}
 }
 
-// show notes that the first blob has begun its upload, or will not.
+func (f *first) init(taken bool) {
+	f.lead, f.shown = make(chan struct{}, 1), make(chan struct{})
+	if !taken {
+		f.pass()
+	}
+}
+
+// show notes that an upload has shown what it can.
 func (f *first) show() { f.once.Do(func() { close(f.shown) }) }
 
-// await waits until the first blob has begun its upload.
-func (f *first) await(ctx context.Context) error {
+// pass leaves it to another blob to show what there is.
+func (f *first) pass() {
+	select {
+	case f.lead <- struct{}{}:
+	default:
+	}
+}
+
+// await returns when an upload has shown that, or it is for the caller to show it. Meanwhile the caller does not
+// try.
+func (f *first) await(ctx context.Context, budget *retry.Budget) (lead bool, err error) {
+	budget.End()
+	defer budget.Begin()
 	select {
 	case <-f.shown:
-		return nil
+		return false, nil
+	case <-f.lead:
+		return true, nil
 	case <-ctx.Done():
-		return context.Cause(ctx)
+		return false, context.Cause(ctx)
 	}
 }
 

@@ -21,8 +21,9 @@ func (b *Blob) open(ctx context.Context) (state, error) {
 			return b.openWithBody(ctx, trial)
 		}
 	}
-	if b.size > smallBody && !b.first {
-		if err := b.learned.first.await(ctx); err != nil {
+	large := b.size > smallBody
+	if large {
+		if err := b.await(ctx); err != nil {
 			return opening, err
 		}
 	}
@@ -33,7 +34,9 @@ func (b *Blob) open(ctx context.Context) (state, error) {
 		r.Room, r.Keep = b.size, &b.source.room
 	}
 	a, err := b.ask(ctx, r)
-	b.learned.first.show()
+	if b.asked = true; large { // its body takes long: nobody waits for that
+		defer b.learned.first.show()
+	}
 	switch {
 	case err != nil:
 		return opening, err
@@ -42,23 +45,27 @@ func (b *Blob) open(ctx context.Context) (state, error) {
 	case a.is(http.StatusCreated) && (told || a.digest() != ""):
 		return b.presence.claimed(a)
 	}
-	return b.accepted(a)
+	return b.accepted(ctx, a, told)
 }
 
 // tellDigest has a request that begins an upload name the blob, where the registry wants to be told. It mounts
 // what it has in other repositories. Others take such a request for a blob of no bytes.
 func (b *Blob) tellDigest(query url.Values) (told bool) {
-	if told = b.learned.ollama.Load(); told {
+	if told = b.wantsTold(); told {
 		query.Set("digest", b.digest.String())
 	}
 	return told
 }
 
+// wantsTold tells whether the registry may have the blob without its bytes, once it is told the digest. One that
+// has said so in vain would say it again.
+func (b *Blob) wantsTold() bool { return b.learned.ollama.Load() && !b.presence.disproved }
+
 // openWithBody sends a small blob with the request that begins its upload. Where the registry refuses that,
 // it is asked once without the body.
 func (b *Blob) openWithBody(ctx context.Context, trial bool) (state, error) {
 	a, err := b.source.send(ctx, b.beginning(url.Values{"digest": {b.digest.String()}}), 0, b.size)
-	b.learned.first.show()
+	b.asked = true
 	created := err == nil && a.is(http.StatusCreated)
 	if trial { // a broken connection is how some refuse a body
 		b.learned.takesSingle(created && a.whole())
@@ -76,11 +83,11 @@ func (b *Blob) openWithBody(ctx context.Context, trial bool) (state, error) {
 	case a.failed:
 		return opening, b.err(a)
 	}
-	return b.accepted(a)
+	return b.accepted(ctx, a, true)
 }
 
 // accepted judges an answer that should be a 202 with a new session.
-func (b *Blob) accepted(a answer) (state, error) {
+func (b *Blob) accepted(ctx context.Context, a answer, told bool) (state, error) {
 	switch {
 	case !a.is(http.StatusAccepted):
 		return opening, a.unexpected("202")
@@ -88,12 +95,26 @@ func (b *Blob) accepted(a answer) (state, error) {
 		return opening, retry.Permanent(fmt.Errorf("%w: POST %s: 202 without a Location",
 			fault.ErrProtocol, wire.Redact(a.Target.URL)))
 	}
-	return sending, b.opened(a)
+	if err := b.opened(a, told); err != nil {
+		return sending, err
+	}
+	return b.begin(ctx, sending), nil
+}
+
+// begin is where an upload goes on before the first byte of a session. One whose digest was not told may not be
+// needed, as is known only now: it is given up, and the next one is told.
+func (b *Blob) begin(ctx context.Context, next state) state {
+	if b.session.told || !b.wantsTold() {
+		return next
+	}
+	b.session.drop(ctx)
+	return opening
 }
 
 // opened learns what the registry tells with a new session.
-func (b *Blob) opened(a answer) error {
+func (b *Blob) opened(a answer, told bool) error {
 	b.session.begin(a)
+	b.session.told = told
 	switch {
 	case a.Header.Get("X-Direct-Upload-Url") != "":
 		d, err := newDirect(b, a)

@@ -103,9 +103,9 @@ func (p *presence) mount(ctx context.Context) (state, error) {
 // one that wants to be told the digest might not have been needed.
 func (p *presence) mountRefused(ctx context.Context, a answer, told bool) (state, error) {
 	if p.blob.session.isZero() {
-		err := p.blob.opened(a)
-		if err == nil && !told && p.blob.learned.ollama.Load() {
-			p.blob.session.drop(ctx)
+		err := p.blob.opened(a, told)
+		if err == nil {
+			p.blob.begin(ctx, mounting)
 		}
 		return p.notMounted(), err
 	}

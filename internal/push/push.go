@@ -11,6 +11,8 @@
 //	restoring   GET session            how much it has                         sending
 //	                                   more than there is, or refused          opening
 //	opening     POST; small: and body  202 with a Location                     sending
+//	                                   the same, of a registry that wants      opening
+//	                                   the digest and was not told it
 //	                                   201                                     done
 //	                                   the body was refused                    opening
 //	sending     whole:  PUT and body   as in committing
@@ -47,6 +49,9 @@
 // A chunk that was refused, with 416 too, is another matter where the session is asked and has what it should:
 // chunks of 4 MiB follow, then of 1 MiB, then the whole in a new session.
 //
+// One blob, a small one where there is one, goes before the others: what is learned from the answers to it costs
+// one refusal, and no body. The others do what needs no body meanwhile.
+//
 // Recovering goes on with what a session lacks. The session of a large blob is asked how much it has, a small
 // blob is sent in a new one, a part is sent again alone, and a direct upload that is complete is not sent
 // again. Where a session was lost with a body that broke, the chunks that follow are smaller. Where all of a
@@ -77,8 +82,8 @@ type Config struct {
 	Sessions   sessions.Store
 	Log        *slog.Logger
 
-	// First is a blob, of many a small one, that begins its upload before the large ones. Without one, nobody
-	// waits for it.
+	// First is a blob, of many the smallest, that is sent before the others are. Without one, or where the
+	// registry has it, another is the first.
 	First digest.Digest
 
 	// Open opens the file of a blob.
@@ -102,10 +107,7 @@ type Pusher struct {
 func New(c Config) *Pusher {
 	p := &Pusher{Config: c}
 	p.learned.chunk = pace.NewChunkSize(startChunk, minChunk, maxChunk)
-	p.learned.first.shown = make(chan struct{})
-	if c.First == "" {
-		p.learned.first.show()
-	}
+	p.learned.first.init(c.First != "")
 	return p
 }
 
@@ -129,7 +131,8 @@ const (
 type Blob struct {
 	*item
 	state    state
-	first    bool     // the others wait until it has begun its upload
+	first    bool     // the others wait for it
+	asked    bool     // for an upload
 	source   source   // its bytes
 	session  session  // where they go
 	way      way      // how they go
@@ -162,14 +165,37 @@ func (p *Pusher) Again(dg digest.Digest, size int64, budget *retry.Budget) *Blob
 func (b *Blob) Attempt(ctx context.Context) (moved bool, err error) {
 	b.budget.Attempt()
 	defer b.source.room.Close()
-	if b.first {
-		defer b.learned.first.show()
-	}
+	defer func() {
+		if !retry.IsOtherWay(err) {
+			b.goOn()
+		}
+	}()
 	before := b.source.farthest.Load()
 	for err == nil && b.state != done {
 		b.state, err = b.step(ctx)
 	}
 	return b.source.farthest.Load() > before, err
+}
+
+// await has one blob be sent before the others are.
+func (b *Blob) await(ctx context.Context) (err error) {
+	if !b.first {
+		b.first, err = b.learned.first.await(ctx, b.budget)
+	}
+	return err
+}
+
+// goOn lets the others go on after the first blob. Where that has not begun its upload, one of them is the first.
+func (b *Blob) goOn() {
+	if !b.first {
+		return
+	}
+	b.first = false
+	if b.asked {
+		b.learned.first.show()
+	} else {
+		b.learned.first.pass()
+	}
 }
 
 // step makes the request of the state, and returns the state that follows; with an error, that is where the
@@ -204,6 +230,7 @@ func (b *Blob) step(ctx context.Context) (state, error) {
 // returns it. A session is deleted, so that the registry need not keep what it has, unless a later call may
 // continue it.
 func (b *Blob) Close(ctx context.Context, err error) error {
+	b.goOn()
 	err = errors.Join(err, b.source.close())
 	if err == nil {
 		b.session.saved.Close(false)

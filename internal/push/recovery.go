@@ -286,7 +286,7 @@ func (r *recovery) settled(have int64) bool {
 		return true
 	}
 	if r.since.IsZero() || have != r.have {
-		if more := r.had(have); more && !r.since.IsZero() {
+		if r.had(have) {
 			b.budget.Renew()
 		}
 		r.have, r.since = have, time.Now()

@@ -52,6 +52,33 @@ func TestU29WholeIsRefusedAndPatchIsNot(t *testing.T) {
 	})
 }
 
+// Of several blobs at once, one finds out.
+func TestU29SeveralBlobsAtOnce(t *testing.T) {
+	type test struct{ status, size int }
+	var tests []test
+	for _, status := range []int{400, 404, 405, 501} {
+		tests = append(tests, test{status, 1001}, test{status, 3 << 20})
+	}
+	registrytest.Each(t, registrytest.Named(tests...), func(t *testing.T, mode registrytest.Mode, c test) {
+		w := newWorld(t, mode, registrytest.Options{})
+		w.refusesWhole(c.status)
+		blobs := []blob{w.local(1000)}
+		w.first = blobs[0].digest
+		for i := range 6 {
+			blobs = append(blobs, w.local(c.size+i))
+		}
+		require.NoError(t, w.pushAll("", blobs...))
+		for _, b := range blobs {
+			assert.True(t, w.reg.Has(repository, b.digest))
+		}
+		refused := 1
+		if c.status == http.StatusNotFound {
+			refused = 2 // the first may be of a session that was lost
+		}
+		assert.Equal(t, len(blobs)+refused, w.reg.Count("PUT", ""))
+	})
+}
+
 // Where PATCH is refused as well, the last refusal is the error, soon.
 func TestU29U27EveryWayIsRefused(t *testing.T) {
 	cases := registrytest.Named(400, 404, 405, 501)

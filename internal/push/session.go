@@ -33,6 +33,7 @@ type session struct {
 	earlier  bool            // an earlier call has begun it, and it was not asked yet how much it has
 	ends     int             // requests to end it that were sent
 	foreign  bool            // an earlier call has begun it: what it has may be of another file
+	told     bool            // the registry knows the digest since it was begun
 }
 
 func (s *session) isZero() bool { return s.target.IsZero() }

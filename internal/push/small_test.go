@@ -231,6 +231,20 @@ func TestU13RegistryThatMayNotMountIsAskedFirst(t *testing.T) {
 	})
 }
 
+// Only mounts that are refused in a row say that there will be none.
+func TestU13MountThatIsMadeEndsTheRow(t *testing.T) {
+	registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		w := newWorld(t, mode, registrytest.Options{})
+		var blobs []blob
+		for i := range 5 {
+			b := w.local(3<<20 + i)
+			w.stored([]string{"library/other", repository}[i%2], b)
+			blobs = append(blobs, b)
+		}
+		assert.Equal(t, "POST POST HEAD DELETE POST POST HEAD DELETE POST", w.fromAll("library/other", blobs...))
+	})
+}
+
 // A repository that it mounted from says nothing of another one.
 func TestU13RegistryThatHasMountedIsAskedFirstAfterTwo(t *testing.T) {
 	registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {

@@ -43,6 +43,13 @@ var (
 type whole struct{ *Blob }
 
 func (w whole) send(ctx context.Context) (state, error) {
+	if err := w.await(ctx); err != nil {
+		return sending, err
+	}
+	if w.recovery.inChunks() {
+		w.way = chunks(w)
+		return sending, nil
+	}
 	w.recovery.commitSent = true
 	w.session.ends++
 	a, err := w.source.send(ctx, w.request(http.MethodPut, w.end()), 0, w.size)
@@ -86,6 +93,7 @@ func (w whole) refused(ctx context.Context, a answer) (state, bool) {
 		return 0, false
 	}
 	w.recovery.noPuts, w.recovery.commitSent = true, false
+	w.learned.patches.Store(true) // where PATCH is refused as well, the call ends
 	if a.whole() {
 		w.session.drop(ctx)
 		return opening, true
@@ -162,7 +170,6 @@ func (c chunks) added(a answer, start, end int64) (state, error) {
 		return c.recovery.unsent(a)
 	}
 	c.learned.chunk.Taken(end - start)
-	c.learned.patches.Store(c.recovery.noPuts || c.learned.patches.Load())
 	c.session.offset = have
 	c.recovery.taken(have)
 	return sending, c.follow(a)
@@ -209,11 +216,11 @@ func (chunks) resumable() bool { return true }
 // ollama goes on in parts where a registry has shown only now that it wants them. The chunk has not the size
 // of a part, so it is asked for again.
 func (c chunks) ollama(ctx context.Context) state {
+	c.recovery.parts = true
 	if c.session.offset > 0 {
 		c.session.drop(ctx)
-		c.recovery.parts = true
 		return opening
 	}
 	c.way = newParts(c.Blob)
-	return sending
+	return c.begin(ctx, sending)
 }

@@ -16,6 +16,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/modeltransfer/transfer/internal/exchange"
 	"github.com/modeltransfer/transfer/internal/pace"
@@ -40,6 +41,7 @@ type world struct {
 	round   func(http.RoundTripper) http.RoundTripper // wraps the transport, where not nil
 	timeout time.Duration                             // for the retry budget, 5 min where zero
 	bodies  int                                       // how many may move at once, where not zero
+	first   digest.Digest                             // is sent before the others
 	moved   atomic.Int64
 
 	getToken exchange.GetToken // nil: a 401 is final
@@ -105,6 +107,7 @@ func (w *world) pusher(base string) *push.Pusher {
 			return os.Open(filepath.Join(w.dir, dg.Encoded()))
 		},
 		Moved:    func(n int64) { w.moved.Add(n) },
+		First:    w.first,
 		KeepSize: keepSize,
 	})
 }
@@ -183,6 +186,16 @@ func (w *world) requireStored(b blob) {
 	require.True(w.t, bytes.Equal(b.data, data), "the content of the blob")
 	require.Equal(w.t, b.size(), w.moved.Load(), "progress")
 	require.Zero(w.t, w.reg.Sessions(), "sessions")
+}
+
+// pushAll pushes blobs with one pusher, all at once.
+func (w *world) pushAll(from string, blobs ...blob) error {
+	p := w.pusher(w.server.URL)
+	var g errgroup.Group
+	for _, b := range blobs {
+		g.Go(func() error { return w.pushWith(w.t.Context(), p, b, from) })
+	}
+	return g.Wait()
 }
 
 // asked are the methods of all requests, in order.
