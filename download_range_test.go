@@ -1,11 +1,13 @@
 package transfer_test
 
 import (
+	"fmt"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/modeltransfer/transfer"
 	"github.com/modeltransfer/transfer/internal/registrytest"
 )
 
@@ -108,4 +110,30 @@ func TestN11NoStealingAfterWrongRanges(t *testing.T) {
 		require.NoError(t, w.download(w.downloadOptions(b)))
 		assert.Equal(t, 3, w.gets(b))
 	})
+}
+
+// N47: a registry that has served other blobs has nodes that are well, however often another one answers.
+func TestN47StaleNodeInARow(t *testing.T) {
+	for wrong, c := range map[string]struct {
+		times int
+		fails bool
+	}{"416": {times: 6}, "206": {times: 6}, "range()": {times: 7, fails: true}} {
+		t.Run(wrong, func(t *testing.T) {
+			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+				w := newWorld(t, mode, registrytest.Options{})
+				first, b := w.remote(2*mebibyte), w.remote(mebibyte)
+				w.reg.Fault("GET", b.Digest, fmt.Sprintf("%d*%s", c.times, wrong))
+				opts := w.downloadOptions(first, b)
+				opts.Concurrency = 1
+				err := w.download(opts)
+				assert.Equal(t, 7, w.gets(b))
+				if c.fails {
+					require.ErrorIs(t, err, transfer.ErrProtocol)
+					return
+				}
+				require.NoError(t, err)
+				w.requireOnly(first, b)
+			})
+		})
+	}
 }

@@ -126,6 +126,7 @@ type Request struct {
 	begin        int64     // where the piece began
 	slow         int       // attempts that were ended for being slow
 	unanswered   int       // attempts in a row in which no byte came in time
+	wrong        int       // answers to a request without a range that are none
 	refused      bool      // a signed URL was refused, and no byte has come since
 	failedAt     []*source // those that have answered 500 to a range
 	rangeRefused bool      // the next request is to be made without a range

@@ -26,6 +26,22 @@ type source struct {
 	ranges atomic.Bool // it has served a range, of whatever blob
 	plain  atomic.Bool // it refuses ranges and serves whole blobs
 	health health      // of a mirror
+
+	first atomic.Pointer[Blob] // that it has served
+	more  atomic.Bool          // it has served another one too
+}
+
+// serves notes that a blob is served.
+func (s *source) serves(b *Blob) {
+	if !s.first.CompareAndSwap(nil, b) && s.first.Load() != b {
+		s.more.Store(true)
+	}
+}
+
+// servesOthers tells whether any other blob was served.
+func (s *source) servesOthers(b *Blob) bool {
+	first := s.first.Load()
+	return s.more.Load() || first != nil && first != b
 }
 
 // health is whether a mirror is worth asking, for all workers together. One that is in doubt, because it has

@@ -51,6 +51,7 @@ func (s *Sources) attempt(ctx context.Context, src *source, r *Request, w io.Wri
 	if err := s.check(r, &a, resp); err != nil {
 		return err
 	}
+	src.serves(r.Blob)
 	r.Piece.Flowing(s.now())
 	b := body{resp, src, start, w}
 	if resp.StatusCode == http.StatusOK {
@@ -221,6 +222,10 @@ func (s *Sources) rangeViolated(r *Request, a *asked, why string) error {
 	case before, a.ranged: // asked for before that was known
 		s.Schedule.RangesIgnored(r.Index)
 		return err
+	case a.src.servesOthers(r.Blob) && r.wrong < retry.MaxTries-1: // some of its nodes are well
+		r.wrong++
+		a.stale = true
+		return retry.OtherWay(err)
 	default:
 		return retry.Permanent(err)
 	}
