@@ -18,12 +18,14 @@ import (
 // checkResult checks a call, before which the registry had the blobs marked as remote.
 func (m *machine) checkResult(st step, c call, r *result, remote []bool) {
 	m.checkProgress(r)
-	quiet := len(st.Faults) == 0 && st.Fill == 0 && c.Cancel == 0 && st.Kill == 0 && st.Outage.Host == ""
+	quiet := len(st.Faults) == 0 && st.Fill == 0 && c.Cancel == 0 && st.Kill == 0 && st.Outage.Host == "" &&
+		st.Away.Lasts == 0
 	switch {
 	case r.err == nil && c.Upload:
 		for _, i := range r.blobs {
 			there := m.reg.Has(repository, digest.Digest(m.blobs[i].Digest))
-			m.holds(there || lying(st), "the registry lacks %s, though the upload returned nil", m.blobs[i].Digest)
+			lie := lying(st) || m.Habits.Head == "lies" && !c.Manifest // a manifest brings it to light
+			m.holds(there || lie, "the registry lacks %s, though the upload returned nil", m.blobs[i].Digest)
 			m.remote[i] = m.remote[i] || there
 		}
 	case r.err == nil:
@@ -38,7 +40,8 @@ func (m *machine) checkResult(st step, c call, r *result, remote []bool) {
 		m.holds(!quiet || !c.Upload && !available || !c.Upload && m.full && noRoom(r.err),
 			"nothing was in the way, but: %v", r.err)
 	}
-	if quiet && !c.Upload && !c.Mirror && !m.disturbed && len(st.Calls) == 1 && len(r.calls) > 0 {
+	if quiet && !c.Upload && !c.Mirror && !m.disturbed && m.Habits.Node == "" &&
+		len(st.Calls) == 1 && len(r.calls) > 0 {
 		missing := r.calls[0][1] - r.calls[0][0]
 		m.holds(r.served <= missing || r.err != nil, "%d bytes were missing, %d were sent", missing, r.served)
 	}
@@ -53,33 +56,112 @@ func noRoom(err error) bool {
 // mostMoved is how often the bytes of a blob may be moved where no fault destroys what has arrived.
 const mostMoved = 1.3
 
-// checkCost checks that what has arrived of a large blob, at either end, was not moved again.
+// keptSize is that of the smallest blob of which a part is kept.
+const keptSize = 64 * kibibyte
+
+// checkCost checks that what has arrived of a blob that is kept, at either end, was not moved again.
 func (m *machine) checkCost() {
 	if !m.Gentle {
 		return
 	}
-	large := m.blobs[0]
-	down, up := m.moved(large)
-	most := int64(mostMoved * float64(large.Size))
-	m.holds(down <= most, "%d bytes were sent of a blob of %d, with calls that ended %q and files %q",
-		down, large.Size, m.ends, m.left)
-	if !m.Direct { // a session in a store is not kept for a later call
-		most += int64(m.brokenOff) * large.Size
+	all, kept := int64(0), int64(0)
+	for _, b := range m.blobs {
+		all += b.Size
+		if b.Size >= keptSize {
+			kept += b.Size
+		}
 	}
-	m.holds(up <= most, "%d bytes were taken of a blob of %d, with calls that ended %q", up, large.Size, m.ends)
+	down, up := m.moved()
+	m.holds(down <= int64(mostMoved*float64(kept))+m.lost,
+		"%d bytes were sent of blobs of %d, where %d were lost, calls ended %q with files %q",
+		down, kept, m.lost, m.ends, m.left)
+	m.holds(up <= int64(mostMoved*float64(all))+m.sessions,
+		"%d bytes were taken of blobs of %d, where %d may be sent again, calls ended %q",
+		up, all, m.sessions, m.ends)
 }
 
-// moved returns how many bytes of a blob were sent to the client, and how many of any blob it has sent.
-func (m *machine) moved(b transfer.Blob) (down, up int64) {
-	for _, r := range slices.Concat(m.reg.Requests(), m.store.Requests()) {
+// lostByKill returns how many bytes a killed process may lose: all but the last MiB or so of each body.
+func (m *machine) lostByKill() (n int64) {
+	for _, b := range m.blobs {
+		n += min(b.Size, 5*mebibyte/4)
+	}
+	return n
+}
+
+// cheapSize is that of the smallest blob that is not asked for as a whole once a range was refused.
+const cheapSize = 32 * mebibyte
+
+// lostByLies returns how many bytes are fetched again in a step because a node does not serve ranges.
+func (m *machine) lostByLies(st step) (n int64) {
+	largest := int64(0)
+	for _, b := range m.blobs {
+		if b.Size < cheapSize {
+			largest = max(largest, b.Size)
+			n += b.Size
+		}
+	}
+	if m.Habits.Node == "416" || strings.HasPrefix(m.Habits.Node, "asked") {
+		return n
+	}
+	refusals := func(f fault) bool { return strings.HasSuffix(f.Script, "416") }
+	if slices.ContainsFunc(st.Faults, refusals) {
+		return int64(len(st.Faults)) * largest
+	}
+	return 0
+}
+
+// resumeSize is that of the smallest blob whose upload goes on where it was broken off.
+const resumeSize = 8 * mebibyte
+
+// sentAnew returns how many bytes are sent again when an upload was broken off: the blobs that are sent whole,
+// and all where the session is one of a store, which is not kept for a later call.
+func (m *machine) sentAnew() (n int64) {
+	for _, b := range m.blobs {
+		if !m.Direct || b.Size < resumeSize {
+			n += b.Size
+		}
+	}
+	return n
+}
+
+// sentAfter returns how many bytes are sent again because of the faults of a step.
+func (m *machine) sentAfter(st step) int64 {
+	largest := int64(0)
+	for _, b := range m.blobs {
+		if b.Size < resumeSize {
+			largest = max(largest, b.Size)
+		}
+	}
+	faults := len(st.Faults)
+	if st.Outage.Breaks {
+		faults++
+	}
+	return int64(faults*mostTimes) * largest
+}
+
+// moved returns how many bytes were sent to the client of blobs that are kept, and how many of any it has sent.
+func (m *machine) moved() (down, up int64) {
+	for _, r := range m.requests() {
+		kept := func(b transfer.Blob) bool { return b.Size >= keptSize && strings.Contains(r.Path, b.Digest) }
 		switch {
-		case r.Method == http.MethodGet && r.Status < 300 && strings.Contains(r.Path, b.Digest):
+		case r.Method == http.MethodGet && r.Status < 300 && slices.ContainsFunc(m.blobs, kept):
 			down += r.SentBytes
 		case strings.Contains(r.Path, "/uploads/"):
 			up += r.BodyBytes
 		}
 	}
 	return down, up
+}
+
+// longestWait is how long a call may go without a byte: as long as it tries, after it has waited for others,
+// and until the last attempt has ended.
+const longestWait = retryTimeout + 2*stallTimeout
+
+// checkWaits checks that no call has waited for longer than its options say.
+func (m *machine) checkWaits() {
+	for i, of := range []string{"downloads", "uploads"} {
+		m.holds(m.pulses[i].longest <= longestWait, "no byte of the %s moved for %s", of, m.pulses[i].longest)
+	}
 }
 
 // lying tells whether a fault can make an upload look as if it had come to a good end.
@@ -147,6 +229,7 @@ func (m *machine) checkFiles() {
 // checkSecrets checks that the token was shown to the registry only.
 func (m *machine) checkSecrets() {
 	m.holds(len(m.store.Tokens()) == 0, "the store was shown %v", m.store.Tokens())
+	m.holds(m.Direct || len(m.node.Tokens()) == 0, "a node of the store was shown %v", m.node.Tokens())
 	m.holds(len(m.mirror.Tokens()) == 0, "the mirror was shown %v", m.mirror.Tokens())
 	if m.objects != nil {
 		m.holds(len(m.objects.Tokens()) == 0, "the object store was shown %v", m.objects.Tokens())

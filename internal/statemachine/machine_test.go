@@ -30,6 +30,12 @@ const repository = "library/model"
 // patience is how long a call may take, in faked time. The slowest fault lets 200 KiB pass in a second.
 const patience = 3 * time.Hour
 
+// The options of all calls.
+const (
+	stallTimeout = 5 * time.Second
+	retryTimeout = 30 * time.Second
+)
+
 // manyRequests is more than a step may need: up to three calls, six blobs, seven pieces, and each of
 // the faults leads to a few more.
 const manyRequests = 3000
@@ -55,6 +61,18 @@ func TestGentleFaultsCostLittle(t *testing.T) {
 	made := &store{dir: t.TempDir()}
 	rapid.Check(t, func(rt *rapid.T) {
 		s := drawGentle(rt)
+		if wrong := run(t, made, s); wrong != "" {
+			rt.Fatalf("%s\nin %s", wrong, s)
+		}
+	})
+}
+
+// TestSlowLinksGetOn has calls cut short again and again on slow links, where blobs wait for minutes, signed
+// URLs and tokens end meanwhile, and other calls hold the blobs.
+func TestSlowLinksGetOn(t *testing.T) {
+	made := &store{dir: t.TempDir()}
+	rapid.Check(t, func(rt *rapid.T) {
+		s := drawSlow(rt)
 		if wrong := run(t, made, s); wrong != "" {
 			rt.Fatalf("%s\nin %s", wrong, s)
 		}
@@ -104,15 +122,20 @@ type machine struct {
 	reg        *registrytest.Registry
 	mirror     *registrytest.Registry
 	store      *registrytest.CDN
+	node       *registrytest.CDN         // one of three that serve blobs, and not a good one
 	objects    *registrytest.ObjectStore // of an Ollama registry, or nil
 	url        string
 	mirrorURL  string
 	blobs      []transfer.Blob
+	tokens     tokens
+	pulses     [2]pulse          // of downloads and uploads
+	hosts      int               // numbers those of holders
 	contents   map[string][]byte // by final name
 	remote     []bool
 	ends       []error    // of the calls
 	left       [][]string // in the directory of the downloads, after each step
-	brokenOff  int        // uploads that failed
+	lost       int64      // bytes that may be fetched again
+	sessions   int64      // and those that may be sent again
 	disturbed  bool       // there were faults, damage or cancelled calls
 	violations []string
 }
@@ -136,7 +159,9 @@ func run(t *testing.T, made *store, s scenario) (wrong string) {
 		m := newMachine(t, made, s, top)
 		m.aside, m.old, m.made = aside, old, made
 		for i, st := range s.Steps {
-			m.step(st)
+			for range 1 + st.Again {
+				m.step(st)
+			}
 			if len(m.violations) > 0 {
 				wrong = fmt.Sprintf("step %d: %s", i, strings.Join(m.violations, "\n"))
 				return
@@ -164,17 +189,11 @@ func newMachine(t *testing.T, made *store, s scenario, top string) *machine {
 		reg:    registrytest.New(s.Options),
 		mirror: registrytest.New(registrytest.Options{Latency: time.Millisecond}), contents: map[string][]byte{},
 	}
-	m.store = m.reg.CDN()
-	m.url = n.Serve("registry.test", m.reg, s.Mode).URL
-	m.mirrorURL = n.Serve("mirror.test", m.mirror, s.Mode).URL
-	place := n.Serve("store.test", m.store, s.Mode).URL
-	if !s.Direct {
-		m.reg.Configure(func(o *registrytest.Options) {
-			o.Redirect, o.RedirectUploads = registrytest.To(place), registrytest.To(place)
-		})
-	}
+	m.store, m.node = m.reg.CDN(), m.reg.CDN()
+	m.serve()
 	if s.Ollama != "" {
-		m.objects = m.reg.ServeOllama(n, "objects.test", s.Mode, registrytest.Ollama{Direct: s.Ollama == "direct"})
+		how := registrytest.Ollama{Direct: s.Ollama == "direct"}
+		m.objects = m.reg.ServeOllama(n, "objects.test", s.Mode, how)
 	}
 	for _, name := range []string{"source", "dest", "cache"} {
 		m.must(os.Mkdir(filepath.Join(top, name), 0o755))
@@ -211,6 +230,25 @@ func newMachine(t *testing.T, made *store, s scenario, top string) *machine {
 	return m
 }
 
+// serve gives the servers their hosts, their habits and the link.
+func (m *machine) serve() {
+	l := &link{speed: m.Link, taken: m.pulses[up].beat}
+	host := func(name string, h http.Handler) string { return m.net.Serve(name, l.over(h), m.Mode).URL }
+	m.mirrorURL = host("mirror.test", m.mirror)
+	if m.Direct {
+		m.url = host("registry.test", m.Habits.behind(m.reg, m.node))
+	} else {
+		m.url = host("registry.test", m.reg)
+		place := host("store.test", m.Habits.behind(m.store, m.node))
+		m.reg.Configure(func(o *registrytest.Options) {
+			o.Redirect, o.RedirectUploads = registrytest.To(place), registrytest.To(place)
+		})
+	}
+	m.Habits.adopt(m.reg)
+	m.tokens = tokens{habits: m.Habits, secret: m.Options.Token, begun: time.Now()}
+	m.tokens.adopt(m.reg)
+}
+
 func (m *machine) must(err error) {
 	if err != nil {
 		m.t.Fatal(err)
@@ -236,13 +274,18 @@ func (m *machine) step(st step) {
 			scripts = append(scripts, m.reg.Fault(f.Method, "", f.Script))
 		}
 	}
+	m.sessions += m.sentAfter(st)
+	m.lost += m.lostByLies(st)
 	remote := slices.Clone(m.remote)
 	requests := len(m.reg.Requests())
 	begun := time.Now()
+	end := m.hold(st.Holder)
 	results, dead := m.calls(st)
+	end()
 	m.client.CloseIdleConnections() // or an answer to a HEAD stalls for ever, though the client has all of it
 	m.reg.Wait()
 	m.store.Wait()
+	m.node.Wait()
 	if m.objects != nil {
 		m.objects.Wait()
 	}
@@ -250,17 +293,19 @@ func (m *machine) step(st step) {
 	m.holds(len(m.reg.Requests())-requests < manyRequests, "%d requests", len(m.reg.Requests())-requests)
 	if dead {
 		m.restore()
+		m.lost += m.lostByKill()
 	}
 	for i := range results {
 		m.ends = append(m.ends, results[i].err)
 		if st.Calls[i].Upload && (dead || results[i].err != nil) {
-			m.brokenOff++
+			m.sessions += m.sentAnew()
 		}
 		if r := &results[i]; !dead || r.at < st.Kill {
 			m.checkResult(st, st.Calls[i], r, remote)
 		}
 		m.disturbed = m.disturbed || dead
 	}
+	m.checkWaits()
 	m.left = append(m.left, names(filepath.Join(m.top, "dest")))
 	m.checkFiles()
 	m.checkSecrets()
@@ -282,7 +327,10 @@ func (m *machine) calls(st step) (results []result, dead bool) {
 	}
 	defer m.breakOff(st.Outage)()
 	defer m.fill(st.Fill)()
+	defer m.leave(st.Away)()
 	begun := time.Now()
+	m.pulses[down].begin()
+	m.pulses[up].begin()
 	results = make([]result, len(st.Calls))
 	var wg sync.WaitGroup
 	for i, c := range st.Calls {
@@ -347,6 +395,20 @@ func (m *machine) breakOff(o outage) (end func()) {
 	}
 }
 
+// leave has the server of tokens be away for a time. What it returns ends that.
+func (m *machine) leave(a away) (end func()) {
+	if a.Lasts == 0 {
+		return func() {}
+	}
+	begin := after(a.At, func() { m.tokens.away.Store(true) })
+	over := after(a.At+a.Lasts, func() { m.tokens.away.Store(false) })
+	return func() {
+		begin()
+		over()
+		m.tokens.away.Store(false)
+	}
+}
+
 // result is what came of a call.
 type result struct {
 	err    error
@@ -358,6 +420,7 @@ type result struct {
 	returned bool
 	after    bool       // Progress was called after the return, or twice at once
 	calls    [][2]int64 // of Progress
+	pulse    *pulse     // of all calls in this direction
 }
 
 func (r *result) progress(completed, total int64) {
@@ -368,6 +431,7 @@ func (r *result) progress(completed, total int64) {
 	defer r.mu.Unlock()
 	r.after = r.after || r.returned
 	r.calls = append(r.calls, [2]int64{completed, total})
+	r.pulse.beat()
 }
 
 func (m *machine) call(ctx context.Context, c call, r *result) {
@@ -385,7 +449,9 @@ func (m *machine) call(ctx context.Context, c call, r *result) {
 			list, r.blobs = append(list, b), append(r.blobs, i)
 		}
 	}
+	r.pulse = &m.pulses[down]
 	if c.Upload {
+		r.pulse = &m.pulses[up]
 		r.err = transfer.Upload(ctx, m.uploadOptions(c, list, r))
 	} else {
 		opts := m.downloadOptions(c, list, r)
@@ -396,6 +462,7 @@ func (m *machine) call(ctx context.Context, c call, r *result) {
 		r.served = m.served() - before
 		end()
 	}
+	r.pulse.look()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.returned = true
@@ -406,8 +473,8 @@ func (m *machine) uploadOptions(c call, list []transfer.Blob, r *result) transfe
 		Blobs: list, BaseURL: m.url, SrcDir: filepath.Join(m.top, "source"), Repository: repository,
 		Client:      m.client,
 		Concurrency: c.Concurrency, BodyConcurrency: c.Bodies, MaxBytesPerSecond: c.Cap, Progress: r.progress,
-		GetToken:     m.getToken,
-		StallTimeout: 5 * time.Second, RetryTimeout: 30 * time.Second,
+		GetToken:     m.tokens.get,
+		StallTimeout: stallTimeout, RetryTimeout: retryTimeout,
 	}
 	if c.Manifest {
 		opts.Manifest, opts.ManifestRef = manifestOf(list), "latest"
@@ -420,8 +487,8 @@ func (m *machine) downloadOptions(c call, list []transfer.Blob, r *result) trans
 		Blobs: list, BaseURL: m.url, DestDir: filepath.Join(m.top, "dest"), Repository: repository,
 		Client:      m.client,
 		Concurrency: c.Concurrency, BodyConcurrency: c.Bodies, MaxBytesPerSecond: c.Cap, Verify: c.Verify,
-		Progress: r.progress, GetToken: m.getToken,
-		StallTimeout: 5 * time.Second, RetryTimeout: 30 * time.Second,
+		Progress: r.progress, GetToken: m.tokens.get,
+		StallTimeout: stallTimeout, RetryTimeout: retryTimeout,
 	}
 	if c.Mirror {
 		opts.Mirrors = []string{m.mirrorURL}
@@ -429,13 +496,14 @@ func (m *machine) downloadOptions(c call, list []transfer.Blob, r *result) trans
 	return opts
 }
 
-func (m *machine) getToken(context.Context, transfer.AuthChallenge) (string, error) {
-	return m.Options.Token, nil
+// requests returns what the servers of the registry were asked so far.
+func (m *machine) requests() []registrytest.Request {
+	return slices.Concat(m.reg.Requests(), m.store.Requests(), m.node.Requests())
 }
 
 // served returns how many bytes of blobs were sent so far.
 func (m *machine) served() (n int64) {
-	for _, r := range slices.Concat(m.reg.Requests(), m.store.Requests()) {
+	for _, r := range m.requests() {
 		if r.Method == http.MethodGet && (r.Status == http.StatusOK || r.Status == http.StatusPartialContent) {
 			n += r.SentBytes
 		}

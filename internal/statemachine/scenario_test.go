@@ -2,6 +2,7 @@ package statemachine
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -18,6 +19,8 @@ type scenario struct {
 	Ollama  string               // "direct" or "parts" for an Ollama registry that takes blobs so
 	Room    int64                // bytes of the disk of the downloads before it is made larger; 0: enough
 	Gentle  bool                 // no fault destroys bytes that have arrived, so that little is moved twice
+	Link    int                  // bytes a second that pass between the client and all servers; 0: no limit
+	Habits  habits
 	Blobs   []blob
 	Steps   []step
 }
@@ -33,6 +36,9 @@ type step struct {
 	Faults []fault
 	Damage []damage // before the calls
 	Outage outage
+	Away   away
+	Holder string        // how another call holds all blobs meanwhile; see holders
+	Again  int           // how often all of it is done again
 	Kill   time.Duration // when the process of the calls is killed; 0: never
 	Fill   time.Duration // when others take the rest of the disk of the downloads; 0: never
 }
@@ -45,6 +51,9 @@ type outage struct {
 	Lasts  time.Duration
 	Breaks bool
 }
+
+// away is a time in which there are no tokens.
+type away struct{ At, Lasts time.Duration }
 
 // call is a download or an upload; those of one step run at the same time.
 type call struct {
@@ -75,11 +84,12 @@ type damage struct {
 
 func (s scenario) String() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s direct=%t ollama=%q room=%d gentle=%t %+v\n  blobs %+v\n",
-		s.Mode, s.Direct, s.Ollama, s.Room, s.Gentle, s.Options, s.Blobs)
+	fmt.Fprintf(&b, "%s direct=%t ollama=%q room=%d gentle=%t link=%d %+v\n  habits %+v\n  blobs %+v\n",
+		s.Mode, s.Direct, s.Ollama, s.Room, s.Gentle, s.Link, s.Options, s.Habits, s.Blobs)
 	for i, st := range s.Steps {
-		fmt.Fprintf(&b, "  step %d: damage %+v faults %+v outage %+v kill %s fill %s\n",
-			i, st.Damage, st.Faults, st.Outage, st.Kill, st.Fill)
+		fmt.Fprintf(&b, "  step %d: damage %+v faults %+v outage %+v away %+v holder %q", i, st.Damage, st.Faults,
+			st.Outage, st.Away, st.Holder)
+		fmt.Fprintf(&b, " again %d kill %s fill %s\n", st.Again, st.Kill, st.Fill)
 		for _, c := range st.Calls {
 			fmt.Fprintf(&b, "    %+v\n", c)
 		}
@@ -135,6 +145,8 @@ var (
 		"s3(400 ExpiredToken)", "s3(403 AccessDenied)", "s3(400 RequestTimeout)", "says(403, denied)", "404", "410",
 	})
 
+	held = rapid.SampledFrom([]string{"", "", "", "dead", "stalled"})
+
 	hosts = rapid.SampledFrom([]string{"registry.test", "store.test"})
 	ends  = rapid.SampledFrom([]string{"no such host", "server misbehaving", "refused"})
 )
@@ -160,6 +172,8 @@ func drawScenario(t *rapid.T) scenario {
 	}
 	s.Ollama = rapid.SampledFrom([]string{"", "", "", "direct", "parts"}).Draw(t, "ollama")
 	s.Room = rooms.Draw(t, "room")
+	s.Link = rapid.SampledFrom([]int{0, 0, 0, 0, 2 * mebibyte}).Draw(t, "link")
+	drawHabits(t, &s)
 	drawn := rapid.Custom(func(t *rapid.T) step { return drawStep(t, len(s.Blobs)) })
 	s.Steps = rapid.SliceOfN(drawn, 1, 5).Draw(t, "steps")
 	return s
@@ -187,7 +201,7 @@ func drawGentle(t *rapid.T) scenario {
 	}
 	s.Steps = rapid.SliceOfN(rapid.Custom(func(t *rapid.T) step {
 		st := step{
-			Calls:  drawGentleCalls(t),
+			Calls:  drawGentleCalls(t, 2, cancels),
 			Faults: rapid.SliceOfN(rapid.Custom(drawGentleFault), 0, 3).Draw(t, "faults"),
 			Outage: drawOutage(t),
 		}
@@ -198,10 +212,10 @@ func drawGentle(t *rapid.T) scenario {
 }
 
 // drawGentleCalls draws one call or two at once, of which one uploads at most: two would each send all.
-func drawGentleCalls(t *rapid.T) []call {
+func drawGentleCalls(t *rapid.T, blobs int, cancels *rapid.Generator[time.Duration]) []call {
 	calls := rapid.SliceOfN(rapid.Custom(func(t *rapid.T) call {
 		return call{
-			Upload: rapid.Bool().Draw(t, "upload"), Blobs: []bool{true, true},
+			Upload: rapid.Bool().Draw(t, "upload"), Blobs: slices.Repeat([]bool{true}, blobs),
 			Concurrency: rapid.SampledFrom([]int{0, 0, 1, 2}).Draw(t, "concurrency"),
 			Cancel:      cancels.Draw(t, "cancel"),
 			Reuse:       reuses.Draw(t, "reuse"), Changes: changes.Draw(t, "changes"),
@@ -213,10 +227,13 @@ func drawGentleCalls(t *rapid.T) []call {
 	return calls
 }
 
+// mostTimes is how often in a row a fault comes that destroys nothing.
+const mostTimes = 3
+
 func drawGentleFault(t *rapid.T) fault {
 	f := strings.ReplaceAll(gentle.Draw(t, "fault"), "#", amounts.Draw(t, "amount"))
 	f = strings.ReplaceAll(f, "@", waits.Draw(t, "wait"))
-	times := rapid.IntRange(1, 3).Draw(t, "times")
+	times := rapid.IntRange(1, mostTimes).Draw(t, "times")
 	switch rapid.IntRange(0, 7).Draw(t, "kind") {
 	case 6:
 		return fault{Store: true, Method: methods.Draw(t, "method"),
@@ -272,6 +289,16 @@ func drawStep(t *rapid.T, blobs int) step {
 		Outage: drawOutage(t),
 		Kill:   kills.Draw(t, "kill"),
 		Fill:   fills.Draw(t, "fill"),
+		Away:   drawAway(t),
+		Holder: held.Draw(t, "holder"),
+	}
+}
+
+// drawAway draws a time that is shorter than calls wait for.
+func drawAway(t *rapid.T) away {
+	return away{
+		At:    rapid.SampledFrom([]time.Duration{40 * time.Millisecond, 4 * time.Second}).Draw(t, "away at"),
+		Lasts: rapid.SampledFrom([]time.Duration{0, 0, 0, 2 * time.Second, 15 * time.Second}).Draw(t, "away"),
 	}
 }
 
