@@ -2,6 +2,7 @@ package pull
 
 import (
 	"errors"
+	"math/bits"
 	"net/http"
 	"strings"
 	"sync"
@@ -17,7 +18,7 @@ import (
 )
 
 // maxViolations is how many answers in a row break the rules for ranges before that counts as the habit of a
-// registry that has served ranges of the blob.
+// registry that has served a range of the blob. It is one more where twice as many were served.
 const maxViolations = 3
 
 // largeSize is the size from which on the whole blob costs more than to ask for a range once more.
@@ -58,7 +59,7 @@ func (b *Blob) rangesIgnored(src *source) bool {
 // rangeHistory is how the registry itself has answered requests for ranges of a blob.
 type rangeHistory struct {
 	mu         sync.Mutex // guards the fields that follow
-	served     bool       // at least once
+	served     int        // ranges
 	violations int        // in a row
 	ignored    bool       // it does not serve ranges
 	etag       string     // the last strong one
@@ -68,17 +69,21 @@ type rangeHistory struct {
 func (h *rangeHistory) serve() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.served, h.violations = true, 0
+	h.served, h.violations = h.served+1, 0
 }
 
 // violate notes an answer that broke the rules. Where no range was served before, so many in a row are a
-// habit. It tells whether a range is worth asking for again, and whether one was before this answer.
+// habit. Where some were, it takes more of them: of thousands of requests, several in a row meet a node that is
+// stale. It tells whether a range is worth asking for again, and whether one was before this answer.
 func (h *rangeHistory) violate(habit int) (again, before bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	before = !h.ignored
 	h.violations++
-	if h.violations >= maxViolations || !h.served && h.violations >= habit {
+	if h.served > 0 {
+		habit = maxViolations + bits.Len(uint(h.served)) - 1
+	}
+	if h.violations >= habit {
 		h.ignored = true
 	}
 	return !h.ignored, before
@@ -96,7 +101,7 @@ func (h *rangeHistory) disagree() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.noIfRange = true
-	return h.served
+	return h.served > 0
 }
 
 // tagged notes the ETag of an answer. A weak one is no use for ranges, RFC 9110 section 13.1.5.

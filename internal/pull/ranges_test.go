@@ -210,3 +210,25 @@ func TestN47LateRefusalOfARange(t *testing.T) {
 	assert.EqualValues(t, 400, n)
 	assert.Equal(t, []string{"registry.test"}, w.requests())
 }
+
+// Of many requests, three in a row meet a node that is stale. The more ranges were served, the more it takes.
+func TestN47ManyRangesWereServed(t *testing.T) {
+	for name, wrong := range refusesRanges() {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			w.fetched(part(0, 100))
+			w.next()
+			w.fetched(part(100, 200))
+			w.next()
+			for range 3 {
+				assert.Equal(t, anotherWay, w.verdict(wrong))
+			}
+			want := tryAgain
+			if wrong.status == 200 {
+				want = stored
+			}
+			assert.Equal(t, want, w.verdict(wrong))
+			assert.Equal(t, pieces.RangesIgnored, w.schedule.Ranges(0))
+		})
+	}
+}
