@@ -91,33 +91,38 @@ func (m *machine) lostByKill() (n int64) {
 // cheapSize is that of the smallest blob that is not asked for as a whole once a range was refused.
 const cheapSize = 32 * mebibyte
 
-// lostByLies returns how many bytes are fetched again in a step because a node does not serve ranges.
-func (m *machine) lostByLies(st step) (n int64) {
-	largest := int64(0)
+// lostAnyway returns how many bytes may be fetched again in a step: because a node does not serve ranges, or
+// because a call has left a file of its own beside that of a holder, and a later one goes on with the latter.
+func (m *machine) lostAnyway(st step) int64 {
+	all, largest := int64(0), int64(0)
 	for _, b := range m.blobs {
+		all += b.Size
 		if b.Size < cheapSize {
 			largest = max(largest, b.Size)
-			n += b.Size
 		}
 	}
-	if m.Habits.Node == "416" || strings.HasPrefix(m.Habits.Node, "asked") {
-		return n
-	}
-	refusals := func(f fault) bool { return strings.HasSuffix(f.Script, "416") }
-	if slices.ContainsFunc(st.Faults, refusals) {
+	refuses := func(f fault) bool { return strings.HasSuffix(f.Script, "416") }
+	switch {
+	case m.Habits.Node == "416", strings.HasPrefix(m.Habits.Node, "asked"), st.Holder != "":
+		return all
+	case slices.ContainsFunc(st.Faults, refuses):
 		return int64(len(st.Faults)) * largest
 	}
 	return 0
 }
 
-// resumeSize is that of the smallest blob whose upload goes on where it was broken off.
-const resumeSize = 8 * mebibyte
+// The sizes of the smallest blobs whose upload goes on where it was broken off, in the same call and in a later
+// one.
+const (
+	resumeSize  = 8 * mebibyte
+	sessionSize = 32 * mebibyte
+)
 
 // sentAnew returns how many bytes are sent again when an upload was broken off: the blobs that are sent whole,
 // and all where the session is one of a store, which is not kept for a later call.
 func (m *machine) sentAnew() (n int64) {
 	for _, b := range m.blobs {
-		if !m.Direct || b.Size < resumeSize {
+		if !m.Direct || b.Size < sessionSize {
 			n += b.Size
 		}
 	}

@@ -275,7 +275,7 @@ func (m *machine) step(st step) {
 		}
 	}
 	m.sessions += m.sentAfter(st)
-	m.lost += m.lostByLies(st)
+	m.lost += m.lostAnyway(st)
 	remote := slices.Clone(m.remote)
 	requests := len(m.reg.Requests())
 	begun := time.Now()
