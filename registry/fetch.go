@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"mime"
 	"net/http"
 	"slices"
 	"strings"
@@ -84,7 +83,7 @@ func (c *call) probe(ctx context.Context, ref string) error {
 
 // namesManifest reports whether the headers of an answer are those of a manifest.
 func namesManifest(h http.Header) bool {
-	mediaType, _, _ := mime.ParseMediaType(h.Get("Content-Type"))
+	mediaType := wire.MediaType(h.Get("Content-Type"))
 	return slices.Contains(manifestTypes, mediaType) || namedDigest(h) != ""
 }
 

@@ -88,7 +88,7 @@ func CheckOne(manifest []byte, contentType string) error {
 	if len(kinds) > 1 {
 		return fmt.Errorf("%w: it is %q at once (CVE-2021-41190)", fault.ErrManifest, kinds)
 	}
-	told, said := parseType(contentType), d.MediaType
+	told, said := wire.MediaType(contentType), d.MediaType
 	if kindOf(told) == "" {
 		told = said
 	}

@@ -4,6 +4,8 @@ package manifest
 import (
 	"encoding/json"
 	"strings"
+
+	"github.com/modeltransfer/transfer/internal/wire"
 )
 
 // Media types of manifests and indexes.
@@ -99,7 +101,7 @@ func MediaType(manifest []byte) string {
 // manifest or the manifest says nothing, and else what the manifest says or its shape tells. A static host
 // calls all files alike.
 func Told(manifest []byte, contentType string) string {
-	contentType = parseType(contentType)
+	contentType = wire.MediaType(contentType)
 	var d document
 	_ = json.Unmarshal(manifest, &d)
 	isVendors := strings.HasPrefix(contentType, "application/vnd.")
@@ -107,11 +109,4 @@ func Told(manifest []byte, contentType string) string {
 		return contentType
 	}
 	return MediaType(manifest)
-}
-
-// parseType returns the media type of a Content-Type without its parameters, which nobody needs and some
-// write wrong.
-func parseType(contentType string) string {
-	mediaType, _, _ := strings.Cut(contentType, ";")
-	return strings.ToLower(strings.TrimSpace(mediaType))
 }

@@ -59,7 +59,8 @@ func UploadRange(h http.Header) (int64, error) {
 
 var errUploadRange = errors.New("malformed Range of an upload session")
 
-// MinChunk returns the least size of a chunk that a registry asks for, 0 when it does not.
+// MinChunk returns the least size of a chunk that a registry asks for, 0 when it does not. One that cannot be
+// read is none: a chunk that turns out to be too small is refused, and the blob is sent another way.
 func MinChunk(h http.Header) int64 {
 	n, err := decimal(h.Get("OCI-Chunk-Min-Length"))
 	if err != nil {

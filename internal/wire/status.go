@@ -1,7 +1,6 @@
 package wire
 
 import (
-	"mime"
 	"net/http"
 	"net/url"
 	"strings"
@@ -39,9 +38,16 @@ func TemporaryAnswer(status int, errs []RegistryError) bool {
 // that of a captive portal, of a single sign-on proxy, or of the front page at a wrong host. Some registries
 // call all their answers HTML; these have a registry's headers, or no body.
 func LooksLikeWebPage(h http.Header) bool {
-	kind, _, _ := mime.ParseMediaType(h.Get("Content-Type"))
+	kind := MediaType(h.Get("Content-Type"))
 	return (kind == "text/html" || kind == "application/xhtml+xml") &&
 		h.Get("Content-Length") != "0" && !isFromRegistry(h)
+}
+
+// MediaType returns the media type of a Content-Type without its parameters, which nobody needs and some write
+// wrong: package mime takes a type with two charsets for none.
+func MediaType(contentType string) string {
+	mediaType, _, _ := strings.Cut(contentType, ";")
+	return strings.ToLower(strings.TrimSpace(mediaType))
 }
 
 func isFromRegistry(h http.Header) bool {

@@ -25,14 +25,15 @@ func TestU15WebPage(t *testing.T) {
 		header http.Header
 		want   bool
 	}{
-		"page":        {http.Header{"Content-Type": {"text/html"}}, true},
-		"charset":     {http.Header{"Content-Type": {"TEXT/HTML; charset=x"}, "Content-Length": {"9"}}, true},
-		"bad charset": {http.Header{"Content-Type": {"text/html; charset"}}, true},
-		"XHTML":       {http.Header{"Content-Type": {"application/xhtml+xml"}}, true},
-		"none":        {http.Header{}, false},
-		"blob":        {http.Header{"Content-Type": {"application/octet-stream"}}, false},
-		"plain text":  {http.Header{"Content-Type": {"text/plain"}}, false},
-		"no body":     {http.Header{"Content-Type": {"text/html"}, "Content-Length": {"0"}}, false},
+		"page":         {http.Header{"Content-Type": {"text/html"}}, true},
+		"charset":      {http.Header{"Content-Type": {"TEXT/HTML; charset=x"}, "Content-Length": {"9"}}, true},
+		"two charsets": {http.Header{"Content-Type": {"Text/HTML; charset=utf-8; charset=latin1"}}, true},
+		"bad charset":  {http.Header{"Content-Type": {"text/html; charset"}}, true},
+		"XHTML":        {http.Header{"Content-Type": {"application/xhtml+xml"}}, true},
+		"none":         {http.Header{}, false},
+		"blob":         {http.Header{"Content-Type": {"application/octet-stream"}}, false},
+		"plain text":   {http.Header{"Content-Type": {"text/plain"}}, false},
+		"no body":      {http.Header{"Content-Type": {"text/html"}, "Content-Length": {"0"}}, false},
 		"registry": {
 			http.Header{"Content-Type": {"text/html"}, "Docker-Distribution-Api-Version": {"x"}}, false},
 		"its blob":   {http.Header{"Content-Type": {"text/html"}, "Docker-Content-Digest": {"x"}}, false},
