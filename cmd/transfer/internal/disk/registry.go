@@ -167,7 +167,7 @@ func validName(name string) bool {
 		return false
 	}
 	for part := range strings.SplitSeq(name, "/") {
-		if strings.EqualFold(part, "_manifests") || strings.EqualFold(part, "_tags") || strings.Contains(part, "..") {
+		if strings.EqualFold(part, "_manifests") || strings.EqualFold(part, "_tags") {
 			return false
 		}
 	}

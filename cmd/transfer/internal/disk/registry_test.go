@@ -205,13 +205,19 @@ func TestNamesStayInTheDirectory(t *testing.T) {
 	for _, path := range []string{
 		"/v2/../x/manifests/v1", "/v2/a/../../x/manifests/v1", "/v2/_tags/manifests/v1",
 		"/v2/a/_manifests/manifests/v1",
-		"/v2/a/blobs/sha256:..", "/v2/a..b/manifests/v1", "/v2/A%2f..%2fb/manifests/v1",
+		"/v2/a/blobs/sha256:..", "/v2/a/%2e%2e/manifests/v1", "/v2/A%2f..%2fb/manifests/v1",
 		"/v2/" + strings.Repeat("a", 300) + "/tags/list",
 		"/v3/", "/",
 	} {
 		resp, _ := call(t, "GET", base+path, "")
 		assert.Contains(t, []int{400, 404}, resp.StatusCode, path)
 	}
+}
+
+// Only whole segments of dots lead out of a directory, as for everybody who names a repository.
+func TestNameWithDotsInside(t *testing.T) {
+	resp, _ := call(t, "GET", start(t, t.TempDir(), false)+"/v2/a/x..y/manifests/v1", "")
+	assert.Equal(t, 404, resp.StatusCode)
 }
 
 func TestAReadOnlyRegistryTakesNothing(t *testing.T) {

@@ -151,7 +151,7 @@ func (r *Reference) parsePath(path string) error {
 	switch {
 	case !hostPattern.MatchString(r.Host):
 		return fmt.Errorf("malformed host %q", r.Host)
-	case !repositoryPattern.MatchString(repository) || strings.Contains(repository, ".."):
+	case !repositoryPattern.MatchString(repository):
 		return fmt.Errorf("malformed repository %q", repository)
 	case r.Tag != "" && !tagPattern.MatchString(r.Tag), hasTag && tag == "":
 		return fmt.Errorf("malformed tag %q", tag)

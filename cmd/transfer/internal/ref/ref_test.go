@@ -24,6 +24,7 @@ func TestReferencesAreParsed(t *testing.T) {
 		"registry.example/m:v1@" + someDigest: "https://registry.example/m:v1@" + someDigest,
 		"localhost/model":                     "http://localhost/model:latest",
 		"localhost:5000/me/model":             "http://localhost:5000/me/model:latest",
+		"localhost:5000/a/x..y":               "http://localhost:5000/a/x..y:latest",
 		"127.0.0.1:5000/model":                "http://127.0.0.1:5000/model:latest",
 		"[::1]:5000/model":                    "http://[::1]:5000/model:latest",
 		"[2001:db8::1]/model":                 "https://[2001:db8::1]/model:latest",
@@ -49,7 +50,7 @@ func TestMalformedReferencesAreRefused(t *testing.T) {
 	for _, text := range []string{
 		"", "/", ":", "@", "model:", "model@", "model@sha256:abc", "model:v1@md5:abc", "a//b", "a/",
 		"../b", "localhost:5000/../b",
-		"localhost:5000/a..b", "http://", "http://localhost:5000", "http:///repo", "ftp://localhost/repo", "a b",
+		"localhost:5000/a/..", "localhost:5000/./b", "http://", "http://localhost:5000", "http:///repo", "ftp://localhost/repo", "a b",
 		"localhost:port/repo", "localhost:5000/repo?x", "localhost:5000/repo#x", "localhost:5000/re%2fpo",
 		"-a", "a/-b",
 		"model:" + strings.Repeat("x", 129), "model:.tag", "http://local\nhost/repo", "host_:5000/\x00",
