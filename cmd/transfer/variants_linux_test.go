@@ -281,3 +281,54 @@ func TestH5ReferrersOfACopyAreBounded(t *testing.T) {
 		})
 	}
 }
+
+func TestH5LargeManifestsOfAnIndexAreBounded(t *testing.T) {
+	reg := newAnyRegistry(t)
+	var list []string
+	for i := range 4 {
+		m := reg.putManifest(append(reg.of(titled(reg.put(fmt.Sprint(i)), "a")).Data,
+			bytes.Repeat([]byte(" "), 1<<20)...), registry.MediaTypeManifest)
+		list = append(list, fmt.Sprintf(`{"mediaType":%q,"digest":%q,"size":%d}`, m.MediaType, m.Digest, len(m.Data)))
+	}
+	index := reg.putManifest(fmt.Appendf(nil, `{"schemaVersion":2,"mediaType":%q,"manifests":[%s]}`,
+		registry.MediaTypeIndex, strings.Join(list, ",")), registry.MediaTypeIndex)
+	dir := filepath.Join(t.TempDir(), "layout")
+	r := runWith(t, "pull", "--into", "oci", "--max-manifests", "20", reg.ref(index), dir)
+	assert.Contains(t, r.stderr, "raise --max-manifests")
+	assert.NoDirExists(t, dir)
+	must(t, "pull", "--into", "oci", "--max-manifests", "40", reg.ref(index), dir)
+}
+
+func TestH2ARecordThatContradictsItselfIsNotRemembered(t *testing.T) {
+	reg := newAnyRegistry(t)
+	for field, value := range map[string]any{
+		"manifest": string(reg.model(map[string]string{"b": "evil"}).Data), "digest": "sha256:" + someHex,
+		"files": map[string]any{"../a": map[string]any{"dir": true}}, "archives": nil,
+	} {
+		dir := t.TempDir()
+		must(t, "pull", reg.ref(reg.model(map[string]string{"a": "honest a"})), dir)
+		record := filepath.Join(dir, pack.StateDir, "record.json")
+		data, err := os.ReadFile(record)
+		require.NoError(t, err)
+		var r map[string]any
+		require.NoError(t, json.Unmarshal(data, &r))
+		r[field] = value
+		data, err = json.Marshal(r)
+		require.NoError(t, err)
+		require.NoError(t, os.WriteFile(record, data, 0o600))
+		assert.Contains(t, runWith(t, "verify", dir).stderr, "was not made by pull", field)
+	}
+}
+
+func TestH2WhatWaitsInTheStageIsHashed(t *testing.T) {
+	reg := newAnyRegistry(t)
+	honest := reg.model(map[string]string{"a": "honest a"})
+	dg := digest.FromString("honest a")
+	for form, path := range map[string]string{"files": "a", "oci": "blobs/sha256/" + dg.Encoded()} {
+		dir := tree(t, map[string]string{pack.StateDir + "/" + pack.BlobName(dg): "evil!! a"})
+		must(t, "pull", "--into", form, reg.ref(honest), dir)
+		got, err := os.ReadFile(filepath.Join(dir, path))
+		require.NoError(t, err)
+		assert.Equal(t, "honest a", string(got), form)
+	}
+}

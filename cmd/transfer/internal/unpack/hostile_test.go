@@ -244,6 +244,19 @@ func TestH5BombsAreRefusedBeforeAnythingIsWritten(t *testing.T) {
 	}
 }
 
+// What a zstd archive says of its window is how much memory it costs.
+func TestH5ZstdWindowsAreBounded(t *testing.T) {
+	frame := func(log byte) string {
+		return "\x28\xb5\x2f\xfd\x00" + string([]byte{(log - 10) << 3}) + "\x01\x00\x00"
+	}
+	for log, refused := range map[byte]bool{20: false, 27: false, 28: true, 30: true, 41: true} {
+		content := frame(log)
+		_, dir := staged(t, content)
+		err := place(t, dir, entriesOf(t, unpacked("d", content)))
+		assert.Equal(t, refused, err != nil, "%d: %v", log, err)
+	}
+}
+
 func TestH5OneBlobOfManyTitlesIsStoredOnce(t *testing.T) {
 	content := strings.Repeat("weights ", 128<<10)
 	var layers []registry.Descriptor
