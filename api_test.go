@@ -68,7 +68,8 @@ func TestAPIFieldsKeepTheirOrder(t *testing.T) {
 			of[string]("Token"), of[getToken]("GetToken"), of[*slog.Logger]("Logger"), of[string]("UserAgent"),
 			of[time.Duration]("StallTimeout"),
 			of[int]("BodyConcurrency"), of[time.Duration]("RetryTimeout"), of[int64]("MaxBytesPerSecond"),
-			of[bool]("Verify"), of[[]string]("Mirrors"), of[[]string]("Reuse"),
+			of[bool]("Verify"), of[[]string]("Mirrors"),
+			of[*transfer.Trace]("Trace"), of[[]string]("Reuse"),
 		}},
 		{reflect.TypeFor[transfer.UploadOptions](), []field{
 			of[[]transfer.Blob]("Blobs"), of[string]("BaseURL"), of[string]("SrcDir"), of[int]("Concurrency"),
@@ -76,7 +77,7 @@ func TestAPIFieldsKeepTheirOrder(t *testing.T) {
 			of[getToken]("GetToken"), of[*slog.Logger]("Logger"), of[string]("UserAgent"), of[[]byte]("Manifest"),
 			of[string]("ManifestRef"), of[string]("Repository"),
 			of[int]("BodyConcurrency"), of[time.Duration]("StallTimeout"), of[time.Duration]("RetryTimeout"),
-			of[int64]("MaxBytesPerSecond"),
+			of[int64]("MaxBytesPerSecond"), of[*transfer.Trace]("Trace"),
 		}},
 		{reflect.TypeFor[transfer.BlobError](), []field{
 			of[string]("Digest"), of[string]("Op"), of[int]("Attempts"), of[error]("Err"),
@@ -109,13 +110,14 @@ func TestAPIOptionsByName(t *testing.T) {
 		Progress: progress, Client: http.DefaultClient, Token: "x", GetToken: token, Logger: slog.Default(),
 		UserAgent:    "x",
 		StallTimeout: 1, BodyConcurrency: 1, RetryTimeout: 1, MaxBytesPerSecond: 1, Verify: true,
-		Mirrors: []string{"x"}, Reuse: []string{"x"},
+		Mirrors: []string{"x"}, Trace: &transfer.Trace{}, Reuse: []string{"x"},
 	}
 	up := transfer.UploadOptions{
 		Blobs: []transfer.Blob{blob}, BaseURL: "x", SrcDir: "x", Concurrency: 1, Progress: progress,
 		Client: http.DefaultClient, Token: "x", GetToken: token, Logger: slog.Default(), UserAgent: "x",
 		Manifest: []byte("x"), ManifestRef: "x", Repository: "x",
 		BodyConcurrency: 1, StallTimeout: 1, RetryTimeout: 1, MaxBytesPerSecond: 1,
+		Trace: &transfer.Trace{},
 	}
 	for _, options := range []any{down, up} {
 		for f, v := range reflect.ValueOf(options).Fields() {

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/modeltransfer/transfer/internal/calls"
+	"github.com/modeltransfer/transfer/internal/events"
 	"github.com/modeltransfer/transfer/internal/exchange"
 	"github.com/modeltransfer/transfer/internal/pace"
 	"github.com/modeltransfer/transfer/internal/retry"
@@ -28,6 +29,17 @@ func newLoop(x *exchange.Exchange, bodies *pace.BodyLimiter, log *slog.Logger) *
 		Unhurried:  watchdog.IsSlow,
 		Log:        log,
 	}
+}
+
+// tracedLoop returns what makes the attempts at a blob, and tells of those that are followed by another. The
+// host is that which was asked last.
+func (c *call) tracedLoop(b *events.Blob, host func() string) *retry.Loop {
+	if b == nil {
+		return c.retry
+	}
+	loop := *c.retry
+	loop.Retrying = func(attempt int, wait time.Duration, err error) { b.Retry(host(), attempt, wait, err) }
+	return &loop
 }
 
 // backoff waits after attempt number attempt, counted from 0, for at most longest. It returns the cause of

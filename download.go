@@ -17,6 +17,7 @@ import (
 
 	"github.com/modeltransfer/transfer/internal/blobstore"
 	"github.com/modeltransfer/transfer/internal/donor"
+	"github.com/modeltransfer/transfer/internal/events"
 	"github.com/modeltransfer/transfer/internal/pace"
 	"github.com/modeltransfer/transfer/internal/pieces"
 	"github.com/modeltransfer/transfer/internal/pull"
@@ -64,7 +65,7 @@ func Download(ctx context.Context, opts DownloadOptions) error {
 		bodyConcurrency: opts.BodyConcurrency,
 		progress:        opts.Progress, client: opts.Client, token: opts.Token, getToken: opts.GetToken,
 		logger: opts.Logger, userAgent: opts.UserAgent, stallTimeout: opts.StallTimeout,
-		retryTimeout: opts.RetryTimeout, maxBytesPerSecond: opts.MaxBytesPerSecond,
+		retryTimeout: opts.RetryTimeout, maxBytesPerSecond: opts.MaxBytesPerSecond, trace: opts.Trace,
 	}, func(ctx context.Context, c *call) error {
 		return download(ctx, c, opts)
 	})
@@ -115,13 +116,18 @@ func (d *downloader) waiting(ctx context.Context) blobstore.Waiting {
 		Began: func(dg digest.Digest) {
 			d.logger.LogAttrs(ctx, slog.LevelDebug, "another call or process fetches the blob, waiting for it",
 				slog.String("digest", dg.String()))
+			d.tracer.blob(dg).Wait()
 		},
 		GaveUp: func(dg digest.Digest) {
 			d.logger.LogAttrs(ctx, slog.LevelWarn, "the call or process that holds the blob brings nothing, "+
 				"fetching it too", slog.String("digest", dg.String()))
+			d.tracer.blob(dg).Retry("", 0, 0, errHolderStalled)
 		},
 	}
 }
+
+// errHolderStalled has a blob fetched that another call or process has hold of.
+var errHolderStalled = fmt.Errorf("the call or process that holds the blob: %w", ErrStalled)
 
 // holds are the blobs that a call has claimed and not finished.
 type holds struct {
@@ -190,6 +196,8 @@ func (d *downloader) plan(ctx context.Context, verify bool) error {
 		}
 		if there[i] {
 			have += b.size
+			b.trace.Find(events.OnDisk)
+			b.trace.Succeed()
 			continue
 		}
 		m := pending{b, d.dir.Half(b.digest, b.size)}
@@ -209,10 +217,25 @@ func (d *downloader) plan(ctx context.Context, verify bool) error {
 		Exchange: d.exchange, Registry: d.registry, Mirrors: d.mirrors, Repository: d.repository,
 		Schedule:     d.schedule,
 		StallTimeout: d.stallTimeout, Log: d.logger, OnRedirects: d.askAhead,
-		OnStored: func(_ *pull.Blob, n int) { d.progress.add(int64(n)) },
+		OnStored: d.stored, OnSkipped: d.tracer.skipped,
 	})
 	d.progress.start(have + partly)
 	return nil
+}
+
+// nobody is the host that an attempt has asked that asks none.
+func nobody() string { return "" }
+
+// stored counts bytes that have come over the network.
+func (d *downloader) stored(b *pull.Blob, n int) {
+	b.Trace.Move(n)
+	d.count(b, int64(n))
+}
+
+// count counts bytes of a blob that are in place now or, where n is negative, not any more.
+func (d *downloader) count(b *pull.Blob, n int64) {
+	d.progress.add(n)
+	b.Trace.Complete(n)
 }
 
 // checkSpace tells whether there is room for what is missing. Where it seems not, what earlier calls have left
@@ -248,13 +271,13 @@ func (d *downloader) present(ctx context.Context, verify bool) ([]bool, error) {
 		if !verify {
 			var err error
 			if there[i], err = d.dir.Has(b.digest, b.size); err != nil {
-				return nil, d.blobError(b.digest, nil, err)
+				return nil, d.blobError(b, nil, err)
 			}
 			continue
 		}
 		g.Go(func() (err error) {
 			there[i], err = d.dir.Check(checking, b.digest, b.size)
-			return d.blobError(b.digest, nil, err)
+			return d.blobError(b, nil, err)
 		})
 	}
 	if err := g.Wait(); err != nil {
@@ -382,26 +405,31 @@ func (d *downloader) advance(ctx context.Context, job pieces.Job) error {
 	if err == nil && d.schedule.Complete(job.Blob) {
 		err = d.finish(ctx, b)
 	}
-	return d.blobError(b.Digest, b.Budget, d.noRoom(err))
+	return d.blobError(d.missing[job.Blob].blob, b.Budget, d.noRoom(err))
 }
 
 // claim takes hold of a blob and returns what is missing of it, or finds that another call or process has
 // fetched it.
 func (d *downloader) claim(ctx context.Context, i int) (missing []pieces.Range, there bool, err error) {
 	p, budget := d.missing[i], retry.NewBudget(d.retryTimeout)
-	b := &blobDownload{Blob: pull.Blob{Digest: p.digest, Size: p.size, Index: i, Budget: budget}}
+	b := &blobDownload{}
+	b.Digest, b.Size, b.Index, b.Budget, b.Trace = p.digest, p.size, i, budget, p.trace
+	p.trace.Begin()
 	// There may be no descriptor free for a while.
-	err = d.retry.Run(ctx, budget, p.digest.String(), func() (moved bool, err error) {
+	loop := d.tracedLoop(p.trace, nobody)
+	err = loop.Run(ctx, budget, p.digest.String(), func() (moved bool, err error) {
 		b.partial, err = d.dir.Claim(ctx, p.digest, p.size)
 		return false, err
 	})
 	if errors.Is(err, fs.ErrExist) {
 		d.progress.add(p.size - p.inPlace)
 		d.schedule.Finish(i)
+		p.trace.Find(events.OnDisk)
+		p.trace.Succeed()
 		return nil, true, nil
 	}
 	if err != nil {
-		return nil, false, d.blobError(p.digest, budget, d.noRoom(err))
+		return nil, false, d.blobError(p.blob, budget, d.noRoom(err))
 	}
 	d.downloads[i] = b
 	d.holds.add(b)
@@ -409,6 +437,7 @@ func (d *downloader) claim(ctx context.Context, i int) (missing []pieces.Range, 
 	// Another process may have gone on with it, or thrown it away.
 	missing = b.partial.Missing()
 	d.progress.add(p.size - lengths(missing) - p.inPlace)
+	b.Trace.Complete(p.size - lengths(missing))
 	return missing, false, nil
 }
 
@@ -423,7 +452,8 @@ func lengths(ranges []pieces.Range) (n int64) {
 func (d *downloader) commit(ctx context.Context, b *blobDownload) error {
 	err := b.partial.Commit(ctx)
 	if retry.NoDescriptor(err) {
-		err = d.retry.Run(ctx, b.Budget, b.Digest.String(), func() (moved bool, err error) {
+		loop := d.tracedLoop(b.Trace, nobody)
+		err = loop.Run(ctx, b.Budget, b.Digest.String(), func() (moved bool, err error) {
 			return false, b.partial.Commit(ctx)
 		})
 	}
@@ -438,6 +468,7 @@ func (d *downloader) commit(ctx context.Context, b *blobDownload) error {
 	d.downloads[b.Index] = nil
 	d.holds.remove(b)
 	d.schedule.Finish(b.Index)
+	b.Trace.Succeed()
 	return nil
 }
 
@@ -460,7 +491,8 @@ func (d *downloader) repair(ctx context.Context, b *blobDownload, m *blobstore.M
 	d.logger.LogAttrs(ctx, slog.LevelWarn, "content does not match its digest, fetching again what is suspect",
 		slog.String("digest", b.Digest.String()), slog.String("got", m.Got.String()),
 		slog.Int64("bytes", lengths(missing)), slog.Bool("disk", disk))
-	d.progress.add(-lengths(missing))
+	b.Trace.Retry("", 0, 0, fmt.Errorf("%w: %w", ErrDigestMismatch, m))
+	d.count(&b.Blob, -lengths(missing))
 	b.Budget.Renew() // hashing may have taken long
 	if whole {
 		b.SkipMirrors.Store(true)
@@ -587,7 +619,7 @@ func (a *assembly) copyRange(ctx context.Context, file *os.File, c reuse.Copy) (
 	for reused < c.Len() && err == nil {
 		n := min(pieceSize, c.Len()-reused)
 		n, err = a.blob.partial.Adopt(ctx, file, c.From+reused, c.Start+reused, n)
-		a.progress.add(n)
+		a.count(&a.blob.Blob, n)
 		reused += n
 	}
 	if _, ok := errors.AsType[*blobstore.SourceError](err); ok {
@@ -606,7 +638,8 @@ func (d *downloader) fetchPiece(ctx context.Context, b *blobDownload, p *pieces.
 	defer lose(nil)
 	p.OnLost(func() { lose(errLost) })
 	r := pull.NewRequest(&b.Blob, p)
-	err := d.retry.Run(ctx, b.Budget, b.Digest.String(), func() (moved bool, err error) {
+	loop := d.tracedLoop(b.Trace, r.Host)
+	err := loop.Run(ctx, b.Budget, b.Digest.String(), func() (moved bool, err error) {
 		at := p.Pos()
 		if at >= p.End() {
 			return false, nil // another worker took the rest

@@ -6,8 +6,12 @@ import (
 	"fmt"
 	"log"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"os"
+	"sync/atomic"
+
+	"github.com/opencontainers/go-digest"
 
 	"github.com/modeltransfer/transfer"
 )
@@ -43,6 +47,40 @@ func ExampleUpload() {
 	if err != nil {
 		log.Fatal(err)
 	}
+}
+
+// What a call has cost, counted as it happens.
+func ExampleTrace() {
+	hello := []byte("hello")
+	registry := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = w.Write(hello)
+	}))
+	defer registry.Close()
+	dir, err := os.MkdirTemp("", "blobs")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+
+	var moved, saved atomic.Int64
+	opts := transfer.DownloadOptions{
+		Blobs:   []transfer.Blob{{Digest: digest.FromBytes(hello).String(), Size: 5}},
+		BaseURL: registry.URL, DestDir: dir,
+		Trace: &transfer.Trace{
+			Present: func(i transfer.PresentInfo) { saved.Add(i.Blob.Size) },
+			Done:    func(i transfer.DoneInfo) { moved.Add(i.Moved); saved.Add(i.Reused) },
+			Retried: func(i transfer.RetryInfo) { log.Printf("%s: %v", i.Host, i.Err) },
+		},
+	}
+	for range 2 {
+		if err := transfer.Download(context.Background(), opts); err != nil {
+			log.Fatal(err)
+		}
+		fmt.Println(moved.Load(), "bytes moved,", saved.Load(), "were there")
+	}
+	// Output:
+	// 5 bytes moved, 0 were there
+	// 5 bytes moved, 5 were there
 }
 
 func ExampleStatusError() {

@@ -72,6 +72,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/modeltransfer/transfer/internal/calls"
+	"github.com/modeltransfer/transfer/internal/events"
 	"github.com/modeltransfer/transfer/internal/exchange"
 	"github.com/modeltransfer/transfer/internal/fault"
 	"github.com/modeltransfer/transfer/internal/pace"
@@ -347,6 +348,9 @@ type DownloadOptions struct {
 	// trusted, since the digest decides what is kept.
 	Mirrors []string
 
+	// Trace is told what happens to each blob. Nil means that nobody wants to know.
+	Trace *Trace
+
 	// Reuse are files that may hold parts of what is fetched, such as an earlier version of a model: of a blob
 	// of more than 32 MiB that is a GGUF or safetensors file, only what they do not have is fetched. They are
 	// read, not through links, and never written to. Whatever is wrong with them is no error.
@@ -424,6 +428,9 @@ type UploadOptions struct {
 
 	// MaxBytesPerSecond caps the speed of the whole call. Zero means no cap.
 	MaxBytesPerSecond int64
+
+	// Trace is told what happens to each blob. Nil means that nobody wants to know.
+	Trace *Trace
 }
 
 // options are the options that both directions have.
@@ -442,13 +449,15 @@ type options struct {
 	userAgent                       string
 	stallTimeout, retryTimeout      time.Duration
 	maxBytesPerSecond               int64
+	trace                           *Trace
 }
 
 // blob is a Blob that was checked.
 type blob struct {
 	digest digest.Digest
 	size   int64
-	from   []string // each that the digest was listed with
+	from   []string     // each that the digest was listed with
+	trace  *events.Blob // nil: nobody is told what happens to it
 }
 
 // call is one call of Download or Upload: the options that were checked, and what all its requests share.
@@ -466,6 +475,7 @@ type call struct {
 	exchange *exchange.Exchange
 	retry    *retry.Loop
 	progress *progressTracker
+	tracer   *tracer // nil without a Trace
 	started  time.Time
 }
 
@@ -547,8 +557,11 @@ func (c *call) checkBlobs() error {
 	return nil
 }
 
-// errProgressPanicked ends a call whose Progress panicked.
-var errProgressPanicked = errors.New("progress callback panicked")
+// These end a call whose callback panicked.
+var (
+	errProgressPanicked = errors.New("progress callback panicked")
+	errTracePanicked    = errors.New("trace function panicked")
+)
 
 // run makes one call: it checks the options, moves, and releases everything.
 func run(ctx context.Context, o options, move func(context.Context, *call) error) error {
@@ -565,8 +578,12 @@ func run(ctx context.Context, o options, move func(context.Context, *call) error
 	err = move(ctx, c)
 	cancel(nil)
 	release()
+	err, panicked := c.tracer.finish(err)
 	if p := c.progress.finish(caller); p != nil {
-		panic(p)
+		panicked = p
+	}
+	if panicked != nil {
+		panic(panicked)
 	}
 	if err == nil && c.progress.abandoned.Load() {
 		err = context.Cause(caller) // Progress was not told that all is there
@@ -582,6 +599,9 @@ func (c *call) open(ctx context.Context, cancel context.CancelCauseFunc) (releas
 	c.bodies = pace.NewBodyLimiter(limit(c.bodyConcurrency, c.concurrency, c.concurrency), c.bodyConcurrency > 0)
 	c.watchdog = watchdog.New(c.stallTimeout, c.rate)
 	c.progress = newProgressTracker(c.total, c.options.progress, func() { cancel(errProgressPanicked) })
+	if c.options.trace != nil {
+		c.tracer = newTracer(c.options.trace, c.list, c.op, func() { cancel(errTracePanicked) })
+	}
 	client := wire.NewClient(c.client, cmp.Or(c.userAgent, defaultUserAgent), c.requests())
 	x, end := calls.Open(ctx, exchange.Config{
 		Registry: c.registry, Client: client, Watchdog: c.watchdog, Bodies: c.bodies, Rate: c.rate, Log: c.logger,
@@ -617,11 +637,15 @@ func statusError(f exchange.Failure) error {
 	return e
 }
 
-func (c *call) blobError(dg digest.Digest, budget *retry.Budget, err error) error {
+func (c *call) blobError(b blob, budget *retry.Budget, err error) error {
 	if err == nil {
 		return nil
 	}
-	return &BlobError{Digest: dg.String(), Op: c.op, Attempts: budget.Attempts(), Err: err}
+	failed := &BlobError{Digest: b.digest.String(), Op: c.op, Attempts: budget.Attempts(), Err: err}
+	if _, other := errors.AsType[*BlobError](err); !other { // whose failure has ended the call
+		b.trace.Fail(failed)
+	}
+	return failed
 }
 
 // digestToPath returns the file name of a blob: its digest with a dash for the colon.

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"os"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sync/errgroup"
@@ -34,7 +35,7 @@ func Upload(ctx context.Context, opts UploadOptions) error {
 		bodyConcurrency: opts.BodyConcurrency,
 		progress:        opts.Progress, client: opts.Client, token: opts.Token, getToken: opts.GetToken,
 		logger: opts.Logger, userAgent: opts.UserAgent, stallTimeout: opts.StallTimeout,
-		retryTimeout: opts.RetryTimeout, maxBytesPerSecond: opts.MaxBytesPerSecond,
+		retryTimeout: opts.RetryTimeout, maxBytesPerSecond: opts.MaxBytesPerSecond, trace: opts.Trace,
 	}, func(ctx context.Context, c *call) error {
 		return upload(ctx, c, opts)
 	})
@@ -117,7 +118,7 @@ func (u *uploader) checkSources(ctx context.Context) error {
 		}
 		f, err := u.open(b.digest, b.size)
 		if err != nil {
-			return u.blobError(b.digest, nil, err)
+			return u.blobError(b, nil, err)
 		}
 		f.Close()
 	}
@@ -165,12 +166,16 @@ func (u *uploader) sendAgain(ctx context.Context, b blob) error {
 
 // finish makes attempts until the registry has the blob, and ends its upload.
 func (u *uploader) finish(ctx context.Context, b blob, budget *retry.Budget, up *push.Blob) error {
-	err := u.retry.Run(ctx, budget, b.digest.String(), func() (bool, error) { return up.Attempt(ctx) })
+	up.Trace(b.trace)
+	b.trace.Begin()
+	loop := u.tracedLoop(b.trace, up.Host)
+	err := loop.Run(ctx, budget, b.digest.String(), func() (bool, error) { return up.Attempt(ctx) })
 	if err = up.Close(ctx, err); err != nil {
-		return u.blobError(b.digest, budget, err)
+		return u.blobError(b, budget, err)
 	}
 	u.logger.LogAttrs(ctx, slog.LevelDebug, "blob in place",
 		slog.String("digest", b.digest.String()), slog.Int64("size", b.size))
+	b.trace.Succeed()
 	return nil
 }
 
@@ -185,6 +190,9 @@ func (u *uploader) pushManifest(ctx context.Context, data []byte, ref string) er
 		}
 		u.logger.LogAttrs(ctx, slog.LevelWarn, "registry lacks blobs it said it has, sending them again",
 			slog.Int("blobs", len(blobs)))
+		for _, b := range blobs {
+			b.trace.Retry(u.registry.Host(), 0, 0, err)
+		}
 		if err := u.sendBlobs(ctx, blobs, u.sendAgain); err != nil {
 			return err
 		}
@@ -215,7 +223,11 @@ func (u *uploader) putManifest(
 ) (lacking []digest.Digest, header http.Header, err error) {
 	budget := retry.NewBudget(u.retryTimeout)
 	m := u.pusher.Manifest(data, ref, budget)
-	err = u.retry.Run(ctx, budget, ref, func() (bool, error) { return m.Attempt(ctx) })
+	loop := *u.retry
+	loop.Retrying = func(attempt int, wait time.Duration, err error) {
+		u.tracer.retriedManifest(u.registry.Host(), attempt, wait, err)
+	}
+	err = loop.Run(ctx, budget, ref, func() (bool, error) { return m.Attempt(ctx) })
 	return m.Lacking(), m.Header(), err
 }
 

@@ -227,7 +227,9 @@ func (w *world) uploadOptions(blobs ...transfer.Blob) transfer.UploadOptions {
 // download downloads with the world's options and checks what must hold whatever comes.
 func (w *world) download(opts transfer.DownloadOptions) error {
 	w.t.Helper()
+	log := tracedDownload(&opts)
 	err := transfer.Download(w.t.Context(), opts)
+	log.check(w.t, opts.Blobs, err)
 	w.checkDownload(opts, err)
 	return err
 }
@@ -318,7 +320,9 @@ func (w *world) requirePartial(b transfer.Blob) {
 // upload uploads with the world's options and checks what must hold whatever comes.
 func (w *world) upload(opts transfer.UploadOptions) error {
 	w.t.Helper()
+	log := tracedUpload(&opts)
 	err := transfer.Upload(w.t.Context(), opts)
+	log.check(w.t, opts.Blobs, err)
 	w.progress.check(w.t, err)
 	for _, b := range opts.Blobs {
 		if err == nil {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/modeltransfer/transfer/internal/events"
 	"github.com/modeltransfer/transfer/internal/exchange"
 	"github.com/modeltransfer/transfer/internal/pieces"
 	"github.com/modeltransfer/transfer/internal/retry"
@@ -33,6 +34,7 @@ type Blob struct {
 	Size   int64
 	Index  int // of the scheduler
 	Budget *retry.Budget
+	Trace  *events.Blob // nil: nobody is told
 
 	// SkipMirrors says that the bytes were wrong, perhaps a mirror's, or those of one connection.
 	SkipMirrors atomic.Bool
@@ -128,6 +130,8 @@ type Request struct {
 	*Blob
 	Piece *pieces.Piece
 
+	host         string    // that was asked last
+	told         bool      // that it was asked
 	begin        int64     // where the piece began
 	slow         int       // attempts that were ended for being slow
 	unanswered   int       // attempts in a row in which no byte came in time
@@ -140,6 +144,19 @@ type Request struct {
 // NewRequest returns the request for a piece of a blob.
 func NewRequest(b *Blob, p *pieces.Piece) *Request {
 	return &Request{Blob: b, Piece: p, begin: p.Pos()}
+}
+
+// Host is the host that was asked last.
+func (r *Request) Host() string { return r.host }
+
+// start tells that what is left of the piece is asked for, once for each request.
+func (r *Request) start() {
+	if r.told || r.Trace == nil {
+		return
+	}
+	r.told = true
+	at := r.Piece.Pos()
+	r.Trace.Start(r.host, at, r.Piece.End()-at)
 }
 
 // count notes how an attempt has ended, for the next one.

@@ -10,9 +10,9 @@ import (
 )
 
 const (
-	// maxMirrorFailures is how often a mirror may fail in a row before it is left alone for leftAlone.
+	// maxMirrorFailures is how often a mirror may fail in a row before it is left alone for pause.
 	maxMirrorFailures = 3
-	leftAlone         = 30 * time.Second
+	pause             = 30 * time.Second
 
 	// failureEvery is how often a failure counts, because one event breaks many connections. For as long, a
 	// mirror that has failed is passed over.
@@ -52,6 +52,7 @@ type health struct {
 	failures    int        // in a row
 	lastFailure time.Time
 	askAt       time.Time     // it is passed over until then
+	told        time.Time     // the last end of a pause that was told
 	asking      chan struct{} // closed when the one that asks knows more; nil while nobody does
 }
 
@@ -118,8 +119,27 @@ func (h *health) failed() (alone bool) {
 		h.askAt = now.Add(failureEvery)
 		return false
 	}
-	h.askAt = now.Add(leftAlone)
+	h.askAt = now.Add(pause)
 	return h.failures == maxMirrorFailures
+}
+
+// leftAlone returns until when the mirror is left alone, which has asked to be for so long. It tells whether
+// that was not told yet: a pause that is only as long as that after any failure is none.
+func (h *health) leftAlone(asked time.Duration) (until time.Time, news bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	now := time.Now()
+	if h.failures >= maxMirrorFailures {
+		until = h.askAt
+	}
+	if asked > 0 && now.Add(asked).After(until) {
+		until = now.Add(asked)
+	}
+	if !until.After(now) || now.Before(h.told) {
+		return until, false
+	}
+	h.told = until
+	return until, true
 }
 
 // unknown notes that a request has ended without telling anything of the mirror.

@@ -53,6 +53,7 @@ func (s *Sources) attempt(ctx context.Context, src *source, r *Request, w io.Wri
 	}
 	src.serves(r.Blob)
 	r.Piece.Flowing(s.now())
+	r.Trace.From(resp.Target.URL.Host)
 	b := body{resp, src, start, w}
 	if resp.StatusCode == http.StatusOK {
 		return s.takeWhole(r, &a, b)
@@ -72,7 +73,7 @@ func (s *Sources) request(src *source, r *Request) asked {
 	a.Target = src.Blob(s.Repository, r.Digest)
 	a.Room, a.Budget, a.MaySlow = s.room(r), r.Budget, r.slow >= watchdog.MaxReplaced
 	a.Elsewhere, a.NewConn = src.mirror, r.SkipMirrors.Load()
-	a.OnRoom = func() { r.Piece.Asked(s.now()) }
+	a.OnRoom = func() { r.Piece.Asked(s.now()); r.start() }
 	if r.Size > pace.Small { // others end soon
 		a.OnRecall = func() { s.recall(r) }
 	}
@@ -80,6 +81,7 @@ func (s *Sources) request(src *source, r *Request) asked {
 	if at := r.resolved.Load(); at != nil && !src.mirror {
 		a.Target, a.resolved = *at, at
 	}
+	r.host, r.told = a.Target.URL.Host, false
 	// Asking needs no room, but has it all the same where a URL has expired, perhaps while it waited for room.
 	a.AskFirst = !a.Target.Left && s.redirects.Load() && !r.refused && !r.expired.Load()
 

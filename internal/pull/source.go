@@ -44,6 +44,10 @@ type Config struct {
 	// room then.
 	OnRedirects func(host string)
 
+	// OnSkipped is told of a mirror that is left alone, with its last error, and until when. Nil means that
+	// nobody wants to know.
+	OnSkipped func(host string, err error, until time.Time)
+
 	// OnStored is told how many bytes of a blob were stored.
 	OnStored func(b *Blob, n int)
 }
@@ -130,8 +134,19 @@ func (s *Sources) mirrorFailed(ctx context.Context, mirror *source, r *Request, 
 	case mirror.health.failed():
 		level, what = slog.LevelWarn, "mirror keeps failing and is left alone for a while"
 	}
+	s.skipped(mirror, err)
 	s.Log.LogAttrs(ctx, level, what, slog.String("mirror", mirror.Host()),
 		slog.String("digest", r.Digest.String()), slog.Any("error", err))
+}
+
+// skipped tells of a mirror that is left alone since its last failure.
+func (s *Sources) skipped(mirror *source, err error) {
+	if s.OnSkipped == nil {
+		return
+	}
+	if until, news := mirror.health.leftAlone(s.Exchange.Held(mirror.Host())); news {
+		s.OnSkipped(mirror.Host(), err, until)
+	}
 }
 
 // errNotFound goes with the failure of a source that does not have the blob.

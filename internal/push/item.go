@@ -8,6 +8,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/modeltransfer/transfer/internal/events"
 	"github.com/modeltransfer/transfer/internal/exchange"
 	"github.com/modeltransfer/transfer/internal/retry"
 	"github.com/modeltransfer/transfer/internal/wire"
@@ -19,10 +20,13 @@ type item struct {
 	digest digest.Digest
 	size   int64
 	budget *retry.Budget
+	trace  *events.Blob // nil: nobody is told
+	host   string       // that was asked last
 }
 
 // request is a request that has no body.
 func (i *item) request(method string, t wire.Target) exchange.Request {
+	i.host = t.URL.Host
 	return exchange.Request{Request: wire.Request{Method: method, Target: t}, Budget: i.budget}
 }
 

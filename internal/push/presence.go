@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/url"
 
+	"github.com/modeltransfer/transfer/internal/events"
 	"github.com/modeltransfer/transfer/internal/retry"
 )
 
@@ -63,6 +64,7 @@ func (p *presence) probe(ctx context.Context) (state, error) {
 		if found == believed {
 			p.blob.learned.unproven.add(p.blob.digest)
 		}
+		p.blob.trace.Find(events.AtRegistry)
 		p.blob.session.drop(ctx)
 		return done, nil
 	}
@@ -88,6 +90,7 @@ func (p *presence) mount(ctx context.Context) (state, error) {
 			return mounting, err
 		}
 		b.learned.mounts.tried(true)
+		b.trace.Find(events.Mounted)
 		b.session.drop(ctx)
 		return done, nil
 	case a.temporary():

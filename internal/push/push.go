@@ -67,6 +67,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/modeltransfer/transfer/internal/events"
 	"github.com/modeltransfer/transfer/internal/exchange"
 	"github.com/modeltransfer/transfer/internal/pace"
 	"github.com/modeltransfer/transfer/internal/retry"
@@ -150,6 +151,12 @@ func (p *Pusher) Blob(dg digest.Digest, size int64, from []string, budget *retry
 	b.way = whole{b}
 	return b
 }
+
+// Trace has the trace be told what happens to the blob, before the first attempt.
+func (b *Blob) Trace(t *events.Blob) { b.trace = t }
+
+// Host is the host that was asked last.
+func (b *Blob) Host() string { return b.host }
 
 // Again returns a blob that is to be sent though the registry says that it has it, because it has shown that
 // it has not.

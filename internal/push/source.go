@@ -5,9 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"net/http"
 	"net/http/httptrace"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -25,9 +25,6 @@ const (
 	// digestRate is the speed, in bytes per second, at which a registry is trusted to hash or copy a body before
 	// it answers. Object stores copy at some 100 MB/s.
 	digestRate = 16 << 20 // 16 MiB/s
-
-	// logEvery is how many bytes of a blob leave between two records of how far it is.
-	logEvery = 4 << 20 // 4 MiB
 
 	// maxOverdue is how often the time for an answer is doubled at most.
 	maxOverdue = 16
@@ -61,6 +58,7 @@ func (s *source) body(ctx context.Context, start, end int64) (io.ReadCloser, err
 	pos := start
 	return s.file.Body(ctx, start, end, func(n int) error {
 		pos += int64(n)
+		s.trace.Move(n)
 		s.moved(pos)
 		return nil
 	})
@@ -76,11 +74,16 @@ func (s *source) moved(pos int64) {
 	s.farthest.Store(pos)
 	s.rewinds.Store(0)
 	s.budget.Renew()
+	s.trace.Complete(pos - before)
 	s.report(pos - before)
-	if pos/logEvery != before/logEvery {
-		s.Log.LogAttrs(context.Background(), slog.LevelDebug, "blob moves",
-			slog.String("digest", s.digest.String()), slog.Int64("sent", pos))
+}
+
+// starts returns what tells, once, that the bytes [start, end) are about to be sent with a request.
+func (s *source) starts(r exchange.Request, start, end int64) func() {
+	if s.trace == nil {
+		return nil
 	}
+	return sync.OnceFunc(func() { s.trace.Start(r.Target.URL.Host, start, end-start) })
 }
 
 // report tells of n bytes as progress.
@@ -117,7 +120,7 @@ func (s *source) close() error {
 func (s *source) send(ctx context.Context, r exchange.Request, start, end int64) (answer, error) {
 	r.MaySlow = true
 	r.Room, r.Keep, r.Length = end-start, &s.room, end-start
-	r.AnswerTime = s.answerTime(end - start)
+	r.AnswerTime, r.OnRoom = s.answerTime(end-start), s.starts(r, start, end)
 	if r.Header == nil {
 		r.Header = make(http.Header, 2)
 	}
@@ -141,6 +144,9 @@ func (s *source) send(ctx context.Context, r exchange.Request, start, end int64)
 		resp, err = s.Exchange.Do(ctx, r)
 	}
 	a, err := s.sent(resp, err)
+	if err == nil {
+		s.trace.From(a.Target.URL.Host)
+	}
 	switch {
 	case err != nil:
 	case a.Target.Left && !r.Target.Left, wire.IsRedirect(a.StatusCode):

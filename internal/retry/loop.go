@@ -26,6 +26,10 @@ type Loop struct {
 	// Unhurried tells which errors Overloaded is not told of, besides those of [OtherWay]. Nil means none.
 	Unhurried func(error) bool
 
+	// Retrying is told of each attempt that failed and is followed by another, by how many have in a row. Nil
+	// means that nobody wants to know.
+	Retrying func(attempt int, wait time.Duration, err error)
+
 	Log *slog.Logger
 }
 
@@ -73,12 +77,19 @@ func (l *Loop) wait(ctx context.Context, b *Budget, subject string, n int, cause
 		l.Log.LogAttrs(ctx, slog.LevelWarn, "server asks to be left alone", slog.String("digest", subject),
 			slog.Duration("wait", asked), slog.Any("error", cause))
 		// A request to that host would wait as long, but the next may be led to another one.
-		return Sleep(ctx, min(asked, MaxAsked))
+		return l.sleep(ctx, n, min(asked, MaxAsked), cause)
 	}
 	// The jitter is not taken of what is left, or it would halve that again and again.
 	wait := min(Delay(n, MaxDelay), left)
 	l.Log.LogAttrs(ctx, slog.LevelWarn, "attempt failed, trying again", slog.String("digest", subject),
 		slog.Int("attempt", n+1), slog.Duration("wait", wait), slog.Any("error", cause))
+	return l.sleep(ctx, n, wait, cause)
+}
+
+func (l *Loop) sleep(ctx context.Context, n int, wait time.Duration, cause error) error {
+	if l.Retrying != nil {
+		l.Retrying(n+1, wait, cause)
+	}
 	return Sleep(ctx, wait)
 }
 
