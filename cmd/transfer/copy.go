@@ -13,7 +13,6 @@ import (
 	"github.com/modeltransfer/transfer"
 	"github.com/modeltransfer/transfer/cmd/transfer/internal/limit"
 	"github.com/modeltransfer/transfer/cmd/transfer/internal/pack"
-	"github.com/modeltransfer/transfer/cmd/transfer/internal/progress"
 	"github.com/modeltransfer/transfer/cmd/transfer/internal/ref"
 	"github.com/modeltransfer/transfer/registry"
 	"github.com/opencontainers/go-digest"
@@ -318,10 +317,11 @@ func (c *copier) move(ctx context.Context) (outcome, error) {
 		return outcome{}, err
 	}
 	c.asked(c.to)
-	meter := c.newMeter("push", func() []progress.Blob { return c.notes.finder.moving() })
-	c.notes.finder = newFinder(c.missing, names, meter)
+	f := newFollower(names)
+	meter := c.newMeter("push", f.moving)
+	f.there = meter.There
 	c.notes.show(meter)
-	o := c.uploadOptions(c.target)
+	o := c.uploadOptions(c.target, c.notes.trace(c.app, f))
 	o.SrcDir, o.Blobs = c.dir, c.missing
 	o.Progress = func(completed, total int64) { meter.Update(completed+c.there, total+c.there) }
 	err := transfer.Upload(ctx, o)

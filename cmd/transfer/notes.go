@@ -4,19 +4,16 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"strings"
 	"sync"
 	"time"
 
+	"github.com/modeltransfer/transfer"
 	"github.com/modeltransfer/transfer/cmd/transfer/internal/printable"
 	"github.com/modeltransfer/transfer/cmd/transfer/internal/progress"
 )
 
-// notes tell what the library warns of where it is seen: below the bar while there is one.
+// notes tell what is tried again where it is seen: below the bar while there is one.
 type notes struct {
-	// finder, where it is set, is told of each answer and of uploads that go on.
-	finder *finder
-
 	mu    sync.Mutex // guards the fields that follow
 	meter *progress.Meter
 
@@ -30,7 +27,62 @@ func (n *notes) show(m *progress.Meter) {
 	n.meter = m
 }
 
-// noteHandler makes notes of warnings, and writes the log that --verbose asks for.
+// trace returns what tells the follower of a transfer, and makes notes of what goes wrong meanwhile. The log
+// of --verbose has that anyway.
+func (n *notes) trace(a *app, f *follower) *transfer.Trace {
+	t := f.trace()
+	if a.verbose {
+		return t
+	}
+	t.Retried = func(i transfer.RetryInfo) { n.tell(a, retryNote(i.Wait, i.Err), i.Wait > 0) }
+	t.Skipped = func(i transfer.MirrorInfo) {
+		pause := time.Until(i.Until).Round(time.Second)
+		n.tell(a, fmt.Sprintf("mirror %s is left alone for %v: %v", i.Host, pause, i.Err), false)
+	}
+	return t
+}
+
+// retryNote says what is tried again, and when.
+func retryNote(wait time.Duration, err error) string {
+	if wait <= 0 {
+		return fmt.Sprintf("trying again: %v", err)
+	}
+	return fmt.Sprintf("trying again in %.1f s: %v", wait.Seconds(), err)
+}
+
+// tell tells one note. Of those that say what is waited for, --quiet lets some pass.
+func (n *notes) tell(a *app, text string, waits bool) {
+	text = printable.Text(text)
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	switch {
+	case a.quiet:
+		if waits && n.due(time.Now()) {
+			fmt.Fprintf(a.stderr, "%s\n", text)
+		}
+	case a.json:
+		a.event("note", field{"note", text})
+	case n.meter != nil:
+		n.meter.Note(text)
+	default:
+		fmt.Fprintf(a.stderr, "%s\n", text)
+	}
+}
+
+// quietEvery is how often --quiet lets a note pass: who waits for minutes wants to know what for.
+const quietEvery = time.Minute
+
+// due reports whether --quiet lets a note pass: the first, and then one each quietEvery.
+func (n *notes) due(at time.Time) bool {
+	if !n.passed.IsZero() && at.Sub(n.passed) < quietEvery {
+		return false
+	}
+	n.passed = at
+	return true
+}
+
+// noteHandler is the log of package registry, whose requests no Trace tells of: it makes notes of warnings,
+// as they are, and writes what --verbose asks for.
 func (a *app) noteHandler(n *notes) slog.Handler {
 	h := &noteHandler{app: a, notes: n}
 	if log := a.logger(); log != nil {
@@ -49,58 +101,19 @@ var _ slog.Handler = (*noteHandler)(nil)
 
 // Enabled reports whether a record is wanted. Debug records cost the library time.
 func (h *noteHandler) Enabled(_ context.Context, level slog.Level) bool {
-	return h.next != nil || h.notes.finder != nil || level >= slog.LevelWarn
+	return h.next != nil || level >= slog.LevelWarn
 }
 
 // Handle passes a record on.
 func (h *noteHandler) Handle(ctx context.Context, r slog.Record) error {
-	if h.notes.finder != nil {
-		h.notes.finder.record(r)
-	}
 	if h.next != nil {
 		return h.next.Handle(ctx, r)
 	}
-	// The end of a call is told by its error.
-	if r.Level < slog.LevelWarn || ctx.Err() != nil || strings.HasSuffix(r.Message, " ended") {
-		return nil
-	}
-	text := printable.Text(noteText(r))
-	h.notes.mu.Lock()
-	defer h.notes.mu.Unlock()
-	switch {
-	case h.app.quiet:
-		if isRetry(r) && h.notes.due(time.Now()) {
-			fmt.Fprintf(h.app.stderr, "%s\n", text)
-		}
-	case h.app.json:
-		h.app.event("note", field{"note", text})
-	case h.notes.meter != nil:
-		h.notes.meter.Note(text)
-	default:
-		fmt.Fprintf(h.app.stderr, "%s\n", text)
+	if r.Level >= slog.LevelWarn && ctx.Err() == nil {
+		text, waits := recordText(r)
+		h.notes.tell(h.app, text, waits)
 	}
 	return nil
-}
-
-// quietEvery is how often --quiet lets a note pass: who waits for minutes wants to know what for.
-const quietEvery = time.Minute
-
-// due reports whether --quiet lets a note pass: the first, and then one each quietEvery.
-func (n *notes) due(at time.Time) bool {
-	if !n.passed.IsZero() && at.Sub(n.passed) < quietEvery {
-		return false
-	}
-	n.passed = at
-	return true
-}
-
-// isRetry tells whether a record is about something that is tried again.
-func isRetry(r slog.Record) (waits bool) {
-	r.Attrs(func(a slog.Attr) bool {
-		waits = waits || a.Key == "wait"
-		return !waits
-	})
-	return waits
 }
 
 // WithAttrs keeps nothing: the library's records say all themselves.
@@ -109,9 +122,8 @@ func (h *noteHandler) WithAttrs([]slog.Attr) slog.Handler { return h }
 // WithGroup keeps nothing.
 func (h *noteHandler) WithGroup(string) slog.Handler { return h }
 
-// noteText writes a record as a person reads it: what, why, and how long.
-func noteText(r slog.Record) string {
-	text := r.Message
+// recordText writes a record as a person reads it: what, how long, and why. It tells whether something waits.
+func recordText(r slog.Record) (text string, waits bool) {
 	var cause, wait string
 	r.Attrs(func(a slog.Attr) bool {
 		switch a.Key {
@@ -122,5 +134,5 @@ func noteText(r slog.Record) string {
 		}
 		return true
 	})
-	return text + wait + cause
+	return r.Message + wait + cause, wait != ""
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"log/slog"
 	"maps"
 	"net/http"
 	"net/http/httptest"
@@ -17,7 +16,6 @@ import (
 
 	"github.com/modeltransfer/transfer"
 	"github.com/modeltransfer/transfer/cmd/transfer/internal/pack"
-	"github.com/modeltransfer/transfer/cmd/transfer/internal/progress"
 	"github.com/modeltransfer/transfer/cmd/transfer/internal/ref"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -125,85 +123,11 @@ func TestABlobIsThereWithItsLengthOrItsDigest(t *testing.T) {
 	}
 }
 
-// fakeMeter counts what was there.
-type fakeMeter struct{ there, moved int64 }
-
-func (m *fakeMeter) There(n int64) { m.there += n }
-func (m *fakeMeter) Moved() int64  { return m.moved }
-
-func TestOnlyTheFirstAnswerSaysWhatWasThere(t *testing.T) {
-	other := "sha256:" + strings.Repeat("0", 64)
-	m := new(fakeMeter)
-	f := newFinder([]transfer.Blob{{Digest: someDigest, Size: 5}, {Digest: other, Size: 7}}, nil, m)
-	const base = "https://registry.example/v2/me/model/blobs/"
-	f.answered(http.MethodHead, base+someDigest, http.StatusUnauthorized)
-	f.answered(http.MethodHead, base+someDigest, http.StatusServiceUnavailable)
-	f.answered(http.MethodHead, base+someDigest, http.StatusOK)
-	f.answered(http.MethodHead, base+someDigest, http.StatusOK)
-	assert.EqualValues(t, 5, m.there)
-	f.answered(http.MethodHead, base+other, http.StatusNotFound)
-	f.answered(http.MethodPut, base+"uploads/1?digest="+other, http.StatusCreated)
-	f.answered(http.MethodHead, base+other, http.StatusOK) // that it came is no news
-	assert.EqualValues(t, 5, m.there)
-
-	f = newFinder([]transfer.Blob{{Digest: other, Size: 7}}, nil, m)
-	mount := strings.Replace(other, ":", "%3A", 1)
-	f.answered(http.MethodPost, base+"uploads/?from=a&mount="+mount, http.StatusCreated)
-	assert.EqualValues(t, 12, m.there)
-}
-
-func TestWhatThisRunHasSentWasNotThere(t *testing.T) {
-	m := new(fakeMeter)
-	f := newFinder(nil, nil, m)
-	record := func(dg string, offset int64) {
-		r := slog.NewRecord(time.Now(), slog.LevelDebug, "upload continues", 0)
-		r.AddAttrs(slog.String("digest", dg), slog.Int64("offset", offset))
-		f.record(r)
-	}
-	record("a", 100)
-	assert.EqualValues(t, 100, m.there)
-	record("a", 200) // after a failure of this run
-	assert.EqualValues(t, 100, m.there)
-	m.moved = 50
-	record("b", 40) // so too, as far as anybody knows
-	assert.EqualValues(t, 100, m.there)
-}
-
-func TestLargeBlobsOnTheirWayAreTold(t *testing.T) {
-	const size = 64 << 20
-	unnamed := "sha256:" + strings.Repeat("0", 64)
-	f := newFinder([]transfer.Blob{
-		{Digest: unnamed, Size: size}, {Digest: someDigest, Size: 2 * size}, {Digest: "small", Size: 5},
-	}, map[string]string{someDigest: "model.gguf"}, new(fakeMeter))
-	record := func(message, dg string, attrs ...slog.Attr) {
-		r := slog.NewRecord(time.Now(), slog.LevelDebug, message, 0)
-		r.AddAttrs(append(attrs, slog.String("digest", dg))...)
-		f.record(r)
-	}
-	assert.Empty(t, f.moving())
-	record("blob moves", someDigest, slog.Int64("sent", 10))
-	record("blob moves", someDigest, slog.Int64("sent", 20))
-	record("blob moves", unnamed, slog.Int64("sent", 30))
-	record("blob moves", "small", slog.Int64("sent", 5))
-	assert.Equal(t, []progress.Blob{
-		{Name: "sha256:000000000000", Done: 30, Total: size}, {Name: "model.gguf", Done: 20, Total: 2 * size},
-	}, f.moving())
-	record("blob in place", unnamed)
-	assert.Len(t, f.moving(), 1)
-}
-
 func TestBlobsHaveTheNamesOfTheirFiles(t *testing.T) {
 	const manifest = `{"schemaVersion":2,"layers":[{"mediaType":"x/y","digest":"` + someDigest + `","size":0,
 		"annotations":{"org.opencontainers.image.title":"a"}}]}`
 	parts := []pack.Part{{Manifest: []byte(manifest)}, {Manifest: []byte("{")}}
 	assert.Equal(t, map[string]string{someDigest: "a"}, namesOf(manifestsOf(parts)))
-}
-
-func TestThePushOfALargeBlobIsFollowed(t *testing.T) {
-	made, _ := largeFiles(t)
-	r := must(t, "push", "--verbose", made, startedServer(t).url+"/me/model")
-	assert.Regexp(t, `msg="blob moves" digest=sha256:[0-9a-f]{64} sent=[0-9]{7,8}\n`, r.stderr)
-	assert.Contains(t, r.stderr, "sent=50331648\n", "to the end")
 }
 
 // roundTripper is a transport that is a function.

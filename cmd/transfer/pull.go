@@ -477,9 +477,10 @@ func (p *puller) stage(
 func (p *puller) download(
 	ctx context.Context, blobs []transfer.Blob, dir string, there int64, names map[string]string,
 ) (outcome, error) {
-	meter := p.newMeter("pull", partials(dir, blobs, names))
+	f := newFollower(names)
+	meter := p.newMeter("pull", f.moving)
 	p.notes.show(meter)
-	o := p.downloadOptions(p.repo)
+	o := p.downloadOptions(p.repo, p.notes.trace(p.app, f))
 	o.Blobs, o.DestDir, o.Verify = blobs, dir, p.rehash
 	o.Progress = func(completed, total int64) { meter.Update(completed+there, total+there) }
 	var err error

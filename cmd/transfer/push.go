@@ -16,7 +16,6 @@ import (
 	"github.com/modeltransfer/transfer"
 	"github.com/modeltransfer/transfer/cmd/transfer/internal/names"
 	"github.com/modeltransfer/transfer/cmd/transfer/internal/pack"
-	"github.com/modeltransfer/transfer/cmd/transfer/internal/progress"
 	"github.com/modeltransfer/transfer/cmd/transfer/internal/ref"
 	"github.com/modeltransfer/transfer/registry"
 	"github.com/opencontainers/go-digest"
@@ -204,8 +203,9 @@ func (a *app) report(verb, what string, r ref.Reference, dg digest.Digest, done 
 // upload sends the manifests of a source, each after its blobs.
 func (a *app) upload(ctx context.Context, r ref.Reference, src *source) (outcome, error) {
 	blobs, n := mergeBlobs(src.parts), new(notes)
-	meter := a.newMeter("push", func() []progress.Blob { return n.finder.moving() })
-	n.finder = newFinder(blobs, namesOf(manifestsOf(src.parts)), meter)
+	f := newFollower(namesOf(manifestsOf(src.parts)))
+	meter := a.newMeter("push", f.moving)
+	f.there = meter.There
 	repo, err := a.target(ctx, r, n)
 	if err != nil {
 		meter.Close()
@@ -213,7 +213,7 @@ func (a *app) upload(ctx context.Context, r ref.Reference, src *source) (outcome
 	}
 	defer repo.CloseIdleConnections()
 	n.show(meter)
-	o := a.uploadOptions(repo)
+	o := a.uploadOptions(repo, n.trace(a, f))
 	o.SrcDir, o.Blobs, o.Progress = src.dir, blobs, meter.Update
 	last := src.parts[len(src.parts)-1]
 	if len(src.parts) == 1 {

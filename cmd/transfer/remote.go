@@ -111,15 +111,17 @@ func (a *app) client() (*http.Client, error) {
 }
 
 // downloadOptions are those of the repository and the flags.
-func (a *app) downloadOptions(repo *registry.Repository) transfer.DownloadOptions {
+func (a *app) downloadOptions(repo *registry.Repository, t *transfer.Trace) transfer.DownloadOptions {
 	o := repo.DownloadOptions()
+	o.Trace, o.Logger = t, a.logger()
 	o.Concurrency, o.BodyConcurrency, o.MaxBytesPerSecond = a.concurrency, a.bodyConcurrency, int64(a.limitRate)
 	return o
 }
 
 // uploadOptions are those of the repository and the flags.
-func (a *app) uploadOptions(repo *registry.Repository) transfer.UploadOptions {
+func (a *app) uploadOptions(repo *registry.Repository, t *transfer.Trace) transfer.UploadOptions {
 	o := repo.UploadOptions()
+	o.Trace, o.Logger = t, a.logger()
 	o.Concurrency, o.BodyConcurrency, o.MaxBytesPerSecond = a.concurrency, a.bodyConcurrency, int64(a.limitRate)
 	return o
 }

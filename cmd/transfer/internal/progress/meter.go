@@ -116,13 +116,6 @@ func (m *Meter) There(n int64) {
 	m.first += n
 }
 
-// Moved returns how much has moved.
-func (m *Meter) Moved() int64 {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return m.moved()
-}
-
 // Note shows that something is tried again.
 func (m *Meter) Note(text string) {
 	m.mu.Lock()

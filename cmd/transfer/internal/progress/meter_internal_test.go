@@ -234,7 +234,7 @@ func TestWhatTurnsOutToBeThereIsNotMoved(t *testing.T) {
 		time.Sleep(2 * time.Second)
 		m.Update(5000, 5000)
 		assert.InDelta(t, 1000, m.rate(), 1)
-		assert.EqualValues(t, 2000, m.Moved())
+		assert.EqualValues(t, 2000, m.moved())
 		assert.Equal(t, Result{Total: 5000, There: 3000, Moved: 2000, Took: 2 * time.Second}, m.Close())
 	})
 }

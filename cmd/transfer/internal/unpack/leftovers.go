@@ -73,7 +73,7 @@ func Leftovers(dir string, kind pack.Kind, needed map[string]bool) ([]Leftover, 
 
 // sizeOnDisk is what the disk gets back of a file: a partial has holes.
 func sizeOnDisk(info fs.FileInfo) int64 {
-	if n, known := Written(info); known {
+	if n, known := written(info); known {
 		return n
 	}
 	return info.Size()

@@ -7,9 +7,9 @@ import (
 	"syscall"
 )
 
-// Written is how much of a file takes room on the disk: its holes do not. Known is false where the system does
-// not tell.
-func Written(info fs.FileInfo) (n int64, known bool) {
+// written is how much of a file takes room on the disk: its holes do not. Known is false where the system
+// does not tell.
+func written(info fs.FileInfo) (n int64, known bool) {
 	stat, ok := info.Sys().(*syscall.Stat_t)
 	if !ok {
 		return 0, false
