@@ -20,7 +20,8 @@ import (
 func (a *app) planned(verb, what string, r ref.Reference, dg string, o outcome) {
 	if a.json {
 		a.event("planned", field{"command", verb}, field{"reference", r.URL()}, field{"digest", dg},
-			field{"blobs", o.blobs}, field{"bytes", o.total}, field{"there", o.there}, field{"missing", o.moved})
+			field{"blobs", o.blobs}, field{"bytes", o.total}, field{"there", o.there},
+			field{"missing", o.moved})
 		return
 	}
 	text := fmt.Sprintf("%s, %s", plural(o.blobs, cmp.Or(o.noun, "blob")), formatBytes(o.total))
@@ -115,7 +116,9 @@ func (p *puller) planBlobs(kind pack.Kind, manifests ...registry.Manifest) (outc
 }
 
 // listMissing lists the blobs that are not there.
-func (a *app) listMissing(blobs []transfer.Blob, names map[string]string, there func(transfer.Blob) bool) outcome {
+func (a *app) listMissing(
+	blobs []transfer.Blob, names map[string]string, there func(transfer.Blob) bool,
+) outcome {
 	o := outcome{blobs: len(blobs)}
 	for _, b := range blobs {
 		if o.total += b.Size; there(b) {
@@ -144,7 +147,8 @@ func (a pusher) plan(ctx context.Context, r ref.Reference, src *source, dg diges
 	if err != nil {
 		return err
 	}
-	o := a.listMissing(blobs, namesOf(manifestsOf(src.parts)), func(b transfer.Blob) bool { return there[b.Digest] })
+	names := namesOf(manifestsOf(src.parts))
+	o := a.listMissing(blobs, names, func(b transfer.Blob) bool { return there[b.Digest] })
 	a.planned("push", fmt.Sprintf("%s to %s", src.what, r), r, dg.String(), o)
 	return nil
 }

@@ -43,8 +43,8 @@ func pullCommand(a *app) *cobra.Command {
 	var o pullOptions
 	c := &cobra.Command{
 		Use: "pull REF [DIR]", Short: "Fetch a model into a directory", GroupID: "move",
-		Long: "Pull fetches a model into DIR, by default the model's name: its files under their names where it has names, otherwise its " +
-			"blobs as sha256-... with their manifest.json. What is there already is not fetched again: after " +
+		Long: "Pull fetches a model into DIR, by default the model's name: its files under their names where it " +
+			"has names, otherwise its blobs as sha256-... with their manifest.json. What is there already is not fetched again: after " +
 			"a failure or Ctrl-C, run the same command again.",
 		Example: "  transfer pull all-minilm ./all-minilm\n" +
 			"  transfer pull --include '*.json' registry.example/me/model:v1 ./model\n" +
@@ -86,7 +86,8 @@ func pullOperands(_ *cobra.Command, args []string) error {
 	info, err := os.Stat(args[0])
 	_, otherErr := os.Stat(args[1])
 	isDir := err == nil && info.IsDir() || looksLikeDir(args[0])
-	if otherErr != nil && (isDir && strings.ContainsAny(args[1], "/:") || !hasHost(args[0]) && hasHost(args[1])) {
+	swapped := isDir && strings.ContainsAny(args[1], "/:") || !hasHost(args[0]) && hasHost(args[1])
+	if otherErr != nil && swapped {
 		return usagef("pull takes the reference first: transfer pull %s %s", args[1], args[0])
 	}
 	return nil

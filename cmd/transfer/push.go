@@ -420,7 +420,9 @@ func (a pusher) packFiles(
 	if err := names.CheckPatterns(choice.Exclude); err != nil {
 		return pack.Part{}, usagef("%v", err)
 	}
-	options := pack.Options{ArtifactType: a.artifactType, MediaType: a.mediaType, Annotations: a.annotations, Subject: a.subject}
+	options := pack.Options{
+		ArtifactType: a.artifactType, MediaType: a.mediaType, Annotations: a.annotations, Subject: a.subject,
+	}
 	if a.tar {
 		return s.Archives(ctx, paths, options, choice)
 	}

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -79,9 +80,10 @@ func TestNothingIsDeletedThroughALink(t *testing.T) {
 		t.Run(where, func(t *testing.T) {
 			dir := t.TempDir()
 			target := filepath.Join(map[string]string{"inside": dir, "outside": t.TempDir()}[where], "other")
+			to := map[string]string{"inside": "other", "outside": target}[where]
 			v.fetched(1, dir)
 			require.NoError(t, os.Rename(filepath.Join(dir, "d"), target))
-			link(t, target, filepath.Join(dir, "d"))
+			link(t, to, filepath.Join(dir, "d"))
 			v.fetched(2, dir, "--delete")
 			assert.FileExists(t, filepath.Join(target, "x"))
 		})
@@ -186,6 +188,21 @@ func TestAnEditedFileIsNotTakenForItsFormerContent(t *testing.T) {
 	assert.Equal(t, map[string]string{"old.bin": "mine", "new.bin": large}, filesOf(t, dir))
 }
 
+// timesOf are the times of all that is in a directory.
+func timesOf(t *testing.T, dir string) map[string]time.Time {
+	t.Helper()
+	times := map[string]time.Time{}
+	require.NoError(t, filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		info, err := d.Info()
+		times[path] = info.ModTime()
+		return err
+	}))
+	return times
+}
+
 func TestADryRunChangesNothing(t *testing.T) {
 	v := newVersions(t, map[string]string{"a": "1", "b": "2"}, map[string]string{"a": "3", "b": "2", "c": "4"})
 	for _, form := range []string{"files", "blobs", "oci", "ollama"} {
@@ -197,9 +214,10 @@ func TestADryRunChangesNothing(t *testing.T) {
 			assert.NoDirExists(t, dir)
 
 			v.fetched(1, dir, "--into", form)
-			before := everythingOf(t, dir)
+			before, touched := everythingOf(t, dir), timesOf(t, dir)
 			n, said = v.fetched(2, dir, "--dry-run", "--into", form)
 			assert.Zero(t, n)
+			assert.Equal(t, touched, timesOf(t, dir))
 			assert.Regexp(t, `would pull .*: \d \w+, \d B \(\d B there already\)\n`, said)
 			assert.Equal(t, before, everythingOf(t, dir))
 			_, said = v.fetched(1, dir, "--dry-run", "--into", form)

@@ -133,7 +133,8 @@ func (d *Dir) Reuse(ctx context.Context, all, missing []Entry) {
 				d.moved[name] = true
 				d.Update.Changes = append(d.Update.Changes, Change{Kind: Renamed, Name: e.Title, From: name})
 			}
-			if d.Update.DryRun || d.bring(ctx, name, pack.BlobName(digest.Digest(e.Layer.Digest)), d.moved[name]) == nil {
+			blob := pack.BlobName(digest.Digest(e.Layer.Digest))
+			if d.Update.DryRun || d.bring(ctx, name, blob, d.moved[name]) == nil {
 				d.reused[e.Layer.Digest] = true
 				break
 			}
@@ -192,7 +193,8 @@ func (d *Dir) current(all []Entry) func(name string) bool {
 	}
 	return func(name string) bool {
 		seen, known := d.Record.Files[name]
-		return titles[name] || folds && folded[names.Fold(name)] || known && seen.Archive != "" && titles[seen.Archive]
+		inArchive := known && seen.Archive != "" && titles[seen.Archive]
+		return inArchive || titles[name] || folds && folded[names.Fold(name)]
 	}
 }
 
