@@ -178,3 +178,25 @@ func (w *world) uploadOf(repo *registry.Repository, blobs int) transfer.UploadOp
 	}
 	return up
 }
+
+// A mount is refused for the repository that it is from, and the blobs are sent with the same password.
+func TestE7RefusedMountSaysNothingAboutAPassword(t *testing.T) {
+	registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		w := newWorld(t, mode)
+		w.reg.Configure(func(o *registrytest.Options) {
+			o.Challenge = `Basic realm="registry.test"`
+			o.CheckToken = func(r *http.Request) bool {
+				_, shown, _ := r.BasicAuth()
+				return shown == password && !r.URL.Query().Has("mount")
+			}
+		})
+		repo := w.open(func(o *registry.Options) {
+			o.Credentials = registry.Credentials{Username: username, Password: password}
+		})
+		up := w.uploadOf(repo, 40)
+		for i := range up.Blobs {
+			up.Blobs[i].From = "somebody/else"
+		}
+		require.NoError(t, transfer.Upload(t.Context(), up))
+	})
+}
