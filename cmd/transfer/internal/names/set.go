@@ -13,6 +13,7 @@ type Set struct {
 	Folding bool
 
 	taken map[string]place
+	size  int
 }
 
 type place struct {
@@ -43,7 +44,7 @@ func (s *Set) AddOf(owner, name string, dir bool) error {
 	first, ok := s.taken[s.key(name)]
 	switch {
 	case !ok:
-		s.taken[s.key(name)] = place{name, dir, owner}
+		s.take(place{name, dir, owner})
 	case !first.dir || !dir || first.owner != owner:
 		return fmt.Errorf("%w: %.200q and %.200q would have one place", ErrName, first.name, name)
 	}
@@ -55,7 +56,7 @@ func (s *Set) addAbove(owner, name string) error {
 		first, ok := s.taken[s.key(above)]
 		switch {
 		case !ok:
-			s.taken[s.key(above)] = place{above, true, inside(owner, above)}
+			s.take(place{above, true, inside(owner, above)})
 			continue
 		case !first.dir:
 			return fmt.Errorf("%w: %.200q is a file, and %.200q would be below it", ErrName, first.name, name)
@@ -74,6 +75,14 @@ func inside(owner, dir string) string {
 	}
 	return ""
 }
+
+func (s *Set) take(p place) {
+	s.taken[s.key(p.name)] = p
+	s.size += len(p.name)
+}
+
+// Size is how many bytes the paths have.
+func (s *Set) Size() int { return s.size }
 
 // Len is how many paths there are, with the directories above files.
 func (s *Set) Len() int { return len(s.taken) }

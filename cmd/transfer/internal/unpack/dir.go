@@ -122,7 +122,7 @@ func (d *Dir) Prepare(all, entries []Entry) error {
 }
 
 func (d *Dir) within(taken *names.Set) error {
-	if most := d.Limits.withDefaults(0).Files; taken.Len() > most {
+	if most := d.Limits.withDefaults(0).Files; taken.Len() > most || taken.Size() > most*nameBytes {
 		return &limit.Error{Limit: limit.Files, Most: int64(most)}
 	}
 	return nil

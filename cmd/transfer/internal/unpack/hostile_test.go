@@ -224,6 +224,7 @@ func TestH5BombsAreRefusedBeforeAnythingIsWritten(t *testing.T) {
 		"what is left out": {bomb(t, ".git/", 1, 80<<20), unpack.Limits{}, limit.Bytes},
 		"a sparse file":    {sparse(t, 3<<30), unpack.Limits{}, limit.Bytes},
 		"files":            {bomb(t, "d/", 300, 0), unpack.Limits{Files: 200}, limit.Files},
+		"long names":       {bomb(t, "d/"+strings.Repeat(strings.Repeat("n", 200)+"/", 15), 50, 0), unpack.Limits{Files: 100}, limit.Files},
 		"depth":            {archive(t, "gzip", tar.Header{Name: "d/" + deep + "f"}), unpack.Limits{}, limit.Depth},
 		"a raised limit":   {bomb(t, "d/", 300, 0), unpack.Limits{Files: 400}, ""},
 	} {

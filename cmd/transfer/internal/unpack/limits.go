@@ -18,6 +18,9 @@ const (
 	defaultFiles = 100_000
 	defaultDepth = 64
 
+	// nameBytes is how long paths may be on average, because all are kept in memory.
+	nameBytes = 512
+
 	// leastBytes and expansion make the default of Bytes. Text shrinks to a tenth; what shrinks to less than a
 	// 64th is nothing but repetition.
 	leastBytes = 64 << 20 // 64 MiB
