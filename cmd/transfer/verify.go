@@ -88,7 +88,7 @@ func (a verifier) verifyUnfinished(ctx context.Context, dir string, h *holding) 
 		return err
 	}
 	if len(wrong) > 0 {
-		return fmt.Errorf("%s: %w with --verify: %d of %s are wrong", dir, errUnfinished, len(wrong),
+		return fmt.Errorf("%s: %w with --verify: %d of %s wrong", dir, errUnfinished, len(wrong),
 			plural(len(h.items), "whole blob"))
 	}
 	return fmt.Errorf("%s: %w (%s, %s, are right)", dir, errUnfinished, plural(len(h.items), "whole blob"),
@@ -119,7 +119,7 @@ type damagedError struct {
 }
 
 func (e *damagedError) Error() string {
-	return fmt.Sprintf("%s: %d of %s are wrong or missing", e.dir, e.wrong, plural(e.all, "file"))
+	return fmt.Sprintf("%s: %d of %s wrong or missing", e.dir, e.wrong, plural(e.all, "file"))
 }
 
 func (e *damagedError) Unwrap() error { return errDamaged }
