@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"fmt"
 	"io"
 	"os"
@@ -9,7 +8,7 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
-	"github.com/spf13/cobra/doc"
+	"github.com/spf13/pflag"
 )
 
 // manCommand writes manual pages. It is for packagers, and so not listed.
@@ -20,55 +19,114 @@ func manCommand() *cobra.Command {
 		Example: "  transfer man | man -l -\n  transfer man /usr/local/share/man/man1",
 		Args:    cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			root := cmd.Root()
-			root.DisableAutoGenTag = true // the same program writes the same pages
-			header := &doc.GenManHeader{Title: "TRANSFER", Section: "1", Source: "transfer", Manual: "Transfer Manual"}
 			if len(args) == 1 {
-				return writePages(root, header, args[0])
+				return writePages(manCommands(cmd.Root()), args[0])
 			}
-			return writeManual(cmd.OutOrStdout(), root, header)
+			for _, c := range manCommands(cmd.Root()) {
+				if _, err := io.WriteString(cmd.OutOrStdout(), manPage(c)); err != nil {
+					return err
+				}
+			}
+			return nil
 		},
 	}
 }
 
-// writePages writes a page for each command into a directory.
-func writePages(root *cobra.Command, header *doc.GenManHeader, dir string) error {
-	if err := doc.GenManTree(root, header, dir); err != nil {
-		return err
-	}
-	pages, err := filepath.Glob(filepath.Join(dir, "transfer*.1"))
-	for _, page := range pages {
-		data, readErr := os.ReadFile(page)
-		if readErr != nil {
-			return readErr
-		}
-		// Nobody writes --quiet=false to say nothing.
-		if err := os.WriteFile(page, bytes.ReplaceAll(data, []byte("[=false]"), nil), 0o644); err != nil {
-			return err
+// manCommands lists the commands that have a page: the program first.
+func manCommands(root *cobra.Command) []*cobra.Command {
+	all := []*cobra.Command{root}
+	for _, c := range root.Commands() {
+		if c.IsAvailableCommand() {
+			all = append(all, c)
 		}
 	}
-	return err
+	return all
 }
 
-// writeManual writes the page of the program and those of its commands behind it.
-func writeManual(w io.Writer, root *cobra.Command, header *doc.GenManHeader) error {
-	dir, err := os.MkdirTemp("", "transfer-man-*")
-	if err != nil {
+// writePages writes a page for each command into a directory.
+func writePages(commands []*cobra.Command, dir string) error {
+	if err := os.MkdirAll(dir, 0o777); err != nil {
 		return err
 	}
-	defer os.RemoveAll(dir)
-	if err := writePages(root, header, dir); err != nil {
-		return err
-	}
-	for _, c := range append([]*cobra.Command{root}, root.Commands()...) {
-		if c != root && !c.IsAvailableCommand() {
-			continue
-		}
-		page, err := os.ReadFile(filepath.Join(dir, strings.ReplaceAll(c.CommandPath(), " ", "-")+".1"))
-		if err != nil {
+	for _, c := range commands {
+		path := filepath.Join(dir, manName(c)+".1")
+		if err := os.WriteFile(path, []byte(manPage(c)), 0o666); err != nil {
 			return err
 		}
-		fmt.Fprintln(w, strings.TrimSpace(string(page)))
 	}
 	return nil
+}
+
+func manName(c *cobra.Command) string { return strings.ReplaceAll(c.CommandPath(), " ", "-") }
+
+// manPage is the page of a command in the language of man(7).
+func manPage(c *cobra.Command) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, ".TH %s 1 \"\" transfer \"Transfer Manual\"\n", roff(strings.ToUpper(manName(c))))
+	fmt.Fprintf(&b, ".SH NAME\n%s \\- %s\n", roff(manName(c)), roff(c.Short))
+	fmt.Fprintf(&b, ".SH SYNOPSIS\n\\fB%s\\fP\n", roff(c.UseLine()))
+	if c.Long != "" {
+		fmt.Fprintf(&b, ".SH DESCRIPTION\n%s\n", roff(c.Long))
+	}
+	manFlags(&b, "OPTIONS", c.NonInheritedFlags())
+	manFlags(&b, "OPTIONS OF ALL COMMANDS", c.InheritedFlags())
+	if c.Example != "" {
+		fmt.Fprintf(&b, ".SH EXAMPLES\n.nf\n%s\n.fi\n", roff(c.Example))
+	}
+	manSeeAlso(&b, c)
+	return b.String()
+}
+
+// manFlags adds a section of flags.
+func manFlags(b *strings.Builder, title string, flags *pflag.FlagSet) {
+	if !flags.HasAvailableFlags() {
+		return
+	}
+	fmt.Fprintf(b, ".SH %s\n", title)
+	flags.VisitAll(func(f *pflag.Flag) {
+		if f.Hidden {
+			return
+		}
+		name, usage := pflag.UnquoteUsage(f)
+		short := ""
+		if f.Shorthand != "" {
+			short = "-" + f.Shorthand + ", "
+		}
+		head := strings.TrimSpace("\\fB" + roff(short+"--"+f.Name) + "\\fP " + roff(name))
+		fmt.Fprintf(b, ".TP\n%s\n%s\n", head, roff(usage+manDefault(f)))
+	})
+}
+
+// manDefault says what a flag is where nobody sets it, unless that is nothing or its text says so.
+func manDefault(f *pflag.Flag) string {
+	switch f.DefValue {
+	case "", "false", "0", "0s", "[]":
+		return ""
+	}
+	if strings.Contains(f.Usage, "default") {
+		return ""
+	}
+	return " (default " + f.DefValue + ")"
+}
+
+// manSeeAlso names the pages beside that of a command.
+func manSeeAlso(b *strings.Builder, c *cobra.Command) {
+	var names []string
+	for _, other := range manCommands(c.Root()) {
+		if other != c && (other == c.Root() || c == c.Root()) {
+			names = append(names, roff(manName(other))+"(1)")
+		}
+	}
+	fmt.Fprintf(b, ".SH SEE ALSO\n%s\n", strings.Join(names, ", "))
+}
+
+// roff writes text so that nothing in it is a command of roff, one line for each.
+func roff(text string) string {
+	lines := strings.Split(strings.NewReplacer(`\`, `\e`, "-", `\-`).Replace(text), "\n")
+	for i, line := range lines {
+		if strings.HasPrefix(line, ".") || strings.HasPrefix(line, "'") {
+			lines[i] = `\&` + line
+		}
+	}
+	return strings.Join(lines, "\n")
 }
