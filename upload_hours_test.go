@@ -1,3 +1,7 @@
+//go:build !race
+
+// See download_hours_test.go.
+
 package transfer_test
 
 import (

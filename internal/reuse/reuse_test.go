@@ -1,3 +1,7 @@
+//go:build !race
+
+// What follows computes for long in one goroutine: the race detector would only make it slower.
+
 package reuse_test
 
 import (

@@ -1,3 +1,7 @@
+//go:build !race
+
+// See reuse_test.go.
+
 package reuse_test
 
 import (
