@@ -271,11 +271,11 @@ func (t *tracer) blob(dg digest.Digest) *events.Blob {
 	return t.blobs[dg]
 }
 
-// finish tells which blobs have failed, and returns the error of the call and what a function has panicked
-// with. None is called after it.
-func (t *tracer) finish(err error) (_ error, panicked any) {
+// finish tells which blobs have failed, and returns what a function has panicked with and the error of the
+// call. None is called after it.
+func (t *tracer) finish(err error) (panicked any, _ error) {
 	if t == nil {
-		return err, nil
+		return nil, err
 	}
 	if err != nil {
 		for _, b := range t.list {
@@ -286,7 +286,7 @@ func (t *tracer) finish(err error) (_ error, panicked any) {
 	if err == nil && t.guard.Broken() {
 		err = errTracePanicked
 	}
-	return err, panicked
+	return panicked, err
 }
 
 // tell calls a function, where there is one.

@@ -578,7 +578,7 @@ func run(ctx context.Context, o options, move func(context.Context, *call) error
 	err = move(ctx, c)
 	cancel(nil)
 	release()
-	err, panicked := c.tracer.finish(err)
+	panicked, err := c.tracer.finish(err)
 	if p := c.progress.finish(caller); p != nil {
 		panicked = p
 	}

@@ -69,7 +69,6 @@ type hostile struct {
 	r     *rand.Rand
 	world string // what is outside, and the directory
 	dir   string
-	form  string
 	steps []string
 	reg   *anyRegistry
 
