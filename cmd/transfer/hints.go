@@ -186,16 +186,18 @@ func spaceHint(err error) string {
 
 // spaceError is a download that found no more room.
 type spaceError struct {
-	err  error
-	need int64
-	dir  string
+	err   error
+	need  int64
+	free  int64 // when it was found, in bytes
+	known bool  // whether free is
+	dir   string
 }
 
 // missing says how much room is missing, as far as that is known.
 func (e *spaceError) missing() string {
 	text := fmt.Sprintf("%s are still to be fetched to %s", formatBytes(e.need), e.dir)
-	if free, known := unpack.FreeSpace(e.dir); known && free < e.need {
-		text = fmt.Sprintf("%s are missing: %s and %s are free", formatBytes(e.need-free), text, formatBytes(free))
+	if e.known && e.free < e.need {
+		text = fmt.Sprintf("%s are missing: %s and %s are free", formatBytes(e.need-e.free), text, formatBytes(e.free))
 	}
 	return text
 }
@@ -206,7 +208,8 @@ func (e *spaceError) Unwrap() error { return e.err }
 // lackOfRoom adds to an error of a full disk how much is missing.
 func lackOfRoom(err error, need int64, dir string) error {
 	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, transfer.ErrInsufficientSpace) {
-		return &spaceError{err, need, dir}
+		free, known := unpack.FreeSpace(dir) // now: what is empty in the end is removed
+		return &spaceError{err, need, free, known, dir}
 	}
 	return err
 }
