@@ -55,7 +55,7 @@ func parseLinks(s string) (list []link, err error) {
 			return list, nil
 		}
 		target, rest, ok := strings.Cut(s, ">")
-		if !ok || target[0] != '<' {
+		if !ok || !strings.HasPrefix(target, "<") {
 			return nil, errLink
 		}
 		l := link{target: strings.TrimSpace(target[1:])}

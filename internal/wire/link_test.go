@@ -55,6 +55,7 @@ func TestG1LinkThatCannotBeRead(t *testing.T) {
 
 func FuzzG1NextLink(f *testing.F) {
 	f.Add(`</x?last=a,b>; rel="next last"`)
+	f.Add(` >0`) // ends before it begins
 	f.Add(`</x>; title="a \" rel=\"prev\""; rel="next", <`)
 	f.Fuzz(func(t *testing.T, value string) {
 		next, err := NextLink(http.Header{"Link": {value}})
