@@ -42,7 +42,8 @@ func TestFailureEndsTheOthers(t *testing.T) {
 	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 		w := newWorld(t, mode, registrytest.Options{})
 		opts := w.downloadOptions()
-		for i := range 10 {
+		opts.Concurrency = 10 // all begin at once
+		for i := range opts.Concurrency {
 			opts.Blobs = append(opts.Blobs, w.remote(1000+i))
 		}
 		w.reg.Fault("GET", opts.Blobs[3].Digest, "delay(3s)+403")
