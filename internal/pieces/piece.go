@@ -21,7 +21,7 @@ type state int
 
 const (
 	taken state = iota // and nothing is expected
-	asked
+	requested
 	flowing
 )
 
@@ -51,8 +51,8 @@ func (p *Piece) Claim(n int) int {
 	return int(own)
 }
 
-// Asked notes that the piece was asked for.
-func (p *Piece) Asked(now time.Duration) { p.enter(asked, now) }
+// Requested notes that the piece was asked for.
+func (p *Piece) Requested(now time.Duration) { p.enter(requested, now) }
 
 // Flowing notes that the bytes of the piece have begun to come: from then on its speed is judged.
 func (p *Piece) Flowing(now time.Duration) { p.enter(flowing, now) }

@@ -140,7 +140,7 @@ func TestStealLeavesAloneWhatDoesNotFlow(t *testing.T) {
 	q := pieces.NewQueue([]pieces.Range{{0, 100}}, 0)
 	p := q.Next(0)
 	assert.Nil(t, q.Steal(1, time.Second))
-	p.Asked(0)
+	p.Requested(0)
 	assert.Nil(t, q.Steal(1, time.Second))
 	p.Flowing(0)
 	p.Rest(time.Second)

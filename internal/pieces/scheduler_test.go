@@ -127,7 +127,7 @@ func TestIdleWorkersHelpTheSlowest(t *testing.T) {
 		var last *Piece
 		for range 4 {
 			last = next(t, s).Piece
-			last.Asked(l.now)
+			last.Requested(l.now)
 			last.Flowing(l.now)
 		}
 		other := start(t, s, 1)
@@ -162,7 +162,7 @@ func TestN9PiecesAreTakenOverFromSlowConnections(t *testing.T) {
 		for range 3 {
 			lost := false
 			p.OnLost(func() { lost = true })
-			p.Asked(l.now)
+			p.Requested(l.now)
 			job := next(t, s)
 			assert.True(t, lost)
 			assert.Equal(t, p.Pos(), p.End(), "nothing is left to who had it")
@@ -170,7 +170,7 @@ func TestN9PiecesAreTakenOverFromSlowConnections(t *testing.T) {
 			p.Finish()
 			p = job.Piece
 		}
-		p.Asked(l.now)
+		p.Requested(l.now)
 		none(t, s) // no more than three times
 	})
 }
@@ -241,7 +241,7 @@ func TestE18IdleWorkersHelpTheNextSlowest(t *testing.T) {
 		s := newScheduler(l, 8, 7)
 		slowest, other := start(t, s, 0), start(t, s, 1)
 		for _, p := range []*Piece{slowest, other} {
-			p.Asked(l.now)
+			p.Requested(l.now)
 			p.Flowing(l.now)
 		}
 		l.now = 100 * time.Second

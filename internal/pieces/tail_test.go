@@ -14,8 +14,8 @@ func TestTimeLeftIsThatOfTheSlowest(t *testing.T) {
 	fast, slow := q.Next(0), q.Next(0)
 	none, _ = q.Slowest(time.Hour)
 	assert.Nil(t, none, "nobody has asked yet")
-	fast.Asked(0)
-	slow.Asked(0)
+	fast.Requested(0)
+	slow.Requested(0)
 	fast.Flowing(0)
 	slow.Flowing(0)
 	fast.Claim(10 << 20)
@@ -33,7 +33,7 @@ func TestTimeLeftIsThatOfTheSlowest(t *testing.T) {
 
 func TestTimeLeftDoesNotOverflow(t *testing.T) {
 	q := NewQueue([]Range{{0, 1 << 62}}, 0)
-	q.Next(0).Asked(0)
+	q.Next(0).Requested(0)
 	_, left := q.Slowest(1 << 62)
 	assert.Positive(t, left)
 }
@@ -68,7 +68,7 @@ func TestTakeOverTellsTheHolder(t *testing.T) {
 
 func TestJudge(t *testing.T) {
 	p := NewQueue([]Range{{0, 1000}}, 0).Next(0)
-	p.Asked(time.Second)
+	p.Requested(time.Second)
 	flows, age, speed := p.Judge(3 * time.Second)
 	assert.False(t, flows)
 	assert.Equal(t, 2*time.Second, age)

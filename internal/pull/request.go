@@ -73,7 +73,7 @@ func (s *Sources) request(src *source, r *Request) asked {
 	a.Target = src.Blob(s.Repository, r.Digest)
 	a.Room, a.Budget, a.MaySlow = s.room(r), r.Budget, r.slow >= watchdog.MaxReplaced
 	a.Elsewhere, a.NewConn = src.mirror, r.SkipMirrors.Load()
-	a.OnRoom = func() { r.Piece.Asked(s.now()); r.start() }
+	a.OnRoom = func() { r.Piece.Requested(s.now()); r.start() }
 	if r.Size > pace.Small { // others end soon
 		a.OnRecall = func() { s.recall(r) }
 	}
