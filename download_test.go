@@ -1,60 +1,66 @@
 package transfer_test
 
 import (
-	"context"
+	"bytes"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"path/filepath"
-	"reflect"
-	"runtime"
-	"sync"
+	"strings"
+	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
+	"github.com/opencontainers/go-digest"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/modeltransfer/transfer"
 	"github.com/modeltransfer/transfer/internal/registrytest"
-	"github.com/modeltransfer/transfer/internal/watchdog"
 )
 
-// Nothing that a call has started runs when it has returned.
-func TestNothingRunsWhenACallHasReturned(t *testing.T) {
-	w := newWorld(t, registrytest.H1, registrytest.Options{})
-	opts := w.downloadOptions(w.local(10))
-	const report = "progressTracker).report("
-	run := runtime.FuncForPC(reflect.ValueOf((*watchdog.Watchdog).Run).Pointer()).Name() + "("
-	stacks := make([]byte, 1<<20)
-	running := func() string { return string(stacks[:runtime.Stack(stacks, true)]) }
-	opts.Progress = func(int64, int64) { assert.Contains(t, running(), report) }
-	for range 100 {
-		require.NoError(t, transfer.Download(t.Context(), opts))
-		left := running()
-		require.NotContains(t, left, run)
-		require.NotContains(t, left, report)
-	}
-}
-
-// What other blobs were doing when one failed ends too, and leaves nothing.
-func TestFailureEndsTheOthers(t *testing.T) {
+func TestDownload(t *testing.T) {
 	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 		w := newWorld(t, mode, registrytest.Options{})
-		opts := w.downloadOptions()
-		opts.Concurrency = 10 // all begin at once
-		for i := range opts.Concurrency {
-			opts.Blobs = append(opts.Blobs, w.remote(1000+i))
+		w.dir = filepath.Join(w.dir, "made", "by", "the", "call")
+		small := []transfer.Blob{w.remote(0), w.remote(1), w.remote(256 << 10), w.remote(256<<10 + 1),
+			w.remote(3 << 20)}
+		large := w.remoteLarge()
+		require.NoError(t, w.download(w.downloadOptions(append(small, large)...)))
+		w.reg.Wait()
+		var total int64
+		for _, b := range append(small, large) {
+			total += b.Size
 		}
-		w.reg.Fault("GET", opts.Blobs[3].Digest, "delay(3s)+403")
-		w.reg.Fault("GET", "", "**stall(100)")
-		took, err := w.timed(opts)
-		w.requireStatus(err, opts.Blobs[3], http.StatusForbidden)
-		assert.Equal(t, 3*time.Second, took)
-		assert.Zero(t, w.reg.InFlight())
-		w.requireOnly()
-		assert.NotContains(t, err.Error(), fmt.Sprint(context.Canceled), "the first error, and not what came of it")
+		assert.Equal(t, total, w.reg.BytesSent(), "bytes on the wire")
+		for _, b := range small[1:] { // an empty blob needs no request
+			assert.Equal(t, []string{""}, w.ranges(b), "one request, for all of it")
+		}
+		assert.Len(t, w.ranges(large), 5, "one request for each piece")
+		assert.Zero(t, w.progress.falls)
+		assert.Zero(t, w.progress.first())
+		entries, err := os.ReadDir(w.dir)
+		require.NoError(t, err)
+		assert.Len(t, entries, len(small)+1, "nothing but the blobs is left")
 	})
+}
+
+func TestDownloadAsksForNothingThatIsThere(t *testing.T) {
+	w := newWorld(t, registrytest.H1, registrytest.Options{})
+	opts := w.downloadOptions(w.local(10), w.local(0), w.local(1<<20))
+	require.NoError(t, w.download(opts))
+	assert.Empty(t, w.reg.Requests())
+	assert.Zero(t, w.net.Dials("registry.test:80"))
+	assert.Equal(t, [][2]int64{{10 + 1<<20, 10 + 1<<20}}, w.progress.calls)
+}
+
+func TestDownloadOfNothing(t *testing.T) {
+	w := newWorld(t, registrytest.H1, registrytest.Options{})
+	w.dir = filepath.Join(w.dir, "missing")
+	require.NoError(t, transfer.Download(t.Context(), w.downloadOptions()))
+	assert.NoDirExists(t, w.dir)
 }
 
 func TestI6EmptyBlobIsFetched(t *testing.T) {
@@ -106,124 +112,6 @@ func TestDownloadOfSmallBlobsBesideALargeOne(t *testing.T) {
 	})
 }
 
-// An idle worker takes no tail as long as it could not move it: what was on its way would come twice,
-// and nothing sooner.
-func TestDownloadTakesNoTailWithoutRoom(t *testing.T) {
-	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
-		w := newWorld(t, mode, registrytest.Options{})
-		w.reg.Fault("GET", "", "**slow(1M)")
-		var blobs []transfer.Blob
-		for i := range 4 {
-			blobs = append(blobs, w.remote(8<<20+i))
-		}
-		opts := w.downloadOptions(blobs...)
-		opts.BodyConcurrency = 4
-		require.NoError(t, w.download(opts))
-		w.reg.Wait()
-		assert.Len(t, w.reg.Requests(), 4)
-		assert.Equal(t, w.progress.calls[0][1], w.reg.BytesSent())
-	})
-}
-
-func TestDownload(t *testing.T) {
-	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
-		w := newWorld(t, mode, registrytest.Options{})
-		w.dir = filepath.Join(w.dir, "made", "by", "the", "call")
-		small := []transfer.Blob{w.remote(0), w.remote(1), w.remote(256 << 10), w.remote(256<<10 + 1),
-			w.remote(3 << 20)}
-		large := w.remoteLarge()
-		require.NoError(t, w.download(w.downloadOptions(append(small, large)...)))
-		w.reg.Wait()
-		var total int64
-		for _, b := range append(small, large) {
-			total += b.Size
-		}
-		assert.Equal(t, total, w.reg.BytesSent(), "bytes on the wire")
-		for _, b := range small[1:] { // an empty blob needs no request
-			assert.Equal(t, []string{""}, w.ranges(b), "one request, for all of it")
-		}
-		assert.Len(t, w.ranges(large), 5, "one request for each piece")
-		assert.Zero(t, w.progress.falls)
-		assert.Zero(t, w.progress.first())
-		entries, err := os.ReadDir(w.dir)
-		require.NoError(t, err)
-		assert.Len(t, entries, len(small)+1, "nothing but the blobs is left")
-	})
-}
-
-func TestDownloadAsksForNothingThatIsThere(t *testing.T) {
-	w := newWorld(t, registrytest.H1, registrytest.Options{})
-	opts := w.downloadOptions(w.local(10), w.local(0), w.local(1<<20))
-	require.NoError(t, w.download(opts))
-	assert.Empty(t, w.reg.Requests())
-	assert.Zero(t, w.net.Dials("registry.test:80"))
-	assert.Equal(t, [][2]int64{{10 + 1<<20, 10 + 1<<20}}, w.progress.calls)
-}
-
-func TestDownloadOfNothing(t *testing.T) {
-	w := newWorld(t, registrytest.H1, registrytest.Options{})
-	w.dir = filepath.Join(w.dir, "missing")
-	require.NoError(t, transfer.Download(t.Context(), w.downloadOptions()))
-	assert.NoDirExists(t, w.dir)
-}
-
-func TestS9Verify(t *testing.T) {
-	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
-		w := newWorld(t, mode, registrytest.Options{})
-		good, bad := w.local(1000), w.remote(1001)
-		wrong := make([]byte, bad.Size)
-		require.NoError(t, os.WriteFile(w.path(bad), wrong, 0o644))
-		opts := w.downloadOptions(good, bad)
-		require.NoError(t, transfer.Download(t.Context(), opts), "trusted by default")
-		assert.Empty(t, w.reg.Requests())
-		opts.Verify = true
-		require.NoError(t, w.download(opts))
-		assert.Equal(t, 1, w.gets(bad))
-		assert.Zero(t, w.gets(good))
-	})
-}
-
-func TestS9VerifyWithoutARegistry(t *testing.T) {
-	w := newWorld(t, registrytest.H1, registrytest.Options{})
-	w.server.Close()
-	opts := w.downloadOptions(w.local(1000), w.local(2000))
-	opts.Verify = true
-	require.NoError(t, w.download(opts))
-}
-
-// A blob whose turn comes late has its whole retry budget.
-func TestDownloadWaitingForItsTurnIsNoFailure(t *testing.T) {
-	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
-		w := newWorld(t, mode, registrytest.Options{})
-		first, second := w.remote(60_000), w.remote(50_000)
-		w.reg.Fault("GET", first.Digest, "slow(100)")
-		w.reg.Fault("GET", second.Digest, "3*503")
-		opts := w.downloadOptions(first, second)
-		opts.BodyConcurrency, opts.RetryTimeout = 1, time.Minute
-		require.NoError(t, w.download(opts))
-	})
-}
-
-// A blob that another call was fetching for long, in vain, has its whole retry budget too.
-func TestDownloadWaitingForAnotherCallIsNoFailure(t *testing.T) {
-	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
-		w := newWorld(t, mode, registrytest.Options{})
-		b := w.remote(mebibyte)
-		w.reg.Fault("GET", b.Digest, "slow(100)->503")
-		ctx, cancel := withCancelAfter(t, 10*time.Minute)
-		defer cancel()
-		var other sync.WaitGroup
-		other.Go(func() {
-			opts := w.downloadOptions(b)
-			opts.Progress = nil
-			assert.ErrorIs(t, transfer.Download(ctx, opts), errOurs)
-		})
-		time.Sleep(time.Second)
-		require.NoError(t, w.download(w.downloadOptions(b)))
-		other.Wait()
-	})
-}
-
 func TestDownloadLargeBlobInPieces(t *testing.T) {
 	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 		w := newWorld(t, mode, registrytest.Options{})
@@ -250,6 +138,49 @@ func TestDownloadStealsTheTailOfASlowPiece(t *testing.T) {
 	})
 }
 
+// An idle worker takes no tail as long as it could not move it: what was on its way would come twice,
+// and nothing sooner.
+func TestDownloadTakesNoTailWithoutRoom(t *testing.T) {
+	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		w := newWorld(t, mode, registrytest.Options{})
+		w.reg.Fault("GET", "", "**slow(1M)")
+		var blobs []transfer.Blob
+		for i := range 4 {
+			blobs = append(blobs, w.remote(8<<20+i))
+		}
+		opts := w.downloadOptions(blobs...)
+		opts.BodyConcurrency = 4
+		require.NoError(t, w.download(opts))
+		w.reg.Wait()
+		assert.Len(t, w.reg.Requests(), 4)
+		assert.Equal(t, w.progress.calls[0][1], w.reg.BytesSent())
+	})
+}
+
+// A piece that waits to be tried again is not taken for a slow one, and one that waits for its turn
+// does not extend the retry budget of its blob for the others.
+func TestN20PiecesAreLeftToThoseWhoRetryThem(t *testing.T) {
+	const pieces = 10
+	type test struct{ bodies, requests int }
+	cases := map[string]test{
+		"one at a time after the trouble": {0, pieces + 40},
+		"all at once":                     {pieces, pieces * 10},
+	}
+	eachInBubbles(t, cases, func(t *testing.T, mode registrytest.Mode, _ string, c test) {
+		w := newWorld(t, mode, registrytest.Options{})
+		b := w.remote(pieces * 8 << 20)
+		w.reg.Fault("GET", b.Digest, "ok->**delay(700ms)+503")
+		opts := w.downloadOptions(b)
+		opts.RetryTimeout, opts.StallTimeout, opts.BodyConcurrency = 20*time.Second, 2*time.Second, c.bodies
+		took, err := w.timed(opts)
+		requireStatus(t, err, http.StatusServiceUnavailable)
+		assert.ErrorIs(t, err, transfer.ErrRetriesExhausted)
+		assert.InDelta(t, 20, took.Seconds(), 10,
+			"the last attempt begins within the retry budget, and may wait for the others")
+		assert.LessOrEqual(t, w.gets(b), c.requests)
+	})
+}
+
 func TestDownloadResumesAfterCancel(t *testing.T) {
 	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 		w := newWorld(t, mode, registrytest.Options{})
@@ -266,5 +197,516 @@ func TestDownloadResumesAfterCancel(t *testing.T) {
 		w.reg.Wait()
 		assert.Equal(t, b.Size-w.progress.first(), w.reg.BytesSent()-before, "only what is missing was fetched")
 		assert.Greater(t, w.progress.first(), int64(8<<20))
+	})
+}
+
+// A fault that passes costs another request, and no byte that had come is fetched again.
+func TestN1N2N3N4N36DownloadSurvives(t *testing.T) {
+	for _, c := range []struct {
+		name, script string
+		requests     int
+		wait         time.Duration // at least; at most 2 s more
+	}{
+		{"N1 reset", "reset(300K)", 2, 0},
+		{"N1 reset of the connection", "connreset(300K)", 2, 0},
+		{"N1 reset in place of an answer", "reset", 2, 0},
+		{"N1 many resets", "9*reset(64K)", 10, 0},
+		{"N2 early end", "eof(300K)", 2, 0},
+		{"N3 early end of a body of unknown length", "noclen(300K)", 2, 0},
+		{"N4 early end of chunks", "truncchunk(300K)", 2, 0},
+		{"N7 stall", "stall(300K)", 2, 10 * time.Second},
+		{"N7 stall before the first byte", "stall(0)", 2, 10 * time.Second},
+		{"N8 stall before the headers", "stallheaders", 2, 10 * time.Second},
+		{"N36 farewell", "goaway", 1, 0},
+		{"N36 farewell in the middle", "goaway+eof(300K)", 2, 0},
+		{"N18 429", "429(retry-after: 7)", 2, 7 * time.Second},
+		{"N18 503", "503(retry-after: 90)", 2, 90 * time.Second},
+		{"N39 hints", "hints(5)", 1, 0},
+		{"chunks", "chunked", 1, 0},
+		{"no length", "noclen", 1, 0},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+				w := newWorld(t, mode, registrytest.Options{})
+				b := w.remote(mebibyte)
+				w.reg.Fault("GET", b.Digest, c.script)
+				took, err := w.timed(w.downloadOptions(b))
+				require.NoError(t, err)
+				assert.Equal(t, c.requests, w.gets(b))
+				assert.Zero(t, w.progress.falls)
+				assert.GreaterOrEqual(t, took, c.wait)
+				assert.LessOrEqual(t, took, c.wait+2*time.Second)
+				if mode != registrytest.H2 { // where a reset may overtake what was sent
+					assert.LessOrEqual(t, w.reg.BytesSent(), b.Size+64, "bytes on the wire")
+				}
+				w.requireOnly(b)
+			})
+		})
+	}
+}
+
+// A fault that does not pass is given up in the end, and nothing is left of a small blob.
+func TestN1N2N3N4N7N8N36DownloadGivesUp(t *testing.T) {
+	h1 := []registrytest.Mode{registrytest.H1, registrytest.H1TLS}
+	for _, c := range []struct {
+		name, script string
+		modes        []registrytest.Mode
+		is           error
+	}{
+		{"N1", "**reset(0)", h1[:1], syscall.ECONNRESET},
+		{"N2", "**eof(0)", h1, io.ErrUnexpectedEOF},
+		{"N3", "**noclen(0)", registrytest.Modes(), transfer.ErrSizeMismatch},
+		{"N4", "**truncchunk(0)", h1, io.ErrUnexpectedEOF},
+		{"N7", "**stall(0)", registrytest.Modes(), transfer.ErrStalled},
+		{"N8", "**stallheaders", registrytest.Modes(), transfer.ErrStalled},
+		{"N36", "**reset(0)", registrytest.Modes()[2:], transfer.ErrRetriesExhausted},
+	} {
+		for _, mode := range c.modes {
+			t.Run(c.name+" "+mode.String(), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					w := newWorld(t, mode, registrytest.Options{})
+					other, b := w.remote(2*mebibyte), w.remote(mebibyte)
+					w.reg.Fault("GET", b.Digest, c.script)
+					opts := w.downloadOptions(other, b)
+					opts.Concurrency = 1
+					took, err := w.timed(opts)
+					w.requireExhausted(err, b, c.is)
+					assert.InDelta(t, 5*time.Minute, took, float64(45*time.Second))
+					assert.LessOrEqual(t, w.gets(b), 25, "requests")
+					w.requireOnly(other)
+				})
+			})
+		}
+	}
+}
+
+// What came of a large blob stays, and is not fetched again by the next call.
+func TestN1N2N3N7N11DownloadIsResumable(t *testing.T) {
+	for name, script := range map[string]string{
+		"N1": "ok->reset(1M)", "N2": "ok->eof(1M)", "N3": "ok->noclen(1M)", "N7": "ok->stall(1M)",
+		"N11": "ok->eof(1M)->asked(bytes=5-20000000)",
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, registrytest.H1, registrytest.Options{})
+				b := w.remoteLarge()
+				w.reg.Fault("GET", b.Digest, script+"->404")
+				opts := w.downloadOptions(b)
+				opts.Concurrency = 1
+				w.requireStatus(w.download(opts), b, http.StatusNotFound)
+				w.requirePartial(b)
+				w.reg.Wait()
+				before := w.reg.BytesSent()
+				w.progress = &progressLog{}
+				require.NoError(t, w.download(w.downloadOptions(b)))
+				w.reg.Wait()
+				assert.EqualValues(t, 9*mebibyte, w.progress.first())
+				assert.EqualValues(t, b.Size-9*mebibyte, w.reg.BytesSent()-before)
+				w.requireOnly(b)
+			})
+		})
+	}
+}
+
+// A fault that no second request would mend ends the call at once.
+func TestN5N6N12N13N14N16N17N27N28DownloadFailsAtOnce(t *testing.T) {
+	for _, c := range []struct {
+		name, script string
+		is           error
+		requests     int
+		unread       bool // the body must not be read
+	}{
+		{"N5 one byte too many", "**long(1)", transfer.ErrSizeMismatch, 1, false},
+		{"N5 endless", "**endless", transfer.ErrSizeMismatch, 1, false},
+		{"N6 longer", "**clen(1048577)", transfer.ErrSizeMismatch, 1, true},
+		{"N6 shorter", "**clen(1048575)", transfer.ErrSizeMismatch, 1, true},
+		{"N6 nothing", "**clen(0)+eof(0)", transfer.ErrSizeMismatch, 1, false},
+		{"N12 for ever", "eof(300K)->**range(bytes 1-2/3)", transfer.ErrProtocol, 3, false},
+		{"N13 for ever", "**206", transfer.ErrProtocol, 2, false},
+		{"N14 for ever", "eof(300K)->**416", transfer.ErrProtocol, 3, false},
+		{"N16 for ever", "**flip(777)", transfer.ErrDigestMismatch, 2, false},
+		{"N17 gzip", "**encoding(gzip)", transfer.ErrProtocol, 1, false},
+		{"N17 zstd", "**encoding(zstd)", transfer.ErrProtocol, 1, false},
+		{"N28 no Location", "**307", transfer.ErrRedirectRefused, 1, true},
+		{"N28 malformed Location", "**302(location: http://[::1/)", transfer.ErrRedirectRefused, 1, true},
+		{"N28 another scheme", "**302(location: file:///etc/passwd)", transfer.ErrRedirectRefused, 1, true},
+		{"N27 in circles", "**302(location: ?again)", transfer.ErrRedirectRefused, 11, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+				w := newWorld(t, mode, registrytest.Options{})
+				b := w.remote(mebibyte)
+				w.reg.Fault("GET", b.Digest, c.script)
+				_, err := w.timed(w.downloadOptions(b))
+				require.ErrorIs(t, err, c.is)
+				require.NotErrorIs(t, err, transfer.ErrRetriesExhausted)
+				var blob *transfer.BlobError
+				require.ErrorAs(t, err, &blob)
+				assert.Equal(t, b.Digest, blob.Digest)
+				assert.Equal(t, c.requests, w.gets(b))
+				assert.LessOrEqual(t, w.reg.BytesSent(), 2*b.Size+8*mebibyte, "what an endless body sends into buffers")
+				if c.unread {
+					assert.Zero(t, w.progress.calls[len(w.progress.calls)-1][0])
+				}
+				if strings.HasPrefix(c.script, "eof(300K)") {
+					w.requirePartial(b)
+				} else {
+					w.requireNothing(b)
+				}
+			})
+		})
+	}
+}
+
+// N5: nothing is kept of a large blob either.
+func TestN5LargeBlobThatGoesOn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, registrytest.H1, registrytest.Options{NoRange: true})
+		b := w.remoteLarge()
+		w.reg.Fault("GET", b.Digest, "**long(1)")
+		require.ErrorIs(t, w.download(w.downloadOptions(b)), transfer.ErrSizeMismatch)
+		assert.Equal(t, 1, w.gets(b))
+		w.requireNothing(b)
+	})
+}
+
+// U15: a captive portal or a front page in the place of the registry.
+func TestU15WebPageInsteadOfABlob(t *testing.T) {
+	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		w := newWorld(t, mode, registrytest.Options{})
+		b := w.remote(1000)
+		w.reg.Fault("GET", b.Digest, "**page")
+		took, err := w.timed(w.downloadOptions(b))
+		require.ErrorIs(t, err, transfer.ErrProtocol)
+		assert.ErrorContains(t, err, "web page")
+		assert.Less(t, took, noBackoff)
+		assert.Equal(t, 1, w.gets(b))
+		w.requireNothing(b)
+	})
+}
+
+func TestN17IdentityIsAskedFor(t *testing.T) {
+	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		w := newWorld(t, mode, registrytest.Options{})
+		b := w.remote(1000)
+		w.reg.Fault("GET", b.Digest, "encoding(identity)")
+		require.NoError(t, w.download(w.downloadOptions(b)))
+		assert.Equal(t, []string{"identity"}, w.reg.Requests()[0].Header.Values("Accept-Encoding"))
+	})
+}
+
+func TestN15ObjectChangedBetweenTries(t *testing.T) {
+	cases := map[string]string{`"v1"`: `"v1"`, `W/"v1"`: "", "v1": ""}
+	eachInBubbles(t, cases, func(t *testing.T, mode registrytest.Mode, etag, ifRange string) {
+		w := newWorld(t, mode, registrytest.Options{})
+		b := w.remote(mebibyte)
+		dg := digest.Digest(b.Digest)
+		w.reg.Replace(repository, dg, make([]byte, mebibyte))
+		w.reg.Fault("GET", b.Digest, "header(etag: "+etag+")+eof(300K)")
+		w.observe(func() {
+			if w.gets(b) > 1 {
+				w.reg.Replace(repository, dg, w.data(b))
+			}
+		})
+		require.NoError(t, w.download(w.downloadOptions(b)))
+		assert.Equal(t, 3, w.gets(b), "the digest decides")
+		assert.Equal(t, ifRange, w.reg.Requests()[1].Header.Get("If-Range"))
+		assert.LessOrEqual(t, w.progress.falls, b.Size)
+	})
+}
+
+func TestN16FlippedBit(t *testing.T) {
+	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		w := newWorld(t, mode, registrytest.Options{})
+		b := w.remote(mebibyte)
+		w.reg.Fault("GET", b.Digest, "flip(777)")
+		require.NoError(t, w.download(w.downloadOptions(b)))
+		w.reg.Wait()
+		assert.Equal(t, 2, w.gets(b))
+		assert.Equal(t, 2*b.Size, w.reg.BytesSent())
+		assert.LessOrEqual(t, w.progress.falls, b.Size, "progress falls by no more than was thrown away")
+	})
+}
+
+func TestN16FlippedBitOfALargeBlob(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, registrytest.H1, registrytest.Options{})
+		b := w.remoteLarge()
+		flip := w.reg.Fault("GET", b.Digest, "ok->flip(777)")
+		require.NoError(t, w.download(w.downloadOptions(b)))
+		w.reg.Wait()
+		assert.True(t, flip.Done())
+		assert.Equal(t, 2*b.Size, w.reg.BytesSent())
+
+		w.reg.Fault("GET", b.Digest, "**flip(777)")
+		w.dir, w.progress = t.TempDir(), &progressLog{}
+		before := w.reg.BytesSent()
+		require.ErrorIs(t, w.download(w.downloadOptions(b)), transfer.ErrDigestMismatch)
+		w.reg.Wait()
+		assert.Equal(t, 2*b.Size, w.reg.BytesSent()-before)
+		w.requireNothing(b)
+	})
+}
+
+// What an earlier call left may be wrong in more ways than one: damaged on disk, never the blob's, or both.
+func TestN16WrongBytesOfEarlierCalls(t *testing.T) {
+	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		w := newWorld(t, mode, registrytest.Options{})
+		b := w.remoteLarge()
+		lie := bytes.Repeat([]byte("x"), int(b.Size))
+		w.reg.Replace(repository, digest.Digest(b.Digest), lie)
+		opts := w.downloadOptions(b)
+		opts.RetryTimeout = time.Second
+		faults := w.reg.Fault("GET", b.Digest, "ok->**503")
+		requireStatus(t, w.download(opts), http.StatusServiceUnavailable)
+		faults.Stop()
+		flipBit(t, w.path(b)+".partial", 777)
+
+		w.reg.Replace(repository, digest.Digest(b.Digest), w.data(b))
+		w.progress = &progressLog{}
+		require.NoError(t, w.download(w.downloadOptions(b)))
+	})
+}
+
+// What is fetched again comes over a new connection.
+func TestN16NewConnection(t *testing.T) {
+	reg := registrytest.New(registrytest.Options{})
+	dg := reg.Put(repository, []byte("content"))
+	reg.Fault("GET", "", "flip(0)")
+	server := registrytest.Serve(t, reg, registrytest.H1)
+	require.NoError(t, transfer.Download(t.Context(), transfer.DownloadOptions{
+		Blobs: []transfer.Blob{{Digest: dg.String(), Size: 7}}, BaseURL: server.URL, DestDir: t.TempDir(),
+		Repository: repository,
+	}))
+	requests := reg.Requests()
+	require.Len(t, requests, 2)
+	assert.NotEqual(t, requests[0].Remote, requests[1].Remote)
+}
+
+// N16: what is thrown away is told as a fall of what is complete.
+func TestN16FallIsTold(t *testing.T) {
+	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		w := newWorld(t, mode, registrytest.Options{})
+		b := w.remote(mebibyte)
+		w.reg.Fault("GET", b.Digest, "flip(777)+slow(1M)->delay(1s)")
+		require.NoError(t, w.download(w.downloadOptions(b)))
+		assert.Greater(t, w.progress.falls, b.Size/2)
+		assert.LessOrEqual(t, w.progress.falls, b.Size)
+	})
+}
+
+func TestN10LargeBlobWithoutRanges(t *testing.T) {
+	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		w := newWorld(t, mode, registrytest.Options{NoRange: true})
+		b := w.remoteLarge()
+		require.NoError(t, w.download(w.downloadOptions(b)))
+		w.reg.Wait()
+		assert.Equal(t, 1, w.gets(b))
+		assert.Equal(t, b.Size, w.reg.BytesSent())
+	})
+}
+
+// N10: a registry that has ignored a range is not asked for one of that blob again.
+func TestN10IgnoredRangeIsNotAskedForAgain(t *testing.T) {
+	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		w := newWorld(t, mode, registrytest.Options{NoRange: true})
+		b := w.remote(mebibyte)
+		w.reg.Fault("GET", b.Digest, "eof(300K)->eof(600K)")
+		require.NoError(t, w.download(w.downloadOptions(b)))
+		ranges := w.ranges(b)
+		require.Len(t, ranges, 3)
+		assert.NotEmpty(t, ranges[1])
+		assert.Empty(t, ranges[2])
+	})
+}
+
+// N10: bytes that are read past are bytes that come.
+func TestN10ReadingPastIsNoStall(t *testing.T) {
+	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		w := newWorld(t, mode, registrytest.Options{NoRange: true})
+		b := w.remote(mebibyte)
+		w.reg.Fault("GET", b.Digest, "eof(500K)->slow(10K)")
+		require.NoError(t, w.download(w.downloadOptions(b)))
+		assert.Equal(t, 2, w.gets(b))
+	})
+}
+
+// N10 to N14: an answer to a range that is not what was asked for.
+func TestN11N12N13N14DownloadSurvivesWrongRanges(t *testing.T) {
+	for _, c := range []struct {
+		name, script string
+		requests     int
+	}{
+		{"N10 ignored", "eof(300K)->norange", 2},
+		{"N11 wrong start", "eof(300K)->asked(bytes=5-)", 3},
+		{"N11 start that is there", "eof(300K)->asked(bytes=0-)", 3},
+		{"N11 later start", "eof(300K)->asked(bytes=400000-)", 3},
+		{"N12 no Content-Range", "eof(300K)->range()", 3},
+		{"N12 two", "eof(300K)->range(bytes 307200-1048575/1048576; bytes 0-9/1048576)", 3},
+		{"N12 of nothing", "eof(300K)->range(bytes */1048576)", 3},
+		{"N12 junk", "eof(300K)->range(lines 1-2/3)", 3},
+		{"N12 short end", "eof(300K)->range(bytes 307200-307300/1048576)", 3},
+		{"N12 another size", "eof(300K)->range(bytes 307200-1048575/1048577)", 3},
+		{"N12 unknown size", "eof(300K)->range(bytes 307200-1048575/*)", 2},
+		{"N13 206 to no Range", "206", 2},
+		{"N13 206 with a Content-Range to no Range", "range(bytes 0-1048575/1048576)", 2},
+		{"N14 416", "eof(300K)->416", 3},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+				w := newWorld(t, mode, registrytest.Options{})
+				b := w.remote(mebibyte)
+				w.reg.Fault("GET", b.Digest, c.script)
+				require.NoError(t, w.download(w.downloadOptions(b)))
+				ranges := w.ranges(b)
+				require.Len(t, ranges, c.requests)
+				if c.requests == 3 {
+					assert.Regexp(t, `^bytes=\d+-1048575$`, ranges[1])
+					assert.Empty(t, ranges[2], "asked for as a whole")
+				}
+				assert.Zero(t, w.progress.falls, "nothing wrong was written")
+				w.requireOnly(b)
+			})
+		})
+	}
+}
+
+// A registry whose ranges were wrong once is not asked for ranges of that blob again, by nobody.
+func TestN11NoStealingAfterWrongRanges(t *testing.T) {
+	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		w := newWorld(t, mode, registrytest.Options{})
+		b := w.remote(20 * mebibyte)
+		w.reg.Fault("GET", b.Digest, "eof(300K)->range()->slow(1M)->**range()")
+		require.NoError(t, w.download(w.downloadOptions(b)))
+		assert.Equal(t, 3, w.gets(b))
+	})
+}
+
+// N14: the body of a 416 is not the blob's, even where its Content-Range says so.
+func TestN14RefusedRangeWithAFittingContentRange(t *testing.T) {
+	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		w := newWorld(t, mode, registrytest.Options{})
+		b := w.remote(mebibyte)
+		w.reg.Fault("GET", b.Digest, "eof(300K)->416(content-range: bytes 307200-1048575/1048576)")
+		require.NoError(t, w.download(w.downloadOptions(b)))
+		ranges := w.ranges(b)
+		require.Len(t, ranges, 3)
+		assert.Empty(t, ranges[2], "asked for as a whole")
+		assert.Zero(t, w.progress.falls, "nothing of it was written")
+	})
+}
+
+// N47: one node of many is stale. Ranges go on, and nothing is sent twice.
+func TestN47OneWrongAnswerToARange(t *testing.T) {
+	for name, script := range map[string]string{
+		"416": "416", "two in a row": "2*416", "no Content-Range": "range()",
+		"another range":  "range(bytes 0-9/34603008)",
+		"the whole blob": "norange", "again and again": "416->ok->416->ok->416->ok->416->ok->416",
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+				w := newWorld(t, mode, registrytest.Options{})
+				b := w.remoteLarge()
+				w.reg.Fault("GET", b.Digest, "ok->"+script)
+				opts := w.downloadOptions(b)
+				opts.Concurrency = 1
+				require.NoError(t, w.download(opts))
+				w.reg.Wait()
+				assert.Less(t, w.reg.BytesSent(), b.Size+b.Size/4)
+			})
+		})
+	}
+}
+
+// N47: a registry that has served a range of another blob is asked once more, also for a blob that costs
+// little as a whole.
+func TestN47WrongAnswerToTheFirstRangeOfABlob(t *testing.T) {
+	cases := named("416", "range()", "range(bytes 0-9/17825792)")
+	eachInBubbles(t, cases, func(t *testing.T, mode registrytest.Mode, _ string, script string) {
+		w := newWorld(t, mode, registrytest.Options{})
+		first, second := w.remote(20<<20), w.remote(17<<20)
+		opts := w.downloadOptions(first, second)
+		opts.Concurrency = 1
+		w.reg.Fault("GET", first.Digest, "eof(10M)")
+		w.reg.Fault("GET", second.Digest, "eof(10M)->"+script)
+		require.NoError(t, w.download(opts))
+		w.reg.Wait()
+		assert.Less(t, w.reg.BytesSent(), first.Size+second.Size+1<<20, "nothing is sent twice")
+	})
+}
+
+// N47: the next request must not meet the same node.
+func TestN47NewConnectionAfterAWrongAnswer(t *testing.T) {
+	cases := named("416", "status(416, content-length: 0)", "range()", "norange")
+	eachInBubbles(t, cases, func(t *testing.T, mode registrytest.Mode, _, script string) {
+		w := newWorld(t, mode, registrytest.Options{})
+		b := w.remoteLarge()
+		w.reg.Fault("GET", b.Digest, "ok->"+script)
+		opts := w.downloadOptions(b)
+		opts.Concurrency = 1
+		require.NoError(t, w.download(opts))
+		assert.Equal(t, 2, w.dials())
+	})
+}
+
+// N47: a registry that has served other blobs has nodes that are well, however often another one answers.
+func TestN47StaleNodeInARow(t *testing.T) {
+	for wrong, c := range map[string]struct {
+		times int
+		fails bool
+	}{"416": {times: 6}, "206": {times: 6}, "range()": {times: 7, fails: true}} {
+		t.Run(wrong, func(t *testing.T) {
+			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+				w := newWorld(t, mode, registrytest.Options{})
+				first, b := w.remote(2*mebibyte), w.remote(mebibyte)
+				w.reg.Fault("GET", b.Digest, fmt.Sprintf("%d*%s", c.times, wrong))
+				opts := w.downloadOptions(first, b)
+				opts.Concurrency = 1
+				err := w.download(opts)
+				assert.Equal(t, 7, w.gets(b))
+				if c.fails {
+					require.ErrorIs(t, err, transfer.ErrProtocol)
+					return
+				}
+				require.NoError(t, err)
+				w.requireOnly(first, b)
+			})
+		})
+	}
+}
+
+// N47: where it is the habit of a registry that has served ranges, the blob comes as a whole.
+func TestN47RangesThatAreNoLongerServed(t *testing.T) {
+	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		w := newWorld(t, mode, registrytest.Options{})
+		b := w.remoteLarge()
+		w.reg.Fault("GET", b.Digest, "ok->**norange")
+		opts := w.downloadOptions(b)
+		opts.Concurrency = 1
+		require.NoError(t, w.download(opts))
+		w.reg.Wait()
+		assert.LessOrEqual(t, w.reg.BytesSent(), 3*b.Size)
+	})
+}
+
+// N47: nodes that disagree on the ETag answer If-Range with the whole blob. It is not sent any more,
+// and ranges go on.
+func TestN47NodesThatDisagreeOnTheETag(t *testing.T) {
+	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		w := newWorld(t, mode, registrytest.Options{})
+		b := w.remoteLarge()
+		w.reg.Fault("GET", b.Digest, "ok->eof(1M)->norange->eof(1M)")
+		opts := w.downloadOptions(b)
+		opts.Concurrency = 1
+		require.NoError(t, w.download(opts))
+		w.reg.Wait()
+		assert.Less(t, w.reg.BytesSent(), b.Size+b.Size/4)
+		conditional := 0
+		for _, r := range w.reg.Requests() {
+			if r.Header.Get("If-Range") != "" {
+				conditional++
+			}
+		}
+		assert.Equal(t, 1, conditional)
 	})
 }

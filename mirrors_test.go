@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -76,6 +77,68 @@ func TestE8MirrorThatFails(t *testing.T) {
 		assert.Equal(t, asked, one.Count("GET", ""))
 		assert.Less(t, took, noBackoff, "the next is asked at once")
 	})
+}
+
+// One dead mirror costs three requests and one warning, however many workers there are.
+func TestE8DeadMirror(t *testing.T) {
+	cases := named("**503", "**hangup", "**stallheaders", "**reset")
+	eachInBubbles(t, cases, func(t *testing.T, mode registrytest.Mode, _ string, script string) {
+		w, one, _, options := mirrored(t, mode)
+		one.Fault("GET", "", script)
+		w.reg.Fault("GET", "", "**slow(100K)")
+		opts := options()
+		for i := range 200 {
+			opts.Blobs = append(opts.Blobs, w.remote(10_000+i))
+		}
+		opts.Mirrors = opts.Mirrors[:1]
+		var log warnings
+		opts.Logger = slog.New(&log)
+		_, err := w.timed(opts)
+		require.NoError(t, err)
+		assert.LessOrEqual(t, one.Count("GET", ""), 3)
+		assert.LessOrEqual(t, int(log.Load()), 1)
+	})
+}
+
+// All that breaks in one event is one failure: the mirror is asked again a second later.
+func TestE8OneBlip(t *testing.T) {
+	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		w, one, _, options := mirrored(t, mode)
+		one.Fault("GET", "", "**slow(20K)")
+		begun := time.Now()
+		one.Configure(func(o *registrytest.Options) {
+			o.Before = func(http.ResponseWriter, *http.Request) bool {
+				if at := time.Since(begun); at > time.Second && at < 1600*time.Millisecond {
+					panic(http.ErrAbortHandler)
+				}
+				return false
+			}
+		})
+		w.reg.Fault("GET", "", "**slow(20K)")
+		opts := options()
+		for i := range 200 {
+			opts.Blobs = append(opts.Blobs, w.remote(10_000+i))
+			one.Put(repository, w.data(opts.Blobs[i]))
+		}
+		opts.Mirrors, opts.Concurrency = opts.Mirrors[:1], 8
+		_, err := w.timed(opts)
+		require.NoError(t, err)
+		assert.Less(t, len(w.reg.Requests()), 30)
+	})
+}
+
+// warnings counts what is logged at level Warn.
+type warnings struct{ atomic.Int64 }
+
+func (w *warnings) Enabled(context.Context, slog.Level) bool { return true }
+func (w *warnings) WithAttrs([]slog.Attr) slog.Handler       { return w }
+func (w *warnings) WithGroup(string) slog.Handler            { return w }
+
+func (w *warnings) Handle(_ context.Context, r slog.Record) error {
+	if r.Level >= slog.LevelWarn {
+		w.Add(1)
+	}
+	return nil
 }
 
 // What a mirror began the registry goes on with.
@@ -175,17 +238,21 @@ func TestMirrorWithAnotherBlob(t *testing.T) {
 	})
 }
 
-// The error that counts is that of the registry.
-func TestMirrorsAndRegistryFail(t *testing.T) {
+// E10: a mirror whose blob is longer says nothing about what the registry has sent since.
+func TestE10LongerBlobOfAMirrorDiscardsNothing(t *testing.T) {
 	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
-		w, one, two, options := mirrored(t, mode)
-		b := w.make(1000)
-		one.Fault("GET", "", "**503")
-		two.Fault("GET", "", "**stallheaders")
-		_, err := w.timed(options(b))
-		status := w.requireStatus(err, b, http.StatusNotFound)
-		assert.Contains(t, status.URL, "registry.test")
-		w.requireNothing(b)
+		w, one, _, options := mirrored(t, mode)
+		b := w.remote(mebibyte)
+		one.Replace(repository, digest.Digest(b.Digest), make([]byte, b.Size))
+		one.Fault("GET", "", "long(1)")
+		w.reg.Fault("GET", "", "**stall(500K)")
+		ctx, cancel := withCancelAfter(t, 5*time.Second)
+		defer cancel()
+		opts := options(b)
+		opts.Progress = nil
+		require.ErrorIs(t, transfer.Download(ctx, opts), errOurs)
+		w.requirePartial(b)
+		assert.Equal(t, 1, one.Count("GET", ""))
 	})
 }
 
@@ -196,6 +263,19 @@ func TestMirrorThatLacksALargeBlob(t *testing.T) {
 		require.NoError(t, w.download(options(w.remoteLarge())))
 		assert.Len(t, one.Requests(), 1)
 		assert.Len(t, two.Requests(), 1)
+	})
+}
+
+// A mirror that lacks a blob is no reason to warn anybody.
+func TestN46MirrorThatLacksABlobIsNoWarning(t *testing.T) {
+	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		w, _, _, options := mirrored(t, mode)
+		var book logBook
+		opts := options(w.remote(1000), w.remote(2000))
+		opts.Logger = book.logger()
+		require.NoError(t, w.download(opts))
+		assert.NotContains(t, book.String(), "level=WARN")
+		assert.Equal(t, 4, strings.Count(book.String(), "mirror failed"))
 	})
 }
 
@@ -230,6 +310,20 @@ func TestMirrorIsNotToldTheETagOfTheRegistry(t *testing.T) {
 	})
 }
 
+// The error that counts is that of the registry.
+func TestMirrorsAndRegistryFail(t *testing.T) {
+	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		w, one, two, options := mirrored(t, mode)
+		b := w.make(1000)
+		one.Fault("GET", "", "**503")
+		two.Fault("GET", "", "**stallheaders")
+		_, err := w.timed(options(b))
+		status := w.requireStatus(err, b, http.StatusNotFound)
+		assert.Contains(t, status.URL, "registry.test")
+		w.requireNothing(b)
+	})
+}
+
 // A registry that wants to be left alone does not hold up what a mirror has.
 func TestMirrorIsAskedWhileTheRegistryIsLeftAlone(t *testing.T) {
 	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
@@ -258,83 +352,26 @@ func TestMirrorIsAskedWhileTheRegistryIsLeftAlone(t *testing.T) {
 	})
 }
 
-// E10: a mirror whose blob is longer says nothing about what the registry has sent since.
-func TestE10LongerBlobOfAMirrorDiscardsNothing(t *testing.T) {
+// N46: a mirror's Retry-After holds back that mirror only.
+func TestN46RetryAfterOfAMirror(t *testing.T) {
 	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
-		w, one, _, options := mirrored(t, mode)
-		b := w.remote(mebibyte)
-		one.Replace(repository, digest.Digest(b.Digest), make([]byte, b.Size))
-		one.Fault("GET", "", "long(1)")
-		w.reg.Fault("GET", "", "**stall(500K)")
-		ctx, cancel := withCancelAfter(t, 5*time.Second)
-		defer cancel()
-		opts := options(b)
-		opts.Progress = nil
-		require.ErrorIs(t, transfer.Download(ctx, opts), errOurs)
-		w.requirePartial(b)
+		w, one, two, options := mirrored(t, mode)
+		var blobs []transfer.Blob
+		for i := range 20 {
+			b := w.remote(1000 + i)
+			blobs = append(blobs, b)
+			one.Put(repository, w.data(b))
+			two.Put(repository, w.data(b))
+		}
+		one.Fault("GET", "", "429(retry-after: 60)")
+		two.Fault("GET", "", "**slow(1K)")
+		opts := options(blobs...)
+		opts.Concurrency = 1
+		took, err := w.timed(opts)
+		require.NoError(t, err)
+		assert.Zero(t, w.reg.Count("GET", ""), "the second mirror has them all")
+		assert.Less(t, took, 60*time.Second)
 		assert.Equal(t, 1, one.Count("GET", ""))
-	})
-}
-
-// One dead mirror costs three requests and one warning, however many workers there are.
-func TestE8DeadMirror(t *testing.T) {
-	cases := named("**503", "**hangup", "**stallheaders", "**reset")
-	eachInBubbles(t, cases, func(t *testing.T, mode registrytest.Mode, _ string, script string) {
-		w, one, _, options := mirrored(t, mode)
-		one.Fault("GET", "", script)
-		w.reg.Fault("GET", "", "**slow(100K)")
-		opts := options()
-		for i := range 200 {
-			opts.Blobs = append(opts.Blobs, w.remote(10_000+i))
-		}
-		opts.Mirrors = opts.Mirrors[:1]
-		var log warnings
-		opts.Logger = slog.New(&log)
-		_, err := w.timed(opts)
-		require.NoError(t, err)
-		assert.LessOrEqual(t, one.Count("GET", ""), 3)
-		assert.LessOrEqual(t, int(log.Load()), 1)
-	})
-}
-
-// warnings counts what is logged at level Warn.
-type warnings struct{ atomic.Int64 }
-
-func (w *warnings) Enabled(context.Context, slog.Level) bool { return true }
-func (w *warnings) WithAttrs([]slog.Attr) slog.Handler       { return w }
-func (w *warnings) WithGroup(string) slog.Handler            { return w }
-
-func (w *warnings) Handle(_ context.Context, r slog.Record) error {
-	if r.Level >= slog.LevelWarn {
-		w.Add(1)
-	}
-	return nil
-}
-
-// All that breaks in one event is one failure: the mirror is asked again a second later.
-func TestE8OneBlip(t *testing.T) {
-	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
-		w, one, _, options := mirrored(t, mode)
-		one.Fault("GET", "", "**slow(20K)")
-		begun := time.Now()
-		one.Configure(func(o *registrytest.Options) {
-			o.Before = func(http.ResponseWriter, *http.Request) bool {
-				if at := time.Since(begun); at > time.Second && at < 1600*time.Millisecond {
-					panic(http.ErrAbortHandler)
-				}
-				return false
-			}
-		})
-		w.reg.Fault("GET", "", "**slow(20K)")
-		opts := options()
-		for i := range 200 {
-			opts.Blobs = append(opts.Blobs, w.remote(10_000+i))
-			one.Put(repository, w.data(opts.Blobs[i]))
-		}
-		opts.Mirrors, opts.Concurrency = opts.Mirrors[:1], 8
-		_, err := w.timed(opts)
-		require.NoError(t, err)
-		assert.Less(t, len(w.reg.Requests()), 30)
 	})
 }
 

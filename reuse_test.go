@@ -128,6 +128,37 @@ func TestReuseOfNothing(t *testing.T) {
 	})
 }
 
+// Several large blobs at once take from the same files, with as few workers as there may be.
+func TestReuseForSeveralBlobs(t *testing.T) {
+	for _, concurrency := range []int{0, 1, 3} {
+		t.Run(fmt.Sprint(concurrency), func(t *testing.T) {
+			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+				w := newWorld(t, mode, registrytest.Options{})
+				one, two, small := w.model("GGUF header"), w.model("safetensors tensor"), w.remote(1000)
+				opts := w.downloadOptions(one, two, small)
+				opts.Concurrency = concurrency
+				opts.Reuse = []string{here(t, "GGUF"), here(t, "safetensors")}
+				require.NoError(t, w.download(opts))
+				w.reg.Wait()
+				assert.LessOrEqual(t, w.reg.BytesSent(), tensorSize+(one.Size+two.Size)/50)
+				w.requireOnly(one, two, small)
+			})
+		})
+	}
+}
+
+// A small blob, or one without a table, costs no request more.
+func TestReuseIsForLargeModelFiles(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, registrytest.H1, registrytest.Options{})
+		small := w.remote(mebibyte)
+		assert.Equal(t, small.Size, w.reusing(small, here(t, "GGUF")))
+		assert.Equal(t, 1, w.gets(small))
+		large := w.remoteLarge()
+		assert.Equal(t, small.Size+large.Size, w.reusing(large, here(t, "GGUF")))
+	})
+}
+
 // A file in Reuse may be anything.
 func TestReuseOfWhatIsNoFile(t *testing.T) {
 	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
@@ -143,28 +174,6 @@ func TestReuseOfWhatIsNoFile(t *testing.T) {
 		b := w.model("GGUF header")
 		assert.Equal(t, b.Size, w.reusing(b, "", "missing", dir, link, write("empty", nil),
 			write("text", []byte(strings.Repeat("GGUF", 1000))), write("head only", versions()["GGUF"].Head)))
-	})
-}
-
-// A registry that does not serve ranges sends the blob once.
-func TestReuseWithoutRanges(t *testing.T) {
-	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
-		w := newWorld(t, mode, registrytest.Options{NoRange: true})
-		b := w.model("GGUF header")
-		assert.Equal(t, b.Size, w.reusing(b, here(t, "GGUF")))
-		assert.Equal(t, 1, w.gets(b))
-	})
-}
-
-// Ranges are served no longer when some have come: all that is missing then comes with one body.
-func TestReuseWhereRangesStop(t *testing.T) {
-	cases := named("10*ok->4*416", "10*ok->**norange")
-	eachInBubbles(t, cases, func(t *testing.T, mode registrytest.Mode, _ string, script string) {
-		w := newWorld(t, mode, registrytest.Options{})
-		b := w.model("GGUF tensor")
-		w.reg.Fault("GET", b.Digest, script)
-		assert.LessOrEqual(t, w.reusing(b, here(t, "GGUF")), 4*b.Size)
-		w.requireOnly(b)
 	})
 }
 
@@ -254,6 +263,28 @@ func TestReuseIsContinued(t *testing.T) {
 	})
 }
 
+// A registry that does not serve ranges sends the blob once.
+func TestReuseWithoutRanges(t *testing.T) {
+	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		w := newWorld(t, mode, registrytest.Options{NoRange: true})
+		b := w.model("GGUF header")
+		assert.Equal(t, b.Size, w.reusing(b, here(t, "GGUF")))
+		assert.Equal(t, 1, w.gets(b))
+	})
+}
+
+// Ranges are served no longer when some have come: all that is missing then comes with one body.
+func TestReuseWhereRangesStop(t *testing.T) {
+	cases := named("10*ok->4*416", "10*ok->**norange")
+	eachInBubbles(t, cases, func(t *testing.T, mode registrytest.Mode, _ string, script string) {
+		w := newWorld(t, mode, registrytest.Options{})
+		b := w.model("GGUF tensor")
+		w.reg.Fault("GET", b.Digest, script)
+		assert.LessOrEqual(t, w.reusing(b, here(t, "GGUF")), 4*b.Size)
+		w.requireOnly(b)
+	})
+}
+
 // The object store's URLs expire, and each is good for some of the probes.
 func TestReuseThroughRedirects(t *testing.T) {
 	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
@@ -297,35 +328,4 @@ func TestReuseUnderACap(t *testing.T) {
 		assert.Less(t, took, 10*time.Second)
 		assert.Greater(t, took, 2*time.Second)
 	})
-}
-
-// A small blob, or one without a table, costs no request more.
-func TestReuseIsForLargeModelFiles(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, registrytest.H1, registrytest.Options{})
-		small := w.remote(mebibyte)
-		assert.Equal(t, small.Size, w.reusing(small, here(t, "GGUF")))
-		assert.Equal(t, 1, w.gets(small))
-		large := w.remoteLarge()
-		assert.Equal(t, small.Size+large.Size, w.reusing(large, here(t, "GGUF")))
-	})
-}
-
-// Several large blobs at once take from the same files, with as few workers as there may be.
-func TestReuseForSeveralBlobs(t *testing.T) {
-	for _, concurrency := range []int{0, 1, 3} {
-		t.Run(fmt.Sprint(concurrency), func(t *testing.T) {
-			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
-				w := newWorld(t, mode, registrytest.Options{})
-				one, two, small := w.model("GGUF header"), w.model("safetensors tensor"), w.remote(1000)
-				opts := w.downloadOptions(one, two, small)
-				opts.Concurrency = concurrency
-				opts.Reuse = []string{here(t, "GGUF"), here(t, "safetensors")}
-				require.NoError(t, w.download(opts))
-				w.reg.Wait()
-				assert.LessOrEqual(t, w.reg.BytesSent(), tensorSize+(one.Size+two.Size)/50)
-				w.requireOnly(one, two, small)
-			})
-		})
-	}
 }

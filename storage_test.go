@@ -21,15 +21,6 @@ import (
 	"github.com/modeltransfer/transfer/internal/registrytest"
 )
 
-// childOf runs the test again in a process of its own, with the variable set, and
-// returns what it said and how it ended.
-func childOf(t *testing.T, variable, value string) (string, error) {
-	cmd := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$")
-	cmd.Env = append(os.Environ(), variable+"="+value)
-	out, err := cmd.CombinedOutput()
-	return string(out), err
-}
-
 func TestS5DestDir(t *testing.T) {
 	w := newWorld(t, registrytest.H1, registrytest.Options{})
 	b := w.remote(10)
@@ -88,6 +79,30 @@ func TestS7S8Links(t *testing.T) {
 			})
 		}
 	}
+}
+
+func TestS9Verify(t *testing.T) {
+	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		w := newWorld(t, mode, registrytest.Options{})
+		good, bad := w.local(1000), w.remote(1001)
+		wrong := make([]byte, bad.Size)
+		require.NoError(t, os.WriteFile(w.path(bad), wrong, 0o644))
+		opts := w.downloadOptions(good, bad)
+		require.NoError(t, transfer.Download(t.Context(), opts), "trusted by default")
+		assert.Empty(t, w.reg.Requests())
+		opts.Verify = true
+		require.NoError(t, w.download(opts))
+		assert.Equal(t, 1, w.gets(bad))
+		assert.Zero(t, w.gets(good))
+	})
+}
+
+func TestS9VerifyWithoutARegistry(t *testing.T) {
+	w := newWorld(t, registrytest.H1, registrytest.Options{})
+	w.server.Close()
+	opts := w.downloadOptions(w.local(1000), w.local(2000))
+	opts.Verify = true
+	require.NoError(t, w.download(opts))
 }
 
 func TestS10WrongSizeIsReplaced(t *testing.T) {
@@ -186,6 +201,116 @@ func TestS20DamagedOnDiskAndOnTheWay(t *testing.T) {
 	})
 }
 
+// E10: what an earlier run left is not what a mirror or the registry sent. Each of them has one more try.
+func TestE10WrongFullPartialIsNoFailureOfTheRegistry(t *testing.T) {
+	for _, size := range []int{mebibyte, largeSize} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t, registrytest.H1, registrytest.Options{})
+			b := w.remoteOf(size)
+			require.NoError(t, os.WriteFile(w.path(b)+".partial", make([]byte, size), 0o644))
+			w.reg.Fault("GET", b.Digest, "flip(777)")
+			require.NoError(t, w.download(w.downloadOptions(b)))
+			w.requireOnly(b)
+		})
+	}
+}
+
+// E15: a blob that is right is not fetched again because it could not get its name.
+func TestE15FailedRenameFetchesNothingAgain(t *testing.T) {
+	for _, size := range []int{1000, mebibyte, largeSize} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t, registrytest.H1, registrytest.Options{})
+			b := w.remoteOf(size)
+			w.observe(func() { _ = os.Mkdir(w.path(b), 0o755) })
+			require.ErrorIs(t, w.download(w.downloadOptions(b)), syscall.EISDIR)
+			require.NoError(t, os.Remove(w.path(b)))
+			w.reg.Configure(func(o *registrytest.Options) { o.Before = nil })
+			sent := w.reg.BytesSent()
+			w.progress = &progressLog{}
+			require.NoError(t, w.download(w.downloadOptions(b)))
+			assert.Equal(t, sent, w.reg.BytesSent())
+			assert.Equal(t, b.Size, w.progress.first())
+			w.requireOnly(b)
+		})
+	}
+}
+
+func TestInsufficientSpace(t *testing.T) {
+	w := newWorld(t, registrytest.H1, registrytest.Options{})
+	err := w.download(w.downloadOptions(transfer.Blob{Digest: "sha256:" + someHex, Size: 1 << 60}))
+	require.ErrorIs(t, err, transfer.ErrInsufficientSpace)
+	assert.Empty(t, w.reg.Requests())
+	assert.Empty(t, w.progress.calls)
+	w.requireOnly()
+}
+
+// S25: what has come of small blobs survives a cancel and a deadline.
+func TestS25CutShortAgainAndAgain(t *testing.T) {
+	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		w := newWorld(t, mode, registrytest.Options{})
+		blobs := []transfer.Blob{w.remote(300 << 10), w.remote(3 * mebibyte), w.remote(8 * mebibyte)}
+		w.reg.Fault("GET", "", "**slow(200K)")
+		total := blobs[0].Size + blobs[1].Size + blobs[2].Size
+		for calls := 1; ; calls++ {
+			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+			opts := w.downloadOptions(blobs...)
+			opts.Progress, opts.Concurrency = nil, 3
+			err := transfer.Download(ctx, opts)
+			cancel()
+			w.reg.Wait()
+			if err == nil {
+				assert.Greater(t, calls, 3)
+				break
+			}
+			require.ErrorIs(t, err, context.DeadlineExceeded)
+			require.Less(t, calls, 8)
+		}
+		assert.Less(t, w.reg.BytesSent(), total*13/10)
+		w.requireOnly(blobs...)
+	})
+}
+
+// S25: blobs of all sizes over a link of 2 MiB/s, in calls of a second and a half.
+func TestS25DeadlinesThatAreTooShort(t *testing.T) {
+	for name, sizes := range map[string][]int{
+		"256 KiB": repeat(32, 256<<10), "1 MiB": repeat(12, mebibyte), "8 MiB": repeat(2, 8*mebibyte),
+		"all": append(append(repeat(8, 256<<10), repeat(4, mebibyte)...), 8*mebibyte),
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, registrytest.H1, registrytest.Options{})
+				link := &slowLink{speed: 2 * mebibyte}
+				opts, total := w.downloadOptions(), 0
+				for i, size := range sizes {
+					opts.Blobs = append(opts.Blobs, w.remote(size+i))
+					total += size + i
+				}
+				opts.BaseURL = w.net.Serve("slow.test", link.over(w.reg), registrytest.H1).URL
+				opts.Progress = nil
+				calls := 0
+				for err := errors.New("not begun"); err != nil; calls++ {
+					require.Less(t, calls, 50)
+					ctx, cancel := context.WithTimeout(t.Context(), 1500*time.Millisecond)
+					err = transfer.Download(ctx, opts)
+					cancel()
+				}
+				w.reg.Wait()
+				needed := (total + 3*mebibyte - 1) / (3 * mebibyte)
+				assert.LessOrEqual(t, calls, (needed*3+1)/2, "calls")
+				assert.LessOrEqual(t, w.reg.BytesSent(), int64(total)*13/10)
+				w.requireOnly(opts.Blobs...)
+			})
+		})
+	}
+}
+
+func repeat(n, size int) (sizes []int) {
+	for range n {
+		sizes = append(sizes, size)
+	}
+	return sizes
+}
+
 // S12: several calls on one directory fetch each blob once, and all of them succeed.
 func TestS12CallsAtTheSameTime(t *testing.T) {
 	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
@@ -242,75 +367,6 @@ func TestS12WaiterGoesOn(t *testing.T) {
 		first.Wait()
 		assert.Less(t, took, 10*time.Second)
 		assert.LessOrEqual(t, w.reg.BytesSent(), b.Size+mebibyte)
-	})
-}
-
-func TestInsufficientSpace(t *testing.T) {
-	w := newWorld(t, registrytest.H1, registrytest.Options{})
-	err := w.download(w.downloadOptions(transfer.Blob{Digest: "sha256:" + someHex, Size: 1 << 60}))
-	require.ErrorIs(t, err, transfer.ErrInsufficientSpace)
-	assert.Empty(t, w.reg.Requests())
-	assert.Empty(t, w.progress.calls)
-	w.requireOnly()
-}
-
-// E10: what an earlier run left is not what a mirror or the registry sent. Each of them has one more try.
-func TestE10WrongFullPartialIsNoFailureOfTheRegistry(t *testing.T) {
-	for _, size := range []int{mebibyte, largeSize} {
-		synctest.Test(t, func(t *testing.T) {
-			w := newWorld(t, registrytest.H1, registrytest.Options{})
-			b := w.remoteOf(size)
-			require.NoError(t, os.WriteFile(w.path(b)+".partial", make([]byte, size), 0o644))
-			w.reg.Fault("GET", b.Digest, "flip(777)")
-			require.NoError(t, w.download(w.downloadOptions(b)))
-			w.requireOnly(b)
-		})
-	}
-}
-
-// E15: a blob that is right is not fetched again because it could not get its name.
-func TestE15FailedRenameFetchesNothingAgain(t *testing.T) {
-	for _, size := range []int{1000, mebibyte, largeSize} {
-		synctest.Test(t, func(t *testing.T) {
-			w := newWorld(t, registrytest.H1, registrytest.Options{})
-			b := w.remoteOf(size)
-			w.observe(func() { _ = os.Mkdir(w.path(b), 0o755) })
-			require.ErrorIs(t, w.download(w.downloadOptions(b)), syscall.EISDIR)
-			require.NoError(t, os.Remove(w.path(b)))
-			w.reg.Configure(func(o *registrytest.Options) { o.Before = nil })
-			sent := w.reg.BytesSent()
-			w.progress = &progressLog{}
-			require.NoError(t, w.download(w.downloadOptions(b)))
-			assert.Equal(t, sent, w.reg.BytesSent())
-			assert.Equal(t, b.Size, w.progress.first())
-			w.requireOnly(b)
-		})
-	}
-}
-
-// S25: what has come of small blobs survives a cancel and a deadline.
-func TestS25CutShortAgainAndAgain(t *testing.T) {
-	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
-		w := newWorld(t, mode, registrytest.Options{})
-		blobs := []transfer.Blob{w.remote(300 << 10), w.remote(3 * mebibyte), w.remote(8 * mebibyte)}
-		w.reg.Fault("GET", "", "**slow(200K)")
-		total := blobs[0].Size + blobs[1].Size + blobs[2].Size
-		for calls := 1; ; calls++ {
-			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
-			opts := w.downloadOptions(blobs...)
-			opts.Progress, opts.Concurrency = nil, 3
-			err := transfer.Download(ctx, opts)
-			cancel()
-			w.reg.Wait()
-			if err == nil {
-				assert.Greater(t, calls, 3)
-				break
-			}
-			require.ErrorIs(t, err, context.DeadlineExceeded)
-			require.Less(t, calls, 8)
-		}
-		assert.Less(t, w.reg.BytesSent(), total*13/10)
-		w.requireOnly(blobs...)
 	})
 }
 
@@ -399,51 +455,19 @@ func TestS24HolderThatGetsOnFetchesAll(t *testing.T) {
 	})
 }
 
-// S25: blobs of all sizes over a link of 2 MiB/s, in calls of a second and a half.
-func TestS25DeadlinesThatAreTooShort(t *testing.T) {
-	for name, sizes := range map[string][]int{
-		"256 KiB": repeat(32, 256<<10), "1 MiB": repeat(12, mebibyte), "8 MiB": repeat(2, 8*mebibyte),
-		"all": append(append(repeat(8, 256<<10), repeat(4, mebibyte)...), 8*mebibyte),
-	} {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				w := newWorld(t, registrytest.H1, registrytest.Options{})
-				link := &slowLink{speed: 2 * mebibyte}
-				opts, total := w.downloadOptions(), 0
-				for i, size := range sizes {
-					opts.Blobs = append(opts.Blobs, w.remote(size+i))
-					total += size + i
-				}
-				opts.BaseURL = w.net.Serve("slow.test", link.over(w.reg), registrytest.H1).URL
-				opts.Progress = nil
-				calls := 0
-				for err := errors.New("not begun"); err != nil; calls++ {
-					require.Less(t, calls, 50)
-					ctx, cancel := context.WithTimeout(t.Context(), 1500*time.Millisecond)
-					err = transfer.Download(ctx, opts)
-					cancel()
-				}
-				w.reg.Wait()
-				needed := (total + 3*mebibyte - 1) / (3 * mebibyte)
-				assert.LessOrEqual(t, calls, (needed*3+1)/2, "calls")
-				assert.LessOrEqual(t, w.reg.BytesSent(), int64(total)*13/10)
-				w.requireOnly(opts.Blobs...)
-			})
-		})
-	}
-}
-
-func repeat(n, size int) (sizes []int) {
-	for range n {
-		sizes = append(sizes, size)
-	}
-	return sizes
-}
-
 // timedAlone is timed where another call is under way, whose requests are not waited for.
 func (w *world) timedAlone(opts transfer.DownloadOptions) (time.Duration, error) {
 	w.t.Helper()
 	start := time.Now()
 	err := w.download(opts)
 	return time.Since(start), err
+}
+
+// childOf runs the test again in a process of its own, with the variable set, and
+// returns what it said and how it ended.
+func childOf(t *testing.T, variable, value string) (string, error) {
+	cmd := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$")
+	cmd.Env = append(os.Environ(), variable+"="+value)
+	out, err := cmd.CombinedOutput()
+	return string(out), err
 }

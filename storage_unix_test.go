@@ -72,25 +72,26 @@ func TestS3FileTooLarge(t *testing.T) {
 	}
 }
 
-// S17: without free descriptors there are fewer at once, and errors are tried again.
-func TestS17FewDescriptors(t *testing.T) {
-	const child = "TRANSFER_TEST_DESCRIPTORS"
-	if os.Getenv(child) == "" {
+func TestS4NoPermission(t *testing.T) {
+	const child = "TRANSFER_TEST_NOBODY"
+	if os.Geteuid() == 0 && os.Getenv(child) == "" { // root may write everywhere
 		out, err := childOf(t, child, "1")
 		require.NoError(t, err, out)
 		return
 	}
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, registrytest.H1, registrytest.Options{})
-		w.reg.Fault("GET", "", "**delay(1s)")
-		opts := w.downloadOptions()
-		for i := range 100 {
-			opts.Blobs = append(opts.Blobs, w.remote(100+i))
+		b := w.remote(1000)
+		require.NoError(t, os.Chmod(w.dir, 0o555))
+		if os.Geteuid() == 0 {
+			require.NoError(t, os.Chmod(filepath.Dir(w.dir), 0o755))
+			require.NoError(t, syscall.Setreuid(-1, 65534))
+			defer func() { require.NoError(t, syscall.Setreuid(-1, 0)) }()
 		}
-		opts.Concurrency = 30
-		// 8: what the runtime has itself
-		limitSelf(t, syscall.RLIMIT_NOFILE, uint64(descriptors()+opts.Concurrency*2+8))
-		require.NoError(t, transfer.Download(t.Context(), opts))
+		took, err := w.timed(w.downloadOptions(b))
+		w.requirePathError(err, b, syscall.EACCES)
+		assert.Less(t, took, noBackoff)
+		assert.Empty(t, w.reg.Requests(), "before the first byte")
 	})
 }
 
@@ -112,6 +113,19 @@ func TestS5ModeOfWhatIsCreated(t *testing.T) {
 				require.NoError(t, err)
 				assert.Equal(t, want, fi.Mode().Perm(), path)
 			}
+		})
+	}
+}
+
+func TestS8PipeAtPartial(t *testing.T) {
+	for _, suffix := range []string{"", ".partial", ".journal", ".tmp"} {
+		t.Run(suffix, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, registrytest.H1, registrytest.Options{})
+				b := w.remote(1000)
+				require.NoError(t, syscall.Mkfifo(w.path(b)+suffix, 0o644))
+				require.NoError(t, w.download(w.downloadOptions(b)))
+			})
 		})
 	}
 }
@@ -145,63 +159,6 @@ func TestS12PartialOfAnotherUser(t *testing.T) {
 	})
 }
 
-// S17: with a descriptor for each blob that is begun, and few more, all are finished.
-func TestS17FewDescriptorsToFinishWith(t *testing.T) {
-	const child = "TRANSFER_TEST_FEWER_DESCRIPTORS"
-	if os.Getenv(child) == "" {
-		out, err := childOf(t, child, "1")
-		require.NoError(t, err, out)
-		return
-	}
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, registrytest.H1, registrytest.Options{})
-		w.reg.Fault("GET", "", "**delay(1s)")
-		opts := w.downloadOptions()
-		for i := range 100 {
-			opts.Blobs = append(opts.Blobs, w.remote(100+i))
-		}
-		opts.Concurrency = 40
-		limitSelf(t, syscall.RLIMIT_NOFILE, uint64(descriptors()+opts.Concurrency+5))
-		require.NoError(t, transfer.Download(t.Context(), opts))
-	})
-}
-
-func TestS8PipeAtPartial(t *testing.T) {
-	for _, suffix := range []string{"", ".partial", ".journal", ".tmp"} {
-		t.Run(suffix, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				w := newWorld(t, registrytest.H1, registrytest.Options{})
-				b := w.remote(1000)
-				require.NoError(t, syscall.Mkfifo(w.path(b)+suffix, 0o644))
-				require.NoError(t, w.download(w.downloadOptions(b)))
-			})
-		})
-	}
-}
-
-func TestS4NoPermission(t *testing.T) {
-	const child = "TRANSFER_TEST_NOBODY"
-	if os.Geteuid() == 0 && os.Getenv(child) == "" { // root may write everywhere
-		out, err := childOf(t, child, "1")
-		require.NoError(t, err, out)
-		return
-	}
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, registrytest.H1, registrytest.Options{})
-		b := w.remote(1000)
-		require.NoError(t, os.Chmod(w.dir, 0o555))
-		if os.Geteuid() == 0 {
-			require.NoError(t, os.Chmod(filepath.Dir(w.dir), 0o755))
-			require.NoError(t, syscall.Setreuid(-1, 65534))
-			defer func() { require.NoError(t, syscall.Setreuid(-1, 0)) }()
-		}
-		took, err := w.timed(w.downloadOptions(b))
-		w.requirePathError(err, b, syscall.EACCES)
-		assert.Less(t, took, noBackoff)
-		assert.Empty(t, w.reg.Requests(), "before the first byte")
-	})
-}
-
 // S12: a call waits for another process only as long as its context allows.
 func TestS12WaitEndsWithTheContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -221,5 +178,48 @@ func TestS12WaitEndsWithTheContext(t *testing.T) {
 		assert.Less(t, time.Since(start), time.Minute+time.Second)
 		assert.Empty(t, w.reg.Requests())
 		require.NotErrorIs(t, err, transfer.ErrStalled, "waiting for another is no stall")
+	})
+}
+
+// S17: without free descriptors there are fewer at once, and errors are tried again.
+func TestS17FewDescriptors(t *testing.T) {
+	const child = "TRANSFER_TEST_DESCRIPTORS"
+	if os.Getenv(child) == "" {
+		out, err := childOf(t, child, "1")
+		require.NoError(t, err, out)
+		return
+	}
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, registrytest.H1, registrytest.Options{})
+		w.reg.Fault("GET", "", "**delay(1s)")
+		opts := w.downloadOptions()
+		for i := range 100 {
+			opts.Blobs = append(opts.Blobs, w.remote(100+i))
+		}
+		opts.Concurrency = 30
+		// 8: what the runtime has itself
+		limitSelf(t, syscall.RLIMIT_NOFILE, uint64(descriptors()+opts.Concurrency*2+8))
+		require.NoError(t, transfer.Download(t.Context(), opts))
+	})
+}
+
+// S17: with a descriptor for each blob that is begun, and few more, all are finished.
+func TestS17FewDescriptorsToFinishWith(t *testing.T) {
+	const child = "TRANSFER_TEST_FEWER_DESCRIPTORS"
+	if os.Getenv(child) == "" {
+		out, err := childOf(t, child, "1")
+		require.NoError(t, err, out)
+		return
+	}
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, registrytest.H1, registrytest.Options{})
+		w.reg.Fault("GET", "", "**delay(1s)")
+		opts := w.downloadOptions()
+		for i := range 100 {
+			opts.Blobs = append(opts.Blobs, w.remote(100+i))
+		}
+		opts.Concurrency = 40
+		limitSelf(t, syscall.RLIMIT_NOFILE, uint64(descriptors()+opts.Concurrency+5))
+		require.NoError(t, transfer.Download(t.Context(), opts))
 	})
 }

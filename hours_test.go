@@ -9,6 +9,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"strings"
 	"sync/atomic"
@@ -16,6 +17,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/opencontainers/go-digest"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -35,6 +37,16 @@ type hour struct {
 	fault       string        // every ten minutes
 	nodes       []func(*registrytest.Options)
 	mirror      string // script of a mirror that has all
+}
+
+// Downloads that last an hour end well with default options, whatever waits for its turn meanwhile.
+func TestE1HoursOnASlowLink(t *testing.T) {
+	for name, h := range hours() {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, h.run)
+		})
+	}
 }
 
 func hours() map[string]hour {
@@ -65,16 +77,6 @@ func small(n int) []int {
 		sizes[i] = 1
 	}
 	return sizes
-}
-
-// Downloads that last an hour end well with default options, whatever waits for its turn meanwhile.
-func TestE1HoursOnASlowLink(t *testing.T) {
-	for name, h := range hours() {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			synctest.Test(t, h.run)
-		})
-	}
 }
 
 func (h hour) run(t *testing.T) {
@@ -137,13 +139,6 @@ func (h hour) registry(w *world, link *slowLink) http.Handler {
 	})
 }
 
-// errAway is what GetToken says while the token server is away.
-var errAway = awayError{errors.New("token server is away")}
-
-type awayError struct{ error }
-
-func (awayError) Temporary() bool { return true }
-
 // authorize has the registry want a token that is good for a while.
 func (h hour) authorize(w *world, opts *transfer.DownloadOptions) {
 	if h.token == 0 {
@@ -166,6 +161,13 @@ func (h hour) authorize(w *world, opts *transfer.DownloadOptions) {
 	}
 }
 
+// errAway is what GetToken says while the token server is away.
+var errAway = awayError{errors.New("token server is away")}
+
+type awayError struct{ error }
+
+func (awayError) Temporary() bool { return true }
+
 // every does something again and again until it is stopped.
 func every(period time.Duration, do func()) (stop func()) {
 	ticker, done := time.NewTicker(period), make(chan struct{})
@@ -183,4 +185,68 @@ func every(period time.Duration, do func()) (stop func()) {
 		ticker.Stop()
 		close(done)
 	}
+}
+
+// Uploads that last an hour end well with default options.
+func TestE2E3E4E5HoursOfAnUploadOnASlowLink(t *testing.T) {
+	large := []int{50, 50, 50, 50}
+	for name, h := range map[string]hour{
+		"E5 lost answers":      {blobs: large, fault: "swallow+stallheaders"},
+		"E2 sessions are lost": {blobs: large, fault: "404"},
+		"E4 gateway gives up":  {blobs: large, fault: "swallow+504"},
+		"E3 bodies break":      {blobs: large, fault: "reset(300K)", concurrency: 2},
+		"tokens, all of it":    {blobs: []int{60, 60, 40, 20, 10, 1, 1}, token: 5 * time.Minute, fault: "2*503->reset(200K)"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, h.upload)
+		})
+	}
+}
+
+func (h hour) upload(t *testing.T) {
+	w := newWorld(t, registrytest.H1, registrytest.Options{})
+	link := &slowLink{speed: 64 << 10}
+	opts := w.uploadOptions()
+	for i, size := range h.blobs {
+		opts.Blobs = append(opts.Blobs, w.local(size*mebibyte+i))
+	}
+	opts.Concurrency = h.concurrency
+	opts.BaseURL = w.net.Serve("slow.test", link.up(w.reg), registrytest.H1).URL
+	d := transfer.DownloadOptions{}
+	h.authorize(w, &d)
+	opts.GetToken = d.GetToken
+	defer every(10*time.Minute, func() {
+		w.reg.Fault("PATCH", "", h.fault)
+		w.reg.Fault("PUT", "", h.fault)
+	})()
+	begun := time.Now()
+	require.NoError(t, w.upload(opts))
+	for _, b := range opts.Blobs {
+		assert.True(t, w.reg.Has(repository, digest.Digest(b.Digest)))
+	}
+	assert.Greater(t, time.Since(begun), 50*time.Minute)
+}
+
+// up returns a handler whose requests pass the link.
+func (l *slowLink) up(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.ContentLength > 0 {
+			r.Body = &slowBody{r.Body, l, r.Context()}
+		}
+		h.ServeHTTP(w, r)
+	})
+}
+
+// slowBody is the body of a request that passes a link.
+type slowBody struct {
+	io.ReadCloser
+	link *slowLink
+	ctx  context.Context
+}
+
+func (b *slowBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p[:min(len(p), 64<<10)])
+	b.link.pass(b.ctx, n)
+	return n, err
 }
