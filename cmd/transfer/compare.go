@@ -10,7 +10,7 @@ import (
 	"path/filepath"
 
 	"github.com/modeltransfer/transfer"
-	"github.com/modeltransfer/transfer/cmd/transfer/internal/pack"
+	"github.com/modeltransfer/transfer/model/pack"
 	"github.com/opencontainers/go-digest"
 )
 

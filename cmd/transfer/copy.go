@@ -11,9 +11,9 @@ import (
 	"slices"
 
 	"github.com/modeltransfer/transfer"
-	"github.com/modeltransfer/transfer/cmd/transfer/internal/limit"
-	"github.com/modeltransfer/transfer/cmd/transfer/internal/pack"
-	"github.com/modeltransfer/transfer/cmd/transfer/internal/ref"
+	"github.com/modeltransfer/transfer/model/limit"
+	"github.com/modeltransfer/transfer/model/pack"
+	"github.com/modeltransfer/transfer/model/ref"
 	"github.com/modeltransfer/transfer/registry"
 	"github.com/opencontainers/go-digest"
 	"github.com/spf13/cobra"

@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"github.com/modeltransfer/transfer"
-	"github.com/modeltransfer/transfer/cmd/transfer/internal/ref"
+	"github.com/modeltransfer/transfer/model/ref"
 	"github.com/spf13/cobra"
 )
 
@@ -116,7 +116,7 @@ func (a demonstration) with(ctx context.Context, o demoOptions) error {
 	}
 	r, err := demoReference(o.registry, o.repository)
 	if err != nil {
-		return usagef("%v", err)
+		return malformed(err)
 	}
 	return a.roundTrip(ctx, a.withScheme(r, o.registry), o)
 }

@@ -11,10 +11,10 @@ import (
 	"syscall"
 
 	"github.com/modeltransfer/transfer"
-	"github.com/modeltransfer/transfer/cmd/transfer/internal/logins"
-	"github.com/modeltransfer/transfer/cmd/transfer/internal/ref"
-	"github.com/modeltransfer/transfer/cmd/transfer/internal/unpack"
 	"github.com/modeltransfer/transfer/internal/wire"
+	"github.com/modeltransfer/transfer/model/credentials"
+	"github.com/modeltransfer/transfer/model/ref"
+	"github.com/modeltransfer/transfer/model/unpack"
 	"github.com/modeltransfer/transfer/registry"
 )
 
@@ -74,7 +74,7 @@ func (a adviser) loginHint(err error) string {
 	if a.hasUsername(a.host) {
 		who = a.username
 	}
-	var unreadable *logins.Unreadable
+	var unreadable *credentials.Unreadable
 	switch {
 	case errors.As(err, &unreadable):
 		return repair(unreadable, a.host)

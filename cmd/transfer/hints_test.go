@@ -17,9 +17,9 @@ import (
 	"testing"
 
 	"github.com/modeltransfer/transfer"
-	"github.com/modeltransfer/transfer/cmd/transfer/internal/logins"
-	"github.com/modeltransfer/transfer/cmd/transfer/internal/ref"
-	"github.com/modeltransfer/transfer/cmd/transfer/internal/unpack"
+	"github.com/modeltransfer/transfer/model/credentials"
+	"github.com/modeltransfer/transfer/model/ref"
+	"github.com/modeltransfer/transfer/model/unpack"
 	"github.com/modeltransfer/transfer/registry"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -36,7 +36,7 @@ func TestEachFailureHasItsHint(t *testing.T) {
 	corrupt := &transfer.BlobError{Op: "upload", Err: transfer.ErrDigestMismatch}
 	for want, err := range map[string]error{
 		"log in with: transfer login registry.example": registry.ErrUnauthorized,
-		"repair /x/config.json; --username NAME with the password in TRANSFER_PASSWORD works meanwhile": &logins.Unreadable{
+		"repair /x/config.json; --username NAME with the password in TRANSFER_PASSWORD works meanwhile": &credentials.Unreadable{
 			Path: "/x/config.json", Err: io.EOF,
 		},
 		"the certificate of registry.example is signed by an authority": x509.UnknownAuthorityError{},

@@ -25,7 +25,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/modeltransfer/transfer/cmd/transfer/internal/pack"
+	"github.com/modeltransfer/transfer/model/pack"
 	"github.com/modeltransfer/transfer/registry"
 	"github.com/opencontainers/go-digest"
 	"github.com/stretchr/testify/require"

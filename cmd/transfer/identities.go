@@ -10,18 +10,18 @@ import (
 	"strings"
 	"sync"
 
-	"github.com/modeltransfer/transfer/cmd/transfer/internal/logins"
 	"github.com/modeltransfer/transfer/cmd/transfer/internal/printable"
-	"github.com/modeltransfer/transfer/cmd/transfer/internal/ref"
+	"github.com/modeltransfer/transfer/model/credentials"
+	"github.com/modeltransfer/transfer/model/ref"
 	"github.com/modeltransfer/transfer/registry"
 )
 
 // identities remember as whom each registry is asked, for hints.
 type identities struct {
-	mu      sync.Mutex                    // guards the fields that follow
-	names   map[string]string             // by host
-	skipped map[string]*logins.Unreadable // log-ins that were passed over, by host
-	warned  map[string]bool               // what has been said already
+	mu      sync.Mutex                         // guards the fields that follow
+	names   map[string]string                  // by host
+	skipped map[string]*credentials.Unreadable // log-ins that were passed over, by host
+	warned  map[string]bool                    // what has been said already
 }
 
 func (i *identities) set(host, name string) {
@@ -33,17 +33,17 @@ func (i *identities) set(host, name string) {
 	i.names[host] = name
 }
 
-func (i *identities) skip(host string, u *logins.Unreadable) {
+func (i *identities) skip(host string, u *credentials.Unreadable) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	if i.skipped == nil {
-		i.skipped = map[string]*logins.Unreadable{}
+		i.skipped = map[string]*credentials.Unreadable{}
 	}
 	i.skipped[host] = u
 }
 
 // of returns as whom a host was asked, and the log-in to it that was passed over.
-func (i *identities) of(host string) (name string, skipped *logins.Unreadable) {
+func (i *identities) of(host string) (name string, skipped *credentials.Unreadable) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	return i.names[host], i.skipped[host]
@@ -84,10 +84,10 @@ func isLoopback(host string) bool {
 }
 
 // logins are what is kept for a registry and others. What cannot be read is told and passed over.
-func (a *app) logins(host string) logins.Files {
-	files := logins.Find(a.getenv)
+func (a *app) logins(host string) credentials.Files {
+	files := credentials.Find(a.getenv)
 	files.Hidden = []string{passwordVariable}
-	files.Skipped = func(u *logins.Unreadable) {
+	files.Skipped = func(u *credentials.Unreadable) {
 		a.who.skip(host, u)
 		a.warn(fmt.Sprintf("%v; going on without a log-in. To use it, %s", u, repair(u, host)))
 	}
@@ -103,7 +103,7 @@ func (a *app) warn(message string) {
 
 // repair says how a log-in can be used that could not be read. Where a program is to keep log-ins and does
 // not work, another log-in fails as well.
-func repair(u *logins.Unreadable, host string) string {
+func repair(u *credentials.Unreadable, host string) string {
 	const meanwhile = "; --username NAME with the password in " + passwordVariable + " works meanwhile"
 	switch {
 	case u.Helper != "" && errors.Is(u.Err, exec.ErrNotFound):

@@ -6,9 +6,9 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/modeltransfer/transfer/cmd/transfer/internal/pack"
 	"github.com/modeltransfer/transfer/cmd/transfer/internal/printable"
-	"github.com/modeltransfer/transfer/cmd/transfer/internal/ref"
+	"github.com/modeltransfer/transfer/model/pack"
+	"github.com/modeltransfer/transfer/model/ref"
 	"github.com/modeltransfer/transfer/registry"
 	"github.com/spf13/cobra"
 )
@@ -205,7 +205,7 @@ func tagsCommand(a *app) *cobra.Command {
 func (a inspector) tags(ctx context.Context, name string) error {
 	r, err := ref.ParseRepository(name)
 	if err != nil {
-		return usagef("%v", err)
+		return malformed(err)
 	}
 	repo, err := a.remote(a.withScheme(r, name), nil, new(notes))
 	if err != nil {

@@ -1,12 +1,13 @@
 package main
 
 import (
+	"errors"
 	"io"
 	"os"
 	"time"
 
 	"github.com/modeltransfer/transfer/cmd/transfer/internal/progress"
-	"github.com/modeltransfer/transfer/cmd/transfer/internal/ref"
+	"github.com/modeltransfer/transfer/model/ref"
 	"golang.org/x/term"
 )
 
@@ -17,9 +18,17 @@ const hashDelay = 2 * time.Second
 func (a *app) reference(text string) (ref.Reference, error) {
 	r, err := ref.Parse(text)
 	if err != nil {
-		return r, usagef("%v", err)
+		return r, malformed(err)
 	}
 	return a.withScheme(r, text), nil
+}
+
+// malformed is a reference that cannot be read, with what to do about it.
+func malformed(err error) error {
+	if errors.Is(err, ref.ErrCredentials) {
+		return usagef("%v; use transfer login", err)
+	}
+	return usagef("%v", err)
 }
 
 // newMeter shows a bar on a terminal, lines elsewhere, events with --json, and nothing with

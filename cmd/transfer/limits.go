@@ -5,8 +5,8 @@ import (
 	"fmt"
 	"math"
 
-	"github.com/modeltransfer/transfer/cmd/transfer/internal/limit"
-	"github.com/modeltransfer/transfer/cmd/transfer/internal/unpack"
+	"github.com/modeltransfer/transfer/model/limit"
+	"github.com/modeltransfer/transfer/model/unpack"
 	"github.com/spf13/pflag"
 )
 

@@ -10,7 +10,7 @@ import (
 	"os"
 	"strings"
 
-	"github.com/modeltransfer/transfer/cmd/transfer/internal/ref"
+	"github.com/modeltransfer/transfer/model/ref"
 	"github.com/modeltransfer/transfer/registry"
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
@@ -70,7 +70,7 @@ func (a *app) logout(ctx context.Context, host string) error {
 func (a *app) registryOf(text string) (ref.Reference, error) {
 	r, err := ref.ParseRegistry(text)
 	if err != nil {
-		return r, usagef("%v", err)
+		return r, malformed(err)
 	}
 	return a.withScheme(r, text), nil
 }

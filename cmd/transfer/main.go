@@ -14,7 +14,7 @@ import (
 	"syscall"
 
 	"github.com/modeltransfer/transfer/cmd/transfer/internal/printable"
-	"github.com/modeltransfer/transfer/cmd/transfer/internal/ref"
+	"github.com/modeltransfer/transfer/model/ref"
 )
 
 // Exit codes.

@@ -6,9 +6,9 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/modeltransfer/transfer/cmd/transfer/internal/limit"
-	"github.com/modeltransfer/transfer/cmd/transfer/internal/pack"
-	"github.com/modeltransfer/transfer/cmd/transfer/internal/ref"
+	"github.com/modeltransfer/transfer/model/limit"
+	"github.com/modeltransfer/transfer/model/pack"
+	"github.com/modeltransfer/transfer/model/ref"
 	"github.com/modeltransfer/transfer/registry"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -84,7 +84,7 @@ func deleteCommand(a *app) *cobra.Command {
 func (a manager) delete(ctx context.Context, name string) error {
 	r, err := ref.ParseRepository(name)
 	if err != nil {
-		return usagef("%v", err)
+		return malformed(err)
 	}
 	if r.Tag == "" && r.Digest == "" {
 		return usagef("delete takes a tag or a digest: %s:TAG", name)
@@ -117,7 +117,7 @@ func reposCommand(a *app) *cobra.Command {
 func (a inspector) repos(ctx context.Context, name string) error {
 	r, err := ref.ParseRegistry(name)
 	if err != nil {
-		return usagef("%v", err)
+		return malformed(err)
 	}
 	r = a.withScheme(r, name)
 	o, err := a.registryOptions(r, registry.Options{}, new(notes))

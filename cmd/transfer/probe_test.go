@@ -15,8 +15,8 @@ import (
 	"time"
 
 	"github.com/modeltransfer/transfer"
-	"github.com/modeltransfer/transfer/cmd/transfer/internal/pack"
-	"github.com/modeltransfer/transfer/cmd/transfer/internal/ref"
+	"github.com/modeltransfer/transfer/model/pack"
+	"github.com/modeltransfer/transfer/model/ref"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )

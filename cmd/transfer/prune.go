@@ -4,7 +4,7 @@ import (
 	"context"
 	"fmt"
 
-	"github.com/modeltransfer/transfer/cmd/transfer/internal/unpack"
+	"github.com/modeltransfer/transfer/model/unpack"
 	"github.com/spf13/cobra"
 )
 

@@ -11,9 +11,9 @@ import (
 	"time"
 
 	"github.com/modeltransfer/transfer"
-	"github.com/modeltransfer/transfer/cmd/transfer/internal/pack"
-	"github.com/modeltransfer/transfer/cmd/transfer/internal/ref"
-	"github.com/modeltransfer/transfer/cmd/transfer/internal/unpack"
+	"github.com/modeltransfer/transfer/model/pack"
+	"github.com/modeltransfer/transfer/model/ref"
+	"github.com/modeltransfer/transfer/model/unpack"
 	"github.com/modeltransfer/transfer/registry"
 	"github.com/opencontainers/go-digest"
 	"github.com/spf13/cobra"

@@ -10,8 +10,8 @@ import (
 	"net/http"
 	"time"
 
-	"github.com/modeltransfer/transfer/cmd/transfer/internal/disk"
 	"github.com/modeltransfer/transfer/cmd/transfer/internal/printable"
+	"github.com/modeltransfer/transfer/model/disk"
 	"github.com/spf13/cobra"
 )
 

@@ -9,7 +9,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/modeltransfer/transfer/cmd/transfer/internal/disk"
+	"github.com/modeltransfer/transfer/model/disk"
 )
 
 // maxHeader is the longest header of a request that is read. Tokens of some KiB travel in headers.

@@ -1,7 +1,7 @@
 package main
 
 import (
-	"github.com/modeltransfer/transfer/cmd/transfer/internal/unpack"
+	"github.com/modeltransfer/transfer/model/unpack"
 )
 
 // tellChanges tells what became of files that were in a directory already.

@@ -15,7 +15,7 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/modeltransfer/transfer/cmd/transfer/internal/pack"
+	"github.com/modeltransfer/transfer/model/pack"
 	"github.com/modeltransfer/transfer/registry"
 	"github.com/opencontainers/go-digest"
 	"github.com/stretchr/testify/assert"

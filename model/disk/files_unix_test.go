@@ -1,0 +1,108 @@
+//go:build unix
+
+package disk_test
+
+import (
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/modeltransfer/transfer/model/disk"
+	"github.com/opencontainers/go-digest"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// Who else may write to the directory plants links to what is ours alone, and pipes.
+func TestH8WhatAnotherUserHasPutIntoADirectoryIsNotServed(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root can make a link of somebody else")
+	}
+	dir := t.TempDir()
+	base, stop := run(t, dir, disk.Options{})
+	defer stop()
+	dg := put(t, base, "{}")
+	victim := filepath.Join(t.TempDir(), "victim")
+	require.NoError(t, os.WriteFile(victim, []byte("precious"), 0o600))
+	blobs, repository := filepath.Join(dir, "blobs", "sha256"), filepath.Join(dir, "repositories", "a")
+	foreign := digest.FromString("foreign").Encoded()
+	require.NoError(t, os.Symlink(victim, filepath.Join(blobs, foreign)))
+	require.NoError(t, os.Lchown(filepath.Join(blobs, foreign), 12345, 12345))
+	pipe := digest.FromString("pipe").Encoded()
+	require.NoError(t, syscall.Mkfifo(filepath.Join(blobs, pipe), 0o666))
+	require.NoError(t, os.MkdirAll(filepath.Join(repository, "_tags"), 0o777))
+	require.NoError(t, syscall.Mkfifo(filepath.Join(repository, "_tags", "v1"), 0o666))
+	own := digest.FromString("own").Encoded()
+	require.NoError(t, os.Symlink(filepath.Join(blobs, dg.Encoded()), filepath.Join(blobs, own)))
+	client := http.Client{Timeout: 20 * time.Second}
+	for path, want := range map[string]int{
+		"blobs/sha256:" + foreign: 404, "blobs/sha256:" + pipe: 404, "manifests/v1": 404, "tags/list": 200,
+		"blobs/sha256:" + own: 200, "blobs/" + dg.String(): 200,
+	} {
+		resp, err := client.Get(base + "/v2/a/" + path)
+		require.NoError(t, err, path)
+		require.NoError(t, resp.Body.Close())
+		assert.Equal(t, want, resp.StatusCode, path)
+	}
+	for name, plant := range map[string]func(path string) error{
+		"a link": func(path string) error { return os.Symlink(victim, path) },
+		"a pipe": func(path string) error { return syscall.Mkfifo(path, 0o666) },
+		"a file": func(path string) error { return os.WriteFile(path, []byte("precious"), 0o666) },
+	} {
+		id := strings.Repeat("0", 32)
+		path := filepath.Join(dir, "uploads", id)
+		require.NoError(t, plant(path))
+		require.NoError(t, os.Lchown(path, 12345, 12345))
+		req, err := http.NewRequest(http.MethodPatch, base+"/v2/a/blobs/uploads/"+id, strings.NewReader("evil"))
+		require.NoError(t, err)
+		resp, err := client.Do(req)
+		require.NoError(t, err, name)
+		require.NoError(t, resp.Body.Close())
+		assert.Equal(t, 404, resp.StatusCode, name)
+		require.NoError(t, os.Remove(path))
+	}
+	began, _ := call(t, "POST", base+"/v2/a/blobs/uploads/", "")
+	require.Equal(t, 202, began.StatusCode)
+	at := began.Header.Get("Location")
+	path := filepath.Join(dir, "uploads", filepath.Base(at))
+	require.NoError(t, os.Remove(path))
+	empty := filepath.Join(t.TempDir(), "empty")
+	require.NoError(t, os.WriteFile(empty, nil, 0o600))
+	require.NoError(t, os.Symlink(empty, path)) // while the upload is known
+	patched, _ := call(t, "PATCH", base+at, "evil")
+	assert.Equal(t, 404, patched.StatusCode)
+	data, err := os.ReadFile(empty)
+	require.NoError(t, err)
+	assert.Empty(t, data, "nothing is written through a link")
+}
+
+func TestH1ServeSweepsNothingThatIsNotItsOwn(t *testing.T) {
+	dir := t.TempDir()
+	for _, sub := range []string{"repositories", "uploads"} {
+		require.NoError(t, os.Mkdir(filepath.Join(dir, sub), 0o777))
+	}
+	old := time.Now().Add(-30 * 24 * time.Hour)
+	ours, theirs := filepath.Join(dir, "uploads", strings.Repeat("0", 32)), filepath.Join(dir, "uploads", "photo.jpg")
+	for _, path := range []string{ours, theirs} {
+		require.NoError(t, os.WriteFile(path, nil, 0o666))
+		require.NoError(t, os.Chtimes(path, old, old))
+	}
+	_, stop := run(t, dir, disk.Options{})
+	defer stop()
+	assert.NoFileExists(t, ours)
+	assert.FileExists(t, theirs)
+}
+
+// A file system that knows no case takes _Tags for _tags.
+func TestH1NoRepositoryHasTheNameOfADirectoryOfServe(t *testing.T) {
+	base, stop := run(t, t.TempDir(), disk.Options{})
+	defer stop()
+	for _, name := range []string{"_tags", "_Tags", "a/_MANIFESTS", "a/_tags/b"} {
+		answer, _ := call(t, "GET", base+"/v2/"+name+"/tags/list", "")
+		assert.Equal(t, 400, answer.StatusCode, name)
+	}
+}

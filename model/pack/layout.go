@@ -1,0 +1,406 @@
+package pack
+
+import (
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/modeltransfer/transfer"
+	"github.com/modeltransfer/transfer/internal/rootfile"
+	"github.com/modeltransfer/transfer/model/limit"
+	"github.com/modeltransfer/transfer/model/names"
+	"github.com/modeltransfer/transfer/registry"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+const (
+	// ManifestName is the manifest of a directory of blobs.
+	ManifestName = "manifest.json"
+
+	// maxManifest is the largest manifest that is read, as in package registry.
+	maxManifest = 4 << 20 // 4 MiB
+
+	// maxDepth is how deep indexes may be nested.
+	maxDepth = 4
+)
+
+var (
+	// ErrNoModel is a name that no model of a directory has. The error lists those that there are.
+	ErrNoModel = errors.New("no model of that name is in it")
+
+	// ErrChoice is a directory with several models of which none was named. The error lists them.
+	ErrChoice = errors.New("there are several models in it")
+
+	// ErrNoBlob is a blob that a manifest names and the directory does not have.
+	ErrNoBlob = errors.New("a blob of the manifest is missing")
+
+	// ErrManifestTooLarge is a manifest that no registry would take.
+	ErrManifestTooLarge = fmt.Errorf("the manifest is larger than %d MiB", maxManifest>>20)
+)
+
+// Kind is what a directory holds.
+type Kind int
+
+// Kinds of directories.
+const (
+	Plain  Kind = iota // files
+	Blobs              // manifest.json and blobs named by their digests
+	OCI                // an OCI image layout
+	Ollama             // Ollama's models directory
+)
+
+// String names what a directory is, for people.
+func (k Kind) String() string {
+	return [...]string{"a directory of files", "a directory of blobs", "an OCI layout", "Ollama's models"}[k]
+}
+
+// KindOf tells what a path holds.
+func KindOf(dir string) Kind {
+	switch {
+	case isFile(filepath.Join(dir, ocispec.ImageLayoutFile)):
+		return OCI
+	case isDir(filepath.Join(dir, "manifests")) && isDir(filepath.Join(dir, "blobs")):
+		return Ollama
+	case isFile(filepath.Join(dir, ManifestName)) && looksLikeBlobs(dir):
+		return Blobs
+	}
+	return Plain
+}
+
+// looksLikeBlobs tells a model's manifest.json from a file that only has the name.
+func looksLikeBlobs(dir string) bool {
+	entries, err := os.ReadDir(dir)
+	if err == nil && slices.ContainsFunc(entries, isBlob) {
+		return true
+	}
+	others := len(entries) - 1
+	if isDir(filepath.Join(dir, StateDir)) && !isFile(filepath.Join(dir, StateDir, "record.json")) {
+		others-- // a lock, and no record of named files
+	}
+	return err == nil && others == 0
+}
+
+func isBlob(e fs.DirEntry) bool { return names.IsBlob(e.Name()) }
+
+// HasBlobs tells whether there are blobs in a directory.
+func HasBlobs(dir string) bool {
+	entries, err := os.ReadDir(dir)
+	return err == nil && slices.ContainsFunc(entries, isBlob)
+}
+
+func isFile(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.Mode().IsRegular()
+}
+
+func isDir(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.IsDir()
+}
+
+// ReadManifest reads the manifest of a directory of blobs.
+func ReadManifest(path string) ([]byte, error) {
+	f, err := rootfile.OpenLinked(path)
+	if err != nil {
+		return nil, pathError(path, err)
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, maxManifest+1))
+	if err == nil && len(data) > maxManifest {
+		err = fmt.Errorf("%s: %w", path, ErrManifestTooLarge)
+	}
+	return data, err
+}
+
+// pathError names the file where an error does not.
+func pathError(path string, err error) error {
+	var named *fs.PathError
+	if errors.As(err, &named) {
+		return err
+	}
+	return &fs.PathError{Op: "open", Path: path, Err: err}
+}
+
+// Model is a model of a directory.
+type Model struct {
+	Name  string // as it is named there
+	Parts []Part // the last is the model; before it come the manifests that it lists
+}
+
+// blobFile is where a directory has a blob.
+type blobFile func(dg digest.Digest) string
+
+// OpenOCI returns the models of an OCI image layout: one, or the one of the name or digest wanted.
+// Its blobs are added to the stage. It may name so many manifests at most; see [Tree].
+func (s *Stage) OpenOCI(dir, want string, most int) (Model, error) {
+	data, err := ReadManifest(filepath.Join(dir, ocispec.ImageIndexFile))
+	if err != nil {
+		return Model{}, err
+	}
+	var index ocispec.Index
+	if err := json.Unmarshal(data, &index); err != nil {
+		return Model{}, fmt.Errorf("%s: %w", filepath.Join(dir, ocispec.ImageIndexFile), err)
+	}
+	var names []string
+	var found []ocispec.Descriptor
+	for _, d := range index.Manifests {
+		name := orDefault(d.Annotations[ocispec.AnnotationRefName], d.Digest.String())
+		names = append(names, name)
+		if want == "" || want == name || want == d.Digest.String() {
+			found = append(found, d)
+		}
+	}
+	other := func(d ocispec.Descriptor) bool { return d.Digest != found[0].Digest }
+	if len(found) == 0 || slices.ContainsFunc(found, other) { // one model may have several names
+		var fitting []string
+		for _, d := range found {
+			fitting = append(fitting, d.Digest.String())
+		}
+		return Model{}, choiceError(dir, want, names, fitting)
+	}
+	file := func(dg digest.Digest) string {
+		return filepath.Join(dir, ocispec.ImageBlobsDir, dg.Algorithm().String(), dg.Encoded())
+	}
+	m := Model{Name: orDefault(found[0].Annotations[ocispec.AnnotationRefName], found[0].Digest.String())}
+	manifests, err := Tree(found[0].Digest.String(), most, func(dg string) (registry.Manifest, error) {
+		return readBlobManifest(file(digest.Digest(dg)), digest.Digest(dg))
+	})
+	for _, one := range manifests {
+		if err := s.collect(&m, file, one); err != nil {
+			return m, err
+		}
+	}
+	return m, err
+}
+
+// readBlobManifest reads a manifest that is a blob.
+func readBlobManifest(path string, dg digest.Digest) (registry.Manifest, error) {
+	data, err := ReadManifest(path)
+	if err != nil {
+		return registry.Manifest{}, err
+	}
+	if got := dg.Algorithm().FromBytes(data); got != dg {
+		return registry.Manifest{}, fmt.Errorf("%w: %s is %s", transfer.ErrDigestMismatch, path, got)
+	}
+	m := registry.NewManifest(data, "")
+	m.Digest = dg.String()
+	return m, nil
+}
+
+// collect adds a manifest and its blobs.
+func (s *Stage) collect(m *Model, file blobFile, one registry.Manifest) (err error) {
+	part := Part{Manifest: one.Data}
+	if !one.IsIndex() {
+		if part.Blobs, err = one.Blobs(); err != nil {
+			return fmt.Errorf("%s: %w", file(digest.Digest(one.Digest)), err)
+		}
+	}
+	for _, b := range part.Blobs {
+		if err := s.Add(file(digest.Digest(b.Digest)), digest.Digest(b.Digest)); err != nil {
+			return fmt.Errorf("%w: %w", ErrNoBlob, err)
+		}
+	}
+	m.Parts = append(m.Parts, part)
+	return nil
+}
+
+// OpenOllama returns a model of an Ollama directory: the only one, or the one of the name wanted,
+// "name:tag" with or without what comes before it. Its blobs are in dir/blobs.
+func OpenOllama(dir, want string) (Model, error) {
+	names, _, err := ollamaNames(dir)
+	if err != nil {
+		return Model{}, err
+	}
+	var found []string
+	for _, name := range names {
+		if want == "" || name == want || strings.HasSuffix(name, "/"+want) ||
+			strings.HasSuffix(name, "/"+want+":latest") {
+			found = append(found, name)
+		}
+	}
+	if len(found) != 1 {
+		return Model{}, choiceError(dir, want, names, found)
+	}
+	i := strings.LastIndexByte(found[0], ':')
+	data, err := ReadManifest(filepath.Join(dir, "manifests", filepath.FromSlash(found[0][:i]), found[0][i+1:]))
+	if err != nil {
+		return Model{}, err
+	}
+	blobs, err := registry.NewManifest(data, "").Blobs()
+	if err != nil {
+		return Model{}, fmt.Errorf("%s: %w", found[0], err)
+	}
+	return Model{Name: found[0], Parts: []Part{{Manifest: data, Blobs: blobs}}}, nil
+}
+
+// ollamaNames lists the models of an Ollama directory: host/namespace/name:tag. Unknown is a link in it that leads
+// to no file: Ollama knows models behind it, and they are not listed.
+func ollamaNames(dir string) (names []string, unknown string, err error) {
+	manifests := filepath.Join(dir, "manifests")
+	err = fs.WalkDir(os.DirFS(manifests), ".", func(name string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() || strings.HasPrefix(d.Name(), ".") {
+			return err
+		}
+		path := filepath.Join(manifests, filepath.FromSlash(name))
+		switch is := isFile(path); {
+		case is && strings.Contains(name, "/"):
+			names = append(names, modelName(name))
+		case !is && d.Type() == fs.ModeSymlink:
+			unknown = path
+		}
+		return nil
+	})
+	slices.Sort(names)
+	return names, unknown, err
+}
+
+// modelName is how Ollama names the model of a manifest.
+func modelName(file string) string { return path.Dir(file) + ":" + path.Base(file) }
+
+// choiceError says what there is to choose from: of all names, those that fit what was wanted.
+func choiceError(dir, want string, names, fitting []string) error {
+	switch {
+	case len(names) == 0:
+		return fmt.Errorf("%s: %w", dir, ErrEmpty)
+	case len(fitting) > 1 && want != "":
+		return fmt.Errorf("%s: %w, and %q fits %s; say more of the name", dir, ErrChoice, want, listOf(fitting))
+	case want != "":
+		return fmt.Errorf("%s: %w: %q; it has %s", dir, ErrNoModel, want, listOf(names))
+	}
+	return fmt.Errorf("%s: %w; name one with --model: %s", dir, ErrChoice, listOf(names))
+}
+
+// listOf lists the first of many names.
+func listOf(names []string) string {
+	const most = 20
+	list := strings.Join(names[:min(len(names), most)], ", ")
+	if len(names) > most {
+		list += ", ..."
+	}
+	return list
+}
+
+// TreePath is where an OCI layout or Ollama's models have a blob. The digest must be valid.
+func TreePath(dir string, kind Kind, dg digest.Digest) string {
+	switch kind {
+	case OCI:
+		return filepath.Join(dir, ocispec.ImageBlobsDir, dg.Algorithm().String(), dg.Encoded())
+	case Blobs:
+		return filepath.Join(dir, BlobName(dg))
+	}
+	return filepath.Join(dir, "blobs", BlobName(dg))
+}
+
+// Referenced lists the blobs that the models of an OCI layout or of Ollama's models directory name,
+// each once; in a layout the manifests are blobs too. Of a manifest that is missing or damaged it is
+// not known what it names; then they are not the whole. There may be so many manifests at most; 0 means
+// [DefaultManifests].
+func Referenced(dir string, kind Kind, most int) (blobs []transfer.Blob, whole bool, err error) {
+	w := walker{dir: dir, seen: map[string]bool{}, whole: true, most: cmp.Or(most, DefaultManifests)}
+	if kind == OCI {
+		data, err := ReadManifest(filepath.Join(dir, ocispec.ImageIndexFile))
+		if err == nil {
+			err = w.walk(data)
+		}
+		return w.blobs, w.whole, err
+	}
+	names, unknown, err := ollamaNames(dir)
+	if err == nil && unknown != "" {
+		err = fmt.Errorf("%s: %w: which models it has is not known", unknown, ErrNotRegular)
+	}
+	for _, name := range names {
+		i := strings.LastIndexByte(name, ':')
+		data, err := ReadManifest(filepath.Join(dir, "manifests", filepath.FromSlash(name[:i]), name[i+1:]))
+		if err != nil {
+			return nil, false, err
+		}
+		blobs, err := registry.NewManifest(data, "").Blobs()
+		if err != nil {
+			return nil, false, fmt.Errorf("%s: %w", name, err)
+		}
+		for _, b := range blobs {
+			w.see(b)
+		}
+	}
+	return w.blobs, true, err
+}
+
+// walker lists what a layout names.
+type walker struct {
+	dir   string
+	seen  map[string]bool
+	blobs []transfer.Blob
+	whole bool
+
+	most    int
+	size    int64           // of the manifests that were read
+	listed  map[string]bool // as manifests: what is one may be named as a layer too
+	waiting []digest.Digest // manifests that were not read yet
+}
+
+func (w *walker) see(b transfer.Blob) {
+	if !w.seen[b.Digest] {
+		w.seen[b.Digest] = true
+		w.blobs = append(w.blobs, b)
+	}
+}
+
+// walk lists what an index names, and what that names, however deep.
+func (w *walker) walk(index []byte) error {
+	w.listed = map[string]bool{}
+	for err := w.add(index); ; err = w.next() {
+		if err != nil || len(w.waiting) == 0 {
+			return err
+		}
+	}
+}
+
+// next reads a manifest that is waiting.
+func (w *walker) next() error {
+	dg := w.waiting[0]
+	w.waiting = w.waiting[1:]
+	data, err := ReadManifest(TreePath(w.dir, OCI, dg))
+	if err != nil || dg.Algorithm().FromBytes(data) != dg {
+		w.whole = false
+		return nil // that it is wrong is found where it is hashed
+	}
+	if w.size += int64(len(data)); w.size > int64(w.most)*ManifestBytes {
+		return &limit.Error{Limit: limit.Manifests, Most: int64(w.most)}
+	}
+	return w.add(data)
+}
+
+// add adds what a manifest or index names.
+func (w *walker) add(data []byte) error {
+	content, err := registry.NewManifest(data, "").Content()
+	if err != nil {
+		return err
+	}
+	if content.Config != nil {
+		w.see(content.Config.Blob())
+	}
+	for _, l := range content.Layers {
+		w.see(l.Blob())
+	}
+	for _, d := range content.Manifests {
+		w.see(d.Blob())
+		if w.listed[d.Digest] {
+			continue
+		}
+		w.listed[d.Digest] = true
+		w.waiting = append(w.waiting, digest.Digest(d.Digest))
+		if len(w.listed) > w.most {
+			return &limit.Error{Limit: limit.Manifests, Most: int64(w.most)}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,38 @@
+package pack_test
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"sync"
+	"testing"
+
+	"github.com/modeltransfer/transfer/model/pack"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+func TestHashingNeverGoesBack(t *testing.T) {
+	dir := t.TempDir()
+	const count = 300
+	for i := range count {
+		require.NoError(t, os.WriteFile(filepath.Join(dir, fmt.Sprint(i)), []byte("x"), 0o600))
+	}
+	files, err := pack.Walk([]string{dir}, pack.Choice{})
+	require.NoError(t, err)
+	var mu sync.Mutex
+	var told []int64
+	digests, err := pack.Hash(t.Context(), files, func(done, total int64) {
+		runtime.Gosched()
+		mu.Lock()
+		defer mu.Unlock()
+		told = append(told, done)
+		assert.EqualValues(t, count, total)
+	})
+	require.NoError(t, err)
+	assert.Len(t, digests, count)
+	assert.True(t, slices.IsSorted(told))
+	assert.EqualValues(t, count, told[len(told)-1])
+}

@@ -1,0 +1,68 @@
+package pack
+
+import (
+	"cmp"
+	"fmt"
+
+	"github.com/modeltransfer/transfer/model/limit"
+	"github.com/modeltransfer/transfer/registry"
+	"github.com/opencontainers/go-digest"
+)
+
+const (
+	// DefaultManifests is how many manifests an index may name, with those that they name.
+	DefaultManifests = 512
+
+	// ManifestBytes is how large they may be on average, because all are kept in memory.
+	ManifestBytes = 128 << 10 // 128 KiB
+)
+
+// tree is a manifest with all that it lists.
+type tree struct {
+	fetch func(dg string) (registry.Manifest, error)
+	most  int
+	size  int64
+	seen  map[string]bool
+	all   []registry.Manifest
+}
+
+// Tree lists a manifest after all that it lists, each once. The error is a [*limit.Error] where there are more
+// than most; 0 means [DefaultManifests].
+func Tree(root string, most int, fetch func(dg string) (registry.Manifest, error)) ([]registry.Manifest, error) {
+	t := tree{fetch: fetch, most: cmp.Or(most, DefaultManifests), seen: map[string]bool{}}
+	err := t.add(root, maxDepth)
+	return t.all, err
+}
+
+func (t *tree) add(dg string, depth int) error {
+	switch {
+	case t.seen[dg]:
+		return nil
+	case len(t.seen) == t.most:
+		return &limit.Error{Limit: limit.Manifests, Most: int64(t.most)}
+	case digest.Digest(dg).Validate() != nil:
+		return fmt.Errorf("digest %.100q: %w", dg, digest.ErrDigestInvalidFormat)
+	}
+	t.seen[dg] = true
+	m, err := t.fetch(dg)
+	if err != nil {
+		return err
+	}
+	if t.size += int64(len(m.Data)); t.size > int64(t.most)*ManifestBytes {
+		return &limit.Error{Limit: limit.Manifests, Most: int64(t.most)}
+	}
+	content, err := m.Content()
+	if err != nil {
+		return fmt.Errorf("%s: %w", dg, err)
+	}
+	if depth == 0 && len(content.Manifests) > 0 {
+		return fmt.Errorf("%s: indexes are nested too deep", dg)
+	}
+	for _, d := range content.Manifests {
+		if err := t.add(d.Digest, depth-1); err != nil {
+			return err
+		}
+	}
+	t.all = append(t.all, m)
+	return nil
+}

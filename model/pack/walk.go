@@ -1,0 +1,235 @@
+// Package pack makes manifests of files: what push sends.
+package pack
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/modeltransfer/transfer/model/names"
+)
+
+// StateDir is where pull keeps what belongs to a directory and not to its model.
+const StateDir = names.StateDir
+
+var (
+	// ErrEmpty is a directory without a file in it.
+	ErrEmpty = errors.New("there is no file in it")
+
+	// ErrLink is a link that leads out of the directory.
+	ErrLink = errors.New("the link leads out of the directory")
+
+	// ErrNotRegular is a pipe, a device or, in a directory, a link to a directory.
+	ErrNotRegular = errors.New("neither a file nor a directory (links to directories are not followed)")
+
+	// ErrTwice is two files that would get the same title.
+	ErrTwice = errors.New("two files of the same name")
+)
+
+// File is a file to be packed, or a directory with nothing in it.
+type File struct {
+	Path  string // where it is
+	Title string // what it is called in the model, with slashes
+	Info  fs.FileInfo
+}
+
+// Mode is what the model says of the permissions: whether the file can be executed, and nothing that differs from
+// one machine to the next.
+func (f File) Mode() fs.FileMode {
+	if f.Info.Mode()&0o100 != 0 {
+		return 0o755
+	}
+	return 0o644
+}
+
+// Choice says which files of a directory are packed.
+type Choice struct {
+	// Exclude are patterns of names that are left out; see [names.Match].
+	Exclude []string
+
+	// FollowLinks packs what links lead to that lead out of the directory. They are an error otherwise: whoever
+	// made them may have meant what is nobody's business.
+	FollowLinks bool
+
+	// LeftOut is told of what is left out though nobody asked for that. It may be nil.
+	LeftOut func(path string)
+}
+
+// size is how many bytes a file has.
+func (f File) size() int64 {
+	if f.Info.IsDir() {
+		return 0
+	}
+	return f.Info.Size()
+}
+
+// Walk lists the files of paths, and the directories that have none: of one directory what is in it, under its
+// path in the directory; of several paths files under their names and directories with theirs before. A link to
+// a file is that file, as in the caches of download tools, and a path may be a link to a directory. What is left
+// out ([names.LeftOut]) is told. What pull would refuse is an error.
+func Walk(paths []string, c Choice) ([]File, error) {
+	files, err := List(paths, c)
+	if err == nil {
+		err = together(files)
+	}
+	return files, err
+}
+
+// List is Walk where names do not matter.
+func List(paths []string, c Choice) ([]File, error) {
+	var files []File
+	for _, path := range paths {
+		prefix := filepath.Base(filepath.Clean(path))
+		if absolute, err := filepath.Abs(path); err == nil {
+			prefix = filepath.Base(absolute) // "." has a name too
+		}
+		info, err := os.Stat(path)
+		if err != nil {
+			return nil, err
+		}
+		if info.IsDir() && len(paths) == 1 {
+			prefix = ""
+		}
+		found, err := walk(path, prefix, info, c)
+		if err != nil {
+			return nil, err
+		}
+		files = append(files, found...)
+	}
+	return files, nil
+}
+
+// lister lists one path.
+type lister struct {
+	root, prefix string
+	choice       Choice
+	files        []File
+	above        map[string]bool // directories that have something in them
+}
+
+func walk(path, prefix string, info fs.FileInfo, c Choice) ([]File, error) {
+	switch {
+	case info.Mode().IsRegular() && names.Match(c.Exclude, prefix):
+		return nil, nil
+	case info.Mode().IsRegular():
+		return []File{{Path: path, Title: prefix, Info: info}}, nil
+	case !info.IsDir():
+		return nil, fmt.Errorf("%s: %w", path, ErrNotRegular)
+	}
+	l := &lister{root: path, prefix: prefix, choice: c, above: map[string]bool{}}
+	if err := WalkDir(path, l.visit); err != nil {
+		return nil, err
+	}
+	kept, found := l.files[:0], false
+	for _, f := range l.files {
+		if !f.Info.IsDir() || !l.above[f.Path] {
+			kept = append(kept, f)
+			found = found || !f.Info.IsDir()
+		}
+	}
+	if !found {
+		return nil, fmt.Errorf("%s: %w", path, ErrEmpty)
+	}
+	return kept, nil
+}
+
+func (l *lister) visit(path string, d fs.DirEntry, err error) error {
+	if err != nil {
+		return err
+	}
+	inside, err := filepath.Rel(l.root, path)
+	title := strings.TrimPrefix(l.prefix+"/"+filepath.ToSlash(inside), "/")
+	switch {
+	case err != nil || inside == ".":
+		return err
+	case d.IsDir() && d.Name() == StateDir:
+		return fs.SkipDir
+	case names.LeftOut(d.Name()), d.IsDir() && names.Kept(d.Name()):
+		if l.choice.LeftOut != nil {
+			l.choice.LeftOut(path)
+		}
+		if d.IsDir() {
+			return fs.SkipDir
+		}
+		return nil
+	case names.Match(l.choice.Exclude, title):
+		if d.IsDir() {
+			return fs.SkipDir
+		}
+		return nil
+	}
+	info, err := os.Stat(path)
+	switch {
+	case err != nil:
+		return err
+	case !info.Mode().IsRegular() && !d.IsDir():
+		return fmt.Errorf("%s: %w", path, ErrNotRegular)
+	case d.Type() == fs.ModeSymlink:
+		if err := l.follow(path); err != nil {
+			return err
+		}
+	}
+	l.above[filepath.Dir(path)] = true
+	l.files = append(l.files, File{Path: path, Title: title, Info: info})
+	return nil
+}
+
+// follow refuses a link that leads out of the directory.
+func (l *lister) follow(path string) error {
+	if l.choice.FollowLinks {
+		return nil
+	}
+	root, err := realPath(l.root)
+	if err != nil {
+		return err
+	}
+	target, err := realPath(path)
+	if err != nil {
+		return err
+	}
+	inside, err := filepath.Rel(root, target)
+	if err != nil || !filepath.IsLocal(inside) {
+		return fmt.Errorf("%s: %w: to %s", path, ErrLink, target)
+	}
+	return nil
+}
+
+// realPath is where a path leads.
+func realPath(path string) (string, error) {
+	absolute, err := filepath.Abs(path)
+	if err != nil {
+		return "", err
+	}
+	return filepath.EvalSymlinks(absolute)
+}
+
+// WalkDir is [filepath.WalkDir], also of a directory behind a link.
+func WalkDir(dir string, visit fs.WalkDirFunc) error {
+	return filepath.WalkDir(dir+string(filepath.Separator), visit)
+}
+
+// together refuses files that pull would refuse.
+func together(files []File) error {
+	var taken names.Set
+	seen := make(map[string]string, len(files))
+	for _, f := range files {
+		clean, err := names.Check(f.Title)
+		switch {
+		case err != nil:
+			return fmt.Errorf("%s: %w; nobody could pull it", f.Path, err)
+		case clean != f.Title || names.LeftOut(f.Title):
+			return fmt.Errorf("%s: %w: %q is left out by pull", f.Path, names.ErrName, f.Title)
+		}
+		if first, ok := seen[f.Title]; ok {
+			return fmt.Errorf("%w: %s and %s are both %q", ErrTwice, first, f.Path, f.Title)
+		}
+		seen[f.Title] = f.Path
+		if err := taken.Add(f.Title, f.Info.IsDir()); err != nil {
+			return fmt.Errorf("%s: %w", f.Path, err)
+		}
+	}
+	return nil
+}

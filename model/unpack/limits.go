@@ -1,0 +1,54 @@
+package unpack
+
+import "github.com/modeltransfer/transfer/model/limit"
+
+// Limits bound what a model may make of this machine. No real model meets them; a person can raise them.
+type Limits struct {
+	// Bytes are the most that archives and copies may unpack to. Zero means 64 MiB and 64 times what was fetched.
+	Bytes int64
+
+	// Files are the most files and directories. Zero means 100,000.
+	Files int
+
+	// Depth is how deep directories may be nested. Zero means 64.
+	Depth int
+}
+
+const (
+	defaultFiles = 100_000
+	defaultDepth = 64
+
+	// nameBytes is how long paths may be on average, because all are kept in memory.
+	nameBytes = 512
+
+	// leastBytes and expansion make the default of Bytes. Text shrinks to a tenth; what shrinks to less than a
+	// 64th is nothing but repetition.
+	leastBytes = 64 << 20 // 64 MiB
+	expansion  = 64
+)
+
+// withDefaults fills in what was left open. Fetched is the size of all blobs.
+func (l Limits) withDefaults(fetched int64) Limits {
+	if l.Bytes == 0 {
+		l.Bytes = leastBytes + expansion*min(fetched, 1<<50)
+	}
+	if l.Files == 0 {
+		l.Files = defaultFiles
+	}
+	if l.Depth == 0 {
+		l.Depth = defaultDepth
+	}
+	return l
+}
+
+// budget is how much may still be written.
+type budget struct{ left, most int64 }
+
+// spend takes bytes from the budget.
+func (b *budget) spend(n int64) error {
+	if n < 0 || n > b.left {
+		return &limit.Error{Limit: limit.Bytes, Most: b.most}
+	}
+	b.left -= n
+	return nil
+}

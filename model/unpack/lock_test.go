@@ -1,0 +1,100 @@
+package unpack_test
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/modeltransfer/transfer/internal/filelock"
+	"github.com/modeltransfer/transfer/model/pack"
+	"github.com/modeltransfer/transfer/model/unpack"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+func quiet() {}
+
+func TestL3OneHolderAtATime(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "new")
+	synctest.Test(t, func(t *testing.T) {
+		unlock, err := unpack.Lock(t.Context(), dir, "", quiet)
+		require.NoError(t, err)
+		waited, other := 0, make(chan func())
+		go func() {
+			second, err := unpack.Lock(t.Context(), dir, "", func() { waited++ })
+			assert.NoError(t, err)
+			other <- second
+		}()
+		time.Sleep(time.Minute) // a holder that lives is waited for
+		select {
+		case <-other:
+			t.Fatal("there are two holders")
+		default:
+		}
+		apart, err := unpack.Lock(t.Context(), dir, "0123", quiet)
+		require.NoError(t, err)
+		apart()
+		unlock()
+		(<-other)()
+		assert.Equal(t, 1, waited)
+	})
+	left, err := os.ReadDir(dir)
+	require.NoError(t, err)
+	assert.Empty(t, left, "nothing of a lock stays")
+}
+
+func TestL3AHolderThatDoesNotLiveIsNotWaitedFor(t *testing.T) {
+	dir := t.TempDir()
+	require.NoError(t, os.Mkdir(filepath.Join(dir, pack.StateDir), 0o755))
+	f, err := os.Create(filepath.Join(dir, pack.StateDir, "lock"))
+	require.NoError(t, err)
+	defer f.Close()
+	require.NoError(t, filelock.Lock(f))
+	synctest.Test(t, func(t *testing.T) {
+		start := time.Now()
+		unlock, err := unpack.Lock(t.Context(), dir, "", quiet)
+		require.NoError(t, err)
+		unlock()
+		assert.Less(t, time.Since(start), time.Minute)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		_, err = unpack.Lock(ctx, dir, "", quiet)
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+	})
+}
+
+func TestL3ALockThatCannotBeHadIsGoneWithout(t *testing.T) {
+	dir := t.TempDir()
+	require.NoError(t, os.WriteFile(filepath.Join(dir, pack.StateDir), []byte("a file"), 0o600))
+	unlock, err := unpack.Lock(t.Context(), dir, "", quiet)
+	require.NoError(t, err)
+	unlock()
+	data, err := os.ReadFile(filepath.Join(dir, pack.StateDir))
+	require.NoError(t, err)
+	assert.Equal(t, "a file", string(data))
+}
+
+func TestH8ALockOfAnotherUserIsNotWaitedFor(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root can make a file of somebody else")
+	}
+	dir := t.TempDir()
+	require.NoError(t, os.Mkdir(filepath.Join(dir, pack.StateDir), 0o755))
+	path := filepath.Join(dir, pack.StateDir, "lock")
+	f, err := os.Create(path)
+	require.NoError(t, err)
+	defer f.Close()
+	require.NoError(t, f.Chown(12345, 12345))
+	require.NoError(t, filelock.Lock(f))
+	synctest.Test(t, func(t *testing.T) {
+		start := time.Now()
+		unlock, err := unpack.Lock(t.Context(), dir, "", func() { t.Error("it is waited for") })
+		require.NoError(t, err)
+		unlock()
+		assert.Zero(t, time.Since(start))
+	})
+	assert.FileExists(t, path, "it is the other's")
+}

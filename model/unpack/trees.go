@@ -1,0 +1,237 @@
+package unpack
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+
+	"github.com/modeltransfer/transfer"
+	"github.com/modeltransfer/transfer/model/names"
+	"github.com/modeltransfer/transfer/model/pack"
+	"github.com/modeltransfer/transfer/registry"
+	"github.com/opencontainers/go-digest"
+	"github.com/opencontainers/image-spec/specs-go"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// OCI is an OCI image layout.
+type OCI struct {
+	dir                string
+	root, stage, blobs *os.Root
+	algorithms         map[digest.Algorithm]*os.Root
+}
+
+// OpenOCI opens a layout and makes it where it is missing. A directory that holds something else is refused. It
+// must be closed.
+func OpenOCI(dir string) (*OCI, error) {
+	entries, err := os.ReadDir(dir)
+	switch {
+	case err != nil && !errors.Is(err, fs.ErrNotExist):
+		return nil, err
+	case len(entries) > 0 && pack.KindOf(dir) != pack.OCI && !onlyState(entries):
+		return nil, fmt.Errorf("%s: %w: neither empty nor an OCI layout", dir, fs.ErrExist)
+	}
+	if err := os.MkdirAll(dir, 0o777); err != nil {
+		return nil, err
+	}
+	o := &OCI{dir: dir, algorithms: map[digest.Algorithm]*os.Root{}}
+	if o.root, err = os.OpenRoot(dir); err != nil {
+		return nil, err
+	}
+	layout, err := json.Marshal(ocispec.ImageLayout{Version: ocispec.ImageLayoutVersion})
+	if err == nil {
+		o.blobs, err = openDir(o.root, ocispec.ImageBlobsDir)
+	}
+	if err == nil {
+		o.stage, err = openDir(o.root, names.StateDir)
+	}
+	if err == nil {
+		_, err = o.algorithm(digest.Canonical)
+	}
+	if err == nil {
+		err = writeFile(o.root, ocispec.ImageLayoutFile, layout)
+	}
+	if err != nil {
+		return nil, errors.Join(err, o.Close())
+	}
+	return o, nil
+}
+
+// Close closes the layout.
+func (o *OCI) Close() error {
+	var failed error
+	for _, root := range append(slices.Collect(maps.Values(o.algorithms)), o.root, o.stage, o.blobs) {
+		if root != nil {
+			failed = errors.Join(failed, root.Close())
+		}
+	}
+	return failed
+}
+
+// algorithm opens the directory of the blobs of an algorithm.
+func (o *OCI) algorithm(a digest.Algorithm) (*os.Root, error) {
+	if root := o.algorithms[a]; root != nil {
+		return root, nil
+	}
+	root, err := openDir(o.blobs, a.String())
+	if err == nil {
+		o.algorithms[a] = root
+	}
+	return root, err
+}
+
+// onlyState tells whether a directory has nothing but what an interrupted pull has left.
+func onlyState(entries []fs.DirEntry) bool {
+	for _, e := range entries {
+		if e.Name() != names.StateDir && e.Name() != ocispec.ImageBlobsDir && e.Name() != ocispec.ImageLayoutFile {
+			return false
+		}
+	}
+	return true
+}
+
+// Stage is where blobs arrive, and where what is half there waits.
+func (o *OCI) Stage() string { return filepath.Join(o.dir, names.StateDir) }
+
+// There tells whether a blob of that size is there.
+func (o *OCI) There(b transfer.Blob) (bool, error) {
+	dg := digest.Digest(b.Digest)
+	root, err := o.algorithm(dg.Algorithm())
+	if err != nil {
+		return false, err
+	}
+	info, err := root.Lstat(dg.Encoded())
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil && info.Mode().IsRegular() && info.Size() == b.Size, err
+}
+
+// Place moves blobs from the stage to their place.
+func (o *OCI) Place(blobs []transfer.Blob) error {
+	for _, b := range blobs {
+		dg := digest.Digest(b.Digest)
+		to, err := o.algorithm(dg.Algorithm())
+		if err != nil {
+			return err
+		}
+		if err := o.place(pack.BlobName(dg), to, dg); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// place moves one blob: within the directory itself where no link is on the way.
+func (o *OCI) place(name string, to *os.Root, dg digest.Digest) error {
+	from, target := o.stage, dg.Encoded()
+	dir := path.Join(ocispec.ImageBlobsDir, dg.Algorithm().String())
+	direct := realDir(o.root, names.StateDir) == nil && realDir(o.root, ocispec.ImageBlobsDir) == nil &&
+		realDir(o.root, dir) == nil
+	if direct {
+		from, name = o.root, path.Join(names.StateDir, name)
+		to, target = o.root, path.Join(dir, target)
+	}
+	return move(from, name, to, target)
+}
+
+// Done removes the stage.
+func (o *OCI) Done() error {
+	if realDir(o.root, names.StateDir) == nil {
+		return o.root.RemoveAll(names.StateDir)
+	}
+	return nil // it is the user's own link
+}
+
+// PutManifest adds a manifest to the blobs.
+func (o *OCI) PutManifest(m registry.Manifest) error {
+	dg := digest.Digest(m.Digest)
+	root, err := o.algorithm(dg.Algorithm())
+	if err != nil {
+		return err
+	}
+	return writeFile(root, dg.Encoded(), m.Data)
+}
+
+// Name gives a manifest that is among the blobs a name in the index, and takes it from any other.
+func (o *OCI) Name(m registry.Manifest, name string) error {
+	file := filepath.Join(o.dir, ocispec.ImageIndexFile)
+	index := ocispec.Index{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageIndex}
+	data, err := pack.ReadManifest(file)
+	if err == nil {
+		err = json.Unmarshal(data, &index)
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%s: %w", file, err)
+	}
+	kept := []ocispec.Descriptor{}
+	for _, d := range index.Manifests {
+		taken := d.Annotations[ocispec.AnnotationRefName]
+		if taken != name && (taken != "" || d.Digest.String() != m.Digest) {
+			kept = append(kept, d)
+		}
+	}
+	d := ocispec.Descriptor{MediaType: m.MediaType, Digest: digest.Digest(m.Digest), Size: int64(len(m.Data))}
+	if name != "" {
+		d.Annotations = map[string]string{ocispec.AnnotationRefName: name}
+	}
+	index.Manifests = append(kept, d)
+	if data, err = json.Marshal(index); err != nil {
+		return err
+	}
+	return writeFile(o.root, ocispec.ImageIndexFile, data)
+}
+
+// Ollama is Ollama's models directory.
+type Ollama struct {
+	dir         string
+	root, blobs *os.Root
+}
+
+// OpenOllama opens Ollama's models directory and makes it where it is missing. It must be closed.
+func OpenOllama(dir string) (*Ollama, error) {
+	if err := os.MkdirAll(dir, 0o777); err != nil {
+		return nil, err
+	}
+	o := &Ollama{dir: dir}
+	var err error
+	if o.root, err = os.OpenRoot(dir); err != nil {
+		return nil, err
+	}
+	if o.blobs, err = openDir(o.root, "blobs"); err != nil {
+		return nil, errors.Join(err, o.Close())
+	}
+	return o, nil
+}
+
+// Close closes the directory.
+func (o *Ollama) Close() error {
+	err := o.root.Close()
+	if o.blobs != nil {
+		err = errors.Join(err, o.blobs.Close())
+	}
+	return err
+}
+
+// Stage is where blobs arrive, and stay.
+func (o *Ollama) Stage() string { return filepath.Join(o.dir, "blobs") }
+
+// PutManifest names a model whose blobs are there: by its host, its repository and its tag.
+func (o *Ollama) PutManifest(host, repository, tag string, data []byte) error {
+	manifests, err := openDir(o.root, "manifests")
+	if err != nil {
+		return err
+	}
+	defer manifests.Close()
+	dir := path.Join(host, repository)
+	if err := makeDirs(manifests, dir); err != nil {
+		return err
+	}
+	return writeFile(manifests, path.Join(dir, tag), data)
+}
