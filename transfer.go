@@ -74,9 +74,9 @@ import (
 	"github.com/modeltransfer/transfer/internal/calls"
 	"github.com/modeltransfer/transfer/internal/events"
 	"github.com/modeltransfer/transfer/internal/exchange"
-	"github.com/modeltransfer/transfer/internal/fault"
 	"github.com/modeltransfer/transfer/internal/pace"
 	"github.com/modeltransfer/transfer/internal/retry"
+	"github.com/modeltransfer/transfer/internal/sentinel"
 	"github.com/modeltransfer/transfer/internal/watchdog"
 	"github.com/modeltransfer/transfer/internal/wire"
 )
@@ -102,10 +102,10 @@ const (
 // with [errors.Is].
 var (
 	// ErrInvalidOption is an option that no request can be made of, or a nil context.
-	ErrInvalidOption = fault.ErrInvalidOption
+	ErrInvalidOption = sentinel.ErrInvalidOption
 
 	// ErrInvalidDigest is a digest that is malformed or of an unknown algorithm.
-	ErrInvalidDigest = fault.ErrInvalidDigest
+	ErrInvalidDigest = sentinel.ErrInvalidDigest
 
 	// ErrInvalidBlob is a blob of negative size, listed twice with different
 	// sizes, or sizes whose sum is more than an int64 holds.
@@ -113,10 +113,10 @@ var (
 
 	// ErrDigestMismatch is content that is not what its digest says. Nothing of it
 	// is left in DestDir or, for an upload, in the registry.
-	ErrDigestMismatch = fault.ErrDigestMismatch
+	ErrDigestMismatch = sentinel.ErrDigestMismatch
 
 	// ErrSizeMismatch is content longer or shorter than the Size of its blob.
-	ErrSizeMismatch = fault.ErrSizeMismatch
+	ErrSizeMismatch = sentinel.ErrSizeMismatch
 
 	// ErrStalled is a request that made no progress for StallTimeout.
 	ErrStalled = watchdog.ErrStalled
@@ -141,7 +141,7 @@ var (
 	ErrInsufficientSpace = errors.New("not enough free space")
 
 	// ErrProtocol is an answer that breaks the OCI distribution spec or HTTP.
-	ErrProtocol = fault.ErrProtocol
+	ErrProtocol = sentinel.ErrProtocol
 )
 
 // RegistryError is one error that a registry tells in the body of its answer (OCI
@@ -182,9 +182,9 @@ func (e *StatusError) Error() string {
 // 401 that says insufficient_scope (RFC 6750 section 3.1) or DENIED.
 func (e *StatusError) Is(target error) bool {
 	switch target {
-	case fault.ErrUnauthorized:
+	case sentinel.ErrUnauthorized:
 		return e.StatusCode == http.StatusUnauthorized && !e.isDenied() && (!e.elsewhere || e.secure != "")
-	case fault.ErrDenied:
+	case sentinel.ErrDenied:
 		return e.isDenied() && !e.elsewhere
 	}
 	return false

@@ -22,8 +22,8 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/modeltransfer/transfer"
-	"github.com/modeltransfer/transfer/internal/fault"
 	"github.com/modeltransfer/transfer/internal/registrytest"
+	"github.com/modeltransfer/transfer/internal/sentinel"
 )
 
 func TestUpload(t *testing.T) {
@@ -520,7 +520,7 @@ func TestManifestThatIsNone(t *testing.T) {
 		w := newWorld(t, registrytest.H1, registrytest.Options{})
 		opts := w.uploadOptions(w.local(10))
 		opts.Manifest, opts.ManifestRef = []byte(data), "latest"
-		require.ErrorIs(t, w.upload(opts), fault.ErrManifest, data)
+		require.ErrorIs(t, w.upload(opts), sentinel.ErrManifest, data)
 		assert.Empty(t, w.reg.Requests(), data)
 	}
 }

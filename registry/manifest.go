@@ -10,8 +10,8 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/modeltransfer/transfer"
-	"github.com/modeltransfer/transfer/internal/fault"
 	"github.com/modeltransfer/transfer/internal/manifest"
+	"github.com/modeltransfer/transfer/internal/sentinel"
 )
 
 // Media types of manifests and indexes.
@@ -30,7 +30,7 @@ const maxManifest = 4 << 20 // 4 MiB
 var (
 	// ErrManifest is a manifest of which nothing can be made: not JSON, of an unknown form, with a malformed
 	// digest or size in it, or one that can be read as two different ones.
-	ErrManifest = fault.ErrManifest
+	ErrManifest = sentinel.ErrManifest
 
 	// ErrIndex is an index where a manifest is needed. [Repository.Platform] picks one of its manifests.
 	ErrIndex = errors.New("an index of several manifests")

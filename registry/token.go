@@ -10,7 +10,7 @@ import (
 
 	"github.com/modeltransfer/transfer"
 	"github.com/modeltransfer/transfer/internal/exchange"
-	"github.com/modeltransfer/transfer/internal/fault"
+	"github.com/modeltransfer/transfer/internal/sentinel"
 )
 
 // Refusals, wherever they occur: errors of [transfer.Download] and [transfer.Upload] match them too. Where a
@@ -18,11 +18,11 @@ import (
 var (
 	// ErrUnauthorized means that the registry wants credentials and there are none, or that it or its token
 	// server has refused those there are.
-	ErrUnauthorized = fault.ErrUnauthorized
+	ErrUnauthorized = sentinel.ErrUnauthorized
 
 	// ErrDenied means that the registry or its token server does not allow what was asked for, whatever the
 	// password: it has answered 403, or 401 with insufficient_scope (RFC 6750 section 3.1) or DENIED.
-	ErrDenied = fault.ErrDenied
+	ErrDenied = sentinel.ErrDenied
 )
 
 // expiryMargin is how long before its end a token is no longer used, so that it does not end on its way.

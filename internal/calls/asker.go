@@ -9,8 +9,8 @@ import (
 	"time"
 
 	"github.com/modeltransfer/transfer/internal/exchange"
-	"github.com/modeltransfer/transfer/internal/fault"
 	"github.com/modeltransfer/transfer/internal/retry"
+	"github.com/modeltransfer/transfer/internal/sentinel"
 	"github.com/modeltransfer/transfer/internal/wire"
 )
 
@@ -38,7 +38,7 @@ func (a *Asker) Retry(
 }
 
 // Send sends a request once and reads its answer. A status that says that it failed is an error, unless it is
-// one of those expected. More than limit bytes are [fault.ErrProtocol].
+// one of those expected. More than limit bytes are [sentinel.ErrProtocol].
 func (a *Asker) Send(
 	ctx context.Context, r wire.Request, b *retry.Budget, limit int64, expected ...int,
 ) (*Answer, error) {
@@ -59,7 +59,7 @@ type Answer struct {
 	Data []byte // its body
 }
 
-// Read reads an answer and closes it. More than limit bytes are [fault.ErrProtocol].
+// Read reads an answer and closes it. More than limit bytes are [sentinel.ErrProtocol].
 func Read(resp *exchange.Response, limit int64) (*Answer, error) {
 	defer resp.Body.Close()
 	a := &Answer{Response: resp}
@@ -80,5 +80,5 @@ func (a *Answer) What() string { return a.Request.Method + " " + wire.Redact(a.T
 // Broken returns the error of an answer that a registry does not give.
 func (a *Answer) Broken(format string, args ...any) error {
 	return retry.Permanent(fmt.Errorf("%w: %s: %d, but %w (is this a registry?)",
-		fault.ErrProtocol, a.What(), a.StatusCode, fmt.Errorf(format, args...)))
+		sentinel.ErrProtocol, a.What(), a.StatusCode, fmt.Errorf(format, args...)))
 }

@@ -8,7 +8,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
-	"github.com/modeltransfer/transfer/internal/fault"
+	"github.com/modeltransfer/transfer/internal/sentinel"
 	"github.com/modeltransfer/transfer/internal/wire"
 )
 
@@ -16,12 +16,12 @@ import (
 func CheckReference(ref string) error {
 	if strings.Contains(ref, ":") {
 		if err := digest.Digest(ref).Validate(); err != nil {
-			return fmt.Errorf("%w %.100q: %w", fault.ErrInvalidDigest, ref, err)
+			return fmt.Errorf("%w %.100q: %w", sentinel.ErrInvalidDigest, ref, err)
 		}
 		return nil
 	}
 	if err := wire.CheckTag(ref); err != nil {
-		return fmt.Errorf("%w: %w", fault.ErrInvalidOption, err)
+		return fmt.Errorf("%w: %w", sentinel.ErrInvalidOption, err)
 	}
 	return nil
 }
@@ -32,12 +32,12 @@ func CheckPush(ref string, manifest []byte) error {
 		return err
 	}
 	if want := digest.Digest(ref); want.Validate() == nil && want.Algorithm().FromBytes(manifest) != want {
-		return fmt.Errorf("%w: the manifest to push is not %s", fault.ErrDigestMismatch, ref)
+		return fmt.Errorf("%w: the manifest to push is not %s", sentinel.ErrDigestMismatch, ref)
 	}
 	return nil
 }
 
-// Check refuses with [fault.ErrManifest] what is no manifest, and what [CheckOne] refuses.
+// Check refuses with [sentinel.ErrManifest] what is no manifest, and what [CheckOne] refuses.
 func Check(manifest []byte, mediaType string) error {
 	if err := CheckObject(manifest); err != nil {
 		return err
@@ -51,15 +51,15 @@ func Check(manifest []byte, mediaType string) error {
 	}
 	_ = json.Unmarshal(manifest, &d) // CheckOne has read it
 	if !present(d.SchemaVersion) && d.MediaType == "" && len(d.kinds()) == 0 {
-		return fmt.Errorf("%w: it has none of the fields of one", fault.ErrManifest)
+		return fmt.Errorf("%w: it has none of the fields of one", sentinel.ErrManifest)
 	}
 	return nil
 }
 
-// CheckObject refuses with [fault.ErrManifest] what is no JSON object.
+// CheckObject refuses with [sentinel.ErrManifest] what is no JSON object.
 func CheckObject(manifest []byte) error {
 	if !IsObject(manifest) {
-		return fmt.Errorf("%w: it is not a JSON object", fault.ErrManifest)
+		return fmt.Errorf("%w: it is not a JSON object", sentinel.ErrManifest)
 	}
 	return nil
 }
@@ -69,7 +69,7 @@ func IsObject(data []byte) bool {
 	return bytes.HasPrefix(bytes.TrimLeft(data, " \t\r\n"), []byte("{")) && json.Valid(data)
 }
 
-// CheckOne refuses with [fault.ErrManifest] a manifest with one digest that is two to those who read it
+// CheckOne refuses with [sentinel.ErrManifest] a manifest with one digest that is two to those who read it
 // (CVE-2021-41190): by the fields that they look for, by the Content-Type that a server gives it, or by which
 // of two fields with one name they take. Content types that are none of a manifest contradict nothing. What
 // is no JSON object is not judged.
@@ -78,15 +78,15 @@ func CheckOne(manifest []byte, contentType string) error {
 		return nil
 	}
 	if err := checkNames(json.NewDecoder(bytes.NewReader(manifest)), false); err != nil {
-		return fmt.Errorf("%w: %w", fault.ErrManifest, err)
+		return fmt.Errorf("%w: %w", sentinel.ErrManifest, err)
 	}
 	var d document
 	if err := json.Unmarshal(manifest, &d); err != nil {
-		return fmt.Errorf("%w: %w", fault.ErrManifest, err)
+		return fmt.Errorf("%w: %w", sentinel.ErrManifest, err)
 	}
 	kinds := d.kinds()
 	if len(kinds) > 1 {
-		return fmt.Errorf("%w: it is %q at once (CVE-2021-41190)", fault.ErrManifest, kinds)
+		return fmt.Errorf("%w: it is %q at once (CVE-2021-41190)", sentinel.ErrManifest, kinds)
 	}
 	told, said := wire.MediaType(contentType), d.MediaType
 	if kindOf(told) == "" {
@@ -95,7 +95,7 @@ func CheckOne(manifest []byte, contentType string) error {
 	one := said == "" || told == said || kindOf(told) == legacy && kindOf(said) == legacy
 	if is := kindOf(told); !one || is != "" && len(kinds) == 1 && kinds[0] != is {
 		return fmt.Errorf("%w: it was called %.100q, but is %s (CVE-2021-41190)",
-			fault.ErrManifest, told, d.describe())
+			sentinel.ErrManifest, told, d.describe())
 	}
 	return nil
 }

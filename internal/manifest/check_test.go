@@ -7,7 +7,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/modeltransfer/transfer/internal/fault"
+	"github.com/modeltransfer/transfer/internal/sentinel"
 )
 
 func TestCheckReferenceAndPush(t *testing.T) {
@@ -15,10 +15,10 @@ func TestCheckReferenceAndPush(t *testing.T) {
 	const dg = "sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"
 	require.NoError(t, CheckPush("latest", data))
 	require.NoError(t, CheckPush(dg, data))
-	require.ErrorIs(t, CheckPush(dg, []byte("{ }")), fault.ErrDigestMismatch)
-	require.ErrorIs(t, CheckReference("a/b"), fault.ErrInvalidOption)
-	require.ErrorIs(t, CheckReference("sha256:abc"), fault.ErrInvalidDigest)
-	require.ErrorIs(t, CheckReference(""), fault.ErrInvalidOption)
+	require.ErrorIs(t, CheckPush(dg, []byte("{ }")), sentinel.ErrDigestMismatch)
+	require.ErrorIs(t, CheckReference("a/b"), sentinel.ErrInvalidOption)
+	require.ErrorIs(t, CheckReference("sha256:abc"), sentinel.ErrInvalidDigest)
+	require.ErrorIs(t, CheckReference(""), sentinel.ErrInvalidOption)
 }
 
 // What is taken is what every reader takes it for, whatever the server calls it: those that know no case, and those

@@ -7,8 +7,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/modeltransfer/transfer/internal/fault"
 	"github.com/modeltransfer/transfer/internal/pieces"
+	"github.com/modeltransfer/transfer/internal/sentinel"
 )
 
 // outcome is what an answer to a range comes to.
@@ -23,14 +23,14 @@ type outcome struct {
 func TestWhatAnAnswerToARangeMeans(t *testing.T) {
 	var (
 		taken    = outcome{stored: 100, means: stored}
-		violated = outcome{means: tryAgain, is: fault.ErrProtocol} // and the blob is asked for as a whole
+		violated = outcome{means: tryAgain, is: sentinel.ErrProtocol} // and the blob is asked for as a whole
 		later    = outcome{means: tryAgain, then: " bytes=100-199"}
 		never    = outcome{means: permanently}
-		wrong    = outcome{means: permanently, is: fault.ErrProtocol}
-		resized  = outcome{means: permanently, is: fault.ErrSizeMismatch}
+		wrong    = outcome{means: permanently, is: sentinel.ErrProtocol}
+		resized  = outcome{means: permanently, is: sentinel.ErrSizeMismatch}
 		// A hundred bytes were promised, and sixty came.
 		broken = outcome{stored: 60, means: tryAgain, then: " bytes=160-199"}
-		short  = outcome{stored: 60, means: tryAgain, is: fault.ErrSizeMismatch, then: " bytes=160-199"}
+		short  = outcome{stored: 60, means: tryAgain, is: sentinel.ErrSizeMismatch, then: " bytes=160-199"}
 	)
 	requested := func(a answer) answer { return a.with("Content-Range", "bytes 100-199/400") }
 	for name, c := range map[string]struct {
@@ -122,7 +122,7 @@ func TestN13RangeThatNobodyAskedFor(t *testing.T) {
 	assert.Equal(t, tryAgain, w.verdict(says(416, "")))
 	_, err := w.fetch(part(100, 200))
 	assert.Equal(t, permanently, verdictOf(err))
-	require.ErrorIs(t, err, fault.ErrProtocol)
+	require.ErrorIs(t, err, sentinel.ErrProtocol)
 	assert.Equal(t, []string{"registry.test bytes=100-199", "registry.test"}, w.requests())
 }
 
@@ -133,7 +133,7 @@ func TestN5BodyThatGoesOn(t *testing.T) {
 	n, err := w.fetch(says(200, content(0, 51)).unsized())
 	assert.Equal(t, int64(50), n)
 	assert.Equal(t, permanently, verdictOf(err))
-	require.ErrorIs(t, err, fault.ErrSizeMismatch)
+	require.ErrorIs(t, err, sentinel.ErrSizeMismatch)
 	assert.True(t, w.blob.TooLong.Load(), "nothing of it is worth keeping")
 }
 

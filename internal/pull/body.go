@@ -7,9 +7,9 @@ import (
 	"time"
 
 	"github.com/modeltransfer/transfer/internal/exchange"
-	"github.com/modeltransfer/transfer/internal/fault"
 	"github.com/modeltransfer/transfer/internal/pieces"
 	"github.com/modeltransfer/transfer/internal/retry"
+	"github.com/modeltransfer/transfer/internal/sentinel"
 )
 
 const (
@@ -51,7 +51,7 @@ func (s *Sources) takeWhole(r *Request, a *asked, b body) error {
 		job := pieces.Job{Blob: r.Index, Piece: r.Piece}
 		if !s.Schedule.TakeWhole(job) {
 			r.Piece.Lose()
-			return retry.OtherWay(fmt.Errorf("%w: a whole blob for one of its pieces", fault.ErrProtocol))
+			return retry.OtherWay(fmt.Errorf("%w: a whole blob for one of its pieces", sentinel.ErrProtocol))
 		}
 	} else if b.Header.Get("Accept-Ranges") == "bytes" {
 		s.Schedule.RangesServed(r.Index)
@@ -72,7 +72,7 @@ func (s *Sources) takeWhole(r *Request, a *asked, b body) error {
 		if !a.src.mirror {
 			r.TooLong.Store(true)
 		}
-		return retry.Permanent(fmt.Errorf("%w: the body goes on after %d bytes", fault.ErrSizeMismatch, r.Size))
+		return retry.Permanent(fmt.Errorf("%w: the body goes on after %d bytes", sentinel.ErrSizeMismatch, r.Size))
 	}
 	return nil
 }
@@ -109,7 +109,7 @@ func (s *Sources) follow(r *Request, b body) error {
 // that, and err says so.
 func short(err error) error {
 	if err == io.EOF {
-		return fmt.Errorf("%w: the body ended early", fault.ErrSizeMismatch)
+		return fmt.Errorf("%w: the body ended early", sentinel.ErrSizeMismatch)
 	}
 	return err
 }

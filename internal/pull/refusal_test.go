@@ -12,8 +12,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/modeltransfer/transfer/internal/fault"
 	"github.com/modeltransfer/transfer/internal/pieces"
+	"github.com/modeltransfer/transfer/internal/sentinel"
 )
 
 // A source that refuses a range is asked once without, which is remembered for all that it is asked for.
@@ -111,7 +111,7 @@ func TestN50N17OtherCodings(t *testing.T) {
 			assert.Zero(t, n)
 			assert.Equal(t, permanently, verdictOf(err))
 			if name != "another length" {
-				require.ErrorIs(t, err, fault.ErrProtocol)
+				require.ErrorIs(t, err, sentinel.ErrProtocol)
 			}
 		})
 	}

@@ -9,10 +9,10 @@ import (
 	"strings"
 
 	"github.com/modeltransfer/transfer/internal/exchange"
-	"github.com/modeltransfer/transfer/internal/fault"
 	"github.com/modeltransfer/transfer/internal/pace"
 	"github.com/modeltransfer/transfer/internal/pieces"
 	"github.com/modeltransfer/transfer/internal/retry"
+	"github.com/modeltransfer/transfer/internal/sentinel"
 	"github.com/modeltransfer/transfer/internal/watchdog"
 	"github.com/modeltransfer/transfer/internal/wire"
 )
@@ -124,10 +124,10 @@ func (s *Sources) check(r *Request, a *asked, resp *exchange.Response) error {
 		switch n := resp.ContentLength; {
 		case n != r.Size && wire.LooksLikeWebPage(resp.Header):
 			return retry.Permanent(fmt.Errorf("%w: a web page instead of the blob (check the URL of the registry, "+
-				"and whether a proxy or a login page answers in its place)", fault.ErrProtocol))
+				"and whether a proxy or a login page answers in its place)", sentinel.ErrProtocol))
 		case n >= 0 && n != r.Size:
 			return retry.Permanent(
-				fmt.Errorf("%w: the registry has %d bytes, not %d", fault.ErrSizeMismatch, n, r.Size))
+				fmt.Errorf("%w: the registry has %d bytes, not %d", sentinel.ErrSizeMismatch, n, r.Size))
 		}
 	case http.StatusPartialContent, http.StatusRequestedRangeNotSatisfiable:
 		if why := wrongRange(r, a, resp); why != "" {
@@ -145,7 +145,7 @@ func (s *Sources) check(r *Request, a *asked, resp *exchange.Response) error {
 	}
 	if coding := resp.Header.Get("Content-Encoding"); coding != "" && !isBlob(r, coding, resp) {
 		return retry.Permanent(
-			fmt.Errorf("%w: content coding %.20q, which was not asked for", fault.ErrProtocol, coding))
+			fmt.Errorf("%w: content coding %.20q, which was not asked for", sentinel.ErrProtocol, coding))
 	}
 	return nil
 }
@@ -206,7 +206,7 @@ func wrongRange(r *Request, a *asked, resp *exchange.Response) string {
 // range is asked for again at a new URL and on a new connection. Where that is the habit of the registry, the
 // blob is asked for as a whole.
 func (s *Sources) rangeViolated(r *Request, a *asked, why string) error {
-	err := fmt.Errorf("%w: %s", fault.ErrProtocol, why)
+	err := fmt.Errorf("%w: %s", sentinel.ErrProtocol, why)
 	if a.src.mirror {
 		r.ignoredAt.Store(a.src, true)
 		s.Schedule.RangesIgnored(r.Index)
@@ -241,12 +241,12 @@ func (s *Sources) rangeIgnored(r *Request, a *asked) error {
 	}
 	if a.ifRange {
 		if r.ranges.disagree() {
-			return retry.OtherWay(fmt.Errorf("%w: the nodes of the registry disagree on the ETag", fault.ErrProtocol))
+			return retry.OtherWay(fmt.Errorf("%w: the nodes of the registry disagree on the ETag", sentinel.ErrProtocol))
 		}
 	}
 	if again, _ := r.ranges.violate(1); again {
 		a.stale = true
-		return retry.OtherWay(fmt.Errorf("%w: 200 to a range, though ranges were served before", fault.ErrProtocol))
+		return retry.OtherWay(fmt.Errorf("%w: 200 to a range, though ranges were served before", sentinel.ErrProtocol))
 	}
 	return nil
 }

@@ -12,8 +12,8 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/modeltransfer/transfer/internal/exchange"
-	"github.com/modeltransfer/transfer/internal/fault"
 	"github.com/modeltransfer/transfer/internal/retry"
+	"github.com/modeltransfer/transfer/internal/sentinel"
 	"github.com/modeltransfer/transfer/internal/wire"
 )
 
@@ -90,9 +90,9 @@ func (a answer) unexpected(want string) error {
 	}
 	fmt.Fprintf(&came, " instead of %s", want)
 	if a.webPage() {
-		return retry.Permanent(fmt.Errorf("%w: %s; %w", fault.ErrProtocol, came.String(), errWebPage))
+		return retry.Permanent(fmt.Errorf("%w: %s; %w", sentinel.ErrProtocol, came.String(), errWebPage))
 	}
-	return retry.Permanent(fmt.Errorf("%w: %s", fault.ErrProtocol, came.String()))
+	return retry.Permanent(fmt.Errorf("%w: %s", sentinel.ErrProtocol, came.String()))
 }
 
 // errWebPage is what a web page in the place of an answer means. The registry knows nothing of it, and may go
@@ -107,7 +107,7 @@ func (a answer) mismatch(dg digest.Digest) error {
 		return nil
 	}
 	return retry.Permanent(fmt.Errorf("%w: the registry has stored %s instead of %s",
-		fault.ErrDigestMismatch, got, dg))
+		sentinel.ErrDigestMismatch, got, dg))
 }
 
 // whole tells whether all of the request's body has left.

@@ -16,9 +16,9 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/modeltransfer/transfer/internal/exchange"
-	"github.com/modeltransfer/transfer/internal/fault"
 	"github.com/modeltransfer/transfer/internal/registrytest"
 	"github.com/modeltransfer/transfer/internal/retry"
+	"github.com/modeltransfer/transfer/internal/sentinel"
 )
 
 // page answers with a web page.
@@ -43,7 +43,7 @@ func TestU15WebPageIsNoSuccess(t *testing.T) {
 		begun := time.Now()
 		b := w.local(3 << 20)
 		err := w.push(b, "")
-		require.ErrorIs(t, err, fault.ErrProtocol)
+		require.ErrorIs(t, err, sentinel.ErrProtocol)
 		assert.ErrorContains(t, err, "text/html")
 		assert.ErrorContains(t, err, "captive portal")
 		assert.Less(t, time.Since(begun), 5*time.Second, "no wait will mend it")
@@ -60,7 +60,7 @@ func TestU15WebPageLeavesTheSession(t *testing.T) {
 		b := w.local(largeSize)
 		w.interrupted(b)
 		w.reg.Fault(method, "", "page")
-		require.ErrorIs(t, w.push(b, ""), fault.ErrProtocol)
+		require.ErrorIs(t, w.push(b, ""), sentinel.ErrProtocol)
 		require.Equal(t, 1, w.reg.Sessions())
 		w.moved.Store(0)
 		require.NoError(t, w.push(b, ""))
@@ -149,7 +149,7 @@ func TestU15WebPageForAManifestIsNoSuccess(t *testing.T) {
 			require.NoError(t, err)
 			return
 		}
-		require.ErrorIs(t, err, fault.ErrProtocol)
+		require.ErrorIs(t, err, sentinel.ErrProtocol)
 		assert.Equal(t, 1, w.reg.Count("PUT", ""))
 	})
 }
@@ -183,7 +183,7 @@ func TestU15OtherSuccessIsAskedAbout(t *testing.T) {
 			require.NoError(t, err)
 			return
 		}
-		require.ErrorIs(t, err, fault.ErrProtocol)
+		require.ErrorIs(t, err, sentinel.ErrProtocol)
 		assert.ErrorContains(t, err, fmt.Sprint(c.status))
 	})
 }
@@ -297,7 +297,7 @@ func TestU28BareHeadSettlesNoDoubt(t *testing.T) {
 			w.requireStored(b)
 			return
 		}
-		require.ErrorIs(t, err, fault.ErrProtocol)
+		require.ErrorIs(t, err, sentinel.ErrProtocol)
 	})
 }
 
@@ -325,7 +325,7 @@ func TestU15ClaimWithoutABodyIsAskedAbout(t *testing.T) {
 		if there {
 			require.NoError(t, err)
 		} else {
-			require.ErrorIs(t, err, fault.ErrProtocol)
+			require.ErrorIs(t, err, sentinel.ErrProtocol)
 		}
 	})
 }
@@ -407,7 +407,7 @@ func TestU25SuccessOfABodyThatIsNeverRead(t *testing.T) {
 		})
 		b := w.local(3 << 20)
 		begun := time.Now()
-		require.ErrorIs(t, w.push(b, ""), fault.ErrProtocol)
+		require.ErrorIs(t, w.push(b, ""), sentinel.ErrProtocol)
 		assert.Less(t, time.Since(begun), 5*time.Second)
 		assert.LessOrEqual(t, w.reg.Count(method, ""), 3)
 		_, stored := w.reg.Blob(b.digest)
@@ -456,7 +456,7 @@ func TestU7AnswerToAWrongSourceIsClosed(t *testing.T) {
 		wrong := append([]byte(nil), b.data...)
 		wrong[0] ^= 1
 		w.replace(b, wrong)
-		require.ErrorIs(t, w.push(b, ""), fault.ErrDigestMismatch)
+		require.ErrorIs(t, w.push(b, ""), sentinel.ErrDigestMismatch)
 		assert.EqualValues(t, 4, count.answers.Load(), "HEAD, POST, PUT, DELETE")
 		assert.Equal(t, count.answers.Load(), count.ended.Load())
 	})
@@ -467,7 +467,7 @@ func TestRegistryThatStoresAnotherDigest(t *testing.T) {
 		w := newWorld(t, mode, registrytest.Options{})
 		other := digest.FromString("another").String()
 		w.reg.Fault("PUT", "digest=", "**header(-docker-content-digest; docker-content-digest: "+other+")")
-		require.ErrorIs(t, w.push(w.local(1000), ""), fault.ErrDigestMismatch)
+		require.ErrorIs(t, w.push(w.local(1000), ""), sentinel.ErrDigestMismatch)
 	})
 }
 
@@ -485,7 +485,7 @@ func TestU15WebPageInPlaceOfAStore(t *testing.T) {
 		b := w.local(3 << 20)
 		begun := time.Now()
 		err := w.push(b, "")
-		require.ErrorIs(t, err, fault.ErrProtocol)
+		require.ErrorIs(t, err, sentinel.ErrProtocol)
 		require.ErrorContains(t, err, "captive portal")
 		assert.Less(t, time.Since(begun), 5*time.Second, "no wait will mend it")
 	})
@@ -501,7 +501,7 @@ func TestU15WebPageInPlaceOfAManifest(t *testing.T) {
 			return true
 		})
 		err := w.manifest([]byte(`{}`))
-		require.ErrorIs(t, err, fault.ErrProtocol)
+		require.ErrorIs(t, err, sentinel.ErrProtocol)
 		require.ErrorContains(t, err, "captive portal")
 		assert.Equal(t, "PUT", w.asked())
 	})

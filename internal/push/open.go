@@ -8,8 +8,8 @@ import (
 	"net/http"
 	"net/url"
 
-	"github.com/modeltransfer/transfer/internal/fault"
 	"github.com/modeltransfer/transfer/internal/retry"
+	"github.com/modeltransfer/transfer/internal/sentinel"
 	"github.com/modeltransfer/transfer/internal/wire"
 )
 
@@ -93,7 +93,7 @@ func (b *Blob) accepted(ctx context.Context, a answer, told bool) (state, error)
 		return opening, a.unexpected("202")
 	case a.location() == "":
 		return opening, retry.Permanent(fmt.Errorf("%w: POST %s: 202 without a Location",
-			fault.ErrProtocol, wire.Redact(a.Target.URL)))
+			sentinel.ErrProtocol, wire.Redact(a.Target.URL)))
 	}
 	if err := b.opened(a, told); err != nil {
 		return sending, err

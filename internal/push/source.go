@@ -13,8 +13,8 @@ import (
 
 	"github.com/modeltransfer/transfer/internal/content"
 	"github.com/modeltransfer/transfer/internal/exchange"
-	"github.com/modeltransfer/transfer/internal/fault"
 	"github.com/modeltransfer/transfer/internal/retry"
+	"github.com/modeltransfer/transfer/internal/sentinel"
 	"github.com/modeltransfer/transfer/internal/wire"
 )
 
@@ -100,9 +100,9 @@ func (s *source) wrong() error {
 	}
 	switch err := s.file.Err(); {
 	case errors.Is(err, content.ErrSize):
-		return retry.Permanent(fmt.Errorf("%w: %w", fault.ErrSizeMismatch, err))
+		return retry.Permanent(fmt.Errorf("%w: %w", sentinel.ErrSizeMismatch, err))
 	case errors.Is(err, content.ErrDigest):
-		return retry.Permanent(fmt.Errorf("%w: %w", fault.ErrDigestMismatch, err))
+		return retry.Permanent(fmt.Errorf("%w: %w", sentinel.ErrDigestMismatch, err))
 	default:
 		return err
 	}

@@ -9,8 +9,8 @@ import (
 	"net/http"
 
 	"github.com/modeltransfer/transfer/internal/exchange"
-	"github.com/modeltransfer/transfer/internal/fault"
 	"github.com/modeltransfer/transfer/internal/retry"
+	"github.com/modeltransfer/transfer/internal/sentinel"
 	"github.com/modeltransfer/transfer/internal/wire"
 )
 
@@ -34,7 +34,7 @@ type direct struct {
 func newDirect(b *Blob, a answer) (*direct, error) {
 	header, err := wire.SignedHeaders(a.Header)
 	if err != nil {
-		return nil, retry.Permanent(fmt.Errorf("%w: %w", fault.ErrProtocol, err))
+		return nil, retry.Permanent(fmt.Errorf("%w: %w", sentinel.ErrProtocol, err))
 	}
 	b.learned.ollama.Store(b.learned.ollama.Load() || a.Header.Get("Docker-Upload-Location") != "")
 	b.learned.direct.Store(true)

@@ -18,8 +18,8 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sync/errgroup"
 
-	"github.com/modeltransfer/transfer/internal/fault"
 	"github.com/modeltransfer/transfer/internal/registrytest"
+	"github.com/modeltransfer/transfer/internal/sentinel"
 	"github.com/modeltransfer/transfer/internal/wire"
 )
 
@@ -178,7 +178,7 @@ func TestU12SessionOfARefusedDirectUploadIsDeleted(t *testing.T) {
 		cause   error
 		deleted int
 	}{
-		"a header of the registry": {"X-Signed-Header-Authorization: x", fault.ErrProtocol, 1},
+		"a header of the registry": {"X-Signed-Header-Authorization: x", sentinel.ErrProtocol, 1},
 		"a malformed URL":          {"X-Direct-Upload-Url: ftp://store.test/x", wire.ErrRedirectRefused, 1},
 		"a malformed session": {
 			"X-Direct-Upload-Url: ftp://store.test/x; Docker-Upload-Location: ftp://x/y", wire.ErrRedirectRefused, 0,

@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"net/http"
 
-	"github.com/modeltransfer/transfer/internal/fault"
+	"github.com/modeltransfer/transfer/internal/sentinel"
 	"github.com/modeltransfer/transfer/internal/wire"
 )
 
@@ -164,7 +164,7 @@ func (c chunks) added(a answer, start, end int64) (state, error) {
 		}
 		if err != nil || have <= start || have > end {
 			return recovering, fmt.Errorf("%w: the registry has bytes %.50q after %d-%d were sent",
-				fault.ErrProtocol, a.Header.Get("Range"), start, end-1)
+				sentinel.ErrProtocol, a.Header.Get("Range"), start, end-1)
 		}
 	} else if !a.whole() {
 		return c.recovery.unsent(a)

@@ -21,9 +21,9 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/modeltransfer/transfer/internal/calls"
-	"github.com/modeltransfer/transfer/internal/fault"
 	"github.com/modeltransfer/transfer/internal/manifest"
 	"github.com/modeltransfer/transfer/internal/retry"
+	"github.com/modeltransfer/transfer/internal/sentinel"
 	"github.com/modeltransfer/transfer/internal/wire"
 )
 
@@ -73,7 +73,7 @@ func Subject(ref string, data []byte, mediaType string) (subject digest.Digest, 
 	}
 	if err := m.Subject.Digest.Validate(); err != nil {
 		return "", Descriptor{}, fmt.Errorf("%w: its subject is %.100q: %w",
-			fault.ErrManifest, m.Subject.Digest, err)
+			sentinel.ErrManifest, m.Subject.Digest, err)
 	}
 	entry = Descriptor{
 		MediaType: mediaType, ArtifactType: m.ArtifactType, Annotations: m.Annotations,

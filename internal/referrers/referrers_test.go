@@ -12,7 +12,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/modeltransfer/transfer/internal/fault"
+	"github.com/modeltransfer/transfer/internal/sentinel"
 	"github.com/modeltransfer/transfer/internal/wire"
 )
 
@@ -46,7 +46,7 @@ func TestG3Subject(t *testing.T) {
 		assert.Empty(t, subject)
 	}
 	_, _, err = Subject("latest", []byte(`{"subject":{}}`), "m")
-	require.ErrorIs(t, err, fault.ErrManifest)
+	require.ErrorIs(t, err, sentinel.ErrManifest)
 }
 
 func TestG3OneWriterForEachList(t *testing.T) {

@@ -1,5 +1,5 @@
-// Package fault has the errors that packages at several depths return and callers match.
-package fault
+// Package sentinel has the errors that packages at several depths return and callers match.
+package sentinel
 
 import "errors"
 
