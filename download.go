@@ -200,7 +200,7 @@ func (d *downloader) plan(ctx context.Context, verify bool) error {
 			b.trace.Succeed()
 			continue
 		}
-		m := pending{b, d.dir.Half(b.digest, b.size)}
+		m := pending{b, d.dir.BytesOnDisk(b.digest, b.size)}
 		partly += m.inPlace
 		need += b.size - m.inPlace
 		d.missing, sizes = append(d.missing, m), append(sizes, b.size)
@@ -290,7 +290,7 @@ func (d *downloader) scheduling() pieces.Config {
 	return pieces.Config{
 		PieceSize: pieceSize, WholeSize: pieceThreshold, MinSplit: minSplit, SplitAfter: splitAfter,
 		MaxTakeOvers: watchdog.MaxReplaced, Small: pace.Small, Ahead: piecesAhead,
-		Now: d.now, Large: d.largeAtOnce, Room: d.bodies.Room, Capped: d.rate.Full,
+		Now: d.now, Large: d.largeAtOnce, SlotFree: d.bodies.Room, Capped: d.rate.Full,
 		Slow: func(flows bool, age time.Duration, speed float64, left int64) bool {
 			return d.watchdog.TakeOver(flows, age, speed, left < fewLeft)
 		},
@@ -307,7 +307,7 @@ func (d *downloader) run(ctx context.Context) error {
 	d.workers, ctx = errgroup.WithContext(ctx)
 	d.ctx = ctx
 	defer context.AfterFunc(ctx, d.schedule.Wake)()
-	d.watchdog.OnScan(d.schedule.Poke)
+	d.watchdog.OnScan(d.schedule.WakeOne)
 	d.startWorkers()
 	end := d.showHolds()
 	err := d.workers.Wait()

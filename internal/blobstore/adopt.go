@@ -67,7 +67,7 @@ func (p *Partial) adoptSome(mine *reservation, src *os.File, from, n int64) (cop
 	copied, err = p.data.copyFrom(src, from, off, n)
 	p.record.shorten(mine, off+copied)
 	if source := (*SourceError)(nil); err != nil && !errors.As(err, &source) {
-		p.record.ending.failWrite(err)
+		p.record.state.failWrite(err)
 	}
 	_ = p.record.journal.begin()
 	if failed := p.record.adopt(mine); failed != nil {

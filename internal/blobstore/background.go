@@ -43,7 +43,7 @@ func (b *background) stop() {
 	b.goroutine.Wait()
 }
 
-// wake has the function run once more from its beginning, where that is allowed.
+// wake runs the function once more from its beginning, where that is allowed.
 func (b *background) wake() {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -65,7 +65,7 @@ func TestHashedInTheBackground(t *testing.T) {
 	d := open(t, dir)
 	hashed := func(p *Partial) int64 {
 		p.hasher.background.goroutine.Wait()
-		return p.hasher.frontier.hash.Len()
+		return p.hasher.ordered.hash.Len()
 	}
 	p := claim(t, d, content)
 	write(t, p, content, 20e6, large)

@@ -117,13 +117,13 @@ func TestS14KilledProcessIsContinued(t *testing.T) {
 	require.NoError(t, cmd.Process.Kill())
 	require.Error(t, cmd.Wait())
 
-	require.Equal(t, int64((large+1)/2), d.Half(dg, large))
+	require.Equal(t, int64((large+1)/2), d.BytesOnDisk(dg, large))
 	p := claim(t, d, content)
 	require.Equal(t, int64((large+1)/2), p.Missing()[0].Start)
 	fill(t, p, content)
 	commit(t, p)
 	requireBlob(t, dir, content)
-	require.Zero(t, d.Half(dg, large))
+	require.Zero(t, d.BytesOnDisk(dg, large))
 }
 
 func TestS14KilledProcessWithSmallBlob(t *testing.T) {
@@ -132,7 +132,7 @@ func TestS14KilledProcessWithSmallBlob(t *testing.T) {
 	cmd, _ := child(t, "hold small", dir)
 	require.NoError(t, cmd.Process.Kill())
 	require.Error(t, cmd.Wait())
-	require.Zero(t, d.Half(digestOf(content), 1000))
+	require.Zero(t, d.BytesOnDisk(digestOf(content), 1000))
 	p := claim(t, d, content)
 	require.Len(t, p.Missing(), 1)
 	require.Equal(t, int64(1000), p.Missing()[0].Len())

@@ -15,7 +15,7 @@ import (
 	"github.com/modeltransfer/transfer/internal/rootfile"
 )
 
-// How long a claim waits until it tries again to lock a blob that another holds.
+// How long a claim waits until it tries again to lock a blob that another has claimed.
 const (
 	shortestWait = 2 * time.Millisecond
 	longestWait  = 100 * time.Millisecond
@@ -38,11 +38,11 @@ func (d *Dir) Claim(ctx context.Context, dg digest.Digest, size int64) (*Partial
 			return nil, context.Cause(ctx)
 		}
 		p, err := d.tryClaim(ctx, dg, size, w.passed)
-		if held, ok := errors.AsType[heldError](err); ok {
-			if done, _ := d.finals.finished(nameOf(dg), size); done { // by one who was not waited for
+		if claimed, ok := errors.AsType[claimedError](err); ok {
+			if done, _ := d.finalNames.finished(nameOf(dg), size); done { // by one who was not waited for
 				return nil, d.folder.doneMeanwhile(nameOf(dg))
 			}
-			w.look(held)
+			w.look(claimed)
 		} else if !errors.Is(err, rootfile.ErrReplaced) {
 			return p, err
 		}
@@ -52,18 +52,18 @@ func (d *Dir) Claim(ctx context.Context, dg digest.Digest, size int64) (*Partial
 	}
 }
 
-// tryClaim makes a claim without waiting. The error matches heldError when another has it, for which the first
-// names do not count.
+// tryClaim makes a claim without waiting. The error matches claimedError when another has it, for which the
+// first names do not count.
 func (d *Dir) tryClaim(ctx context.Context, dg digest.Digest, size int64, passed int) (*Partial, error) {
-	p := &Partial{finals: &d.finals, left: &d.left, name: nameOf(dg)}
+	p := &Partial{finalNames: &d.finalNames, stale: &d.stale, name: nameOf(dg)}
 	var err error
 	if p.data, err = d.openData(p.name, passed); err != nil {
 		return nil, err
 	}
 	p.record.size = size
-	p.record.ending.path = p.data.Name()
+	p.record.state.path = p.data.Name()
 	p.hasher.want, p.hasher.record = dg, &p.record
-	p.hasher.frontier = frontier{data: &p.data, record: &p.record, hash: prefixhash.New(dg.Algorithm())}
+	p.hasher.ordered = orderedHash{data: &p.data, record: &p.record, hash: prefixhash.New(dg.Algorithm())}
 	if err := p.begin(ctx); err != nil {
 		return nil, errors.Join(err, p.Close(true))
 	}
@@ -83,12 +83,12 @@ func (d *Dir) openData(final string, passed int) (dataFile, error) {
 			break
 		}
 		if errors.Is(err, filelock.ErrBusy) {
-			return dataFile{}, d.folder.heldBy(final, n)
+			return dataFile{}, d.folder.claimedBy(final, n)
 		}
 		if !unusable(err) {
 			return f, err
 		}
-		d.left.add(name)
+		d.stale.add(name)
 	}
 	return openUnique(d.folder, final)
 }
@@ -96,23 +96,23 @@ func (d *Dir) openData(final string, passed int) (dataFile, error) {
 // begin makes the partial ready to be written, once its data file was locked. The blob may have been finished
 // until then.
 func (p *Partial) begin(ctx context.Context) error {
-	done, err := p.finals.finished(p.name, p.record.size)
+	done, err := p.finalNames.finished(p.name, p.record.size)
 	if err != nil {
 		return err
 	}
 	if done {
 		err := p.data.folder.doneMeanwhile(p.name)
-		p.record.ending.fail(err) // nobody needs what was left
-		p.left.sweep(p.name, true)
+		p.record.state.fail(err) // nobody needs what was left
+		p.stale.sweep(p.name, true)
 		return err
 	}
-	p.left.sweep(p.name, false)
+	p.stale.sweep(p.name, false)
 	if p.data.fresh && p.record.large() {
 		makeSparse(p.data.File)
 	}
-	if err := (resumption{p.name, &p.data, &p.record, p.left}).run(); err != nil {
+	if err := (resumption{p.name, &p.data, &p.record, p.stale}).run(); err != nil {
 		if !retry.NoDescriptor(err) {
-			p.record.ending.failWrite(err)
+			p.record.state.failWrite(err)
 		}
 		return err
 	}

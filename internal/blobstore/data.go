@@ -33,7 +33,7 @@ func unusable(err error) bool {
 }
 
 // openLocked opens and locks a data file, and creates it if it does not exist. The error matches
-// [filelock.ErrBusy] where another holds it, and [rootfile.ErrReplaced] where it has lost its name.
+// [filelock.ErrBusy] where another has it, and [rootfile.ErrReplaced] where it has lost its name.
 func openLocked(d *folder, name string) (dataFile, error) {
 	f, err := d.create(name)
 	fresh := err == nil
@@ -145,7 +145,7 @@ func (f *dataFile) remove() (err error) {
 	if f.keepsName() == nil {
 		err = f.folder.remove(f.name)
 	}
-	_ = f.Close() // what it held is gone
+	_ = f.Close() // what it had is gone
 	return err
 }
 

@@ -10,13 +10,13 @@
 //	Writer       one range that is being written
 //	hasher       when bytes are hashed: as they are written, in the background, or to verify the digest
 //	background   the goroutine of the hasher
-//	frontier     the hash up to the first byte that is not hashed; reads back, and finds damage
+//	orderedHash  the hash of the first bytes, without a gap; reads back, and finds damage
 //	recorder     which bytes are complete, and which are being written
-//	ending       whether writing has ended, and whether what is recorded survives it
+//	writeState   whether writing has ended, and whether what is recorded survives it
 //	journal      the recorder's file, by which the next claim goes on
 //	dataFile     the file of the bytes, which is locked while it is claimed
-//	leftovers    what killed processes have left, and its removal
-//	finals       the files with final names
+//	staleFiles   what killed processes have left, and its removal
+//	finalNames   the files with final names
 //	folder       files by name, and which of them are ours
 //
 // Each has its own lock, where it needs one. A hasher's is held while bytes are read back, and others are
@@ -55,9 +55,9 @@ type Dir struct {
 	// Waiting says how claims wait. It must not change after the first.
 	Waiting Waiting
 
-	folder *folder
-	finals finals
-	left   leftovers
+	folder     *folder
+	finalNames finalNames
+	stale      staleFiles
 }
 
 // Open opens a directory for reading and writing, and creates it and its parents where they are missing. The
@@ -71,7 +71,7 @@ func Open(path string) (*Dir, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := d.left.find(); err != nil {
+	if err := d.stale.find(); err != nil {
 		_ = d.folder.root.Close()
 		return nil, err
 	}
@@ -94,24 +94,24 @@ func OpenSource(path string) (*Dir, error) {
 	f := &folder{root: root, path: path, lock: filelock.Lock, copy: copyRange}
 	f.buffers.New = newBuffer
 	return &Dir{
-		folder: f,
-		finals: finals{folder: f, bad: make(map[string]version)},
-		left:   leftovers{folder: f, names: make(map[string][]string)},
+		folder:     f,
+		finalNames: finalNames{folder: f, bad: make(map[string]version)},
+		stale:      staleFiles{folder: f, names: make(map[string][]string)},
 	}, nil
 }
 
 // Close makes the names durable that were given since the directory was opened, and closes it. Partials must
 // have been closed before. A file system that cannot sync a directory is no error.
-func (d *Dir) Close() error { return errors.Join(d.finals.sync(), d.folder.root.Close()) }
+func (d *Dir) Close() error { return errors.Join(d.finalNames.sync(), d.folder.root.Close()) }
 
 // Has tells whether the blob's final name is that of a regular file of that size, or of a link to one. A
 // directory in its place is an error, because nothing could replace it.
 //
 // In a directory that was opened for writing, what earlier runs have left of a blob that is there is removed.
 func (d *Dir) Has(dg digest.Digest, size int64) (bool, error) {
-	ok, err := d.finals.has(nameOf(dg), size)
+	ok, err := d.finalNames.has(nameOf(dg), size)
 	if ok {
-		d.left.sweep(nameOf(dg), true)
+		d.stale.sweep(nameOf(dg), true)
 	}
 	return ok, err
 }
@@ -119,10 +119,10 @@ func (d *Dir) Has(dg digest.Digest, size int64) (bool, error) {
 // Check is Has, and hashes the file. What it finds wrong may then be claimed and replaced.
 func (d *Dir) Check(ctx context.Context, dg digest.Digest, size int64) (bool, error) {
 	name := nameOf(dg)
-	if ok, err := d.finals.has(name, size); !ok {
+	if ok, err := d.finalNames.has(name, size); !ok {
 		return false, err
 	}
-	f, err := d.finals.open(name, size)
+	f, err := d.finalNames.open(name, size)
 	if leadsNowhere(err) || errors.Is(err, ErrSize) || errors.Is(err, ErrNotRegular) ||
 		errors.Is(err, rootfile.ErrReplaced) {
 		return false, nil // replaced since
@@ -140,17 +140,17 @@ func (d *Dir) Check(ctx context.Context, dg digest.Digest, size int64) (bool, er
 		return false, err
 	}
 	if digest.NewDigest(dg.Algorithm(), h) != dg {
-		d.finals.distrust(name, fi)
+		d.finalNames.distrust(name, fi)
 		return false, nil
 	}
-	d.left.sweep(name, true)
+	d.stale.sweep(name, true)
 	return true, nil
 }
 
 // Source opens a blob for reading, also through a link at its final name. The error matches [ErrNotRegular]
 // for what is no regular file, and [ErrSize] for one of another size.
 func (d *Dir) Source(dg digest.Digest, size int64) (*os.File, error) {
-	return d.finals.open(nameOf(dg), size)
+	return d.finalNames.open(nameOf(dg), size)
 }
 
 // Path returns the path that the directory was opened with.

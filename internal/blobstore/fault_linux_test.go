@@ -55,7 +55,7 @@ func TestS1FullDisk(t *testing.T) {
 	}
 }
 
-// fillDisk writes a file that takes all the room that is left.
+// fillDisk writes a file that takes all the space that is left.
 func fillDisk(t *testing.T, dir string) (remove func()) {
 	hog, err := os.Create(filepath.Join(dir, "hog"))
 	require.NoError(t, err)
@@ -73,7 +73,7 @@ func TestS1FullDiskKeepsWhatIsRecorded(t *testing.T) {
 	content := random(large)
 	const step = 1 << 10
 	for what, write := range map[string]func(t *testing.T, p *Partial, fill func() func()) (removeHog func()){
-		"no room for data": func(t *testing.T, p *Partial, fill func() func()) func() {
+		"no space for data": func(t *testing.T, p *Partial, fill func() func()) func() {
 			other := p.WriterAt(20e6)
 			_, err := other.Write(content[20e6:20.1e6])
 			require.NoError(t, err)
@@ -90,20 +90,20 @@ func TestS1FullDiskKeepsWhatIsRecorded(t *testing.T) {
 			require.Equal(t, missing, p.Missing(), "also what was not recorded yet")
 			return remove
 		},
-		"no room for the journal": func(t *testing.T, p *Partial, fill func() func()) func() {
+		"no space for the journal": func(t *testing.T, p *Partial, fill func() func()) func() {
 			at := int64(0)
 			for ; at < 100*step; at += step {
 				write(t, p, content, at, at+step)
 			}
 			w := p.WriterAt(100 * step)
-			_, err := w.Write(content[100*step : 1e6]) // room for the data
+			_, err := w.Write(content[100*step : 1e6]) // space for the data
 			require.NoError(t, err)
 			require.NoError(t, w.Close())
 			other := p.WriterAt(25e6)
 			_, err = other.Write(content[25e6:25.1e6])
 			require.NoError(t, err)
 			remove := fill()
-			at = 1e6 // in a page that has its room
+			at = 1e6 // in a page that has its block
 			for err = nil; err == nil; at += 1 {
 				w := p.WriterAt(at)
 				if _, err = w.Write(content[at : at+1]); err == nil {
@@ -143,7 +143,7 @@ func TestS1FullDiskKeepsWhatIsRecorded(t *testing.T) {
 	}
 }
 
-// S1: a prefix of an older program stays where it is while there is no room for its journal.
+// S1: a prefix of an older program stays where it is while there is no space for its journal.
 func TestS1FullDiskKeepsThePrefix(t *testing.T) {
 	t.Parallel()
 	content, dir := random(large), mount(t, 40)
@@ -154,7 +154,7 @@ func TestS1FullDiskKeepsThePrefix(t *testing.T) {
 	removeHog := fillDisk(t, dir)
 	_, err = d.Claim(t.Context(), digestOf(content), large)
 	require.ErrorIs(t, err, syscall.ENOSPC)
-	assert.EqualValues(t, 5e6, d.Half(digestOf(content), large))
+	assert.EqualValues(t, 5e6, d.BytesOnDisk(digestOf(content), large))
 	removeHog()
 	p := claim(t, d, content)
 	assert.Equal(t, []pieces.Range{{Start: 5e6, End: large}}, p.Missing())

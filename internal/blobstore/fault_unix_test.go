@@ -55,7 +55,7 @@ func writeBeyondLimit(dir string, content []byte) int {
 	if w.Close() == nil || p.Commit(context.Background()) == nil || p.Close(true) != nil {
 		return 7
 	}
-	if d.Half(p.hasher.want, p.record.size) != 3*step {
+	if d.BytesOnDisk(p.hasher.want, p.record.size) != 3*step {
 		return 8
 	}
 	if d.Close() != nil {
@@ -132,7 +132,7 @@ func TestS8InTheWay(t *testing.T) {
 				path := filepath.Join(dir, nameOf(dg)+suffix)
 				untouched := put(t, path)
 				d := open(t, dir)
-				assert.Zero(t, d.Half(dg, large))
+				assert.Zero(t, d.BytesOnDisk(dg, large))
 
 				p := claim(t, d, content)
 				write(t, p, content, 0, 1000)
@@ -141,7 +141,7 @@ func TestS8InTheWay(t *testing.T) {
 					untouched()
 				}
 				if what != "directory" || suffix != journalSuffix {
-					assert.EqualValues(t, 1000, d.Half(dg, large), "it can be continued all the same")
+					assert.EqualValues(t, 1000, d.BytesOnDisk(dg, large), "it can be continued all the same")
 				}
 				p = claim(t, d, content)
 				fill(t, p, content)
@@ -275,7 +275,7 @@ func TestS17PartialIsKept(t *testing.T) {
 		},
 		"prefix": func(t *testing.T, d *Dir) int64 {
 			require.NoError(t, os.WriteFile(d.folder.full(nameOf(dg)+prefixSuffix), content[:5e6], 0o644))
-			require.NoError(t, d.left.find())
+			require.NoError(t, d.stale.find())
 			return 5e6
 		},
 	} {
@@ -293,7 +293,7 @@ func TestS17PartialIsKept(t *testing.T) {
 					require.ErrorIs(t, err, syscall.EMFILE)
 				})
 			}
-			assert.Equal(t, half, d.Half(dg, large))
+			assert.Equal(t, half, d.BytesOnDisk(dg, large))
 			p := claim(t, d, content)
 			fill(t, p, content)
 			commit(t, p)

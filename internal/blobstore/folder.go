@@ -17,7 +17,8 @@ import (
 const readSize = 256 << 10 // 256 KiB
 
 // folder is the directory as the file system shows it: files by their names in it, which are never opened
-// through a link, and errors with their full paths. It knows nothing of blobs, and never changes but for what it finds out about the owner.
+// through a link, and errors with their full paths. It knows nothing of blobs. It changes only by what it
+// finds out about the owner and the copying of ranges.
 type folder struct {
 	root    *os.Root
 	path    string               // that the root was opened with

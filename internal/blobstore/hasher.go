@@ -10,17 +10,17 @@ import (
 	"github.com/modeltransfer/transfer/internal/pieces"
 )
 
-// MismatchError is a blob whose content is not what its digest says. What must be fetched again is missing
-// now.
+// MismatchError is a blob whose content is not what its digest says. [Partial.Missing] has what must be
+// fetched again.
 type MismatchError struct {
 	Got, Want digest.Digest // Got is empty with Disk
 
-	// Disk are the ranges whose bytes on disk are not those that were written. When there are none, wrong bytes
-	// were written.
+	// Disk are the ranges that the disk has damaged: they do not read as they were written. With none, the
+	// bytes were wrong when they came.
 	Disk []pieces.Range
 
-	// Adopted tells that what is missing now was there before the blob was claimed, or came from another file. No
-	// source of bytes is to blame.
+	// Adopted tells that what is missing now was there before the blob was claimed, or came from another
+	// file. No source of bytes is to blame.
 	Adopted bool
 }
 
@@ -31,16 +31,16 @@ func (e *MismatchError) Error() string {
 	return fmt.Sprintf("content has digest %s, not %s", e.Got, e.Want)
 }
 
-// hasher has the bytes of a partial hashed once: as they are written, where they come in order; otherwise
-// when they are recorded, for a large blob in the background; and at the latest when the digest is verified.
+// hasher hashes each byte of a partial once. Bytes that come in order are hashed as they are written. Others
+// are read back: those of a large blob in the background, once they are recorded, and the rest in verify.
 type hasher struct {
 	want       digest.Digest
 	record     *recorder
-	background background // advances the frontier of a large blob
+	background background // advances the hash of a large blob
 
-	// mu guards the frontier. It is held for as long as bytes are read back.
-	mu       sync.Mutex
-	frontier frontier
+	// mu guards the hash. It is held for as long as bytes are read back.
+	mu      sync.Mutex
+	ordered orderedHash
 }
 
 // start lets the bytes of a large blob be hashed in the background as they are recorded.
@@ -50,7 +50,7 @@ func (h *hasher) start() {
 	}
 	h.background.allow(h.advance)
 	h.mu.Lock()
-	_, more := h.frontier.next()
+	_, more := h.ordered.next()
 	h.mu.Unlock()
 	if more {
 		h.background.wake()
@@ -64,7 +64,7 @@ func (h *hasher) stop() { h.background.stop() }
 func (h *hasher) advance(ctx context.Context) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.frontier.advance(ctx)
+	return h.ordered.advance(ctx)
 }
 
 // take is told of bytes that were just written. It does not wait while bytes of a large blob are read back:
@@ -73,7 +73,7 @@ func (h *hasher) take(off int64, b []byte) {
 	if !h.record.large() {
 		h.mu.Lock()
 		defer h.mu.Unlock()
-		h.frontier.take(off, b)
+		h.ordered.take(off, b)
 		return
 	}
 	if !h.mu.TryLock() {
@@ -81,12 +81,12 @@ func (h *hasher) take(off int64, b []byte) {
 	}
 	defer h.mu.Unlock()
 	if h.background.allowed() != nil {
-		h.frontier.take(off, b)
+		h.ordered.take(off, b)
 	}
 }
 
-// recorded is told of a range of a large blob that was just recorded. At the frontier it is hashed at once,
-// so that its writer can go on with take: the background would always stay behind it.
+// recorded is told of a range of a large blob that was just recorded. Where it comes next, it is hashed at
+// once, so that its writer can go on with take: the background would always stay behind it.
 func (h *hasher) recorded(r pieces.Range) {
 	ctx := h.background.allowed()
 	if ctx != nil && h.catchUp(ctx, r) {
@@ -100,8 +100,8 @@ func (h *hasher) catchUp(ctx context.Context, r pieces.Range) (more bool) {
 		return true
 	}
 	defer h.mu.Unlock()
-	h.frontier.advanceTo(ctx, r)
-	_, more = h.frontier.next()
+	h.ordered.advanceTo(ctx, r)
+	_, more = h.ordered.next()
 	return more
 }
 
@@ -110,24 +110,24 @@ func (h *hasher) catchUp(ctx context.Context, r pieces.Range) (more bool) {
 func (h *hasher) verify(ctx context.Context) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if err := h.frontier.advance(ctx); err != nil {
+	if err := h.ordered.advance(ctx); err != nil {
 		return h.readFailed(ctx, err)
 	}
-	if h.frontier.hash.Len() < h.record.size {
+	if h.ordered.hash.Len() < h.record.size {
 		if !h.record.hasDamage() {
 			return ErrIncomplete
 		}
-		_, err := h.frontier.compareAll(ctx) // so that all that is damaged can be fetched at once
+		_, err := h.ordered.compareAll(ctx) // so that all that is damaged can be fetched at once
 		return h.damage(ctx, err)
 	}
-	got := h.frontier.hash.Digest()
+	got := h.ordered.hash.Digest()
 	if got == h.want {
 		return nil
 	}
-	if damaged, err := h.frontier.compareAll(ctx); err != nil || damaged {
+	if damaged, err := h.ordered.compareAll(ctx); err != nil || damaged {
 		return h.damage(ctx, err)
 	}
-	h.frontier.hash.Reset()
+	h.ordered.hash.Reset()
 	adopted, err := h.record.forget()
 	if err != nil {
 		return err
@@ -146,7 +146,7 @@ func (h *hasher) damage(ctx context.Context, err error) error {
 // readFailed keeps nothing of a disk that cannot be read.
 func (h *hasher) readFailed(ctx context.Context, err error) error {
 	if ctx.Err() == nil {
-		h.record.ending.fail(err)
+		h.record.state.fail(err)
 	}
 	return err
 }

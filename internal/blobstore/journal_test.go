@@ -174,9 +174,9 @@ func TestI8JournalThatIsTooLong(t *testing.T) {
 	require.NoError(t, os.WriteFile(filepath.Join(dir, name+journalSuffix), data, 0o644))
 	require.NoError(t, os.WriteFile(filepath.Join(dir, name+partialSuffix), make([]byte, 2000), 0o644))
 	d := open(t, dir)
-	assert.EqualValues(t, 1000, d.Half(digest.FromString("x"), large))
+	assert.EqualValues(t, 1000, d.BytesOnDisk(digest.FromString("x"), large))
 	require.NoError(t, os.Truncate(filepath.Join(dir, name+journalSuffix), 3*maxJournal))
-	assert.Zero(t, d.Half(digest.FromString("x"), large))
+	assert.Zero(t, d.BytesOnDisk(digest.FromString("x"), large))
 
 	f, err := os.Open(filepath.Join(dir, name+journalSuffix))
 	require.NoError(t, err)
@@ -221,5 +221,5 @@ func TestS8JournalOfADirectory(t *testing.T) {
 	data := append(appendHeader(nil, large), appendRecord(nil, at(0, 10, 1))...)
 	require.NoError(t, os.WriteFile(filepath.Join(dir, name+journalSuffix), data, 0o644))
 	require.NoError(t, os.Mkdir(filepath.Join(dir, name+partialSuffix), 0o755))
-	assert.Zero(t, open(t, dir).Half(digest.FromString("x"), large))
+	assert.Zero(t, open(t, dir).BytesOnDisk(digest.FromString("x"), large))
 }

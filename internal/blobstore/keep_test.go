@@ -29,14 +29,14 @@ func TestS25CloseKeepsSmallBlobs(t *testing.T) {
 			assert.Empty(t, files(t, dir))
 			continue
 		}
-		assert.EqualValues(t, 1010, d.Half(dg, size))
-		assert.EqualValues(t, 1010, open(t, dir).Half(dg, size), "another process")
+		assert.EqualValues(t, 1010, d.BytesOnDisk(dg, size))
+		assert.EqualValues(t, 1010, open(t, dir).BytesOnDisk(dg, size), "another process")
 		p = claim(t, d, content)
 		assert.Equal(t, []pieces.Range{{Start: 1000, End: size - 10}}, p.Missing())
 		fill(t, p, content)
 		commit(t, p)
 		requireBlob(t, dir, content)
-		assert.Zero(t, d.Half(dg, size))
+		assert.Zero(t, d.BytesOnDisk(dg, size))
 	}
 }
 
@@ -60,7 +60,7 @@ func TestS25KilledProcessKeepsAllButAMiB(t *testing.T) {
 	require.NoError(t, cmd.Process.Kill())
 	require.Error(t, cmd.Wait())
 	d := open(t, dir)
-	half := d.Half(dg, size)
+	half := d.BytesOnDisk(dg, size)
 	assert.Greater(t, half, size/2-smallSegment)
 	p := claim(t, d, content)
 	assert.Equal(t, []pieces.Range{{Start: half, End: size}}, p.Missing())
@@ -108,7 +108,7 @@ func TestE15FailedRenameKeepsTheBlob(t *testing.T) {
 		require.ErrorIs(t, p.Commit(t.Context()), syscall.EISDIR)
 		require.NoError(t, p.Close(true))
 		require.NoError(t, os.Remove(inTheWay))
-		assert.EqualValues(t, size, d.Half(digestOf(content), int64(size)))
+		assert.EqualValues(t, size, d.BytesOnDisk(digestOf(content), int64(size)))
 		p = claim(t, d, content)
 		assert.Empty(t, p.Missing())
 		commit(t, p)
@@ -164,7 +164,7 @@ func TestS21SweepLeavesWhatAnotherHasMadeMeanwhile(t *testing.T) {
 		}
 		return filelock.Lock(f)
 	}
-	d.left.removeData(data)
+	d.stale.removeData(data)
 	require.NotNil(t, other)
 	defer other.Close()
 	assert.Equal(t, []string{journal, data}, files(t, dir))
@@ -178,10 +178,10 @@ func TestS21JournalGoesWithTheLock(t *testing.T) {
 	write(t, p, content, 0, 1000)
 	require.NoError(t, p.Close(true))
 	p = claim(t, d, content)
-	d.left.removeData(p.data.name)
+	d.stale.removeData(p.data.name)
 	assert.Equal(t, []string{p.name + journalSuffix, p.name + partialSuffix}, files(t, dir))
 	require.NoError(t, p.Close(true))
-	d.left.removeData(p.data.name)
+	d.stale.removeData(p.data.name)
 	assert.Empty(t, files(t, dir))
 	_, err := os.Lstat(filepath.Join(dir, p.data.name))
 	require.True(t, errors.Is(err, fs.ErrNotExist))

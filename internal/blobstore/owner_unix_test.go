@@ -49,7 +49,7 @@ func TestH8FilesOfAnotherUser(t *testing.T) {
 		require.NoError(t, filelock.Lock(theirs))
 
 		d := open(t, dir)
-		assert.Zero(t, d.Half(dg, int64(size)))
+		assert.Zero(t, d.BytesOnDisk(dg, int64(size)))
 		assert.Zero(t, d.Reclaim(dg))
 		p := claim(t, d, content)
 		assert.Equal(t, []pieces.Range{{Start: 0, End: int64(size)}}, p.Missing())
@@ -77,7 +77,7 @@ func TestH8OwnFilesBesideThoseOfAnotherUser(t *testing.T) {
 	write(t, p, content, 0, 1000)
 	require.NoError(t, p.Close(true))
 	d := open(t, dir)
-	assert.EqualValues(t, 1000, d.Half(digestOf(content), 1<<20))
+	assert.EqualValues(t, 1000, d.BytesOnDisk(digestOf(content), 1<<20))
 	p = claim(t, d, content)
 	assert.Equal(t, []pieces.Range{{Start: 1000, End: 1 << 20}}, p.Missing())
 	fill(t, p, content)

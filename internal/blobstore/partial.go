@@ -11,12 +11,13 @@ import (
 )
 
 const (
-	// KeepThreshold is the size of the smallest blob that is kept unfinished, for the next call to go on with.
+	// KeepThreshold is the size of the smallest blob that is kept unfinished, for the next call to go on
+	// with.
 	KeepThreshold = 64 << 10 // 64 KiB
 
-	// LargeThreshold is the size of the smallest blob that has a journal from its first byte on, and is hashed in
-	// the background. A smaller one is hashed as it is written, and has a journal only where its body is long or
-	// is cut short: most are whole before a journal would be of use.
+	// LargeThreshold is the size of the smallest blob that has a journal from its first byte on, and is
+	// hashed in the background. A smaller one is hashed as it is written, and has a journal only where its
+	// body is long or is cut short: most are whole before a journal would be of use.
 	LargeThreshold = 32 << 20 // 32 MiB
 )
 
@@ -29,9 +30,9 @@ var ErrIncomplete = errors.New("blob is incomplete")
 // It has no lock: what changes while bytes are written is in its parts, and its own fields change in Claim,
 // Commit and Close only.
 type Partial struct {
-	finals *finals
-	left   *leftovers
-	name   string // the final one
+	finalNames *finalNames
+	stale      *staleFiles
+	name       string // the final one
 
 	data    dataFile
 	record  recorder
@@ -64,7 +65,7 @@ func (p *Partial) WriterAt(off int64) *Writer {
 // called again after [syscall.EMFILE] and [syscall.ENFILE]. After any other error of the file system nothing
 // can be kept, unless it was the final name that could not be given. The caller calls Close in any case.
 func (p *Partial) Commit(ctx context.Context) error {
-	if err := p.record.ending.usable(); err != nil {
+	if err := p.record.state.usable(); err != nil {
 		return err
 	}
 	p.hasher.stop()
@@ -76,9 +77,9 @@ func (p *Partial) Commit(ctx context.Context) error {
 	switch {
 	case err == nil || retry.NoDescriptor(err):
 	case p.right:
-		p.record.ending.stop(err)
+		p.record.state.stop(err)
 	default:
-		p.record.ending.fail(err)
+		p.record.state.fail(err)
 	}
 	return err
 }
@@ -109,9 +110,9 @@ func (p *Partial) publish() error {
 	if err := p.data.renameTo(p.name); err != nil {
 		return err
 	}
-	p.finals.added(p.name)
-	p.left.sweep(p.name, true)
-	p.record.ending.close()
+	p.finalNames.added(p.name)
+	p.stale.sweep(p.name, true)
+	p.record.state.close()
 	p.release()
 	return nil
 }
@@ -125,21 +126,21 @@ func (p *Partial) sync() error {
 }
 
 // Close gives up the claim. With keep, what is recorded of a blob of [KeepThreshold] bytes or more stays for
-// the next claim to continue, also after a write that failed for want of room ([NoSpace]), and so does a blob
-// that is right and only could not get its name. Nothing stays without keep, or after any other failure. After
-// a successful Commit, and when it was called before, Close does nothing.
+// the next claim to continue, also after a write for which there was no space ([NoSpace]), and so does a
+// blob that is right and only could not get its name. Nothing stays without keep, or after any other
+// failure. After a successful Commit, and when it was called before, Close does nothing.
 func (p *Partial) Close(keep bool) error {
 	p.hasher.stop()
-	first, ruined := p.record.ending.close()
+	first, ruined := p.record.state.close()
 	switch {
 	case !first:
 		return nil
 	case keep && p.right:
-		p.left.add(p.data.name)
+		p.stale.add(p.data.name)
 		p.release()
 		return nil
 	case keep && !ruined && !p.done() && p.resumable():
-		p.left.add(p.data.name)
+		p.stale.add(p.data.name)
 		return errors.Join(p.record.journal.close(), p.data.Close())
 	}
 	err := errors.Join(p.record.journal.remove(), p.data.remove())
@@ -151,7 +152,7 @@ func (p *Partial) Close(keep bool) error {
 
 // done tells whether another has finished the blob, who did not wait.
 func (p *Partial) done() bool {
-	done, err := p.finals.finished(p.name, p.record.size)
+	done, err := p.finalNames.finished(p.name, p.record.size)
 	return err == nil && done
 }
 

@@ -232,9 +232,9 @@ func TestCommitGoesOnAfterItsContext(t *testing.T) {
 	require.NoError(t, p.Close(true))
 	p = claim(t, d, content)
 	p.hasher.stop()
-	p.hasher.frontier.hash.Reset()
+	p.hasher.ordered.hash.Reset()
 	require.Error(t, p.hasher.advance(&reads{t.Context(), 6}))
-	assert.EqualValues(t, 1<<20, p.hasher.frontier.hash.Len(), "one extent of four reads")
+	assert.EqualValues(t, 1<<20, p.hasher.ordered.hash.Len(), "one extent of four reads")
 	commit(t, p)
 	requireBlob(t, dir, content)
 }
@@ -256,14 +256,14 @@ func TestS1S2NothingIsKeptAfterAFailedWrite(t *testing.T) {
 	assert.Empty(t, files(t, dir))
 }
 
-// S2: bytes that a failed sync may have lost are not kept, though it was for want of room.
+// S2: bytes that a failed sync may have lost are not kept, though it was for want of space.
 func TestS2NothingIsKeptAfterAFailedSync(t *testing.T) {
 	t.Parallel()
 	content, dir := random(large), t.TempDir()
 	p := claim(t, open(t, dir), content)
 	write(t, p, content, 0, 5e6)
-	p.record.ending.failWrite(syscall.ENOSPC)
-	p.record.ending.fail(syscall.ENOSPC)
+	p.record.state.failWrite(syscall.ENOSPC)
+	p.record.state.fail(syscall.ENOSPC)
 	require.NoError(t, p.Close(true))
 	assert.Empty(t, files(t, dir))
 }
@@ -327,7 +327,7 @@ func TestInOrderNothingIsReadBack(t *testing.T) {
 		end := min(at+100_000, large)
 		_, err := w.Write(content[at:end])
 		require.NoError(t, err)
-		require.Equal(t, end, p.hasher.frontier.hash.Len())
+		require.Equal(t, end, p.hasher.ordered.hash.Len())
 	}
 	require.NoError(t, w.Close())
 	commit(t, p)

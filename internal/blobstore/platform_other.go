@@ -22,5 +22,5 @@ func syncDir(root *os.Root) error {
 	return errors.Join(syncFile(f), f.Close())
 }
 
-// makeSparse does nothing: what was not written takes no room here.
+// makeSparse does nothing: what was not written takes no space here.
 func makeSparse(*os.File) {}

@@ -24,9 +24,10 @@ func platformLeadsNowhere(err error) bool {
 // syncDir does nothing: a directory cannot be synced here, and NTFS journals its names.
 func syncDir(*os.Root) error { return nil }
 
-// makeSparse has the file system store nothing for what was not written. Otherwise, it writes zeros up to
-// each piece that is far into the file. It is best effort: FAT knows no such files.
+// makeSparse tells the file system to store nothing for what was not written. Otherwise it writes zeros up to
+// each piece that is far into the file. FAT cannot, which is no error.
 func makeSparse(f *os.File) {
 	var returned uint32
-	_ = windows.DeviceIoControl(windows.Handle(f.Fd()), windows.FSCTL_SET_SPARSE, nil, 0, nil, 0, &returned, nil)
+	handle := windows.Handle(f.Fd())
+	_ = windows.DeviceIoControl(handle, windows.FSCTL_SET_SPARSE, nil, 0, nil, 0, &returned, nil)
 }

@@ -26,7 +26,7 @@ var errTaken = errors.New("range was written already or is being written")
 type recorder struct {
 	size    int64    // of the blob
 	journal *journal // nil when the partial is not worth keeping or cannot be kept; set while it is claimed
-	ending  ending
+	state   writeState
 
 	// mu guards the fields that follow. It is never held during I/O.
 	mu       sync.Mutex
@@ -82,7 +82,7 @@ func (r *recorder) at(off int64) (extent, bool) {
 // reserve extends a reservation by n bytes, and returns where they begin. They are refused when they are
 // beyond the blob, recorded, or another writer's.
 func (r *recorder) reserve(v *reservation, n int64) (off int64, err error) {
-	if err := r.ending.usable(); err != nil {
+	if err := r.state.usable(); err != nil {
 		return 0, err
 	}
 	r.mu.Lock()
@@ -90,9 +90,9 @@ func (r *recorder) reserve(v *reservation, n int64) (off int64, err error) {
 	off = v.end
 	switch {
 	case off < 0 || n > r.size-off:
-		return 0, fmt.Errorf("%s: %w: write of %d bytes at %d of %d", r.ending.path, ErrSize, n, off, r.size)
+		return 0, fmt.Errorf("%s: %w: write of %d bytes at %d of %d", r.state.path, ErrSize, n, off, r.size)
 	case r.recorded.covers(off, off+n) || r.isReserved(off, off+n, v):
-		return 0, r.ending.refuse(errTaken)
+		return 0, r.state.refuse(errTaken)
 	}
 	v.end += n
 	if !v.active {
@@ -133,11 +133,11 @@ func (r *recorder) put(v *reservation, e extent) (extent, error) {
 	if e.Len() == 0 {
 		return e, nil
 	}
-	if err := r.ending.recordable(); err != nil {
+	if err := r.state.recordable(); err != nil {
 		return extent{}, err
 	}
 	if err := r.journal.add(e); err != nil {
-		r.ending.failWrite(err)
+		r.state.failWrite(err)
 		return extent{}, err
 	}
 	r.mu.Lock()
@@ -197,7 +197,7 @@ func (r *recorder) forget() (adopted bool, err error) {
 		err = r.journal.addAll(trusted)
 	}
 	if err != nil {
-		r.ending.fail(err)
+		r.state.fail(err)
 	}
 	return adopted, err
 }

@@ -15,7 +15,7 @@ type resumption struct {
 	final  string
 	data   *dataFile
 	record *recorder
-	left   *leftovers
+	stale  *staleFiles
 }
 
 // run makes the data file and the recorder go on where earlier runs have ended.
@@ -23,7 +23,7 @@ func (r resumption) run() error {
 	if !r.data.shared {
 		return nil
 	}
-	if r.left.hasPrefix(r.final) {
+	if r.stale.hasPrefix(r.final) {
 		if err := r.adoptPrefix(); err != nil {
 			return err
 		}
@@ -42,8 +42,8 @@ func (r resumption) run() error {
 // adoptPrefix makes a file with prefixSuffix the data file, where the data file has no bytes of its own. A
 // prefix that cannot be used, or that is in use, is left alone; one that is too long is removed.
 //
-// The journal comes before the rename: without a journal the bytes would not be found again, should there be
-// no room for it.
+// The journal comes before the rename: were there no space for it after that, the bytes would have no
+// journal, and not be found again.
 func (r resumption) adoptPrefix() error {
 	own, err := r.data.Stat()
 	if err != nil || own.Size() > 0 {

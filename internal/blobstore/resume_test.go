@@ -31,7 +31,7 @@ func TestResume(t *testing.T) {
 		write(t, p, content, r.Start, r.End)
 		require.NoError(t, p.Close(true))
 	}
-	assert.Equal(t, int64(16e6+1), d.Half(dg, large))
+	assert.Equal(t, int64(16e6+1), d.BytesOnDisk(dg, large))
 	p := claim(t, d, content)
 	assert.Equal(t, []pieces.Range{{Start: 7e6, End: 12e6}, {Start: 21e6, End: large - 1}}, p.Missing())
 	fill(t, p, content)
@@ -82,7 +82,7 @@ func TestS11LeftBehind(t *testing.T) {
 				}
 			}
 			d := open(t, dir)
-			assert.Equal(t, test.half, d.Half(dg, large))
+			assert.Equal(t, test.half, d.BytesOnDisk(dg, large))
 			p := claim(t, d, content)
 			p.hasher.stop() // which may have found damage before Missing is asked
 			missing := int64(0)

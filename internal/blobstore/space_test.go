@@ -10,7 +10,7 @@ import (
 	"github.com/stretchr/testify/assert"
 )
 
-// S1, S3: all the ways to say that there is no room are the same to a caller.
+// S1, S3: all the ways to say that there is no space are the same to a caller.
 func TestS1S3NoSpace(t *testing.T) {
 	for _, cause := range []error{syscall.ENOSPC, syscall.EDQUOT, syscall.EFBIG, io.ErrShortWrite} {
 		err := fmt.Errorf("blob: %w", &fs.PathError{Op: "write", Path: "x", Err: cause})

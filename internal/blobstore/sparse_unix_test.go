@@ -10,7 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// S23: a piece far into a blob costs no more room than its bytes.
+// S23: a piece far into a blob takes no more space than its bytes.
 func TestS23PartialIsSparse(t *testing.T) {
 	content := random(large)
 	p := claim(t, open(t, t.TempDir()), content)

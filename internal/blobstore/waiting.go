@@ -11,12 +11,12 @@ import (
 
 // Waiting says how claims wait for another holder of their blob, and who is told.
 type Waiting struct {
-	// Patience is how long a holder is waited for that brings nothing. Zero means that it is for as long as the
-	// context lasts.
+	// Patience is how long a claim waits for a holder that brings nothing. Zero means as long as the context
+	// lasts.
 	Patience time.Duration
 
-	// Began is told of each claim that waits, GaveUp of each that does not wait for a holder any longer and
-	// writes a file of its own. Nil means that nobody wants to know.
+	// Began is told of each claim that waits, GaveUp of each that waits no longer and writes a file of its
+	// own. Nil means that nobody wants to know.
 	Began, GaveUp func(digest.Digest)
 }
 
@@ -25,23 +25,23 @@ type waiter struct {
 	Waiting
 	digest digest.Digest
 	told   bool
-	passed int       // names that are held by somebody who does not get on
-	last   heldError // what was seen of the holder that is waited for,
-	since  time.Time // and since when it has been like that
+	passed int          // names whose holders do not get on
+	last   claimedError // what was seen of the holder that is waited for,
+	since  time.Time    // and since when it has been like that
 }
 
-// heldError tells that another holds a data file, and how that looks. It changes while the holder gets on,
-// also for other processes: they write, or show in [dataFile.beat] that they do something else.
-type heldError struct {
+// claimedError tells that another has claimed a data file, and how that looks. It changes while the holder
+// gets on, also for other processes: they write, or show in [dataFile.beat] that they do something else.
+type claimedError struct {
 	n             int // of the shared names
 	data, journal version
 }
 
-func (heldError) Error() string { return "another call or process holds the blob" }
-func (heldError) Unwrap() error { return filelock.ErrBusy }
+func (claimedError) Error() string { return "another call or process has claimed the blob" }
+func (claimedError) Unwrap() error { return filelock.ErrBusy }
 
-// heldBy describes what the holder of a shared name has written. It may be gone already.
-func (d *folder) heldBy(final string, n int) heldError {
+// claimedBy describes what the holder of a shared name has written. It may be gone already.
+func (d *folder) claimedBy(final string, n int) claimedError {
 	look := func(name string) version {
 		fi, err := d.root.Lstat(name)
 		if err != nil {
@@ -50,11 +50,11 @@ func (d *folder) heldBy(final string, n int) heldError {
 		return versionOf(fi)
 	}
 	data := dataName(final, n)
-	return heldError{n, look(data), look(journalName(data))}
+	return claimedError{n, look(data), look(journalName(data))}
 }
 
 // look notes how the holder looks now. It is passed over once it has looked like that for too long.
-func (w *waiter) look(now heldError) {
+func (w *waiter) look(now claimedError) {
 	if !w.told && w.Began != nil {
 		w.Began(w.digest)
 	}

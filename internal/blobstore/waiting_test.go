@@ -74,8 +74,8 @@ func TestS24WaitersAgreeOnTheNextFile(t *testing.T) {
 	})
 }
 
-// S24: a holder that gets on is waited for, whatever it does: it writes, what comes first or last, or it shows
-// that it is busy with other things.
+// S24: a holder that gets on is waited for, whatever it does: it writes, what comes first or last, or it
+// shows that it is busy with other things.
 func TestS24HolderThatGetsOn(t *testing.T) {
 	t.Parallel()
 	content := random(1 << 20)
@@ -139,7 +139,7 @@ func TestS24HashingIsSeen(t *testing.T) {
 	longAgo := time.Unix(1e9, 0)
 	require.NoError(t, os.Chtimes(filepath.Join(dir, p.data.name), longAgo, longAgo))
 	require.NoError(t, p.hasher.verify(t.Context()))
-	assert.True(t, d.folder.heldBy(p.name, 0).data.modified.After(longAgo))
+	assert.True(t, d.folder.claimedBy(p.name, 0).data.modified.After(longAgo))
 	commit(t, p)
 }
 
@@ -148,12 +148,12 @@ func TestS24WaitingForTheDiskIsSeen(t *testing.T) {
 		content, dir := random(1000), t.TempDir()
 		d := open(t, dir)
 		p := claim(t, d, content)
-		seen := map[heldError]bool{}
+		seen := map[claimedError]bool{}
 		end := p.data.beating()
 		for range 10 {
 			time.Sleep(beatEvery)
 			synctest.Wait()
-			seen[d.folder.heldBy(p.name, 0)] = true
+			seen[d.folder.claimedBy(p.name, 0)] = true
 		}
 		end()
 		assert.Greater(t, len(seen), 8)

@@ -7,8 +7,8 @@ import (
 
 var _ io.WriteCloser = (*Writer)(nil)
 
-// writebackSize is after how many bytes of a large blob a writer has the kernel begin to write them to the
-// disk. Otherwise the sync at the end would wait for the whole blob.
+// writebackSize is how many bytes of a large blob a writer records before it tells the kernel to write them
+// to the disk. Otherwise the sync at the end would wait for the whole blob.
 const writebackSize = 8 << 20 // 8 MiB
 
 // Writer writes a range of a partial from its first byte on. Several may write at once, but each is for one
@@ -20,14 +20,14 @@ type Writer struct {
 
 	mine reservation
 	crc  uint32 // of the bytes of mine
-	back int64  // where the bytes begin whose writeback was not started
+	back int64  // up to here writeback was started
 }
 
 // Write writes all of b behind what was written before. An error of the file system, which is a
 // [*fs.PathError], ends all writing to the partial.
 //
-// Bytes beyond the blob's size are refused with an error that matches [ErrSize], and bytes that are not
-// missing are refused too. Then nothing is written.
+// It refuses, and writes nothing of, bytes that another writer has written or is writing, and bytes beyond
+// the end of the blob. The latter error matches [ErrSize].
 func (w *Writer) Write(b []byte) (int, error) {
 	if len(b) == 0 {
 		return 0, nil
@@ -38,7 +38,7 @@ func (w *Writer) Write(b []byte) (int, error) {
 	}
 	n, err := w.data.writeAt(b, off)
 	if err != nil {
-		w.record.ending.failWrite(err)
+		w.record.state.failWrite(err)
 		w.record.shorten(&w.mine, off+int64(n))
 	}
 	w.crc = crc32.Update(w.crc, castagnoli, b[:n])
@@ -46,7 +46,7 @@ func (w *Writer) Write(b []byte) (int, error) {
 	if err != nil || w.mine.len() < w.record.segment() || w.mine.end == w.record.size {
 		return n, err
 	}
-	_ = w.record.journal.begin() // of a small blob: there may be more room the next time
+	_ = w.record.journal.begin() // of a small blob: there may be more space the next time
 	return n, w.flush()
 }
 
@@ -55,12 +55,12 @@ func (w *Writer) Close() error {
 	err := w.flush()
 	w.writeBack(1)
 	if active := w.record.release(&w.mine); active && err == nil {
-		err = w.record.ending.failure()
+		err = w.record.state.failure()
 	}
 	return err
 }
 
-// Move has the writer go on at another offset. What was written is recorded.
+// Move records what was written, and goes on at another offset.
 func (w *Writer) Move(off int64) error {
 	err := w.Close()
 	w.mine, w.crc, w.back = reservation{start: off, end: off}, 0, off
@@ -79,7 +79,7 @@ func (w *Writer) flush() error {
 	return nil
 }
 
-// writeBack starts the writeback of what was recorded of a large blob, where that is so many bytes or more.
+// writeBack starts the writeback of what was recorded of a large blob, where that is at least so much.
 func (w *Writer) writeBack(least int64) {
 	if n := w.mine.start - w.back; w.record.large() && n >= least {
 		startWriteback(w.data.File, w.back, n)

@@ -93,7 +93,7 @@ type tokenUse struct {
 	challenged bool
 	challenge  Challenge // that the request was answered with
 	key        Challenge // of the challenge
-	widened    bool      // a token for pushing was asked for instead of one for pulling
+	pushScope  bool      // a token for pushing was asked for instead of one for pulling
 }
 
 // newestFor returns the newest token that a request may use. The caller holds mu.
@@ -163,7 +163,7 @@ func (t *Tokens) renewable(f *flight, resp *wire.Response) bool {
 		u.answered(Challenge{c.Realm, c.Service, c.Scope})
 		return true
 	case http.StatusForbidden:
-		return t.get != nil && !u.widened && t.widen(u, f.req.Method)
+		return t.get != nil && !u.pushScope && t.addPushScope(u, f.req.Method)
 	}
 	if letIn(resp.StatusCode) {
 		t.accept(f)
@@ -192,8 +192,8 @@ func letIn(status int) bool {
 	return status < http.StatusBadRequest
 }
 
-// widen has a token for pushing asked for, once, where a request that writes was sent with one for pulling.
-func (t *Tokens) widen(u *tokenUse, method string) bool {
+// addPushScope asks for a token for pushing, once, where a request that writes was sent with one for pulling.
+func (t *Tokens) addPushScope(u *tokenUse, method string) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if !writes(method) || u.token != t.newestFor(u) {
@@ -208,7 +208,7 @@ func (t *Tokens) widen(u *tokenUse, method string) bool {
 	}
 	c.Scope += ",push"
 	u.answered(c)
-	u.widened = true
+	u.pushScope = true
 	return true
 }
 

@@ -1,6 +1,9 @@
 package pieces
 
-import "time"
+import (
+	"cmp"
+	"time"
+)
 
 // Piece is a range that one worker fetches. Its methods are safe for concurrent use.
 type Piece struct {
@@ -11,9 +14,9 @@ type Piece struct {
 	start    int64         // pos then
 	state    state
 	pos, end int64
-	held     bool          // what has come of it is being stored
-	heldAt   time.Duration // since then
-	lost     func()        // called when the holder must not go on
+	paused   bool          // what has come of it is being stored
+	pausedAt time.Duration // since then
+	lost     func()        // called when its worker must not go on
 }
 
 // state is how far the request for a piece is.
@@ -40,7 +43,7 @@ func (p *Piece) End() int64 {
 	return p.end
 }
 
-// Claim makes the next n bytes the holder's own for good, so that nobody takes them
+// Claim makes the next n bytes the worker's own for good, so that nobody takes them
 // any more, and moves Pos behind them. It returns how many they were: fewer than n where the
 // piece ends before, and 0 once it has ended.
 func (p *Piece) Claim(n int) int {
@@ -60,26 +63,26 @@ func (p *Piece) Flowing(now time.Duration) { p.enter(flowing, now) }
 // Rest notes that nothing is to come before the piece is asked for again: it is not slow as long as that.
 func (p *Piece) Rest(now time.Duration) { p.enter(taken, now) }
 
-// Hold notes that what has come is being stored: the piece is not slow as long as that, until Release is called.
-func (p *Piece) Hold(now time.Duration) {
+// Pause notes that what has come is being stored. Until Resume is called the piece is not slow.
+func (p *Piece) Pause(now time.Duration) {
 	p.q.mu.Lock()
 	defer p.q.mu.Unlock()
-	p.held, p.heldAt = true, now
+	p.paused, p.pausedAt = true, now
 }
 
-// Release ends a Hold.
-func (p *Piece) Release(now time.Duration) {
+// Resume ends a Pause.
+func (p *Piece) Resume(now time.Duration) {
 	p.q.mu.Lock()
 	defer p.q.mu.Unlock()
-	p.held = false
-	p.began += now - p.heldAt
+	p.paused = false
+	p.began += now - p.pausedAt
 }
 
-// elapsed is for how long the piece has been in its state, without what was spent on storing. The caller holds
-// q.mu.
+// elapsed is for how long the piece has been in its state, without what was spent on storing. The caller
+// holds q.mu.
 func (p *Piece) elapsed(now time.Duration) time.Duration {
-	if p.held {
-		now = p.heldAt
+	if p.paused {
+		now = p.pausedAt
 	}
 	return max(0, now-p.began)
 }
@@ -102,15 +105,15 @@ func (p *Piece) Judge(now time.Duration) (flows bool, age time.Duration, speed f
 	return p.state == flowing, age, speed
 }
 
-// OnLost has f called, which must not block, when the holder must not go on: another has taken over what the
-// piece has left, or [Piece.Lose] was called.
+// OnLost sets what is called, and must not block, when its worker must not go on: another has taken over
+// what the piece has left, or [Piece.Lose] was called.
 func (p *Piece) OnLost(f func()) {
 	p.q.mu.Lock()
 	defer p.q.mu.Unlock()
 	p.lost = f
 }
 
-// Lose has the holder give up. What the piece has left goes back to the queue when the holder calls Finish.
+// Lose makes its worker give up. What the piece has left goes back to the queue when that calls Finish.
 func (p *Piece) Lose() {
 	p.q.mu.Lock()
 	defer p.q.mu.Unlock()
@@ -132,17 +135,14 @@ func (p *Piece) Finish() {
 	p.end = p.pos
 }
 
-// later tells whether p will be done later than o. Pieces that began just now are told
+// later tells whether a will be done later than b. Pieces that began just now are told
 // apart by what they have left.
-func (p *Piece) later(o *Piece, now time.Duration) bool {
-	mine, its := p.remaining(now), o.remaining(now)
-	if mine != its {
-		return mine > its
-	}
-	if a, b := p.end-p.pos, o.end-o.pos; a != b {
-		return a > b
-	}
-	return p.start < o.start
+func later(a, b *Piece, now time.Duration) bool {
+	return cmp.Or(
+		cmp.Compare(a.remaining(now), b.remaining(now)),
+		cmp.Compare(a.end-a.pos, b.end-b.pos),
+		cmp.Compare(b.start, a.start),
+	) > 0
 }
 
 // remaining estimates how many seconds the piece still takes.

@@ -53,7 +53,7 @@ func (q *Queue) Next(now time.Duration) *Piece {
 
 // Steal returns the tail half of what the piece that will take longest has left, judged by
 // its speed so far, or nil where no piece whose bytes flow has at least twice the minimum left.
-// The holder of that piece sees its End move. The caller must call Finish of what it got.
+// The worker of that piece sees its End move. The caller must call Finish of what it got.
 func (q *Queue) Steal(minimum int64, now time.Duration) *Piece {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -62,7 +62,7 @@ func (q *Queue) Steal(minimum int64, now time.Duration) *Piece {
 		if left := p.end - p.pos; p.state != flowing || left <= 1 || left < 2*minimum {
 			continue
 		}
-		if slowest == nil || p.later(slowest, now) {
+		if slowest == nil || later(p, slowest, now) {
 			slowest = p
 		}
 	}
@@ -74,7 +74,7 @@ func (q *Queue) Steal(minimum int64, now time.Duration) *Piece {
 	return q.start(tail, now)
 }
 
-// TakeOver returns a piece of all that p has left, or nil where that is nothing. The holder
+// TakeOver returns a piece of all that p has left, or nil where that is nothing. The worker
 // of p sees that its piece has ended, and what it gave OnLost is called. The
 // caller must call Finish of what it got.
 func (q *Queue) TakeOver(p *Piece, now time.Duration) *Piece {

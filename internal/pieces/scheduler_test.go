@@ -15,7 +15,7 @@ import (
 type link struct {
 	now    time.Duration
 	large  int
-	room   bool
+	free   bool
 	capped bool
 	slow   func(p int64) bool // of what is left
 }
@@ -32,7 +32,7 @@ func newScheduler(l *link, sizes ...int64) *Scheduler {
 		PieceSize: 8 * mib, WholeSize: 32 * mib, MinSplit: 2 * mib, SplitAfter: 2 * time.Second, MaxTakeOvers: 3,
 		Small: mib, Ahead: 2,
 		Now: func() time.Duration { return l.now }, Large: func() int { return l.large },
-		Room: func() bool { return l.room }, Capped: func() bool { return l.capped },
+		SlotFree: func() bool { return l.free }, Capped: func() bool { return l.capped },
 		Slow: func(_ bool, _ time.Duration, _ float64, left int64) bool { return l.slow != nil && l.slow(left) },
 	})
 }
@@ -67,7 +67,7 @@ func start(t *testing.T, s *Scheduler, i int) *Piece {
 	t.Helper()
 	job := next(t, s)
 	require.Equal(t, Job{Blob: i}, job)
-	p := s.Start(i, []Range{{0, s.blobs[i].size}})
+	p := s.Start(i, []Range{{0, s.plan.blobs[i].size}})
 	s.RangesServed(i)
 	return p
 }
@@ -76,7 +76,7 @@ func TestLargestBlobsAreStartedFirst(t *testing.T) {
 	s := newScheduler(&link{}, 30, 20, 10)
 	for i := range 3 {
 		p := start(t, s, i)
-		assert.Equal(t, s.blobs[i].size, p.End())
+		assert.Equal(t, s.plan.blobs[i].size, p.End())
 		p.Claim(int(p.End()))
 		p.Finish()
 		require.True(t, s.Complete(i))
@@ -119,7 +119,7 @@ func TestSmallBlobsMoveBesideLargeOnes(t *testing.T) {
 
 func TestIdleWorkersHelpTheSlowest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := &link{room: true}
+		l := &link{free: true}
 		s := newScheduler(l, 40, 8)
 		first := start(t, s, 0)
 		first.Claim(8 * mib)
@@ -140,9 +140,9 @@ func TestIdleWorkersHelpTheSlowest(t *testing.T) {
 		last.Claim(2 * mib)
 		l.capped = true
 		none(t, s)
-		l.capped, l.room = false, false
+		l.capped, l.free = false, false
 		none(t, s)
-		l.room = true
+		l.free = true
 		job := next(t, s)
 		assert.Equal(t, 0, job.Blob)
 		assert.GreaterOrEqual(t, job.Piece.End()-job.Piece.Pos(), int64(3*mib), "half of what one has left")
@@ -237,7 +237,7 @@ func TestWhatIsLeftOfALostPieceIsForTheNext(t *testing.T) {
 // A worker that finds nothing to take of the slowest piece helps the next slowest.
 func TestE18IdleWorkersHelpTheNextSlowest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := &link{room: true}
+		l := &link{free: true}
 		s := newScheduler(l, 8, 7)
 		slowest, other := start(t, s, 0), start(t, s, 1)
 		for _, p := range []*Piece{slowest, other} {
@@ -262,7 +262,7 @@ func TestE18FinishedBlobKeepsNoQueue(t *testing.T) {
 		p.Finish()
 		require.True(t, s.Complete(i))
 		s.Finish(i)
-		assert.Nil(t, s.blobs[i].queue)
+		assert.Nil(t, s.plan.blobs[i].queue)
 		assert.False(t, s.Complete(i), "for a worker whose piece was taken over")
 	}
 }
@@ -273,21 +273,21 @@ func TestE9PieceIsNotSlowWhileItIsStored(t *testing.T) {
 	p := q.Next(0)
 	p.Flowing(0)
 	p.Claim(mib)
-	p.Hold(time.Second)
+	p.Pause(time.Second)
 	for _, now := range []time.Duration{time.Second, time.Minute} {
 		flows, age, speed := p.Judge(now)
 		assert.True(t, flows)
 		assert.Equal(t, time.Second, age)
 		assert.InDelta(t, mib, speed, 1)
 	}
-	p.Release(time.Minute)
+	p.Resume(time.Minute)
 	_, age, speed := p.Judge(time.Minute + time.Second)
 	assert.Equal(t, 2*time.Second, age)
 	assert.InDelta(t, mib/2, speed, 1)
 }
 
 func TestBlobThatIsPinnedIsNotComplete(t *testing.T) {
-	s := newScheduler(&link{large: 4, room: true}, 40)
+	s := newScheduler(&link{large: 4, free: true}, 40)
 	p := start(t, s, 0)
 	pin := s.Pin(0)
 	p.Claim(8 * mib)

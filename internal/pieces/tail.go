@@ -15,7 +15,7 @@ func (q *Queue) Slowest(now time.Duration) (slowest *Piece, left time.Duration) 
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for p := range q.active {
-		if p.pos < p.end && p.state != taken && (slowest == nil || p.later(slowest, now)) {
+		if p.pos < p.end && p.state != taken && (slowest == nil || later(p, slowest, now)) {
 			slowest = p
 		}
 	}

@@ -52,7 +52,7 @@ func TestExtend(t *testing.T) {
 	assert.EqualValues(t, 10, next.End(), "what was left went back")
 }
 
-func TestTakeOverTellsTheHolder(t *testing.T) {
+func TestTakeOverTellsTheWorker(t *testing.T) {
 	q := NewQueue([]Range{{0, 100}}, 0)
 	p := q.Next(0)
 	told := 0

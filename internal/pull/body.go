@@ -155,9 +155,9 @@ func (s *Sources) store(r *Request, b body, data []byte) error {
 	}
 	data = data[:r.Piece.Claim(len(data))]
 	b.Hold()
-	r.Piece.Hold(s.now())
+	r.Piece.Pause(s.now())
 	_, err := b.to.Write(data)
-	r.Piece.Release(s.now())
+	r.Piece.Resume(s.now())
 	b.Release()
 	if err != nil {
 		return &StoreError{err}

@@ -90,7 +90,7 @@ func (a *arena) missing(box *sandbox) map[digest.Digest]int64 {
 	defer func() { require.NoError(box.t, dir.Close()) }()
 	missing := map[digest.Digest]int64{}
 	for _, b := range a.blobs {
-		missing[b.digest] = b.size - dir.Half(b.digest, b.size)
+		missing[b.digest] = b.size - dir.BytesOnDisk(b.digest, b.size)
 	}
 	for _, b := range box.check() {
 		delete(missing, b.digest)

@@ -8,11 +8,11 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// Half returns how many bytes of a blob that has no final name yet an earlier run has left, as far as that
-// can be told without reading them: 0 when nothing can be continued.
+// BytesOnDisk returns how many bytes an earlier run has left of a blob without a final name. It trusts the
+// journal and reads none of them. It is 0 when nothing can be continued.
 func (d *Dir) Half(dg digest.Digest, size int64) int64 {
 	final := nameOf(dg)
-	if size < LargeThreshold && !d.left.hasAny(final) { // there may be very many
+	if size < LargeThreshold && !d.stale.hasAny(final) { // there may be very many
 		return 0
 	}
 	for n := range sharedNames {
@@ -22,7 +22,7 @@ func (d *Dir) Half(dg digest.Digest, size int64) int64 {
 		case unusable(err) || errors.Is(err, fs.ErrPermission):
 			continue
 		case errors.Is(err, fs.ErrNotExist), err == nil && have == 0:
-			return d.left.prefixSize(final, size)
+			return d.stale.prefixSize(final, size)
 		case err != nil:
 			return 0
 		}
@@ -48,25 +48,25 @@ func journaled(d *folder, name string, have, size int64) int64 {
 	return recorded.within(have).bytes()
 }
 
-// Reclaim removes what earlier runs have left of a blob that no claim goes on with, and returns how many bytes
-// a claim needs not: those that the file takes on the disk that it writes to.
+// Reclaim removes what earlier runs have left of a blob and no claim goes on with. It returns how much space
+// the file already takes that a claim would write to.
 func (d *Dir) Reclaim(dg digest.Digest) (taken int64) {
 	final := nameOf(dg)
-	d.left.sweep(final, false)
+	d.stale.sweep(final, false)
 	var used string
 	for n := range sharedNames {
 		name := dataName(final, n)
 		if used != "" {
-			d.left.removeData(name)
+			d.stale.removeData(name)
 		} else if fi := d.folder.ours(name); fi != nil && fi.Size() > 0 {
 			used, taken = name, allocated(fi)
 		}
 	}
-	if !d.left.hasPrefix(final) {
+	if !d.stale.hasPrefix(final) {
 		return taken
 	}
 	if used != "" {
-		d.left.removeData(final + prefixSuffix)
+		d.stale.removeData(final + prefixSuffix)
 	} else if fi := d.folder.ours(final + prefixSuffix); fi != nil {
 		taken = allocated(fi)
 	}

@@ -12,9 +12,9 @@ import (
 	"github.com/modeltransfer/transfer/internal/rootfile"
 )
 
-// finals are the files with the final names of blobs, or links of such a name, which are followed. It is the
-// only place that reads through a link.
-type finals struct {
+// finalNames are the files that have the final name of a blob, or to which a link of that name leads. Nothing
+// else reads through a link.
+type finalNames struct {
 	folder *folder
 
 	// mu guards the fields that follow. It is never held during I/O.
@@ -33,19 +33,19 @@ func versionOf(fi fs.FileInfo) version { return version{fi.Size(), fi.ModTime()}
 
 // stat describes the regular file that has the final name, or that a link of that name leads to. It is nil
 // when there is none, so that a blob may take the name. A directory is an error: nothing could replace it.
-func (s *finals) stat(name string) (fs.FileInfo, error) {
-	fi, err := s.folder.root.Lstat(name)
+func (n *finalNames) stat(name string) (fs.FileInfo, error) {
+	fi, err := n.folder.root.Lstat(name)
 	if err == nil && fi.IsDir() {
-		return nil, s.folder.pathError("open", name, syscall.EISDIR)
+		return nil, n.folder.pathError("open", name, syscall.EISDIR)
 	}
 	if err == nil && isLink(fi) {
-		fi, err = os.Stat(s.folder.full(name))
+		fi, err = os.Stat(n.folder.full(name))
 	}
 	switch {
 	case leadsNowhere(err):
 		return nil, nil
 	case err != nil:
-		return nil, s.folder.pathError("stat", name, err)
+		return nil, n.folder.pathError("stat", name, err)
 	case !fi.Mode().IsRegular():
 		return nil, nil
 	}
@@ -53,37 +53,37 @@ func (s *finals) stat(name string) (fs.FileInfo, error) {
 }
 
 // has tells whether a file of the right size has the final name.
-func (s *finals) has(name string, size int64) (bool, error) {
-	fi, err := s.stat(name)
+func (n *finalNames) has(name string, size int64) (bool, error) {
+	fi, err := n.stat(name)
 	return err == nil && fi != nil && fi.Size() == size, err
 }
 
 // finished is has, but false for a file that was found to be wrong.
-func (s *finals) finished(name string, size int64) (bool, error) {
-	fi, err := s.stat(name)
+func (n *finalNames) finished(name string, size int64) (bool, error) {
+	fi, err := n.stat(name)
 	if err != nil || fi == nil || fi.Size() != size {
 		return false, err
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	bad, known := s.bad[name]
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	bad, known := n.bad[name]
 	return !known || bad != versionOf(fi), nil
 }
 
 // open opens a blob of that size for reading. See [Dir.Source] for the errors.
-func (s *finals) open(name string, size int64) (*os.File, error) {
-	f, err := rootfile.Open(s.folder.root, name, os.O_RDONLY)
+func (n *finalNames) open(name string, size int64) (*os.File, error) {
+	f, err := rootfile.Open(n.folder.root, name, os.O_RDONLY)
 	if errors.Is(err, ErrNotRegular) {
-		if fi, lerr := s.folder.root.Lstat(name); lerr == nil && isLink(fi) {
-			f, err = rootfile.OpenLinked(s.folder.full(name))
+		if fi, lerr := n.folder.root.Lstat(name); lerr == nil && isLink(fi) {
+			f, err = rootfile.OpenLinked(n.folder.full(name))
 		}
 	}
 	if err != nil {
-		return nil, s.folder.pathError("open", name, err)
+		return nil, n.folder.pathError("open", name, err)
 	}
 	fi, err := f.Stat()
 	if err == nil && fi.Size() != size {
-		err = fmt.Errorf("%s: %w: %d bytes, not %d", s.folder.full(name), ErrSize, fi.Size(), size)
+		err = fmt.Errorf("%s: %w: %d bytes, not %d", n.folder.full(name), ErrSize, fi.Size(), size)
 	}
 	if err != nil {
 		_ = f.Close()
@@ -93,30 +93,30 @@ func (s *finals) open(name string, size int64) (*os.File, error) {
 }
 
 // distrust notes that a file is not the blob, for as long as it does not change.
-func (s *finals) distrust(name string, fi fs.FileInfo) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.bad[name] = versionOf(fi)
+func (n *finalNames) distrust(name string, fi fs.FileInfo) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.bad[name] = versionOf(fi)
 }
 
 // added notes that a blob got its final name.
-func (s *finals) added(name string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.unsynced = true
-	delete(s.bad, name)
+func (n *finalNames) added(name string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.unsynced = true
+	delete(n.bad, name)
 }
 
 // sync makes the names durable that were added.
-func (s *finals) sync() error {
-	s.mu.Lock()
-	unsynced := s.unsynced
-	s.unsynced = false
-	s.mu.Unlock()
+func (n *finalNames) sync() error {
+	n.mu.Lock()
+	unsynced := n.unsynced
+	n.unsynced = false
+	n.mu.Unlock()
 	if !unsynced {
 		return nil
 	}
-	return s.folder.pathError("sync", ".", syncDir(s.folder.root))
+	return n.folder.pathError("sync", ".", syncDir(n.folder.root))
 }
 
 func isLink(fi fs.FileInfo) bool { return fi.Mode().Type() == fs.ModeSymlink }

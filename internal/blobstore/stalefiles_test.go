@@ -13,7 +13,7 @@ import (
 	"github.com/modeltransfer/transfer/internal/rootfile"
 )
 
-// S21: leftovers go when the blob is there, also when it was there from the start.
+// S21: stale files go when the blob is there, also when it was there from the start.
 func TestS21LeftoversOfAFinishedBlobAreRemoved(t *testing.T) {
 	content := random(1000)
 	dg := digestOf(content)

@@ -1,0 +1,194 @@
+package pieces
+
+import (
+	"cmp"
+	"slices"
+	"time"
+)
+
+// Config says how a scheduler decides. All functions must be safe for concurrent use and must not block.
+type Config struct {
+	// PieceSize is the size of the pieces of a blob that is larger than WholeSize. Others are one piece for
+	// each range that is missing.
+	PieceSize, WholeSize int64
+
+	// MinSplit is the least half of a piece that is worth a request of its own, and SplitAfter how long the
+	// whole must still take: what the server has sent already of that half is sent twice.
+	MinSplit   int64
+	SplitAfter time.Duration
+
+	// MaxTakeOvers is how many pieces of one blob are taken over from slow connections.
+	MaxTakeOvers int
+
+	// Small is the size up to which a blob moves beside pieces of others, and Ahead how many pieces are taken
+	// beyond those that may move at once, so that none has to be looked for when a slot is free.
+	Small int64
+	Ahead int
+
+	// Now returns monotonic time, Large how many large bodies may move at once, SlotFree whether one more may
+	// now, and Capped whether all wait for the cap on the rate.
+	Now      func() time.Duration
+	Large    func() int
+	SlotFree func() bool
+	Capped   func() bool
+
+	// Slow tells whether the connection of a piece is so slow that a new one will be faster. The bytes have
+	// flowed, or been waited for, for age; left of them are still to come.
+	Slow func(flows bool, age time.Duration, speed float64, left int64) bool
+}
+
+// plan is what a scheduler knows and how it decides. It has no lock: the scheduler's guards it.
+type plan struct {
+	Config
+
+	blobs      []blob // of all blobs
+	queued     []int  // those that were not started, largest first
+	active     []int  // those that were started and are not finished
+	splittable []int  // those of the active ones that may have pieces that nobody has taken
+}
+
+// blob is what is known of one blob.
+type blob struct {
+	size      int64
+	queue     *Queue // nil before Start
+	ranges    Ranges
+	finishing bool // by the worker that was told so
+	takeOvers int
+}
+
+// next returns a piece that nobody has taken, nil when there is none.
+func (b *blob) next(now time.Duration) *Piece {
+	if b.ranges != RangesServed && b.queue.Active() > 0 {
+		return nil
+	}
+	return b.queue.Next(now)
+}
+
+func newPlan(sizes []int64, c Config) plan {
+	p := plan{Config: c, blobs: make([]blob, len(sizes)), queued: make([]int, len(sizes))}
+	for i, size := range sizes {
+		p.blobs[i].size, p.queued[i] = size, i
+	}
+	return p
+}
+
+// next returns what a worker may do now, and false where that is nothing.
+func (p *plan) next() (job Job, ok bool) {
+	if p.preferSmall() {
+		return p.start(len(p.queued) - 1), true
+	}
+	for _, i := range p.splittable {
+		if piece := p.blobs[i].next(p.Now()); piece != nil {
+			return Job{i, piece}, true
+		}
+	}
+	if len(p.queued) > 0 {
+		return p.start(0), true
+	}
+	return p.help()
+}
+
+// finished tells whether no blob is left to start or to go on with.
+func (p *plan) finished() bool { return len(p.queued)+len(p.active) == 0 }
+
+// preferSmall tells whether so many pieces are under way that the smallest blob should be started.
+func (p *plan) preferSmall() bool {
+	n := len(p.queued)
+	if n == 0 || p.blobs[p.queued[n-1]].size > p.Small {
+		return false
+	}
+	taken := 0
+	for _, i := range p.splittable {
+		taken += p.blobs[i].queue.Active()
+	}
+	return taken >= p.Large()+p.Ahead
+}
+
+// start takes a blob off the queue.
+func (p *plan) start(at int) Job {
+	i := p.queued[at]
+	if at == 0 {
+		p.queued = p.queued[1:]
+	} else {
+		p.queued = slices.Delete(p.queued, at, at+1)
+	}
+	p.active = append(p.active, i)
+	return Job{Blob: i}
+}
+
+// help takes from the piece that will take longest: half of what it has left, or all where its connection is
+// slow.
+func (p *plan) help() (Job, bool) {
+	if p.Capped() { // a new connection would be no faster
+		return Job{}, false
+	}
+	now := p.Now()
+	for _, c := range p.slowest(now) {
+		if part := p.share(c, now); part != nil {
+			return Job{c.Blob, part}, true
+		}
+	}
+	return Job{}, false
+}
+
+// candidate is the piece of a blob that will take longest, and how long that is.
+type candidate struct {
+	Job
+	left time.Duration
+}
+
+// slowest returns the piece of each blob that will take longest, the one that takes longest of all first.
+func (p *plan) slowest(now time.Duration) (all []candidate) {
+	for _, i := range p.active {
+		b := &p.blobs[i]
+		if b.queue == nil || b.ranges != RangesServed {
+			continue
+		}
+		if piece, left := b.queue.Slowest(now); piece != nil {
+			all = append(all, candidate{Job{i, piece}, left})
+		}
+	}
+	slices.SortStableFunc(all, func(a, b candidate) int { return cmp.Compare(b.left, a.left) })
+	return all
+}
+
+// share returns a part of a piece, or all of it, for a worker that has nothing else to do; nil where the
+// piece is best left alone.
+func (p *plan) share(c candidate, now time.Duration) (part *Piece) {
+	b := &p.blobs[c.Blob]
+	switch flows, age, speed := c.Piece.Judge(now); {
+	case b.takeOvers < p.MaxTakeOvers && p.Slow(flows, age, speed, c.Piece.End()-c.Piece.Pos()):
+		if part = b.queue.TakeOver(c.Piece, now); part != nil {
+			b.takeOvers++
+		}
+	case c.left > p.SplitAfter && p.SlotFree():
+		part = b.queue.Steal(p.MinSplit, now)
+	}
+	return part
+}
+
+// offer lets all workers have pieces of a blob.
+func (p *plan) offer(i int) {
+	if !slices.Contains(p.splittable, i) {
+		p.splittable = append(p.splittable, i)
+	}
+}
+
+// finish takes a blob off the list of those that are fetched.
+func (p *plan) finish(i int) {
+	p.blobs[i].queue = nil
+	is := func(o int) bool { return o == i }
+	p.active, p.splittable = slices.DeleteFunc(p.active, is), slices.DeleteFunc(p.splittable, is)
+}
+
+// jobs returns how many jobs there may be at once, at most a limit.
+func (p *plan) jobs(limit int) int {
+	n := int64(0)
+	for _, i := range p.queued {
+		n += 1 + p.blobs[i].size/p.MinSplit
+		if n >= int64(limit) {
+			return limit
+		}
+	}
+	return int(n)
+}
