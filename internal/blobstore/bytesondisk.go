@@ -10,7 +10,7 @@ import (
 
 // BytesOnDisk returns how many bytes an earlier run has left of a blob without a final name. It trusts the
 // journal and reads none of them. It is 0 when nothing can be continued.
-func (d *Dir) Half(dg digest.Digest, size int64) int64 {
+func (d *Dir) BytesOnDisk(dg digest.Digest, size int64) int64 {
 	final := nameOf(dg)
 	if size < LargeThreshold && !d.stale.hasAny(final) { // there may be very many
 		return 0
