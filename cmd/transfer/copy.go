@@ -6,11 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
 
 	"github.com/modeltransfer/transfer"
+	pacing "github.com/modeltransfer/transfer/internal/pace"
 	"github.com/modeltransfer/transfer/model/limit"
 	"github.com/modeltransfer/transfer/model/pack"
 	"github.com/modeltransfer/transfer/model/ref"
@@ -55,6 +57,8 @@ type copier struct {
 	limits         limits
 	dir            string              // of --dir or empty, then where the blobs on their way are
 	made           bool                // the directory above is the cache's, or not there yet
+	placed         error               // why there is no such directory
+	via            *http.Client        // of many small requests, and of streams
 	prober         *prober             // asks the target
 	manifests      []registry.Manifest // the last is what is copied
 	alone, dry     bool                // without referrers, without doing it
@@ -80,6 +84,10 @@ func (c *copier) copy(ctx context.Context, from, to, platform string) (err error
 		return err
 	}
 	defer c.source.CloseIdleConnections()
+	if c.via, err = c.busyClient(); err != nil {
+		return err
+	}
+	defer c.via.CloseIdleConnections()
 	if err := c.plan(ctx, platform); err != nil {
 		return fmt.Errorf("%s: %w", c.from, err)
 	}
@@ -205,7 +213,7 @@ func (c *copier) place() error {
 
 // run copies the blobs that the target lacks, then the manifests.
 func (c *copier) run(ctx context.Context) (outcome, error) {
-	placed := c.place()
+	c.placed = c.place()
 	there, err := c.probe(ctx)
 	if err != nil {
 		return outcome{}, err
@@ -220,7 +228,7 @@ func (c *copier) run(ctx context.Context) (outcome, error) {
 	}
 	done := outcome{total: c.there, there: c.there}
 	if len(c.missing) > 0 {
-		if done, err = c.bring(ctx, placed); err != nil {
+		if done, err = c.bring(ctx); err != nil {
 			return done, err
 		}
 	}
@@ -238,15 +246,15 @@ func (c *copier) run(ctx context.Context) (outcome, error) {
 			return done, err
 		}
 	}
-	if placed != nil {
+	if c.placed != nil {
 		return done, nil
 	}
 	return done, c.clear()
 }
 
 // bring takes blobs from the source to the target: as they come where that works, and the rest through the
-// disk. Where that is not, placed says.
-func (c *copier) bring(ctx context.Context, placed error) (outcome, error) {
+// disk.
+func (c *copier) bring(ctx context.Context) (outcome, error) {
 	c.asked(c.to)
 	if err := c.prober.mayPush(ctx); err != nil {
 		return outcome{}, fmt.Errorf("%s: %w", c.to, err)
@@ -255,8 +263,8 @@ func (c *copier) bring(ctx context.Context, placed error) (outcome, error) {
 	if err != nil || len(c.missing) == 0 {
 		return passed, err
 	}
-	if placed != nil {
-		return passed, placed
+	if c.placed != nil {
+		return passed, c.placed
 	}
 	c.there += passed.moved
 	done, err := c.move(ctx)
@@ -266,29 +274,63 @@ func (c *copier) bring(ctx context.Context, placed error) (outcome, error) {
 	return done, err
 }
 
-// pass passes blobs on as they come, and leaves in missing what has to go through the disk: all of it where a
-// rate is to be kept, or where an earlier run has begun so.
+// pass passes blobs on as they come, and leaves in missing what has to go through the disk.
 func (c *copier) pass(ctx context.Context) (outcome, error) {
-	if _, err := os.Lstat(c.dir); err == nil || c.limitRate > 0 {
-		return outcome{}, nil
+	direct, kept, err := c.direct()
+	if err != nil || len(direct) == 0 {
+		return outcome{}, err
 	}
-	client, err := c.client()
+	source, err := c.open(c.from, registry.Options{Client: c.via}, c.notes)
 	if err != nil {
 		return outcome{}, err
 	}
-	total := c.there
-	for _, b := range c.missing {
-		total += b.Size
-	}
-	meter := c.newMeter("copy", nil)
+	total := c.there + bytesOf(c.missing)
+	f := newFollower(namesOf(c.manifests))
+	meter := c.newMeter("copy", f.moving)
 	meter.Update(c.there, total)
+	c.notes.show(meter)
 	s := &streamer{
-		from: newProber(client, c.from, c.source), to: c.prober, stall: c.prober.patience,
-		told: func(moved int64) { meter.Update(c.there+moved, total) },
+		from: source, to: c.prober, pace: pacing.New(int64(c.limitRate)),
+		told: func(b transfer.Blob, completed, moved int64) {
+			f.moved(transfer.MoveInfo{Blob: b, Completed: completed})
+			meter.Update(c.there+moved, total)
+		},
+		ended: func(b transfer.Blob) { f.ended(b) },
 	}
-	blobs := len(c.missing)
-	c.missing, err = s.all(ctx, c.missing, cmp.Or(c.bodyConcurrency, streamsAtOnce))
-	return closeMeter(meter, blobs), err
+	left, err := s.all(ctx, direct, cmp.Or(c.bodyConcurrency, streamsAtOnce))
+	c.notes.show(nil)
+	c.missing = append(left, kept...)
+	return closeMeter(meter, len(direct)), err
+}
+
+// maxLost is the size of the largest blob of which nothing need be kept when a run ends in its middle.
+const maxLost = 256 << 20 // 256 MiB
+
+// direct returns the blobs that go from one registry to the other without the disk between, and those that do
+// not: large ones in the middle of which an earlier run has ended. What is on the disk is continued by another
+// run, what is not is fetched again. The directory of this copy is the sign of such a run.
+func (c *copier) direct() (direct, kept []transfer.Blob, err error) {
+	_, err = os.Lstat(c.dir)
+	again, large := err == nil, false
+	for _, b := range c.missing {
+		if again && b.Size > maxLost {
+			kept = append(kept, b)
+			continue
+		}
+		direct, large = append(direct, b), large || b.Size > maxLost
+	}
+	if !large || c.placed != nil {
+		return direct, kept, nil
+	}
+	return direct, kept, os.MkdirAll(c.dir, 0o777)
+}
+
+// bytesOf is the sum of the sizes of blobs.
+func bytesOf(blobs []transfer.Blob) (size int64) {
+	for _, b := range blobs {
+		size += b.Size
+	}
+	return size
 }
 
 // clear removes the directory of this copy, and the one above it where that was made for it and has nothing
@@ -331,11 +373,7 @@ func (c *copier) move(ctx context.Context) (outcome, error) {
 
 // probe asks the target which blobs it has, and mounts those that it can.
 func (c *copier) probe(ctx context.Context) (map[string]bool, error) {
-	client, err := c.client()
-	if err != nil {
-		return nil, err
-	}
-	c.prober = newProber(client, c.to, c.target)
+	c.prober = newProber(c.via, c.to, c.target)
 	there, err := c.prober.all(ctx, c.blobs, c.mountFrom())
 	return there, errors.Join(err, context.Cause(ctx))
 }

@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/modeltransfer/transfer"
 	"github.com/modeltransfer/transfer/registry"
 	"github.com/opencontainers/go-digest"
 	"github.com/stretchr/testify/assert"
@@ -104,7 +105,14 @@ func TestH12ACopyLeavesTheDirectoryThatWasThere(t *testing.T) {
 	must(t, "push", made, from)
 	mine, none := t.TempDir(), filepath.Join(t.TempDir(), "none")
 	for _, dir := range []string{mine, none} {
-		must(t, "copy", "--limit-rate", "100M", "--dir", dir, from, startedServer(t).url+"/you/model:v1")
+		to := fronted(t, startedServer(t), func(w http.ResponseWriter, r *http.Request) bool {
+			streamed := r.Method == http.MethodPut && strings.HasPrefix(r.UserAgent(), "Go-http-client")
+			if streamed {
+				w.WriteHeader(http.StatusRequestEntityTooLarge)
+			}
+			return streamed
+		})
+		must(t, "copy", "--dir", dir, from, to+"/you/model:v1")
 	}
 	assert.DirExists(t, mine)
 	assert.NoDirExists(t, none)
@@ -152,29 +160,44 @@ func TestACopyPassesBlobsOnAndGoesThroughTheDiskWhereThatFails(t *testing.T) {
 	isBlob := func(r *http.Request) bool {
 		return r.Method == http.MethodGet && strings.Contains(r.URL.Path, "/blobs/sha256:")
 	}
-	var cut atomic.Int32
+	var cut, lost, other atomic.Int32
+	var target *server
+	elsewhere := fronted(t, source, func(w http.ResponseWriter, r *http.Request) bool {
+		assert.Empty(t, r.Header.Get("Authorization"))
+		r.URL.Path = r.URL.Query().Get("for")
+		return false
+	})
 	for name, test := range map[string]struct {
 		from, to func(w http.ResponseWriter, r *http.Request) bool
 		disk     bool
 	}{
 		"as they come": {},
 		"a redirect": {from: func(w http.ResponseWriter, r *http.Request) bool {
-			if !isBlob(r) || r.URL.Query().Has("again") {
-				return false
+			if isBlob(r) {
+				http.Redirect(w, r, elsewhere+"/store?for="+r.URL.Path, http.StatusTemporaryRedirect)
 			}
-			http.Redirect(w, r, r.URL.Path+"?again", http.StatusTemporaryRedirect)
-			return true
-		}, disk: true},
+			return isBlob(r)
+		}},
 		"a body that is cut": {from: func(w http.ResponseWriter, r *http.Request) bool {
-			if !isBlob(r) || cut.Add(1) > 1 {
+			if !isBlob(r) || r.Header.Get("Range") != "" || cut.Add(1) > 1 {
 				return false
 			}
-			w.Header().Set("Content-Length", "1000000")
-			_, _ = w.Write([]byte("x"))
+			rec := httptest.NewRecorder()
+			source.http.Handler.ServeHTTP(rec, r)
+			w.Header().Set("Content-Length", rec.Header().Get("Content-Length"))
+			_, _ = w.Write(rec.Body.Bytes()[:rec.Body.Len()/2])
 			panic(http.ErrAbortHandler)
-		}, disk: true},
+		}},
+		"an answer that is lost": {to: func(w http.ResponseWriter, r *http.Request) bool {
+			if r.Method != http.MethodPut || !strings.Contains(r.URL.Path, "/uploads/") || lost.Add(1) > 1 {
+				return false
+			}
+			rec := httptest.NewRecorder()
+			target.http.Handler.ServeHTTP(rec, r)
+			panic(http.ErrAbortHandler)
+		}},
 		"other bytes": {from: func(w http.ResponseWriter, r *http.Request) bool {
-			if !isBlob(r) || r.Header.Get("Range") != "" || !strings.HasPrefix(r.UserAgent(), "Go-http-client") {
+			if !isBlob(r) || other.Add(1) > 1 {
 				return false
 			}
 			rec := httptest.NewRecorder()
@@ -204,7 +227,7 @@ func TestACopyPassesBlobsOnAndGoesThroughTheDiskWhereThatFails(t *testing.T) {
 			if test.to == nil {
 				test.to = no
 			}
-			target := startedServer(t)
+			target = startedServer(t)
 			var disk atomic.Bool
 			dir := filepath.Join(t.TempDir(), "dir")
 			to := fronted(t, target, func(w http.ResponseWriter, r *http.Request) bool {
@@ -287,4 +310,102 @@ func attach(t *testing.T, repository string, subject digest.Digest) digest.Diges
 	require.NoError(t, resp.Body.Close())
 	require.Equal(t, http.StatusCreated, resp.StatusCode)
 	return dg
+}
+
+// cuttingTarget puts a front before a target that cuts the first body of an upload in its middle.
+func cuttingTarget(t *testing.T, target *server, at int64, forgets bool) (url string, taken *atomic.Int64) {
+	t.Helper()
+	var cut atomic.Bool
+	taken = new(atomic.Int64)
+	return fronted(t, target, func(w http.ResponseWriter, r *http.Request) bool {
+		if r.Method != http.MethodPut || !strings.Contains(r.URL.Path, "/uploads/") {
+			return false
+		}
+		r.Body = &counted{ReadCloser: r.Body, read: taken}
+		if r.ContentLength <= at || cut.Swap(true) {
+			return false
+		}
+		r.Method, r.ContentLength = http.MethodPatch, at
+		r.Body = io.NopCloser(io.LimitReader(r.Body, at))
+		target.http.Handler.ServeHTTP(httptest.NewRecorder(), r)
+		if forgets {
+			r.Method = http.MethodDelete
+			target.http.Handler.ServeHTTP(httptest.NewRecorder(), r)
+		}
+		panic(http.ErrAbortHandler)
+	}), taken
+}
+
+// counted is a body of which is counted how much was read.
+type counted struct {
+	io.ReadCloser
+	read *atomic.Int64
+}
+
+func (c *counted) Read(p []byte) (int, error) {
+	n, err := c.ReadCloser.Read(p)
+	c.read.Add(int64(n))
+	return n, err
+}
+
+func TestACopyGoesOnWhereTheTargetHasTheBlob(t *testing.T) {
+	made, size := largeFiles(t)
+	source := startedServer(t)
+	must(t, "push", made, source.url+"/me/model:v1")
+	for name, forgets := range map[string]bool{"the session is kept": false, "the session is gone": true} {
+		t.Run(name, func(t *testing.T) {
+			target, dir := startedServer(t), filepath.Join(t.TempDir(), "dir")
+			to, taken := cuttingTarget(t, target, 1<<20, forgets)
+			r := must(t, "copy", "--json", "--dir", dir, source.url+"/me/model:v1", to+"/you/model:v1")
+			assert.Equal(t, forgets, strings.Contains(r.stdout, `"phase":"push"`), "through the disk")
+			if !forgets {
+				assert.LessOrEqual(t, taken.Load(), size+1000)
+			}
+			assert.NoDirExists(t, dir)
+			pulled := t.TempDir()
+			must(t, "pull", target.url+"/you/model:v1", pulled)
+			assert.Equal(t, filesOf(t, made), filesOf(t, pulled))
+		})
+	}
+}
+
+// The source's last word ends a copy: nobody else has the blob.
+func TestACopyEndsWithTheErrorOfItsSource(t *testing.T) {
+	made, source := tree(t, someFiles), startedServer(t)
+	must(t, "push", made, source.url+"/me/model:v1")
+	from := fronted(t, source, func(w http.ResponseWriter, r *http.Request) bool {
+		if strings.Contains(r.URL.Path, "/blobs/sha256:") {
+			w.WriteHeader(http.StatusNotFound)
+		}
+		return strings.Contains(r.URL.Path, "/blobs/sha256:")
+	})
+	target, dir := startedServer(t), filepath.Join(t.TempDir(), "dir")
+	r := runWith(t, "copy", "--dir", dir, from+"/me/model:v1", target.url+"/you/model:v1")
+	assert.Equal(t, exitFailed, r.code)
+	assert.Contains(t, r.stderr, strings.TrimPrefix(from, "http://"))
+	assert.Contains(t, r.stderr, "404")
+	assert.NoDirExists(t, dir)
+	open, err := os.ReadDir(filepath.Join(target.dir, "uploads"))
+	require.NoError(t, err)
+	assert.Empty(t, open, "no upload is left open")
+}
+
+func TestLargeBlobsGoThroughTheDiskAfterACopyThatHasEnded(t *testing.T) {
+	c := &copier{app: new(app), dir: filepath.Join(t.TempDir(), "dir")}
+	small, large := transfer.Blob{Size: maxLost}, transfer.Blob{Size: maxLost + 1}
+	c.missing = []transfer.Blob{small}
+	direct, kept, err := c.direct()
+	require.NoError(t, err)
+	assert.Len(t, direct, 1)
+	assert.Empty(t, kept)
+	assert.NoDirExists(t, c.dir, "of small ones nothing is kept")
+	c.missing = []transfer.Blob{small, large}
+	direct, kept, err = c.direct()
+	require.NoError(t, err)
+	assert.Len(t, direct, 2)
+	assert.Empty(t, kept)
+	direct, kept, err = c.direct()
+	require.NoError(t, err)
+	assert.Equal(t, []transfer.Blob{small}, direct)
+	assert.Equal(t, []transfer.Blob{large}, kept)
 }

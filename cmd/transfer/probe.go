@@ -14,6 +14,7 @@ import (
 
 	"github.com/modeltransfer/transfer"
 	"github.com/modeltransfer/transfer/internal/challenge"
+	"github.com/modeltransfer/transfer/internal/wire"
 	"github.com/modeltransfer/transfer/model/ref"
 	"github.com/modeltransfer/transfer/registry"
 	"golang.org/x/sync/errgroup"
@@ -124,6 +125,21 @@ func (p *prober) begin(ctx context.Context) (upload string, status int, err erro
 		upload = at.String()
 	}
 	return upload, resp.StatusCode, nil
+}
+
+// offset asks how much an upload has, and where it goes on.
+func (p *prober) offset(ctx context.Context, upload string) (next string, have int64, ok bool) {
+	resp, err := p.send(ctx, http.MethodGet, upload)
+	if err != nil || resp.StatusCode/100 != 2 {
+		return "", 0, false
+	}
+	if have, err = wire.UploadRange(resp.Header); err != nil {
+		return "", 0, false
+	}
+	if at, err := resp.Location(); err == nil {
+		upload = at.String()
+	}
+	return upload, have, strings.HasPrefix(upload, p.base)
 }
 
 // endTime is how long the end of an upload may take that nobody needs.

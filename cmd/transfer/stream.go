@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/url"
@@ -11,16 +12,18 @@ import (
 	"time"
 
 	"github.com/modeltransfer/transfer"
+	pacing "github.com/modeltransfer/transfer/internal/pace"
+	"github.com/modeltransfer/transfer/registry"
 	"golang.org/x/sync/errgroup"
 )
 
 const (
-	// maxStreamed is the largest blob that goes from one registry to the other without the disk between: what
-	// is cut begins again, and only what is on the disk is continued by another run.
-	maxStreamed = 1 << 30 // 1 GiB
-
-	// streamsAtOnce is how many blobs go at once. Each has a window of a buffer.
+	// streamsAtOnce is how many blobs go at once. Of each, one buffer is in memory.
 	streamsAtOnce = 16
+
+	// maxContinued is how often the upload of a blob goes on after a fault. What the target has already is
+	// fetched again each time, and dropped.
+	maxContinued = 3
 
 	// storeTime is how long a registry may take to store what it has got.
 	storeTime = 5 * time.Minute
@@ -29,140 +32,220 @@ const (
 // errNoStream is a blob that has to go through the disk.
 var errNoStream = errors.New("it cannot be passed on as it comes")
 
-// streamer passes blobs on from one registry to another as they come, with one attempt for each. It is a
-// shortcut: what it does not bring to the target goes through the disk, where each fault is dealt with.
+// streamer passes blobs on from one registry to another as they come. The source is read as a
+// [registry.Repository] reads it: redirects are followed, and what is cut is asked for from there on. At the target
+// it is a shortcut: what that does not take goes through the disk, where each fault is dealt with.
 type streamer struct {
-	from, to *prober
-	stall    time.Duration
-	told     func(moved int64)
+	from  *registry.Repository
+	to    *prober
+	pace  *pacing.Limiter
+	told  func(b transfer.Blob, completed, moved int64) // of one blob, and of all
+	ended func(b transfer.Blob)
 
-	off   atomic.Bool // a registry does not let it work
-	moved atomic.Int64
-	mu    sync.Mutex // guards the calls of told
+	off   atomic.Bool // the target does not let it work
+	mu    sync.Mutex  // guards the field that follows, and the calls of told
+	moved int64
 }
 
-// all passes on the blobs and returns those that are left. The error is that of the context.
+// all passes on the blobs and returns those that are left. The error is that of the source or of the context; what
+// has arrived stays.
 func (s *streamer) all(ctx context.Context, blobs []transfer.Blob, most int) (left []transfer.Blob, err error) {
 	sent := make([]bool, len(blobs))
-	var g errgroup.Group
+	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(most)
 	for i, b := range blobs {
-		if b.Size > maxStreamed {
-			continue
-		}
 		g.Go(func() error {
-			sent[i] = !s.off.Load() && ctx.Err() == nil && s.one(ctx, b) == nil
-			return nil
+			if s.off.Load() || ctx.Err() != nil {
+				return context.Cause(ctx)
+			}
+			err := s.one(ctx, b)
+			s.ended(b)
+			sent[i] = err == nil
+			return sourceFault(ctx, err)
 		})
 	}
-	_ = g.Wait()
+	err = g.Wait()
 	for i, b := range blobs {
 		if !sent[i] {
 			left = append(left, b)
 		}
 	}
-	return left, context.Cause(ctx)
+	return left, err
+}
+
+// sourceError is an error of the source.
+type sourceError struct{ error }
+
+func (e *sourceError) Unwrap() error { return e.error }
+
+// sourceFault returns what ends a copy: the source's last word on a blob. Bytes that are wrong are fetched again,
+// through the disk.
+func sourceFault(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	wrong := errors.Is(err, transfer.ErrDigestMismatch) || errors.Is(err, transfer.ErrSizeMismatch)
+	if fault, ok := errors.AsType[*sourceError](err); ok && !wrong {
+		return fault.error
+	}
+	return nil
 }
 
 // one passes on one blob.
 func (s *streamer) one(ctx context.Context, b transfer.Blob) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	source, err := s.from.open(ctx, http.MethodGet, s.from.base+b.Digest)
-	if err != nil {
-		return err
-	}
-	defer source.Body.Close()
-	if source.StatusCode != http.StatusOK || source.ContentLength != b.Size ||
-		source.Header.Get("Content-Encoding") != "" {
-		s.off.Store(source.StatusCode/100 == 3) // a redirect wants more care than a shortcut takes
-		return errNoStream
-	}
 	upload, _, err := s.to.begin(ctx)
 	if upload == "" {
 		s.off.Store(true)
 		return errors.Join(err, errNoStream)
 	}
-	body := &window{from: source.Body, s: s, watch: time.AfterFunc(s.stall, cancel)}
-	err = s.put(ctx, upload, b, body)
-	sent := body.end()
+	p := &passage{s: s, blob: b, upload: upload}
+	err = p.send(ctx)
+	for n := 0; err != nil && n < maxContinued && p.goesOn(ctx, err); n++ {
+		err = p.send(ctx)
+	}
+	if err == nil || p.at == b.Size && s.to.has(ctx, b) { // an answer may be lost
+		return nil
+	}
+	s.move(b, 0, -p.at)
+	s.to.end(ctx, p.upload)
+	return err
+}
+
+// passage is one blob on its way.
+type passage struct {
+	s      *streamer
+	blob   transfer.Blob
+	upload string // the URL of the session
+	at     int64  // how much was sent, or after a fault, how much the target has
+}
+
+// send sends the rest of the blob, which ends the upload.
+func (p *passage) send(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	source, err := p.s.from.Blob(ctx, p.blob)
 	if err != nil {
-		s.off.Store(ctx.Err() == nil && sent == b.Size) // it has all and does not take it
-		s.move(-sent)
-		s.to.end(ctx, upload)
+		return &sourceError{err}
+	}
+	defer source.Close()
+	if _, err := io.CopyN(io.Discard, source, p.at); err != nil {
+		return &sourceError{err}
+	}
+	body := &window{passage: p, ctx: ctx, from: source, watch: time.AfterFunc(p.s.to.patience, cancel)}
+	err = p.put(ctx, body)
+	cancel() // the transport may still read
+	if fault := body.end(); fault != nil {
+		return &sourceError{fault}
 	}
 	return err
 }
 
-// put ends an upload with its only body. The registry checks the digest.
-func (s *streamer) put(ctx context.Context, upload string, b transfer.Blob, body io.Reader) error {
-	u, err := url.Parse(upload)
+// put ends an upload with its last body. The registry checks the digest.
+func (p *passage) put(ctx context.Context, body io.Reader) error {
+	u, err := url.Parse(p.upload)
 	if err != nil {
 		return err
 	}
 	query := u.Query()
-	query.Set("digest", b.Digest)
+	query.Set("digest", p.blob.Digest)
 	u.RawQuery = query.Encode()
 	req, err := http.NewRequestWithContext(ctx, http.MethodPut, u.String(), body)
 	if err != nil {
 		return err
 	}
-	req.ContentLength = b.Size
-	if b.Size == 0 {
+	if req.ContentLength = p.blob.Size - p.at; req.ContentLength == 0 {
 		req.Body = http.NoBody
 	}
 	req.Header.Set("Content-Type", "application/octet-stream")
-	resp, err := s.to.transfer(req)
+	if p.at > 0 {
+		req.Header.Set("Content-Range", fmt.Sprintf("%d-%d", p.at, p.blob.Size-1))
+	}
+	resp, err := p.s.to.transfer(req)
 	if err != nil {
 		return err
 	}
 	_ = resp.Body.Close()
 	named := resp.Header.Get("Docker-Content-Digest")
-	if resp.StatusCode != http.StatusCreated || named != "" && named != b.Digest {
-		return errNoStream
+	if resp.StatusCode != http.StatusCreated || named != "" && named != p.blob.Digest {
+		return &refusedError{resp.StatusCode}
 	}
 	return nil
 }
 
-func (s *streamer) move(n int64) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.told(s.moved.Add(n))
+// refusedError is the answer of a target that did not take a blob.
+type refusedError struct{ status int }
+
+func (e *refusedError) Error() string { return errNoStream.Error() }
+
+// goesOn tells whether an upload can go on after a fault, and asks where. It cannot where the target has refused all
+// of the blob: then it is not asked for another either.
+func (p *passage) goesOn(ctx context.Context, err error) bool {
+	if _, ok := errors.AsType[*sourceError](err); ok || ctx.Err() != nil {
+		return false
+	}
+	refused, ok := errors.AsType[*refusedError](err)
+	if ok && refused.status != http.StatusUnauthorized && refused.status < http.StatusInternalServerError {
+		p.s.off.Store(true)
+		return false
+	}
+	upload, have, ok := p.s.to.offset(ctx, p.upload)
+	if !ok || have > p.at {
+		return false
+	}
+	p.s.move(p.blob, have, have-p.at)
+	p.upload, p.at = upload, have
+	return true
 }
 
-// window is a body on its way. While it moves, the watch does not end it.
-type window struct {
-	from  io.Reader
-	s     *streamer
-	watch *time.Timer
+// move tells how far a blob has come, and that so many bytes of it have moved.
+func (s *streamer) move(b transfer.Blob, completed, n int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.moved += n
+	s.told(b, completed, s.moved)
+}
 
-	mu    sync.Mutex // guards the fields that follow
-	sent  int64
+// window is a body on its way. While it waits for the source, the watch does not end it: that has a time of its own.
+type window struct {
+	*passage
+	ctx   context.Context
+	from  io.Reader
+	watch *time.Timer // of the target
+
+	mu    sync.Mutex // guards the fields that follow, and the passage
+	fault error      // of the source
 	ended bool
 }
 
 func (w *window) Read(p []byte) (int, error) {
-	n, err := w.from.Read(p)
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.ended { // the transport may read on when it has answered
+	if w.ended || w.fault != nil { // the transport may read on when it has answered
 		return 0, errNoStream
 	}
-	if err == io.EOF {
+	w.watch.Stop()
+	p = p[:w.s.pace.Chunk(int64(len(p)))]
+	n, err := w.from.Read(p)
+	if err != nil && err != io.EOF && w.ctx.Err() == nil {
+		w.fault = err
+	}
+	if paid := w.s.pace.Pay(w.ctx, n); paid != nil {
+		return 0, paid
+	}
+	if w.at += int64(n); w.at == w.blob.Size {
 		w.watch.Reset(storeTime)
 	} else {
-		w.watch.Reset(w.s.stall)
+		w.watch.Reset(w.s.to.patience)
 	}
-	w.sent += int64(n)
-	w.s.move(int64(n))
+	w.s.move(w.blob, w.at, int64(n))
 	return n, err
 }
 
-// end returns how much was read. Nothing is read any more.
-func (w *window) end() int64 {
+// end returns the error of the source. Nothing is read any more.
+func (w *window) end() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.watch.Stop()
 	w.ended = true
-	return w.sent
+	return w.fault
 }
