@@ -9,7 +9,10 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-func (c *call) blob() {
+// blobCall is a call about a blob.
+type blobCall struct{ *call }
+
+func (c blobCall) serve() {
 	d, err := digest.Parse(c.target.ref)
 	if err != nil {
 		c.fail(http.StatusBadRequest, "DIGEST_INVALID", err.Error())
@@ -31,7 +34,7 @@ func (c *call) blob() {
 	}
 }
 
-func (c *call) sendBlob(d digest.Digest, data []byte) {
+func (c blobCall) sendBlob(d digest.Digest, data []byte) {
 	etag := `"` + d.String() + `"`
 	h := c.w.Header()
 	h.Set("Docker-Content-Digest", d.String())
@@ -50,7 +53,7 @@ func (c *call) sendBlob(d digest.Digest, data []byte) {
 	c.sendRange(spec, data)
 }
 
-func (c *call) sendRange(spec string, data []byte) {
+func (c blobCall) sendRange(spec string, data []byte) {
 	size := int64(len(data))
 	first, last, ok := parseRange(spec, size)
 	if !ok {
@@ -59,7 +62,7 @@ func (c *call) sendRange(spec string, data []byte) {
 	}
 	if first > last {
 		c.w.Header().Set("Content-Range", fmt.Sprintf("bytes */%d", size))
-		c.fail(http.StatusRequestedRangeNotSatisfiable, "RANGE_INVALID", "range starts after the end of the blob")
+		c.fail(http.StatusRequestedRangeNotSatisfiable, "RANGE_INVALID", "it starts after the end")
 		return
 	}
 	c.w.Header().Set("Content-Range", fmt.Sprintf("bytes %d-%d/%d", first, last, size))

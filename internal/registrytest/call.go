@@ -8,12 +8,11 @@ import (
 	"strings"
 )
 
-// call is one request on its way through a registry.
+// call is one request on its way through a registry. What a kind of target is asked for is the business of a
+// type of its own.
 type call struct {
+	reply
 	reg    *Registry
-	opts   Options
-	w      http.ResponseWriter
-	r      *http.Request
 	target target
 }
 
@@ -23,15 +22,15 @@ func (c *call) route() {
 		c.w.Header().Set("Docker-Distribution-API-Version", "registry/2.0")
 		c.json(http.StatusOK, "application/json", struct{}{})
 	case "blobs":
-		c.blob()
+		blobCall{c}.serve()
 	case "uploads":
-		c.upload()
+		uploadCall{c}.serve()
 	case "manifests":
-		c.manifestCall()
+		manifestCall{c}.serve()
 	case "tags":
-		c.tagList()
+		manifestCall{c}.tags()
 	case "referrers":
-		c.referrers()
+		manifestCall{c}.referrers()
 	default:
 		c.fail(http.StatusNotFound, "NAME_UNKNOWN", "no such endpoint")
 	}
@@ -89,42 +88,49 @@ func (c *call) redirect() func(*http.Request) string {
 	return nil
 }
 
+// reply is what is said to one request.
+type reply struct {
+	w    http.ResponseWriter
+	r    *http.Request
+	opts Options
+}
+
 // base returns the URL of this host.
-func (c *call) base() string {
-	if c.r.TLS != nil {
-		return "https://" + c.r.Host
+func (a *reply) base() string {
+	if a.r.TLS != nil {
+		return "https://" + a.r.Host
 	}
-	return "http://" + c.r.Host
+	return "http://" + a.r.Host
 }
 
-func (c *call) location(path string) {
-	if !c.opts.RelativeLocation {
-		path = c.base() + path
+func (a *reply) location(path string) {
+	if !a.opts.RelativeLocation {
+		path = a.base() + path
 	}
-	c.w.Header().Set("Location", path)
+	a.w.Header().Set("Location", path)
 }
 
-func (c *call) empty(status int) {
+func (a *reply) empty(status int) {
 	if status != http.StatusNoContent {
-		c.w.Header().Set("Content-Length", "0")
+		a.w.Header().Set("Content-Length", "0")
 	}
-	c.w.WriteHeader(status)
+	a.w.WriteHeader(status)
 }
 
-func (c *call) json(status int, mediaType string, v any) {
+func (a *reply) json(status int, mediaType string, v any) {
 	data, err := json.Marshal(v)
 	if err != nil {
 		panic(err) // only types of this package come here
 	}
-	c.send(status, mediaType, data)
+	a.send(status, mediaType, data)
 }
 
-func (c *call) send(status int, mediaType string, data []byte) {
-	c.w.Header().Set("Content-Type", mediaType)
-	c.w.Header().Set("Content-Length", strconv.Itoa(len(data)))
-	c.w.WriteHeader(status)
-	if c.r.Method != http.MethodHead {
-		c.w.Write(data)
+func (a *reply) send(status int, mediaType string, data []byte) {
+	a.w.Header().Set("Content-Type", mediaType)
+	a.w.Header().Set("Content-Length", strconv.Itoa(len(data)))
+	a.w.WriteHeader(status)
+	if a.r.Method != http.MethodHead {
+		a.w.Write(data)
 	}
 }
 
@@ -135,12 +141,12 @@ type ociError struct {
 	Detail  any    `json:"detail,omitempty"`
 }
 
-func (c *call) fail(status int, code, message string) {
-	writeError(c.w, status, ociError{Code: code, Message: message})
+func (a *reply) fail(status int, code, message string) {
+	writeError(a.w, status, ociError{Code: code, Message: message})
 }
 
-func (c *call) notAllowed() {
-	c.fail(http.StatusMethodNotAllowed, "UNSUPPORTED", "method not allowed here")
+func (a *reply) notAllowed() {
+	a.fail(http.StatusMethodNotAllowed, "UNSUPPORTED", "method not allowed here")
 }
 
 // writeError answers with an OCI error body. net/http leaves it out for HEAD.
@@ -149,7 +155,11 @@ func writeError(w http.ResponseWriter, status int, errs ...ociError) {
 	if err != nil {
 		panic(err) // only types of this package come here
 	}
-	w.Header().Set("Content-Type", "application/json")
+	writeBody(w, status, "application/json", data)
+}
+
+func writeBody(w http.ResponseWriter, status int, mediaType string, data []byte) {
+	w.Header().Set("Content-Type", mediaType)
 	w.Header().Set("Content-Length", strconv.Itoa(len(data)))
 	w.WriteHeader(status)
 	w.Write(data)

@@ -5,9 +5,8 @@ import (
 	"sync/atomic"
 )
 
-// CDN is the store behind a [Registry]: it serves the registry's blobs, and takes
-// its uploads, under the same paths, without tokens and redirects. Its records
-// and faults are its own.
+// CDN is the store behind a [Registry]: it serves the registry's blobs, and takes its uploads, under the same
+// paths, without tokens and redirects. Its records and faults are its own.
 type CDN struct {
 	*front
 	reg        *Registry
@@ -20,8 +19,7 @@ var _ http.Handler = (*CDN)(nil)
 // and named in [Options.Redirect] or [Options.RedirectUploads].
 func (reg *Registry) CDN() *CDN { return &CDN{front: newFront(), reg: reg} }
 
-// RefuseAuth makes the store answer 400 to requests that bring an Authorization
-// header, as object stores do.
+// RefuseAuth makes the store answer 400 to requests that bring an Authorization header, as object stores do.
 func (cdn *CDN) RefuseAuth() { cdn.refuseAuth.Store(true) }
 
 // ServeHTTP answers a request that the registry has redirected.
@@ -31,7 +29,7 @@ func (cdn *CDN) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 func (cdn *CDN) answer(w http.ResponseWriter, r *http.Request) {
 	opts := cdn.reg.options()
-	c := &call{reg: cdn.reg, opts: opts, w: w, r: r, target: parseTarget(r.URL.Path)}
+	c := &call{reply: reply{w, r, opts}, reg: cdn.reg, target: parseTarget(r.URL.Path)}
 	switch {
 	case cdn.refuseAuth.Load() && r.Header.Get("Authorization") != "":
 		c.fail(http.StatusBadRequest, "DENIED", "more than one kind of authentication")

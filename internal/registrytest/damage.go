@@ -8,8 +8,7 @@ import (
 	"time"
 )
 
-// damage is the ResponseWriter that does to an answer, and to the body of its
-// request, what the plan says.
+// damage is the ResponseWriter that does to an answer, and to the body of its request, what the plan says.
 type damage struct {
 	w    http.ResponseWriter
 	r    *http.Request
@@ -117,8 +116,7 @@ func flipped(p []byte, at int64) []byte {
 // tick is how often a slow body moves.
 const tick = 100 * time.Millisecond
 
-// stride returns how many bytes move in one go at that speed, and how long that
-// takes.
+// stride returns how many bytes move in one go at that speed, and how long that takes.
 func stride(speed int64) (int, time.Duration) {
 	n := max(1, speed/int64(time.Second/tick))
 	return int(n), time.Duration(n) * time.Second / time.Duration(speed)
@@ -192,8 +190,7 @@ func (d *damage) end(how ending) {
 	panic(http.ErrAbortHandler)
 }
 
-// breakOff does to the connection what that ending means; closing it is left to
-// the panic of the handler.
+// breakOff does to the connection what that ending means; closing it is left to the panic of the handler.
 func (d *damage) breakOff(how ending) {
 	switch {
 	case how == endStall:
@@ -205,9 +202,8 @@ func (d *damage) breakOff(how ending) {
 
 func (d *damage) flush() { http.NewResponseController(d.w).Flush() }
 
-// checkRequest ends the exchange when the body of the request is cut, after the
-// registry has kept what came before. What the registry did not want to read is
-// read here, so that the cut happens.
+// checkRequest ends the exchange when the body of the request is cut, after the registry has kept what came
+// before. What the registry did not want to read is read here, so that the cut happens.
 func (d *damage) checkRequest() {
 	if d.plan.request.how != endNever && !d.broken {
 		io.Copy(io.Discard, d.body)

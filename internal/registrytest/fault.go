@@ -66,7 +66,7 @@ func (p *plan) ask(r *http.Request) *http.Request {
 }
 
 // replace answers in place of the registry.
-func (p *plan) replace(d *damage, r *http.Request) {
+func (p *replacement) replace(d *damage, r *http.Request) {
 	switch p.instead {
 	case insteadHangup:
 		d.end(endAbort)
@@ -88,7 +88,7 @@ func (p *plan) replace(d *damage, r *http.Request) {
 	}
 }
 
-func (p *plan) answerStatus(d *damage, status int) {
+func (p *replacement) answerStatus(d *damage, status int) {
 	switch {
 	case p.errorBody >= 0:
 		if p.errorBody != endless {

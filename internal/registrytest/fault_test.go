@@ -165,7 +165,9 @@ func TestFaultsOnBlob(t *testing.T) {
 			assert.Equal(t, []string{"bytes 5-9/10"}, a.header.Values("Content-Range"))
 			assert.True(t, bytes.Equal(data, a.body))
 		}},
-		{"asked(bytes=10-19)+range(bytes 0-9/*; bytes 1-2/3)", func(t *testing.T, _ registrytest.Mode, a answer) {
+		{"asked(bytes=10-19)+range(bytes 0-9/*; bytes 1-2/3)", func(
+			t *testing.T, _ registrytest.Mode, a answer,
+		) {
 			assert.Equal(t, 206, a.status)
 			assert.Equal(t, []string{"bytes 0-9/*", "bytes 1-2/3"}, a.header.Values("Content-Range"))
 			assert.Equal(t, data[10:20], a.body)
@@ -212,10 +214,12 @@ func TestFaultsOnBlob(t *testing.T) {
 			require.NoError(t, a.err)
 			assert.True(t, bytes.Equal(data, a.body))
 		}},
-		{"delay(1ms)+404", func(t *testing.T, _ registrytest.Mode, a answer) { assert.Equal(t, 404, a.status) }},
+		{"delay(1ms)+404", func(t *testing.T, _ registrytest.Mode, a answer) {
+			assert.Equal(t, 404, a.status)
+		}},
 	} {
 		t.Run(tt.script, func(t *testing.T) {
-			everywhere(t, func(t *testing.T, mode registrytest.Mode, start func(http.Handler) *registrytest.Server) {
+			everywhere(t, func(t *testing.T, mode registrytest.Mode, start starter) {
 				reg := registrytest.New(registrytest.Options{})
 				d := reg.Put(repo, data)
 				s := start(reg)
@@ -266,7 +270,7 @@ func TestStallAndEndless(t *testing.T) {
 	cases := map[string]int{"stall(1000)": 1000, "endless": 10 * blobSize, "500+errorbody(endless)": blobSize}
 	for script, n := range cases {
 		t.Run(script, func(t *testing.T) {
-			everywhere(t, func(t *testing.T, _ registrytest.Mode, start func(http.Handler) *registrytest.Server) {
+			everywhere(t, func(t *testing.T, _ registrytest.Mode, start starter) {
 				reg := registrytest.New(registrytest.Options{})
 				d := reg.Put(repo, content(blobSize))
 				s := start(reg)
@@ -280,7 +284,7 @@ func TestStallAndEndless(t *testing.T) {
 }
 
 func TestEndlessAnswerToHeadEnds(t *testing.T) {
-	everywhere(t, func(t *testing.T, _ registrytest.Mode, start func(http.Handler) *registrytest.Server) {
+	everywhere(t, func(t *testing.T, _ registrytest.Mode, start starter) {
 		reg := registrytest.New(registrytest.Options{})
 		s := start(reg)
 		reg.Fault("HEAD", "", "errorbody(endless)")
@@ -290,7 +294,7 @@ func TestEndlessAnswerToHeadEnds(t *testing.T) {
 }
 
 func TestHeaderBombHitsTheLimit(t *testing.T) {
-	everywhere(t, func(t *testing.T, _ registrytest.Mode, start func(http.Handler) *registrytest.Server) {
+	everywhere(t, func(t *testing.T, _ registrytest.Mode, start starter) {
 		reg := registrytest.New(registrytest.Options{})
 		s := start(reg)
 		s.Client.Transport.(*http.Transport).MaxResponseHeaderBytes = 64 << 10
@@ -303,7 +307,7 @@ func TestHeaderBombHitsTheLimit(t *testing.T) {
 }
 
 func TestHints(t *testing.T) {
-	everywhere(t, func(t *testing.T, _ registrytest.Mode, start func(http.Handler) *registrytest.Server) {
+	everywhere(t, func(t *testing.T, _ registrytest.Mode, start starter) {
 		reg := registrytest.New(registrytest.Options{})
 		s := start(reg)
 		reg.Fault("", "", "hints(3)")

@@ -1,8 +1,6 @@
 package registrytest
 
-import (
-	"net/http"
-)
+import "net/http"
 
 // front is what every handler of this package has before it: the records and the
 // faults. Its exported methods are theirs.
@@ -52,34 +50,36 @@ func (f *front) BytesReceived() int64 {
 func (f *front) Tokens() []string { return f.log.tokens() }
 
 // InFlight returns how many bodies of blobs are on their way now, down or up.
-func (f *front) InFlight() int { return f.log.bodies.now() }
+func (f *front) InFlight() int {
+	now, _ := f.log.bodies.counts()
+	return now
+}
 
 // MaxInFlight returns the most bodies of blobs that were on their way at once.
-func (f *front) MaxInFlight() int { return f.log.bodies.most() }
+func (f *front) MaxInFlight() int {
+	_, most := f.log.bodies.counts()
+	return most
+}
 
 // Wait returns when no request is being handled: from then on the records of
 // requests that came before stay as they are.
 func (f *front) Wait() { f.log.active.wait() }
 
-// Fault makes requests of that method, or of any when it is empty, whose path or
-// query contains pathSubstring, go wrong as the script says. Each matching request
-// takes one step; after the last, all is well again. Where several scripts
-// match, the one that was set first and is not over takes the request.
-// A script that cannot be parsed panics.
+// Fault makes requests of that method, or of any when it is empty, whose path or query contains
+// pathSubstring, go wrong as the script says. Each matching request takes one step; after the last, all is
+// well again. Where several scripts match, the one that was set first and is not over takes the request. A
+// script that cannot be parsed panics.
 //
-// A script is a list of steps joined by "->". A step is a fault, or several
-// joined by "+", after an optional count: "3*" for three requests, "**" for all
-// that follow. So "2*503->reset(1000)->ok->**delay(2s)+404" answers two
-// requests with 503, resets the third after 1000 bytes, leaves the fourth
-// alone, and answers every later one with 404 after two seconds.
+// A script is a list of steps joined by "->". A step is a fault, or several joined by "+", after an optional
+// count: "3*" for three requests, "**" for all that follow. So "2*503->reset(1000)->ok->**delay(2s)+404"
+// answers two requests with 503, resets the third after 1000 bytes, leaves the fourth alone, and answers
+// every later one with 404 after two seconds.
 //
-// Sizes are in bytes and may end in K, M or G (binary); durations are
-// Go's. A fault that speaks of a body means the request's where the request has
-// one and the fault is marked ↑, and the answer's otherwise; an n beyond its end
-// means its end. In the answer, n counts from the first byte of this answer.
+// Sizes are in bytes and may end in K, M or G (binary); durations are Go's. A fault that speaks of a body
+// means the request's where the request has one and the fault is marked ↑, and the answer's otherwise; an n
+// beyond its end means its end. In the answer, n counts from the first byte of this answer.
 //
-// The answer is replaced; the body of the request is not read, except by
-// stallheaders:
+// The answer is replaced; the body of the request is not read, except by stallheaders:
 //
 //	404                    any status but 206, with an OCI error as its body from 400 on
 //	429(retry-after: 2; x: y)  the same with headers
@@ -129,9 +129,8 @@ func (f *front) Wait() { f.log.active.wait() }
 //
 // And delay(250ms), before anything else, and late(2s), before the answer begins.
 //
-// A client may send a request of its own accord again when a connection it had used
-// before breaks before the answer began, as net/http does: that request
-// takes a step too.
+// A client may send a request of its own accord again when a connection it had used before breaks before the
+// answer began, as net/http does: that request takes a step too.
 func (f *front) Fault(method, pathSubstring, script string) *Script {
 	return f.faults.add(method, pathSubstring, script)
 }

@@ -33,16 +33,19 @@ func content(n int) []byte {
 	return b
 }
 
+// starter serves a handler.
+type starter func(http.Handler) *registrytest.Server
+
 // everywhere runs f against the handler in every mode, over sockets and in memory.
-func everywhere(
-	t *testing.T, f func(t *testing.T, mode registrytest.Mode, start func(http.Handler) *registrytest.Server),
-) {
+func everywhere(t *testing.T, f func(t *testing.T, mode registrytest.Mode, start starter)) {
 	for _, mode := range registrytest.Modes() {
 		t.Run(mode.String()+" loopback", func(t *testing.T) {
 			f(t, mode, func(h http.Handler) *registrytest.Server { return registrytest.Serve(t, h, mode) })
 		})
 		t.Run(mode.String()+" memory", func(t *testing.T) {
-			f(t, mode, func(h http.Handler) *registrytest.Server { return registrytest.ServeInMemory(t, h, mode) })
+			f(t, mode, func(h http.Handler) *registrytest.Server {
+				return registrytest.ServeInMemory(t, h, mode)
+			})
 		})
 	}
 }

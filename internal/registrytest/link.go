@@ -25,8 +25,7 @@ func linkOf(r *http.Request) *link {
 	return &link{}
 }
 
-// reset ends the connection so that the peer reads what was written and then
-// ECONNRESET.
+// reset ends the connection so that the peer reads what was written and then ECONNRESET.
 func (l *link) reset() {
 	switch c := l.conn.(type) {
 	case *memConn:
@@ -38,9 +37,8 @@ func (l *link) reset() {
 	}
 }
 
-// gone returns a channel that is closed when the peer has closed an in-memory
-// connection, which no one else would notice while a body is left unread. It is nil
-// for others.
+// gone returns a channel that is closed when the peer has closed an in-memory connection, which no one else
+// would notice while a body is left unread. It is nil for others.
 func (l *link) gone() <-chan struct{} {
 	if c, ok := l.conn.(*memConn); ok {
 		return c.Gone()

@@ -3,7 +3,6 @@ package registrytest
 import (
 	"encoding/json"
 	"io"
-	"maps"
 	"net/http"
 	"regexp"
 	"slices"
@@ -38,39 +37,12 @@ type content struct {
 	Annotations  map[string]string `json:"annotations"`
 }
 
-// manifest finds a manifest by tag or digest.
-func (reg *Registry) manifest(repo, ref string) (manifest, digest.Digest, bool) {
-	reg.mu.Lock()
-	defer reg.mu.Unlock()
-	space := reg.repo(repo)
-	d, tagged := space.tags[ref]
-	if !tagged {
-		d = digest.Digest(ref)
-	}
-	m, ok := space.manifests[d]
-	return m, d, ok
-}
+// manifestCall is a call about manifests, the tags of some and what refers to one.
+type manifestCall struct{ *call }
 
-// PutManifest stores a manifest under a tag, or under its digest when ref is one,
-// unchecked.
-func (reg *Registry) PutManifest(repo, ref, mediaType string, data []byte) digest.Digest {
-	d, err := digest.Parse(ref)
-	tagged := err != nil
-	if tagged {
-		d = digest.FromBytes(data)
-	}
-	reg.mu.Lock()
-	defer reg.mu.Unlock()
-	reg.repo(repo).manifests[d] = manifest{mediaType: mediaType, data: data}
-	if tagged {
-		reg.repo(repo).tags[ref] = d
-	}
-	return d
-}
-
-func (c *call) manifestCall() {
+func (c manifestCall) serve() {
 	if c.r.Method == http.MethodPut {
-		c.putManifest()
+		c.put()
 		return
 	}
 	m, d, ok := c.reg.manifest(c.target.repo, c.target.ref)
@@ -91,7 +63,7 @@ func (c *call) manifestCall() {
 	}
 }
 
-func (c *call) putManifest() {
+func (c manifestCall) put() {
 	data, err := io.ReadAll(c.r.Body)
 	if err != nil {
 		c.fail(http.StatusBadRequest, "MANIFEST_INVALID", "the body ended early")
@@ -132,7 +104,7 @@ func fits(ref string, data []byte) bool {
 }
 
 // missing returns an error for each part of a manifest that is not there.
-func (c *call) missing(m content) []ociError {
+func (c manifestCall) missing(m content) []ociError {
 	parts := m.Layers
 	if m.Config != nil {
 		parts = append([]descriptor{*m.Config}, parts...)
@@ -155,25 +127,11 @@ func unknownPart(d digest.Digest) ociError {
 	return ociError{Code: "MANIFEST_BLOB_UNKNOWN", Message: "blob unknown to registry", Detail: d.String()}
 }
 
-func (reg *Registry) deleteManifest(repo, ref string) {
-	reg.mu.Lock()
-	defer reg.mu.Unlock()
-	space := reg.repo(repo)
-	if _, tagged := space.tags[ref]; tagged {
-		delete(space.tags, ref)
-		return
-	}
-	delete(space.manifests, digest.Digest(ref))
-	maps.DeleteFunc(space.tags, func(_ string, d digest.Digest) bool { return d.String() == ref })
-}
-
-// tagList answers with the tags after "last", at most "n".
-func (c *call) tagList() {
+// tags answers with the tags after "last", at most "n".
+func (c manifestCall) tags() {
 	query := c.r.URL.Query()
-	c.reg.mu.Lock()
-	tags := slices.Sorted(maps.Keys(c.reg.repo(c.target.repo).tags))
-	c.reg.mu.Unlock()
-	tags = slices.DeleteFunc(tags, func(tag string) bool { return tag <= query.Get("last") })
+	last := query.Get("last")
+	tags := slices.DeleteFunc(c.reg.tags(c.target.repo), func(tag string) bool { return tag <= last })
 	if n, err := strconv.Atoi(query.Get("n")); err == nil && n >= 0 {
 		tags = tags[:min(n, len(tags))]
 	}
@@ -184,7 +142,7 @@ func (c *call) tagList() {
 }
 
 // referrers answers with an index of the manifests whose subject is the digest.
-func (c *call) referrers() {
+func (c manifestCall) referrers() {
 	if c.opts.NoReferrers {
 		c.fail(http.StatusNotFound, "UNSUPPORTED", "no referrers API")
 		return
@@ -204,27 +162,4 @@ func (c *call) referrers() {
 		c.w.Header().Set("OCI-Filters-Applied", "artifactType")
 	}
 	c.json(http.StatusOK, index.MediaType, index)
-}
-
-func (reg *Registry) pointingAt(repo, subject string) []descriptor {
-	reg.mu.Lock()
-	defer reg.mu.Unlock()
-	var found []descriptor
-	space := reg.repo(repo)
-	for _, d := range slices.Sorted(maps.Keys(space.manifests)) {
-		m := space.manifests[d]
-		var c content
-		if json.Unmarshal(m.data, &c) != nil || c.Subject == nil || c.Subject.Digest.String() != subject {
-			continue
-		}
-		kind := c.ArtifactType
-		if kind == "" && c.Config != nil {
-			kind = c.Config.MediaType
-		}
-		found = append(found, descriptor{
-			MediaType: m.mediaType, Digest: d, Size: int64(len(m.data)),
-			ArtifactType: kind, Annotations: c.Annotations,
-		})
-	}
-	return found
 }

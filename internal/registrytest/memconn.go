@@ -19,9 +19,8 @@ type memAddr string
 func (memAddr) Network() string  { return "tcp" }
 func (a memAddr) String() string { return string(a) }
 
-// memConn is one end of a buffered connection in memory. Unlike those of
-// net.Pipe its writes do not wait for the reader, and unlike a socket it blocks
-// only in ways that testing/synctest sees.
+// memConn is one end of a buffered connection in memory. Unlike those of net.Pipe its writes do not wait for
+// the reader, and unlike a socket it blocks only in ways that testing/synctest sees.
 type memConn struct {
 	in, out       *stream
 	local, remote memAddr
@@ -36,9 +35,8 @@ func memPipe(client, server memAddr) (*memConn, *memConn) {
 		&memConn{in: up, out: down, local: server, remote: client}
 }
 
-// Read reads what the peer wrote. It returns io.EOF after the peer has closed
-// the connection and ECONNRESET after it has reset it, in both cases after all
-// that was written before.
+// Read reads what the peer wrote. It returns io.EOF after the peer has closed the connection and ECONNRESET
+// after it has reset it, in both cases after all that was written before.
 func (c *memConn) Read(p []byte) (int, error) {
 	n, err := c.in.read(p)
 	return n, c.opError("read", err)
@@ -224,8 +222,7 @@ func (s *stream) setDeadline(d *deadline, t time.Time) {
 	s.changed.Broadcast()
 }
 
-// wake takes the lock so that no waiter can miss it between its look at the
-// clock and its wait.
+// wake takes the lock so that no waiter can miss it between its look at the clock and its wait.
 func (s *stream) wake() {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -15,9 +15,8 @@ import (
 	"testing"
 )
 
-// Network joins servers under host names of the test's choice, so that one
-// client reaches a registry and its CDN as hosts of their own. It has a
-// certificate authority that its clients trust.
+// Network joins servers under host names of the test's choice, so that one client reaches a registry and its
+// CDN as hosts of their own. It has a certificate authority that its clients trust.
 type Network struct {
 	t      testing.TB
 	memory bool
@@ -51,9 +50,8 @@ func newNetwork(t testing.TB, memory bool) *Network {
 	return &Network{t: t, memory: memory, trust: trust, hosts: map[string]*host{}, dials: map[string]int{}}
 }
 
-// Transport returns a new transport that dials only this network, trusts its
-// certificates and speaks HTTP/1.1 as well as HTTP/2. Its idle connections are
-// closed when the test ends.
+// Transport returns a new transport that dials only this network, trusts its certificates and speaks HTTP/1.1
+// as well as HTTP/2. Its idle connections are closed when the test ends.
 func (n *Network) Transport() *http.Transport {
 	tr := &http.Transport{
 		DialContext:     n.DialContext,
@@ -96,8 +94,7 @@ func (n *Network) Dials(addr string) int {
 	return n.dials[addr]
 }
 
-// DialContext connects to a host of the network. Any other name is answered like
-// one that DNS does not know.
+// DialContext connects to a host of the network. Any other name is answered like one that DNS does not know.
 func (n *Network) DialContext(ctx context.Context, network, addr string) (net.Conn, error) {
 	h, err := n.lookup(addr)
 	if err != nil {

@@ -131,11 +131,7 @@ func failExpired(w http.ResponseWriter, opts Options) {
 
 // writeStoreError answers with an error body as that of S3.
 func writeStoreError(w http.ResponseWriter, status int, code, message string) {
-	data := storeErrorBody(code, message)
-	w.Header().Set("Content-Type", "application/xml")
-	w.Header().Set("Content-Length", strconv.Itoa(len(data)))
-	w.WriteHeader(status)
-	_, _ = io.WriteString(w, data)
+	writeBody(w, status, "application/xml", []byte(storeErrorBody(code, message)))
 }
 
 func storeErrorBody(code, message string) string {
@@ -240,7 +236,7 @@ func (s *ObjectStore) complete(id string, ends []int64, etag string) (data []byt
 	for i, end := range ends {
 		part, ok := s.bodies[objectPath(id, i+1)]
 		if !ok || part.size != end-start {
-			return nil, fmt.Sprintf("InvalidPart: part %d has %d bytes, %d were announced", i, part.size, end-start)
+			return nil, fmt.Sprintf("InvalidPart: part %d has %d bytes of %d", i, part.size, end-start)
 		}
 		start = end
 		sums.Write(part.md5[:])

@@ -49,13 +49,15 @@ func (reg *Registry) ServeOllama(n *Network, name string, mode Mode, o Ollama) *
 	return o.Store
 }
 
-// ollamaUpload answers a request for an upload session of an Ollama registry.
-func (c *call) ollamaUpload(s *session) {
+// ollamaCall is an uploadCall of an Ollama registry.
+type ollamaCall struct{ uploadCall }
+
+func (c ollamaCall) serve(s *session) {
 	switch c.r.Method {
 	case http.MethodPatch:
-		c.ollamaPart(s)
+		c.part(s)
 	case http.MethodPut:
-		c.ollamaFinalize(s)
+		c.finalize(s)
 	case http.MethodDelete:
 		c.opts.Ollama.Store.abort(s.id)
 		c.reg.closeSession(s.id)
@@ -65,8 +67,8 @@ func (c *call) ollamaUpload(s *session) {
 	}
 }
 
-// ollamaOpen answers the POST that begins an upload.
-func (c *call) ollamaOpen() {
+// open answers the POST that begins an upload.
+func (c ollamaCall) open() {
 	o, h := c.opts.Ollama, c.w.Header()
 	s := c.reg.openSession(c.target.repo)
 	s.total, _ = strconv.ParseInt(c.r.Header.Get("X-Content-Length"), 10, 64)
@@ -83,8 +85,8 @@ func (c *call) ollamaOpen() {
 	c.empty(http.StatusAccepted)
 }
 
-// ollamaPart answers a PATCH: where its part is PUT, and where the session goes on.
-func (c *call) ollamaPart(s *session) {
+// part answers a PATCH: where its part is PUT, and where the session goes on.
+func (c ollamaCall) part(s *session) {
 	o := c.opts.Ollama
 	n, err := strconv.Atoi(c.r.URL.Query().Get("_state"))
 	first := o.LateLocation && n == 0
@@ -94,7 +96,7 @@ func (c *call) ollamaPart(s *session) {
 	}
 	start, end, ok := c.contentRange()
 	if !ok || err != nil {
-		c.violation(http.StatusBadRequest, "BLOB_UPLOAD_INVALID", "a part needs a Content-Range that fits its body")
+		c.violation(http.StatusBadRequest, "BLOB_UPLOAD_INVALID", "a part needs a Content-Range that fits it")
 		return
 	}
 	if why := s.announce(n, start, end, o.ExactParts && !first); why != "" {
@@ -108,7 +110,7 @@ func (c *call) ollamaPart(s *session) {
 }
 
 // contentRange returns the bytes [start, end) that the request says it brings.
-func (c *call) contentRange() (start, end int64, ok bool) {
+func (c ollamaCall) contentRange() (start, end int64, ok bool) {
 	var last int64
 	n, err := fmt.Sscanf(c.r.Header.Get("Content-Range"), "%d-%d", &start, &last)
 	fits := c.r.ContentLength == 0 || c.r.ContentLength == last+1-start
@@ -141,8 +143,8 @@ func (s *session) announce(n int, start, end int64, exact bool) string {
 	return ""
 }
 
-// ollamaFinalize answers the PUT that ends an upload, which brings no body.
-func (c *call) ollamaFinalize(s *session) {
+// finalize answers the PUT that ends an upload, which brings no body.
+func (c ollamaCall) finalize(s *session) {
 	store := c.opts.Ollama.Store
 	d, err := digest.Parse(c.r.URL.Query().Get("digest"))
 	if err != nil {
@@ -168,13 +170,13 @@ func (c *call) ollamaFinalize(s *session) {
 		c.violation(http.StatusBadRequest, "DIGEST_INVALID", "provided digest did not match uploaded content")
 		return
 	default:
-		c.reg.store(c.target.repo, d, data)
+		c.reg.Replace(c.target.repo, d, data)
 	}
 	c.created(d)
 }
 
 // violation refuses what a client of an Ollama registry must not do, and remembers it.
-func (c *call) violation(status int, code, message string) {
+func (c ollamaCall) violation(status int, code, message string) {
 	c.opts.Ollama.Store.violated(message)
 	c.fail(status, code, message)
 }

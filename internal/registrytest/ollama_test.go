@@ -27,7 +27,8 @@ func newOllamaClient(t *testing.T, opts registrytest.Options, o registrytest.Oll
 	net := registrytest.NewNetwork(t)
 	reg := registrytest.New(opts)
 	store := reg.ServeOllama(net, "store.test", registrytest.H1, o)
-	return &ollamaClient{&uploader{t: t, reg: reg, s: net.Serve("registry.test", reg, registrytest.H1)}, store}
+	s := net.Serve("registry.test", reg, registrytest.H1)
+	return &ollamaClient{&uploader{t: t, reg: reg, s: s}, store}
 }
 
 // open begins an upload and returns the answer.
@@ -229,7 +230,8 @@ func TestSignedURLsExpire(t *testing.T) {
 				a := c.ask("PUT", part, "hello")
 				assert.Equal(t, want.status, a.status)
 				assert.Contains(t, string(a.body), "<Code>"+want.code+"</Code>")
-				assert.Equal(t, 201, c.finish(c.part(location, []byte("hello"), 0, 5), []byte("hello"), 5).status)
+				hello := []byte("hello")
+				assert.Equal(t, 201, c.finish(c.part(location, hello, 0, 5), hello, 5).status)
 				assert.Empty(t, c.store.Violations())
 			})
 		})

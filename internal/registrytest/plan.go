@@ -60,46 +60,60 @@ const endless = math.MaxInt64
 
 // plan is what goes wrong with one request: the faults of a step together.
 type plan struct {
-	used  bool // a request has had it
-	delay time.Duration
-	late  time.Duration // before the answer begins
-	hints int64         // informational answers before it
+	replacement
+	head
+	bodies
 
+	used    bool // a request has had it
+	delay   time.Duration
+	hints   int64         // informational answers before the answer
+	late    time.Duration // before it begins
+	asked   *string       // the Range header taken for the client's
+	readAll bool
+	swallow bool
+}
+
+// replacement is the answer in place of the real one.
+type replacement struct {
 	instead   instead
 	status    int
 	errorBody int64 // its length; -1: the usual one
 	payload   string
 	hintEvery time.Duration
+}
 
-	asked   *string // the Range header taken for the client's
-	relabel int     // the real answer under another status
+// head is what is wrong with the status and the headers of the real answer.
+type head struct {
+	relabel int // its status
 	edits   []headerEdit
 	bomb    int64 // bytes of more headers
-	gzip    bool
 
 	length        length
 	contentLength int64
+}
 
+// bodies is what is wrong with a body on its way.
+type bodies struct {
 	answer  cut   // of the answer's body
 	request cut   // of the request's body
 	either  cut   // of the request's body if there is one
 	extra   int64 // bytes that follow the answer's body
 	flip    int64 // -1: none
 	speed   int64 // bytes per second, 0: unlimited
-	swallow bool
-	readAll bool
+	gzip    bool
 }
 
-func newPlan() plan { return plan{errorBody: -1, flip: -1} }
-
-// edit adds a header. It is for the parser of a script only: the copies of a plan
-// share the slice.
-func (p *plan) edit(name, value string) {
-	p.edits = append(p.edits, headerEdit{name: name, value: value})
+func newPlan() plan {
+	return plan{replacement: replacement{errorBody: -1}, bodies: bodies{flip: -1}}
 }
 
-func (p *plan) drop(name string) {
-	p.edits = append(p.edits, headerEdit{name: name, drop: true})
+// edit adds a header. It is for the parser of a script only: the copies of a plan share the slice.
+func (h *head) edit(name, value string) {
+	h.edits = append(h.edits, headerEdit{name: name, value: value})
+}
+
+func (h *head) drop(name string) {
+	h.edits = append(h.edits, headerEdit{name: name, drop: true})
 }
 
 // check refuses steps whose faults cannot happen together.
@@ -114,43 +128,42 @@ func (p *plan) check(text string) error {
 
 // apply makes the edits: a header that is set more than once is sent more than
 // once, but replaces what the registry would have said.
-func (p *plan) apply(h http.Header) {
+func (h *head) apply(to http.Header) {
 	fresh := map[string]bool{}
-	for _, e := range p.edits {
+	for _, e := range h.edits {
 		key := http.CanonicalHeaderKey(e.name)
 		if e.drop || !fresh[key] {
-			h.Del(key)
+			to.Del(key)
 		}
 		if !e.drop {
-			h.Add(key, e.value)
+			to.Add(key, e.value)
 			fresh[key] = true
 		}
 	}
-	p.plant(h)
+	h.plant(to)
 }
 
-// bombLine is the length of one header of a bomb, which many servers and clients
-// would take.
+// bombLine is the length of one header of a bomb, which many servers and clients would take.
 const bombLine = 1 << 10
 
-func (p *plan) plant(h http.Header) {
-	for i := int64(0); i*bombLine < p.bomb; i++ {
-		n := min(bombLine, p.bomb-i*bombLine)
-		h.Set("X-Bomb-"+strconv.FormatInt(i, 10), strings.Repeat("b", int(n)))
+func (h *head) plant(to http.Header) {
+	for i := int64(0); i*bombLine < h.bomb; i++ {
+		n := min(bombLine, h.bomb-i*bombLine)
+		to.Set("X-Bomb-"+strconv.FormatInt(i, 10), strings.Repeat("b", int(n)))
 	}
 }
 
 // setLength makes the answer say what the plan wants about its length.
-func (p *plan) setLength(h http.Header, proto int) {
-	switch p.length {
+func (h *head) setLength(to http.Header, proto int) {
+	switch h.length {
 	case lengthForged:
-		h.Set("Content-Length", strconv.FormatInt(p.contentLength, 10))
+		to.Set("Content-Length", strconv.FormatInt(h.contentLength, 10))
 	case lengthChunked:
-		h.Del("Content-Length")
+		to.Del("Content-Length")
 	case lengthNone:
-		h.Del("Content-Length")
+		to.Del("Content-Length")
 		if proto == 1 {
-			h.Set("Transfer-Encoding", "identity") // net/http: neither chunks nor a length
+			to.Set("Transfer-Encoding", "identity") // net/http: neither chunks nor a length
 		}
 	}
 }

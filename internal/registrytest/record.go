@@ -142,8 +142,7 @@ func (x *exchange) WriteHeader(status int) {
 	x.ResponseWriter.WriteHeader(status)
 }
 
-// Write counts the bytes before the client can see them, and takes those back
-// that could not be written.
+// Write counts the bytes before the client can see them, and takes those back that could not be written.
 func (x *exchange) Write(p []byte) (int, error) {
 	if x.rec.Status == 0 {
 		x.WriteHeader(http.StatusOK)

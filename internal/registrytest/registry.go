@@ -3,19 +3,14 @@
 package registrytest
 
 import (
-	"bytes"
-	_ "crypto/sha512" // for sha384 and sha512 digests
 	"net/http"
 	"strings"
 	"sync"
 	"time"
-
-	"github.com/opencontainers/go-digest"
 )
 
-// Options say how a [Registry] behaves. The zero value is a registry like the
-// reference implementation: it serves ranges, wants uploads in a session, and
-// lets everyone in.
+// Options say how a [Registry] behaves. The zero value is a registry like the reference implementation: it
+// serves ranges, wants uploads in a session, and lets everyone in.
 type Options struct {
 	// SingleShot accepts POST with "?digest=" and a body. Otherwise such a POST
 	// opens a session and its body is dropped.
@@ -27,9 +22,8 @@ type Options struct {
 	// NoMount opens a session where a mount is asked for.
 	NoMount bool
 
-	// Redirect returns the base URL where GET requests for blobs are sent, with
-	// their path and a "sig" query; "" means the blob is served. Nil serves all.
-	// [To] makes one; [Registry.CDN] serves what is redirected.
+	// Redirect returns the base URL where GET requests for blobs are sent, with their path and a "sig" query;
+	// "" means the blob is served. Nil serves all. [To] makes one; [Registry.CDN] serves what is redirected.
 	Redirect func(*http.Request) string
 
 	// RedirectHead sends HEAD requests for blobs there too.
@@ -56,16 +50,14 @@ type Options struct {
 	// RelativeLocation gives Location headers without scheme and host.
 	RelativeLocation bool
 
-	// Token is the bearer token that every request must show. Empty means that
-	// CheckToken decides.
+	// Token is the bearer token that every request must show. Empty means that CheckToken decides.
 	Token string
 
 	// CheckToken says whether a request may pass. Nil means that all may.
 	CheckToken func(*http.Request) bool
 
-	// Challenge is the WWW-Authenticate header of a 401. Empty means a bearer
-	// challenge whose realm is "/token" of this host, service "registry.test" and
-	// the scope of the repository.
+	// Challenge is the WWW-Authenticate header of a 401. Empty means a bearer challenge whose realm is
+	// "/token" of this host, service "registry.test" and the scope of the repository.
 	Challenge string
 
 	// MinChunk is announced as OCI-Chunk-Min-Length; only the last chunk of a
@@ -103,35 +95,19 @@ func To(base string) func(*http.Request) string {
 // Registry is an OCI registry in memory. It is safe for concurrent use.
 type Registry struct {
 	*front
+	*storage
 
 	mu       sync.Mutex // guards the fields that follow
 	opts     Options
-	blobs    map[digest.Digest][]byte
-	known    map[digest.Digest][]byte // blobs that need not be hashed to know that they are right
-	repos    map[string]*repository
 	sessions map[string]*session
 	opened   int // numbers the sessions
 }
 
 var _ http.Handler = (*Registry)(nil)
 
-// repository is one name space of a registry.
-type repository struct {
-	blobs     map[digest.Digest]bool
-	manifests map[digest.Digest]manifest
-	tags      map[string]digest.Digest
-}
-
 // New returns an empty registry.
 func New(opts Options) *Registry {
-	return &Registry{
-		front:    newFront(),
-		opts:     opts,
-		blobs:    map[digest.Digest][]byte{},
-		known:    map[digest.Digest][]byte{},
-		repos:    map[string]*repository{},
-		sessions: map[string]*session{},
-	}
+	return &Registry{front: newFront(), storage: newStorage(), opts: opts, sessions: map[string]*session{}}
 }
 
 // Configure changes the options for the requests that come after it.
@@ -147,61 +123,6 @@ func (reg *Registry) options() Options {
 	return reg.opts
 }
 
-// Put stores a blob in a repository and returns its digest. The registry keeps
-// data.
-func (reg *Registry) Put(repo string, data []byte) digest.Digest {
-	d := digest.FromBytes(data)
-	reg.store(repo, d, data)
-	return d
-}
-
-// Expect has the registry compare an upload of that digest with data, which the digest is of. Uploads that
-// are not the same are hashed, as all others are. The registry does not have the blob before it is uploaded.
-func (reg *Registry) Expect(d digest.Digest, data []byte) {
-	reg.mu.Lock()
-	defer reg.mu.Unlock()
-	reg.known[d] = data
-}
-
-// Matches tells whether d is the digest of data.
-func (reg *Registry) Matches(d digest.Digest, data []byte) bool {
-	reg.mu.Lock()
-	known, ok := reg.known[d]
-	reg.mu.Unlock()
-	return ok && bytes.Equal(known, data) || d.Algorithm().FromBytes(data) == d
-}
-
-// Blob returns a blob that some repository has or had. It must not be changed.
-func (reg *Registry) Blob(d digest.Digest) ([]byte, bool) {
-	reg.mu.Lock()
-	defer reg.mu.Unlock()
-	data, ok := reg.blobs[d]
-	return data, ok
-}
-
-// Has reports whether that repository has the blob.
-func (reg *Registry) Has(repo string, d digest.Digest) bool {
-	_, ok := reg.blobOf(repo, d)
-	return ok
-}
-
-// Replace makes the registry serve data under d, whatever the digest of data is, as a
-// broken or hostile registry does.
-func (reg *Registry) Replace(repo string, d digest.Digest, data []byte) { reg.store(repo, d, data) }
-
-// Delete removes a blob from a repository.
-func (reg *Registry) Delete(repo string, d digest.Digest) {
-	reg.mu.Lock()
-	defer reg.mu.Unlock()
-	delete(reg.repo(repo).blobs, d)
-}
-
-// Manifest returns the manifest under a tag or digest.
-func (reg *Registry) Manifest(repo, ref string) ([]byte, bool) {
-	m, _, ok := reg.manifest(repo, ref)
-	return m.data, ok
-}
-
 // Sessions returns how many uploads are open.
 func (reg *Registry) Sessions() int {
 	reg.mu.Lock()
@@ -209,37 +130,7 @@ func (reg *Registry) Sessions() int {
 	return len(reg.sessions)
 }
 
-func (reg *Registry) store(repo string, d digest.Digest, data []byte) {
-	reg.mu.Lock()
-	defer reg.mu.Unlock()
-	reg.blobs[d] = data
-	reg.repo(repo).blobs[d] = true
-}
-
-func (reg *Registry) blobOf(repo string, d digest.Digest) ([]byte, bool) {
-	reg.mu.Lock()
-	defer reg.mu.Unlock()
-	if !reg.repo(repo).blobs[d] {
-		return nil, false
-	}
-	data, ok := reg.blobs[d]
-	return data, ok
-}
-
-// repo returns a repository, which exists once it is named. mu is held.
-func (reg *Registry) repo(name string) *repository {
-	if reg.repos[name] == nil {
-		reg.repos[name] = &repository{
-			blobs:     map[digest.Digest]bool{},
-			manifests: map[digest.Digest]manifest{},
-			tags:      map[string]digest.Digest{},
-		}
-	}
-	return reg.repos[name]
-}
-
-// ServeHTTP answers one request of the distribution API, or lets it fail as the
-// script says whose turn it is.
+// ServeHTTP answers one request of the distribution API, or lets it fail as the script says whose turn it is.
 func (reg *Registry) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	reg.serve(w, r, reg.answer)
 }
@@ -256,7 +147,7 @@ func (reg *Registry) answer(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusExpectationFailed)
 		return
 	}
-	c := &call{reg: reg, opts: opts, w: w, r: r, target: parseTarget(r.URL.Path)}
+	c := &call{reply: reply{w, r, opts}, reg: reg, target: parseTarget(r.URL.Path)}
 	if !c.authorized() {
 		c.challenge()
 		return
@@ -282,18 +173,10 @@ func parseTarget(path string) target {
 		return target{}
 	}
 	for _, kind := range []string{"blobs/uploads", "blobs", "manifests", "tags", "referrers"} {
-		repo, ref, found := cutLast(rest, "/"+kind+"/")
-		if found && repo != "" {
-			return target{kind: strings.TrimPrefix(kind, "blobs/"), repo: repo, ref: ref}
+		if i := strings.LastIndex(rest, "/"+kind+"/"); i > 0 {
+			ref := rest[i+len(kind)+2:]
+			return target{kind: strings.TrimPrefix(kind, "blobs/"), repo: rest[:i], ref: ref}
 		}
 	}
 	return target{}
-}
-
-func cutLast(s, sep string) (before, after string, found bool) {
-	i := strings.LastIndex(s, sep)
-	if i < 0 {
-		return "", "", false
-	}
-	return s[:i], s[i+len(sep):], true
 }

@@ -102,9 +102,10 @@ func TestNoRange(t *testing.T) {
 }
 
 func TestRedirectToCDN(t *testing.T) {
-	everywhere(t, func(t *testing.T, mode registrytest.Mode, _ func(http.Handler) *registrytest.Server) {
+	everywhere(t, func(t *testing.T, mode registrytest.Mode, _ starter) {
 		net := registrytest.NewNetwork(t)
-		reg := registrytest.New(registrytest.Options{RedirectStatus: 302, RedirectHead: true, Token: "secret"})
+		opts := registrytest.Options{RedirectStatus: 302, RedirectHead: true, Token: "secret"}
+		reg := registrytest.New(opts)
 		cdn := reg.CDN()
 		cdn.RefuseAuth()
 		registry, store := net.Serve("registry.test", reg, mode), net.Serve("cdn.test:8080", cdn, mode)
@@ -116,7 +117,8 @@ func TestRedirectToCDN(t *testing.T) {
 				"Authorization: Bearer secret")
 			require.NoError(t, a.err)
 			assert.Equal(t, 302, a.status)
-			require.Equal(t, store.URL+"/v2/"+repo+"/blobs/"+d.String()+"?sig=signed", a.header.Get("Location"))
+			signed := store.URL + "/v2/" + repo + "/blobs/" + d.String() + "?sig=signed"
+			require.Equal(t, signed, a.header.Get("Location"))
 
 			there := ask(t, net.Client(), method, a.header.Get("Location"), "")
 			assert.Equal(t, 200, there.status)
@@ -230,7 +232,7 @@ func TestManifest(t *testing.T) {
 }
 
 func TestRecords(t *testing.T) {
-	everywhere(t, func(t *testing.T, mode registrytest.Mode, start func(http.Handler) *registrytest.Server) {
+	everywhere(t, func(t *testing.T, mode registrytest.Mode, start starter) {
 		reg := registrytest.New(registrytest.Options{})
 		d := reg.Put(repo, content(1000))
 		s := start(reg)
@@ -248,7 +250,8 @@ func TestRecords(t *testing.T) {
 		assert.NotEmpty(t, got.Remote)
 		assert.Equal(t, "here", got.Header.Get("X-Mark"))
 		assert.Equal(t, strings.TrimPrefix(strings.TrimPrefix(s.URL, "http://"), "https://"), got.Host)
-		assert.Equal(t, map[bool]string{true: "HTTP/2.0", false: "HTTP/1.1"}[mode == registrytest.H2], got.Proto)
+		protocols := map[bool]string{true: "HTTP/2.0", false: "HTTP/1.1"}
+		assert.Equal(t, protocols[mode == registrytest.H2], got.Proto)
 		assert.Equal(t, "x=1", got.RawQuery)
 		assert.EqualValues(t, 1000, got.SentBytes)
 		assert.Equal(t, 200, got.Status)

@@ -8,8 +8,7 @@ import (
 	"sync"
 )
 
-// Script is what [Registry.Fault] was told. Its steps are used up by the requests
-// it matches.
+// Script is what [Registry.Fault] was told. Its steps are used up by the requests it matches.
 type Script struct {
 	method, part string
 	steps        []step
@@ -150,7 +149,7 @@ func parseFault(p *plan, text string) error {
 		name, args = "status", strings.TrimRight(name+","+args, ",")
 		hasArgs = true
 	}
-	set, known := vocabulary()[name]
+	set, known := vocabulary[name]
 	if !known {
 		return fmt.Errorf("%q: no such fault", name)
 	}

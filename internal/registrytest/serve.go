@@ -69,9 +69,8 @@ func ServeInMemory(t testing.TB, h http.Handler, mode Mode) *Server {
 	return NewNetwork(t).Serve("registry.test", h, mode)
 }
 
-// Serve serves h under a host name, "registry.test" or "registry.test:5000",
-// until the test ends. On loopback "" stands for the address that the server gets.
-// A name that is taken fails the test.
+// Serve serves h under a host name, "registry.test" or "registry.test:5000", until the test ends. On loopback
+// "" stands for the address that the server gets. A name that is taken fails the test.
 func (n *Network) Serve(name string, h http.Handler, mode Mode) *Server {
 	n.t.Helper()
 	l, u, err := n.listen(name, mode)

@@ -41,12 +41,14 @@ func TestHourLongFaults(t *testing.T) {
 				ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
 				defer cancel()
 				began := time.Now()
-				req, err := http.NewRequestWithContext(ctx, "GET", s.URL+"/v2/"+repo+"/blobs/"+d.String(), nil)
+				url := s.URL + "/v2/" + repo + "/blobs/" + d.String()
+				req, err := http.NewRequestWithContext(ctx, "GET", url, nil)
 				require.NoError(t, err)
 				a := send(s.Client, req)
 				assert.ErrorIs(t, a.err, context.DeadlineExceeded)
 				assert.Equal(t, time.Hour, time.Since(began))
-				assert.InDelta(t, map[string]int{"stall(1000)": 1000, "slow(1)": 3600}[script], len(a.body), 1)
+				want := map[string]int{"stall(1000)": 1000, "slow(1)": 3600}
+				assert.InDelta(t, want[script], len(a.body), 1)
 				reg.Wait()
 			})
 		})
@@ -75,7 +77,8 @@ func TestSlowUploadHasAFastAnswer(t *testing.T) {
 		location := u.open()
 		u.reg.Fault("PUT", "", "slow(1)")
 		began := time.Now()
-		assert.Equal(t, 400, u.ask("PUT", location+"&digest="+digest.FromString("other").String(), "hello").status)
+		other := location + "&digest=" + digest.FromString("other").String()
+		assert.Equal(t, 400, u.ask("PUT", other, "hello").status)
 		assert.InDelta(t, 5, time.Since(began).Seconds(), 1)
 	})
 }
@@ -132,7 +135,8 @@ func TestNetworkNames(t *testing.T) {
 			n.Serve("tls.test", a, registrytest.H2)
 			c := n.Client()
 			for url, status := range map[string]int{
-				"http://registry.test/v2/": 200, "http://registry.test:5000/v2/": 401, "https://[::1]:70/v2/": 200,
+				"http://registry.test/v2/": 200, "http://registry.test:5000/v2/": 401,
+				"https://[::1]:70/v2/": 200,
 				"https://tls.test/v2/": 200,
 			} {
 				assert.Equal(t, status, ask(t, c, "GET", url, "").status, url)
@@ -154,7 +158,7 @@ func TestNetworkNames(t *testing.T) {
 }
 
 func TestCloseReleasesStalledClients(t *testing.T) {
-	everywhere(t, func(t *testing.T, _ registrytest.Mode, start func(http.Handler) *registrytest.Server) {
+	everywhere(t, func(t *testing.T, _ registrytest.Mode, start starter) {
 		reg := registrytest.New(registrytest.Options{})
 		d := reg.Put(repo, content(blobSize))
 		s := start(reg)

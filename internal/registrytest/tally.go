@@ -56,14 +56,8 @@ func (t *tally) wait() {
 	}
 }
 
-func (t *tally) now() int {
+func (t *tally) counts() (now, most int) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.n
-}
-
-func (t *tally) most() int {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.peak
+	return t.n, t.peak
 }

@@ -28,7 +28,8 @@ func TestReadAndLate(t *testing.T) {
 		}{{504, 2 * time.Second, 5}, {404, 3 * time.Second, 0}} {
 			began := time.Now()
 			before := reg.BytesReceived()
-			assert.Equal(t, want.status, ask(t, s.Client, "PUT", s.URL+"/v2/"+repo+"/blobs/uploads/x", "hello").status)
+			a := ask(t, s.Client, "PUT", s.URL+"/v2/"+repo+"/blobs/uploads/x", "hello")
+			assert.Equal(t, want.status, a.status)
 			assert.Equal(t, want.wait, time.Since(began))
 			assert.Equal(t, want.bytes, reg.BytesReceived()-before)
 		}
@@ -41,7 +42,7 @@ func TestCutPatchKeepsWhatArrived(t *testing.T) {
 		"reset(40000)": 40000, "cut(40000)": 40000, "reset(0)": 0, "cut(1G)": len(text),
 	} {
 		t.Run(script, func(t *testing.T) {
-			everywhere(t, func(t *testing.T, mode registrytest.Mode, start func(http.Handler) *registrytest.Server) {
+			everywhere(t, func(t *testing.T, mode registrytest.Mode, start starter) {
 				reg := registrytest.New(registrytest.Options{StrictState: true})
 				s := start(reg)
 				reg.Fault("PATCH", "", script)
@@ -77,7 +78,7 @@ func TestSwallow(t *testing.T) {
 	cases := map[string]int{"swallow": 500, "swallow+504": 504, "swallow+reset": 0, "swallow+hangup": 0}
 	for script, status := range cases {
 		t.Run(script, func(t *testing.T) {
-			everywhere(t, func(t *testing.T, _ registrytest.Mode, start func(http.Handler) *registrytest.Server) {
+			everywhere(t, func(t *testing.T, _ registrytest.Mode, start starter) {
 				reg := registrytest.New(registrytest.Options{})
 				s := start(reg)
 				reg.Fault("PUT", "digest=", script)
@@ -110,7 +111,7 @@ func TestStatusOnUploadReadsNoBody(t *testing.T) {
 }
 
 func TestStallBody(t *testing.T) {
-	everywhere(t, func(t *testing.T, _ registrytest.Mode, start func(http.Handler) *registrytest.Server) {
+	everywhere(t, func(t *testing.T, _ registrytest.Mode, start starter) {
 		reg := registrytest.New(registrytest.Options{})
 		s := start(reg)
 		reg.Fault("PATCH", "", "stallbody(1000)")

@@ -69,7 +69,10 @@ func (s *session) step(short bool) {
 	s.short = short
 }
 
-func (c *call) upload() {
+// uploadCall is a call that begins an upload or goes on with one.
+type uploadCall struct{ *call }
+
+func (c uploadCall) serve() {
 	if c.target.ref == "" {
 		c.open()
 		return
@@ -80,7 +83,7 @@ func (c *call) upload() {
 		return
 	}
 	if c.opts.Ollama != nil {
-		c.ollamaUpload(s)
+		ollamaCall{c}.serve(s)
 		return
 	}
 	switch c.r.Method {
@@ -99,7 +102,7 @@ func (c *call) upload() {
 }
 
 // session returns the session that the URL names, or nil.
-func (c *call) session() *session {
+func (c uploadCall) session() *session {
 	c.reg.mu.Lock()
 	s := c.reg.sessions[c.target.ref]
 	c.reg.mu.Unlock()
@@ -130,7 +133,7 @@ func (reg *Registry) closeSession(id string) {
 }
 
 // open answers the POST that begins an upload.
-func (c *call) open() {
+func (c uploadCall) open() {
 	if c.r.Method != http.MethodPost {
 		c.notAllowed()
 		return
@@ -140,7 +143,7 @@ func (c *call) open() {
 		return
 	}
 	if c.opts.Ollama != nil {
-		c.ollamaOpen()
+		ollamaCall{c}.open()
 		return
 	}
 	if query.Get("digest") != "" && c.opts.SingleShot {
@@ -156,7 +159,7 @@ func (c *call) open() {
 }
 
 // mount answers 201 if the blob can be had from the other repository.
-func (c *call) mount(name, from string) bool {
+func (c uploadCall) mount(name, from string) bool {
 	d, err := digest.Parse(name)
 	if err != nil || c.opts.NoMount {
 		return false
@@ -165,12 +168,12 @@ func (c *call) mount(name, from string) bool {
 	if !ok {
 		return false
 	}
-	c.reg.store(c.target.repo, d, data)
+	c.reg.Replace(c.target.repo, d, data)
 	c.created(d)
 	return true
 }
 
-func (c *call) created(d digest.Digest) {
+func (c uploadCall) created(d digest.Digest) {
 	c.w.Header().Set("Docker-Content-Digest", d.String())
 	c.location("/v2/" + c.target.repo + "/blobs/" + d.String())
 	c.empty(http.StatusCreated)
@@ -178,14 +181,14 @@ func (c *call) created(d digest.Digest) {
 
 // progress tells where the session is and how far. Like the reference registry it
 // says "0-0" for none as well as for one byte.
-func (c *call) progress(s *session, status int) {
+func (c uploadCall) progress(s *session, status int) {
 	c.location(s.path())
 	c.w.Header().Set("Range", fmt.Sprintf("0-%d", max(0, s.size()-1)))
 	c.w.Header().Set("Docker-Upload-UUID", s.id)
 	c.empty(status)
 }
 
-func (c *call) patch(s *session) {
+func (c uploadCall) patch(s *session) {
 	before := s.size()
 	if !c.inOrder(s) || !c.receive(s) {
 		return
@@ -194,7 +197,7 @@ func (c *call) patch(s *session) {
 	c.progress(s, http.StatusAccepted)
 }
 
-func (c *call) finalize(s *session) {
+func (c uploadCall) finalize(s *session) {
 	d, err := digest.Parse(c.r.URL.Query().Get("digest"))
 	if err != nil {
 		c.fail(http.StatusBadRequest, "DIGEST_INVALID", err.Error())
@@ -211,12 +214,12 @@ func (c *call) finalize(s *session) {
 		c.fail(http.StatusBadRequest, "DIGEST_INVALID", "provided digest did not match uploaded content")
 		return
 	}
-	c.reg.store(c.target.repo, d, data)
+	c.reg.Replace(c.target.repo, d, data)
 	c.created(d)
 }
 
 // inOrder refuses a chunk that does not begin where the session ends.
-func (c *call) inOrder(s *session) bool {
+func (c uploadCall) inOrder(s *session) bool {
 	s.mu.Lock()
 	size, short := int64(len(s.data)), s.short
 	s.mu.Unlock()
@@ -240,9 +243,8 @@ func (c *call) inOrder(s *session) bool {
 	return true
 }
 
-// receive appends the body of the request to the session. What arrived before a
-// broken connection is kept.
-func (c *call) receive(s *session) bool {
+// receive appends the body of the request to the session. What arrived before a broken connection is kept.
+func (c uploadCall) receive(s *session) bool {
 	if c.opts.MaxBody > 0 && c.r.ContentLength > c.opts.MaxBody {
 		c.tooLarge()
 		return false
@@ -272,6 +274,6 @@ func (c *call) receive(s *session) bool {
 	}
 }
 
-func (c *call) tooLarge() {
+func (c uploadCall) tooLarge() {
 	c.fail(http.StatusRequestEntityTooLarge, "SIZE_INVALID", "the body is too large")
 }

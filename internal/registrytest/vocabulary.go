@@ -20,50 +20,48 @@ type argument struct {
 // setter puts one fault into a plan.
 type setter func(*plan, argument) error
 
-// vocabulary returns every fault there is.
-func vocabulary() map[string]setter {
-	return map[string]setter{
-		"ok":    flag(func(*plan) {}),
-		"delay": duration(func(p *plan, d time.Duration) { p.delay = d }),
+// vocabulary has every fault there is.
+var vocabulary = map[string]setter{
+	"ok":    flag(func(*plan) {}),
+	"delay": duration(func(p *plan, d time.Duration) { p.delay = d }),
 
-		"status":       setStatus,
-		"redirect":     setRedirect,
-		"errorbody":    setErrorBody,
-		"says":         setSays,
-		"page":         flag(setPage),
-		"s3":           setStoreError,
-		"hinting":      duration(func(p *plan, d time.Duration) { p.instead, p.hintEvery = insteadHints, d }),
-		"hangup":       flag(func(p *plan) { p.instead = insteadHangup }),
-		"stallheaders": flag(func(p *plan) { p.instead = insteadStall }),
+	"status":       setStatus,
+	"redirect":     setRedirect,
+	"errorbody":    setErrorBody,
+	"says":         setSays,
+	"page":         flag(setPage),
+	"s3":           setStoreError,
+	"hinting":      duration(func(p *plan, d time.Duration) { p.instead, p.hintEvery = insteadHints, d }),
+	"hangup":       flag(func(p *plan) { p.instead = insteadHangup }),
+	"stallheaders": flag(func(p *plan) { p.instead = insteadStall }),
 
-		"header":     setHeader,
-		"range":      setRange,
-		"asked":      func(p *plan, a argument) error { p.asked = &a.text; return nil },
-		"norange":    flag(func(p *plan) { p.asked = new(string) }),
-		"encoding":   setEncoding,
-		"chunked":    flag(func(p *plan) { p.length = lengthChunked }),
-		"clen":       setContentLength,
-		"headerbomb": size(func(p *plan, n int64) { p.bomb = n }),
-		"hints":      size(func(p *plan, n int64) { p.hints = n }),
-		"goaway":     flag(func(p *plan) { p.edit("Connection", "close") }),
+	"header":     setHeader,
+	"range":      setRange,
+	"asked":      func(p *plan, a argument) error { p.asked = &a.text; return nil },
+	"norange":    flag(func(p *plan) { p.asked = new(string) }),
+	"encoding":   setEncoding,
+	"chunked":    flag(func(p *plan) { p.length = lengthChunked }),
+	"clen":       setContentLength,
+	"headerbomb": size(func(p *plan, n int64) { p.bomb = n }),
+	"hints":      size(func(p *plan, n int64) { p.hints = n }),
+	"goaway":     flag(func(p *plan) { p.edit("Connection", "close") }),
 
-		"reset":      setReset,
-		"connreset":  size(func(p *plan, n int64) { p.answer = cut{n, endConn} }),
-		"eof":        size(func(p *plan, n int64) { p.answer = cut{n, endClean} }),
-		"noclen":     setNoLength,
-		"truncchunk": size(func(p *plan, n int64) { p.length, p.answer = lengthChunked, cut{n, endAbort} }),
-		"stall":      size(func(p *plan, n int64) { p.answer = cut{n, endStall} }),
-		"long":       size(func(p *plan, n int64) { p.length, p.extra = lengthChunked, n }),
-		"endless":    flag(func(p *plan) { p.length, p.extra = lengthChunked, endless }),
-		"flip":       size(func(p *plan, n int64) { p.flip = n }),
-		"slow":       setSlow,
+	"reset":      setReset,
+	"connreset":  size(func(p *plan, n int64) { p.answer = cut{n, endConn} }),
+	"eof":        size(func(p *plan, n int64) { p.answer = cut{n, endClean} }),
+	"noclen":     setNoLength,
+	"truncchunk": size(func(p *plan, n int64) { p.length, p.answer = lengthChunked, cut{n, endAbort} }),
+	"stall":      size(func(p *plan, n int64) { p.answer = cut{n, endStall} }),
+	"long":       size(func(p *plan, n int64) { p.length, p.extra = lengthChunked, n }),
+	"endless":    flag(func(p *plan) { p.length, p.extra = lengthChunked, endless }),
+	"flip":       size(func(p *plan, n int64) { p.flip = n }),
+	"slow":       setSlow,
 
-		"cut":       size(func(p *plan, n int64) { p.request = cut{n, endAbort} }),
-		"stallbody": size(func(p *plan, n int64) { p.request = cut{n, endStall} }),
-		"swallow":   flag(func(p *plan) { p.swallow = true }),
-		"read":      flag(func(p *plan) { p.readAll = true }),
-		"late":      duration(func(p *plan, d time.Duration) { p.late = d }),
-	}
+	"cut":       size(func(p *plan, n int64) { p.request = cut{n, endAbort} }),
+	"stallbody": size(func(p *plan, n int64) { p.request = cut{n, endStall} }),
+	"swallow":   flag(func(p *plan) { p.swallow = true }),
+	"read":      flag(func(p *plan) { p.readAll = true }),
+	"late":      duration(func(p *plan, d time.Duration) { p.late = d }),
 }
 
 // flag is a fault without an argument.
