@@ -154,8 +154,7 @@ func (u *uploader) sendBlobs(
 // sendBlob has one blob in the registry when it returns nil.
 func (u *uploader) sendBlob(ctx context.Context, b blob) error {
 	budget := retry.NewBudget(u.retryTimeout)
-	from := push.From(u.registry.Host(), b.from...)
-	return u.finish(ctx, b, budget, u.pusher.Blob(b.digest, b.size, from, budget))
+	return u.finish(ctx, b, budget, u.pusher.Blob(b.digest, b.size, b.from, budget))
 }
 
 // sendAgain sends a blob that the registry lacks although it has said otherwise.

@@ -132,3 +132,16 @@ func (a answer) expired(session wire.Target) bool {
 	told := a.failure.Has("ExpiredToken", "RequestExpired", "AccessDenied")
 	return a.is(http.StatusBadRequest) && told || a.is(http.StatusForbidden) && (told || !session.Left)
 }
+
+// otherDigest tells whether the registry has found another digest than we have. The bytes may have changed on
+// their way or, in a session that an earlier call began, be those of another file.
+func (a answer) otherDigest(foreign bool) bool {
+	return a.is(http.StatusBadRequest) && (foreign || a.failure.Has("DIGEST_INVALID"))
+}
+
+// names tells whether a failure says what of the blob or the session it is about: that is no matter of how bodies
+// are sent.
+func (a answer) names() bool {
+	return a.failure.Has("DIGEST_INVALID", "NAME_INVALID", "NAME_UNKNOWN", "DENIED", "BLOB_UPLOAD_UNKNOWN",
+		"BLOB_UPLOAD_INVALID")
+}

@@ -7,7 +7,7 @@ import (
 	"github.com/modeltransfer/transfer/internal/wire"
 )
 
-// From returns the repositories of the registry with that host which the names of models, as their users wrote
+// repositories returns those of the registry with that host which the names of models, as their users wrote
 // them, are reduced to, each once. Names of another host, or of no repository, are left out:
 //
 //	name                      library/name
@@ -15,7 +15,7 @@ import (
 //	namespace/name:tag        namespace/name
 //	host/namespace/name:tag   namespace/name
 //	name@sha256:...           library/name
-func From(host string, names ...string) (repositories []string) {
+func repositories(host string, names []string) (repositories []string) {
 	for _, name := range names {
 		if r := repositoryOf(host, name); r != "" && !slices.Contains(repositories, r) {
 			repositories = append(repositories, r)

@@ -22,7 +22,15 @@ type item struct {
 	budget *retry.Budget
 	trace  *events.Blob // nil: nobody is told
 	host   string       // that was asked last
+
+	disproved bool // the registry says that it has the blob, and has not
 }
+
+// Trace has the trace be told what happens to the blob, before the first attempt.
+func (i *item) Trace(t *events.Blob) { i.trace = t }
+
+// Host is the host that was asked last.
+func (i *item) Host() string { return i.host }
 
 // request is a request that has no body.
 func (i *item) request(method string, t wire.Target) exchange.Request {
@@ -37,43 +45,48 @@ func (i *item) beginning(query url.Values) exchange.Request {
 	return r
 }
 
-// existence is what a HEAD tells of a blob.
-type existence int
+// wantsDigest tells whether the registry may have the blob without its bytes, once it is told the digest, as the
+// Ollama registry, which mounts what it has in other repositories. Others take a request that tells it for a blob
+// of no bytes. One that has said so in vain would say it again.
+func (i *item) wantsDigest() bool { return i.capabilities.ollama.Load() && !i.disproved }
+
+// evidence is what a HEAD tells of a blob.
+type evidence int
 
 const (
-	absent   existence = iota // also where the registry will not tell: the upload will show
-	believed                  // 200, and nothing speaks against it; OCI asks for no header
-	proven                    // with its length or its digest
+	none     evidence = iota // also where the registry will not tell: the upload will show
+	believed                 // 200, and nothing speaks against it; OCI asks for no header
+	proven                   // with its length or its digest
 )
 
 // exists asks whether the registry has the blob.
-func (i *item) exists(ctx context.Context) (existence, error) {
+func (i *item) exists(ctx context.Context) (evidence, error) {
 	a, err := i.ask(ctx, i.request(http.MethodHead, i.Registry.Blob(i.Repository, i.digest)))
 	switch {
 	case err != nil:
-		return absent, err
+		return none, err
 	case a.StatusCode == http.StatusOK:
-		return i.existence(a)
+		return i.evidence(a)
 	case a.ExistsBehindRedirect(i.digest):
 		return proven, nil
 	case !a.failed || a.refused():
-		return absent, nil
+		return none, nil
 	default:
-		return absent, i.err(a)
+		return none, i.err(a)
 	}
 }
 
-// existence judges a 200 to HEAD: some registries have a blob of another length, and a web page is none.
-func (i *item) existence(a answer) (existence, error) {
+// evidence judges a 200 to HEAD: some registries have a blob of another length, and a web page is none.
+func (i *item) evidence(a answer) (evidence, error) {
 	switch {
 	case a.mismatch(i.digest) != nil:
-		return absent, nil
+		return none, nil
 	case a.ContentLength == i.size && i.size > 0: // an empty page has the length of an empty blob
 		return proven, nil
 	case a.webPage():
-		return absent, a.unexpected("a blob")
+		return none, a.unexpected("a blob")
 	case a.ContentLength >= 0 && a.ContentLength != i.size:
-		return absent, nil
+		return none, nil
 	case a.digest() == i.digest:
 		return proven, nil
 	default:

@@ -21,7 +21,7 @@ type Manifest struct {
 	data    []byte
 	ref     string
 	budget  *retry.Budget
-	unsure  bool // the last PUT may have arrived
+	putSent bool // and may have arrived
 	overdue int  // answers that did not come in time
 	lacking []digest.Digest
 	header  http.Header // of the answer that confirmed it, nil where another request has
@@ -43,7 +43,7 @@ func (m *Manifest) Lacking() []digest.Digest { return m.lacking }
 // manifest is there. It never tells of bytes.
 func (m *Manifest) Attempt(ctx context.Context) (moved bool, err error) {
 	m.budget.Attempt()
-	if m.unsure {
+	if m.putSent {
 		there, err := m.exists(ctx)
 		if there || err != nil {
 			return false, err
@@ -53,7 +53,7 @@ func (m *Manifest) Attempt(ctx context.Context) (moved bool, err error) {
 }
 
 func (m *Manifest) put(ctx context.Context) error {
-	m.unsure, m.lacking, m.header = true, nil, nil
+	m.putSent, m.lacking, m.header = true, nil, nil
 	a, err := m.ask(ctx, exchange.Request{
 		Request: wire.Request{
 			Method: http.MethodPut, Target: m.Registry.Manifest(m.Repository, m.ref), Length: int64(len(m.data)),
@@ -73,7 +73,7 @@ func (m *Manifest) put(ctx context.Context) error {
 		if a.failure.Has("MANIFEST_BLOB_UNKNOWN") {
 			m.lacking = a.failure.Digests
 			if len(m.lacking) == 0 {
-				m.lacking = m.learned.unproven.all()
+				m.lacking = m.capabilities.unproven.all()
 			}
 		}
 		return m.err(a)

@@ -1,64 +1,84 @@
 // Package push brings one blob, or one manifest, into one repository.
 //
-// A blob's upload is a state machine. Each state makes one request, and the answer says what comes next:
+// A blob's upload is a state machine. Each state makes a request:
 //
-//	state       request                answer                                  next state
-//	probing     HEAD blob              200                                     done
-//	                                   redirect to a store that refuses HEAD   done
-//	                                   200 of another length or digest, 4xx    mounting, restoring, opening
-//	mounting    POST ?mount&from       201                                     done
-//	                                   202, or refused                         probing, then as above
-//	restoring   GET session            how much it has                         sending
-//	                                   more than there is, or refused          opening
-//	opening     POST; small: and body  202 with a Location                     sending
-//	                                   the same, of a registry that wants      opening
-//	                                   the digest and was not told it
-//	                                   201                                     done
-//	                                   the body was refused                    opening
-//	sending     whole:  PUT and body   as in committing
-//	            chunks: PATCH          202                                     sending, then committing
-//	                                   307 with Docker-Upload-Location         sending parts
-//	            parts:  PATCH and PUT  2xx of the store                        sending, then committing
-//	            direct: PUT            2xx of the store                        committing
-//	committing  PUT                    201, or the right digest                done
-//	                                   another digest                          error
-//	                                   any other 2xx, or the body never left   confirming
-//	confirming  HEAD blob              200 of the right length, or the digest  done
-//	                                   not there, and the body never left      opening, for chunks
-//	                                   not there                               error
-//	recovering  HEAD blob, where the   200 of the right length, or the digest  done
-//	            end may have arrived   not there, or not asked                 restoring, sending, opening
+//	choosing    none: the cheapest way on is taken
+//	probing     HEAD blob
+//	mounting    POST ?mount&from
+//	restoring   GET session, which tells how much it has
+//	opening     POST, of a small blob with its bytes
+//	sending     whole:  PUT session, with all bytes
+//	            chunks: PATCH session, and again where that leads
+//	            direct: PUT to the object store
+//	            parts:  PATCH session, and PUT where that leads
+//	committing  PUT session, without bytes; not after whole
+//	confirming  HEAD blob, to settle a doubt
+//	recovering  HEAD blob, where the request that ends the session may have arrived
 //
-// A failure while bytes are sent or committed means, for each way to send:
+// What came of the request is classified once, as one of the outcomes of table.go, which says what statuses they
+// are. The table tells what is done about it, which state is next, and whether the attempt goes on, is made again
+// for what another way may mend, or fails. While bytes are sent and committed, it goes by the mode of the bodies;
+// bodies are all four. For an outcome that is not in it, the attempt fails and the state stays.
 //
-//	answer                             whole         chunks          parts         direct
-//	none, 5xx, 429 and their kin       recovering    recovering      recovering    recovering
-//	none, though all was sent          recovering, and the next answer may take twice as long
-//	413, 411                           chunks        smaller chunks  error         error
-//	400, 405, 501                      chunks, once  see below       error         error
-//	422                                error         see below       error         error
-//	409, when ended for the second time: recovering, once
-//	403, or 400 ExpiredToken: a store  again, once   again, once     again, once   opening, once
-//	416 of a large blob                recovering, twice; then as the next row
-//	404, 416, unknown or invalid       recovering, and opening unless the blob is there; three times
-//	400 DIGEST_INVALID                 opening, once
-//	any other                          error
+//	at                              outcome       action        next        attempt
+//	choosing                        unasked       -             probing     goesOn
+//	choosing                        mountable     -             mounting    goesOn
+//	choosing recovering             noSession     -             opening     goesOn
+//	choosing recovering             notAsked      -             restoring   goesOn
+//	choosing recovering             nextBody      -             sending     goesOn
+//	recovering                      anew          dropSession   opening     goesOn
+//	probing mounting                there         dropSession   done        goesOn
+//	probing                         absent        -             choosing    goesOn
+//	mounting                        refused       nextMount     choosing    goesOn
+//	mounting opening                lost          recheck       choosing    fails
+//	restoring                       has           -             sending     goesOn
+//	restoring                       growing       -             restoring   again
+//	restoring                       forgotten     leaveSession  recovering  goesOn
+//	restoring                       away          dropSession   opening     fails
+//	opening                         accepted      -             sending     goesOn
+//	opening chunks                  misbegun      dropSession   opening     goesOn
+//	opening                         refused       withoutBody   opening     goesOn
+//	opening bodies                  stored        -             done        goesOn
+//	opening bodies                  doubtful      -             confirming  goesOn
+//	confirming                      unread        chunkAnew     opening     again
+//	confirming recovering           there         -             done        goesOn
+//	chunks parts                    taken         -             sending     goesOn
+//	chunks                          redirected    -             sending     goesOn
+//	chunks direct parts recovering  complete      -             committing  goesOn
+//	bodies                          lost          -             recovering  fails
+//	bodies                          timedOut      awaitDigest   recovering  fails
+//	whole                           tooLarge      useChunks     sending     goesOn
+//	whole                           tooLargeLate  useChunks     recovering  again
+//	chunks                          tooLarge      shrinkChunks  sending     goesOn
+//	chunks                          tooLargeLate  shrinkChunks  recovering  again
+//	whole chunks                    expired       noteRenewal   sending     again
+//	direct parts                    expired       renewURL      recovering  again
+//	whole chunks                    expiredLate   noteRenewal   recovering  again
+//	bodies                          conflict      noteConflict  recovering  again
+//	whole                           unfit         usePatch      sending     goesOn
+//	whole                           unfitLate     patchAnew     opening     goesOn
+//	chunks                          unfit         suspectSize   recovering  goesOn
+//	chunks                          stepped       suspectStep   recovering  goesOn
+//	chunks                          unfitAll      usePut        recovering  goesOn
+//	bodies                          outOfStep     noteRestart   recovering  again
+//	bodies                          unknown       restart       recovering  again
+//	bodies                          otherDigest   resend        opening     again
+//	chunks direct parts             unread        unexpect      recovering  again
 //
-// In doubt, which is wherever this table says "of the right length, or the digest", a bare 200 is none.
-//
-// A chunk that was refused, with 416 too, is another matter where the session is asked and has what it should:
-// chunks of 4 MiB follow, then of 1 MiB, then the whole in a new session.
+// In doubt, a 200 to HEAD counts with the right length or the digest only.
 //
 // One blob, a small one where there is one, goes before the others: what is learned from the answers to it costs
 // one refusal, and no body. The others do what needs no body meanwhile.
 //
-// Recovering goes on with what a session lacks. The session of a large blob is asked how much it has, a small
-// blob is sent in a new one, a part is sent again alone, and a direct upload that is complete is not sent
-// again. Where a session was lost with a body that broke, the chunks that follow are smaller. Where all of a
-// large blob was sent and no answer came, the session is asked until it has stopped growing.
+// The session of a large blob is asked how much it has, a small blob is sent in a new one, a part is sent again
+// alone, and a direct upload that is complete is not sent again. Where a session was lost with a body that broke,
+// the chunks that follow are smaller. Where all of a large blob was sent and no answer came, the session is asked
+// until it has stopped growing. A chunk that was refused though the session has what it should is followed by
+// chunks of 4 MiB, then of 1 MiB, then by the whole in a new session.
 package push
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -67,7 +87,6 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
-	"github.com/modeltransfer/transfer/internal/events"
 	"github.com/modeltransfer/transfer/internal/exchange"
 	"github.com/modeltransfer/transfer/internal/pace"
 	"github.com/modeltransfer/transfer/internal/retry"
@@ -100,71 +119,58 @@ type Config struct {
 // Pusher pushes into one repository. It is safe for concurrent use.
 type Pusher struct {
 	Config
-	learned learned
-	swept   sync.Once // of sessions that are too old
+	capabilities capabilities
+	swept        sync.Once // of sessions that are too old
 }
 
 // New returns a pusher.
 func New(c Config) *Pusher {
 	p := &Pusher{Config: c}
-	p.learned.chunk = pace.NewChunkSize(startChunk, minChunk, maxChunk)
-	p.learned.first.init(c.First != "")
+	p.capabilities.chunk = pace.NewChunkSize(startChunk, minChunk, maxChunk)
+	p.capabilities.lead.init(c.First != "")
 	return p
 }
-
-// state is what a blob's next request is for.
-type state int
-
-const (
-	starting state = iota
-	probing
-	mounting
-	restoring
-	opening
-	sending
-	committing
-	confirming
-	recovering
-	done
-)
 
 // Blob is one blob on its way to the registry. It is not safe for concurrent use.
 type Blob struct {
 	*item
-	state    state
-	first    bool     // the others wait for it
-	asked    bool     // for an upload
-	source   source   // its bytes
-	session  session  // where they go
-	way      way      // how they go
-	presence presence // whether the registry has them already
-	recovery recovery // what failures have led to
+	state     place
+	bodyMode  place     // of the last body
+	turn      turn      // to send one
+	source    source    // its bytes
+	session   session   // where they go
+	existence existence // whether the registry has them already
+	refusals  refusals  // what the registry does not take of it
+	tried     tried     // what is not done for ever
+	growth    growth    // of its session
+	ending    ending    // of its session
 }
 
-// Blob returns a blob that is to be pushed, mounted from another repository where from names some.
+// Blob returns a blob that is to be pushed, and goes on with the session that an earlier call has left. It is
+// mounted where that can be: from names models, as their users wrote them, that may have it.
 func (p *Pusher) Blob(dg digest.Digest, size int64, from []string, budget *retry.Budget) *Blob {
-	it := &item{Pusher: p, digest: dg, size: size, budget: budget}
-	b := &Blob{item: it, first: dg == p.First}
-	b.source.item, b.session.item = it, it
-	b.presence.blob, b.presence.from = b, from
-	b.recovery.blob = b
-	b.way = whole{b}
+	b := p.blob(dg, size, budget)
+	b.session.claim()
+	b.existence.begin(repositories(p.Registry.Host(), from))
 	return b
 }
-
-// Trace has the trace be told what happens to the blob, before the first attempt.
-func (b *Blob) Trace(t *events.Blob) { b.trace = t }
-
-// Host is the host that was asked last.
-func (b *Blob) Host() string { return b.host }
 
 // Again returns a blob that is to be sent though the registry says that it has it, because it has shown that
 // it has not.
 func (p *Pusher) Again(dg digest.Digest, size int64, budget *retry.Budget) *Blob {
-	b := p.Blob(dg, size, nil, budget)
-	b.presence.disproved = true
-	b.source.told = true
+	b := p.blob(dg, size, budget)
+	b.disproved, b.existence.probed = true, true
+	b.source.counted = true
 	return b
+}
+
+func (p *Pusher) blob(dg digest.Digest, size int64, budget *retry.Budget) *Blob {
+	it := &item{Pusher: p, digest: dg, size: size, budget: budget}
+	return &Blob{
+		item: it, state: choosing, turn: turn{lead: &p.capabilities.lead, mine: dg == p.First},
+		source: source{item: it}, session: session{item: it}, existence: existence{item: it},
+		refusals: refusals{item: it},
+	}
 }
 
 // Attempt makes one request after another until the registry has the blob or one of them fails. The next
@@ -174,70 +180,58 @@ func (b *Blob) Attempt(ctx context.Context) (moved bool, err error) {
 	defer b.source.room.Close()
 	defer func() {
 		if !retry.IsOtherWay(err) {
-			b.goOn()
+			b.turn.end()
 		}
 	}()
 	before := b.source.farthest.Load()
 	for err == nil && b.state != done {
-		b.state, err = b.step(ctx)
+		err = b.step(ctx)
 	}
 	return b.source.farthest.Load() > before, err
 }
 
-// await has one blob be sent before the others are.
-func (b *Blob) await(ctx context.Context) (err error) {
-	if !b.first {
-		b.first, err = b.learned.first.await(ctx, b.budget)
-	}
-	return err
+// requests are what makes the request of each state.
+var requests = map[place]func(*Blob, context.Context) (outcome, error){
+	choosing: (*Blob).choose, probing: (*Blob).probe, mounting: (*Blob).mount,
+	restoring: (*Blob).restore, opening: (*Blob).open, sending: (*Blob).send,
+	committing: (*Blob).commit, confirming: (*Blob).confirm, recovering: (*Blob).recover,
 }
 
-// goOn lets the others go on after the first blob. Where that has not begun its upload, one of them is the first.
-func (b *Blob) goOn() {
-	if !b.first {
-		return
-	}
-	b.first = false
-	if b.asked {
-		b.learned.first.show()
-	} else {
-		b.learned.first.pass()
-	}
-}
+// errNoRule is an outcome that no row of the table is for, though it is no failure.
+var errNoRule = retry.Permanent(errors.New("the upload cannot go on"))
 
-// step makes the request of the state, and returns the state that follows; with an error, that is where the
-// next attempt begins.
-func (b *Blob) step(ctx context.Context) (state, error) {
-	switch b.state {
-	case starting:
-		if !b.presence.disproved {
-			b.session.claim()
-		}
-		return b.presence.first(), nil
-	case probing:
-		return b.presence.probe(ctx)
-	case mounting:
-		return b.presence.mount(ctx)
-	case restoring:
-		return b.restore(ctx)
-	case opening:
-		return b.open(ctx)
-	case sending:
-		return b.way.send(ctx)
-	case committing:
-		return b.commit(ctx)
-	case confirming:
-		return b.presence.confirm(ctx)
-	default:
-		return b.recovery.recover(ctx)
+// step makes the request of the state, and does what the table says of its outcome. Where it says nothing, the
+// attempt fails, and the state stays.
+func (b *Blob) step(ctx context.Context) error {
+	got, err := requests[b.state](b, ctx)
+	at := b.state
+	if at == sending || at == committing {
+		at = b.bodyMode
 	}
+	r, ok := ruleOf(at, got)
+	if !ok {
+		return cmp.Or(err, errNoRule)
+	}
+	if r.do != nil {
+		r.do(ctx, b, err)
+	}
+	switch b.state = r.next; {
+	case r.attempt == again:
+		return retry.OtherWay(err)
+	case r.attempt == fails:
+		return err
+	case err != nil:
+		b.Log.LogAttrs(ctx, slog.LevelDebug, "refused, going on another way",
+			slog.String("digest", b.digest.String()), slog.Any("error", err))
+	}
+	return nil
 }
 
 // Close ends the upload with the error that the attempts ended with, nil where the registry has the blob, and
 // returns it. A session is deleted, so that the registry need not keep what it has, unless a later call may
 // continue it.
 func (b *Blob) Close(ctx context.Context, err error) error {
-	b.goOn()
+	b.turn.end()
 	err = errors.Join(err, b.source.close())
 	if err == nil {
 		b.session.saved.Close(false)
@@ -245,7 +239,7 @@ func (b *Blob) Close(ctx context.Context, err error) error {
 		return nil
 	}
 	begun := b.session.foreign || b.source.farthest.Load() > 0
-	lasts := b.session.saved.Holds() && b.session.lasts() && b.way.resumable()
+	lasts := b.session.saved.Holds() && b.session.lasts()
 	keep := begun && lasts && (ctx.Err() != nil || mayPass(err))
 	b.session.saved.Close(keep)
 	if !keep {

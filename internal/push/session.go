@@ -1,6 +1,7 @@
 package push
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/modeltransfer/transfer/internal/exchange"
 	"github.com/modeltransfer/transfer/internal/retry"
+	"github.com/modeltransfer/transfer/internal/sentinel"
 	"github.com/modeltransfer/transfer/internal/sessions"
 	"github.com/modeltransfer/transfer/internal/wire"
 )
@@ -34,6 +36,8 @@ type session struct {
 	ends     int             // requests to end it that were sent
 	foreign  bool            // an earlier call has begun it: what it has may be of another file
 	told     bool            // the registry knows the digest since it was begun
+	direct   *directUpload   // nil: the registry takes the bytes itself, or sends each request on
+	parts    *partsUpload    // nil: the same
 }
 
 func (s *session) isZero() bool { return s.target.IsZero() }
@@ -51,9 +55,64 @@ func (s *session) claim() {
 	}
 }
 
-// begin goes on with a new session.
-func (s *session) begin(a answer) {
-	*s = session{item: s.item, saved: s.saved, minChunk: wire.MinChunk(a.Header)}
+// accept goes on with an answer that should be a 202 with a new session. One whose digest was not told may not be
+// needed, as is known only now.
+func (s *session) accept(a answer, told, inParts bool) (outcome, error) {
+	switch {
+	case !a.is(http.StatusAccepted):
+		return failed, a.unexpected("202")
+	case a.location() == "":
+		return failed, retry.Permanent(fmt.Errorf("%w: POST %s: 202 without a Location",
+			sentinel.ErrProtocol, wire.Redact(a.Target.URL)))
+	}
+	if err := s.begin(a, told, inParts); err != nil {
+		return failed, err
+	}
+	return s.worth(accepted), nil
+}
+
+// instead goes on after a mount that was answered with a session. One that is open has more of the blob.
+func (s *session) instead(ctx context.Context, a answer, told bool) (outcome, error) {
+	if !s.isZero() {
+		if target, err := a.Target.Resolve(a.location()); err == nil {
+			s.delete(ctx, target)
+		}
+		return refused, nil
+	}
+	if err := s.begin(a, told, false); err != nil {
+		return failed, err
+	}
+	if s.worth(accepted) == misbegun {
+		s.drop(ctx)
+	}
+	return refused, nil
+}
+
+// worth returns an outcome unless the session may not be needed, once the registry is told the digest.
+func (s *session) worth(got outcome) outcome {
+	if !s.told && s.wantsDigest() {
+		return misbegun
+	}
+	return got
+}
+
+// begin goes on with a new session, and learns how it wants the blob to be sent.
+func (s *session) begin(a answer, told, inParts bool) (err error) {
+	*s = session{item: s.item, saved: s.saved, told: told, minChunk: wire.MinChunk(a.Header)}
+	ollama := a.Header.Get("Docker-Upload-Location") != ""
+	switch {
+	case a.Header.Get("X-Direct-Upload-Url") != "":
+		s.direct, err = newDirect(a)
+		s.capabilities.direct.Store(true)
+	case ollama || inParts:
+		s.parts = newParts(s.size)
+		ollama = true
+	}
+	if ollama {
+		s.capabilities.ollama.Store(true)
+	}
+	_, malformed := s.follow(a, accepted) // with an error too, so that it is deleted
+	return cmp.Or(err, malformed)
 }
 
 // patch is the request that adds the bytes [start, end).
@@ -64,24 +123,35 @@ func (s *session) patch(start, end int64) exchange.Request {
 	return r
 }
 
-// follow goes on where an answer says that the session is now, and remembers that where it is to be kept.
-func (s *session) follow(a answer, keep bool) error {
+// end is where the session is ended.
+func (s *session) end() wire.Target {
+	t := s.target.WithQuery("digest", s.digest.String())
+	if s.parts != nil {
+		t = t.WithQuery("etag", s.parts.etag())
+	}
+	return t
+}
+
+// follow goes on where an answer says that the session is now, and remembers that where a later call can go on.
+func (s *session) follow(a answer, got outcome) (outcome, error) {
 	if a.location() != "" {
 		target, err := a.Target.Resolve(a.location())
 		if err != nil {
-			return err
+			return failed, err
 		}
 		s.target = target
 	}
-	if keep && s.lasts() {
+	if s.lasts() {
 		s.saved.Save(s.target.URL.String())
 	}
-	return nil
+	return got, nil
 }
 
 // lasts tells whether a later call can go on with the session: not in an object store, whose URLs are signed
 // for a short time and are secrets.
-func (s *session) lasts() bool { return s.size >= s.KeepSize && !s.isZero() && !s.target.Left }
+func (s *session) lasts() bool {
+	return s.size >= s.KeepSize && !s.isZero() && !s.target.Left && s.direct == nil && s.parts == nil
+}
 
 // drop deletes the session, if there is one, so that another can be begun.
 func (s *session) drop(ctx context.Context) {

@@ -11,73 +11,10 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sync/errgroup"
 
-	"github.com/modeltransfer/transfer/internal/push"
 	"github.com/modeltransfer/transfer/internal/registrytest"
 )
 
 func itoa(n int64) string { return strconv.FormatInt(n, 10) }
-
-func TestU24From(t *testing.T) {
-	const (
-		host = "registry.test:5000"
-		sum  = "@sha256:2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"
-	)
-	for name, want := range map[string]string{
-		"llama3.2":                              "library/llama3.2",
-		"llama3.2:latest":                       "library/llama3.2",
-		"llama3.2" + sum:                        "library/llama3.2",
-		"llama3.2:latest" + sum:                 "library/llama3.2",
-		"me/tensors":                            "me/tensors",
-		"me/tensors:latest":                     "me/tensors",
-		"me/x..y:latest":                        "me/x..y",
-		"../tensors":                            "",
-		"me/..":                                 "",
-		"me/./tensors":                          "",
-		"a/b/c":                                 "a/b/c",
-		host + "/me/tensors:latest":             "me/tensors",
-		host + "/tensors":                       "library/tensors",
-		"REGISTRY.test:5000/me/tensors" + sum:   "me/tensors",
-		"http://" + host + "/me/tensors:latest": "me/tensors",
-		"other.test/me/tensors:latest":          "",
-		"other.test:5000/tensors":               "",
-		"localhost/me/tensors":                  "",
-		"localhost:11434/tensors:latest":        "",
-		"registry.test/me/tensors":              "",
-		"":                                      "",
-		":latest":                               "",
-		"/":                                     "",
-		"me/../tensors":                         "",
-		"me//tensors":                           "",
-		"me/tensors?x=y":                        "",
-		"https://other.test":                    "",
-		"ftp://other.test/me/tensors":           "",
-		sum:                                     "",
-		host + "/":                              "",
-	} {
-		var repositories []string
-		if want != "" {
-			repositories = []string{want}
-		}
-		assert.Equal(t, repositories, push.From(host, name), name)
-	}
-}
-
-func TestU24FromOfSeveralNames(t *testing.T) {
-	assert.Equal(t, []string{"a/b", "library/c"}, push.From("h.test", "", "a/b:1", "x.test/a/b", "c", "a/b", "library/c"))
-	assert.Empty(t, push.From("h.test"))
-}
-
-func FuzzU24From(f *testing.F) {
-	for _, seed := range []string{"name", "name:tag", "ns/name:tag", "h:1/ns/name:tag", "a@b", "h:1/://x"} {
-		f.Add(seed)
-	}
-	f.Fuzz(func(t *testing.T, name string) {
-		for _, got := range push.From("h:1", name) {
-			assert.Regexp(t, `^[A-Za-z0-9._~+-]+(/[A-Za-z0-9._~+-]+)+$`, got)
-			assert.NotContains(t, "/"+got+"/", "/../")
-		}
-	})
-}
 
 // The reference registry drops the body of a POST, and does not ask for it.
 func TestU25SmallBlobDoesNotWaitToBeAskedFor(t *testing.T) {
@@ -207,7 +144,7 @@ func TestE18EachFromIsTried(t *testing.T) {
 		b := w.local(3 << 20)
 		w.stored("library/right", b)
 		budget := w.budget()
-		from := push.From("registry.test", "", "wrong", "right:latest", "wrong")
+		from := []string{"", "wrong", "right:latest", "wrong"}
 		up := w.pusher(w.server.URL).Blob(b.digest, b.size(), from, budget)
 		require.NoError(t, up.Close(t.Context(), w.run(t.Context(), budget, up.Attempt)))
 		assert.Zero(t, w.reg.BytesReceived())

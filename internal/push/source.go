@@ -37,7 +37,7 @@ type source struct {
 	farthest atomic.Int64  // up to where its bytes have left
 	last     atomic.Int64  // up to where those of the last body have
 	rewinds  atomic.Int32  // bodies since farthest has grown that began before the end of the last one
-	told     bool          // all of it was told as progress before
+	counted  bool          // all of it was told as progress before
 	room     exchange.Room // for a body, kept from the request for a URL that does not live long
 	overdue  int           // answers that did not come in time though all was sent
 	pending  bool          // the last one was such: a proxy may still be passing on what it got
@@ -88,7 +88,7 @@ func (s *source) starts(r exchange.Request, start, end int64) func() {
 
 // report tells of n bytes as progress.
 func (s *source) report(n int64) {
-	if !s.told {
+	if !s.counted {
 		s.Moved(n)
 	}
 }
@@ -130,7 +130,7 @@ func (s *source) send(ctx context.Context, r exchange.Request, start, end int64)
 	if r.Body == nil {
 		r.Body = func() (io.ReadCloser, error) { return s.body(ctx, start, end) }
 	}
-	expects := s.learned.expects(end - start)
+	expects := s.capabilities.expects(end - start)
 	var asked atomic.Bool
 	if expects {
 		r.Header.Set("Expect", "100-continue")
@@ -139,7 +139,7 @@ func (s *source) send(ctx context.Context, r exchange.Request, start, end int64)
 	resp, err := s.Exchange.Do(ctx, r)
 	if err == nil && expects && resp.StatusCode == http.StatusExpectationFailed { // RFC 9110 section 10.1.1
 		resp.Discard()
-		s.learned.noExpect.Store(true)
+		s.capabilities.noExpect.Store(true)
 		r.Header.Del("Expect")
 		resp, err = s.Exchange.Do(ctx, r)
 	}
@@ -150,9 +150,9 @@ func (s *source) send(ctx context.Context, r exchange.Request, start, end int64)
 	switch {
 	case err != nil:
 	case a.Target.Left && !r.Target.Left, wire.IsRedirect(a.StatusCode):
-		s.learned.sendsOff.Store(true)
+		s.capabilities.sendsOff.Store(true)
 	case !a.failed && a.whole() && expects && !asked.Load():
-		s.learned.noAsking.Store(true)
+		s.capabilities.noAsking.Store(true)
 	}
 	return a, err
 }

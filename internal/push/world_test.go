@@ -165,7 +165,7 @@ func (w *world) push(b blob, from string) error {
 
 func (w *world) pushWith(ctx context.Context, p *push.Pusher, b blob, from string) error {
 	budget := w.budget()
-	up := p.Blob(b.digest, b.size(), push.From("registry.test", from), budget)
+	up := p.Blob(b.digest, b.size(), []string{from}, budget)
 	return up.Close(ctx, w.run(ctx, budget, up.Attempt))
 }
 

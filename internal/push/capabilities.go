@@ -33,8 +33,8 @@ const (
 	maxChunk   = 256 << 20 // 256 MiB
 )
 
-// learned is what the answers of a registry have taught, so that it is not asked in vain again.
-type learned struct {
+// capabilities are what the answers of a registry have shown that it can do, so that it is not asked in vain again.
+type capabilities struct {
 	single   atomic.Int32 // whether it takes a blob with the request that begins its upload
 	noExpect atomic.Bool  // it, or what is before it, does not let a body wait to be asked for
 	noAsking atomic.Bool  // it lets a body wait, but does not ask for it
@@ -49,7 +49,7 @@ type learned struct {
 	puts     atomic.Bool // it has refused every chunk, and takes the same with PUT
 	unproven unproven
 	mounts   mounts
-	first    first
+	lead     lead
 }
 
 // unproven are blobs that are there by a HEAD without length and digest.
@@ -93,45 +93,68 @@ func (m *mounts) tried(made bool) {
 	}
 }
 
-// first is what one blob shows the others: a registry that is told the digest may have them already, and its
+// lead is what one blob shows the others: a registry that is told the digest may have them already, and its
 // answers to an upload show whether it wants to be told, and how it wants bodies to be sent.
-type first struct {
-	lead  chan struct{} // has a value while nobody is that blob
+type lead struct {
+	free  chan struct{} // has a value while nobody is that blob
 	once  sync.Once
 	shown chan struct{}
 }
 
-func (f *first) init(taken bool) {
-	f.lead, f.shown = make(chan struct{}, 1), make(chan struct{})
+func (l *lead) init(taken bool) {
+	l.free, l.shown = make(chan struct{}, 1), make(chan struct{})
 	if !taken {
-		f.pass()
+		l.pass()
 	}
 }
 
 // show notes that an upload has shown what it can.
-func (f *first) show() { f.once.Do(func() { close(f.shown) }) }
+func (l *lead) show() { l.once.Do(func() { close(l.shown) }) }
 
 // pass leaves it to another blob to show what there is.
-func (f *first) pass() {
+func (l *lead) pass() {
 	select {
-	case f.lead <- struct{}{}:
+	case l.free <- struct{}{}:
 	default:
 	}
 }
 
-// await returns when an upload has shown that, or it is for the caller to show it. Meanwhile the caller does not
-// try.
-func (f *first) await(ctx context.Context, budget *retry.Budget) (lead bool, err error) {
+// turn is that of one blob.
+type turn struct {
+	lead  *lead
+	mine  bool // the others wait for this blob
+	asked bool // for an upload
+}
+
+// await returns when an upload has shown what it can, or it is for this blob to show it. Meanwhile the blob does
+// not try.
+func (t *turn) await(ctx context.Context, budget *retry.Budget) error {
+	if t.mine {
+		return nil
+	}
 	budget.End()
 	defer budget.Begin()
 	select {
-	case <-f.shown:
-		return false, nil
-	case <-f.lead:
-		return true, nil
+	case <-t.lead.shown:
+		return nil
+	case <-t.lead.free:
+		t.mine = true
+		return nil
 	case <-ctx.Done():
-		return false, context.Cause(ctx)
+		return context.Cause(ctx)
 	}
+}
+
+// end lets the others go on after this blob. Where it has not begun its upload, one of them is the first.
+func (t *turn) end() {
+	switch {
+	case !t.mine:
+	case t.asked:
+		t.lead.show()
+	default:
+		t.lead.pass()
+	}
+	t.mine = false
 }
 
 const (
@@ -143,43 +166,43 @@ const (
 
 // trySingle tells whether a blob goes with the request that begins its upload, and whether that is the trial
 // that finds out if the registry takes it.
-func (l *learned) trySingle(size int64) (single, trial bool) {
+func (c *capabilities) trySingle(size int64) (single, trial bool) {
 	if size == 0 || size > smallBody {
 		return false, false
 	}
-	trial = l.single.CompareAndSwap(singleUnknown, singleTried)
-	return trial || l.single.Load() == singleYes, trial
+	trial = c.single.CompareAndSwap(singleUnknown, singleTried)
+	return trial || c.single.Load() == singleYes, trial
 }
 
 // takesSingle notes what the trial has found.
-func (l *learned) takesSingle(yes bool) {
+func (c *capabilities) takesSingle(yes bool) {
 	if yes {
-		l.single.Store(singleYes)
+		c.single.Store(singleYes)
 	} else {
-		l.single.Store(singleNo)
+		c.single.Store(singleNo)
 	}
 }
 
 // likelyAbsent tells whether a small blob need not be asked about: the registry had none of many before, and
 // to send it costs hardly more.
-func (l *learned) likelyAbsent() bool {
-	return l.absent.Load() >= manyAbsent && l.unprobed.Add(1)%probeAgain != 0
+func (c *capabilities) likelyAbsent() bool {
+	return c.absent.Load() >= manyAbsent && c.unprobed.Add(1)%probeAgain != 0
 }
 
 // probed notes whether the registry had a blob.
-func (l *learned) probed(there bool) {
+func (c *capabilities) probed(there bool) {
 	if there {
-		l.absent.Store(0)
+		c.absent.Store(0)
 	} else {
-		l.absent.Add(1)
+		c.absent.Add(1)
 	}
 }
 
 // expects tells whether a body waits until it is asked for (RFC 9110 section 10.1.1), so that a 401 or a
 // redirect does not cost it. Where nobody asks, each body would wait in vain, for as long as a client waits.
-func (l *learned) expects(size int64) bool {
-	if size == 0 || l.noExpect.Load() {
+func (c *capabilities) expects(size int64) bool {
+	if size == 0 || c.noExpect.Load() {
 		return false
 	}
-	return l.sendsOff.Load() || size > smallBody && !l.noAsking.Load()
+	return c.sendsOff.Load() || size > smallBody && !c.noAsking.Load()
 }

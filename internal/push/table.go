@@ -1,0 +1,151 @@
+package push
+
+import "context"
+
+// place is where a blob is: in a state, which its next request is for, or, while its bytes are sent and committed,
+// at the mode of its bodies.
+type place uint16
+
+const (
+	choosing place = 1 << iota
+	probing
+	mounting
+	restoring
+	opening
+	sending
+	committing
+	confirming
+	recovering
+	done
+
+	whole
+	chunks
+	direct
+	parts
+
+	bodies = whole | chunks | direct | parts
+)
+
+// outcome is what came of the request of a state, or what is known without one.
+type outcome int
+
+const (
+	failed outcome = iota // in no way that the table knows
+
+	unasked   // whether the blob is there
+	mountable // perhaps, from another repository
+	noSession // is open
+	notAsked  // how much the open session has
+	nextBody  // is what the open session is for
+
+	there      // is the blob, with its length or its digest where that is in doubt
+	absent     // it is, as far as the registry tells
+	refused    // is this way to ask, though not the blob
+	has        // so much of the blob, says the session
+	growing    // is the session still
+	forgotten  // is the session, or it has what cannot be gone on with
+	away       // is the host of the session for long
+	anew       // is how it is sent: there is little of it, or the URL is used up
+	accepted   // is the upload
+	misbegun   // is the session: without the digest, or with a chunk in the place of a part
+	stored     // is the blob
+	doubtful   // it is whether the blob is stored
+	taken      // is the body
+	redirected // was a chunk as the Ollama registry does with parts
+	complete   // is the blob where it was sent
+
+	lost         // is the answer, or it passes: 5xx, 429 and their kin
+	timedOut     // has a gateway, before the registry had digested the blob: 504, 524
+	tooLarge     // is the body: 413, 411
+	tooLargeLate // the same, after all of it has left
+	expired      // has a store's URL: 403, or 400 ExpiredToken; the first time for a body
+	expiredLate  // the same, after all of the body has left
+	conflict     // 409 to a session that is ended for the second time; the first time
+	unfit        // is this kind of body: 400, 405, 501; 404 for a second PUT; 422 for a chunk
+	unfitLate    // the same, after all of a whole body has left
+	stepped      // is a chunk where the session is not, perhaps as it is unfit: 416
+	unfitAll     // are chunks of any size: the third 416
+	outOfStep    // is a session with its URL: 416 of a large blob, twice
+	unknown      // is the session: 404, 416, BLOB_UPLOAD_UNKNOWN or _INVALID; three times in a row
+	otherDigest  // has what the registry got: 400 DIGEST_INVALID, any 400 of another call's session; once
+	unread       // was the body, though the answer is a success; once
+)
+
+// fate is what an outcome means for the attempt.
+type fate int
+
+const (
+	goesOn fate = iota // with the next request
+	again              // is made: it has failed for what another way may mend
+	fails              // with the error, which tells whether another is worth it
+)
+
+// rule is a row of the table in the package comment.
+type rule struct {
+	at      place // or several
+	on      outcome
+	do      func(ctx context.Context, b *Blob, err error) // nil: nothing
+	next    place
+	attempt fate
+}
+
+var table = []rule{
+	{choosing, unasked, nil, probing, goesOn},
+	{choosing, mountable, nil, mounting, goesOn},
+	{choosing | recovering, noSession, nil, opening, goesOn},
+	{choosing | recovering, notAsked, nil, restoring, goesOn},
+	{choosing | recovering, nextBody, nil, sending, goesOn},
+	{recovering, anew, dropSession, opening, goesOn},
+
+	{probing | mounting, there, dropSession, done, goesOn},
+	{probing, absent, nil, choosing, goesOn},
+	{mounting, refused, nextMount, choosing, goesOn},
+	{mounting | opening, lost, recheck, choosing, fails},
+
+	{restoring, has, nil, sending, goesOn},
+	{restoring, growing, nil, restoring, again},
+	{restoring, forgotten, leaveSession, recovering, goesOn},
+	{restoring, away, dropSession, opening, fails},
+
+	{opening, accepted, nil, sending, goesOn},
+	{opening | chunks, misbegun, dropSession, opening, goesOn},
+	{opening, refused, withoutBody, opening, goesOn},
+	{opening | bodies, stored, nil, done, goesOn},
+	{opening | bodies, doubtful, nil, confirming, goesOn},
+	{confirming, unread, chunkAnew, opening, again},
+	{confirming | recovering, there, nil, done, goesOn},
+
+	{chunks | parts, taken, nil, sending, goesOn},
+	{chunks, redirected, nil, sending, goesOn},
+	{chunks | direct | parts | recovering, complete, nil, committing, goesOn},
+
+	{bodies, lost, nil, recovering, fails},
+	{bodies, timedOut, awaitDigest, recovering, fails},
+	{whole, tooLarge, useChunks, sending, goesOn},
+	{whole, tooLargeLate, useChunks, recovering, again},
+	{chunks, tooLarge, shrinkChunks, sending, goesOn},
+	{chunks, tooLargeLate, shrinkChunks, recovering, again},
+	{whole | chunks, expired, noteRenewal, sending, again},
+	{direct | parts, expired, renewURL, recovering, again},
+	{whole | chunks, expiredLate, noteRenewal, recovering, again},
+	{bodies, conflict, noteConflict, recovering, again},
+	{whole, unfit, usePatch, sending, goesOn},
+	{whole, unfitLate, patchAnew, opening, goesOn},
+	{chunks, unfit, suspectSize, recovering, goesOn},
+	{chunks, stepped, suspectStep, recovering, goesOn},
+	{chunks, unfitAll, usePut, recovering, goesOn},
+	{bodies, outOfStep, noteRestart, recovering, again},
+	{bodies, unknown, restart, recovering, again},
+	{bodies, otherDigest, resend, opening, again},
+	{chunks | direct | parts, unread, unexpect, recovering, again},
+}
+
+// ruleOf returns the row for an outcome, false where there is none.
+func ruleOf(at place, on outcome) (rule, bool) {
+	for _, r := range table {
+		if r.at&at != 0 && r.on == on {
+			return r, true
+		}
+	}
+	return rule{}, false
+}
