@@ -86,7 +86,9 @@ func (p *prober) has(ctx context.Context, b transfer.Blob) bool {
 // mount asks for a blob of another repository. Where the registry opens an upload instead, it is ended.
 func (p *prober) mount(ctx context.Context, dg, from string) bool {
 	query := url.Values{"mount": {dg}, "from": {from}}
-	resp, err := p.send(ctx, http.MethodPost, p.base+"uploads/?"+query.Encode())
+	asking, stop := lingering(ctx)
+	defer stop()
+	resp, err := p.send(asking, http.MethodPost, p.base+"uploads/?"+query.Encode())
 	if err != nil {
 		return false
 	}
@@ -116,7 +118,9 @@ func (p *prober) mayPush(ctx context.Context) error {
 
 // begin begins an upload. Its URL is empty where there is none to which the token may be sent.
 func (p *prober) begin(ctx context.Context) (upload string, status int, err error) {
-	resp, err := p.send(ctx, http.MethodPost, p.base+"uploads/")
+	asking, stop := lingering(ctx)
+	defer stop()
+	resp, err := p.send(asking, http.MethodPost, p.base+"uploads/")
 	if err != nil {
 		return "", 0, err
 	}
@@ -124,7 +128,19 @@ func (p *prober) begin(ctx context.Context) (upload string, status int, err erro
 		strings.HasPrefix(at.String(), p.base) {
 		upload = at.String()
 	}
+	if upload != "" && ctx.Err() != nil {
+		p.end(ctx, upload)
+		return "", 0, context.Cause(ctx)
+	}
 	return upload, resp.StatusCode, nil
+}
+
+// lingering returns a context that ends endTime after another. It is for a request that leaves an upload behind,
+// which nobody could end who has not heard the answer.
+func lingering(ctx context.Context) (context.Context, context.CancelFunc) {
+	asking, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	context.AfterFunc(ctx, func() { time.AfterFunc(endTime, cancel) })
+	return asking, cancel
 }
 
 // offset asks how much an upload has, and where it goes on.
