@@ -16,6 +16,7 @@ import (
 	"github.com/modeltransfer/transfer"
 	"github.com/modeltransfer/transfer/model/credentials"
 	"github.com/modeltransfer/transfer/model/ref"
+	"github.com/modeltransfer/transfer/model/unpack"
 	"github.com/modeltransfer/transfer/registry"
 )
 
@@ -55,6 +56,49 @@ type Options struct {
 
 	// Trace is told what happens to each blob.
 	Trace *transfer.Trace
+
+	// Begin is told what is to be moved before the first byte moves: the names and sizes of what Progress and
+	// Trace are told of then.
+	Begin func(plan Result)
+
+	// Hashing is told how far files are hashed, before they are sent or to verify them, one call at a time.
+	Hashing func(completed, total int64)
+
+	// Waiting is told, once, of a directory that another call or process has hold of.
+	Waiting func(dir string)
+}
+
+// reference reads a reference for a call.
+func (o *Options) reference(ctx context.Context, text string) (ref.Reference, error) {
+	if ctx == nil {
+		return ref.Reference{}, optionf("", "the context is nil")
+	}
+	r, err := ref.Parse(text)
+	if err != nil {
+		err = fmt.Errorf("%w: %w", transfer.ErrInvalidOption, err)
+	}
+	return r, err
+}
+
+func (o *Options) tellBegin(plan *Result) {
+	if o.Begin != nil {
+		o.Begin(*plan)
+	}
+}
+
+func (o *Options) tellHashing(completed, total int64) {
+	if o.Hashing != nil {
+		o.Hashing(completed, total)
+	}
+}
+
+// lockDir keeps a directory for one call.
+func (o *Options) lockDir(ctx context.Context, dir, what string) (unlock func(), err error) {
+	return unpack.Lock(ctx, dir, what, func() {
+		if o.Waiting != nil {
+			o.Waiting(dir)
+		}
+	})
 }
 
 // Open returns the repository of a reference, reached as the options say: for what package registry can do and

@@ -4,7 +4,7 @@ import "github.com/spf13/cobra"
 
 // flagValues are the values of flags that take one of a few.
 var flagValues = map[string][]string{
-	"into":     {intoFiles, intoBlobs, intoOCI, intoOllama},
+	"into":     {"files", "blobs", "oci", "ollama"},
 	"type":     {typeFiles, typeModelPack, typeOllama},
 	"platform": {"linux/amd64", "linux/arm64", "windows/amd64", "darwin/arm64"},
 }

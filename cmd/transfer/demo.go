@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/modeltransfer/transfer"
+	"github.com/modeltransfer/transfer/model"
 	"github.com/modeltransfer/transfer/model/ref"
 	"github.com/spf13/cobra"
 )
@@ -28,7 +29,7 @@ var errNothingKept = errors.New("the files of the demo were removed")
 type demoOptions struct {
 	registry, repository, dir string
 	size                      byteSize
-	model                     model
+	model                     demoModel
 }
 
 func demoCommand(a *app) *cobra.Command {
@@ -149,20 +150,22 @@ func (a demonstration) roundTrip(ctx context.Context, r ref.Reference, o demoOpt
 		return err
 	}
 	a.say("pushed %s to %s", done, r)
-	p := &puller{app: a.app, pullOptions: pullOptions{into: intoBlobs}, ref: r, dir: pulled, notes: new(notes)}
-	if p.repo, err = a.remote(r, nil, p.notes); err != nil {
+	job := newJob(a.app, "pull")
+	options := model.PullOptions{Form: model.Blobs}
+	if options.Options, err = job.options(r); err != nil {
 		return err
 	}
-	defer p.repo.CloseIdleConnections()
-	if _, done, err = p.run(ctx); err != nil {
+	result, err := model.Pull(ctx, r.URL(), pulled, options)
+	job.close()
+	if err != nil {
 		return err
 	}
-	a.say("pulled %s", done)
+	a.say("pulled %s", outcomeOf(result))
 	start = time.Now()
 	if err := compare(ctx, made, pulled, src.parts[0].Blobs); err != nil {
 		return err
 	}
 	took := time.Since(start).Seconds()
-	a.say("compared every byte of %s in %.1f s: they are the same", plural(done.blobs, "file"), took)
+	a.say("compared every byte of %s in %.1f s: they are the same", plural(len(result.Files), "file"), took)
 	return nil
 }

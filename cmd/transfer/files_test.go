@@ -268,8 +268,8 @@ func TestAnIndexIsPulledAndPushedWhole(t *testing.T) {
 }
 
 func TestAnOllamaModelIsMadePulledAndPushed(t *testing.T) {
-	_, m := makeModel(t, model{size: 4096, seed: 1})
-	dir, _ := makeModel(t, model{size: 4096, seed: 1})
+	_, m := makeModel(t, demoModel{size: 4096, seed: 1})
+	dir, _ := makeModel(t, demoModel{size: 4096, seed: 1})
 	gguf := blobPath(dir, m.Layers[0].Digest)
 	parts := tree(
 		t,

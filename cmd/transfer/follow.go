@@ -8,6 +8,7 @@ import (
 	"github.com/modeltransfer/transfer"
 	"github.com/modeltransfer/transfer/cmd/transfer/internal/printable"
 	"github.com/modeltransfer/transfer/cmd/transfer/internal/progress"
+	"github.com/modeltransfer/transfer/model"
 	"github.com/opencontainers/go-digest"
 )
 
@@ -29,6 +30,16 @@ type follower struct {
 // newFollower returns the follower of a transfer. The names are those that blobs have for people.
 func newFollower(names map[string]string) *follower {
 	return &follower{names: names, begun: map[string]bool{}, onTheWay: map[string]progress.Blob{}}
+}
+
+// named tells the follower what the blobs are called.
+func (f *follower) named(files []model.File) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.names = map[string]string{}
+	for _, file := range files {
+		f.names[file.Digest] = file.Name
+	}
 }
 
 // trace returns what tells the follower.
@@ -103,4 +114,9 @@ func blobName(b transfer.Blob, names map[string]string) string {
 	}
 	dg := digest.Digest(b.Digest)
 	return dg.Algorithm().String() + ":" + dg.Encoded()[:12]
+}
+
+// fileName is the name of a file, or of a blob that has none, for people.
+func fileName(f model.File) string {
+	return blobName(transfer.Blob{Digest: f.Digest}, map[string]string{f.Digest: f.Name})
 }

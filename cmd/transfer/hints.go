@@ -12,9 +12,9 @@ import (
 
 	"github.com/modeltransfer/transfer"
 	"github.com/modeltransfer/transfer/internal/wire"
+	"github.com/modeltransfer/transfer/model"
 	"github.com/modeltransfer/transfer/model/credentials"
 	"github.com/modeltransfer/transfer/model/ref"
-	"github.com/modeltransfer/transfer/model/unpack"
 	"github.com/modeltransfer/transfer/registry"
 )
 
@@ -59,6 +59,7 @@ func adviceOf(err error) string {
 func (a adviser) hint(err error) string {
 	for _, find := range []func(error) string{
 		a.loginHint, a.certificateHint, a.schemeHint, proxyHint, a.notFoundHint, hostHint, spaceHint, a.corruptHint, limitHint,
+		formHint,
 	} {
 		if h := find(err); h != "" {
 			return h
@@ -174,44 +175,34 @@ func hostHint(err error) string {
 }
 
 func spaceHint(err error) string {
-	var lack *spaceError
+	var lack *model.SpaceError
 	switch {
-	case errors.As(err, &lack) && lack.need > 0:
-		return lack.missing() + "; make room and run the same command again: what is there is not fetched again"
+	case errors.As(err, &lack) && lack.Need > 0:
+		return missingRoom(lack) + "; make room and run the same command again: what is there is not fetched again"
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, transfer.ErrInsufficientSpace):
 		return "make room and run the same command again: what is there is not fetched again"
 	}
 	return ""
 }
 
-// spaceError is a download that found no more room.
-type spaceError struct {
-	err   error
-	need  int64
-	free  int64 // when it was found, in bytes
-	known bool  // whether free is
-	dir   string
+// formHint is for models that cannot be files.
+func formHint(err error) string {
+	switch {
+	case errors.Is(err, model.ErrUnnamed):
+		return "pull it with --into blobs"
+	case errors.Is(err, model.ErrPacked):
+		return "--into blobs fetches it as it is"
+	}
+	return ""
 }
 
-// missing says how much room is missing, as far as that is known.
-func (e *spaceError) missing() string {
-	text := fmt.Sprintf("%s are still to be fetched to %s", formatBytes(e.need), e.dir)
-	if e.known && e.free < e.need {
-		text = fmt.Sprintf("%s are missing: %s and %s are free", formatBytes(e.need-e.free), text, formatBytes(e.free))
+// missingRoom says how much room is missing, as far as that is known.
+func missingRoom(e *model.SpaceError) string {
+	text := fmt.Sprintf("%s are still to be fetched to %s", formatBytes(e.Need), e.Dir)
+	if e.Free >= 0 && e.Free < e.Need {
+		text = fmt.Sprintf("%s are missing: %s and %s are free", formatBytes(e.Need-e.Free), text, formatBytes(e.Free))
 	}
 	return text
-}
-
-func (e *spaceError) Error() string { return e.err.Error() }
-func (e *spaceError) Unwrap() error { return e.err }
-
-// lackOfRoom adds to an error of a full disk how much is missing.
-func lackOfRoom(err error, need int64, dir string) error {
-	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, transfer.ErrInsufficientSpace) {
-		free, known := unpack.FreeSpace(dir) // now: what is empty in the end is removed
-		return &spaceError{err, need, free, known, dir}
-	}
-	return err
 }
 
 // corruptHint is for files that are not what their names say.

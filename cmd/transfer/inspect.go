@@ -3,10 +3,12 @@ package main
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 
 	"github.com/modeltransfer/transfer/cmd/transfer/internal/printable"
+	"github.com/modeltransfer/transfer/model"
 	"github.com/modeltransfer/transfer/model/pack"
 	"github.com/modeltransfer/transfer/model/ref"
 	"github.com/modeltransfer/transfer/registry"
@@ -39,30 +41,24 @@ func (a inspector) inspect(ctx context.Context, name, platform string, raw bool)
 	if err != nil {
 		return err
 	}
-	repo, err := a.remote(r, nil, new(notes))
-	if err != nil {
+	o := model.InspectOptions{Platform: platform}
+	if o.Options, err = newJob(a.app, "").options(r); err != nil {
 		return err
 	}
-	defer repo.CloseIdleConnections()
-	m, err := repo.Manifest(ctx, r.Version())
-	if err == nil && platform != "" {
-		m, err = a.choosePlatform(ctx, r, repo, m, platform)
+	d, err := model.Inspect(ctx, r.URL(), o)
+	if platform != "" && d.Manifest.Data != nil && !d.Index {
+		a.note("%s is no index of platforms; --platform %s chooses nothing", r, platform)
 	}
-	if err != nil {
-		return fmt.Errorf("%s: %w", r, err)
+	switch {
+	case raw && (err == nil || errors.Is(err, registry.ErrManifest)):
+		return a.inspectRaw(d.Manifest)
+	case err != nil:
+		return choice(r, err)
+	case a.json:
+		a.inspectJSON(d)
+	default:
+		a.inspectText(d)
 	}
-	if raw {
-		return a.inspectRaw(m)
-	}
-	content, err := m.Content()
-	if err != nil {
-		return fmt.Errorf("%s: %w", r, err)
-	}
-	if a.json {
-		a.inspectJSON(r, m, content)
-		return nil
-	}
-	a.inspectText(r, m, content)
 	return nil
 }
 
@@ -91,9 +87,10 @@ func nameOf(d registry.Descriptor) string {
 	return d.Title()
 }
 
-func (a inspector) inspectJSON(r ref.Reference, m registry.Manifest, c registry.Content) {
+func (a inspector) inspectJSON(d model.Description) {
+	m, c := d.Manifest, d.Content
 	fields := []field{
-		{"reference", r.URL()}, {"digest", m.Digest}, {"mediaType", m.MediaType}, {"artifactType", c.ArtifactType},
+		{"reference", d.Reference.URL()}, {"digest", m.Digest}, {"mediaType", m.MediaType}, {"artifactType", c.ArtifactType},
 	}
 	if m.IsIndex() {
 		fields = append(fields, field{"manifests", partsOf(c.Manifests)})
@@ -101,39 +98,12 @@ func (a inspector) inspectJSON(r ref.Reference, m registry.Manifest, c registry.
 		if c.Config != nil {
 			fields = append(fields, field{"config", partsOf([]registry.Descriptor{*c.Config})[0]})
 		}
-		fields = append(fields, field{"bytes", sizeOf(c)}, field{"layers", partsOf(c.Layers)})
+		fields = append(fields, field{"bytes", d.Bytes}, field{"layers", partsOf(c.Layers)})
 	}
 	if len(c.Annotations) > 0 {
 		fields = append(fields, field{"annotations", c.Annotations})
 	}
 	a.event("manifest", fields...)
-}
-
-// sizeOf is the size of all that a manifest names, each blob once.
-func sizeOf(c registry.Content) (size int64) {
-	seen := map[string]bool{}
-	layers := c.Layers
-	if c.Config != nil {
-		layers = append([]registry.Descriptor{*c.Config}, layers...)
-	}
-	for _, l := range layers {
-		if !seen[l.Digest] {
-			seen[l.Digest] = true
-			size += l.Size
-		}
-	}
-	return size
-}
-
-// sumOf is the sum of the sizes of all that a manifest names.
-func sumOf(c registry.Content) (sum int64) {
-	if c.Config != nil {
-		sum = c.Config.Size
-	}
-	for _, l := range c.Layers {
-		sum += l.Size
-	}
-	return sum
 }
 
 // inspectRaw writes a manifest byte for byte. A terminal gets it in the same words without what it would obey.
@@ -146,20 +116,21 @@ func (a inspector) inspectRaw(m registry.Manifest) error {
 	return err
 }
 
-func (a inspector) inspectText(r ref.Reference, m registry.Manifest, c registry.Content) {
-	lines := [][2]string{{"name", r.String()}, {"digest", m.Digest}, {"type", m.MediaType}}
+func (a inspector) inspectText(d model.Description) {
+	m, c := d.Manifest, d.Content
+	lines := [][2]string{{"name", d.Reference.String()}, {"digest", m.Digest}, {"type", m.MediaType}}
 	if c.ArtifactType != "" {
 		lines = append(lines, [2]string{"artifact", c.ArtifactType})
 	}
 	if m.IsIndex() {
 		lines = append(lines, [2]string{"lists", plural(len(c.Manifests), "manifest")})
 	} else {
-		size := formatBytes(sizeOf(c)) + " in " + plural(len(c.Layers), "layer")
+		size := formatBytes(d.Bytes) + " in " + plural(len(c.Layers), "layer")
 		if c.Config != nil {
 			size += " and a config"
 		}
-		if sum := sumOf(c); sum > sizeOf(c) {
-			size += fmt.Sprintf("; those of the same content, %s more, count once", formatBytes(sum-sizeOf(c)))
+		if d.Sum > d.Bytes {
+			size += fmt.Sprintf("; those of the same content, %s more, count once", formatBytes(d.Sum-d.Bytes))
 		}
 		lines = append(lines, [2]string{"size", size})
 	}

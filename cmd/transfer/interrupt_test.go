@@ -69,7 +69,7 @@ func (b *countingBody) Close() error { return b.body.Close() }
 // largeFiles are a model with blobs that are worth continuing.
 func largeFiles(t *testing.T) (dir string, size int64) {
 	t.Helper()
-	made, m := makeModel(t, model{size: 48 << 20, seed: 1})
+	made, m := makeModel(t, demoModel{size: 48 << 20, seed: 1})
 	dir = tree(t, map[string]string{"config.json": "{}"})
 	require.NoError(t, os.Rename(blobPath(made, m.Layers[0].Digest), filepath.Join(dir, "model.gguf")))
 	return dir, 48 << 20

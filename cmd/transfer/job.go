@@ -3,10 +3,12 @@ package main
 import (
 	"errors"
 	"io"
+	"log/slog"
 	"os"
 	"time"
 
 	"github.com/modeltransfer/transfer/cmd/transfer/internal/progress"
+	"github.com/modeltransfer/transfer/model"
 	"github.com/modeltransfer/transfer/model/ref"
 	"golang.org/x/term"
 )
@@ -30,6 +32,73 @@ func malformed(err error) error {
 	}
 	return usagef("%v", err)
 }
+
+// job is a call of package model as a person sees it.
+type job struct {
+	*app
+	label  string // of what moves bytes
+	notes  *notes
+	follow *follower
+	meter  *progress.Meter // nil while nothing is shown
+}
+
+func newJob(a *app, label string) *job {
+	return &job{app: a, label: label, notes: new(notes), follow: newFollower(nil)}
+}
+
+// options say how the registry of a reference is reached, and that this job is told.
+func (j *job) options(r ref.Reference) (model.Options, error) {
+	j.asked(r)
+	client, err := j.client()
+	if err != nil {
+		return model.Options{}, err
+	}
+	o := j.told()
+	o.Client, o.Credentials = client, j.credentials
+	o.Logger = slog.New(j.noteHandler(j.notes))
+	o.StallTimeout, o.RetryTimeout = j.stallTimeout, j.retryTimeout
+	o.Concurrency, o.BodyConcurrency, o.MaxBytesPerSecond = j.concurrency, j.bodyConcurrency, int64(j.limitRate)
+	return o, nil
+}
+
+// told has this job told, and nothing else.
+func (j *job) told() model.Options {
+	return model.Options{
+		Progress: func(completed, total int64) { j.meter.Update(completed, total) },
+		Trace:    j.notes.trace(j.app, j.follow), Begin: j.begin, Hashing: j.hashing, Waiting: j.waiting,
+	}
+}
+
+// hashing shows how far files are hashed.
+func (j *job) hashing(completed, total int64) {
+	if j.meter == nil {
+		j.meter = j.newMeter("hash", nil)
+	}
+	j.meter.Update(completed, total)
+}
+
+// begin shows from now on what moves.
+func (j *job) begin(plan model.Result) {
+	j.close()
+	j.follow.named(plan.Files)
+	j.meter = j.newMeter(j.label, j.follow.moving)
+	if j.label == "push" {
+		j.follow.there = j.meter.There
+	}
+	j.notes.show(j.meter)
+}
+
+// close ends what is shown.
+func (j *job) close() {
+	if j.meter != nil {
+		j.notes.show(nil)
+		j.meter.Close()
+		j.meter = nil
+	}
+}
+
+// waiting says that another command has a directory.
+func (a *app) waiting(dir string) { a.note("waiting for another command that writes to %s", dir) }
 
 // newMeter shows a bar on a terminal, lines elsewhere, events with --json, and nothing with
 // --quiet. The log of --verbose would tear a bar apart, so it goes with lines.

@@ -5,8 +5,7 @@ import (
 	"fmt"
 	"math"
 
-	"github.com/modeltransfer/transfer/model/limit"
-	"github.com/modeltransfer/transfer/model/unpack"
+	"github.com/modeltransfer/transfer/model"
 	"github.com/spf13/pflag"
 )
 
@@ -36,19 +35,19 @@ func (l *limits) check() error {
 	return nil
 }
 
-func (l *limits) unpacking() unpack.Limits {
-	return unpack.Limits{Bytes: int64(l.unpacked), Files: l.files, Depth: l.depth}
+func (l *limits) model() model.Limits {
+	return model.Limits{Bytes: int64(l.unpacked), Files: l.files, Depth: l.depth, Manifests: l.manifests}
 }
 
 // limitFlags has the flags that raise limits, by the names of these.
 var limitFlags = map[string]string{
-	limit.Bytes: "max-unpacked", limit.Files: "max-files", limit.Depth: "max-depth",
-	limit.Manifests: "max-manifests",
+	"bytes": "max-unpacked", "files": "max-files", "depth": "max-depth",
+	"manifests": "max-manifests",
 }
 
 // limitHint says how to raise a limit.
 func limitHint(err error) string {
-	over, ok := errors.AsType[*limit.Error](err)
+	over, ok := errors.AsType[*model.LimitError](err)
 	if !ok {
 		return ""
 	}

@@ -164,7 +164,7 @@ func TestTheVersionIsPrinted(t *testing.T) {
 }
 
 func TestATimeoutEndsTheCommand(t *testing.T) {
-	made, _ := makeModel(t, model{tensors: 1, seed: 1})
+	made, _ := makeModel(t, demoModel{tensors: 1, seed: 1})
 	silent := httptest.NewServer(
 		http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }),
 	)

@@ -53,16 +53,16 @@ var projections = [...]string{
 	"mlp.gate_proj", "mlp.up_proj", "mlp.down_proj",
 }
 
-// model is a model to be made: many small tensors and one big blob, of content
+// demoModel is a model to be made: many small tensors and one big blob, of content
 // that depends on the seed alone.
-type model struct {
+type demoModel struct {
 	tensors int
 	size    int64 // of the big blob; 0 for none
 	seed    uint64
 }
 
 // write makes the model's blobs and its manifest in dir.
-func (m model) write(ctx context.Context, dir string) error {
+func (m demoModel) write(ctx context.Context, dir string) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
@@ -86,14 +86,14 @@ func (m model) write(ctx context.Context, dir string) error {
 }
 
 // random returns the content of tensor i, or of the big blob for -1.
-func (m model) random(i int) *rand.ChaCha8 {
+func (m demoModel) random(i int) *rand.ChaCha8 {
 	var seed [32]byte
 	binary.LittleEndian.PutUint64(seed[:], m.seed)
 	binary.LittleEndian.PutUint64(seed[8:], uint64(i))
 	return rand.NewChaCha8(seed)
 }
 
-func (m model) writeTensor(ctx context.Context, dir string, i int) (descriptor, error) {
+func (m demoModel) writeTensor(ctx context.Context, dir string, i int) (descriptor, error) {
 	content := m.random(i)
 	rng := rand.New(content)
 	rows, columns := 64*(1+rng.IntN(8)), 64*(1+rng.IntN(8))
@@ -151,7 +151,7 @@ func ggufHeader(size int64) []byte {
 	return b
 }
 
-func (m model) writeManifest(ctx context.Context, dir string, layers []descriptor) error {
+func (m demoModel) writeManifest(ctx context.Context, dir string, layers []descriptor) error {
 	digests := make([]string, len(layers))
 	for i, l := range layers {
 		digests[i] = l.Digest
@@ -177,7 +177,7 @@ func (m model) writeManifest(ctx context.Context, dir string, layers []descripto
 
 // writeBlob writes a blob of the given size, header first, under the name of its
 // digest. On failure nothing is left.
-func (m model) writeBlob(
+func (m demoModel) writeBlob(
 	ctx context.Context, dir string, header []byte, size int64, content io.Reader,
 ) (d descriptor, err error) {
 	f, err := os.CreateTemp(dir, ".blob-*")

@@ -17,7 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func makeModel(t *testing.T, m model) (string, *manifest) {
+func makeModel(t *testing.T, m demoModel) (string, *manifest) {
 	t.Helper()
 	dir := t.TempDir()
 	require.NoError(t, m.write(t.Context(), dir))
@@ -42,7 +42,7 @@ func (m *manifest) blobs() []transfer.Blob {
 func blobPath(dir, dg string) string { return filepath.Join(dir, pack.BlobName(digest.Digest(dg))) }
 
 func TestEachBlobOfAModelIsWhatTheManifestSays(t *testing.T) {
-	dir, m := makeModel(t, model{tensors: 9, size: 100_001, seed: 1})
+	dir, m := makeModel(t, demoModel{tensors: 9, size: 100_001, seed: 1})
 	require.Len(t, m.blobs(), 11)
 	for _, b := range m.blobs() {
 		data, err := os.ReadFile(blobPath(dir, b.Digest))
@@ -56,7 +56,7 @@ func TestEachBlobOfAModelIsWhatTheManifestSays(t *testing.T) {
 }
 
 func TestTensorsAreSafetensorsFiles(t *testing.T) {
-	dir, m := makeModel(t, model{tensors: 9, seed: 1})
+	dir, m := makeModel(t, demoModel{tensors: 9, seed: 1})
 	assert.Equal(t, dockerManifest, m.MediaType)
 	assert.Equal(t, dockerConfig, m.Config.MediaType)
 	require.Len(t, m.Layers, 9)
@@ -92,7 +92,7 @@ func checkSafetensors(t *testing.T, data []byte, name string) {
 
 func TestTheBigBlobIsAGGUFFile(t *testing.T) {
 	for _, size := range []int64{minBlob, 4097, 100_000} {
-		dir, m := makeModel(t, model{size: size, seed: 1})
+		dir, m := makeModel(t, demoModel{size: size, seed: 1})
 		require.Len(t, m.Layers, 1)
 		assert.Equal(t, modelMediaType, m.Layers[0].MediaType)
 		data, err := os.ReadFile(blobPath(dir, m.Layers[0].Digest))
@@ -132,9 +132,9 @@ func checkGGUF(t *testing.T, data []byte) {
 }
 
 func TestAModelDependsOnItsSeedAlone(t *testing.T) {
-	_, a := makeModel(t, model{tensors: 3, size: 1000, seed: 1})
-	_, b := makeModel(t, model{tensors: 3, size: 1000, seed: 1})
-	_, c := makeModel(t, model{tensors: 3, size: 1000, seed: 2})
+	_, a := makeModel(t, demoModel{tensors: 3, size: 1000, seed: 1})
+	_, b := makeModel(t, demoModel{tensors: 3, size: 1000, seed: 1})
+	_, c := makeModel(t, demoModel{tensors: 3, size: 1000, seed: 2})
 	assert.Equal(t, a, b)
 	assert.NotEqual(t, a.Layers, c.Layers)
 }
@@ -143,14 +143,14 @@ func TestMakingAModelEndsWithTheContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	dir := t.TempDir()
-	require.ErrorIs(t, model{tensors: 1, size: 1 << 40}.write(ctx, dir), context.Canceled)
+	require.ErrorIs(t, demoModel{tensors: 1, size: 1 << 40}.write(ctx, dir), context.Canceled)
 	left, err := filepath.Glob(filepath.Join(dir, ".blob-*"))
 	require.NoError(t, err)
 	assert.Empty(t, left)
 }
 
 func TestADifferenceIsFound(t *testing.T) {
-	made, m := makeModel(t, model{tensors: 1, size: 3 * copyBuffer, seed: 1})
+	made, m := makeModel(t, demoModel{tensors: 1, size: 3 * copyBuffer, seed: 1})
 	require.NoError(t, compare(t.Context(), made, made, m.blobs()))
 	big := blobPath("", m.Layers[1].Digest)
 	data, err := os.ReadFile(filepath.Join(made, big))

@@ -116,8 +116,13 @@ func (h *noteHandler) Handle(ctx context.Context, r slog.Record) error {
 	return nil
 }
 
-// WithAttrs keeps nothing: the library's records say all themselves.
-func (h *noteHandler) WithAttrs([]slog.Attr) slog.Handler { return h }
+// WithAttrs returns the handler of a transfer, of which a Trace tells: it makes no notes.
+func (h *noteHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
+	if h.next == nil {
+		return slog.DiscardHandler
+	}
+	return h.next
+}
 
 // WithGroup keeps nothing.
 func (h *noteHandler) WithGroup(string) slog.Handler { return h }

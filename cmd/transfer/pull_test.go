@@ -19,7 +19,7 @@ import (
 )
 
 func TestADirectoryIsPushedAndPulled(t *testing.T) {
-	made, _ := makeModel(t, model{tensors: 8, size: 2_000_000, seed: 3})
+	made, _ := makeModel(t, demoModel{tensors: 8, size: 2_000_000, seed: 3})
 	ref := startedServer(t).url + "/me/model:v1"
 	r := runWith(t, "push", made, ref)
 	require.Equal(t, exitOK, r.code, r.stderr)
@@ -35,7 +35,7 @@ func TestADirectoryIsPushedAndPulled(t *testing.T) {
 }
 
 func TestADigestIsPushedAndPulled(t *testing.T) {
-	made, _ := makeModel(t, model{tensors: 1, seed: 4})
+	made, _ := makeModel(t, demoModel{tensors: 1, seed: 4})
 	data, err := pack.ReadManifest(filepath.Join(made, pack.ManifestName))
 	require.NoError(t, err)
 	repository := startedServer(t).url + "/me/model@"
@@ -82,7 +82,7 @@ func TestARegistryWithBasicAuthenticationOnlyIsUsed(t *testing.T) {
 		w.WriteHeader(http.StatusUnauthorized)
 	}))
 	defer front.Close()
-	made, _ := makeModel(t, model{tensors: 1, seed: 9})
+	made, _ := makeModel(t, demoModel{tensors: 1, seed: 9})
 	pulled := t.TempDir()
 	name := front.URL + "/me/model"
 	for _, args := range [][]string{{"push", made, name}, {"pull", name, pulled}} {
@@ -107,7 +107,7 @@ func TestARegistryWithBasicAuthenticationOnlyIsUsed(t *testing.T) {
 }
 
 func TestVerifyRepairsWhatIsWrong(t *testing.T) {
-	made, m := makeModel(t, model{tensors: 2, seed: 5})
+	made, m := makeModel(t, demoModel{tensors: 2, seed: 5})
 	ref := startedServer(t).url + "/me/model"
 	require.Equal(t, exitOK, runWith(t, "push", made, ref).code)
 	pulled := t.TempDir()
@@ -121,7 +121,7 @@ func TestVerifyRepairsWhatIsWrong(t *testing.T) {
 }
 
 func TestAMirrorIsAskedFirst(t *testing.T) {
-	made, _ := makeModel(t, model{tensors: 3, seed: 6})
+	made, _ := makeModel(t, demoModel{tensors: 3, seed: 6})
 	full, empty := startedServer(t), startedServer(t)
 	require.Equal(t, exitOK, runWith(t, "push", made, full.url+"/me/model").code)
 	pulled := t.TempDir()
@@ -131,7 +131,7 @@ func TestAMirrorIsAskedFirst(t *testing.T) {
 }
 
 func TestPullAndPushLogIn(t *testing.T) {
-	made, _ := makeModel(t, model{tensors: 2, seed: 7})
+	made, _ := makeModel(t, demoModel{tensors: 2, seed: 7})
 	guarded := guard(t, startedServer(t))
 	getenv := env(map[string]string{passwordVariable: "hunter2"})
 	r := runIn(t.Context(), getenv, "push", "--username", "me", "--verbose", made, guarded+"/me/model")
@@ -197,7 +197,7 @@ func pushIndex(t *testing.T, s *server, repository string) {
 	ref := s.url + "/" + repository
 	var listed []string
 	for i, platform := range []string{"arm64", "amd64"} {
-		made, _ := makeModel(t, model{tensors: 1, seed: uint64(i)})
+		made, _ := makeModel(t, demoModel{tensors: 1, seed: uint64(i)})
 		require.Equal(t, exitOK, runWith(t, "push", made, ref+":"+platform).code)
 		data, err := pack.ReadManifest(filepath.Join(made, pack.ManifestName))
 		require.NoError(t, err)
@@ -237,7 +237,7 @@ func TestAnIndexNeedsAChoice(t *testing.T) {
 }
 
 func TestTheManifestComesLast(t *testing.T) {
-	made, _ := makeModel(t, model{tensors: 3, seed: 8})
+	made, _ := makeModel(t, demoModel{tensors: 3, seed: 8})
 	s := startedServer(t)
 	require.Equal(t, exitOK, runWith(t, "push", made, s.url+"/me/model").code)
 	ctx, cancel := context.WithCancel(t.Context())

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/modeltransfer/transfer/cmd/transfer/internal/printable"
+	"github.com/modeltransfer/transfer/model"
 )
 
 // field is one member of an event.
@@ -73,6 +74,21 @@ type outcome struct {
 	moved int64         // and those that came
 	took  time.Duration // while bytes moved
 	whole time.Duration // with hashing and unpacking; 0 means that there was none
+}
+
+// outcomeOf is what a call of package model has come to.
+func outcomeOf(r model.Result) outcome {
+	return outcome{
+		blobs: len(r.Files), noun: nounOf(r), total: r.Bytes, there: r.There, moved: r.Moved, took: r.Took,
+	}
+}
+
+// nounOf is what that is called of which there are several.
+func nounOf(r model.Result) string {
+	if r.Form == model.Files {
+		return "file"
+	}
+	return "blob"
 }
 
 func (o outcome) String() string {

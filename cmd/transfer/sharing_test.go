@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/modeltransfer/transfer/model/pack"
+	"github.com/modeltransfer/transfer/model/unpack"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
@@ -58,8 +59,7 @@ func TestL3APullThatWaitsCanBeInterrupted(t *testing.T) {
 	s := startedServer(t)
 	must(t, "push", made, s.url+"/me/model")
 	dir := t.TempDir()
-	a := &app{}
-	unlock, err := a.lock(t.Context(), dir, "")
+	unlock, err := unpack.Lock(t.Context(), dir, "", func() {})
 	require.NoError(t, err)
 	defer unlock()
 	ctx, cancel := context.WithCancel(t.Context())

@@ -1,30 +1,30 @@
 package main
 
 import (
-	"github.com/modeltransfer/transfer/model/unpack"
+	"github.com/modeltransfer/transfer/model"
 )
 
 // tellChanges tells what became of files that were in a directory already.
-func (a *app) tellChanges(u unpack.Update) {
-	for _, c := range u.Changes {
+func (a *app) tellChanges(changes []model.Change, dry bool) {
+	for _, c := range changes {
 		if a.json {
 			a.event("changed", field{"what", string(c.Kind)}, field{"name", c.Name}, field{"from", c.From},
-				field{"dryRun", u.DryRun})
+				field{"dryRun", dry})
 			continue
 		}
-		if text := changeText(c, u.DryRun); text != "" {
+		if text := changeText(c, dry); text != "" {
 			a.say("%s", text)
 		}
 	}
 }
 
 // changeText says a change as a person reads it.
-func changeText(c unpack.Change, dry bool) string {
+func changeText(c model.Change, dry bool) string {
 	verb := string(c.Kind)
 	if dry {
-		verb = map[unpack.ChangeKind]string{
-			unpack.Renamed: "would rename", unpack.Replaced: "would replace", unpack.Kept: "would keep",
-			unpack.Removed: "would remove",
+		verb = map[model.ChangeKind]string{
+			model.Renamed: "would rename", model.Replaced: "would replace", model.Kept: "would keep",
+			model.Removed: "would remove",
 		}[c.Kind]
 	}
 	why := "it was edited"
@@ -32,15 +32,15 @@ func changeText(c unpack.Change, dry bool) string {
 		why = "no pull has put it there"
 	}
 	switch c.Kind {
-	case unpack.Renamed:
+	case model.Renamed:
 		return verb + " " + c.From + " to " + c.Name
-	case unpack.Replaced, unpack.Kept:
+	case model.Replaced, model.Kept:
 		return verb + " " + c.Name + ": " + why
-	case unpack.Removed:
+	case model.Removed:
 		return verb + " " + c.Name + ": the model has it no longer"
-	case unpack.Edited:
+	case model.Edited:
 		return c.Name + " stays: the model has it no longer, but it was edited"
-	case unpack.Gone:
+	case model.Gone:
 		return c.Name + " stays: the model has it no longer; --delete removes it"
 	}
 	return ""

@@ -92,6 +92,9 @@ func (d *Dir) Close() error {
 	return err
 }
 
+// Path is where the directory is, as it was opened.
+func (d *Dir) Path() string { return d.path }
+
 // Stage is where blobs arrive before they get their titles, and where what is half there waits.
 func (d *Dir) Stage() string { return filepath.Join(d.path, names.StateDir) }
 

@@ -18,7 +18,7 @@ var (
 	ErrTitle = names.ErrName
 
 	// ErrPacked is an archive that cannot be unpacked.
-	ErrPacked = errors.New("not a tar archive, plain or by gzip or zstd; --into blobs fetches it as it is")
+	ErrPacked = errors.New("not a tar archive, plain or by gzip or zstd")
 
 	// ErrPattern is a malformed pattern.
 	ErrPattern = names.ErrPattern

@@ -1,0 +1,166 @@
+package model
+
+import (
+	"cmp"
+	"context"
+	"sync"
+	"time"
+
+	"github.com/modeltransfer/transfer"
+	"github.com/modeltransfer/transfer/model/pack"
+	"github.com/modeltransfer/transfer/registry"
+)
+
+// tally counts what a transfer moves, and passes on what it is told.
+type tally struct {
+	base  int64 // bytes of the model that are no part of the transfer, because they are there
+	tell  func(completed, total int64)
+	begin time.Time
+
+	mu    sync.Mutex // guards the fields that follow
+	began bool
+	there int64 // of the transfer's
+	done  int64
+	total int64
+	sent  map[string]bool // of these, bytes were sent
+}
+
+func newTally(base int64, tell func(completed, total int64)) *tally {
+	return &tally{base: base, tell: tell, begin: time.Now(), sent: map[string]bool{}}
+}
+
+// progress is the callback of the transfer.
+func (t *tally) progress(completed, total int64) {
+	t.mu.Lock()
+	if !t.began {
+		t.began, t.there = true, t.there+completed
+	}
+	t.done, t.total = completed, total
+	t.mu.Unlock()
+	if t.tell != nil {
+		t.tell(completed+t.base, total+t.base)
+	}
+}
+
+// found counts bytes that turned out to be at the registry.
+func (t *tally) found(bytes int64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.there += bytes
+}
+
+// first tells whether something happens to a blob for the first time.
+func (t *tally) first(b transfer.Blob) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	known := t.sent[b.Digest]
+	t.sent[b.Digest] = true
+	return !known
+}
+
+// trace has an upload tell what it finds at the registry, beside what somebody else is told.
+func (t *tally) trace(other *transfer.Trace) *transfer.Trace {
+	var all transfer.Trace
+	if other != nil {
+		all = *other
+	}
+	all.Present = both(func(i transfer.PresentInfo) { t.found(i.Blob.Size) }, all.Present)
+	all.Started = both(func(i transfer.StartInfo) {
+		if t.first(i.Blob) { // what lies before the first byte is what an earlier call has sent
+			t.found(i.Offset)
+		}
+	}, all.Started)
+	all.Done = both(func(i transfer.DoneInfo) {
+		if t.first(i.Blob) { // an earlier call has sent all of it
+			t.found(i.Reused)
+		}
+	}, all.Done)
+	return &all
+}
+
+// both calls two functions, of which the second may be nil.
+func both[T any](first, second func(T)) func(T) {
+	if second == nil {
+		return first
+	}
+	return func(info T) {
+		first(info)
+		second(info)
+	}
+}
+
+// count puts what has moved into a result.
+func (t *tally) count(r *Result) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	r.Bytes, r.There = t.total+t.base, t.there+t.base
+	r.Moved, r.Took = max(t.done-t.there, 0), time.Since(t.begin)
+}
+
+// plan fills in what a transfer is to move, in the order of the blobs.
+func (r *Result) plan(blobs []transfer.Blob, names map[string]string, there func(transfer.Blob) bool) {
+	r.Files, r.Missing, r.Bytes, r.There = nil, nil, 0, 0
+	for _, b := range blobs {
+		f := File{Name: names[b.Digest], Digest: b.Digest, Size: b.Size}
+		r.Files = append(r.Files, f)
+		if r.Bytes += b.Size; there(b) {
+			r.There += b.Size
+		} else {
+			r.Missing = append(r.Missing, f)
+		}
+	}
+}
+
+// namesOf returns the names that manifests give their blobs, by digest.
+func namesOf(manifests []registry.Manifest) map[string]string {
+	names := map[string]string{}
+	for _, m := range manifests {
+		content, err := m.Content()
+		if err != nil {
+			continue // it is refused elsewhere
+		}
+		for _, l := range content.Layers {
+			names[l.Digest] = nameOf(l)
+		}
+	}
+	return names
+}
+
+// nameOf is the name of a layer's file, as those who write it say.
+func nameOf(d registry.Descriptor) string {
+	return cmp.Or(d.Annotations[pack.FilepathAnnotation], d.Title())
+}
+
+// blobsOf lists the blobs of manifests, each once.
+func blobsOf(manifests []registry.Manifest) ([]transfer.Blob, error) {
+	var blobs []transfer.Blob
+	seen := map[string]bool{}
+	for _, m := range manifests {
+		if m.IsIndex() {
+			continue
+		}
+		of, err := m.Blobs()
+		if err != nil {
+			return nil, named(m.Digest, err)
+		}
+		for _, b := range of {
+			if !seen[b.Digest] {
+				seen[b.Digest] = true
+				blobs = append(blobs, b)
+			}
+		}
+	}
+	return blobs, nil
+}
+
+// tree lists a manifest of a repository after all that it lists, each once.
+func tree(
+	ctx context.Context, repo *registry.Repository, m registry.Manifest, most int,
+) ([]registry.Manifest, error) {
+	return pack.Tree(m.Digest, most, func(dg string) (registry.Manifest, error) {
+		if dg == m.Digest {
+			return m, nil
+		}
+		return repo.Manifest(ctx, dg)
+	})
+}
