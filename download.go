@@ -515,6 +515,7 @@ func (d *downloader) start(b *blobDownload, missing []pieces.Range) *pieces.Piec
 	for i, x := range donors {
 		sources[i] = x
 	}
+	b.Scattered = true
 	b.reuse = &assembly{downloader: d, blob: b, procedure: reuse.New(b.Size, sources, rand.Uint64())}
 	step := b.reuse.procedure.Begin(missing)
 	p := d.schedule.Start(b.Index, step.Fetch)

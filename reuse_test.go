@@ -228,12 +228,12 @@ func TestReuseOfAFileThatChanges(t *testing.T) {
 			old := here(t, "GGUF")
 			requests := 0
 			w.observe(func() {
-				if requests++; requests == 60 {
+				if requests++; requests == 45 {
 					change(t, old)
 				}
 			})
 			assert.LessOrEqual(t, w.reusing(b, old), b.Size)
-			assert.GreaterOrEqual(t, requests, 60)
+			assert.GreaterOrEqual(t, requests, 45)
 			w.requireOnly(b)
 		})
 }

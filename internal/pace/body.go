@@ -49,6 +49,9 @@ func (b *BodyLimiter) Acquire(ctx context.Context, size int64) (*Slot, error) {
 	return slot, nil
 }
 
+// Fixed tells whether the limit is fixed. A nil limiter has none.
+func (b *BodyLimiter) Fixed() bool { return b != nil && b.total == nil }
+
 // Large returns how many large bodies may move at once now; 0 before the first.
 func (b *BodyLimiter) Large() int {
 	limit, _ := b.large.now()

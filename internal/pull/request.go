@@ -101,10 +101,19 @@ func (s *Sources) request(src *source, r *Request) asked {
 }
 
 // room returns the size of the body that a piece needs room for. The rest of a piece counts as a whole one.
+//
+// A tiny range, as of a blob of which much is reused, needs none unless the caller has set how many bodies may
+// move: it brings too little to find out by it how many are best.
 func (s *Sources) room(r *Request) int64 {
-	n := r.Piece.End() - r.Piece.Pos()
-	if n <= tinySize && s.Schedule.Ranges(r.Index) == pieces.RangesServed {
+	end := r.Piece.End()
+	switch n := end - r.Piece.Pos(); {
+	case s.Schedule.Ranges(r.Index) != pieces.RangesServed:
+	case n <= tinySize && s.Exchange.Bodies.Fixed():
 		return n
+	case n <= tinySize:
+		return 0
+	case r.Scattered:
+		return min(end-r.begin, roomSize)
 	}
 	return min(r.Size, roomSize)
 }

@@ -1,6 +1,10 @@
 package reuse
 
-import "github.com/modeltransfer/transfer/internal/pieces"
+import (
+	"slices"
+
+	"github.com/modeltransfer/transfer/internal/pieces"
+)
 
 // move is from where to where the bytes of a tensor are copied. Tensors with the same move are copied
 // together.
@@ -77,6 +81,22 @@ func (p *plan) copies(missing []pieces.Range) (all []Copy) {
 		}
 	}
 	return all
+}
+
+// worthwhile returns the copies but for short ones between two ranges that are fetched, which are at most budget
+// bytes in all.
+func worthwhile(all []Copy, fetched []pieces.Range, budget int64) []Copy {
+	starts, ends := make(map[int64]bool), make(map[int64]bool)
+	for _, r := range fetched {
+		starts[r.Start], ends[r.End] = true, true
+	}
+	return slices.DeleteFunc(all, func(c Copy) bool {
+		between := ends[c.Start] && starts[c.End] && c.Len() < leastCopy && c.Len() <= budget
+		if between {
+			budget -= c.Len()
+		}
+		return between
+	})
 }
 
 // copied returns what is copied of a tensor with a move.

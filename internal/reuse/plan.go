@@ -18,19 +18,24 @@ const (
 	// to find what is the same where that is a tenth of all.
 	scouts = 32
 
-	// There may be a probe for each probeShare bytes of a file, within these bounds, when it is surveyed and
-	// again when it is refined. That is less than half a percent of its bytes each time, and bounds the
-	// requests.
-	probeShare  = 128 << 10 // 128 KiB
-	leastProbes = 512
-	mostProbes  = 4096
+	// There may be a request for probes for each probeShare bytes of a file, within these bounds, when it is
+	// surveyed and again when it is refined. With two probes each that is 0.4 percent of its bytes.
+	probeShare = 128 << 10 // 128 KiB
+	leastAsked = 256
+	mostAsked  = 4096
+
+	// Probes that are nearer to each other than joinGap are fetched with what lies between: on a link of 10
+	// MB/s that takes less time than a request does, even where many are made at once. What is fetched so is
+	// at most a joinShare of the file.
+	joinGap   = 4 << 10 // 4 KiB
+	joinShare = 512
 )
 
 // tensor is a tensor of the file, and where its bytes may be.
 type tensor struct {
 	tensorfile.Tensor
 	places []place // that were not refuted; the likeliest is the first
-	probed bool
+	probed bool    // or is to be probed
 }
 
 // probe is a part of a tensor that is compared with its places.
@@ -42,14 +47,15 @@ type probe struct {
 // plan tells of each tensor where it may be copied from.
 type plan struct {
 	tensors []tensor // in the order of their bytes
+	size    int64    // of the file
 	rand    *rand.Rand
-	most    int     // probes of one stage
+	most    int     // requests of one stage
 	probes  []probe // to judge
 }
 
 // newPlan returns a plan that begins with the scouts, nil where there is nothing to look for.
 func newPlan(want []tensorfile.Tensor, sources []Source, size int64, random *rand.Rand) *plan {
-	p := &plan{rand: random, most: int(min(max(size/probeShare, leastProbes), mostProbes))}
+	p := &plan{size: size, rand: random, most: int(min(max(size/probeShare, leastAsked), mostAsked))}
 	for _, t := range want {
 		p.tensors = append(p.tensors, tensor{Tensor: t})
 	}
@@ -74,7 +80,7 @@ func (p *plan) spread(count int, chosen func(i int) bool) {
 	for i := range p.tensors {
 		total += size(i)
 	}
-	step := max(1, total/int64(count))
+	step := max(1, total/int64(max(1, count)))
 	next := p.rand.Int64N(step)
 	for i := range p.tensors {
 		n := size(i)
@@ -88,20 +94,17 @@ func (p *plan) spread(count int, chosen func(i int) bool) {
 // probe adds a probe at an offset of a tensor, or before it where the tensor ends.
 func (p *plan) probe(i int, offset int64) {
 	t := &p.tensors[i]
+	t.probed = true
 	size := t.places[0].size
 	offset = max(0, min(offset, size-probeSize))
 	r := pieces.Range{Start: t.Start + offset, End: t.Start + min(offset+probeSize, size)}
 	p.probes = append(p.probes, probe{i, r})
 }
 
-// survey adds a probe of each tensor that has none, fewer where there are too many, and one at both ends of
-// all that move together.
+// survey adds a probe at both ends of all that move together, and one of each tensor between.
 func (p *plan) survey() {
-	p.probeEach(func(i int) bool { return !p.tensors[i].probed })
-	ends := 0
-	for i := range p.tensors {
-		t := &p.tensors[i]
-		if len(t.places) == 0 || ends >= p.most {
+	for i, ends := 0, 0; i < len(p.tensors) && ends < p.most; i++ {
+		if len(p.tensors[i].places) == 0 {
 			continue
 		}
 		if i == 0 || !p.together(i-1) {
@@ -109,10 +112,43 @@ func (p *plan) survey() {
 			ends++
 		}
 		if !p.together(i) {
-			p.probe(i, t.Len())
+			p.probe(i, p.tensors[i].Len())
 			ends++
 		}
 	}
+	rest := p.choose(func(i int) bool { return !p.tensors[i].probed })
+	if len(rest) > 2*p.most {
+		p.spread(p.most, func(i int) bool { return !p.tensors[i].probed })
+		return
+	}
+	p.probeNeighbours(rest)
+}
+
+// probeNeighbours adds a probe of each of these tensors: at the end of one and at the start of the next, which
+// one request brings, and of small ones that lie between.
+func (p *plan) probeNeighbours(these []int) {
+	for len(these) > 0 {
+		end := p.tensors[these[0]].End
+		p.probe(these[0], p.tensors[these[0]].Len())
+		for these = these[1:]; len(these) > 0 && p.tensors[these[0]].Start-end < joinGap; these = these[1:] {
+			t := &p.tensors[these[0]]
+			p.probe(these[0], 0)
+			if end = t.End; t.Len() >= joinGap {
+				these = these[1:]
+				break
+			}
+		}
+	}
+}
+
+// choose returns those of the tensors that have a place and are chosen.
+func (p *plan) choose(chosen func(i int) bool) (some []int) {
+	for i := range p.tensors {
+		if len(p.tensors[i].places) > 0 && chosen(i) {
+			some = append(some, i)
+		}
+	}
+	return some
 }
 
 // together tells whether a tensor and the next are as near to each other where they may be copied from.
@@ -124,39 +160,29 @@ func (p *plan) together(i int) bool {
 	return len(a.places) > 0 && len(b.places) > 0 && a.move(a.places[0]) == b.move(b.places[0])
 }
 
-// probeEach adds a probe anywhere in each of some tensors, or spreads as many over them as there may be.
-func (p *plan) probeEach(chosen func(i int) bool) {
-	var some []int
-	for i := range p.tensors {
-		if len(p.tensors[i].places) > 0 && chosen(i) {
-			some = append(some, i)
-		}
-	}
-	if len(some) > p.most {
-		p.spread(p.most, chosen)
-		return
-	}
-	for _, i := range some {
-		p.probe(i, p.rand.Int64N(p.tensors[i].places[0].size))
-	}
-}
-
-// refine adds more probes of what would be copied: of what was believed because of its neighbours, and
-// between the probes that there were. It is false where there is nothing to probe.
+// refine adds more probes of what would be copied, at random places: first of what was believed because of its
+// neighbours. It is false where there is nothing to probe.
 func (p *plan) refine() bool {
 	copied := p.moves()
-	p.probeEach(func(i int) bool { return copied[i].ok && !p.tensors[i].probed })
-	p.spread(p.most, func(i int) bool { return copied[i].ok && p.tensors[i].probed })
+	believed := p.choose(func(i int) bool { return copied[i].ok && !p.tensors[i].probed })
+	if len(believed) > p.most {
+		p.spread(p.most, func(i int) bool { return copied[i].ok && !p.tensors[i].probed })
+		return true
+	}
+	for _, i := range believed {
+		p.probe(i, p.rand.Int64N(p.tensors[i].places[0].size))
+	}
+	p.spread(p.most-len(believed), func(i int) bool { return copied[i].ok })
 	return len(p.probes) > 0
 }
 
-// pending returns the ranges of the probes that were not judged.
+// pending returns the ranges of the probes that were not judged, as they are fetched.
 func (p *plan) pending() []pieces.Range {
 	all := make([]pieces.Range, len(p.probes))
 	for i, x := range p.probes {
 		all[i] = x.Range
 	}
-	return union(all)
+	return join(union(all), joinGap, p.size/joinShare)
 }
 
 // judge compares the probes with all places of their tensors, and drops the places that differ. It tells of
@@ -165,7 +191,6 @@ func (p *plan) judge(file io.ReaderAt, sources []Source) (refuted, agreed int) {
 	var want, got [probeSize]byte
 	for _, x := range p.probes {
 		t := &p.tensors[x.tensor]
-		t.probed = true
 		if len(t.places) == 0 {
 			continue // by another probe
 		}

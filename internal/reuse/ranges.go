@@ -22,6 +22,21 @@ func union(ranges []pieces.Range) (all []pieces.Range) {
 	return all
 }
 
+// join returns a list in which ranges that are nearer to each other than gap are one, in their order as long as
+// what lies between is at most budget bytes in all.
+func join(ranges []pieces.Range, gap, budget int64) (all []pieces.Range) {
+	for _, r := range ranges {
+		last := len(all) - 1
+		if last >= 0 && r.Start-all[last].End < min(gap, budget+1) {
+			budget -= r.Start - all[last].End
+			all[last].End = r.End
+		} else {
+			all = append(all, r)
+		}
+	}
+	return all
+}
+
 // intersect returns what two lists have in common.
 func intersect(a, b []pieces.Range) (both []pieces.Range) {
 	for len(a) > 0 && len(b) > 0 {

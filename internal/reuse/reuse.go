@@ -10,12 +10,15 @@
 //	surveying  a probe of each tensor, and both ends    which tensors are the same, and where
 //	           of those that move together
 //	surveyed   all that is not copied                   whether the digest is right; if it is not:
-//	refining   more probes of what was copied           which of it was not the same
+//	refining   more probes of what was copied, again    which of it was not the same
+//	           where these have found something
 //	refined    all that is not copied                   whether the digest is right; if it is not:
 //	doubted    also the tensors of the vocabulary       whether the digest is right; if it is not:
 //	over       all that was copied                      nothing any more
 //
-// A probe is a part of the file: nothing is fetched twice for it.
+// A probe is a part of the file: nothing is fetched twice for it. Each takes a request, which costs more than its
+// bytes: two neighbours share one where they meet, and what is small and lies between two ranges that are fetched
+// is fetched with them.
 package reuse
 
 import (
@@ -78,8 +81,15 @@ const (
 	leastHead = 64 << 10 // 64 KiB
 	mostHead  = 4 << 20  // 4 MiB
 
+	// maxRounds is how often more probes of what was copied are asked for before it is copied again.
+	maxRounds = 2
+
 	// maxHeadStep is how much of it is asked for at once after that.
 	maxHeadStep = 8 << 20 // 8 MiB
+
+	// A copy that is shorter than leastCopy and lies between two ranges that are fetched is fetched with them: that
+	// takes less time than another request. What is fetched so is at most a joinShare of the file.
+	leastCopy = 64 << 10 // 64 KiB
 )
 
 // Procedure is how one file is put together. It is for one goroutine at a time.
@@ -88,6 +98,7 @@ type Procedure struct {
 	sources []Source
 	rand    *rand.Rand
 	stage   stage
+	rounds  int // of refining
 	plan    *plan
 	copied  bool // the last step was to copy something
 }
@@ -121,9 +132,9 @@ func (p *Procedure) Mismatch() bool {
 		return false
 	}
 	switch {
-	case p.stage == surveyed && p.plan.refine():
-		p.stage = refining
-	case p.stage == surveyed, p.stage == refined:
+	case p.stage == surveyed:
+		p.refine()
+	case p.stage == refined:
 		p.doubt()
 	default:
 		p.stage = over
@@ -179,9 +190,19 @@ func (p *Procedure) judge(file io.ReaderAt) {
 		p.stage = surveying
 	case p.stage == surveying:
 		p.stage = surveyed
-	case refuted > 0:
+	case refuted > 0 && p.rounds < maxRounds:
+		p.refine()
+	case refuted > 0 || p.rounds > 1:
 		p.stage = refined
 	default:
+		p.doubt()
+	}
+}
+
+// refine has more of what was copied compared, again where that has found something.
+func (p *Procedure) refine() {
+	p.stage = refining
+	if p.rounds++; !p.plan.refine() {
 		p.doubt()
 	}
 }
@@ -200,11 +221,17 @@ func (p *Procedure) last(missing []pieces.Range) Step {
 		return s
 	}
 	s.Copy = p.plan.copies(missing)
+	s.Copy = worthwhile(s.Copy, s.rest(missing), p.size/joinShare)
+	s.Fetch = s.rest(missing)
 	p.copied = len(s.Copy) > 0
+	return s
+}
+
+// rest returns what is missing and not copied.
+func (s *Step) rest(missing []pieces.Range) []pieces.Range {
 	copied := make([]pieces.Range, len(s.Copy))
 	for i, c := range s.Copy {
 		copied[i] = c.Range
 	}
-	s.Fetch = subtract(missing, copied)
-	return s
+	return subtract(missing, copied)
 }
