@@ -17,7 +17,8 @@ type AuthChallenge struct {
 	Scope   string
 }
 
-// parseAuthChallenge returns the best Bearer challenge of a WWW-Authenticate header, which may hold several.
+// parseAuthChallenge returns the best Bearer challenge of a WWW-Authenticate header, which may have several.
+// It keeps its name: the tests of programs that have a copy of this package use it.
 func parseAuthChallenge(header string) (c AuthChallenge) {
 	c.Realm, c.Service, c.Scope, _ = challenge.Bearer(header)
 	return c

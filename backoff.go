@@ -14,14 +14,16 @@ import (
 )
 
 const (
-	// maxRetries is how often a registry is tried that has not answered once in this call.
+	// maxRetries is how often a registry is tried that has not answered once in this call. It keeps its name:
+	// the tests of programs that have a copy of this package use it.
 	maxRetries = retry.MaxTries
 
-	defaultRetryTimeout = calls.DefaultRetryTimeout
+	// defaultStallTimeout keeps its name too.
 	defaultStallTimeout = calls.DefaultStallTimeout
+	defaultRetryTimeout = calls.DefaultRetryTimeout
 )
 
-// newLoop returns what makes the attempts of a call at its blobs and its manifest.
+// newLoop returns the loop that makes the attempts of a call at its blobs and its manifest.
 func newLoop(x *exchange.Exchange, bodies *pace.BodyLimiter, log *slog.Logger) *retry.Loop {
 	return &retry.Loop{
 		Answered:   func() bool { return x.Answered(x.Registry.Host()) },
@@ -31,8 +33,8 @@ func newLoop(x *exchange.Exchange, bodies *pace.BodyLimiter, log *slog.Logger) *
 	}
 }
 
-// tracedLoop returns what makes the attempts at a blob, and tells of those that are followed by another. The
-// host is that which was asked last.
+// tracedLoop returns the loop that makes the attempts at a blob, and reports those that another follows. The
+// host is the one that was asked last.
 func (c *call) tracedLoop(b *events.Blob, host func() string) *retry.Loop {
 	if b == nil {
 		return c.retry
@@ -43,7 +45,8 @@ func (c *call) tracedLoop(b *events.Blob, host func() string) *retry.Loop {
 }
 
 // backoff waits after attempt number attempt, counted from 0, for at most longest. It returns the cause of
-// the context when that ends first.
+// the context when that ends first. It keeps its name: the tests of programs that have a copy of this package
+// use it.
 func backoff(ctx context.Context, attempt int, longest time.Duration) error {
 	return retry.Sleep(ctx, retry.Delay(attempt, longest))
 }

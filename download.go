@@ -60,12 +60,14 @@ const (
 func Download(ctx context.Context, opts DownloadOptions) error {
 	return run(ctx, options{
 		op: "download", blobs: opts.Blobs, baseURL: opts.BaseURL, repository: opts.Repository,
-		mirrors:     opts.Mirrors,
-		concurrency: opts.Concurrency, defaultConcurrency: DefaultDownloadConcurrency,
-		bodyConcurrency: opts.BodyConcurrency,
-		progress:        opts.Progress, client: opts.Client, token: opts.Token, getToken: opts.GetToken,
-		logger: opts.Logger, userAgent: opts.UserAgent, stallTimeout: opts.StallTimeout,
-		retryTimeout: opts.RetryTimeout, maxBytesPerSecond: opts.MaxBytesPerSecond, trace: opts.Trace,
+		mirrors: opts.Mirrors, client: opts.Client, userAgent: opts.UserAgent,
+		token: opts.Token, getToken: opts.GetToken,
+		limits: limits{
+			concurrency: opts.Concurrency, defaultConcurrency: DefaultDownloadConcurrency,
+			bodyConcurrency: opts.BodyConcurrency, maxBytesPerSecond: opts.MaxBytesPerSecond,
+			stallTimeout: opts.StallTimeout, retryTimeout: opts.RetryTimeout,
+		},
+		listeners: listeners{opts.Progress, opts.Logger, opts.Trace},
 	}, func(ctx context.Context, c *call) error {
 		return download(ctx, c, opts)
 	})

@@ -102,7 +102,9 @@ func TestI19ConcurrencyIsClamped(t *testing.T) {
 	for given, want := range map[int]int{
 		math.MinInt: 64, -1: 64, 0: 64, 1: 1, 1024: 1024, 1025: 1024, math.MaxInt: 1024,
 	} {
-		c, err := newCall(options{baseURL: "http://registry.test", concurrency: given, defaultConcurrency: 64})
+		c, err := newCall(options{
+			baseURL: "http://registry.test", limits: limits{concurrency: given, defaultConcurrency: 64},
+		})
 		require.NoError(t, err)
 		assert.Equal(t, want, c.concurrency, given)
 	}

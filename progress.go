@@ -11,21 +11,23 @@ import (
 	"github.com/modeltransfer/transfer/internal/watchdog"
 )
 
-// speedTracker knows the median of recent speeds, in bytes per second.
+// speedTracker knows the median of recent speeds, in bytes per second. It keeps its name: the tests of
+// programs that have a copy of this package use it.
 type speedTracker = watchdog.Speeds
 
 // progressGrace is how long the end of a call waits for a callback after the context has ended.
 const progressGrace = time.Second
 
 // progressTracker adds up what all workers move and tells the callback, from one
-// goroutine of its own, so that a slow callback delays nothing but itself.
+// goroutine of its own, so that a slow callback delays only itself. It keeps its name: the
+// tests of programs that have a copy of this package use it.
 type progressTracker struct {
 	total     int64
 	callback  func(completed, total int64)
 	completed atomic.Int64
 
 	stop     func()        // called when the callback panics
-	wake     chan struct{} // has room for one: there is something to tell
+	wake     chan struct{} // of capacity one: there is something to tell
 	done     chan struct{} // closed when the goroutine has ended
 	started  bool
 	panicked any // set before done is closed
@@ -84,8 +86,8 @@ func (p *progressTracker) report(told int64) {
 }
 
 // finish returns after the last call of the callback, with what it panicked with. Nothing may be added any
-// more. Where the context has ended and the callback does not return, as one does not that sends to a channel
-// which nobody reads any more, it is left to itself.
+// more. A callback that does not return, such as one that sends to a channel without a reader, is left to
+// itself once the context has ended.
 func (p *progressTracker) finish(ctx context.Context) (panicked any) {
 	if !p.started {
 		return nil
@@ -110,9 +112,9 @@ func (p *progressTracker) finish(ctx context.Context) (panicked any) {
 // Trace is told what happens to each blob of a call, for metrics, logs and displays: a [slog.Logger] is for
 // people. Any of its functions may be nil.
 //
-// They may be called at the same time, also for one blob, and hold up what they are told of: they must return
-// soon. None is called after the call has returned. A panic in one ends the call and is raised again in its
-// caller, and none is called after it.
+// They may be called at the same time, also for one blob. What they are told of waits for them: they must
+// return soon. None is called after the call has returned. A panic in one ends the call and is raised again
+// in its caller, and none is called after it.
 //
 // What a program can count on, of each distinct blob:
 //   - In a call that succeeds it gets either Present or Done, once.
@@ -121,13 +123,13 @@ func (p *progressTracker) finish(ctx context.Context) (panicked any) {
 //     and was not finished.
 //   - These three are the last that is told of it, with one exception: a blob that the registry said it has,
 //     and lacks when it gets the manifest, is begun again with Retried.
-//   - Present means that nothing was told of it but Waiting and Retried. Done follows Started, unless there
-//     was nothing left to move.
+//   - Before Present only Waiting and Retried are told of it. Before Done comes Started, unless there was
+//     nothing left to move.
 type Trace struct {
 	// Present is called when a blob is found that need not move.
 	Present func(PresentInfo)
 
-	// Waiting is called, once for a blob, when another call or process has hold of it.
+	// Waiting is called, once for a blob, when another call or process has claimed it.
 	Waiting func(WaitInfo)
 
 	// Started is called before bytes of a blob are asked for or sent: with each request that does. A large
@@ -135,7 +137,7 @@ type Trace struct {
 	Started func(StartInfo)
 
 	// Moving is called for each MiB of a blob that is in place, and when some are found there, or were thrown
-	// away. No call comes for what is smaller.
+	// away. Smaller blobs get no call.
 	Moving func(MoveInfo)
 
 	// Retried is called when an attempt has failed and another follows, before the wait. What another mirror

@@ -11,7 +11,7 @@
 // its bytes were hashed and found to be those of its digest, written and synced.
 // A full disk, a killed process or a power cut leaves no wrong file under such a
 // name. That is why a file of the right size under its final name is trusted;
-// see [DownloadOptions.Verify] to have it hashed again.
+// [DownloadOptions.Verify] hashes it again.
 // An upload is hashed while it is sent and never finalised when the file is
 // not what its digest says.
 //
@@ -87,7 +87,9 @@ const (
 	DefaultUploadConcurrency   = 32
 
 	defaultRepository = "library/_"
-	defaultUserAgent  = calls.DefaultUserAgent
+
+	// defaultUserAgent keeps its name: the tests of programs that have a copy of this package use it.
+	defaultUserAgent = calls.DefaultUserAgent
 
 	// maxConcurrency keeps a mistyped option from using up the descriptors of
 	// the process.
@@ -98,8 +100,7 @@ const (
 	askingAhead = 5
 )
 
-// The causes of failure that have no error of their own elsewhere. All are matched
-// with [errors.Is].
+// Errors that callers can match with [errors.Is].
 var (
 	// ErrInvalidOption is an option that no request can be made of, or a nil context.
 	ErrInvalidOption = sentinel.ErrInvalidOption
@@ -158,7 +159,7 @@ type StatusError struct {
 	StatusCode int
 	Errors     []RegistryError // what the body told, often nothing
 
-	elsewhere bool   // it is not the registry's: its token has nothing to do with it
+	elsewhere bool   // another server has answered: the registry's token was not for it
 	denied    bool   // a 401 that says that the credentials are good, but not for this
 	secure    string // the registry's https URL, to which all of its http one is redirected
 }
@@ -177,9 +178,9 @@ func (e *StatusError) Error() string {
 	return b.String()
 }
 
-// Is has [errors.Is] match registry.ErrUnauthorized where the registry wants credentials or refuses those it
-// got, and registry.ErrDenied where it does not allow what was asked for. A 403 is the latter, and so is a
-// 401 that says insufficient_scope (RFC 6750 section 3.1) or DENIED.
+// Is tells [errors.Is] that the error matches registry.ErrUnauthorized, where the registry wants credentials
+// or refuses those it got, or registry.ErrDenied, where it does not allow what was asked for. A 403 is the
+// latter, and so is a 401 that says insufficient_scope (RFC 6750 section 3.1) or DENIED.
 func (e *StatusError) Is(target error) bool {
 	switch target {
 	case sentinel.ErrUnauthorized:
@@ -190,7 +191,7 @@ func (e *StatusError) Is(target error) bool {
 	return false
 }
 
-// isDenied tells whether other credentials, and not better ones, are needed.
+// isDenied tells whether the credentials are good, but may not do this.
 func (e *StatusError) isDenied() bool {
 	said := func(r RegistryError) bool { return r.Code == "DENIED" }
 	return e.denied || e.StatusCode == http.StatusForbidden ||
@@ -338,9 +339,9 @@ type DownloadOptions struct {
 	// MaxBytesPerSecond caps the speed of the whole call. Zero means no cap.
 	MaxBytesPerSecond int64
 
-	// Verify has the files that are already there hashed again, and those fetched
-	// anew that are not what their digest says. By default a file of the
-	// right size under its final name is trusted.
+	// Verify hashes the files that are already there, and fetches those anew that
+	// are not what their digest says. By default a file of the right size under its
+	// final name is trusted.
 	Verify bool
 
 	// Mirrors are base URLs asked before BaseURL, in this order. Any failure
@@ -351,9 +352,9 @@ type DownloadOptions struct {
 	// Trace is told what happens to each blob. Nil means that nobody wants to know.
 	Trace *Trace
 
-	// Reuse are files that may hold parts of what is fetched, such as an earlier version of a model: of a blob
-	// of more than 32 MiB that is a GGUF or safetensors file, only what they do not have is fetched. They are
-	// read, not through links, and never written to. Whatever is wrong with them is no error.
+	// Reuse are files that may hold parts of what is fetched, such as an earlier version of a model: of a
+	// blob of more than 32 MiB that is a GGUF or safetensors file, only what they do not have is fetched.
+	// They are read, not through links, and never written to. Whatever is wrong with them is no error.
 	Reuse []string
 }
 
@@ -435,21 +436,31 @@ type UploadOptions struct {
 
 // options are the options that both directions have.
 type options struct {
-	op                              string
-	blobs                           []Blob
-	baseURL, repository             string
-	mirrors                         []string
+	op                  string
+	blobs               []Blob
+	baseURL, repository string
+	mirrors             []string
+	client              *http.Client
+	token               string
+	getToken            func(context.Context, AuthChallenge) (string, error)
+	userAgent           string
+	limits
+	listeners
+}
+
+// limits are the options that bound a call.
+type limits struct {
 	concurrency, defaultConcurrency int
 	bodyConcurrency                 int
-	progress                        func(completed, total int64)
-	client                          *http.Client
-	token                           string
-	getToken                        func(context.Context, AuthChallenge) (string, error)
-	logger                          *slog.Logger
-	userAgent                       string
 	stallTimeout, retryTimeout      time.Duration
 	maxBytesPerSecond               int64
-	trace                           *Trace
+}
+
+// listeners are told how a call gets on.
+type listeners struct {
+	progress func(completed, total int64)
+	logger   *slog.Logger
+	trace    *Trace
 }
 
 // blob is a Blob that was checked.
@@ -460,7 +471,7 @@ type blob struct {
 	trace  *events.Blob // nil: nobody is told what happens to it
 }
 
-// call is one call of Download or Upload: the options that were checked, and what all its requests share.
+// call is one call of Download or Upload.
 type call struct {
 	options
 	list        []blob // distinct, largest first
@@ -468,15 +479,20 @@ type call struct {
 	registry    *wire.Registry
 	mirrors     []*wire.Registry
 	concurrency int
+	started     time.Time
 
+	shared
+	progress *progressTracker
+	tracer   *tracer // nil without a Trace
+}
+
+// shared is what all requests of a call share.
+type shared struct {
 	rate     *pace.Limiter
 	bodies   *pace.BodyLimiter
 	watchdog *watchdog.Watchdog
 	exchange *exchange.Exchange
 	retry    *retry.Loop
-	progress *progressTracker
-	tracer   *tracer // nil without a Trace
-	started  time.Time
 }
 
 // newCall checks all options. It does no I/O.
@@ -486,7 +502,9 @@ func newCall(o options) (*call, error) {
 	c.retryTimeout = cmp.Or(o.retryTimeout, defaultRetryTimeout)
 	c.stallTimeout = cmp.Or(o.stallTimeout, defaultStallTimeout)
 	c.logger = cmp.Or(o.logger, slog.New(slog.DiscardHandler))
-	if err := c.checkPlaces(); err != nil {
+	var err error
+	c.registry, c.mirrors, err = calls.Places(c.baseURL, c.repository, o.mirrors)
+	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrInvalidOption, err)
 	}
 	if o.stallTimeout < 0 || o.retryTimeout < 0 || o.maxBytesPerSecond < 0 {
@@ -509,24 +527,10 @@ func limit(n, byDefault, highest int) int {
 
 // requests is the most requests in flight at once.
 func (c *call) requests() int {
-	if c.options.concurrency > 0 {
+	if c.limits.concurrency > 0 {
 		return c.concurrency
 	}
 	return askingAhead * c.concurrency
-}
-
-func (c *call) checkPlaces() (err error) {
-	if c.registry, err = wire.ParseRegistry(c.baseURL); err != nil {
-		return err
-	}
-	for _, m := range c.options.mirrors {
-		mirror, err := wire.ParseRegistry(m)
-		if err != nil {
-			return fmt.Errorf("mirror: %w", err)
-		}
-		c.mirrors = append(c.mirrors, mirror.Mirror(c.registry))
-	}
-	return wire.CheckRepository(c.repository)
 }
 
 func (c *call) checkBlobs() error {
@@ -542,7 +546,8 @@ func (c *call) checkBlobs() error {
 		case b.Size < 0:
 			return fmt.Errorf("%w %s: negative size %d", ErrInvalidBlob, dg, b.Size)
 		case twice && c.list[at].size != b.Size:
-			return fmt.Errorf("%w %s: listed with sizes %d and %d", ErrInvalidBlob, dg, c.list[at].size, b.Size)
+			return fmt.Errorf("%w %s: listed with sizes %d and %d",
+				ErrInvalidBlob, dg, c.list[at].size, b.Size)
 		case twice:
 			c.list[at].from = append(c.list[at].from, b.From)
 			continue
@@ -563,7 +568,7 @@ var (
 	errTracePanicked    = errors.New("trace function panicked")
 )
 
-// run makes one call: it checks the options, moves, and releases everything.
+// run makes one call: it checks the options, calls move, and releases everything.
 func run(ctx context.Context, o options, move func(context.Context, *call) error) error {
 	if ctx == nil {
 		return fmt.Errorf("%w: nil context", ErrInvalidOption)
@@ -593,18 +598,20 @@ func run(ctx context.Context, o options, move func(context.Context, *call) error
 	return err
 }
 
-// open makes what the requests share. It returns what releases that, after the context has ended.
+// open makes what the requests share. Call release after the context has ended.
 func (c *call) open(ctx context.Context, cancel context.CancelCauseFunc) (release func()) {
 	c.rate = pace.New(c.maxBytesPerSecond)
-	c.bodies = pace.NewBodyLimiter(limit(c.bodyConcurrency, c.concurrency, c.concurrency), c.bodyConcurrency > 0)
+	most := limit(c.bodyConcurrency, c.concurrency, c.concurrency)
+	c.bodies = pace.NewBodyLimiter(most, c.bodyConcurrency > 0)
 	c.watchdog = watchdog.New(c.stallTimeout, c.rate)
-	c.progress = newProgressTracker(c.total, c.options.progress, func() { cancel(errProgressPanicked) })
-	if c.options.trace != nil {
-		c.tracer = newTracer(c.options.trace, c.list, c.op, func() { cancel(errTracePanicked) })
+	c.progress = newProgressTracker(c.total, c.listeners.progress, func() { cancel(errProgressPanicked) })
+	if c.trace != nil {
+		c.tracer = newTracer(c.trace, c.list, c.op, func() { cancel(errTracePanicked) })
 	}
 	client := wire.NewClient(c.client, cmp.Or(c.userAgent, defaultUserAgent), c.requests())
 	x, end := calls.Open(ctx, exchange.Config{
-		Registry: c.registry, Client: client, Watchdog: c.watchdog, Bodies: c.bodies, Rate: c.rate, Log: c.logger,
+		Registry: c.registry, Client: client, Log: c.logger,
+		Watchdog: c.watchdog, Bodies: c.bodies, Rate: c.rate,
 	}, c.token, challenged(c.getToken))
 	c.exchange, c.retry = x, newLoop(x, c.bodies, c.logger)
 	return func() {
@@ -648,7 +655,8 @@ func (c *call) blobError(b blob, budget *retry.Budget, err error) error {
 	return failed
 }
 
-// digestToPath returns the file name of a blob: its digest with a dash for the colon.
+// digestToPath returns the file name of a blob: its digest with a dash for the colon. It keeps its name: the
+// tests of programs that have a copy of this package use it.
 func digestToPath(dg string) string {
 	return strings.Replace(dg, ":", "-", 1)
 }

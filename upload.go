@@ -31,11 +31,13 @@ import (
 func Upload(ctx context.Context, opts UploadOptions) error {
 	return run(ctx, options{
 		op: "upload", blobs: opts.Blobs, baseURL: opts.BaseURL, repository: opts.Repository,
-		concurrency: opts.Concurrency, defaultConcurrency: DefaultUploadConcurrency,
-		bodyConcurrency: opts.BodyConcurrency,
-		progress:        opts.Progress, client: opts.Client, token: opts.Token, getToken: opts.GetToken,
-		logger: opts.Logger, userAgent: opts.UserAgent, stallTimeout: opts.StallTimeout,
-		retryTimeout: opts.RetryTimeout, maxBytesPerSecond: opts.MaxBytesPerSecond, trace: opts.Trace,
+		client: opts.Client, token: opts.Token, getToken: opts.GetToken, userAgent: opts.UserAgent,
+		limits: limits{
+			concurrency: opts.Concurrency, defaultConcurrency: DefaultUploadConcurrency,
+			bodyConcurrency: opts.BodyConcurrency, maxBytesPerSecond: opts.MaxBytesPerSecond,
+			stallTimeout: opts.StallTimeout, retryTimeout: opts.RetryTimeout,
+		},
+		listeners: listeners{opts.Progress, opts.Logger, opts.Trace},
 	}, func(ctx context.Context, c *call) error {
 		return upload(ctx, c, opts)
 	})

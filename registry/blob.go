@@ -20,14 +20,14 @@ import (
 // maxBodyFaults is how many bodies of a mirror may break before it is left alone.
 const maxBodyFaults = 3
 
-// Blob returns a reader of a blob, for who streams it or keeps it elsewhere than in a directory; see
-// [transfer.Download], which is faster. It asks the mirrors first, and it is verified: io.EOF means that what
-// was read is the blob. Any other error of the last Read, such as [transfer.ErrDigestMismatch], means that it
-// is not, and that nothing of it is to be kept.
+// Blob returns a reader of a blob, for programs that stream it or keep it elsewhere than in a directory;
+// [transfer.Download] is faster. It asks the mirrors first and verifies the blob: io.EOF means that what was
+// read is the blob. After any other error of the last Read, such as [transfer.ErrDigestMismatch], throw away
+// all that was read.
 //
-// After a fault the rest is asked for, until RetryTimeout has passed without a byte; where a source serves no
-// ranges, what was read comes again and is dropped. Nothing is held in memory. The time between two Reads is
-// the caller's: a connection that has ended meanwhile is replaced.
+// After a fault the rest is asked for, until RetryTimeout has passed without a byte; where a source serves
+// no ranges, what was read comes again and is dropped. None of it is kept in memory. The time between two
+// Reads is the caller's: a connection that has ended meanwhile is replaced.
 //
 // The reader must be closed, and is for one goroutine at a time. It ends with ctx. The error of Blob is
 // [transfer.ErrInvalidDigest], [transfer.ErrInvalidBlob], [transfer.ErrSizeMismatch], or one of
@@ -181,8 +181,8 @@ func (r *blobReader) askOne(ctx context.Context, b *retry.Budget, s *source) err
 	return nil
 }
 
-// refusesRanges tells the statuses with which servers refuse a range that is there; 206 is one with another
-// range.
+// refusesRanges tells the statuses with which servers refuse a range that is there (containerd#11953,
+// aria2#1627); 206 is one with another range.
 func refusesRanges(status int) bool {
 	switch status {
 	case http.StatusPartialContent, http.StatusRequestedRangeNotSatisfiable, http.StatusBadRequest,
@@ -205,7 +205,7 @@ func (r *blobReader) check(resp *exchange.Response, ranged bool) error {
 		case length >= 0 && length != r.size:
 			return retry.Permanent(
 				fmt.Errorf("%w: there are %d bytes, not %d", transfer.ErrSizeMismatch, length, r.size))
-		case coding != "" && coding != "identity" && length != r.size: // else the digest decides
+		case coding != "" && coding != "identity" && length != r.size: // else the digest decides (moby#17595)
 			return broken("the content coding is %.20q", coding)
 		}
 	case http.StatusPartialContent:

@@ -108,7 +108,8 @@ func TestBlobIsVerified(t *testing.T) {
 
 func TestBlobOfAMirror(t *testing.T) {
 	for script, atRegistry := range map[string]int{
-		"**ok": 0, "**404": 1, "**503": 1, "reset(1000)->reset(1000)->reset(1000)->**404": 1, "**norange+reset(100)": 1,
+		"**ok": 0, "**404": 1, "**503": 1, "**norange+reset(100)": 1,
+		"reset(1000)->reset(1000)->reset(1000)->**404": 1,
 	} {
 		t.Run(script, func(t *testing.T) {
 			registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
@@ -138,7 +139,8 @@ func TestBlobForASlowReader(t *testing.T) {
 	registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 		w := newWorld(t, mode)
 		w.reg.Put(repository, weights)
-		r, err := w.open(func(o *registry.Options) { o.RetryTimeout = time.Minute }).Blob(t.Context(), blobOf(weights))
+		repo := w.open(func(o *registry.Options) { o.RetryTimeout = time.Minute })
+		r, err := repo.Blob(t.Context(), blobOf(weights))
 		require.NoError(t, err)
 		defer r.Close()
 		var got []byte

@@ -28,8 +28,8 @@ func (r *core) usable(ctx context.Context) error {
 	return nil
 }
 
-// begin begins a call whose requests begin with the token and renew it with get; a nil get means that a 401
-// is final. When the context has ended, release waits until nothing of the call is left.
+// begin begins a call whose requests have the token and renew it with get; a nil get means that a 401 is
+// final. Call release when the context has ended: it waits until nothing of the call is left.
 func (r *core) begin(ctx context.Context, token string, get exchange.GetToken) (c *call, release func()) {
 	x, end := calls.Open(ctx, exchange.Config{
 		Registry: r.registry, Client: r.client, Watchdog: watchdog.New(r.opts.StallTimeout, nil), Log: r.log,

@@ -43,7 +43,7 @@ func (c Credentials) basic() string {
 	return "Basic " + base64.StdEncoding.EncodeToString([]byte(c.Username+":"+c.Password))
 }
 
-// String returns who it is without any secret, so that printing options tells none.
+// String returns who it is. It leaves out all secrets, so that options can be printed.
 func (c Credentials) String() string {
 	switch {
 	case c.anonymous():

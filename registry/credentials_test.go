@@ -55,7 +55,8 @@ func TestA4PasswordOfSeveralLinesIsQuotedNowhere(t *testing.T) {
 	lines := strings.Split(strings.TrimSpace(jsonKey), "\n")
 	for _, quote := range []string{
 		jsonKey, strings.ReplaceAll(jsonKey, "\n", " "), lines[1], lines[2],
-		`{"errors":[{"code":"UNAUTHORIZED","message":"{\n  \"type\": \"service_account\",\n  \"private_key\""}]}`,
+		`{"errors":[{"code":"UNAUTHORIZED","message":"{\n  \"type\": \"service_account\",\n` +
+			`  \"private_key\""}]}`,
 	} {
 		registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 			w := newWorld(t, mode).protect()
@@ -85,7 +86,9 @@ func TestA4TokenIsWhateverAHeaderMayHave(t *testing.T) {
 			s.answer = func(string) any { return map[string]string{"token": token} }
 		})
 		w.reg.Configure(func(o *registrytest.Options) {
-			o.CheckToken = func(r *http.Request) bool { return r.Header.Get("Authorization") == "Bearer "+token }
+			o.CheckToken = func(r *http.Request) bool {
+				return r.Header.Get("Authorization") == "Bearer "+token
+			}
 		})
 		_, err := w.open().Manifest(t.Context(), "latest")
 		require.NoError(t, err)

@@ -17,12 +17,12 @@ import (
 )
 
 // Delete deletes the manifest under a digest, and with it all its tags, or a tag alone. Blobs stay until the
-// registry removes those that nothing names. Where the registry has no referrers API, a manifest that has a
+// registry collects its garbage. Where the registry has no referrers API, a manifest that has a
 // subject is taken off the list under the referrers tag too. A nil error means that the registry has
 // confirmed it.
 //
 // The errors are those of [Repository.Manifest]: 404 where there is no such manifest, and often 405 or 400
-// where the registry deletes nothing, or no tags.
+// where the registry does not delete, or does not delete tags.
 func (r *Repository) Delete(ctx context.Context, ref string) error {
 	if err := manifest.CheckReference(ref); err != nil {
 		return err

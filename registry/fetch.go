@@ -21,7 +21,8 @@ import (
 // manifestTypes are the media types that are asked for.
 var manifestTypes = []string{MediaTypeManifest, MediaTypeIndex, MediaTypeDockerManifest, MediaTypeDockerIndex}
 
-// accepted is the Accept header: one for all media types, because there are servers that read only the first.
+// accepted is the Accept header: one for all media types, because some servers read only the first
+// (mulgadc/spinifex#399).
 var accepted = strings.Join(manifestTypes, ", ")
 
 // Manifest fetches the manifest or index under a tag or a digest, from the mirrors first. A nil error

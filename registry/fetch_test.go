@@ -135,7 +135,8 @@ func TestManifestIsGivenUp(t *testing.T) {
 		w := newWorld(t, mode)
 		w.reg.Fault("GET", "/manifests/", "**503")
 		begun := time.Now()
-		_, err := w.open(func(o *registry.Options) { o.RetryTimeout = time.Minute }).Manifest(t.Context(), "latest")
+		repo := w.open(func(o *registry.Options) { o.RetryTimeout = time.Minute })
+		_, err := repo.Manifest(t.Context(), "latest")
 		require.ErrorIs(t, err, transfer.ErrRetriesExhausted)
 		requireStatus(t, err, 503)
 		assert.InDelta(t, time.Minute.Seconds(), time.Since(begun).Seconds(), 5)
@@ -143,7 +144,9 @@ func TestManifestIsGivenUp(t *testing.T) {
 	registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 		w := newWorld(t, mode)
 		w.reg.Fault("GET", "/manifests/", "**stallheaders")
-		repo := w.open(func(o *registry.Options) { o.RetryTimeout, o.StallTimeout = time.Second, 3*time.Second })
+		repo := w.open(func(o *registry.Options) {
+			o.RetryTimeout, o.StallTimeout = time.Second, 3*time.Second
+		})
 		begun := time.Now()
 		_, err := repo.Manifest(t.Context(), "latest")
 		require.ErrorIs(t, err, transfer.ErrStalled)
@@ -206,7 +209,8 @@ func TestManifestWithMalformedDigestHeader(t *testing.T) {
 	registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 		w := newWorld(t, mode)
 		m := w.put("latest", "weights")
-		for _, value := range []string{"x", "sha256:abc", "md5:" + strings.Repeat("a", 32), "../../etc/passwd"} {
+		md5 := "md5:" + strings.Repeat("a", 32)
+		for _, value := range []string{"x", "sha256:abc", md5, "../../etc/passwd"} {
 			w.reg.Fault("GET", "/manifests/", "header(Docker-Content-Digest: "+value+")")
 			got, err := w.open().Manifest(t.Context(), "latest")
 			require.NoError(t, err)
@@ -239,7 +243,10 @@ func TestU15PageInsteadOfManifest(t *testing.T) {
 		"nothing":  func(rw http.ResponseWriter, r *http.Request) {},
 		"an array": func(rw http.ResponseWriter, r *http.Request) { fmt.Fprint(rw, `["x"]`) },
 		"204":      func(rw http.ResponseWriter, r *http.Request) { rw.WriteHeader(204) },
-		"206":      func(rw http.ResponseWriter, r *http.Request) { rw.WriteHeader(206); fmt.Fprint(rw, "{}") },
+		"206": func(rw http.ResponseWriter, r *http.Request) {
+			rw.WriteHeader(206)
+			fmt.Fprint(rw, "{}")
+		},
 		"5 MiB": func(rw http.ResponseWriter, r *http.Request) {
 			fmt.Fprintf(rw, `{"x":"%s"}`, strings.Repeat("x", 5<<20))
 		},

@@ -22,13 +22,13 @@ const (
 	MediaTypeDockerIndex    = "application/vnd.docker.distribution.manifest.list.v2+json"
 )
 
-// maxManifest is the largest manifest that is read. Registries commonly stop there; it is room for some
-// 15,000 tensors.
+// maxManifest is the largest manifest that is read, with some 15,000 tensors. The registry of the
+// distribution project takes no larger one.
 const maxManifest = 4 << 20 // 4 MiB
 
-// The causes of failure that have no error of their own in package transfer.
+// Errors that callers can match with [errors.Is], beside those of package transfer.
 var (
-	// ErrManifest is a manifest of which nothing can be made: not JSON, of an unknown form, with a malformed
+	// ErrManifest is a manifest that cannot be used: not JSON, of an unknown form, with a malformed
 	// digest or size in it, or one that can be read as two different ones.
 	ErrManifest = sentinel.ErrManifest
 
@@ -44,7 +44,7 @@ type Manifest struct {
 	// Data are its bytes. They must not be changed.
 	Data []byte
 
-	// Digest is the digest of Data. What was asked for by a digest has that one.
+	// Digest is the digest of Data, of the algorithm that was asked for.
 	Digest string
 
 	// MediaType is what the registry called it or, where it said nothing, what it says of itself.
@@ -124,7 +124,8 @@ func (m Manifest) Blobs() ([]transfer.Blob, error) {
 	for _, d := range list {
 		size, twice := sizes[d.Digest]
 		if twice && size != d.Size {
-			return nil, fmt.Errorf("%w: %s is listed with sizes %d and %d", ErrManifest, d.Digest, size, d.Size)
+			return nil, fmt.Errorf("%w: %s is listed with sizes %d and %d",
+				ErrManifest, d.Digest, size, d.Size)
 		}
 		if !twice {
 			sizes[d.Digest] = d.Size

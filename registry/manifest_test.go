@@ -16,7 +16,8 @@ import (
 )
 
 func TestContentOfManifest(t *testing.T) {
-	data := `{"schemaVersion":2,"mediaType":"` + registry.MediaTypeManifest + `","artifactType":"application/x",
+	data := `{"schemaVersion":2,"mediaType":"` + registry.MediaTypeManifest + `",
+	"artifactType":"application/x",
 		"config":{"mediaType":"a/config","digest":"` + digest.FromString("c").String() + `","size":1},
 		"layers":[{"mediaType":"a/layer","digest":"` + digest.FromString("l").String() + `","size":7,
 			"annotations":{"org.opencontainers.image.title":"model.gguf","other":"x"}}],
@@ -42,7 +43,8 @@ func TestContentOfManifest(t *testing.T) {
 	blobs, err := m.Blobs()
 	require.NoError(t, err)
 	assert.Equal(t, []transfer.Blob{
-		{Digest: digest.FromString("c").String(), Size: 1}, {Digest: digest.FromString("l").String(), Size: 7},
+		{Digest: digest.FromString("c").String(), Size: 1},
+		{Digest: digest.FromString("l").String(), Size: 7},
 	}, blobs)
 }
 
@@ -51,7 +53,8 @@ func TestBlobsAreDistinct(t *testing.T) {
 	blobs, err := registry.NewManifest(data, "").Blobs()
 	require.NoError(t, err)
 	assert.Equal(t, []transfer.Blob{
-		{Digest: digest.FromString("{}").String(), Size: 2}, {Digest: digest.FromString("a").String(), Size: 1},
+		{Digest: digest.FromString("{}").String(), Size: 2},
+		{Digest: digest.FromString("a").String(), Size: 1},
 		{Digest: digest.FromString("b").String(), Size: 1},
 	}, blobs)
 }
@@ -93,7 +96,9 @@ func (w *world) indexOf(platforms ...string) (registry.Manifest, map[string]regi
 		name, extra, _ := strings.Cut(platform, " ")
 		m := w.put("for-"+strings.ReplaceAll(name, "/", "-"), "weights for "+platform)
 		all[platform] = m
-		entry := map[string]any{"mediaType": registry.MediaTypeManifest, "digest": m.Digest, "size": len(m.Data)}
+		entry := map[string]any{
+			"mediaType": registry.MediaTypeManifest, "digest": m.Digest, "size": len(m.Data),
+		}
 		if parts := strings.Split(name, "/"); len(parts) > 1 {
 			p := map[string]string{"os": parts[0], "architecture": parts[1]}
 			if len(parts) > 2 {

@@ -72,7 +72,8 @@ func TestWhatIsNoManifestIsNotPushed(t *testing.T) {
 	} {
 		err := w.open().PutManifest(t.Context(), "latest", registry.Manifest{Data: []byte(data)})
 		require.ErrorIs(t, err, registry.ErrManifest, data)
-		err = w.open().PutManifest(t.Context(), "", registry.NewManifest([]byte(data), registry.MediaTypeManifest))
+		m := registry.NewManifest([]byte(data), registry.MediaTypeManifest)
+		err = w.open().PutManifest(t.Context(), "", m)
 		require.ErrorIs(t, err, registry.ErrManifest, data)
 	}
 	assert.Empty(t, w.reg.Requests())
@@ -111,7 +112,8 @@ func TestH3OneDigestIsOneManifest(t *testing.T) {
 			require.ErrorIs(t, err, registry.ErrManifest, name)
 			assert.Len(t, w.reg.Requests(), 1, name)
 
-			err = w.open().PutManifest(t.Context(), "latest", registry.Manifest{Data: data, MediaType: contentType})
+			m := registry.Manifest{Data: data, MediaType: contentType}
+			err = w.open().PutManifest(t.Context(), "latest", m)
 			require.ErrorIs(t, err, registry.ErrManifest, name)
 			assert.Len(t, w.reg.Requests(), 1, name)
 		})
@@ -132,7 +134,8 @@ func TestH3GenericTypesContradictNothing(t *testing.T) {
 	registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 		w := newWorld(t, mode)
 		for _, contentType := range []string{
-			"", "application/json", "application/octet-stream", "text/plain; charset=utf-8", "binary/octet-stream",
+			"", "application/json", "application/octet-stream", "text/plain; charset=utf-8",
+			"binary/octet-stream",
 			"application/x-tar", registry.MediaTypeIndex + "; charset=utf-8", "application/vnd.example+json",
 		} {
 			w.reg.PutManifest(repository, "latest", contentType, data)
@@ -171,7 +174,8 @@ func TestG2TypeGoesAlong(t *testing.T) {
 
 func TestG2ArtifactManifest(t *testing.T) {
 	blob := digest.FromString("weights").String()
-	m := registry.NewManifest([]byte(`{"artifactType":"application/x","blobs":[{"digest":"`+blob+`","size":7}]}`), "")
+	data := `{"artifactType":"application/x","blobs":[{"digest":"` + blob + `","size":7}]}`
+	m := registry.NewManifest([]byte(data), "")
 	assert.Equal(t, "application/vnd.oci.artifact.manifest.v1+json", m.MediaType)
 	assert.False(t, m.IsIndex())
 	blobs, err := m.Blobs()

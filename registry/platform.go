@@ -49,7 +49,7 @@ func pick(list []Descriptor, platform string) (Descriptor, error) {
 	return Descriptor{}, fmt.Errorf("%w %q: there are %s", ErrPlatform, platform, platforms(list))
 }
 
-// normal leaves out the variant that an architecture has anyway.
+// normal leaves out the variant that an architecture has anyway, as containerd does.
 func normal(platform string) string {
 	if platform == "linux/arm64/v8" {
 		return "linux/arm64"
@@ -57,8 +57,8 @@ func normal(platform string) string {
 	return platform
 }
 
-// isAttestation tells the manifests that build tools list beside the one they are about. They have
-// nothing to run.
+// isAttestation tells the manifests that BuildKit lists beside the one they are about (its attestation
+// storage). They have nothing to run.
 func isAttestation(d Descriptor) bool {
 	return d.Platform == "unknown/unknown" || d.Annotations["vnd.docker.reference.type"] != ""
 }

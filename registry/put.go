@@ -42,23 +42,9 @@ func (r *Repository) PutManifest(ctx context.Context, ref string, m Manifest) er
 	if err != nil {
 		return err
 	}
-	req := wire.Request{
-		Method: http.MethodPut, Target: r.registry.Manifest(r.opts.Repository, ref),
-		Length: int64(len(m.Data)),
-		Header: http.Header{"Content-Type": {mediaType}},
-		Body:   func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(m.Data)), nil },
-	}
 	err = r.with(ctx, toPush, func(ctx context.Context, c *call) error {
-		listed := subject == ""
-		err := c.Retry(ctx, req.Target, func(ctx context.Context, b *retry.Budget) error {
-			ans, err := c.Send(ctx, req, b, maxManifest)
-			if err != nil {
-				return err
-			}
-			listed = listed || referrers.Listed(ans.Header, subject)
-			return confirm(ans, m.Data)
-		})
-		if err != nil || listed {
+		listed, err := c.put(ctx, ref, m.Data, mediaType, subject)
+		if err != nil || listed || subject == "" {
 			return err
 		}
 		return c.lists().Add(ctx, subject, entry)
@@ -69,8 +55,29 @@ func (r *Repository) PutManifest(ctx context.Context, ref string, m Manifest) er
 	return nil
 }
 
+// put pushes a manifest. It tells whether the registry lists it among the referrers of its subject.
+func (c *call) put(
+	ctx context.Context, ref string, data []byte, mediaType string, subject digest.Digest,
+) (listed bool, err error) {
+	req := wire.Request{
+		Method: http.MethodPut, Target: c.repo.registry.Manifest(c.repo.opts.Repository, ref),
+		Length: int64(len(data)),
+		Header: http.Header{"Content-Type": {mediaType}},
+		Body:   func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(data)), nil },
+	}
+	err = c.Retry(ctx, req.Target, func(ctx context.Context, b *retry.Budget) error {
+		ans, err := c.Send(ctx, req, b, maxManifest)
+		if err != nil {
+			return err
+		}
+		listed = listed || referrers.Listed(ans.Header, subject)
+		return confirm(ans, data)
+	})
+	return listed, err
+}
+
 // confirm checks that the answer to a PUT says that the registry has the manifest: 200 alone may be the
-// front page of something else.
+// front page of something else (tart#1275).
 func confirm(a *calls.Answer, data []byte) error {
 	named := namedDigest(a.Header)
 	switch {

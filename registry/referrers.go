@@ -22,7 +22,7 @@ import (
 // "Listing Referrers"), which [Repository.PutManifest] and [transfer.Upload] write there.
 //
 // The errors are those of [Repository.Manifest], and [transfer.ErrProtocol] for a list of more than 100,000.
-// Where there is no list, that is no error but none.
+// Without such a list there are no referrers, and no error.
 func (r *Repository) Referrers(ctx context.Context, subject, artifactType string) ([]Descriptor, error) {
 	dg := digest.Digest(subject)
 	if err := dg.Validate(); err != nil {
@@ -45,7 +45,7 @@ func (r *Repository) Referrers(ctx context.Context, subject, artifactType string
 // errNoAPI means that a registry does not know the referrers API.
 var errNoAPI = errors.New("no referrers API")
 
-// noAPI are the statuses with which registries say so.
+// noAPI are the statuses with which registries say so: Artifactory answers 406 (go-containerregistry#1962).
 var noAPI = []int{
 	http.StatusBadRequest, http.StatusNotFound, http.StatusMethodNotAllowed, http.StatusNotAcceptable,
 	http.StatusNotImplemented,
@@ -77,8 +77,8 @@ func (c *call) referrers(
 	return list, err
 }
 
-// isIndex tells whether an answer is a list of referrers. Some registries answer what they do not know with a
-// page.
+// isIndex tells whether an answer is a list of referrers. A registry that does not know the path may answer
+// with a web page, as registry.k8s.io does (oras-go#633).
 func isIndex(a *calls.Answer) bool {
 	return a.StatusCode == http.StatusOK && manifest.IsObject(a.Data) && !wire.LooksLikeWebPage(a.Header) &&
 		manifest.Told(a.Data, a.Header.Get("Content-Type")) == MediaTypeIndex

@@ -21,7 +21,8 @@ import (
 
 // signature returns a manifest that has a subject.
 func signature(subject, artifactType, note string) registry.Manifest {
-	data := fmt.Sprintf(`{"schemaVersion":2,"mediaType":%q,"artifactType":%q,"config":{"mediaType":"application/x.c+json",`+
+	data := fmt.Sprintf(`{"schemaVersion":2,"mediaType":%q,"artifactType":%q,`+
+		`"config":{"mediaType":"application/x.c+json",`+
 		`"digest":%q,"size":2},"layers":[],"subject":{"digest":%q,"size":1},"annotations":{"note":%q}}`,
 		registry.MediaTypeManifest, artifactType, digest.FromString("{}"), subject, note)
 	return registry.NewManifest([]byte(data), "")
@@ -90,7 +91,8 @@ func TestG3ReferrersAPI(t *testing.T) {
 		subject := digest.FromString("subject").String()
 		one, two := signature(subject, "application/a", "one"), signature(subject, "application/b", "two")
 		entry := func(m registry.Manifest, artifactType string) string {
-			return fmt.Sprintf(`{"mediaType":%q,"digest":%q,"size":%d,"artifactType":%q}`, m.MediaType, m.Digest, len(m.Data),
+			return fmt.Sprintf(`{"mediaType":%q,"digest":%q,"size":%d,"artifactType":%q}`,
+				m.MediaType, m.Digest, len(m.Data),
 				artifactType)
 		}
 		w.answers("GET", func(rw http.ResponseWriter, r *http.Request) {
@@ -101,7 +103,8 @@ func TestG3ReferrersAPI(t *testing.T) {
 				list = entry(one, "application/a")
 				rw.Header().Set("Link", `<?at=2,1>; rel="next"`)
 			}
-			fmt.Fprintf(rw, `{"schemaVersion":2,"mediaType":%q,"manifests":[%s]}`, registry.MediaTypeIndex, list)
+			fmt.Fprintf(rw, `{"schemaVersion":2,"mediaType":%q,"manifests":[%s]}`,
+				registry.MediaTypeIndex, list)
 		})
 		repo := w.open()
 		list, err := repo.Referrers(t.Context(), subject, "")
@@ -169,8 +172,10 @@ func TestG3WriterOfAnotherProcess(t *testing.T) {
 			registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 				w := newWorld(t, mode).withoutAPI()
 				subject := digest.FromString("subject").String()
-				others := fmt.Sprintf(`{"schemaVersion":2,"mediaType":%q,"manifests":[{"mediaType":"x","digest":%q,"size":1,`+
-					`"urls":["u"]}],"annotations":{"kept":"yes"}}`, registry.MediaTypeIndex, digest.FromString("other"))
+				others := fmt.Sprintf(`{"schemaVersion":2,"mediaType":%q,`+
+					`"manifests":[{"mediaType":"x","digest":%q,"size":1,"urls":["u"]}],`+
+					`"annotations":{"kept":"yes"}}`,
+					registry.MediaTypeIndex, digest.FromString("other"))
 				var puts atomic.Int32
 				var mu sync.Mutex
 				stored := ""

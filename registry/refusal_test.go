@@ -22,10 +22,13 @@ func everyCall(t *testing.T, repo *registry.Repository) map[string]func(context.
 	m := registry.NewManifest([]byte(`{"schemaVersion":2}`), "")
 	blob := transfer.Blob{Digest: digest.FromString("x").String(), Size: 1}
 	return map[string]func(context.Context) error{
-		"Manifest":    func(ctx context.Context) error { _, err := repo.Manifest(ctx, "latest"); return err },
-		"Exists":      func(ctx context.Context) error { _, err := repo.Exists(ctx, "latest"); return err },
-		"Tags":        func(ctx context.Context) error { _, err := repo.Tags(ctx); return err },
-		"Pull":        func(ctx context.Context) error { _, err := repo.Pull(ctx, "latest", t.TempDir(), nil); return err },
+		"Manifest": func(ctx context.Context) error { _, err := repo.Manifest(ctx, "latest"); return err },
+		"Exists":   func(ctx context.Context) error { _, err := repo.Exists(ctx, "latest"); return err },
+		"Tags":     func(ctx context.Context) error { _, err := repo.Tags(ctx); return err },
+		"Pull": func(ctx context.Context) error {
+			_, err := repo.Pull(ctx, "latest", t.TempDir(), nil)
+			return err
+		},
 		"PutManifest": func(ctx context.Context) error { return repo.PutManifest(ctx, "latest", m) },
 		"Download": func(ctx context.Context) error {
 			opts := repo.DownloadOptions()
@@ -140,7 +143,8 @@ func TestA6RefusalElsewhereIsNeither(t *testing.T) {
 			require.Error(t, err)
 			require.NotErrorIs(t, err, registry.ErrUnauthorized)
 			require.NotErrorIs(t, err, registry.ErrDenied)
-			assert.Contains(t, err.Error(), "not the registry but where it has sent us", "one rule for both packages")
+			const advice = "not the registry but where it has sent us"
+			assert.Contains(t, err.Error(), advice, "one rule for both packages")
 			assert.NotContains(t, err.Error(), "check the token")
 		}
 	})
@@ -156,10 +160,11 @@ func TestN52EverythingIsRedirectedToHTTPS(t *testing.T) {
 		w.put("latest", "weights")
 		w.reg.Fault("", "", "**ok")
 		secure := w.net.Serve("registry.test:8443", w.reg, registrytest.H1TLS).URL
-		plain := registrytest.New(registrytest.Options{Before: func(rw http.ResponseWriter, r *http.Request) bool {
+		redirect := func(rw http.ResponseWriter, r *http.Request) bool {
 			http.Redirect(rw, r, secure+r.URL.RequestURI(), http.StatusMovedPermanently)
 			return true
-		}})
+		}
+		plain := registrytest.New(registrytest.Options{Before: redirect})
 		base := w.net.Serve("registry.test:8080", plain, registrytest.H1).URL
 		at := func(o *registry.Options) { o.BaseURL = base }
 

@@ -82,8 +82,8 @@ type Options struct {
 	// Credentials are used.
 	GetCredentials func(ctx context.Context) (Credentials, error)
 
-	// Push asks for tokens that may push as well as pull. False means that only [Repository.PutManifest] and
-	// a registry that wants it have tokens made that may push.
+	// Push asks for tokens that may push as well as pull. False means that only [Repository.PutManifest] asks
+	// for these, and what a registry wants them for.
 	Push bool
 
 	// Client sends the requests; see [transfer.DownloadOptions]. Its Timeout and its redirect policy
@@ -138,21 +138,12 @@ func Open(opts Options) (*Repository, error) {
 
 // check parses and checks the options.
 func (r *core) check() (err error) {
-	if r.registry, err = wire.ParseRegistry(r.opts.BaseURL); err != nil {
+	r.registry, r.mirrors, err = calls.Places(r.opts.BaseURL, r.opts.Repository, r.opts.Mirrors)
+	if err != nil {
 		return err
-	}
-	for _, m := range r.opts.Mirrors {
-		mirror, err := wire.ParseRegistry(m)
-		if err != nil {
-			return fmt.Errorf("mirror: %w", err)
-		}
-		r.mirrors = append(r.mirrors, mirror.Mirror(r.registry))
 	}
 	if r.opts.StallTimeout < 0 || r.opts.RetryTimeout < 0 {
 		return fmt.Errorf("a timeout is negative")
-	}
-	if err := wire.CheckRepository(r.opts.Repository); err != nil {
-		return err
 	}
 	return r.opts.Credentials.check()
 }
@@ -174,7 +165,7 @@ type idle struct {
 	timer *time.Timer // guarded by mu
 }
 
-// restart has end called in idleTimeout, unless restart is called again before.
+// restart calls end after idleTimeout, unless restart is called again before.
 func (i *idle) restart(end func()) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -186,8 +177,8 @@ func (i *idle) restart(end func()) {
 
 // DownloadOptions returns options for [transfer.Download] with all that the repository knows filled in:
 // BaseURL, Repository, Mirrors, Client, Token, GetToken, Logger, UserAgent, StallTimeout and RetryTimeout.
-// Those of a zero Repository have nothing, and are refused. Token is the token that the repository holds
-// already; it is empty where there is none. Blobs and DestDir are left to the caller.
+// Those of a zero Repository have nothing, and are refused. Token is the one that the repository has
+// already, or empty. Blobs and DestDir are left to the caller.
 func (r *Repository) DownloadOptions() transfer.DownloadOptions {
 	if r.client == nil {
 		return transfer.DownloadOptions{}

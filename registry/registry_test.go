@@ -17,9 +17,11 @@ import (
 
 func TestOpenChecksOptions(t *testing.T) {
 	for name, change := range map[string]func(*registry.Options){
-		"no base URL":            func(o *registry.Options) { o.BaseURL = "" },
-		"no scheme":              func(o *registry.Options) { o.BaseURL = "registry.test" },
-		"user in the base URL":   func(o *registry.Options) { o.BaseURL = "https://u:" + password + "@x.test" },
+		"no base URL": func(o *registry.Options) { o.BaseURL = "" },
+		"no scheme":   func(o *registry.Options) { o.BaseURL = "registry.test" },
+		"user in the base URL": func(o *registry.Options) {
+			o.BaseURL = "https://u:" + password + "@x.test"
+		},
 		"malformed mirror":       func(o *registry.Options) { o.Mirrors = []string{"ftp://mirror.test"} },
 		"no repository":          func(o *registry.Options) { o.Repository = "" },
 		"malformed repository":   func(o *registry.Options) { o.Repository = "../x" },
@@ -40,8 +42,9 @@ func TestOpenChecksOptions(t *testing.T) {
 func TestOptionsForDownloadAndUpload(t *testing.T) {
 	client := &http.Client{}
 	opts := registry.Options{
-		BaseURL: "https://registry.test/prefix", Repository: repository, Mirrors: []string{"https://mirror.test"},
-		Client: client, UserAgent: "puller/2", StallTimeout: time.Second, RetryTimeout: time.Minute,
+		BaseURL: "https://registry.test/prefix", Repository: repository,
+		Mirrors: []string{"https://mirror.test"},
+		Client:  client, UserAgent: "puller/2", StallTimeout: time.Second, RetryTimeout: time.Minute,
 	}
 	repo, err := registry.Open(opts)
 	require.NoError(t, err)
@@ -51,7 +54,8 @@ func TestOptionsForDownloadAndUpload(t *testing.T) {
 	assert.NotNil(t, up.GetToken)
 	down.GetToken, up.GetToken = nil, nil
 	assert.Equal(t, transfer.DownloadOptions{
-		BaseURL: opts.BaseURL, Repository: repository, Mirrors: []string{"https://mirror.test"}, Client: client,
+		BaseURL: opts.BaseURL, Repository: repository, Client: client,
+		Mirrors:   []string{"https://mirror.test"},
 		UserAgent: "puller/2", StallTimeout: time.Second, RetryTimeout: time.Minute,
 	}, down)
 	assert.Equal(t, transfer.UploadOptions{

@@ -56,7 +56,8 @@ func TestA2TokenForPullingOnlyIsForbidden(t *testing.T) {
 		w.reg.Configure(func(o *registrytest.Options) {
 			o.Before = func(rw http.ResponseWriter, r *http.Request) bool {
 				header := r.Header.Get("Authorization")
-				forbidden := r.Method == "PUT" && w.tokens.knows(header) && !w.tokens.allows(header, repository, "push")
+				mayPush := w.tokens.allows(header, repository, "push")
+				forbidden := r.Method == "PUT" && w.tokens.knows(header) && !mayPush
 				if forbidden {
 					rw.WriteHeader(http.StatusForbidden)
 				}
@@ -96,17 +97,21 @@ func TestA3Challenges(t *testing.T) {
 		"Bearer first":     {bearer + `, Basic realm="x"`, pullScope},
 		"malformed scopes": {bearer + `,scope="x : :y z: "`, pullScope},
 		"other actions": {
-			bearer + `,scope="repository:` + repository + `:delete"`, "repository:" + repository + ":delete,pull",
+			bearer + `,scope="repository:` + repository + `:delete"`,
+			"repository:" + repository + ":delete,pull",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 				w := newWorld(t, mode).protect()
 				w.put("latest", "weights")
-				w.reg.Configure(func(o *registrytest.Options) { o.Challenge = fmt.Sprintf(c.challenge, w.realm) })
+				w.reg.Configure(func(o *registrytest.Options) {
+					o.Challenge = fmt.Sprintf(c.challenge, w.realm)
+				})
 				_, err := w.open(person).Manifest(t.Context(), "latest")
 				require.NoError(t, err)
-				assert.Equal(t, []asked{{"GET", username + ":" + password, service, []string{c.want}}}, w.tokens.asked())
+				want := []asked{{"GET", username + ":" + password, service, []string{c.want}}}
+				assert.Equal(t, want, w.tokens.asked())
 			})
 		})
 	}
@@ -172,7 +177,8 @@ func TestScopesOfMounts(t *testing.T) {
 		for i := range 100 {
 			fmt.Fprintf(&many, "repository:library/base-%d:pull ", i)
 		}
-		_, err := w.open(person).GetToken(t.Context(), transfer.AuthChallenge{Realm: w.realm, Scope: many.String()})
+		challenge := transfer.AuthChallenge{Realm: w.realm, Scope: many.String()}
+		_, err := w.open(person).GetToken(t.Context(), challenge)
 		require.NoError(t, err)
 		assert.LessOrEqual(t, len(w.tokens.asked()[0].scopes), 33)
 	})
@@ -182,7 +188,8 @@ func TestScopesOfMounts(t *testing.T) {
 		for i := range 100 {
 			_, err := repo.GetToken(t.Context(), mount(w, fmt.Sprintf("library/base-%d", i)))
 			require.NoError(t, err)
-			assert.LessOrEqual(t, len(w.tokens.asked()[i].scopes), 32, "a token is not asked for everything at once")
+			scopes := w.tokens.asked()[i].scopes
+			assert.LessOrEqual(t, len(scopes), 32, "a token is not asked for everything at once")
 		}
 	})
 }

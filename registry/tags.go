@@ -25,7 +25,8 @@ func (r *Repository) Tags(ctx context.Context) ([]string, error) {
 			return nil, err
 		}
 		if len(tags) == maxTags {
-			return nil, fmt.Errorf("%w: %s has more than %d tags", transfer.ErrProtocol, r.opts.Repository, maxTags)
+			return nil, fmt.Errorf("%w: %s has more than %d tags",
+				transfer.ErrProtocol, r.opts.Repository, maxTags)
 		}
 		tags = append(tags, tag)
 	}
@@ -33,16 +34,16 @@ func (r *Repository) Tags(ctx context.Context) ([]string, error) {
 }
 
 // AllTags returns the tags of the repository, in the registry's order, page by page: the next page is asked
-// for when the tags of the one before were taken. However many there are, only those of one page are held.
+// for when the tags of the one before were taken. However many there are, only those of one page are kept.
 //
 // An error is the last pair, with an empty tag. The errors are those of [Repository.Manifest]. A list that
-// cannot be read to its end, or that never ends, is [transfer.ErrProtocol]: what came is not all then.
+// cannot be read to its end, or that never ends, is [transfer.ErrProtocol]: there are more than came.
 func (r *Repository) AllTags(ctx context.Context) iter.Seq2[string, error] {
 	return r.list(ctx, toPull, "../tags/list", "tags")
 }
 
 // Repositories returns the names of all repositories that a registry lists (its catalog), page by page as
-// [Repository.AllTags] does. Many registries list none, or only to some people, and say so with a
+// [Repository.AllTags] does. Docker Hub and others list none, or only to some people, and say so with a
 // [*transfer.StatusError]. Options.Repository is not needed.
 func Repositories(ctx context.Context, opts Options) iter.Seq2[string, error] {
 	if opts.Repository == "" {
@@ -87,8 +88,9 @@ func (r *core) list(ctx context.Context, a access, place, field string) iter.Seq
 // readNames returns the names on a page. The field is there, but null where there are none.
 func readNames(a *calls.Answer, field string) (names []string, err error) {
 	var page map[string]json.RawMessage
-	isPage := manifest.IsObject(a.Data) && !wire.LooksLikeWebPage(a.Header) && json.Unmarshal(a.Data, &page) == nil
-	if !isPage || page[field] == nil || json.Unmarshal(page[field], &names) != nil {
+	isPage := manifest.IsObject(a.Data) && !wire.LooksLikeWebPage(a.Header)
+	if !isPage || json.Unmarshal(a.Data, &page) != nil || page[field] == nil ||
+		json.Unmarshal(page[field], &names) != nil {
 		return nil, a.Broken("the answer is not a list of %s", field)
 	}
 	return names, nil

@@ -41,17 +41,17 @@ func TestTags(t *testing.T) {
 func TestTagsOnSeveralPages(t *testing.T) {
 	const path = "/v2/library/model/tags/list"
 	tags := []string{"a", "b", "c", "d", "e"}
-	for name, link := range map[string]func(w *world) string{
-		"relative":                     func(*world) string { return `<` + path + `?at=%d>; rel="next"` },
-		"query only":                   func(*world) string { return `<?at=%d>; rel=next` },
-		"absolute":                     func(w *world) string { return `<` + w.url + path + `?at=%d>; REL="next"` },
-		"among others":                 func(*world) string { return `</x>; rel="prev", <?at=%d>; title="x"; rel="next"` },
-		"G1 a comma in the cursor":     func(*world) string { return `<?x=a,b&at=%d>; rel="next"` },
-		"G1 several relations":         func(*world) string { return `<?at=%d>; rel="next last"` },
-		"G1 a quoted parameter first":  func(*world) string { return `<?at=%d>; title="a, b; c"; rel="next"` },
-		"G1 the scheme behind a proxy": func(w *world) string { return `<http://registry.test` + path + `?at=%d>; rel=next` },
-		"G1 the prefix before a proxy": func(w *world) string { return `</other` + path + `?at=%d>; rel=next` },
-		"another header":               func(*world) string { return `</x>; rel="first"|<?at=%d>;rel="next"` },
+	for name, link := range map[string]string{
+		"relative":                     `<` + path + `?at=AT>; rel="next"`,
+		"query only":                   `<?at=AT>; rel=next`,
+		"absolute":                     `<BASE` + path + `?at=AT>; REL="next"`,
+		"among others":                 `</x>; rel="prev", <?at=AT>; title="x"; rel="next"`,
+		"G1 a comma in the cursor":     `<?x=a,b&at=AT>; rel="next"`,
+		"G1 several relations":         `<?at=AT>; rel="next last"`,
+		"G1 a quoted parameter first":  `<?at=AT>; title="a, b; c"; rel="next"`,
+		"G1 the scheme behind a proxy": `<http://registry.test` + path + `?at=AT>; rel=next`,
+		"G1 the prefix before a proxy": `</other` + path + `?at=AT>; rel=next`,
+		"another header":               `</x>; rel="first"|<?at=AT>;rel="next"`,
 	} {
 		t.Run(name, func(t *testing.T) {
 			registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
@@ -59,7 +59,8 @@ func TestTagsOnSeveralPages(t *testing.T) {
 				w.answers("GET", func(rw http.ResponseWriter, r *http.Request) {
 					at, _ := strconv.Atoi(r.FormValue("at"))
 					if at+2 < len(tags) {
-						for _, value := range strings.Split(fmt.Sprintf(link(w), at+2), "|") {
+						known := strings.NewReplacer("AT", strconv.Itoa(at+2), "BASE", w.url)
+						for value := range strings.SplitSeq(known.Replace(link), "|") {
 							rw.Header().Add("Link", value)
 						}
 					}
@@ -146,7 +147,9 @@ func TestG1PageThatCannotBeRead(t *testing.T) {
 	}
 	registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 		w := newWorld(t, mode)
-		w.answers("GET", func(rw http.ResponseWriter, r *http.Request) { fmt.Fprint(rw, `{"name":"library/model"}`) })
+		w.answers("GET", func(rw http.ResponseWriter, r *http.Request) {
+			fmt.Fprint(rw, `{"name":"library/model"}`)
+		})
 		_, err := w.open().Tags(t.Context())
 		require.ErrorIs(t, err, transfer.ErrProtocol, "no list is no empty list")
 	})
@@ -189,7 +192,8 @@ func TestAllTagsPageByPage(t *testing.T) {
 		for tag, err := range repo.AllTags(t.Context()) {
 			require.NoError(t, err)
 			got = append(got, tag)
-			assert.Len(t, w.reg.Requests(), (len(got)+1)/2, "the next page is asked for when this one was taken")
+			pages := (len(got) + 1) / 2
+			assert.Len(t, w.reg.Requests(), pages, "the next page is asked for when this one was taken")
 			if len(got) == 3 {
 				break
 			}
@@ -220,7 +224,8 @@ func TestRepositories(t *testing.T) {
 				case r.URL.Path != "/v2/_catalog":
 					return false
 				case !w.tokens.knows(r.Header.Get("Authorization")):
-					rw.Header().Set("WWW-Authenticate", `Bearer realm="`+w.realm+`",service="s",scope="registry:catalog:*"`)
+					rw.Header().Set("WWW-Authenticate",
+						`Bearer realm="`+w.realm+`",service="s",scope="registry:catalog:*"`)
 					rw.WriteHeader(http.StatusUnauthorized)
 				case r.FormValue("last") == "":
 					rw.Header().Set("Link", `</v2/_catalog?last=b>; rel="next"`)

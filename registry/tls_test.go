@@ -30,16 +30,20 @@ func TestN51TLSThatFailsForGood(t *testing.T) {
 			server: &tls.Config{ClientAuth: tls.RequireAnyClientCert, MaxVersion: tls.VersionTLS12},
 			says:   "tls.Config.Certificates"},
 		"the server is newer": {
-			server: &tls.Config{MinVersion: tls.VersionTLS13}, client: &tls.Config{MaxVersion: tls.VersionTLS12},
-			says: "tls.Config.MinVersion"},
+			server: &tls.Config{MinVersion: tls.VersionTLS13},
+			client: &tls.Config{MaxVersion: tls.VersionTLS12},
+			says:   "tls.Config.MinVersion"},
 		"the server is older": {
-			server: &tls.Config{MaxVersion: tls.VersionTLS12}, client: &tls.Config{MinVersion: tls.VersionTLS13},
-			says: "tls.Config.MinVersion"},
+			server: &tls.Config{MaxVersion: tls.VersionTLS12},
+			client: &tls.Config{MinVersion: tls.VersionTLS13},
+			says:   "tls.Config.MinVersion"},
 		"no common cipher": {
 			server: &tls.Config{
-				MaxVersion: tls.VersionTLS12, CipherSuites: []uint16{tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256}},
+				MaxVersion:   tls.VersionTLS12,
+				CipherSuites: []uint16{tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256}},
 			client: &tls.Config{
-				MaxVersion: tls.VersionTLS12, CipherSuites: []uint16{tls.TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384}},
+				MaxVersion:   tls.VersionTLS12,
+				CipherSuites: []uint16{tls.TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384}},
 			says: "CipherSuites"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -59,7 +63,8 @@ func TestN51TLSThatFailsForGood(t *testing.T) {
 			}
 			c.client.InsecureSkipVerify = true
 			client := &http.Client{Transport: &http.Transport{TLSClientConfig: c.client}}
-			repo, err := registry.Open(registry.Options{BaseURL: server.URL, Repository: repository, Client: client})
+			opts := registry.Options{BaseURL: server.URL, Repository: repository, Client: client}
+			repo, err := registry.Open(opts)
 			require.NoError(t, err)
 			defer repo.CloseIdleConnections()
 			_, err = repo.Manifest(t.Context(), "latest")

@@ -25,7 +25,7 @@ var (
 	ErrDenied = sentinel.ErrDenied
 )
 
-// expiryMargin is how long before its end a token is no longer used, so that it does not end on its way.
+// expiryMargin is how long before its end a token is given up, so that it does not end on its way.
 const expiryMargin = 5 * time.Second
 
 // GetToken returns a token that answers the challenge, for [transfer.DownloadOptions] and
@@ -90,7 +90,7 @@ func (a access) actions() []string {
 	return []string{"pull"}
 }
 
-// authorizer holds the token of a repository and what is known of how to get one.
+// authorizer has the token of a repository, and knows how to get another.
 type authorizer struct {
 	repo *core
 	turn chan struct{} // taken by who asks for a token
@@ -234,7 +234,8 @@ func (a *authorizer) plan(c transfer.AuthChallenge, want access) tokenPlan {
 func (a *authorizer) fetch(ctx context.Context, p tokenPlan, who Credentials) (string, error) {
 	if p.realm == "" {
 		if who.Username == "" {
-			return "", fmt.Errorf("%w: %s wants a user name and a password", ErrUnauthorized, a.repo.registry.Host())
+			return "", fmt.Errorf("%w: %s wants a user name and a password",
+				ErrUnauthorized, a.repo.registry.Host())
 		}
 		a.keep(grant{token: who.basic()}, p)
 		return who.basic(), nil

@@ -75,7 +75,7 @@ func TestTokenForDownloadAndUpload(t *testing.T) {
 		require.NoError(t, transfer.Upload(t.Context(), up))
 		list := w.tokens.asked()
 		require.Len(t, list, 2)
-		assert.Equal(t, []string{pushScope}, list[1].scopes, "widened for pushing, though the challenge says pull")
+		assert.Equal(t, []string{pushScope}, list[1].scopes, "to push, though the challenge says pull")
 	})
 }
 
@@ -121,7 +121,8 @@ func TestRealmsThatAreRefused(t *testing.T) {
 	t.Run("http for https", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			w := newWorld(t, registrytest.H1TLS)
-			_, err := w.open(person).GetToken(t.Context(), transfer.AuthChallenge{Realm: "http://auth.test/token"})
+			challenge := transfer.AuthChallenge{Realm: "http://auth.test/token"}
+			_, err := w.open(person).GetToken(t.Context(), challenge)
 			require.ErrorIs(t, err, transfer.ErrRedirectRefused)
 		})
 	})
@@ -253,7 +254,9 @@ func TestTokenThatIsNotEnough(t *testing.T) {
 	registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 		w := newWorld(t, mode).protect()
 		w.put("latest", "weights")
-		w.reg.Configure(func(o *registrytest.Options) { o.CheckToken = func(*http.Request) bool { return false } })
+		w.reg.Configure(func(o *registrytest.Options) {
+			o.CheckToken = func(*http.Request) bool { return false }
+		})
 		_, err := w.open().Manifest(t.Context(), "latest")
 		require.ErrorIs(t, err, registry.ErrUnauthorized)
 		requireStatus(t, err, 401)

@@ -261,7 +261,8 @@ func readGrant(a *calls.Answer, asked time.Time) (grant, error) {
 	return g, nil
 }
 
-// expiry reads how many seconds a token is good; some servers write the number as a string.
+// expiry reads how many seconds a token is good. Some servers write the number as a string
+// (distribution#1746).
 func expiry(text json.RawMessage) time.Duration {
 	seconds, err := strconv.ParseInt(strings.Trim(string(text), `"`), 10, 32)
 	if err != nil || seconds <= 0 {

@@ -47,7 +47,8 @@ type world struct {
 // newWorld serves a registry that lets everybody in.
 func newWorld(t *testing.T, mode registrytest.Mode) *world {
 	t.Helper()
-	w := &world{t: t, mode: mode, net: registrytest.NewNetwork(t), reg: registrytest.New(registrytest.Options{})}
+	w := &world{t: t, mode: mode, net: registrytest.NewNetwork(t)}
+	w.reg = registrytest.New(registrytest.Options{})
 	w.url = w.net.Serve("registry.test", w.reg, mode).URL
 	w.tokens = newTokenServer()
 	w.realm = w.net.Serve("auth.test", w.tokens, mode).URL + "/token"
@@ -188,10 +189,11 @@ type tokenServer struct {
 
 func newTokenServer() *tokenServer {
 	s := &tokenServer{tokens: map[string][]string{}, refresh: identity}
-	s.front = registrytest.New(registrytest.Options{Before: func(w http.ResponseWriter, r *http.Request) bool {
+	serve := func(w http.ResponseWriter, r *http.Request) bool {
 		s.serve(w, r)
 		return true
-	}})
+	}
+	s.front = registrytest.New(registrytest.Options{Before: serve})
 	return s
 }
 
@@ -220,7 +222,8 @@ func (s *tokenServer) serve(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.WriteString(w, *s.raw)
 		return
 	case a.who != "" && !s.anyUser && a.who != username+":"+password && a.who != "refresh:"+s.refresh:
-		http.Error(w, `{"errors":[{"code":"UNAUTHORIZED","message":"not `+a.who+`"}]}`, http.StatusUnauthorized)
+		http.Error(w, `{"errors":[{"code":"UNAUTHORIZED","message":"not `+a.who+`"}]}`,
+			http.StatusUnauthorized)
 		return
 	case denied:
 		http.Error(w, `{"errors":[{"code":"DENIED","message":"not yours"}]}`, http.StatusForbidden)

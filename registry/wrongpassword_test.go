@@ -74,13 +74,15 @@ func TestE7WrongPasswordWhereReadsAreAnonymous(t *testing.T) {
 				_, err := repo.GetToken(t.Context(), transfer.AuthChallenge{})
 				require.NoError(t, err)
 			}
-			err := repo.PutManifest(t.Context(), "other", registry.NewManifest([]byte(`{"schemaVersion":2}`), ""))
+			m := registry.NewManifest([]byte(`{"schemaVersion":2}`), "")
+			err := repo.PutManifest(t.Context(), "other", m)
 			require.ErrorIs(t, err, registry.ErrUnauthorized, name)
 			assert.EqualValues(t, 1, judged.Load(), name)
 
 			judged.Store(0)
 			up := repo.UploadOptions()
-			up.SrcDir, up.Blobs = t.TempDir(), []transfer.Blob{{Digest: digest.FromString("x").String(), Size: 1}}
+			up.SrcDir = t.TempDir()
+			up.Blobs = []transfer.Blob{{Digest: digest.FromString("x").String(), Size: 1}}
 			name := strings.Replace(up.Blobs[0].Digest, ":", "-", 1)
 			require.NoError(t, os.WriteFile(filepath.Join(up.SrcDir, name), []byte("x"), 0o600))
 			err = transfer.Upload(t.Context(), up)

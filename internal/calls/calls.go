@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/modeltransfer/transfer/internal/exchange"
+	"github.com/modeltransfer/transfer/internal/wire"
 )
 
 // Defaults of the options.
@@ -19,12 +20,29 @@ const (
 	DefaultRetryTimeout = 5 * time.Minute
 )
 
+// Places parses the base URLs of a registry and its mirrors, and checks the name of a repository.
+func Places(
+	baseURL, repository string, mirrorURLs []string,
+) (registry *wire.Registry, mirrors []*wire.Registry, err error) {
+	if registry, err = wire.ParseRegistry(baseURL); err != nil {
+		return nil, nil, err
+	}
+	for _, m := range mirrorURLs {
+		mirror, err := wire.ParseRegistry(m)
+		if err != nil {
+			return nil, nil, fmt.Errorf("mirror: %w", err)
+		}
+		mirrors = append(mirrors, mirror.Mirror(registry))
+	}
+	return registry, mirrors, wire.CheckRepository(repository)
+}
+
 // NewStatusError makes the error of an answer that is a failure. Package transfer, whose type that is, sets
 // it when the program starts.
 var NewStatusError func(exchange.Failure) error
 
-// Open returns an exchange whose requests begin with the token and renew it with get; a nil get means that a
-// 401 is final. The context is that of the call. When it has ended, release waits until nothing is left.
+// Open returns an exchange whose requests have the token and renew it with get; a nil get means that a 401 is
+// final. The context is that of the call. Call release when it has ended: it waits until nothing is left.
 func Open(
 	ctx context.Context, c exchange.Config, token string, get exchange.GetToken,
 ) (x *exchange.Exchange, release func()) {
