@@ -84,7 +84,10 @@ func TestN23ErrorsSayWhatTheServerSaid(t *testing.T) {
 		refusal{403, "application/json", `{"error":"access denied"}`, "access denied"},
 		refusal{401, "application/json", `{"error":"unauthorized"}`, "unauthorized"},
 		refusal{403, "", `{"message":"you may not push here"}`, "you may not push here"},
-		refusal{400, "application/json", `{"errors":[{"code":"DENIED","message":"too much"}]}`, "DENIED: too much"},
+		refusal{
+			400, "application/json",
+			`{"errors":[{"code":"DENIED","message":"too much"}]}`, "DENIED: too much",
+		},
 		refusal{401, "", "", "unauthorized"},
 		refusal{403, "", "", "access denied"},
 	)
@@ -118,7 +121,8 @@ func TestN23ErrorOfTheTokenServer(t *testing.T) {
 		w := newWorld(t, "registry.test", mode, registrytest.Options{})
 		w.guard(0)
 		w.reg.Configure(func(o *registrytest.Options) {
-			o.Challenge = `Bearer realm="` + w.base.String() + `/denied",service="x",scope="repository:me/model:pull"`
+			realm := w.base.String() + "/denied"
+			o.Challenge = `Bearer realm="` + realm + `",service="x",scope="repository:me/model:pull"`
 			o.Before = denied
 		})
 		err := w.pull(t.Context(), repository, []layer{w.remote(100)}, nil)

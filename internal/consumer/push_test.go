@@ -45,7 +45,8 @@ func TestU24ModelMadeFromAnother(t *testing.T) {
 				if c.repository == "" {
 					sent += l.Size
 				}
-				assert.Equal(t, sent, w.reg.BytesReceived()-int64(len(manifest)), "a blob is mounted and not sent")
+				received := w.reg.BytesReceived() - int64(len(manifest))
+				assert.Equal(t, sent, received, "a blob is mounted and not sent")
 			})
 		})
 	}
@@ -84,7 +85,7 @@ func TestU25FileThatIsNotItsDigestIsNoSuccess(t *testing.T) {
 	})
 }
 
-// zeros returns a layer of zeros that takes no room on the disk of the program.
+// zeros returns a layer of zeros that takes no space on the disk of the program.
 func (w *world) zeros(size int64) layer {
 	l := layer{Digest: registrytest.ZeroDigest(size).String(), Size: size}
 	f, err := os.Create(w.path(l))

@@ -45,7 +45,8 @@ type world struct {
 func newWorld(t *testing.T, name string, mode registrytest.Mode, opts registrytest.Options) *world {
 	t.Helper()
 	w := &world{
-		t: t, net: registrytest.NewNetwork(t), reg: registrytest.New(opts), tokens: &tokens{uses: map[string]int{}},
+		t: t, net: registrytest.NewNetwork(t), reg: registrytest.New(opts),
+		tokens:  &tokens{uses: map[string]int{}},
 		content: map[string][]byte{},
 	}
 	w.meter = &meter{next: w.reg}

@@ -143,7 +143,8 @@ func TestTokenThatExpiresInTheMiddle(t *testing.T) {
 
 // accepts asks the registry whether a token is good for a blob.
 func accepts(t testing.TB, registry http.Handler, token string, b transfer.Blob) bool {
-	r := httptest.NewRequestWithContext(t.Context(), http.MethodHead, "/v2/"+repository+"/blobs/"+b.Digest, nil)
+	path := "/v2/" + repository + "/blobs/" + b.Digest
+	r := httptest.NewRequestWithContext(t.Context(), http.MethodHead, path, nil)
 	r.Header.Set("Authorization", "Bearer "+token)
 	w := httptest.NewRecorder()
 	registry.ServeHTTP(w, r)
@@ -159,7 +160,9 @@ func TestTokenIsWanted(t *testing.T) {
 		{"download", http.MethodGet, func() error {
 			return transfer.Download(t.Context(), download(s, t.TempDir(), one))
 		}},
-		{"upload", http.MethodHead, func() error { return transfer.Upload(t.Context(), upload(s, src, one)) }},
+		{"upload", http.MethodHead, func() error {
+			return transfer.Upload(t.Context(), upload(s, src, one))
+		}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			s.forget()

@@ -13,14 +13,16 @@ const repository = "library/model"
 // upload are the options of most uploads.
 func upload(s *server, dir string, blobs []transfer.Blob) transfer.UploadOptions {
 	return transfer.UploadOptions{
-		Blobs: blobs, BaseURL: s.url, SrcDir: dir, Client: s.client, UserAgent: userAgent, Repository: repository,
+		Blobs: blobs, BaseURL: s.url, SrcDir: dir, Client: s.client, UserAgent: userAgent,
+		Repository: repository,
 	}
 }
 
 // download are the options of most downloads.
 func download(s *server, dir string, blobs []transfer.Blob) transfer.DownloadOptions {
 	return transfer.DownloadOptions{
-		Blobs: blobs, BaseURL: s.url, DestDir: dir, Client: s.client, UserAgent: userAgent, Repository: repository,
+		Blobs: blobs, BaseURL: s.url, DestDir: dir, Client: s.client, UserAgent: userAgent,
+		Repository: repository,
 	}
 }
 

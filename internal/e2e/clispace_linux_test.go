@@ -10,7 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Somebody fills the disk in the middle of a pull by the command line program, and makes room again.
+// Somebody fills the disk in the middle of a pull by the command line program, and frees it again.
 func TestS1CLIFullDiskInTheMiddleOfAPull(t *testing.T) {
 	const size = 96 * mib
 	d := newDam(newDistribution(t).handler(t))
@@ -57,5 +57,5 @@ func TestS1CLIDiskThatIsTooSmall(t *testing.T) {
 	_, stderr, code := c.run(t.Context(), "", "pull", s.url+"/me/model:v1", filepath.Join(disk, "model"))
 	assert.Equal(t, 1, code)
 	assert.Regexp(t, `(?m)^hint: 13 MB are missing: 21 MB are still to be .* and 8.4 MB are free`, stderr)
-	assert.Empty(t, s.seen(kind(kindBlob)), "nothing is fetched that has no room")
+	assert.Empty(t, s.seen(kind(kindBlob)), "nothing is fetched that has no space")
 }

@@ -18,7 +18,8 @@ import (
 const (
 	user     = "ada"
 	password = "correct:horse" // a colon belongs to the password
-	// passwordFile has the hashes by bcrypt, of the least cost: that of the password, and of "hunter2" for "me".
+	// passwordFile has the hashes by bcrypt, of the least cost: that of the password, and of "hunter2" for
+	// "me".
 	passwordFile = user + ":$2a$04$M.hU9LL7XzTE5Ld8e4hnxOe9tVwQOt67bwbSFlf/4P.nhCpD..QB2\n" +
 		"me:$2a$04$a4LPNWMPOKlbmMRg8jilK.Jpmq6iduKfa00UBf.I5Ys0.llwyTYlK\n"
 )

@@ -42,7 +42,8 @@ func TestHarnessTokens(t *testing.T) {
 
 	ts.withhold["push"] = true
 	p := newPeer(t, s, "library/other")
-	require.Error(t, remote.WriteLayer(p.repository, static.NewLayer([]byte("x"), types.OCILayer), p.options...))
+	layer := static.NewLayer([]byte("x"), types.OCILayer)
+	require.Error(t, remote.WriteLayer(p.repository, layer, p.options...))
 }
 
 func TestHarnessStore(t *testing.T) {
@@ -67,7 +68,8 @@ func TestHarnessStore(t *testing.T) {
 		{http.MethodHead, "", signed.query, http.StatusForbidden},
 		{http.MethodGet, "", "", http.StatusForbidden},
 	} {
-		req, err := http.NewRequestWithContext(t.Context(), tc.method, store.url+signed.path+"?"+tc.query, nil)
+		url := store.url + signed.path + "?" + tc.query
+		req, err := http.NewRequestWithContext(t.Context(), tc.method, url, nil)
 		require.NoError(t, err)
 		if tc.authorization != "" {
 			req.Header.Set("Authorization", tc.authorization)

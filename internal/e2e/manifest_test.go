@@ -94,7 +94,8 @@ func TestManifestsAreReadByAnotherClient(t *testing.T) {
 	empty := addBlob(t, dir, []byte(`{}`))
 
 	docker, artifact := dockerManifest(t, config, layers), artifactManifest(t, empty, layers)
-	shapeOnly := manifest{Config: &descriptor{MediaType: mediaTypeEmpty, Digest: empty.Digest, Size: empty.Size},
+	emptyConfig := &descriptor{MediaType: mediaTypeEmpty, Digest: empty.Digest, Size: empty.Size}
+	shapeOnly := manifest{Config: emptyConfig,
 		Layers: describeAll(mediaTypeWeights, layers)}.marshal(t)
 	index := manifest{MediaType: mediaTypeIndex, Manifests: []descriptor{
 		{MediaType: mediaTypeDocker, Digest: digest.FromBytes(docker).String(), Size: int64(len(docker))},

@@ -245,7 +245,8 @@ func slowToCommit(wait time.Duration, next http.Handler) http.Handler {
 		place, err := url.Parse(answer.Header().Get("Location"))
 		if err == nil && answer.Code == http.StatusAccepted {
 			time.Sleep(wait)
-			commit := httptest.NewRequestWithContext(ctx, http.MethodPut, place.String(), bytes.NewReader(nil))
+			nothing := bytes.NewReader(nil)
+			commit := httptest.NewRequestWithContext(ctx, http.MethodPut, place.String(), nothing)
 			query := place.Query()
 			query.Set("digest", r.URL.Query().Get("digest"))
 			commit.URL.RawQuery = query.Encode()

@@ -35,7 +35,8 @@ func (s *objectStore) guard(next http.Handler) http.Handler {
 		switch {
 		case header == "" && !query.Has("X-Amz-Signature"):
 			http.Error(w, "AccessDenied", http.StatusForbidden)
-		case header != "" && (query.Has("X-Amz-Signature") || !strings.HasPrefix(header, "AWS4-HMAC-SHA256 ")):
+		case header != "" && query.Has("X-Amz-Signature"),
+			header != "" && !strings.HasPrefix(header, "AWS4-HMAC-SHA256 "):
 			http.Error(w, "InvalidRequest: two ways to sign, or a wrong one", http.StatusBadRequest)
 		case header == "" && (!s.signed(r) || s.expired != nil && s.expired(r)):
 			http.Error(w, "SignatureDoesNotMatch", http.StatusForbidden)

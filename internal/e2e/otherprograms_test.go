@@ -133,7 +133,8 @@ func TestCLIAndOtherProgramsAtEveryRegistry(t *testing.T) {
 			host := strings.Replace(strings.TrimPrefix(s.url, "http://"), "127.0.0.1", "localhost", 1)
 			c := newCLI(t)
 			if strings.Contains(name, " with ") {
-				_, stderr, code := c.run(t.Context(), password, "login", "--username", user, "--password-stdin", host)
+				_, stderr, code := c.run(t.Context(), password,
+					"login", "--username", user, "--password-stdin", host)
 				require.Zero(t, code, stderr)
 			}
 			withOtherPrograms(t, c, tools{home: c.home, host: host}, forms)

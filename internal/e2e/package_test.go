@@ -88,7 +88,8 @@ func TestPackageRegistryRefuses(t *testing.T) {
 			"wrong":   {Username: user, Password: "a-wrong-secret"},
 		} {
 			t.Run(name+" "+who, func(t *testing.T) {
-				repo, err := registry.Open(registry.Options{BaseURL: s.url, Repository: repository, Credentials: c})
+				opts := registry.Options{BaseURL: s.url, Repository: repository, Credentials: c}
+				repo, err := registry.Open(opts)
 				require.NoError(t, err)
 				require.ErrorIs(t, repo.Ping(t.Context()), registry.ErrUnauthorized)
 				_, err = repo.Manifest(t.Context(), "v1")

@@ -37,7 +37,8 @@ func newPeer(t testing.TB, s *server, repository string) *peer {
 // writeBlob pushes content.
 func (p *peer) writeBlob(t testing.TB, content []byte) {
 	t.Helper()
-	require.NoError(t, remote.WriteLayer(p.repository, static.NewLayer(content, types.OCILayer), p.options...))
+	layer := static.NewLayer(content, types.OCILayer)
+	require.NoError(t, remote.WriteLayer(p.repository, layer, p.options...))
 }
 
 // requireBlob pulls a blob and compares it with the file of it in dir.

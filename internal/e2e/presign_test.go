@@ -30,7 +30,8 @@ func (s *objectStore) signature(method, host, path string, query url.Values) str
 		}
 	}
 	canonical := strings.Join([]string{
-		method, path, strings.ReplaceAll(rest.Encode(), "+", "%20"), "host:" + host, "", "host", "UNSIGNED-PAYLOAD",
+		method, path, strings.ReplaceAll(rest.Encode(), "+", "%20"),
+		"host:" + host, "", "host", "UNSIGNED-PAYLOAD",
 	}, "\n")
 	sum := sha256.Sum256([]byte(canonical))
 	date := query.Get("X-Amz-Date")

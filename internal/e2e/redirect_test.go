@@ -22,7 +22,8 @@ func redirecting(t testing.TB, store *objectStore) (*tokenServer, *server) {
 }
 
 func TestRedirectToStoreGoesWithoutToken(t *testing.T) {
-	for _, host := range []string{"localhost", "127.0.0.1"} { // another host, and another port of the same host
+	// Another host, and another port of the same host.
+	for _, host := range []string{"localhost", "127.0.0.1"} {
 		t.Run("store at "+host, func(t *testing.T) {
 			store := newObjectStore(t)
 			store.url = strings.Replace(store.url, "localhost", host, 1)

@@ -36,7 +36,8 @@ func TestManifestsAtEveryRegistry(t *testing.T) {
 			for i, platform := range []string{"amd64", "arm64"} {
 				dir := t.TempDir()
 				dirs[platform] = dir
-				manifests[platform], blobs[platform] = layersOf(t, dir, addBlobs(t, dir, uint64(100*i), 10, 70_000))
+				layers := addBlobs(t, dir, uint64(100*i), 10, 70_000)
+				manifests[platform], blobs[platform] = layersOf(t, dir, layers)
 				pushModel(t, repo, dir, platform, manifests[platform], blobs[platform])
 			}
 			index := indexOf(t, manifests)

@@ -26,7 +26,7 @@ func tmpfs(t testing.TB, size string) string {
 	return dir
 }
 
-// Somebody fills the disk in the middle of a pull, and makes room again.
+// Somebody fills the disk in the middle of a pull, and frees it again.
 func TestS1FullDiskInTheMiddleOfAPull(t *testing.T) {
 	const size = 96 * mib
 	d := newDam(newDistribution(t).handler(t))
@@ -63,7 +63,7 @@ func TestS1FullDiskInTheMiddleOfAPull(t *testing.T) {
 	assert.LessOrEqual(t, first+second, int64(size)*13/10)
 }
 
-// fillDisk writes a file until there is no room for more.
+// fillDisk writes a file until there is no space for more.
 func fillDisk(path string) {
 	f, err := os.Create(path)
 	if err != nil {

@@ -157,7 +157,8 @@ func (ts *tokenServer) grant(scopes []string) []access {
 		if i < 0 {
 			continue
 		}
-		actions := slices.DeleteFunc(strings.Split(rest[i+1:], ","), func(a string) bool { return ts.withhold[a] })
+		withheld := func(action string) bool { return ts.withhold[action] }
+		actions := slices.DeleteFunc(strings.Split(rest[i+1:], ","), withheld)
 		granted = append(granted, access{Type: kind, Name: rest[:i], Actions: actions})
 	}
 	return granted

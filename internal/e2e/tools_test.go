@@ -49,7 +49,8 @@ func (p tools) run(t *testing.T, build func() (string, error), dir string, args 
 	require.NoError(t, err)
 	cmd := exec.CommandContext(t.Context(), program, args...)
 	cmd.Dir = dir
-	cmd.Env = append(os.Environ(), "HOME="+p.home, "DOCKER_CONFIG=", "XDG_RUNTIME_DIR=", "REGISTRY_AUTH_FILE=")
+	cmd.Env = append(os.Environ(),
+		"HOME="+p.home, "DOCKER_CONFIG=", "XDG_RUNTIME_DIR=", "REGISTRY_AUTH_FILE=")
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
 	require.NoError(t, cmd.Run(), "%s %v: %s", program, args, &out)
@@ -85,8 +86,10 @@ func (p tools) carriers(t *testing.T) map[string]carrier {
 		},
 		"crane": {
 			build: buildCrane,
-			fetch: func(ref, layout string) []string { return []string{"pull", "--format", "oci", ref, layout} },
-			send:  func(ref, layout string) []string { return []string{"push", layout, ref} },
+			fetch: func(ref, layout string) []string {
+				return []string{"pull", "--format", "oci", ref, layout}
+			},
+			send: func(ref, layout string) []string { return []string{"push", layout, ref} },
 		},
 		"regctl": {
 			build: buildRegctl,

@@ -66,7 +66,8 @@ func newLink(t testing.TB, s *server) *link {
 	require.NoError(t, l.proxy.Start())
 	l.url = "http://" + l.proxy.Listen
 	transport := &http.Transport{
-		DialContext: l.dial, MaxIdleConnsPerHost: transfer.DefaultDownloadConcurrency, DisableCompression: true,
+		DialContext: l.dial, DisableCompression: true,
+		MaxIdleConnsPerHost:   transfer.DefaultDownloadConcurrency,
 		ExpectContinueTimeout: time.Second,
 	}
 	l.client = &http.Client{Transport: transport}
@@ -89,7 +90,8 @@ func (l *link) add(t testing.TB, x toxic) {
 // set changes the toxicity of a toxic, for the connections that there are too.
 func (l *link) set(t testing.TB, name string, toxicity float32) {
 	t.Helper()
-	_, err := l.proxy.Toxics.UpdateToxicJson(name, strings.NewReader(fmt.Sprintf(`{"toxicity":%g}`, toxicity)))
+	update := strings.NewReader(fmt.Sprintf(`{"toxicity":%g}`, toxicity))
+	_, err := l.proxy.Toxics.UpdateToxicJson(name, update)
 	assert.NoError(t, err)
 }
 

@@ -37,7 +37,7 @@ func (m *machine) checkResult(st step, c call, r *result, remote []bool) {
 	default:
 		m.checkError(r.err)
 		available := !slices.ContainsFunc(r.blobs, func(i int) bool { return !remote[i] })
-		m.holds(!quiet || !c.Upload && !available || !c.Upload && m.full && noRoom(r.err),
+		m.holds(!quiet || !c.Upload && !available || !c.Upload && m.full && noSpace(r.err),
 			"nothing was in the way, but: %v", r.err)
 	}
 	if quiet && !c.Upload && !c.Mirror && !m.disturbed && m.Habits.Node == "" &&
@@ -52,8 +52,8 @@ func (m *machine) checkResult(st step, c call, r *result, remote []bool) {
 	m.disturbed = m.disturbed || !quiet
 }
 
-// noRoom tells whether an error says that the disk is full.
-func noRoom(err error) bool {
+// noSpace tells whether an error says that the disk is full.
+func noSpace(err error) bool {
 	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, transfer.ErrInsufficientSpace)
 }
 
@@ -115,15 +115,15 @@ func (m *machine) lostAnyway(st step) int64 {
 	return 0
 }
 
-// The sizes of the smallest blobs whose upload goes on where it was broken off, in the same call and in a later
-// one.
+// The sizes of the smallest blobs whose upload goes on where it was broken off, in the same call and in a
+// later one.
 const (
 	resumeSize  = 8 * mebibyte
 	sessionSize = 32 * mebibyte
 )
 
-// sentAnew returns how many bytes are sent again when an upload was broken off: the blobs that are sent whole,
-// and all where the session is one of a store, which is not kept for a later call.
+// sentAnew returns how many bytes are sent again when an upload was broken off: the blobs that are sent
+// whole, and all where the session is one of a store, which is not kept for a later call.
 func (m *machine) sentAnew() (n int64) {
 	for _, b := range m.blobs {
 		if !m.Direct || b.Size < sessionSize {
@@ -148,7 +148,8 @@ func (m *machine) sentAfter(st step) int64 {
 	return int64(faults*mostTimes) * largest
 }
 
-// moved returns how many bytes were sent to the client of blobs that are kept, and how many of any it has sent.
+// moved returns how many bytes were sent to the client of blobs that are kept, and how many of any it has
+// sent.
 func (m *machine) moved() (down, up int64) {
 	for _, r := range m.requests() {
 		kept := func(b transfer.Blob) bool { return b.Size >= keptSize && strings.Contains(r.Path, b.Digest) }
@@ -190,7 +191,7 @@ func (m *machine) content(i int) []byte { return m.contents[filepath.Base(m.fina
 // checkError checks that an error can be matched and tells no secret.
 func (m *machine) checkError(err error) {
 	var blobError *transfer.BlobError
-	ended := errors.Is(err, errCancelled) || errors.Is(err, errKilled) || m.full && noRoom(err)
+	ended := errors.Is(err, errCancelled) || errors.Is(err, errKilled) || m.full && noSpace(err)
 	m.holds(ended || errors.As(err, &blobError) || strings.HasPrefix(err.Error(), "manifest latest: "),
 		"an error of no blob: %v", err)
 	shown := strings.ReplaceAll(err.Error(), "sig=***", "")
@@ -205,10 +206,12 @@ func (m *machine) checkProgress(r *result) {
 		total += m.blobs[i].Size
 	}
 	for _, call := range r.calls {
-		m.holds(0 <= call[0] && call[0] <= call[1] && call[1] == total, "Progress%v, the blobs are %d", call, total)
+		inOrder := 0 <= call[0] && call[0] <= call[1] && call[1] == total
+		m.holds(inOrder, "Progress%v, the blobs are %d", call, total)
 	}
 	if r.err == nil && len(r.blobs) > 0 {
-		m.holds(len(r.calls) > 0 && r.calls[len(r.calls)-1][0] == total, "it ended with %v of %d", r.calls, total)
+		all := len(r.calls) > 0 && r.calls[len(r.calls)-1][0] == total
+		m.holds(all, "it ended with %v of %d", r.calls, total)
 	}
 }
 

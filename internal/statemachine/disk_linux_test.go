@@ -11,7 +11,7 @@ func mountDisk(dir string, bytes int64) (mounted bool) {
 	return os.Geteuid() == 0 && syscall.Mount("tmpfs", dir, "tmpfs", 0, fmt.Sprintf("size=%d", bytes)) == nil
 }
 
-// shrinkDisk leaves hardly any room on a disk.
+// shrinkDisk leaves hardly any space on a disk.
 func shrinkDisk(dir string) error {
 	var stat syscall.Statfs_t
 	if err := syscall.Statfs(dir, &stat); err != nil {
@@ -21,7 +21,7 @@ func shrinkDisk(dir string) error {
 	return syscall.Mount("tmpfs", dir, "tmpfs", syscall.MS_REMOUNT, fmt.Sprintf("size=%d", used+1<<20))
 }
 
-// growDisk makes room on a disk for all that there is.
+// growDisk makes space on a disk for all that there is.
 func growDisk(dir string) error {
 	return syscall.Mount("tmpfs", dir, "tmpfs", syscall.MS_REMOUNT, "size=1g")
 }

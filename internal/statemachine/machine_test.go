@@ -116,7 +116,7 @@ type machine struct {
 	old        string       // has what downloads may take bytes from
 	olds       atomic.Int32 // how many that were
 	made       *store
-	full       bool // the disk of the downloads has little room
+	full       bool // the disk of the downloads has little space
 	net        *registrytest.Network
 	client     *http.Client
 	reg        *registrytest.Registry
@@ -186,8 +186,9 @@ func newMachine(t *testing.T, made *store, s scenario, top string) *machine {
 	n := registrytest.NewNetwork(t)
 	m := &machine{
 		scenario: s, t: t, top: top, net: n, client: &http.Client{Transport: n.Transport()},
-		reg:    registrytest.New(s.Options),
-		mirror: registrytest.New(registrytest.Options{Latency: time.Millisecond}), contents: map[string][]byte{},
+		reg:      registrytest.New(s.Options),
+		mirror:   registrytest.New(registrytest.Options{Latency: time.Millisecond}),
+		contents: map[string][]byte{},
 	}
 	m.store, m.node = m.reg.CDN(), m.reg.CDN()
 	m.serve()
@@ -198,8 +199,8 @@ func newMachine(t *testing.T, made *store, s scenario, top string) *machine {
 	for _, name := range []string{"source", "dest", "cache"} {
 		m.must(os.Mkdir(filepath.Join(top, name), 0o755))
 	}
-	if s.Room > 0 {
-		m.full = mountDisk(filepath.Join(top, "dest"), s.Room)
+	if s.Space > 0 {
+		m.full = mountDisk(filepath.Join(top, "dest"), s.Space)
 	}
 	m.must(os.WriteFile(filepath.Join(top, "victim"), []byte("victim"), 0o644))
 	for i, b := range s.Blobs {
@@ -357,7 +358,7 @@ func after(then time.Duration, f func()) (stop func()) {
 	}
 }
 
-// fill has others take the room that is left on the disk of the downloads. What it returns ends that.
+// fill has others take the space that is left on the disk of the downloads. What it returns ends that.
 func (m *machine) fill(then time.Duration) (end func()) {
 	if then == 0 || !m.full {
 		return func() {}
@@ -504,7 +505,8 @@ func (m *machine) requests() []registrytest.Request {
 // served returns how many bytes of blobs were sent so far.
 func (m *machine) served() (n int64) {
 	for _, r := range m.requests() {
-		if r.Method == http.MethodGet && (r.Status == http.StatusOK || r.Status == http.StatusPartialContent) {
+		served := r.Status == http.StatusOK || r.Status == http.StatusPartialContent
+		if r.Method == http.MethodGet && served {
 			n += r.SentBytes
 		}
 	}

@@ -17,7 +17,7 @@ type scenario struct {
 	Options registrytest.Options // without functions
 	Direct  bool                 // the registry serves and takes blobs itself, without redirects to a store
 	Ollama  string               // "direct" or "parts" for an Ollama registry that takes blobs so
-	Room    int64                // bytes of the disk of the downloads before it is made larger; 0: enough
+	Space   int64                // bytes of the disk of the downloads before it is made larger; 0: enough
 	Gentle  bool                 // no fault destroys bytes that have arrived, so that little is moved twice
 	Link    int                  // bytes a second that pass between the client and all servers; 0: no limit
 	Habits  habits
@@ -84,10 +84,11 @@ type damage struct {
 
 func (s scenario) String() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s direct=%t ollama=%q room=%d gentle=%t link=%d %+v\n  habits %+v\n  blobs %+v\n",
-		s.Mode, s.Direct, s.Ollama, s.Room, s.Gentle, s.Link, s.Options, s.Habits, s.Blobs)
+	fmt.Fprintf(&b, "%s direct=%t ollama=%q space=%d gentle=%t link=%d %+v\n  habits %+v\n  blobs %+v\n",
+		s.Mode, s.Direct, s.Ollama, s.Space, s.Gentle, s.Link, s.Options, s.Habits, s.Blobs)
 	for i, st := range s.Steps {
-		fmt.Fprintf(&b, "  step %d: damage %+v faults %+v outage %+v away %+v holder %q", i, st.Damage, st.Faults,
+		fmt.Fprintf(&b, "  step %d: damage %+v faults %+v outage %+v away %+v holder %q",
+			i, st.Damage, st.Faults,
 			st.Outage, st.Away, st.Holder)
 		fmt.Fprintf(&b, " again %d kill %s fill %s\n", st.Again, st.Kill, st.Fill)
 		for _, c := range st.Calls {
@@ -120,7 +121,8 @@ var (
 		"header(-docker-content-digest; etag: \"x\")", "headerbomb(#)", "hints(3)", "goaway",
 		"reset(#)", "connreset(#)", "eof(#)", "noclen(#)", "noclen", "truncchunk(#)", "stall(#)", "long(#)",
 		"endless", "flip(#)", "slow(200K)", "slow(5M)",
-		"cut(#)", "stallbody(#)", "swallow", "swallow+504", "swallow+reset", "swallow+stallheaders", "delay(@)",
+		"cut(#)", "stallbody(#)", "delay(@)",
+		"swallow", "swallow+504", "swallow+reset", "swallow+stallheaders",
 		"delay(@)+500", "delay(@)+reset(#)",
 	})
 
@@ -135,14 +137,16 @@ var (
 	gentle = rapid.SampledFrom([]string{
 		"reset(#)", "connreset(#)", "eof(#)", "stall(#)", "hangup", "reset", "goaway", "delay(@)",
 		"late(@)",
-		"408", "425", "429(retry-after: 1)", "500", "502", "503", "504", "520", "521", "522", "523", "524", "530",
+		"408", "425", "429(retry-after: 1)", "500", "502", "503", "504",
+		"520", "521", "522", "523", "524", "530",
 		"page",
 	})
 
-	// refusals of an object store are gentle too. A registry would say with them that it does not tell what it
-	// has.
+	// refusals of an object store are gentle too. A registry would say with them that it does not tell what
+	// it has.
 	refusals = rapid.SampledFrom([]string{
-		"s3(400 ExpiredToken)", "s3(403 AccessDenied)", "s3(400 RequestTimeout)", "says(403, denied)", "404", "410",
+		"s3(400 ExpiredToken)", "s3(403 AccessDenied)", "s3(400 RequestTimeout)",
+		"says(403, denied)", "404", "410",
 	})
 
 	held = rapid.SampledFrom([]string{"", "", "", "dead", "stalled"})
@@ -171,7 +175,7 @@ func drawScenario(t *rapid.T) scenario {
 		ExpiredStatus:    rapid.SampledFrom(expiredStatuses).Draw(t, "expired"),
 	}
 	s.Ollama = rapid.SampledFrom([]string{"", "", "", "direct", "parts"}).Draw(t, "ollama")
-	s.Room = rooms.Draw(t, "room")
+	s.Space = spaces.Draw(t, "space")
 	s.Link = rapid.SampledFrom([]int{0, 0, 0, 0, 2 * mebibyte}).Draw(t, "link")
 	drawHabits(t, &s)
 	drawn := rapid.Custom(func(t *rapid.T) step { return drawStep(t, len(s.Blobs)) })
@@ -191,8 +195,11 @@ func drawGentle(t *rapid.T) scenario {
 		Gentle: true,
 		Mode:   rapid.SampledFrom(registrytest.Modes()).Draw(t, "mode"),
 		Direct: rapid.Bool().Draw(t, "direct"),
-		Blobs:  []blob{{Size: 50 * mebibyte, Remote: rapid.Bool().Draw(t, "remote")}, {Size: 1000, Remote: true}},
-		Room:   rapid.SampledFrom([]int64{0, 0, 0, 40 * mebibyte, 1 << 30}).Draw(t, "room"),
+		Blobs: []blob{
+			{Size: 50 * mebibyte, Remote: rapid.Bool().Draw(t, "remote")},
+			{Size: 1000, Remote: true},
+		},
+		Space: rapid.SampledFrom([]int64{0, 0, 0, 40 * mebibyte, 1 << 30}).Draw(t, "space"),
 	}
 	s.Options = registrytest.Options{
 		Token: "secret-token", Latency: time.Millisecond,
@@ -263,8 +270,8 @@ var (
 	cancels = rapid.SampledFrom([]time.Duration{0, 0, 1, 2 * time.Millisecond, 7 * time.Millisecond,
 		time.Second, 10 * time.Second})
 
-	// rooms are bytes of a disk; zero is enough for everything.
-	rooms = rapid.SampledFrom([]int64{0, 0, 0, 0, 2 * mebibyte, 20 * mebibyte, 60 * mebibyte, 1 << 30})
+	// spaces are bytes of a disk; zero is enough for everything.
+	spaces = rapid.SampledFrom([]int64{0, 0, 0, 0, 2 * mebibyte, 20 * mebibyte, 60 * mebibyte, 1 << 30})
 
 	fills = rapid.SampledFrom([]time.Duration{0, 0, 0, 3 * time.Millisecond, 20 * time.Millisecond,
 		2 * time.Second})

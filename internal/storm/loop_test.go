@@ -160,7 +160,8 @@ func TestS1S2FailingCalls(t *testing.T) {
 func TestS2CallsThatNeedNotSucceed(t *testing.T) {
 	for _, f := range []fault{
 		{"openat", "error=EACCES"}, {"close", "error=EIO"}, {"unlinkat", "error=EIO"}, {"flock", "error=EIO"},
-		{"newfstatat", "error=EIO"}, {"fstat", "error=EIO"}, {"fcntl", "error=EMFILE"}, {"pread64", "error=EIO"},
+		{"newfstatat", "error=EIO"}, {"fstat", "error=EIO"},
+		{"fcntl", "error=EMFILE"}, {"pread64", "error=EIO"},
 	} {
 		t.Run(f.calls+" "+f.effect, func(t *testing.T) {
 			t.Parallel()
@@ -216,9 +217,9 @@ func (o outcome) injected() bool {
 	return false
 }
 
-// tidy makes sure that a puller that ended by itself has left nothing but blobs and the partials of those that
-// are kept, and nothing of a blob that its error names, unless the disk was full or the final name could not
-// be given: then the blob is kept, however small.
+// tidy makes sure that a puller that ended by itself has left nothing but blobs and the partials of those
+// that are kept, and nothing of a blob that its error names, unless the disk was full or the final name
+// could not be given: then the blob is kept, however small.
 func (s *sandbox) tidy(stderr string) {
 	s.t.Helper()
 	s.check()
@@ -371,7 +372,8 @@ func TestS15SyncedBeforeNamed(t *testing.T) {
 		named := out.last("renameat", `"`+b.name()+`.partial"`)
 		assert.Contains(t, synced.text, " = 0")
 		if b.size > 0 {
-			assert.Less(t, out.last("pwrite64(", "<"+data+">").end, synced.begin, "written after it was synced")
+			written := out.last("pwrite64(", "<"+data+">")
+			assert.Less(t, written.end, synced.begin, "written after it was synced")
 		}
 		assert.Less(t, synced.end, named.begin, "named before it was synced")
 		assert.Less(t, named.end, last.begin, "named after the directory was synced")

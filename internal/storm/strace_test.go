@@ -95,13 +95,14 @@ type place struct {
 var (
 	everything = place{"anywhere at all", func(*sandbox) []string { return nil }}
 	anywhere   = place{"anywhere", func(s *sandbox) []string {
-		return append(s.paths("", ".partial",
-			".journal"), s.dest)
+		return append(s.paths("", ".partial", ".journal"), s.dest)
 	}}
 	directory = place{"directory", func(s *sandbox) []string { return []string{s.dest} }}
 	data      = place{"data", func(s *sandbox) []string { return s.paths(".partial") }}
-	created   = place{"created", func(s *sandbox) []string { return s.names(s.blobs, ".partial", ".journal") }}
-	large     = place{"large", func(s *sandbox) []string {
+	created   = place{"created", func(s *sandbox) []string {
+		return s.names(s.blobs, ".partial", ".journal")
+	}}
+	large = place{"large", func(s *sandbox) []string {
 		return append(s.paths(".partial")[:1], s.names(s.blobs[:1], ".partial", ".journal")...)
 	}}
 )
@@ -148,5 +149,6 @@ func (f fault) inject(n int, forEver bool) []string {
 	if forEver {
 		when += "+"
 	}
-	return []string{"-e", "trace=" + f.calls, "-e", fmt.Sprintf("inject=%s:%s:when=%s", f.calls, f.effect, when)}
+	inject := fmt.Sprintf("inject=%s:%s:when=%s", f.calls, f.effect, when)
+	return []string{"-e", "trace=" + f.calls, "-e", inject}
 }
