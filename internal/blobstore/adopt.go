@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+
+	"github.com/modeltransfer/transfer/internal/rootfile"
 )
 
 // adoptStep is how much of another file is copied before it is recorded: so much is lost by a crash, and a
@@ -51,7 +53,7 @@ func (p *Partial) adoptable(src *os.File) error {
 	case err != nil:
 		return err
 	case !fi.Mode().IsRegular():
-		return ErrNotRegular
+		return rootfile.ErrNotRegular
 	case os.SameFile(fi, p.data.info):
 		return errSameFile
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/modeltransfer/transfer/internal/pieces"
+	"github.com/modeltransfer/transfer/internal/rootfile"
 )
 
 // source opens a file with this content.
@@ -121,8 +122,8 @@ func TestAdoptRefuses(t *testing.T) {
 		want error
 	}{
 		"itself":           {own, 2000, errSameFile},
-		"a pipe":           {reader, 2000, ErrNotRegular},
-		"a directory":      {folder, 2000, ErrNotRegular},
+		"a pipe":           {reader, 2000, rootfile.ErrNotRegular},
+		"a directory":      {folder, 2000, rootfile.ErrNotRegular},
 		"an empty file":    {empty, 2000, io.ErrUnexpectedEOF},
 		"what is there":    {good, 500, errTaken},
 		"beyond the end":   {good, 99_999, ErrSize},

@@ -21,8 +21,8 @@ const (
 	longestWait  = 100 * time.Millisecond
 )
 
-// Claim gives one caller of all processes the right to write a blob, until it calls Close of the partial,
-// which it must. The others wait for that until their contexts end, or until the holder has brought nothing
+// Claim gives one caller of all processes the right to write a blob. It must call Close of the partial, which
+// ends that. The others wait for that until their contexts end, or until the holder has brought nothing
 // for as long as [Waiting] says. Then they write a file of their own, and the first who is done gives it the
 // final name.
 //

@@ -19,8 +19,10 @@ import (
 // S12: the data file may be renamed or removed by the holder before, until it is locked.
 func TestS12FileThatLosesItsNameBeforeItIsLocked(t *testing.T) {
 	for what, meddle := range map[string]func(path string) error{
-		"removed":  os.Remove,
-		"replaced": func(path string) error { return errors.Join(os.Remove(path), os.WriteFile(path, nil, 0o644)) },
+		"removed": os.Remove,
+		"replaced": func(path string) error {
+			return errors.Join(os.Remove(path), os.WriteFile(path, nil, 0o644))
+		},
 	} {
 		t.Run(what, func(t *testing.T) {
 			content, dir := random(1000), t.TempDir()

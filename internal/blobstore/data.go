@@ -28,8 +28,8 @@ type dataFile struct {
 
 // unusable tells whether what has a name can be no data file of ours, now or later.
 func unusable(err error) bool {
-	return errors.Is(err, ErrNotRegular) || errors.Is(err, syscall.EISDIR) || errors.Is(err, errForeign) ||
-		errors.Is(err, errLinked)
+	return errors.Is(err, rootfile.ErrNotRegular) || errors.Is(err, syscall.EISDIR) ||
+		errors.Is(err, errForeign) || errors.Is(err, errLinked)
 }
 
 // openLocked opens and locks a data file, and creates it if it does not exist. The error matches

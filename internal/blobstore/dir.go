@@ -40,13 +40,8 @@ import (
 	"github.com/modeltransfer/transfer/internal/rootfile"
 )
 
-var (
-	// ErrSize is a file or a write that is longer or shorter than the blob.
-	ErrSize = errors.New("wrong size")
-
-	// ErrNotRegular is a pipe or a device where a file should be, or a symbolic link where none is followed.
-	ErrNotRegular = rootfile.ErrNotRegular
-)
+// ErrSize is a file or a write that is longer or shorter than the blob.
+var ErrSize = errors.New("wrong size")
 
 // Dir is a directory of blobs, each a file "sha256-<hex>" or a symbolic link to one, since people keep
 // their blobs on another disk. Nothing is ever written through a link, and nothing but a final name is read
@@ -123,7 +118,7 @@ func (d *Dir) Check(ctx context.Context, dg digest.Digest, size int64) (bool, er
 		return false, err
 	}
 	f, err := d.finalNames.open(name, size)
-	if leadsNowhere(err) || errors.Is(err, ErrSize) || errors.Is(err, ErrNotRegular) ||
+	if leadsNowhere(err) || errors.Is(err, ErrSize) || errors.Is(err, rootfile.ErrNotRegular) ||
 		errors.Is(err, rootfile.ErrReplaced) {
 		return false, nil // replaced since
 	}
@@ -147,8 +142,8 @@ func (d *Dir) Check(ctx context.Context, dg digest.Digest, size int64) (bool, er
 	return true, nil
 }
 
-// Source opens a blob for reading, also through a link at its final name. The error matches [ErrNotRegular]
-// for what is no regular file, and [ErrSize] for one of another size.
+// Source opens a blob for reading, also through a link at its final name. The error matches
+// [rootfile.ErrNotRegular] for a pipe or a device, and [ErrSize] for a file of another size.
 func (d *Dir) Source(dg digest.Digest, size int64) (*os.File, error) {
 	return d.finalNames.open(nameOf(dg), size)
 }

@@ -37,7 +37,9 @@ func BenchmarkDurable(b *testing.B) {
 				dir := b.TempDir()
 				for from := 0; from < files; from += batch {
 					n := min(batch, files-from)
-					everyFile(n, workers, func(i int) { require.NoError(b, write(b, dir, from+i, content).Close()) })
+					everyFile(n, workers, func(i int) {
+						require.NoError(b, write(b, dir, from+i, content).Close())
+					})
 					d, err := os.Open(dir)
 					require.NoError(b, err)
 					require.NoError(b, unix.Syncfs(int(d.Fd())))

@@ -30,7 +30,8 @@ type extents []extent
 
 // search returns the index of the first extent that ends behind the offset.
 func (s extents) search(off int64) int {
-	i, _ := slices.BinarySearchFunc(s, off+1, func(e extent, end int64) int { return cmp.Compare(e.End, end) })
+	byEnd := func(e extent, end int64) int { return cmp.Compare(e.End, end) }
+	i, _ := slices.BinarySearchFunc(s, off+1, byEnd)
 	return i
 }
 

@@ -137,7 +137,7 @@ func TestS8InTheWay(t *testing.T) {
 				p := claim(t, d, content)
 				write(t, p, content, 0, 1000)
 				require.NoError(t, p.Close(true))
-				if what != "pipe" || suffix != journalSuffix { // only the holder of the data file uses that name
+				if what != "pipe" || suffix != journalSuffix { // only the holder uses that name
 					untouched()
 				}
 				if what != "directory" || suffix != journalSuffix {

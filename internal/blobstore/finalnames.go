@@ -73,7 +73,7 @@ func (n *finalNames) finished(name string, size int64) (bool, error) {
 // open opens a blob of that size for reading. See [Dir.Source] for the errors.
 func (n *finalNames) open(name string, size int64) (*os.File, error) {
 	f, err := rootfile.Open(n.folder.root, name, os.O_RDONLY)
-	if errors.Is(err, ErrNotRegular) {
+	if errors.Is(err, rootfile.ErrNotRegular) {
 		if fi, lerr := n.folder.root.Lstat(name); lerr == nil && isLink(fi) {
 			f, err = rootfile.OpenLinked(n.folder.full(name))
 		}
@@ -124,6 +124,6 @@ func isLink(fi fs.FileInfo) bool { return fi.Mode().Type() == fs.ModeSymlink }
 // leadsNowhere tells whether there can be no file at the end of a path. Where access is denied, or a disk
 // does not answer, there may be one.
 func leadsNowhere(err error) bool {
-	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) || errors.Is(err, syscall.ELOOP) ||
-		errors.Is(err, syscall.ENAMETOOLONG) || platformLeadsNowhere(err)
+	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) ||
+		errors.Is(err, syscall.ELOOP) || errors.Is(err, syscall.ENAMETOOLONG) || platformLeadsNowhere(err)
 }

@@ -115,7 +115,7 @@ func (h *hasher) verify(ctx context.Context) error {
 	}
 	if h.ordered.hash.Len() < h.record.size {
 		if !h.record.hasDamage() {
-			return ErrIncomplete
+			return errIncomplete
 		}
 		_, err := h.ordered.compareAll(ctx) // so that all that is damaged can be fetched at once
 		return h.damage(ctx, err)

@@ -36,7 +36,9 @@ func TestParseJournal(t *testing.T) {
 	adopted := extent{Range: pieces.Range{Start: 0, End: 7}, adopted: true}
 	first, last := at(0, 10, 2), at(50, 60, 1)
 	anew := extents{at(0, 4, 2), at(4, 10, 3)}
+	one := journalOf(at(0, 10, 1))
 	full := int64(headerSize + recordSize)
+	two := full + recordSize
 	for name, test := range map[string]struct {
 		data []byte
 		want extents
@@ -45,16 +47,16 @@ func TestParseJournal(t *testing.T) {
 		"no records":            {journalOf(), extents{}, headerSize},
 		"one":                   {journalOf(at(0, 100, 9)), extents{at(0, 100, 9)}, full},
 		"without a CRC":         {journalOf(adopted), extents{adopted}, full},
-		"in order":              {journalOf(last, first), extents{first, last}, full + recordSize},
-		"torn":                  {append(journalOf(at(0, 10, 1)), journalOf()...), extents{at(0, 10, 1)}, full},
+		"in order":              {journalOf(last, first), extents{first, last}, two},
+		"torn":                  {append(one, journalOf()...), extents{at(0, 10, 1)}, full},
 		"damaged in the middle": {damaged, extents{at(0, 10, 1), at(20, 30, 3)}, full + 2*recordSize},
 		"zeros at the end":      {append(journalOf(), make([]byte, recordSize)...), extents{}, full},
 		"beyond the size":       {journalOf(at(90, 101, 1)), extents{}, full},
 		"empty range":           {journalOf(at(5, 5, 1)), extents{}, full},
 		"backwards":             {journalOf(at(6, 5, 1)), extents{}, full},
 		"negative":              {journalOf(at(-6, -5, 1)), extents{}, full},
-		"the later one counts":  {journalOf(at(0, 10, 1), at(5, 15, 2)), extents{at(5, 15, 2)}, full + recordSize},
-		"also before":           {journalOf(at(5, 15, 1), at(0, 10, 2)), extents{at(0, 10, 2)}, full + recordSize},
+		"the later one counts":  {journalOf(at(0, 10, 1), at(5, 15, 2)), extents{at(5, 15, 2)}, two},
+		"also before":           {journalOf(at(5, 15, 1), at(0, 10, 2)), extents{at(0, 10, 2)}, two},
 		"written anew":          {journalOf(at(0, 10, 1), anew[0], anew[1]), anew, full + 2*recordSize},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -191,7 +193,9 @@ func TestI8JournalThatIsTooLong(t *testing.T) {
 // S8: a new journal is a new file, whatever has its name.
 func TestS8NewJournalTakesNothingOver(t *testing.T) {
 	for name, put := range map[string]func(t *testing.T, path string){
-		"file": func(t *testing.T, path string) { require.NoError(t, os.WriteFile(path, []byte("theirs"), 0o644)) },
+		"file": func(t *testing.T, path string) {
+			require.NoError(t, os.WriteFile(path, []byte("theirs"), 0o644))
+		},
 		"link": linkTo([]byte("theirs")),
 	} {
 		t.Run(name, func(t *testing.T) {

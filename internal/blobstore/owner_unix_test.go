@@ -40,7 +40,8 @@ func TestH8FilesOfAnotherUser(t *testing.T) {
 		journal := appendRecord(nil, at(0, int64(size), 1))
 		journal = append(appendHeader(nil, int64(size)), journal...)
 		planted := map[string][]byte{
-			partialSuffix: content, prefixSuffix: content[:size/2], journalSuffix: journal, ".partial.1": content,
+			partialSuffix: content, prefixSuffix: content[:size/2],
+			journalSuffix: journal, ".partial.1": content,
 		}
 		plant(t, dir, name, planted)
 		theirs, err := os.OpenFile(filepath.Join(dir, name+partialSuffix), os.O_RDWR, 0)
@@ -62,7 +63,8 @@ func TestH8FilesOfAnotherUser(t *testing.T) {
 		assert.False(t, os.SameFile(fi, named))
 		assert.NoError(t, d.folder.check(name, fi))
 		for suffix, content := range planted {
-			assert.True(t, holds(t, filepath.Join(dir, name+suffix), content), "theirs, and not touched: %s", suffix)
+			path := filepath.Join(dir, name+suffix)
+			assert.True(t, holds(t, path, content), "theirs, and not touched: %s", suffix)
 		}
 	}
 }
@@ -96,7 +98,8 @@ func TestH8HardLinks(t *testing.T) {
 			require.NoError(t, os.WriteFile(victim, precious, 0o644))
 			require.NoError(t, os.Link(victim, filepath.Join(dir, name+suffix)))
 			if suffix == journalSuffix { // of a file that is ours
-				require.NoError(t, os.WriteFile(filepath.Join(dir, name+partialSuffix), content[:size/2], 0o644))
+				path := filepath.Join(dir, name+partialSuffix)
+				require.NoError(t, os.WriteFile(path, content[:size/2], 0o644))
 			}
 			d := open(t, dir)
 			p := claim(t, d, content)

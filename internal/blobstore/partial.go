@@ -21,8 +21,8 @@ const (
 	LargeThreshold = 32 << 20 // 32 MiB
 )
 
-// ErrIncomplete is a commit of a blob of which some ranges were never written.
-var ErrIncomplete = errors.New("blob is incomplete")
+// errIncomplete refuses to commit a blob of which some ranges were never written.
+var errIncomplete = errors.New("blob is incomplete")
 
 // Partial is a claimed blob that has no final name yet. Its methods are safe for concurrent use, except that
 // Commit and Close come after all writers were closed.
@@ -53,17 +53,18 @@ func (p *Partial) ReadAt(b []byte, off int64) (int, error) { return p.data.ReadA
 // cannot be written by another.
 func (p *Partial) WriterAt(off int64) *Writer {
 	return &Writer{
-		data: &p.data, record: &p.record, hasher: &p.hasher, mine: reservation{start: off, end: off}, back: off,
+		data: &p.data, record: &p.record, hasher: &p.hasher,
+		mine: reservation{start: off, end: off}, back: off,
 	}
 }
 
 // Commit checks the digest of what was written, syncs it and gives it the final name, which is durable once
 // the directory is closed.
 //
-// The error is a [*MismatchError] when the content is wrong: the partial stays claimed and Missing says what
-// to write before the next Commit. It matches [ErrIncomplete] when Missing was not written yet. It may be
+// All that Missing returns must have been written. The error is a [*MismatchError] when the content is
+// wrong: the partial stays claimed and Missing says what to write before the next Commit. Commit may be
 // called again after [syscall.EMFILE] and [syscall.ENFILE]. After any other error of the file system nothing
-// can be kept, unless it was the final name that could not be given. The caller calls Close in any case.
+// is kept, except where only the final name could not be given. The caller calls Close in any case.
 func (p *Partial) Commit(ctx context.Context) error {
 	if err := p.record.state.usable(); err != nil {
 		return err

@@ -52,7 +52,7 @@ func TestBackToFront(t *testing.T) {
 		p := claim(t, open(t, dir), content)
 		write(t, p, content, size/2, size)
 		assert.Equal(t, []pieces.Range{{Start: 0, End: size / 2}}, p.Missing())
-		require.ErrorIs(t, p.Commit(t.Context()), ErrIncomplete)
+		require.ErrorIs(t, p.Commit(t.Context()), errIncomplete)
 		write(t, p, content, 0, size/2)
 		commit(t, p)
 		requireBlob(t, dir, content)
@@ -170,7 +170,7 @@ func TestDamageOnDiskIsFoundAndNamed(t *testing.T) {
 	want := []pieces.Range{{Start: segment, End: 2 * segment}, {Start: 5 * segment, End: 6 * segment}}
 	assert.Equal(t, want, mismatch.Disk)
 	assert.Equal(t, want, p.Missing())
-	require.ErrorIs(t, p.Commit(t.Context()), ErrIncomplete, "it was told once")
+	require.ErrorIs(t, p.Commit(t.Context()), errIncomplete, "it was told once")
 	fill(t, p, content)
 	commit(t, p)
 	requireBlob(t, dir, content)

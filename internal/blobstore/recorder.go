@@ -31,8 +31,8 @@ type recorder struct {
 	// mu guards the fields that follow. It is never held during I/O.
 	mu       sync.Mutex
 	recorded extents
-	reserved []*reservation // those that are active
-	damaged  bool           // a recorded extent was found damaged on disk, and is missing since
+	reserved reservations // those that are active
+	damaged  bool         // a recorded extent was found damaged on disk, and is missing since
 }
 
 // reservation is what one writer has written, or is writing, and has not recorded. Only that writer changes
@@ -42,16 +42,18 @@ type reservation struct {
 	active     bool // among recorder.reserved
 }
 
+type reservations []*reservation
+
 func (v *reservation) len() int64 { return v.end - v.start }
 
 func (r *recorder) large() bool { return r.size >= LargeThreshold }
 
-// segment is how many bytes a writer writes before it records them.
-func (r *recorder) segment() int64 {
-	if !r.large() {
+// segmentOf is how many bytes of a blob of that size a writer writes before it records them.
+func segmentOf(size int64) int64 {
+	if size < LargeThreshold {
 		return smallSegment
 	}
-	return max(minSegment, r.size/maxRecords)
+	return max(minSegment, size/maxRecords)
 }
 
 // missing returns what is not recorded, in order.
@@ -91,7 +93,7 @@ func (r *recorder) reserve(v *reservation, n int64) (off int64, err error) {
 	switch {
 	case off < 0 || n > r.size-off:
 		return 0, fmt.Errorf("%s: %w: write of %d bytes at %d of %d", r.state.path, ErrSize, n, off, r.size)
-	case r.recorded.covers(off, off+n) || r.isReserved(off, off+n, v):
+	case r.recorded.covers(off, off+n) || r.reserved.others(off, off+n, v):
 		return 0, r.state.refuse(errTaken)
 	}
 	v.end += n
@@ -102,9 +104,9 @@ func (r *recorder) reserve(v *reservation, n int64) (off int64, err error) {
 	return off, nil
 }
 
-// isReserved tells whether another than v has bytes of the range. The caller holds mu.
-func (r *recorder) isReserved(start, end int64, v *reservation) bool {
-	return slices.ContainsFunc(r.reserved, func(o *reservation) bool {
+// others tells whether another than v has bytes of the range.
+func (s reservations) others(start, end int64, v *reservation) bool {
+	return slices.ContainsFunc(s, func(o *reservation) bool {
 		return o != v && o.start < end && start < o.end
 	})
 }
@@ -116,13 +118,13 @@ func (r *recorder) shorten(v *reservation, end int64) {
 	v.end = end
 }
 
-// add records all that a reservation holds, which was written: first in the journal. A failure ends all
+// add records all that a reservation has, which was written: first in the journal. A failure ends all
 // writing. The extent is empty where there is nothing to record.
 func (r *recorder) add(v *reservation, crc uint32) (extent, error) {
 	return r.put(v, extent{crc: crc, written: true})
 }
 
-// adopt records all that a reservation holds, which was copied from another file.
+// adopt records all that a reservation has, which was copied from another file.
 func (r *recorder) adopt(v *reservation) error {
 	_, err := r.put(v, extent{adopted: true})
 	return err

@@ -113,7 +113,7 @@ func (r resumption) startJournal(recorded extents) error {
 	journal := &journal{
 		folder: r.data.folder, name: journalName(r.data.name), size: record.size, waiting: recorded,
 	}
-	if record.large() || recorded.bytes() >= record.segment() {
+	if record.large() || recorded.bytes() >= segmentOf(record.size) {
 		err := journal.begin()
 		if errors.Is(err, errInTheWay) {
 			return nil

@@ -10,6 +10,6 @@ import (
 // has the largest size allowed, or less was written than was asked. Partials survive such an error, see
 // [Partial.Close].
 func NoSpace(err error) bool {
-	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) || errors.Is(err, syscall.EFBIG) ||
-		errors.Is(err, io.ErrShortWrite) || platformNoSpace(err)
+	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) ||
+		errors.Is(err, syscall.EFBIG) || errors.Is(err, io.ErrShortWrite) || platformNoSpace(err)
 }

@@ -43,7 +43,7 @@ func (w *Writer) Write(b []byte) (int, error) {
 	}
 	w.crc = crc32.Update(w.crc, castagnoli, b[:n])
 	w.hasher.take(off, b[:n])
-	if err != nil || w.mine.len() < w.record.segment() || w.mine.end == w.record.size {
+	if err != nil || w.mine.len() < segmentOf(w.record.size) || w.mine.end == w.record.size {
 		return n, err
 	}
 	_ = w.record.journal.begin() // of a small blob: there may be more space the next time

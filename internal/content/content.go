@@ -1,5 +1,4 @@
-// Package content reads the file of a blob for request bodies, and lets none of them end well that is not the
-// blob's.
+// Package content reads the file of a blob for request bodies. A body only ends well if the file is the blob.
 package content
 
 import (
@@ -51,10 +50,11 @@ func New(f *os.File, dg digest.Digest, size, chunk int64) *File {
 	return c
 }
 
-// Body returns the bytes [start, end), after it has hashed those before start that were not hashed yet, which
-// ends with the context. The body that was returned before ends: its request has failed or was sent elsewhere.
+// Body returns the bytes [start, end), after it has hashed those before start that were not hashed yet,
+// which ends with the context. The body that was returned before ends: its request has failed or was sent
+// elsewhere.
 //
-// Before some bytes are given out, use is told how many. When it returns an error, the body ends with that.
+// It calls use with the number of bytes before it gives them out. The body ends with an error of use.
 func (c *File) Body(ctx context.Context, start, end int64, use func(n int) error) (io.ReadCloser, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -15,7 +15,7 @@ import (
 // maxOpen is how many files are open at once.
 const maxOpen = 8
 
-// Files are files that may hold parts of a blob. They are safe for concurrent use.
+// Files are files that may have parts of a blob. They are safe for concurrent use.
 type Files struct {
 	all []*File
 

@@ -11,18 +11,18 @@ import (
 	"time"
 )
 
-// Every is how many bytes of a blob move between two calls of [Listener.Moving].
-const Every = 1 << 20 // 1 MiB
+// every is how many bytes of a blob move between two calls of [Listener.Moving].
+const every = 1 << 20 // 1 MiB
 
 // Place is where a blob was found that need not move.
 type Place int
 
 // The places.
 const (
-	Nowhere    Place = iota
-	OnDisk           // in the directory of a download
-	AtRegistry       // in the repository of an upload
-	Mounted          // in another repository of that registry
+	nowhere    Place = iota // not found yet
+	OnDisk                  // in the directory of a download
+	AtRegistry              // in the repository of an upload
+	Mounted                 // in another repository of that registry
 )
 
 // Listener is told what happens to blobs, by several goroutines at once. The index is that which the blob was
@@ -55,8 +55,13 @@ type Blob struct {
 	moved     atomic.Int64 // over the network
 	completed atomic.Int64 // of the blob's bytes
 
-	mu      sync.Mutex // guards the fields that follow
-	begun   time.Time  // zero before anybody has worked on it
+	mu sync.Mutex // guards the story
+	story
+}
+
+// story is what was noted of a blob, for what is told of it in the end.
+type story struct {
+	begun   time.Time // zero before anybody has worked on it
 	host    string
 	started bool  // a host was asked for bytes, or got some
 	waits   bool  // Waiting was told
@@ -68,7 +73,7 @@ type Blob struct {
 
 // NewBlob returns a blob of which the listener is told.
 func NewBlob(l Listener, index int, size int64, upload bool) *Blob {
-	return &Blob{listener: l, index: index, size: size, upload: upload, lowest: size}
+	return &Blob{listener: l, index: index, size: size, upload: upload, story: story{lowest: size}}
 }
 
 // Begin notes that somebody works on the blob from now on, or again.
@@ -78,7 +83,7 @@ func (b *Blob) Begin() {
 	}
 }
 
-// note changes the fields that mu guards, and notes that work on the blob has begun.
+// note changes the story, and notes that work on the blob has begun.
 func (b *Blob) note(change func()) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -88,7 +93,7 @@ func (b *Blob) note(change func()) {
 	change()
 }
 
-// Wait notes that another call or process has hold of the blob.
+// Wait notes that another call or process has claimed the blob.
 func (b *Blob) Wait() {
 	if b == nil {
 		return
@@ -128,7 +133,7 @@ func (b *Blob) Complete(n int64) {
 	if b == nil || n == 0 {
 		return
 	}
-	if now := b.completed.Add(n); n < 0 || now/Every != (now-n)/Every {
+	if now := b.completed.Add(n); n < 0 || now/every != (now-n)/every {
 		b.listener.Moving(b.index, now)
 	}
 }
@@ -140,7 +145,7 @@ func (b *Blob) Retry(host string, attempt int, wait time.Duration, err error) {
 	}
 }
 
-// Find notes that the blob is there. That is what is told of it unless bytes of it are asked for or sent.
+// Find notes that the blob is there. Succeed tells that, unless bytes of it are asked for or sent.
 func (b *Blob) Find(where Place) {
 	if b != nil {
 		b.note(func() { b.there = where })
@@ -156,7 +161,7 @@ func (b *Blob) Succeed() {
 	var d Done
 	b.note(func() {
 		b.ended, b.err = true, nil
-		present = b.there != Nowhere && !b.started
+		present = b.there != nowhere && !b.started
 		d = Done{Host: b.host, Moved: b.moved.Load(), Reused: b.lowest, Took: time.Since(b.begun)}
 	})
 	if !b.upload {
@@ -176,8 +181,8 @@ func (b *Blob) Fail(err error) {
 	}
 }
 
-// End tells that the blob has failed where it was begun and is not where it is to be, because of its own
-// error or that of the call. Nobody works on it any more.
+// End tells that a blob has failed that was begun and is not in place: because of its own error, or that of
+// the call. Nobody works on it any more.
 func (b *Blob) End(call error) {
 	if b == nil || b.begun.IsZero() || b.ended {
 		return

@@ -50,8 +50,11 @@ var (
 	errCalls = errors.New("the call's")
 )
 
+// every is how many bytes of a blob move between two calls of Moving.
+const every = 1 << 20
+
 func TestBlob(t *testing.T) {
-	const size = 10 * events.Every
+	const size = 10 * every
 	for name, c := range map[string]struct {
 		upload bool
 		do     func(b *events.Blob)
@@ -85,7 +88,7 @@ func TestBlob(t *testing.T) {
 			b.Complete(size)
 			b.Succeed()
 		}, want: []string{"7 moving 10485760", "7 moving 0", "7 moving 10485760", "7 done  20971520 0 0s"}},
-		"moves a little": {do: func(b *events.Blob) { b.Complete(events.Every - 1); b.Complete(1) },
+		"moves a little": {do: func(b *events.Blob) { b.Complete(every - 1); b.Complete(1) },
 			want: []string{"7 moving 1048576"}},
 		"sent from the middle, and again": {true, func(b *events.Blob) {
 			b.Start("h", 400, size-400)
@@ -140,7 +143,7 @@ func TestNilBlobCostsNothing(t *testing.T) {
 		b.Start("h", 1, 2)
 		b.From("h")
 		b.Move(1)
-		b.Complete(events.Every)
+		b.Complete(every)
 		b.Retry("h", 1, 0, errOurs)
 		b.Find(events.OnDisk)
 		b.Fail(errOurs)

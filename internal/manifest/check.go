@@ -71,7 +71,7 @@ func IsObject(data []byte) bool {
 
 // CheckOne refuses with [sentinel.ErrManifest] a manifest with one digest that is two to those who read it
 // (CVE-2021-41190): by the fields that they look for, by the Content-Type that a server gives it, or by which
-// of two fields with one name they take. Content types that are none of a manifest contradict nothing. What
+// of two fields with one name they take. Content types of no manifest are passed over. What
 // is no JSON object is not judged.
 func CheckOne(manifest []byte, contentType string) error {
 	if !IsObject(manifest) {
@@ -109,12 +109,12 @@ func (d *document) describe() string {
 
 // names are those that readers look for. Go's encoding/json takes "Layers" for "layers"; others do not.
 var names = []string{
-	"schemaVersion", "mediaType", "artifactType", "config", "layers", "manifests", "fsLayers", "blobs", "subject",
-	"annotations", "digest", "size", "urls", "data", "platform", "os", "architecture", "variant",
+	"schemaVersion", "mediaType", "artifactType", "config", "layers", "manifests", "fsLayers", "blobs",
+	"subject", "annotations", "digest", "size", "urls", "data", "platform", "os", "architecture", "variant",
 }
 
-// checkNames checks the names of all fields of a JSON value: none occurs twice in an object, and none of names
-// in two spellings, unless the value is of annotations, whose keys are anybody's.
+// checkNames checks the names of all fields of a JSON value: none occurs twice in an object, and none of
+// names in two spellings, unless the value is of annotations, whose keys are anybody's.
 func checkNames(d *json.Decoder, anybodys bool) error {
 	token, err := d.Token()
 	if err != nil {

@@ -21,15 +21,17 @@ func TestCheckReferenceAndPush(t *testing.T) {
 	require.ErrorIs(t, CheckReference(""), sentinel.ErrInvalidOption)
 }
 
-// What is taken is what every reader takes it for, whatever the server calls it: those that know no case, and those
-// that take the first or the last of two fields.
+// What is taken is what every reader takes it for, whatever the server calls it: those that know no case,
+// and those that take the first or the last of two fields.
 func FuzzH3OneDigestIsOneManifest(f *testing.F) {
 	for _, seed := range []string{
-		`{"schemaVersion":2,"config":{},"layers":[]}`, `{"manifests":[],"layers":null}`, `{"layers":[],"Layers":[1]}`,
+		`{"schemaVersion":2,"config":{},"layers":[]}`,
+		`{"manifests":[],"layers":null}`, `{"layers":[],"Layers":[1]}`,
 		`{"layers":[{"digest":"a"}],"layers":[]}`, `{"mediaType":"` + OCIIndex + `","manifests":[]}`,
-		`{"annotations":{"a":1,"A":[{"Layers":2}]},"fsLayers":[]}`, `{"config":{"Config":{}}}`, `[{"layers":1}]`,
+		`{"annotations":{"a":1,"A":[{"Layers":2}]},"fsLayers":[]}`,
+		`{"config":{"Config":{}}}`, `[{"layers":1}]`,
 	} {
-		f.Add([]byte(seed), OCI)
+		f.Add([]byte(seed), ociImage)
 		f.Add([]byte(seed), "text/plain")
 	}
 	f.Fuzz(func(t *testing.T, data []byte, contentType string) {

@@ -10,11 +10,11 @@ import (
 
 // Media types of manifests and indexes.
 const (
-	OCI         = "application/vnd.oci.image.manifest.v1+json"
+	ociImage    = "application/vnd.oci.image.manifest.v1+json"
 	OCIIndex    = "application/vnd.oci.image.index.v1+json"
 	OCIArtifact = "application/vnd.oci.artifact.manifest.v1+json" // of OCI 1.1 before its release
-	Docker      = "application/vnd.docker.distribution.manifest.v2+json"
-	DockerIndex = "application/vnd.docker.distribution.manifest.list.v2+json"
+	dockerImage = "application/vnd.docker.distribution.manifest.v2+json"
+	dockerIndex = "application/vnd.docker.distribution.manifest.list.v2+json"
 
 	schema1Unsigned = "application/vnd.docker.distribution.manifest.v1+json"
 	schema1         = "application/vnd.docker.distribution.manifest.v1+prettyjws"
@@ -34,9 +34,9 @@ const (
 // kindOf returns the kind that a media type stands for.
 func kindOf(mediaType string) kind {
 	switch mediaType {
-	case OCI, Docker:
+	case ociImage, dockerImage:
 		return image
-	case OCIIndex, DockerIndex:
+	case OCIIndex, dockerIndex:
 		return index
 	case OCIArtifact:
 		return artifact
@@ -75,9 +75,9 @@ func (d *document) kinds() (list []kind) {
 
 func present(value json.RawMessage) bool { return len(value) > 0 && string(value) != "null" }
 
-// MediaType returns the media type of a manifest: what it says or, since some say nothing, what its shape tells.
-// One of an image is OCI's then, also with Docker's config: Docker's own must say what they are, and registries
-// refuse those that do not.
+// MediaType returns the media type of a manifest: what it says or, since some say nothing, what its shape
+// tells. One of an image is OCI's then, also with Docker's config: Docker's own must say what they are, and
+// registries refuse those that do not.
 func MediaType(manifest []byte) string {
 	var d document
 	_ = json.Unmarshal(manifest, &d) // the registry judges it
@@ -91,9 +91,9 @@ func MediaType(manifest []byte) string {
 	case present(d.Blobs):
 		return OCIArtifact
 	case present(d.Config), present(d.Layers):
-		return OCI
+		return ociImage
 	default: // it is no manifest of a kind known here
-		return Docker
+		return dockerImage
 	}
 }
 

@@ -7,7 +7,7 @@ import (
 
 // Piece is a range that one worker fetches. Its methods are safe for concurrent use.
 type Piece struct {
-	q *Queue
+	q *queue
 
 	// Guarded by q.mu.
 	began    time.Duration // when it entered its state
@@ -60,7 +60,7 @@ func (p *Piece) Requested(now time.Duration) { p.enter(requested, now) }
 // Flowing notes that the bytes of the piece have begun to come: from then on its speed is judged.
 func (p *Piece) Flowing(now time.Duration) { p.enter(flowing, now) }
 
-// Rest notes that nothing is to come before the piece is asked for again: it is not slow as long as that.
+// Rest notes that no request for the piece is under way. Until the next one it is not slow.
 func (p *Piece) Rest(now time.Duration) { p.enter(taken, now) }
 
 // Pause notes that what has come is being stored. Until Resume is called the piece is not slow.

@@ -50,7 +50,7 @@ type plan struct {
 // blob is what is known of one blob.
 type blob struct {
 	size      int64
-	queue     *Queue // nil before Start
+	queue     *queue // nil before Start
 	ranges    Ranges
 	finishing bool // by the worker that was told so
 	takeOvers int

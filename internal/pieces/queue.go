@@ -9,11 +9,11 @@ import (
 // one that has only just begun does not look like the slowest of all.
 const headStart = 256 << 10 // 256 KiB
 
-// Queue hands out the missing ranges of one blob, piece by piece. It is safe for
+// queue hands out the missing ranges of one blob, piece by piece. It is safe for
 // concurrent use.
 //
 // Times are monotonic, since any moment that all calls agree on.
-type Queue struct {
+type queue struct {
 	pieceSize int64
 
 	// mu guards the fields that follow, and those of all pieces.
@@ -23,10 +23,10 @@ type Queue struct {
 	active   map[*Piece]struct{}
 }
 
-// NewQueue returns a queue of the missing ranges, which may come in any order. Pieces
+// newQueue returns a queue of the missing ranges, which may come in any order. Pieces
 // have at most pieceSize bytes; zero or less means one piece for each range.
-func NewQueue(missing []Range, pieceSize int64) *Queue {
-	q := &Queue{pieceSize: pieceSize, active: make(map[*Piece]struct{})}
+func newQueue(missing []Range, pieceSize int64) *queue {
+	q := &queue{pieceSize: pieceSize, active: make(map[*Piece]struct{})}
 	for _, r := range missing {
 		q.todo = insert(q.todo, r)
 	}
@@ -35,7 +35,7 @@ func NewQueue(missing []Range, pieceSize int64) *Queue {
 
 // Next returns the first piece that nobody has taken, or nil where there is none. The
 // caller must call its Finish.
-func (q *Queue) Next(now time.Duration) *Piece {
+func (q *queue) Next(now time.Duration) *Piece {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if len(q.todo) == 0 {
@@ -54,7 +54,7 @@ func (q *Queue) Next(now time.Duration) *Piece {
 // Steal returns the tail half of what the piece that will take longest has left, judged by
 // its speed so far, or nil where no piece whose bytes flow has at least twice the minimum left.
 // The worker of that piece sees its End move. The caller must call Finish of what it got.
-func (q *Queue) Steal(minimum int64, now time.Duration) *Piece {
+func (q *queue) Steal(minimum int64, now time.Duration) *Piece {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	var slowest *Piece
@@ -77,7 +77,7 @@ func (q *Queue) Steal(minimum int64, now time.Duration) *Piece {
 // TakeOver returns a piece of all that p has left, or nil where that is nothing. The worker
 // of p sees that its piece has ended, and what it gave OnLost is called. The
 // caller must call Finish of what it got.
-func (q *Queue) TakeOver(p *Piece, now time.Duration) *Piece {
+func (q *queue) TakeOver(p *Piece, now time.Duration) *Piece {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if _, ok := q.active[p]; !ok || p.pos == p.end {
@@ -93,34 +93,34 @@ func (q *Queue) TakeOver(p *Piece, now time.Duration) *Piece {
 
 // Defer keeps ranges from being taken, unless the body of a piece brings them anyway, until the next call,
 // which forgets them. They must be part of nothing else.
-func (q *Queue) Defer(ranges []Range) {
+func (q *queue) Defer(ranges []Range) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.deferred = ranges
 }
 
 // Pin returns a piece of no bytes, so that the queue is not done before the caller calls its Finish.
-func (q *Queue) Pin(now time.Duration) *Piece {
+func (q *queue) Pin(now time.Duration) *Piece {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	return q.start(Range{}, now)
 }
 
 // Add puts a range back that must be fetched again. It must not be part of an active piece.
-func (q *Queue) Add(r Range) {
+func (q *queue) Add(r Range) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.todo = insert(q.todo, r)
 }
 
 // Done tells whether nothing is left to take and no piece is active. What is deferred does not count.
-func (q *Queue) Done() bool {
+func (q *queue) Done() bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	return len(q.todo) == 0 && len(q.active) == 0
 }
 
-func (q *Queue) start(r Range, now time.Duration) *Piece {
+func (q *queue) start(r Range, now time.Duration) *Piece {
 	p := &Piece{q: q, began: now, start: r.Start, pos: r.Start, end: r.End}
 	q.active[p] = struct{}{}
 	return p

@@ -1,4 +1,4 @@
-package pieces_test
+package pieces
 
 import (
 	"math/rand/v2"
@@ -9,19 +9,14 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-
-	"github.com/modeltransfer/transfer/internal/pieces"
 )
 
-const (
-	kib = int64(1) << 10
-	mib = int64(1) << 20
-)
+const kib = int64(1) << 10
 
 // drain takes all pieces that are left and finishes them whole.
-func drain(q *pieces.Queue) (got []pieces.Range) {
+func drain(q *queue) (got []Range) {
 	for p := q.Next(0); p != nil; p = q.Next(0) {
-		r := pieces.Range{Start: p.Pos(), End: p.End()}
+		r := Range{Start: p.Pos(), End: p.End()}
 		got = append(got, r)
 		p.Claim(int(r.Len()))
 		p.Finish()
@@ -30,23 +25,22 @@ func drain(q *pieces.Queue) (got []pieces.Range) {
 }
 
 func TestNextHandsOutInOrder(t *testing.T) {
+	type ranges = []Range
 	for name, test := range map[string]struct {
-		missing []pieces.Range
+		missing ranges
 		size    int64
-		want    []pieces.Range
+		want    ranges
 	}{
-		"nothing is missing":         {nil, 10, nil},
-		"empty ranges are none":      {[]pieces.Range{{5, 5}, {7, 6}}, 10, nil},
-		"one piece per range":        {[]pieces.Range{{0, 25}, {30, 40}}, 0, []pieces.Range{{0, 25}, {30, 40}}},
-		"split, with a shorter last": {[]pieces.Range{{0, 25}}, 10, []pieces.Range{{0, 10}, {10, 20}, {20, 25}}},
-		"pieces do not span a gap": {
-			[]pieces.Range{{0, 5}, {7, 20}}, 10, []pieces.Range{{0, 5}, {7, 17}, {17, 20}},
-		},
-		"in order, however they come": {[]pieces.Range{{20, 30}, {0, 5}}, 0, []pieces.Range{{0, 5}, {20, 30}}},
-		"joined where they touch":     {[]pieces.Range{{10, 20}, {0, 10}, {15, 30}}, 0, []pieces.Range{{0, 30}}},
+		"nothing is missing":          {nil, 10, nil},
+		"empty ranges are none":       {ranges{{5, 5}, {7, 6}}, 10, nil},
+		"one piece per range":         {ranges{{0, 25}, {30, 40}}, 0, ranges{{0, 25}, {30, 40}}},
+		"split, with a shorter last":  {ranges{{0, 25}}, 10, ranges{{0, 10}, {10, 20}, {20, 25}}},
+		"pieces do not span a gap":    {ranges{{0, 5}, {7, 20}}, 10, ranges{{0, 5}, {7, 17}, {17, 20}}},
+		"in order, however they come": {ranges{{20, 30}, {0, 5}}, 0, ranges{{0, 5}, {20, 30}}},
+		"joined where they touch":     {ranges{{10, 20}, {0, 10}, {15, 30}}, 0, ranges{{0, 30}}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			q := pieces.NewQueue(test.missing, test.size)
+			q := newQueue(test.missing, test.size)
 			assert.Equal(t, test.want, drain(q))
 			assert.True(t, q.Done())
 		})
@@ -54,7 +48,7 @@ func TestNextHandsOutInOrder(t *testing.T) {
 }
 
 func TestClaimIsForGood(t *testing.T) {
-	q := pieces.NewQueue([]pieces.Range{{0, 100}}, 0)
+	q := newQueue([]Range{{0, 100}}, 0)
 	p := q.Next(0)
 	assert.Equal(t, 0, p.Claim(-5))
 	assert.Equal(t, 60, p.Claim(60))
@@ -77,21 +71,21 @@ func TestClaimIsForGood(t *testing.T) {
 }
 
 func TestFinishGivesBackWhatIsLeft(t *testing.T) {
-	q := pieces.NewQueue([]pieces.Range{{0, 100}}, 50)
+	q := newQueue([]Range{{0, 100}}, 50)
 	p := q.Next(0)
 	p.Claim(20)
 	p.Finish()
 	p.Finish()
 	assert.Equal(t, 0, p.Claim(1), "a finished piece has nothing to claim")
 	assert.Nil(t, q.TakeOver(p, 0), "and nothing to take over")
-	assert.Equal(t, []pieces.Range{{20, 70}, {70, 100}}, drain(q))
-	q.Add(pieces.Range{Start: 3, End: 4})
+	assert.Equal(t, []Range{{20, 70}, {70, 100}}, drain(q))
+	q.Add(Range{Start: 3, End: 4})
 	assert.False(t, q.Done())
-	assert.Equal(t, []pieces.Range{{3, 4}}, drain(q))
+	assert.Equal(t, []Range{{3, 4}}, drain(q))
 }
 
 func TestStealTakesTheTailOfTheSlowest(t *testing.T) {
-	q := pieces.NewQueue([]pieces.Range{{0, 30 * mib}}, 10*mib)
+	q := newQueue([]Range{{0, 30 * mib}}, 10*mib)
 	fast, slow, begun := q.Next(0), q.Next(0), q.Next(0)
 	fast.Flowing(0)
 	slow.Flowing(0)
@@ -104,23 +98,23 @@ func TestStealTakesTheTailOfTheSlowest(t *testing.T) {
 	tail := q.Steal(kib, now)
 	require.NotNil(t, tail)
 	assert.Equal(t, []int64{6 * mib, 10 * mib}, []int64{tail.Pos(), tail.End()})
-	assert.Equal(t, 6*mib, fast.End())
-	assert.Equal(t, 10*mib, begun.End()-begun.Pos())
+	assert.EqualValues(t, 6*mib, fast.End())
+	assert.EqualValues(t, 10*mib, begun.End()-begun.Pos())
 }
 
 func TestStealRespectsTheMinimum(t *testing.T) {
 	for name, test := range map[string]struct {
 		left, minimum int64
-		want          *pieces.Range
+		want          *Range
 	}{
-		"enough for two":     {20, 10, &pieces.Range{Start: 10, End: 20}},
+		"enough for two":     {20, 10, &Range{Start: 10, End: 20}},
 		"one byte too few":   {19, 10, nil},
-		"odd":                {21, 10, &pieces.Range{Start: 11, End: 21}},
+		"odd":                {21, 10, &Range{Start: 11, End: 21}},
 		"one byte, no limit": {1, 0, nil},
-		"two bytes":          {2, 0, &pieces.Range{Start: 1, End: 2}},
+		"two bytes":          {2, 0, &Range{Start: 1, End: 2}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			q := pieces.NewQueue([]pieces.Range{{0, test.left}}, 0)
+			q := newQueue([]Range{{0, test.left}}, 0)
 			p := q.Next(0)
 			p.Flowing(0)
 			tail := q.Steal(test.minimum, time.Second)
@@ -130,14 +124,14 @@ func TestStealRespectsTheMinimum(t *testing.T) {
 				return
 			}
 			require.NotNil(t, tail)
-			assert.Equal(t, *test.want, pieces.Range{Start: tail.Pos(), End: tail.End()})
+			assert.Equal(t, *test.want, Range{Start: tail.Pos(), End: tail.End()})
 			assert.Equal(t, test.want.Start, p.End())
 		})
 	}
 }
 
 func TestStealLeavesAloneWhatDoesNotFlow(t *testing.T) {
-	q := pieces.NewQueue([]pieces.Range{{0, 100}}, 0)
+	q := newQueue([]Range{{0, 100}}, 0)
 	p := q.Next(0)
 	assert.Nil(t, q.Steal(1, time.Second))
 	p.Requested(0)
@@ -151,7 +145,7 @@ func TestStealLeavesAloneWhatDoesNotFlow(t *testing.T) {
 
 func TestEveryByteIsClaimedOnce(t *testing.T) {
 	const size = 200_000
-	q := pieces.NewQueue([]pieces.Range{{0, size}}, 5000)
+	q := newQueue([]Range{{0, size}}, 5000)
 	claimed := make([]atomic.Int32, size)
 	var clock atomic.Int64
 	var workers sync.WaitGroup
@@ -179,7 +173,7 @@ func TestEveryByteIsClaimedOnce(t *testing.T) {
 }
 
 // work claims a piece bit by bit; now and then it is given up or handed over.
-func work(q *pieces.Queue, p *pieces.Piece, random *rand.Rand, claimed []atomic.Int32) {
+func work(q *queue, p *Piece, random *rand.Rand, claimed []atomic.Int32) {
 	for p != nil {
 		at := p.Pos()
 		n := p.Claim(1 + random.IntN(300))
@@ -200,7 +194,7 @@ func work(q *pieces.Queue, p *pieces.Piece, random *rand.Rand, claimed []atomic.
 }
 
 func BenchmarkClaim(b *testing.B) {
-	q := pieces.NewQueue([]pieces.Range{{0, 1 << 62}}, 0)
+	q := newQueue([]Range{{0, 1 << 62}}, 0)
 	p := q.Next(0)
 	b.ReportAllocs()
 	for b.Loop() {
@@ -211,7 +205,7 @@ func BenchmarkClaim(b *testing.B) {
 // I24: offsets are 64 bits wide on 32-bit machines too.
 func TestI24PiecesBeyondTwoGiB(t *testing.T) {
 	const size, pieceSize = 5<<30 + 1, 1 << 30
-	q := pieces.NewQueue([]pieces.Range{{Start: 0, End: size}}, pieceSize)
+	q := newQueue([]Range{{Start: 0, End: size}}, pieceSize)
 	at := int64(0)
 	for p := q.Next(0); p != nil; p = q.Next(0) {
 		require.Equal(t, at, p.Pos())

@@ -67,7 +67,7 @@ func (s *Scheduler) Start(i int, missing []Range) *Piece {
 	if b.size > s.plan.WholeSize {
 		size = s.plan.PieceSize
 	}
-	b.queue = NewQueue(missing, size)
+	b.queue = newQueue(missing, size)
 	if size > 0 || len(missing) > 1 {
 		s.plan.offer(i)
 	}
@@ -139,7 +139,7 @@ func (s *Scheduler) Complete(i int) bool {
 	return b.finishing
 }
 
-// Again has ranges of a complete blob fetched again.
+// Again puts ranges of a complete blob back, to be fetched again.
 func (s *Scheduler) Again(i int, missing []Range) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -176,14 +176,14 @@ func (s *Scheduler) Finish(i int) {
 	s.changed.Broadcast()
 }
 
-// Wake has all who wait in Next look again, as they must when the context ends.
+// Wake wakes all who wait in Next, as is needed when the context ends.
 func (s *Scheduler) Wake() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.changed.Broadcast()
 }
 
-// WakeOne has one who waits in Next look again whether a piece has become slow.
+// WakeOne wakes one who waits in Next, to look whether a piece has become slow.
 func (s *Scheduler) WakeOne() { s.changed.Signal() }
 
 // Jobs returns how many jobs there may be at once, at most a limit.

@@ -29,11 +29,13 @@ func newScheduler(l *link, sizes ...int64) *Scheduler {
 		bytes[i] = size * mib
 	}
 	return NewScheduler(bytes, Config{
-		PieceSize: 8 * mib, WholeSize: 32 * mib, MinSplit: 2 * mib, SplitAfter: 2 * time.Second, MaxTakeOvers: 3,
-		Small: mib, Ahead: 2,
+		PieceSize: 8 * mib, WholeSize: 32 * mib, MinSplit: 2 * mib, SplitAfter: 2 * time.Second,
+		MaxTakeOvers: 3, Small: mib, Ahead: 2,
 		Now: func() time.Duration { return l.now }, Large: func() int { return l.large },
 		SlotFree: func() bool { return l.free }, Capped: func() bool { return l.capped },
-		Slow: func(_ bool, _ time.Duration, _ float64, left int64) bool { return l.slow != nil && l.slow(left) },
+		Slow: func(_ bool, _ time.Duration, _ float64, left int64) bool {
+			return l.slow != nil && l.slow(left)
+		},
 	})
 }
 
@@ -269,7 +271,7 @@ func TestE18FinishedBlobKeepsNoQueue(t *testing.T) {
 
 // While what has come of a piece is stored, it is not slow.
 func TestE9PieceIsNotSlowWhileItIsStored(t *testing.T) {
-	q := NewQueue([]Range{{0, 8 * mib}}, 0)
+	q := newQueue([]Range{{0, 8 * mib}}, 0)
 	p := q.Next(0)
 	p.Flowing(0)
 	p.Claim(mib)

@@ -3,7 +3,7 @@ package pieces
 import "time"
 
 // Active returns how many pieces are being fetched.
-func (q *Queue) Active() int {
+func (q *queue) Active() int {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	return len(q.active)
@@ -11,7 +11,7 @@ func (q *Queue) Active() int {
 
 // Slowest returns the piece that was asked for and will take longest, and how long that is by its
 // speed so far; nil when there is none.
-func (q *Queue) Slowest(now time.Duration) (slowest *Piece, left time.Duration) {
+func (q *queue) Slowest(now time.Duration) (slowest *Piece, left time.Duration) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for p := range q.active {
@@ -28,7 +28,7 @@ func (q *Queue) Slowest(now time.Duration) (slowest *Piece, left time.Duration) 
 
 // Extend moves the end of an active piece over the untaken range that follows it directly,
 // if there is one. Nothing is deferred any longer.
-func (q *Queue) Extend(p *Piece) {
+func (q *queue) Extend(p *Piece) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if _, ok := q.active[p]; !ok {
@@ -49,7 +49,7 @@ func (q *Queue) Extend(p *Piece) {
 
 // Follow moves a piece that has come to its end on to the first untaken range behind it, because its body
 // brings that too. It returns how many bytes lie between, and false where there is no such range.
-func (q *Queue) Follow(p *Piece) (gap int64, ok bool) {
+func (q *queue) Follow(p *Piece) (gap int64, ok bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if _, ok := q.active[p]; !ok || p.pos < p.end {

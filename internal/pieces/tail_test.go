@@ -8,7 +8,7 @@ import (
 )
 
 func TestTimeLeftIsThatOfTheSlowest(t *testing.T) {
-	q := NewQueue([]Range{{0, 40 << 20}}, 20<<20)
+	q := newQueue([]Range{{0, 40 << 20}}, 20<<20)
 	none, _ := q.Slowest(time.Hour)
 	assert.Nil(t, none, "nobody fetches")
 	fast, slow := q.Next(0), q.Next(0)
@@ -32,14 +32,14 @@ func TestTimeLeftIsThatOfTheSlowest(t *testing.T) {
 }
 
 func TestTimeLeftDoesNotOverflow(t *testing.T) {
-	q := NewQueue([]Range{{0, 1 << 62}}, 0)
+	q := newQueue([]Range{{0, 1 << 62}}, 0)
 	q.Next(0).Requested(0)
 	_, left := q.Slowest(1 << 62)
 	assert.Positive(t, left)
 }
 
 func TestExtend(t *testing.T) {
-	q := NewQueue([]Range{{0, 100}, {200, 300}}, 10)
+	q := newQueue([]Range{{0, 100}, {200, 300}}, 10)
 	p := q.Next(0)
 	q.Extend(p)
 	assert.EqualValues(t, 100, p.End(), "all that follows directly")
@@ -53,7 +53,7 @@ func TestExtend(t *testing.T) {
 }
 
 func TestTakeOverTellsTheWorker(t *testing.T) {
-	q := NewQueue([]Range{{0, 100}}, 0)
+	q := newQueue([]Range{{0, 100}}, 0)
 	p := q.Next(0)
 	told := 0
 	p.OnLost(func() { told++ })
@@ -67,7 +67,7 @@ func TestTakeOverTellsTheWorker(t *testing.T) {
 }
 
 func TestJudge(t *testing.T) {
-	p := NewQueue([]Range{{0, 1000}}, 0).Next(0)
+	p := newQueue([]Range{{0, 1000}}, 0).Next(0)
 	p.Requested(time.Second)
 	flows, age, speed := p.Judge(3 * time.Second)
 	assert.False(t, flows)
@@ -82,7 +82,7 @@ func TestJudge(t *testing.T) {
 }
 
 func TestDeferredRangesAreNotTaken(t *testing.T) {
-	q := NewQueue([]Range{{0, 10}}, 10)
+	q := newQueue([]Range{{0, 10}}, 10)
 	q.Defer([]Range{{10, 90}, {95, 100}})
 	p := q.Next(0)
 	p.Claim(10)
@@ -95,7 +95,7 @@ func TestDeferredRangesAreNotTaken(t *testing.T) {
 
 // A registry that does not serve ranges sends what is deferred too.
 func TestExtendOverDeferredRanges(t *testing.T) {
-	q := NewQueue([]Range{{0, 10}}, 10)
+	q := newQueue([]Range{{0, 10}}, 10)
 	q.Defer([]Range{{10, 90}, {95, 100}})
 	p := q.Next(0)
 	q.Extend(p)
@@ -108,7 +108,7 @@ func TestExtendOverDeferredRanges(t *testing.T) {
 
 // A piece whose body is the whole blob goes on behind what others have.
 func TestFollow(t *testing.T) {
-	q := NewQueue([]Range{{0, 10}, {20, 30}, {50, 60}}, 100)
+	q := newQueue([]Range{{0, 10}, {20, 30}, {50, 60}}, 100)
 	first := q.Next(0)
 	p := q.Next(0)
 	_, ok := q.Follow(p)

@@ -59,7 +59,7 @@ func (h *Hash) Snapshot() Snapshot {
 	return Snapshot{}
 }
 
-// Restore returns to a snapshot of this Hash, which must not be restored again.
+// Restore returns to a snapshot of this Hash. A snapshot can be restored once.
 func (h *Hash) Restore(s Snapshot) {
 	if s.state == nil {
 		h.Reset()

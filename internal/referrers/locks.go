@@ -8,17 +8,17 @@ import (
 // locks has the lists that are being changed in this process.
 var locks keyed
 
-// keyed is a lock for each key. The zero value has none that is locked.
+// keyed is a lock for each key. In the zero value all are free.
 type keyed struct {
-	mu   sync.Mutex
-	held map[string]chan struct{} // closed when the lock is free again; guarded by mu
+	mu    sync.Mutex
+	taken map[string]chan struct{} // closed when the lock is free again; guarded by mu
 }
 
 // lock waits until nobody else has the lock of a key.
 func (k *keyed) lock(ctx context.Context, key string) (unlock func(), err error) {
 	for {
 		k.mu.Lock()
-		other := k.held[key]
+		other := k.taken[key]
 		if other == nil {
 			break
 		}
@@ -30,15 +30,15 @@ func (k *keyed) lock(ctx context.Context, key string) (unlock func(), err error)
 		}
 	}
 	defer k.mu.Unlock()
-	if k.held == nil {
-		k.held = make(map[string]chan struct{})
+	if k.taken == nil {
+		k.taken = make(map[string]chan struct{})
 	}
 	done := make(chan struct{})
-	k.held[key] = done
+	k.taken[key] = done
 	return func() {
 		k.mu.Lock()
 		defer k.mu.Unlock()
-		delete(k.held, key)
+		delete(k.taken, key)
 		close(done)
 	}, nil
 }

@@ -47,8 +47,8 @@ type Descriptor struct {
 // notInTag is what a tag must not have in it.
 var notInTag = regexp.MustCompile(`[^a-zA-Z0-9._-]`)
 
-// Tag returns the tag of the list of a subject.
-func Tag(subject digest.Digest) string {
+// tag returns the tag of the list of a subject.
+func tag(subject digest.Digest) string {
 	cut := func(s string, most int) string {
 		return notInTag.ReplaceAllString(s[:min(len(s), most)], "-")
 	}
@@ -137,7 +137,7 @@ func (l *Lists) change(
 	ctx context.Context, subject digest.Digest,
 	edit func([]json.RawMessage) (list []json.RawMessage, changed bool),
 ) error {
-	target := l.Registry.Manifest(l.Repository, Tag(subject))
+	target := l.Registry.Manifest(l.Repository, tag(subject))
 	unlock, err := locks.lock(ctx, target.URL.String())
 	if err != nil {
 		return err
@@ -182,7 +182,7 @@ type index struct {
 
 // Read returns the index that lists the referrers of a subject, nil where there is none.
 func (l *Lists) Read(ctx context.Context, subject digest.Digest) ([]byte, error) {
-	ans, err := l.get(ctx, l.Registry.Manifest(l.Repository, Tag(subject)))
+	ans, err := l.get(ctx, l.Registry.Manifest(l.Repository, tag(subject)))
 	if err != nil || ans == nil {
 		return nil, err
 	}

@@ -25,14 +25,15 @@ func TestG3Tag(t *testing.T) {
 		digest.Digest("sha256+b64u.x:" + "A=_-" + hex):         "sha256-b64u.x-A-_-" + hex[:60],
 		digest.Digest(strings.Repeat("b", 40) + ":" + hex[:3]): strings.Repeat("b", 32) + "-aaa",
 	} {
-		assert.Equal(t, want, Tag(subject))
-		require.NoError(t, wire.CheckTag(Tag(subject)))
+		assert.Equal(t, want, tag(subject))
+		require.NoError(t, wire.CheckTag(tag(subject)))
 	}
 }
 
 func TestG3Subject(t *testing.T) {
 	of, ref := digest.FromString("subject"), digest.SHA512.FromString("x").String()
-	data := []byte(`{"subject":{"digest":"` + of.String() + `"},"config":{"mediaType":"c"},"annotations":{"a":"b"}}`)
+	data := []byte(`{"subject":{"digest":"` + of.String() + `"},` +
+		`"config":{"mediaType":"c"},"annotations":{"a":"b"}}`)
 	subject, entry, err := Subject(ref, data, "m")
 	require.NoError(t, err)
 	assert.Equal(t, of, subject)
@@ -65,7 +66,7 @@ func TestG3OneWriterForEachList(t *testing.T) {
 			})
 		}
 		all.Wait()
-		assert.Empty(t, k.held, "nothing is left")
+		assert.Empty(t, k.taken, "nothing is left")
 
 		unlock, err := k.lock(t.Context(), "a")
 		require.NoError(t, err)

@@ -88,7 +88,7 @@ func (h *header) token() json.Token {
 	return t
 }
 
-// object has each value of an object read by f.
+// object calls f for each value of an object, to read it.
 func (h *header) object(f func(key string)) {
 	h.open('{')
 	for h.more() {
@@ -102,7 +102,7 @@ func (h *header) object(f func(key string)) {
 	h.token()
 }
 
-// array has each value of an array read by f.
+// array calls f for each value of an array, to read it.
 func (h *header) array(f func()) {
 	h.open('[')
 	for h.more() {

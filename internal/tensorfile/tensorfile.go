@@ -24,7 +24,7 @@ const (
 	maxDimensions = 16
 )
 
-// ErrNone means that a file has no table of tensors, or none that can be relied on.
+// ErrNone means that a file has no table of tensors that can be relied on.
 var ErrNone = errors.New("no table of tensors")
 
 // ShortError means that the table may go on behind the bytes that are there.
@@ -46,13 +46,14 @@ type Tensor struct {
 	// Longest is the largest dimension.
 	Longest uint64
 
-	// Range is not empty. In GGUF it goes on up to the next tensor: what the types take is not known, and the
-	// padding belongs to the file too.
+	// Range is not empty. In GGUF it goes on up to the next tensor: how many bytes a type takes is not known
+	// here, and the padding belongs to the file too.
 	pieces.Range
 }
 
-// Read returns the tensors of a file of that size, of which the first have bytes can be read: in the order of
-// their bytes, disjoint, at least one. It keeps none of the head in memory but the table.
+// Read returns the tensors of a file of that size, of which the first have bytes can be read. There is at
+// least one; they are disjoint and in the order of their bytes. Of the head only the table is kept in
+// memory.
 //
 // The error is a [*ShortError] where more of the file is needed, and matches [ErrNone] where that would not
 // help. Any other is of r.
