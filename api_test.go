@@ -172,7 +172,9 @@ var updateAPI = flag.Bool("update-api", false, "write the exported API into test
 //
 //	go test -run TestAPIIsAsListed -update-api .
 func TestAPIIsAsListed(t *testing.T) {
-	for name, dir := range map[string]string{"transfer": ".", "registry": "registry"} {
+	for name, dir := range map[string]string{
+		"transfer": ".", "registry": "registry", "registrytest": "registry/registrytest",
+	} {
 		t.Run(name, func(t *testing.T) {
 			got, list := exported(t, dir), filepath.Join("testdata", "api", name+".txt")
 			if *updateAPI {

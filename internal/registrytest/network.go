@@ -18,7 +18,7 @@ import (
 // Network joins servers under host names of the test's choice, so that one client reaches a registry and its
 // CDN as hosts of their own. It has a certificate authority that its clients trust.
 type Network struct {
-	t      testing.TB
+	t      testing.TB // nil where there is no test
 	memory bool
 	trust  *authority
 
@@ -36,23 +36,35 @@ type host struct {
 
 // NewNetwork returns a network in memory. Made inside a testing/synctest bubble,
 // it works there, with t the bubble's own.
-func NewNetwork(t testing.TB) *Network { return newNetwork(t, true) }
+func NewNetwork(t testing.TB) *Network { return networkOf(t, true) }
 
 // NewLoopback returns a network of loopback sockets under made-up names.
-func NewLoopback(t testing.TB) *Network { return newNetwork(t, false) }
+func NewLoopback(t testing.TB) *Network { return networkOf(t, false) }
 
-func newNetwork(t testing.TB, memory bool) *Network {
+func networkOf(t testing.TB, memory bool) *Network {
 	t.Helper()
-	trust, err := newAuthority()
+	n, err := newNetwork(memory)
 	if err != nil {
 		t.Fatalf("registrytest: %v", err)
 	}
-	return &Network{t: t, memory: memory, trust: trust, hosts: map[string]*host{}, dials: map[string]int{}}
+	n.t = t
+	return n
+}
+
+func newNetwork(memory bool) (*Network, error) {
+	trust, err := newAuthority()
+	return &Network{memory: memory, trust: trust, hosts: map[string]*host{}, dials: map[string]int{}}, err
 }
 
 // Transport returns a new transport that dials only this network, trusts its certificates and speaks HTTP/1.1
 // as well as HTTP/2. Its idle connections are closed when the test ends.
 func (n *Network) Transport() *http.Transport {
+	tr := n.transport()
+	n.t.Cleanup(tr.CloseIdleConnections)
+	return tr
+}
+
+func (n *Network) transport() *http.Transport {
 	tr := &http.Transport{
 		DialContext:     n.DialContext,
 		TLSClientConfig: n.trust.client(),
@@ -60,7 +72,6 @@ func (n *Network) Transport() *http.Transport {
 	}
 	tr.Protocols.SetHTTP1(true)
 	tr.Protocols.SetHTTP2(true)
-	n.t.Cleanup(tr.CloseIdleConnections)
 	return tr
 }
 

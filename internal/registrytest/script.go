@@ -73,16 +73,16 @@ type faults struct {
 	scripts []*Script
 }
 
-func (f *faults) add(method, part, text string) *Script {
+func (f *faults) add(method, part, text string) (*Script, error) {
 	steps, err := parseScript(text)
 	if err != nil {
-		panic(fmt.Sprintf("registrytest: fault script %q: %v", text, err))
+		return nil, fmt.Errorf("registrytest: fault script %q: %w", text, err)
 	}
 	s := &Script{method: method, part: part, steps: steps, owner: f}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.scripts = append(f.scripts, s)
-	return s
+	return s, nil
 }
 
 // next returns a copy of the plan for the request.

@@ -69,24 +69,46 @@ func ServeInMemory(t testing.TB, h http.Handler, mode Mode) *Server {
 	return NewNetwork(t).Serve("registry.test", h, mode)
 }
 
+// Start serves h on a loopback socket until it is closed, where there is no test that would end it.
+func Start(h http.Handler, mode Mode) (*Server, error) {
+	n, err := newNetwork(false)
+	if err != nil {
+		return nil, err
+	}
+	s, err := n.start("", h, mode)
+	if err != nil {
+		return nil, err
+	}
+	s.Client = &http.Client{Transport: n.transport()}
+	return s, nil
+}
+
 // Serve serves h under a host name, "registry.test" or "registry.test:5000", until the test ends. On loopback
 // "" stands for the address that the server gets. A name that is taken fails the test.
 func (n *Network) Serve(name string, h http.Handler, mode Mode) *Server {
 	n.t.Helper()
-	l, u, err := n.listen(name, mode)
+	s, err := n.start(name, h, mode)
 	if err != nil {
 		n.t.Fatalf("registrytest: serve %q: %v", name, err)
+	}
+	n.t.Cleanup(s.Close)
+	s.Client = n.Client()
+	return s
+}
+
+func (n *Network) start(name string, h http.Handler, mode Mode) (*Server, error) {
+	l, u, err := n.listen(name, mode)
+	if err != nil {
+		return nil, err
 	}
 	s, err := n.newServer(u, h, mode)
 	if err != nil {
 		l.Close()
-		n.t.Fatalf("registrytest: serve %q: %v", name, err)
+		return nil, err
 	}
 	s.serving.add(1)
 	go s.accept(l, mode)
-	n.t.Cleanup(s.Close)
-	s.Client = n.Client()
-	return s
+	return s, nil
 }
 
 func (n *Network) newServer(u *url.URL, h http.Handler, mode Mode) (*Server, error) {
