@@ -219,7 +219,7 @@ func (d *downloader) plan(ctx context.Context, verify bool) error {
 		Exchange: d.exchange, Registry: d.registry, Mirrors: d.mirrors, Repository: d.repository,
 		Schedule:     d.schedule,
 		StallTimeout: d.stallTimeout, Log: d.logger, OnRedirects: d.askAhead,
-		OnStored: d.stored, OnSkipped: d.tracer.skipped,
+		OnSkipped: d.tracer.skipped,
 	})
 	d.progress.start(have + partly)
 	return nil
@@ -228,10 +228,22 @@ func (d *downloader) plan(ctx context.Context, verify bool) error {
 // nobody is the host that an attempt has asked that asks none.
 func nobody() string { return "" }
 
-// stored counts bytes that have come over the network.
-func (d *downloader) stored(b *pull.Blob, n int) {
-	b.Trace.Move(n)
-	d.count(b, int64(n))
+// counted is a writer of bytes that come over the network, which counts them.
+type counted struct {
+	*blobstore.Writer
+	d *downloader
+	b *pull.Blob
+}
+
+var _ pull.Mover = counted{}
+
+func (w counted) Write(p []byte) (int, error) {
+	n, err := w.Writer.Write(p)
+	if err == nil {
+		w.b.Trace.Move(n)
+		w.d.count(w.b, int64(n))
+	}
+	return n, err
 }
 
 // count counts bytes of a blob that are in place now or, where n is negative, not any more.
@@ -640,16 +652,16 @@ func (d *downloader) fetchPiece(ctx context.Context, b *blobDownload, p *pieces.
 	ctx, lose := context.WithCancelCause(ctx)
 	defer lose(nil)
 	p.OnLost(func() { lose(errLost) })
-	r := pull.NewRequest(&b.Blob, p)
-	loop := d.tracedLoop(b.Trace, r.Host)
+	fetch := pull.NewPieceFetch(&b.Blob, p)
+	loop := d.tracedLoop(b.Trace, fetch.Host)
 	err := loop.Run(ctx, b.Budget, b.Digest.String(), func() (moved bool, err error) {
 		at := p.Pos()
 		if at >= p.End() {
 			return false, nil // another worker took the rest
 		}
 		b.Budget.Attempt()
-		w := b.partial.WriterAt(at)
-		err = d.sources.Fetch(ctx, r, w)
+		w := counted{b.partial.WriterAt(at), d, &b.Blob}
+		err = d.sources.Fetch(ctx, fetch, w)
 		if closing := w.Close(); err == nil {
 			err = closing
 		}

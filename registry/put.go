@@ -1,11 +1,9 @@
 package registry
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"fmt"
-	"io"
 	"net/http"
 
 	"github.com/opencontainers/go-digest"
@@ -61,9 +59,8 @@ func (c *call) put(
 ) (listed bool, err error) {
 	req := wire.Request{
 		Method: http.MethodPut, Target: c.repo.registry.Manifest(c.repo.opts.Repository, ref),
-		Length: int64(len(data)),
 		Header: http.Header{"Content-Type": {mediaType}},
-		Body:   func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(data)), nil },
+		Data:   data,
 	}
 	err = c.Retry(ctx, req.Target, func(ctx context.Context, b *retry.Budget) error {
 		ans, err := c.Send(ctx, req, b, maxManifest)

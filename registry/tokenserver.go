@@ -1,12 +1,10 @@
 package registry
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
 	"slices"
@@ -174,9 +172,9 @@ func (s *tokenServer) form(want scopes, form url.Values) wire.Request {
 	form.Set("scope", strings.Join(want.list(), " "))
 	body := []byte(form.Encode())
 	return wire.Request{
-		Method: http.MethodPost, Target: s.realm, Length: int64(len(body)), NoFollow: true,
+		Method: http.MethodPost, Target: s.realm, NoFollow: true,
 		Header: http.Header{"Content-Type": {"application/x-www-form-urlencoded"}},
-		Body:   func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil },
+		Data:   body,
 	}
 }
 

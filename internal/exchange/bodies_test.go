@@ -41,15 +41,15 @@ func TestBodyOfEachAnswerIsClosed(t *testing.T) {
 	} {
 		inBubble(t, name, func(t *testing.T) {
 			w := newWorld(t, c.get, inTurn(c.answers...))
-			_, err := w.Ask(t.Context(), w.get())
+			err := w.ask(w.get())
 			assert.Equal(t, c.fails, err != nil, err)
-			w.requireRoom()
+			w.requireSlot()
 		})
 	}
 }
 
-// The call ends while an answer that has come waits for room.
-func TestBodyOfAnAnswerWithoutRoomIsClosed(t *testing.T) {
+// The call ends while an answer that has come waits for a slot.
+func TestBodyOfAnAnswerWithoutASlotIsClosed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, nil, inTurn(says(200, "blob")))
 		defer w.occupy().Release()
@@ -62,7 +62,7 @@ func TestBodyOfAnAnswerWithoutRoomIsClosed(t *testing.T) {
 	})
 }
 
-func TestRoomIsGivenBack(t *testing.T) {
+func TestSlotIsGivenBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, nil, inTurn(says(200, "blob")))
 		resp, err := w.Do(t.Context(), w.get())
@@ -71,27 +71,27 @@ func TestRoomIsGivenBack(t *testing.T) {
 		require.NoError(t, err)
 		assert.False(t, w.bodies.Room(), "until the body is closed")
 		require.NoError(t, resp.Body.Close())
-		w.requireRoom()
+		w.requireSlot()
 	})
 }
 
-func TestRoomIsGivenBackWhereNothingAnswers(t *testing.T) {
+func TestSlotIsGivenBackWhereNothingAnswers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, nil, func(*http.Request) (*http.Response, error) { return nil, io.ErrUnexpectedEOF })
 		require.ErrorIs(t, <-w.start(w.get()), io.ErrUnexpectedEOF)
-		w.requireRoom()
+		w.requireSlot()
 	})
 }
 
 // Others may send while the registry digests a body.
-func TestRoomIsGivenBackWhenTheBodyIsSent(t *testing.T) {
+func TestSlotIsGivenBackWhenTheBodyIsSent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var w *world
 		w = newWorld(t, nil, func(r *http.Request) (*http.Response, error) {
 			assert.False(t, w.bodies.Room())
 			_, err := io.ReadAll(r.Body)
 			assert.NoError(t, err)
-			w.requireRoom()
+			w.requireSlot()
 			return says(201, ""), nil
 		})
 		require.NoError(t, <-w.start(w.put("blob")))
@@ -99,7 +99,7 @@ func TestRoomIsGivenBackWhenTheBodyIsSent(t *testing.T) {
 }
 
 // A transport sends a body again by itself where a connection breaks that it has used before.
-func TestN37BodyThatIsSentAgainHasRoom(t *testing.T) {
+func TestN37BodyThatIsSentAgainHasASlot(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var w *world
 		w = newWorld(t, nil, func(r *http.Request) (*http.Response, error) {
@@ -114,22 +114,22 @@ func TestN37BodyThatIsSentAgainHasRoom(t *testing.T) {
 			return says(201, ""), nil
 		})
 		require.NoError(t, <-w.start(w.put("blob")))
-		w.requireRoom()
+		w.requireSlot()
 	})
 }
 
-// A caller keeps its room from the request for a URL to the one that uses it.
-func TestU17RoomIsKept(t *testing.T) {
+// A caller keeps its slot from the request for a URL to the one that uses it.
+func TestU17SlotIsKept(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, nil, inTurn(says(202, ""), says(201, "")))
-		var room exchange.Room
+		var slot exchange.Slot
 		r := w.get()
-		r.Keep = &room
+		r.Keep = &slot
 		require.NoError(t, <-w.start(r))
 		assert.False(t, w.bodies.Room(), "the caller has it still")
 		require.NoError(t, <-w.start(r), "and nobody waits for it")
-		room.Close()
-		w.requireRoom()
+		slot.Close()
+		w.requireSlot()
 	})
 }
 
@@ -175,7 +175,7 @@ func TestN7StallIsTheErrorOfRead(t *testing.T) {
 			assert.Equal(t, c.unanswered, errors.Is(err, exchange.ErrUnanswered))
 			assert.InDelta(t, c.wait.Seconds(), time.Since(began).Seconds(), 0.5)
 			require.NoError(t, resp.Body.Close())
-			w.requireRoom()
+			w.requireSlot()
 		})
 	}
 }
@@ -195,7 +195,7 @@ func TestN8StallBeforeTheAnswer(t *testing.T) {
 			err := <-w.start(w.put("blob"))
 			require.ErrorIs(t, err, watchdog.ErrStalled)
 			assert.Equal(t, c.unanswered, errors.Is(err, exchange.ErrUnanswered))
-			w.requireRoom()
+			w.requireSlot()
 		})
 	}
 }
@@ -244,7 +244,7 @@ func TestFailureIsNoBlob(t *testing.T) {
 func TestI15TokenInAFailureIsMasked(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, nil, inTurn(says(403, `{"errors":[{"code":"first","message":"not with first"}]}`)))
-		_, err := w.Ask(t.Context(), w.head())
+		err := w.ask(w.head())
 		var status *statusError
 		require.ErrorAs(t, err, &status)
 		assert.Equal(t, []wire.RegistryError{{Code: "***", Message: "not with ***"}}, status.Errors)
@@ -271,7 +271,7 @@ func TestTheWayToAServerIsMeasuredFromTheRequest(t *testing.T) {
 			})
 			w.Bodies = pace.NewBodyLimiter(64, false)
 			r := w.get()
-			r.Room = 8 << 20
+			r.SlotFor = 8 << 20
 			first := 0
 			for range 4 {
 				resp, err := w.Do(t.Context(), r)

@@ -1,13 +1,16 @@
 // Package exchange is the only way to send a request. Each request takes the same steps in the same order:
 //
 //  1. It waits until the host may be asked, where that has sent a Retry-After.
-//  2. It waits for room for a body, where it sends or fetches one.
-//  3. It takes the newest token, and is sent. Redirects are followed by these steps too, from the first.
-//  4. A 401 has the token renewed, and the request is sent again.
+//  2. It waits for a slot, the permission to move a body, where it sends or fetches one.
+//  3. It takes the newest token, opens its body, and is sent.
+//  4. Where a redirect leads, these steps are taken again, from the first.
 //  5. A Retry-After is noted for the host that answered, and the answer is logged.
+//  6. After a 401 the token is renewed, and the steps are taken again.
+//
+// The loop is in flight.send. Nothing calls back from here but through [Caller].
 //
 // The bodies of a request and of its answer count what moves, keep to the rate, feed the watchdog, and give
-// their room back: a request's when it was sent, an answer's when it is closed. A stall or a slow connection
+// their slot back: a request's when it was sent, an answer's when it is closed. A stall or a slow connection
 // is the error of their Read.
 package exchange
 
@@ -104,26 +107,23 @@ func (a *Answers) none() bool {
 type Request struct {
 	wire.Request
 
-	// Room is the size in bytes of the body that there must be room for, be it the request's or the answer's.
+	// SlotFor is the size in bytes of the body that a slot is needed for, be it the request's or the answer's.
 	// Zero means that none is needed.
-	Room int64
+	SlotFor int64
 
-	// Keep is the caller's room, which is taken where there is none and not given back at the end. Nil means
+	// Keep is the caller's slot, which is taken where there is none and not given back at the end. Nil means
 	// that the request has its own.
-	Keep *Room
+	Keep *Slot
 
-	// AskFirst says that the registry answers with a redirect, for which no room is needed. Room is taken
-	// before the redirect is followed, or before the answer is returned.
+	// AskFirst says that the registry answers with a redirect, for which no slot is needed. It is taken before
+	// the redirect is followed, or before the answer is returned.
 	AskFirst bool
 
-	// OnRoom is called when there is room, before the bytes of an answer come. Nil means that nobody wants to
-	// know.
-	OnRoom func()
+	// Caller is whom the request is made for. Nil means that nobody wants to know.
+	Caller Caller
 
-	// OnRecall is called, and must not block, when the room is needed back: so many bodies at once have
-	// turned out to be too many, and the request is to be ended and made again later. Nil means that it keeps
-	// its room.
-	OnRecall func()
+	// MayRecall says that the slot may be asked back, see [Caller].
+	MayRecall bool
 
 	// AnswerTime is how much longer than the stall timeout the answer may take, once the whole request was
 	// sent.
@@ -136,7 +136,7 @@ type Request struct {
 	// Retry-After, the request ends with [ErrHeld] and does not wait.
 	Elsewhere bool
 
-	// Budget is the retry budget of the blob. Waiting for room is not counted. Nil means that there is none.
+	// Budget is the retry budget of the blob. Waiting for a slot is not counted. Nil means that there is none.
 	Budget *retry.Budget
 
 	// Hint says that the request may be refused for what it asks for, such as a mount from a repository of
@@ -144,12 +144,28 @@ type Request struct {
 	Hint bool
 }
 
+// Caller is called back while its request is under way.
+type Caller interface {
+	// Ready is called when there is a slot, each time before what the body is to come of is sent, and before
+	// the body of an answer is read that has come already.
+	Ready()
+
+	// Body opens the body of the request from its beginning, each time that it is to be sent. Its error ends
+	// the request. Nil means that there is none.
+	Body() (io.ReadCloser, error)
+
+	// Recall asks for the slot back, and must not block: so many bodies at once have turned out to be too many.
+	// The request is to be ended, and made again later.
+	Recall()
+}
+
 // Response is the answer at the end of a chain of redirects. Its body must be closed.
 type Response struct {
 	*wire.Response
 
-	// Sent tells whether the whole body of the request was sent.
-	Sent bool
+	// Sent tells whether the whole body of the request was sent, and Wanted whether the server asked for it
+	// (RFC 9110 section 10.1.1).
+	Sent, Wanted bool
 
 	flight *flight
 }
@@ -165,82 +181,25 @@ func (r *Response) Release() { r.flight.watch.Release() }
 // and [watchdog.ErrSlow] where the watchdog has ended the request, and [ErrUnanswered] where all of it was
 // sent before.
 func (x *Exchange) Do(ctx context.Context, r Request) (*Response, error) {
-	f := &flight{x: x, req: r, watch: x.Watchdog.Watch(ctx, r.MaySlow)}
-	f.room = cmp.Or(r.Keep, &f.own)
-	if r.Body == nil {
-		f.watch.Allow(r.AnswerTime)
-	} else {
-		r.Body = f.bodies(r.Body, r.Length)
-	}
-	r.Before = f.before
-	resp, err := f.authorized(r.Request)
-	if err == nil {
-		if err = f.roomForAnswer(resp); err != nil {
-			_ = resp.Body.Close()
-		}
-	}
+	f := x.begin(ctx, r)
+	resp, err := f.send()
 	if err != nil {
 		return nil, f.end(x.judge(err))
 	}
 	f.answer = answerBody{body: resp.Body, f: f, failed: Failed(resp.StatusCode)}
 	resp.Body = &f.answer
-	f.resp = Response{Response: resp, Sent: f.sent.Load(), flight: f}
+	f.resp = Response{Response: resp, Sent: f.sent.Load(), Wanted: f.wanted.Load(), flight: f}
 	return &f.resp, nil
-}
-
-// Ask is Do for a request whose answer has no body of interest. A failure is an error.
-func (x *Exchange) Ask(ctx context.Context, r Request) (*Response, error) {
-	r.MaySlow = true
-	resp, err := x.Do(ctx, r)
-	if err != nil {
-		return nil, err
-	}
-	if Failed(resp.StatusCode) {
-		return nil, x.Error(resp)
-	}
-	resp.Discard()
-	return resp, nil
-}
-
-// authorized sends a request until its token is not refused any more, or refused for good.
-func (f *flight) authorized(r wire.Request) (*wire.Response, error) {
-	x, ctx := f.x, f.context()
-	for refusals := 0; ; refusals++ {
-		resp, err := x.Client.Do(ctx, r)
-		if err != nil {
-			return nil, err
-		}
-		x.note(ctx, r, resp)
-		if resp.Target.Left || refusals == maxRefusals || !x.Tokens.renewable(f, resp) {
-			if !Failed(resp.StatusCode) { // else its Failure says what it means
-				x.Tokens.judged(f, nil)
-			}
-			return resp, nil
-		}
-		if x.Tokens.refused(f) {
-			return resp, nil
-		}
-		resp.Detach() // the token may be fetched over its connection
-		if err := x.renew(f, resp); err != nil {
-			x.Tokens.judged(f, err)
-			return nil, err
-		}
-		if x.Tokens.samePassword(f) {
-			return resp, nil
-		}
-		x.Tokens.judged(f, nil)
-	}
 }
 
 // note remembers what an answer says about its host, and logs it.
 func (x *Exchange) note(ctx context.Context, r wire.Request, resp *wire.Response) {
-	host := resp.Target.URL.Host
 	x.Answers.add(resp.Target.URL)
 	if !r.Target.Left { // whoever it sent us to
 		x.Answers.add(r.Target.URL)
 	}
 	if wait := retryAfter(resp); wait > 0 {
-		x.holds.add(host, wait)
+		x.holds.add(resp.Target.URL.Host, wait)
 	}
 	if x.Log.Enabled(ctx, slog.LevelDebug) { // the URL is dear
 		x.Log.LogAttrs(ctx, slog.LevelDebug, "answer", slog.String("method", r.Method),
@@ -256,26 +215,9 @@ func (x *Exchange) Answered(host string) bool { return x.Answers.has(host) }
 func (x *Exchange) CloseIdle() { x.Client.Close() }
 
 // Held returns for how long a host still wants to be left alone.
-func (x *Exchange) Held(host string) time.Duration { return x.holds.left(host) }
-
-// Moved counts n bytes of a body, and waits until the rate allows them.
-func (f *flight) moved(n int) error {
-	if n == 0 {
-		return nil
-	}
-	f.watch.Moved(n)
-	f.room.slot.Load().Moved(n)
-	if f.x.Rate == nil {
-		return nil
-	}
-	f.watch.Hold()
-	defer f.watch.Release()
-	return f.x.Rate.Pay(f.watch.Context(), n)
-}
+func (x *Exchange) Held(host string) time.Duration { return x.holds.remaining(host) }
 
 // Failed tells whether a status is no success. A 3xx that leads nowhere, such as 304, confirms nothing.
 func Failed(status int) bool {
 	return status >= http.StatusMultipleChoices && !wire.IsRedirect(status)
 }
-
-var _ io.ReadCloser = (*answerBody)(nil)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/http/httptrace"
 	"sync"
@@ -28,67 +27,142 @@ type flight struct {
 	x     *Exchange
 	req   Request
 	watch *watchdog.Watch
+	slot  *Slot // its own, or the caller's
 
-	room   *Room       // its own, or the caller's
-	sent   atomic.Bool // all of the request was sent, its body too
-	begun  atomic.Bool // bytes of the answer's body have come
 	tokens tokenUse
 	trial  atomic.Pointer[trial] // nil: the request tries no password out
-	ended  sync.Once
+
+	progress
 
 	// In one piece with the rest, because each would be an allocation for each request.
-	own    Room
+	own    Slot
 	trace  httptrace.ClientTrace
 	answer answerBody
 	resp   Response
 }
 
-// context returns the context that the request is sent with. For a request without a body, it notes when that
-// was sent.
-func (f *flight) context() context.Context {
-	if f.req.Body != nil {
-		return f.watch.Context()
+// progress is how far a request is.
+type progress struct {
+	sent   atomic.Bool // all of it was sent, its body too
+	wanted atomic.Bool // the server has asked for its body
+	begun  atomic.Bool // bytes of the answer's body have come
+	ended  sync.Once
+}
+
+// begin returns the flight of a request.
+func (x *Exchange) begin(ctx context.Context, r Request) *flight {
+	f := &flight{x: x, req: r, watch: x.Watchdog.Watch(ctx, r.MaySlow), slot: r.Keep}
+	if f.slot == nil {
+		f.slot = &f.own
 	}
+	if r.Data != nil {
+		f.req.Length = int64(len(r.Data))
+	}
+	if f.req.Length > 0 {
+		f.trace.Got100Continue = func() { f.wanted.Store(true) }
+		return f
+	}
+	f.watch.Allow(r.AnswerTime)
 	f.trace.WroteRequest = func(info httptrace.WroteRequestInfo) {
 		f.sent.Store(info.Err == nil)
-		f.room.slot.Load().Asked()
+		f.slot.held.Load().Asked()
 	}
-	return httptrace.WithClientTrace(f.watch.Context(), &f.trace)
+	return f
 }
 
-// before waits until a request, or what it was redirected to, may be sent, and returns the token for it.
-func (f *flight) before(to wire.Target) (token string, err error) {
-	host := to.URL.Host
+// send sends the request, to where redirects lead, and again with new tokens, until there is an answer to
+// return.
+func (f *flight) send() (*wire.Response, error) {
+	ctx := httptrace.WithClientTrace(f.watch.Context(), &f.trace)
+	to := f.req.Request
+	for refusals := 0; ; {
+		if err := f.prepare(&to); err != nil {
+			return nil, err
+		}
+		resp, err := f.x.Client.Send(ctx, to)
+		if err != nil {
+			return nil, err
+		}
+		redirected, err := to.Follow(resp)
+		if err != nil {
+			return nil, err
+		}
+		if redirected {
+			f.x.Tokens.redirected(f)
+			continue
+		}
+		f.x.note(ctx, f.req.Request, resp)
+		again, err := f.renewed(resp, refusals)
+		if err != nil {
+			return nil, err
+		}
+		if !again {
+			return resp, f.receive(resp)
+		}
+		to, refusals = f.req.Request, refusals+1
+	}
+}
+
+// prepare waits until a request may be sent, and gives it the newest token and its body.
+func (f *flight) prepare(to *wire.Request) (err error) {
 	f.sent.Store(false)
-	if f.trial.Load() != nil { // who is redirected was let in
-		f.x.Tokens.accept(f)
-		f.x.Tokens.judged(f, nil)
+	if err := f.await(to.Target.URL.Host, to.Target.Left || !f.req.AskFirst); err != nil {
+		return err
 	}
-	if err := f.awaitHold(host); err != nil {
-		return "", err
-	}
-	if to.Left || !f.req.AskFirst {
-		if err := f.acquire(host); err != nil {
-			return "", err
+	if !to.Target.Left {
+		if to.Token, err = f.x.Tokens.take(f.watch.Context(), f); err != nil {
+			return err
 		}
 	}
-	if to.Left {
-		return "", nil
-	}
-	return f.x.Tokens.take(f.watch.Context(), f)
+	to.Body, err = f.open()
+	to.GetBody = f.reopen
+	return err
 }
 
-// roomForAnswer waits for room for the body of an answer that came in place of an expected redirect.
-func (f *flight) roomForAnswer(resp *wire.Response) error {
+// receive waits for a slot for the body of an answer that came in place of an expected redirect.
+func (f *flight) receive(resp *wire.Response) error {
 	if !f.req.AskFirst || Failed(resp.StatusCode) {
 		return nil
 	}
-	return f.acquire("")
+	err := f.await("", true)
+	if err != nil {
+		_ = resp.Body.Close()
+	}
+	return err
 }
 
-// awaitHold waits until a host may be asked.
-func (f *flight) awaitHold(host string) error {
-	wait := f.x.holds.left(host)
+// await waits until a host may be asked and, where a body is to move, for a slot. Meanwhile the host may ask to
+// be left alone. Neither wait is a stall.
+func (f *flight) await(host string, body bool) error {
+	if !body {
+		return f.awaitHost(host)
+	}
+	f.watch.Hold()
+	defer f.watch.Release()
+	for {
+		if err := f.awaitHost(host); err != nil {
+			return err
+		}
+		if f.req.SlotFor <= 0 || f.x.Bodies == nil || f.slot.held.Load() != nil {
+			break
+		}
+		if err := f.acquire(); err != nil {
+			return err
+		}
+		if f.x.holds.remaining(host) <= 0 {
+			break
+		}
+		f.slot.Close()
+	}
+	if f.req.Caller != nil {
+		f.req.Caller.Ready()
+	}
+	return nil
+}
+
+// awaitHost waits until a host may be asked.
+func (f *flight) awaitHost(host string) error {
+	wait := f.x.holds.remaining(host)
 	if wait <= 0 {
 		return nil
 	}
@@ -103,50 +177,43 @@ func (f *flight) awaitHold(host string) error {
 	return retry.Sleep(f.watch.Context(), wait)
 }
 
-// acquire waits for room where the request needs some and has none, and then for a host that has asked
-// meanwhile to be left alone. Neither wait is a stall.
-func (f *flight) acquire(host string) error {
-	if f.req.Room <= 0 || f.x.Bodies == nil || f.room.slot.Load() != nil {
-		f.ready()
-		return nil
-	}
-	f.watch.Hold()
-	defer f.watch.Release()
-	for {
-		if err := f.awaitRoom(); err != nil {
-			return err
-		}
-		if host == "" || f.x.holds.left(host) <= 0 {
-			f.ready()
-			return nil
-		}
-		f.room.Close()
-		if err := f.awaitHold(host); err != nil {
-			return err
-		}
-	}
-}
-
-// awaitRoom waits for room. That nobody has any is not the fault of the blob, whose budget stands still.
-func (f *flight) awaitRoom() error {
+// acquire waits for a slot. That nobody has one is not the fault of the blob, whose budget stands still.
+func (f *flight) acquire() error {
 	if b := f.req.Budget; b != nil {
 		b.End()
 		defer b.Begin()
 	}
-	slot, err := f.x.Bodies.Acquire(f.watch.Context(), f.req.Room)
+	slot, err := f.x.Bodies.Acquire(f.watch.Context(), f.req.SlotFor)
 	f.watch.Restart()
 	if err != nil {
 		return err
 	}
-	slot.OnRecall(f.req.OnRecall)
-	f.room.slot.Store(slot)
+	if f.req.MayRecall {
+		slot.OnRecall(f.req.Caller.Recall)
+	}
+	f.slot.held.Store(slot)
 	return nil
 }
 
-func (f *flight) ready() {
-	if f.req.OnRoom != nil {
-		f.req.OnRoom()
+// renewed tells whether the request is to be sent again, with a token that it did not have.
+func (f *flight) renewed(resp *wire.Response, refusals int) (again bool, err error) {
+	t := f.x.Tokens
+	if resp.Target.Left || refusals == maxRefusals || !t.renewable(f, resp) {
+		if !Failed(resp.StatusCode) { // else its Failure says what it means
+			t.judged(f, nil)
+		}
+		return false, nil
 	}
+	if t.refused(f) {
+		return false, nil
+	}
+	resp.Detach() // the token may be fetched over its connection
+	err = f.x.renew(f, resp)
+	if err == nil && t.samePassword(f) {
+		return false, nil
+	}
+	t.judged(f, err)
+	return err == nil, err
 }
 
 // end ends the flight. It returns err or, where that came from the watchdog, its reason.
@@ -155,7 +222,7 @@ func (f *flight) end(err error) error {
 		f.x.Tokens.judged(f, nil)
 		err = f.unanswered(f.watch.End(err))
 		if f.req.Keep == nil {
-			f.room.Close()
+			f.slot.Close()
 		}
 	})
 	return err
@@ -181,78 +248,5 @@ func (x *Exchange) judge(err error) error {
 	if viaProxy || x.Answered(dns.Name) {
 		return retry.Transient(err) // a host that has answered exists: it is the network that is broken
 	}
-	return err
-}
-
-// bodies returns a function that opens the request's body, each time that it is to be sent.
-func (f *flight) bodies(open func() (io.ReadCloser, error), length int64) func() (io.ReadCloser, error) {
-	return func() (io.ReadCloser, error) {
-		f.sent.Store(false)
-		f.watch.Allow(0)
-		if err := f.acquire(""); err != nil {
-			return nil, err
-		}
-		f.watch.Hold() // what lies before the body may be hashed first
-		defer f.watch.Release()
-		body, err := open()
-		if err != nil {
-			return nil, err
-		}
-		return &requestBody{body: body, f: f, left: length}, nil
-	}
-}
-
-// requestBody is the body of a request.
-type requestBody struct {
-	body io.ReadCloser
-	f    *flight
-	left int64
-}
-
-func (b *requestBody) Read(p []byte) (int, error) {
-	n, err := b.body.Read(p[:b.f.x.Rate.Chunk(int64(len(p)))])
-	b.left -= int64(n)
-	if n > 0 && b.left == 0 {
-		b.f.sent.Store(true)
-		b.f.watch.Allow(b.f.req.AnswerTime)
-		defer b.f.room.Close() // others may send while the registry digests this one
-	}
-	if paid := b.f.moved(n); paid != nil && (err == nil || err == io.EOF) {
-		err = paid
-	}
-	return n, err
-}
-
-func (b *requestBody) Close() error { return b.body.Close() }
-
-// answerBody is the body of an answer.
-type answerBody struct {
-	body   io.ReadCloser
-	f      *flight
-	failed bool // the answer is a failure
-	broken error
-}
-
-func (b *answerBody) Read(p []byte) (int, error) {
-	n, err := b.body.Read(p[:b.f.x.Rate.Chunk(int64(len(p)))])
-	if n > 0 && !b.f.begun.Swap(true) {
-		b.f.watch.Allow(0) // it has begun, and is to go on
-	}
-	if b.failed {
-		b.f.watch.Moved(n) // what a failure says tells nothing of how fast bodies move
-	} else if paid := b.f.moved(n); paid != nil && err == nil {
-		err = paid
-	}
-	if err != nil && err != io.EOF {
-		err = b.f.unanswered(b.f.watch.Reason(err))
-		b.broken = err
-	}
-	return n, err
-}
-
-// Close gives the room back and ends the watch.
-func (b *answerBody) Close() error {
-	err := b.body.Close()
-	_ = b.f.end(b.broken)
 	return err
 }

@@ -20,7 +20,8 @@ const (
 	// MaxRetryAfter, less is compared with what is left of the budget.
 	maxBelieved = 24 * time.Hour
 
-	// maxHolds bounds how many hosts are remembered: a server must not choose how much memory its answers take.
+	// maxHolds bounds how many hosts are remembered: a server must not choose how much memory its answers
+	// take.
 	maxHolds = 1024
 )
 
@@ -46,7 +47,7 @@ func (h *holds) add(host string, wait time.Duration) {
 	}
 }
 
-func (h *holds) left(host string) time.Duration {
+func (h *holds) remaining(host string) time.Duration {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	until, held := h.until[host]

@@ -13,13 +13,14 @@ import (
 
 	"github.com/modeltransfer/transfer/internal/exchange"
 	"github.com/modeltransfer/transfer/internal/retry"
+	"github.com/modeltransfer/transfer/internal/wire"
 )
 
 // held returns a world whose registry has asked for a minute of rest. Then it answers with what follows.
 func held(t *testing.T, answers ...*http.Response) *world {
 	t.Helper()
 	w := newWorld(t, nil, inTurn(append([]*http.Response{leaveAlone()}, answers...)...))
-	_, err := w.Ask(t.Context(), w.head())
+	err := w.ask(w.head())
 	require.Error(t, err)
 	require.Equal(t, time.Minute, w.Held("registry.test"))
 	w.requests()
@@ -35,8 +36,8 @@ func TestN18HoldEndsBeforeTheRequestIsSent(t *testing.T) {
 	})
 }
 
-// Whoever waits for a host takes no room from those who need not.
-func TestN18HoldComesBeforeRoom(t *testing.T) {
+// Whoever waits for a host takes no slot from those who need not.
+func TestN18HoldComesBeforeTheSlot(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := held(t, says(200, ""))
 		done := w.start(w.get())
@@ -47,14 +48,14 @@ func TestN18HoldComesBeforeRoom(t *testing.T) {
 	})
 }
 
-// A host may ask to be left alone while a request to it waits for room.
-func TestN18HoldWhileARequestWaitsForRoom(t *testing.T) {
+// A host may ask to be left alone while a request to it waits for a slot.
+func TestN18HoldWhileARequestWaitsForASlot(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, nil, inTurn(leaveAlone(), says(200, "")))
 		slot := w.occupy()
 		done := w.start(w.get())
 		synctest.Wait()
-		_, err := w.Ask(t.Context(), w.head())
+		err := w.ask(w.head())
 		require.Error(t, err)
 		w.requests()
 		began := time.Now()
@@ -67,8 +68,8 @@ func TestN18HoldWhileARequestWaitsForRoom(t *testing.T) {
 	})
 }
 
-// A token may expire while a request waits for room.
-func TestN23TokenIsTakenWhenThereIsRoom(t *testing.T) {
+// A token may expire while a request waits for a slot.
+func TestN23TokenIsTakenWhenThereIsASlot(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		get := func(context.Context, exchange.Challenge) (string, error) { return "second", nil }
 		w := newWorld(t, get, inTurn(challenged("s"), says(200, ""), says(200, "")))
@@ -84,8 +85,40 @@ func TestN23TokenIsTakenWhenThereIsRoom(t *testing.T) {
 	})
 }
 
-// A redirect needs no room, what it leads to does.
-func TestRoomIsTakenForWhatARedirectLeadsTo(t *testing.T) {
+// A redirect within the registry takes all steps again: its token may have expired meanwhile.
+func TestN23TokenIsTakenForEachRedirect(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		get := func(context.Context, exchange.Challenge) (string, error) { return "second", nil }
+		var w *world
+		asked := 0
+		w = newWorld(t, get, func(r *http.Request) (*http.Response, error) {
+			switch asked++; asked {
+			case 1: // and another request gets a new token
+				require.NoError(t, w.ask(w.head()))
+				return to("registry.test"), nil
+			case 2:
+				return challenged("s"), nil
+			}
+			return says(200, ""), nil
+		})
+		require.NoError(t, <-w.start(w.get()))
+		assert.Equal(t, []string{
+			"registry.test first", "registry.test first", "registry.test second", "registry.test second",
+		}, w.requests())
+	})
+}
+
+// Whom redirects lead round in circles is told so.
+func TestRedirectsEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, nil, func(*http.Request) (*http.Response, error) { return to("registry.test"), nil })
+		require.ErrorIs(t, <-w.start(w.head()), wire.ErrRedirectRefused)
+		assert.Len(t, w.requests(), 11)
+	})
+}
+
+// A redirect needs no slot, what it leads to does.
+func TestSlotIsTakenForWhatARedirectLeadsTo(t *testing.T) {
 	for name, c := range map[string]struct {
 		askFirst bool
 		before   []string
@@ -103,13 +136,13 @@ func TestRoomIsTakenForWhatARedirectLeadsTo(t *testing.T) {
 			assert.Equal(t, c.before, w.requests())
 			slot.Release()
 			require.NoError(t, <-done)
-			w.requireRoom()
+			w.requireSlot()
 		})
 	}
 }
 
-// An answer that comes in place of a redirect is not read before there is room.
-func TestRoomIsTakenForAnAnswerInPlaceOfARedirect(t *testing.T) {
+// An answer that comes in place of a redirect is not read before there is a slot.
+func TestSlotIsTakenForAnAnswerInPlaceOfARedirect(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, nil, inTurn(says(200, "blob")))
 		slot := w.occupy()
@@ -121,7 +154,7 @@ func TestRoomIsTakenForAnAnswerInPlaceOfARedirect(t *testing.T) {
 		assert.Empty(t, done)
 		slot.Release()
 		require.NoError(t, <-done)
-		w.requireRoom()
+		w.requireSlot()
 	})
 }
 
@@ -129,7 +162,7 @@ func TestRoomIsTakenForAnAnswerInPlaceOfARedirect(t *testing.T) {
 func TestN46RetryAfterIsNotedByHost(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, nil, inTurn(to("store.test"), leaveAlone(), to("other.test"), says(200, "")))
-		_, err := w.Ask(t.Context(), w.head())
+		err := w.ask(w.head())
 		require.Error(t, err)
 		assert.Equal(t, time.Minute, retry.Wait(err))
 		assert.Equal(t, time.Minute, w.Held("store.test"))
@@ -144,7 +177,7 @@ func TestN46RetryAfterIsNotedByHost(t *testing.T) {
 func TestN19HoldIsCapped(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, nil, inTurn(says(503, "", "Retry-After", "600")))
-		_, err := w.Ask(t.Context(), w.head())
+		err := w.ask(w.head())
 		assert.Equal(t, 10*time.Minute, retry.Wait(err))
 		assert.Equal(t, exchange.MaxRetryAfter, w.Held("registry.test"))
 	})
@@ -155,7 +188,7 @@ func TestN18RetryAfterOfOtherAnswersIsNoHold(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for _, status := range []int{200, 403, 404} {
 			w := newWorld(t, nil, inTurn(says(status, "", "Retry-After", "60")))
-			_, _ = w.Ask(t.Context(), w.head())
+			_ = w.ask(w.head())
 			assert.Zero(t, w.Held("registry.test"), status)
 		}
 	})
@@ -177,8 +210,8 @@ func TestN45HoldBeyondTheBudget(t *testing.T) {
 	})
 }
 
-// Waiting for room is not the fault of the blob.
-func TestBudgetIsNotSpentOnWaitingForRoom(t *testing.T) {
+// Waiting for a slot is not the fault of the blob.
+func TestBudgetIsNotSpentOnWaitingForASlot(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, nil, inTurn(says(200, "")))
 		slot := w.occupy()

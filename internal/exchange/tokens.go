@@ -57,13 +57,13 @@ type Tokens struct {
 	first   string          // the caller's
 	secrets wire.Secrets
 
-	mu       sync.Mutex // guards the fields that follow
-	current  string
-	accepted map[acceptance]struct{}
-	madeFor  Challenge              // what current was made for
-	made     map[Challenge]string   // by key
-	renewals map[Challenge]*renewal // by key
-	trials   map[acceptance]*trial  // of passwords, under way or refused
+	mu               sync.Mutex // guards the fields that follow
+	current          string
+	accepted         map[acceptance]struct{}
+	currentChallenge Challenge              // what current was made for
+	made             map[Challenge]string   // by key
+	renewals         map[Challenge]*renewal // by key
+	trials           map[acceptance]*trial  // of passwords, under way or refused
 }
 
 // NewTokens returns tokens, of which the first is given. The context is that of the whole call.
@@ -199,7 +199,7 @@ func (t *Tokens) addPushScope(u *tokenUse, method string) bool {
 	if !writes(method) || u.token != t.newestFor(u) {
 		return false
 	}
-	c := t.madeFor
+	c := t.currentChallenge
 	if u.challenged {
 		c = u.challenge
 	}
@@ -243,7 +243,7 @@ func (t *Tokens) renew(ctx context.Context, c Challenge, refused string) error {
 	key := c.key()
 	t.mu.Lock()
 	token, ok := t.made[key]
-	if ok && token != refused || !ok && t.current != refused && t.madeFor.key() == key {
+	if ok && token != refused || !ok && t.current != refused && t.currentChallenge.key() == key {
 		t.mu.Unlock()
 		return nil // another request has renewed it meanwhile
 	}
@@ -284,7 +284,7 @@ func (t *Tokens) settle(r *renewal, c Challenge, token string, err error) {
 		if len(t.made) >= maxChallenges {
 			clear(t.made)
 		}
-		t.current, t.madeFor, t.made[c.key()] = token, c, token
+		t.current, t.currentChallenge, t.made[c.key()] = token, c, token
 		t.secrets.Add(token)
 	}
 	delete(t.renewals, c.key())

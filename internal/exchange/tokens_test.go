@@ -62,7 +62,7 @@ func TestN30RefusalElsewhereIsNotRenewed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		get := func(context.Context, exchange.Challenge) (string, error) { panic("is not asked") }
 		w := newWorld(t, get, inTurn(to("store.test"), challenged("s")))
-		_, err := w.Ask(t.Context(), w.head())
+		err := w.ask(w.head())
 		var status *statusError
 		require.ErrorAs(t, err, &status)
 		assert.Equal(t, 401, status.Status)

@@ -63,6 +63,14 @@ func (t *Tokens) isGood(key acceptance) bool {
 	return good || wrote
 }
 
+// redirected notes that whoever is redirected was let in, where that was not known of the password.
+func (t *Tokens) redirected(f *flight) {
+	if f.trial.Load() != nil {
+		t.accept(f)
+		t.judged(f, nil)
+	}
+}
+
 // judged ends the trial that a request is, if it is one. An error is that of all who would send the same
 // password; without one they try it in their turn, unless it has let the request in.
 func (t *Tokens) judged(f *flight, err error) { t.endTrial(f.trial.Swap(nil), err) }

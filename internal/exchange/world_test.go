@@ -102,22 +102,35 @@ func (b *countedBody) Close() error {
 	return b.ReadCloser.Close()
 }
 
-// get is a request for a body, which needs room.
+// get is a request for a body, which needs a slot.
 func (w *world) get() exchange.Request {
-	return exchange.Request{Request: wire.Request{Method: http.MethodGet, Target: w.target}, Room: 1}
+	return exchange.Request{Request: wire.Request{Method: http.MethodGet, Target: w.target}, SlotFor: 1}
 }
 
-// head is a request that needs no room.
+// head is a request that needs no slot.
 func (w *world) head() exchange.Request {
 	return exchange.Request{Request: wire.Request{Method: http.MethodHead, Target: w.target}}
 }
 
 // put is a request with a body.
 func (w *world) put(body string) exchange.Request {
-	r := exchange.Request{Request: wire.Request{Method: http.MethodPut, Target: w.target}, Room: 1}
-	r.Length = int64(len(body))
-	r.Body = func() (io.ReadCloser, error) { return io.NopCloser(strings.NewReader(body)), nil }
+	r := exchange.Request{Request: wire.Request{Method: http.MethodPut, Target: w.target}, SlotFor: 1}
+	r.Data = []byte(body)
 	return r
+}
+
+// ask sends a request whose answer has no body of interest. A failure is an error.
+func (w *world) ask(r exchange.Request) error {
+	w.t.Helper()
+	resp, err := w.Do(w.t.Context(), r)
+	if err != nil {
+		return err
+	}
+	if exchange.Failed(resp.StatusCode) {
+		return w.Error(resp)
+	}
+	resp.Discard()
+	return nil
 }
 
 // start sends a request in a goroutine, and closes the answer at once.
@@ -135,7 +148,7 @@ func (w *world) start(r exchange.Request) <-chan error {
 	return done
 }
 
-// occupy takes the room for the one body that may move.
+// occupy takes the slot of the one body that may move.
 func (w *world) occupy() *pace.Slot {
 	w.t.Helper()
 	ctx, cancel := context.WithTimeout(w.t.Context(), time.Second)
@@ -145,8 +158,8 @@ func (w *world) occupy() *pace.Slot {
 	return slot
 }
 
-// requireRoom checks that nobody has the room for a body.
-func (w *world) requireRoom() {
+// requireSlot checks that nobody has the slot.
+func (w *world) requireSlot() {
 	w.t.Helper()
 	w.occupy().Release()
 }

@@ -1,9 +1,7 @@
 package pull
 
 import (
-	"errors"
 	"math/bits"
-	"net/http"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -11,10 +9,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/modeltransfer/transfer/internal/events"
-	"github.com/modeltransfer/transfer/internal/exchange"
-	"github.com/modeltransfer/transfer/internal/pieces"
 	"github.com/modeltransfer/transfer/internal/retry"
-	"github.com/modeltransfer/transfer/internal/watchdog"
 	"github.com/modeltransfer/transfer/internal/wire"
 )
 
@@ -79,8 +74,8 @@ func (h *rangeHistory) serve() {
 }
 
 // violate notes an answer that broke the rules. Where no range was served before, so many in a row are a
-// habit. Where some were, it takes more of them: of thousands of requests, several in a row meet a node that is
-// stale. It tells whether a range is worth asking for again, and whether one was before this answer.
+// habit. Where some were, it takes more of them: of thousands of requests, several in a row meet a node that
+// is stale. It tells whether a range is worth asking for again, and whether one was before this answer.
 func (h *rangeHistory) violate(habit int) (again, before bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -127,85 +122,4 @@ func (h *rangeHistory) ifRange() string {
 		return ""
 	}
 	return h.etag
-}
-
-// Request is a piece that a worker fetches, in as many attempts as it takes.
-type Request struct {
-	*Blob
-	Piece *pieces.Piece
-
-	host         string    // that was asked last
-	told         bool      // that it was asked
-	begin        int64     // where the piece began
-	slow         int       // attempts that were ended for being slow
-	unanswered   int       // attempts in a row in which no byte came in time
-	wrong        int       // answers to a request without a range that are none
-	refused      bool      // a signed URL was refused, and no byte has come since
-	failedAt     []*source // those that have answered 500 to a range
-	rangeRefused bool      // the next request is to be made without a range
-}
-
-// NewRequest returns the request for a piece of a blob.
-func NewRequest(b *Blob, p *pieces.Piece) *Request {
-	return &Request{Blob: b, Piece: p, begin: p.Pos()}
-}
-
-// Host is the host that was asked last.
-func (r *Request) Host() string { return r.host }
-
-// start tells that what is left of the piece is asked for, once for each request.
-func (r *Request) start() {
-	if r.told || r.Trace == nil {
-		return
-	}
-	r.told = true
-	at := r.Piece.Pos()
-	r.Trace.Start(r.host, at, r.Piece.End()-at)
-}
-
-// count notes how an attempt has ended, for the next one.
-func (r *Request) count(err error) {
-	switch {
-	case watchdog.IsSlow(err):
-		r.slow++
-	case errors.Is(err, exchange.ErrUnanswered):
-		r.unanswered++
-	}
-}
-
-// learn remembers what an answer of the registry tells.
-func (s *Sources) learn(b *Blob, a *asked, resp *exchange.Response) {
-	if a.src.mirror || resp.StatusCode != http.StatusOK && resp.StatusCode != http.StatusPartialContent {
-		return
-	}
-	b.expired.Store(false)
-	b.ranges.tagged(resp.Header.Get("ETag"))
-	if !resp.Target.Left || a.resolved != nil && resp.Target.URL == a.resolved.URL { // it led nowhere else
-		return
-	}
-	a.resolved = &resp.Target // so that this attempt can still drop it
-	b.resolved.Store(a.resolved)
-	if !s.redirects.Swap(true) {
-		s.OnRedirects(resp.Target.URL.Host)
-	}
-}
-
-// forget drops the resolved URL of an attempt that brought nothing, unless another worker has resolved it
-// anew. The URL may have expired, and its host be dead, or a stale node, and one of several.
-func (b *Blob) forget(a *asked) {
-	if a.resolved != nil {
-		b.resolved.CompareAndSwap(a.resolved, nil)
-	}
-}
-
-// signatureRefused says what the refusal of an object store means: its URL was signed for a short time. It is
-// asked for anew where it was remembered, and else once until bytes come: it may have expired while the
-// request waited for room, and a cache before the registry may hand out old ones.
-func (r *Request) signatureRefused(a *asked, err error) error {
-	if a.resolved == nil && r.refused {
-		return err
-	}
-	r.refused = true
-	r.expired.Store(true)
-	return retry.OtherWay(err)
 }

@@ -79,7 +79,7 @@ func TestN46MirrorWithoutTheBlob(t *testing.T) {
 	assert.NotContains(t, w.log.String(), "level=WARN")
 	another := &pull.Blob{Digest: w.blob.Digest, Size: w.size, Budget: w.blob.Budget}
 	w.next()
-	w.request = pull.NewRequest(another, w.request.Piece)
+	w.request = pull.NewPieceFetch(another, w.request.Piece)
 	w.fetched(part(200, 300))
 	assert.Equal(t, []string{"one.test bytes=200-299"}, w.requests(), "it may have another one")
 }

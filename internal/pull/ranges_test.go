@@ -185,12 +185,12 @@ func TestN10WholeBlobBreaksOffInAGap(t *testing.T) {
 }
 
 // beside takes a piece beside the one that is fetched.
-func (w *world) beside() *pull.Request {
+func (w *world) beside() *pull.PieceFetch {
 	w.t.Helper()
 	job, ok, err := w.schedule.Next(w.t.Context())
 	require.NoError(w.t, err)
 	require.True(w.t, ok)
-	return pull.NewRequest(w.blob, job.Piece)
+	return pull.NewPieceFetch(w.blob, job.Piece)
 }
 
 // A range is refused that was asked for before another worker had found out that ranges are.

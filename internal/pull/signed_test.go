@@ -166,14 +166,14 @@ func (w *world) another(answers ...answer) {
 	require.NoError(w.t, err)
 	defer job.Piece.Finish()
 	w.answers = answers
-	r := pull.NewRequest(w.blob, job.Piece)
+	r := pull.NewPieceFetch(w.blob, job.Piece)
 	if w.sources.Fetch(w.t.Context(), r, io.Discard) != nil {
 		require.NoError(w.t, w.sources.Fetch(w.t.Context(), r, io.Discard))
 	}
 }
 
-// Asking where a blob is needs no room, except where a URL has expired while the request waited for room.
-func TestN40URLIsAskedForWhenThereIsRoom(t *testing.T) {
+// Asking where a blob is needs no slot, except where a URL has expired while the request waited for a slot.
+func TestN40URLIsAskedForWhenThereIsASlot(t *testing.T) {
 	failed, refused := says(503, ""), says(403, "")
 	for name, c := range map[string]struct {
 		before [][]answer // of attempts that fail
@@ -200,15 +200,15 @@ func TestN40URLIsAskedForWhenThereIsRoom(t *testing.T) {
 			done := make(chan error)
 			go func() { done <- w.sources.Fetch(t.Context(), w.request, io.Discard) }()
 			synctest.Wait()
-			assert.Equal(t, c.waits, len(w.requests()) == 0, "the registry waits for room too")
+			assert.Equal(t, c.waits, len(w.requests()) == 0, "the registry waits for a slot too")
 			slot.Release()
 			require.NoError(t, <-done)
 		})
 	}
 }
 
-// That others get bytes of the blob meanwhile does not have a request wait for room with a URL in its hands again.
-func TestE1RefusedURLIsAskedForWhenThereIsRoom(t *testing.T) {
+// That others get bytes of the blob meanwhile does not have a request wait for a slot with a URL in its hands again.
+func TestE1RefusedURLIsAskedForWhenThereIsASlot(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
 		w.bodies = pace.NewBodyLimiter(1, true)
@@ -220,7 +220,7 @@ func TestE1RefusedURLIsAskedForWhenThereIsRoom(t *testing.T) {
 		other := func() {
 			job, _, err := w.schedule.Next(t.Context())
 			require.NoError(t, err)
-			w.request = pull.NewRequest(w.blob, job.Piece)
+			w.request = pull.NewPieceFetch(w.blob, job.Piece)
 		}
 		other()
 		w.fetched(to("store.test"), part(200, 300))
@@ -234,7 +234,7 @@ func TestE1RefusedURLIsAskedForWhenThereIsRoom(t *testing.T) {
 		done := make(chan error)
 		go func() { done <- w.sources.Fetch(t.Context(), w.request, io.Discard) }()
 		synctest.Wait()
-		assert.Empty(t, w.requests(), "it waits for room first")
+		assert.Empty(t, w.requests(), "it waits for a slot first")
 		slot.Release()
 		require.NoError(t, <-done)
 	})

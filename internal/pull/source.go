@@ -40,16 +40,13 @@ type Config struct {
 	StallTimeout time.Duration
 	Log          *slog.Logger
 
-	// OnRedirects is called once, when the registry is found to answer with redirects to a host. Asking needs no
-	// room then.
+	// OnRedirects is called once, when the registry is found to answer with redirects to a host. Asking needs
+	// no slot then.
 	OnRedirects func(host string)
 
 	// OnSkipped is told of a mirror that is left alone, with its last error, and until when. Nil means that
 	// nobody wants to know.
 	OnSkipped func(host string, err error, until time.Time)
-
-	// OnStored is told how many bytes of a blob were stored.
-	OnStored func(b *Blob, n int)
 }
 
 // Sources are the mirrors and the registry. They are safe for concurrent use.
@@ -80,22 +77,22 @@ func (e *StoreError) Unwrap() error { return e.Err }
 
 // Fetch makes one attempt at what is left of a piece, at each source that is worth it until one succeeds. The
 // error that counts is the registry's. What came is in w, also on failure.
-func (s *Sources) Fetch(ctx context.Context, r *Request, w io.Writer) (err error) {
+func (s *Sources) Fetch(ctx context.Context, p *PieceFetch, w io.Writer) (err error) {
 	for _, src := range s.all {
-		if src.mirror && !s.worthAsking(ctx, src, r.Blob) {
+		if src.mirror && !s.worthAsking(ctx, src, p.Blob) {
 			continue
 		}
-		start := r.Piece.Pos()
-		err = s.fetchFrom(ctx, src, r, w)
-		r.count(err)
+		start := p.Piece.Pos()
+		err = s.fetchFrom(ctx, src, p, w)
+		p.count(err)
 		_, disk := errors.AsType[*StoreError](err)
 		if err == nil || disk || ctx.Err() != nil { // the latter where another took the piece over
 			src.health.unknown()
 			return err
 		}
 		if src.mirror {
-			s.mirrorFailed(ctx, src, r, r.Piece.Pos() > start, err)
-			if r.Piece.Pos() == r.Piece.End() {
+			s.mirrorFailed(ctx, src, p, p.Piece.Pos() > start, err)
+			if p.Piece.Pos() == p.Piece.End() {
 				return nil // it failed behind the end of the piece
 			}
 		}
@@ -104,11 +101,11 @@ func (s *Sources) Fetch(ctx context.Context, r *Request, w io.Writer) (err error
 }
 
 // fetchFrom makes one attempt at a source, and another without a range where that was refused.
-func (s *Sources) fetchFrom(ctx context.Context, src *source, r *Request, w io.Writer) error {
-	r.rangeRefused = false
-	err := s.attempt(ctx, src, r, w)
-	if r.rangeRefused && ctx.Err() == nil {
-		return s.attempt(ctx, src, r, w)
+func (s *Sources) fetchFrom(ctx context.Context, src *source, p *PieceFetch, w io.Writer) error {
+	p.rangeRefused = false
+	err := s.attempt(src, p).run(ctx, w)
+	if p.rangeRefused && ctx.Err() == nil {
+		return s.attempt(src, p).run(ctx, w)
 	}
 	return err
 }
@@ -123,11 +120,11 @@ func (s *Sources) worthAsking(ctx context.Context, mirror *source, b *Blob) bool
 
 // mirrorFailed remembers what a failure of a mirror means, after which the next source is asked. A mirror need
 // not have every blob, and one that has brought bytes is there.
-func (s *Sources) mirrorFailed(ctx context.Context, mirror *source, r *Request, moved bool, err error) {
+func (s *Sources) mirrorFailed(ctx context.Context, mirror *source, p *PieceFetch, moved bool, err error) {
 	level, what := slog.LevelDebug, "mirror failed, asking the next"
 	switch {
 	case errors.Is(err, errNotFound):
-		r.notFoundAt.Store(mirror, true)
+		p.notFoundAt.Store(mirror, true)
 		mirror.health.answered()
 	case moved, errors.Is(err, exchange.ErrHeld):
 		mirror.health.unknown()
@@ -136,7 +133,7 @@ func (s *Sources) mirrorFailed(ctx context.Context, mirror *source, r *Request, 
 	}
 	s.skipped(mirror, err)
 	s.Log.LogAttrs(ctx, level, what, slog.String("mirror", mirror.Host()),
-		slog.String("digest", r.Digest.String()), slog.Any("error", err))
+		slog.String("digest", p.Digest.String()), slog.Any("error", err))
 }
 
 // skipped tells of a mirror that is left alone since its last failure.

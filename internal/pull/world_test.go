@@ -55,7 +55,7 @@ type world struct {
 	schedule *pieces.Scheduler
 	sources  *pull.Sources
 	blob     *pull.Blob
-	request  *pull.Request // for the piece that is fetched
+	request  *pull.PieceFetch // for the piece that is fetched
 	log      bytes.Buffer
 }
 
@@ -91,7 +91,6 @@ func (w *world) begin(missing ...pieces.Range) {
 		Exchange: w.exchange, Registry: registry, Repository: "library/model", Schedule: w.schedule,
 		StallTimeout: stallTimeout, Log: log,
 		OnRedirects: func(host string) { w.redirects = append(w.redirects, host) },
-		OnStored:    func(*pull.Blob, int) {},
 	}
 	for _, host := range w.mirrors {
 		mirror, err := wire.ParseRegistry("http://" + host)
@@ -104,7 +103,7 @@ func (w *world) begin(missing ...pieces.Range) {
 	}
 	_, _, err = w.schedule.Next(w.t.Context())
 	require.NoError(w.t, err)
-	w.request = pull.NewRequest(w.blob, w.schedule.Start(0, missing))
+	w.request = pull.NewPieceFetch(w.blob, w.schedule.Start(0, missing))
 }
 
 // next begins with the next piece.
@@ -114,7 +113,7 @@ func (w *world) next() {
 	job, ok, err := w.schedule.Next(w.t.Context())
 	require.NoError(w.t, err)
 	require.True(w.t, ok, "another piece")
-	w.request = pull.NewRequest(w.blob, job.Piece)
+	w.request = pull.NewPieceFetch(w.blob, job.Piece)
 }
 
 // fetch makes one attempt at the piece, which meets these answers. It returns how many bytes came.

@@ -1,10 +1,8 @@
 package push
 
 import (
-	"bytes"
 	"context"
 	"errors"
-	"io"
 	"net/http"
 
 	"github.com/opencontainers/go-digest"
@@ -56,9 +54,9 @@ func (m *Manifest) put(ctx context.Context) error {
 	m.putSent, m.lacking, m.header = true, nil, nil
 	a, err := m.ask(ctx, exchange.Request{
 		Request: wire.Request{
-			Method: http.MethodPut, Target: m.Registry.Manifest(m.Repository, m.ref), Length: int64(len(m.data)),
+			Method: http.MethodPut, Target: m.Registry.Manifest(m.Repository, m.ref),
 			Header: http.Header{"Content-Type": {manifest.MediaType(m.data)}},
-			Body:   func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(m.data)), nil },
+			Data:   m.data,
 		},
 		AnswerTime: overtime(m.Exchange.Watchdog.StallTimeout(), m.overdue, m.budget),
 		Budget:     m.budget,

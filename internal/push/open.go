@@ -30,8 +30,8 @@ func (b *Blob) open(ctx context.Context) (outcome, error) {
 		query.Set("digest", b.digest.String())
 	}
 	r := b.beginning(query)
-	if b.capabilities.direct.Load() { // the URL that it answers with may be too old when there is room
-		r.Room, r.Keep = b.size, &b.source.room
+	if b.capabilities.direct.Load() { // the URL that it answers with may be too old once there is a slot
+		r.SlotFor, r.Keep = b.size, &b.source.slot
 	}
 	a, err := b.ask(ctx, r)
 	if b.turn.asked = true; large { // its body takes long: nobody waits for that

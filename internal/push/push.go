@@ -177,7 +177,7 @@ func (p *Pusher) blob(dg digest.Digest, size int64, budget *retry.Budget) *Blob 
 // attempt goes on from there. It tells whether bytes moved that had not moved before.
 func (b *Blob) Attempt(ctx context.Context) (moved bool, err error) {
 	b.budget.Attempt()
-	defer b.source.room.Close()
+	defer b.source.slot.Close()
 	defer func() {
 		if !retry.IsOtherWay(err) {
 			b.turn.end()

@@ -2,12 +2,12 @@ package push
 
 import (
 	"context"
+	"crypto/md5"
 	"errors"
 	"fmt"
+	"hash"
 	"io"
 	"net/http"
-	"net/http/httptrace"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -38,9 +38,45 @@ type source struct {
 	last     atomic.Int64  // up to where those of the last body have
 	rewinds  atomic.Int32  // bodies since farthest has grown that began before the end of the last one
 	counted  bool          // all of it was told as progress before
-	room     exchange.Room // for a body, kept from the request for a URL that does not live long
+	slot     exchange.Slot // for a body, kept from the request for a URL that does not live long
 	overdue  int           // answers that did not come in time though all was sent
 	pending  bool          // the last one was such: a proxy may still be passing on what it got
+}
+
+// outgoing is the bytes [start, end) of a blob, which a request sends.
+type outgoing struct {
+	*source
+	ctx        context.Context
+	host       string // that the request goes to
+	start, end int64
+	sum        *hash.Hash // sums up the bytes that were sent last; nil: nothing does
+	began      bool
+}
+
+var _ exchange.Caller = (*outgoing)(nil)
+
+// Ready tells, once, that the bytes are about to be sent.
+func (o *outgoing) Ready() {
+	if !o.began {
+		o.trace.Start(o.host, o.start, o.end-o.start)
+	}
+	o.began = true
+}
+
+// Recall is not called: nothing that was sent is worth sending again.
+func (o *outgoing) Recall() {}
+
+// Body returns the bytes.
+func (o *outgoing) Body() (io.ReadCloser, error) {
+	body, err := o.body(o.ctx, o.start, o.end)
+	if err != nil || o.sum == nil {
+		return body, err
+	}
+	*o.sum = md5.New()
+	return struct {
+		io.Reader
+		io.Closer
+	}{io.TeeReader(body, *o.sum), body}, nil
 }
 
 // body returns the bytes [start, end) of the blob. The file is opened for the first of them.
@@ -78,14 +114,6 @@ func (s *source) moved(pos int64) {
 	s.report(pos - before)
 }
 
-// starts returns what tells, once, that the bytes [start, end) are about to be sent with a request.
-func (s *source) starts(r exchange.Request, start, end int64) func() {
-	if s.trace == nil {
-		return nil
-	}
-	return sync.OnceFunc(func() { s.trace.Start(r.Target.URL.Host, start, end-start) })
-}
-
 // report tells of n bytes as progress.
 func (s *source) report(n int64) {
 	if !s.counted {
@@ -115,33 +143,34 @@ func (s *source) close() error {
 	return s.file.Close()
 }
 
-// send sends the bytes [start, end) of the blob with a request. A 401 or a redirect costs no large body,
-// because the server is asked first.
+// send sends the bytes [start, end) of the blob with a request.
 func (s *source) send(ctx context.Context, r exchange.Request, start, end int64) (answer, error) {
-	r.MaySlow = true
-	r.Room, r.Keep, r.Length = end-start, &s.room, end-start
-	r.AnswerTime, r.OnRoom = s.answerTime(end-start), s.starts(r, start, end)
+	return s.sendBody(r, &outgoing{source: s, ctx: ctx, start: start, end: end})
+}
+
+// sendBody sends a body with a request. A 401 or a redirect costs no large one, because the server is asked
+// first.
+func (s *source) sendBody(r exchange.Request, o *outgoing) (answer, error) {
+	size := o.end - o.start
+	o.host = r.Target.URL.Host
+	r.Caller, r.MaySlow, r.AnswerTime = o, true, s.answerTime(size)
+	r.SlotFor, r.Keep, r.Length = size, &s.slot, size
 	if r.Header == nil {
 		r.Header = make(http.Header, 2)
 	}
 	if r.Header.Get("Content-Type") == "" {
 		r.Header.Set("Content-Type", "application/octet-stream")
 	}
-	if r.Body == nil {
-		r.Body = func() (io.ReadCloser, error) { return s.body(ctx, start, end) }
-	}
-	expects := s.capabilities.expects(end - start)
-	var asked atomic.Bool
+	expects := s.capabilities.expects(size)
 	if expects {
 		r.Header.Set("Expect", "100-continue")
-		ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{Got100Continue: func() { asked.Store(true) }})
 	}
-	resp, err := s.Exchange.Do(ctx, r)
+	resp, err := s.Exchange.Do(o.ctx, r)
 	if err == nil && expects && resp.StatusCode == http.StatusExpectationFailed { // RFC 9110 section 10.1.1
 		resp.Discard()
 		s.capabilities.noExpect.Store(true)
 		r.Header.Del("Expect")
-		resp, err = s.Exchange.Do(ctx, r)
+		resp, err = s.Exchange.Do(o.ctx, r)
 	}
 	a, err := s.sent(resp, err)
 	if err == nil {
@@ -151,7 +180,7 @@ func (s *source) send(ctx context.Context, r exchange.Request, start, end int64)
 	case err != nil:
 	case a.Target.Left && !r.Target.Left, wire.IsRedirect(a.StatusCode):
 		s.capabilities.sendsOff.Store(true)
-	case !a.failed && a.whole() && expects && !asked.Load():
+	case !a.failed && a.whole() && expects && !a.Wanted:
 		s.capabilities.noAsking.Store(true)
 	}
 	return a, err

@@ -5,7 +5,6 @@ import (
 	"crypto/md5"
 	"fmt"
 	"hash"
-	"io"
 	"net/http"
 
 	"github.com/modeltransfer/transfer/internal/exchange"
@@ -83,17 +82,16 @@ func (p *partsUpload) send(ctx context.Context, b *Blob) (outcome, error) {
 	}
 	r := b.session.patch(start, end)
 	r.Header.Set("X-Redirect-Uploads", "1")
-	r.Body = func() (io.ReadCloser, error) { return p.body(ctx, &b.source, start, end) }
-	a, err := b.source.send(ctx, r, start, end)
+	a, err := p.sendPart(ctx, &b.source, r, start, end)
 	part := a
 	if err == nil && wire.IsRedirect(a.StatusCode) {
 		if r.Target, err = a.Target.Resolve(a.Header.Get("Location")); err != nil {
 			return failed, err
 		}
 		a.Header.Del("Location") // it is the part's
-		put := wire.Request{Method: http.MethodPut, Target: r.Target, Body: r.Body}
+		put := wire.Request{Method: http.MethodPut, Target: r.Target}
 		r = exchange.Request{Request: put, Budget: b.budget}
-		part, err = b.source.send(ctx, r, start, end)
+		part, err = p.sendPart(ctx, &b.source, r, start, end)
 	}
 	switch {
 	case err != nil:
@@ -112,17 +110,11 @@ func (p *partsUpload) send(ctx context.Context, b *Blob) (outcome, error) {
 	return b.session.follow(a, taken)
 }
 
-// body returns the bytes of a part, which are summed up as they are read.
-func (p *partsUpload) body(ctx context.Context, s *source, start, end int64) (io.ReadCloser, error) {
-	body, err := s.body(ctx, start, end)
-	if err != nil {
-		return nil, err
-	}
-	p.sum = md5.New()
-	return struct {
-		io.Reader
-		io.Closer
-	}{io.TeeReader(body, p.sum), body}, nil
+// sendPart sends the bytes of a part, and sums them up.
+func (p *partsUpload) sendPart(
+	ctx context.Context, s *source, r exchange.Request, start, end int64,
+) (answer, error) {
+	return s.sendBody(r, &outgoing{source: s, ctx: ctx, start: start, end: end, sum: &p.sum})
 }
 
 // etag is the sum of all parts as object stores tell it: that of the sums, and how many they were.

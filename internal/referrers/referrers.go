@@ -9,11 +9,9 @@
 package referrers
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"net/http"
 	"regexp"
 	"slices"
@@ -253,9 +251,9 @@ func (l *Lists) write(
 		return false, err
 	}
 	request := wire.Request{
-		Method: http.MethodPut, Target: target, Length: int64(len(data)),
+		Method: http.MethodPut, Target: target,
 		Header: http.Header{"Content-Type": {manifest.OCIIndex}},
-		Body:   func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(data)), nil },
+		Data:   data,
 	}
 	if i.etag != "" {
 		request.Header.Set("If-Match", i.etag)

@@ -31,10 +31,14 @@ type Request struct {
 	Target Target
 	Header http.Header
 
-	// Body returns the body from its beginning, each time it is called; it is
-	// called again when a redirect asks for the body elsewhere. Nil means none.
-	Body   func() (io.ReadCloser, error)
-	Length int64
+	// Data is a body that is small. Whoever sends the request makes a Body of it.
+	Data []byte
+
+	// Body is the body, which the client closes. GetBody opens it once more: a transport sends it again by
+	// itself where a connection breaks that it has used before.
+	Body    io.ReadCloser
+	GetBody func() (io.ReadCloser, error)
+	Length  int64
 
 	// Token is a bearer token or, as "Basic <base64>", a user name and password. It is sent while the
 	// chain is at the registry's origin.
@@ -43,14 +47,12 @@ type Request struct {
 	// NoFollow makes a redirect the answer.
 	NoFollow bool
 
-	// NewConn sends the request over a connection that no other has used or will use: what came over another was
-	// wrong. It changes nothing where a caller's transport is no *http.Transport.
+	// NewConn sends the request over a connection that no other has used or will use: what came over another
+	// was wrong. It changes nothing where a caller's transport is no *http.Transport.
 	NewConn bool
 
-	// Before is called before the request is sent, and before each redirect is followed, with where it is
-	// sent then. It may wait, and returns the token to use. Its error ends the chain. Nil means that nothing
-	// is to be done.
-	Before func(Target) (token string, err error)
+	redirects int         // that were followed
+	referral  http.Header // see [Response.Referral]
 }
 
 // Response is the answer at the end of a chain of redirects.
@@ -59,9 +61,6 @@ type Response struct {
 
 	// Target is what gave the answer.
 	Target Target
-
-	// Hops is how many redirects led to the target.
-	Hops int
 
 	// Referral is the header of the last redirect with which the registry itself, at its own origin,
 	// led elsewhere. Nil means that it led nowhere.
@@ -85,9 +84,8 @@ func (r *Response) Detach() {
 	r.Body = io.NopCloser(&told)
 }
 
-// Client sends requests. It follows redirects itself, and takes from the http.Client that it is
-// made of only the transport and the cookie jar: one that judges redirects too would fail at, and
-// quote, a malformed Location.
+// Client sends requests. It takes from the http.Client that it is made of only the transport and the cookie
+// jar: one that judges redirects too would fail at, and quote, a malformed Location.
 type Client struct {
 	transport http.RoundTripper
 	own       *http.Transport // the transport, if the client made it
@@ -133,50 +131,30 @@ func (c *Client) Close() {
 	}
 }
 
-// Do sends the request and follows redirects, whose rules are those of
-// [Target.Resolve]. The method and the body are kept, and a 303 (RFC 9110 section
-// 15.4.4) is followed only by GET and HEAD. Whatever status ends the chain is an
-// answer, not an error, except that of a server that was spoken to with the wrong
-// scheme: ErrWrongScheme.
-func (c *Client) Do(ctx context.Context, r Request) (*Response, error) {
-	var referral http.Header
-	for hops := range maxRedirects + 1 {
-		if r.Before != nil {
-			var err error
-			if r.Token, err = r.Before(r.Target); err != nil {
-				return nil, err
-			}
-		}
-		resp, err := c.send(ctx, r)
-		if err != nil {
-			return nil, err
-		}
-		resp.Hops, resp.Referral = hops, referral
-		if r.NoFollow || !IsRedirect(resp.StatusCode) {
-			return resp, nil
-		}
-		resp.Discard()
-		next, err := r.redirected(resp)
-		if err != nil {
-			return nil, err
-		}
-		if r.Target.atHome() && !next.atHome() {
-			referral = resp.Header
-		}
-		r.Target = next
+// Follow has the request go where an answer leads, by the rules of [Target.Resolve]. It tells whether that is
+// somewhere else. The method and the body are kept, and a 303 (RFC 9110 section 15.4.4) is followed only by
+// GET and HEAD.
+func (r *Request) Follow(resp *Response) (elsewhere bool, err error) {
+	if r.NoFollow || !IsRedirect(resp.StatusCode) {
+		return false, nil
 	}
-	return nil, fmt.Errorf("%w: more than %d redirects, the last to %s",
-		ErrRedirectRefused, maxRedirects, Redact(r.Target.URL))
-}
-
-// redirected returns where a redirect leads.
-func (r *Request) redirected(resp *Response) (Target, error) {
-	changesMethod := r.Method != http.MethodGet && r.Method != http.MethodHead
-	if resp.StatusCode == http.StatusSeeOther && changesMethod {
-		place := Redact(r.Target.URL)
-		return r.Target, fmt.Errorf("%w: 303 to a %s of %s", ErrRedirectRefused, r.Method, place)
+	resp.Discard()
+	if resp.StatusCode == http.StatusSeeOther && r.Method != http.MethodGet && r.Method != http.MethodHead {
+		return false, fmt.Errorf("%w: 303 to a %s of %s", ErrRedirectRefused, r.Method, Redact(r.Target.URL))
 	}
-	return r.Target.Resolve(resp.Header.Get("Location"))
+	next, err := r.Target.Resolve(resp.Header.Get("Location"))
+	if err != nil {
+		return false, err
+	}
+	if r.Target.atHome() && !next.atHome() {
+		r.referral = resp.Header
+	}
+	r.Target = next
+	if r.redirects++; r.redirects > maxRedirects {
+		return false, fmt.Errorf("%w: more than %d redirects, the last to %s",
+			ErrRedirectRefused, maxRedirects, Redact(next.URL))
+	}
+	return true, nil
 }
 
 // IsRedirect reports whether a status sends the client to a Location.
@@ -189,11 +167,10 @@ func IsRedirect(status int) bool {
 	return false
 }
 
-func (c *Client) send(ctx context.Context, r Request) (*Response, error) {
-	req, err := c.newRequest(ctx, r)
-	if err != nil {
-		return nil, err
-	}
+// Send sends the request, and follows no redirect. Whatever status the answer has, it is no error, except that
+// of a server that was spoken to with the wrong scheme: ErrWrongScheme.
+func (c *Client) Send(ctx context.Context, r Request) (*Response, error) {
+	req := c.newRequest(ctx, r)
 	cookies := c.jar != nil && !r.Target.Left
 	if cookies {
 		for _, cookie := range c.jar.Cookies(req.URL) {
@@ -215,7 +192,7 @@ func (c *Client) send(ctx context.Context, r Request) (*Response, error) {
 	if cookies {
 		c.jar.SetCookies(req.URL, resp.Cookies())
 	}
-	return &Response{Response: resp, Target: r.Target}, nil
+	return &Response{Response: resp, Target: r.Target, Referral: r.referral}, nil
 }
 
 // transportFor returns what a request is sent through.
@@ -249,7 +226,7 @@ func (c *Client) hasAnswered(t Target) bool {
 	return c.answered[origin{t.URL.Scheme, t.URL.Host}]
 }
 
-func (c *Client) newRequest(ctx context.Context, r Request) (*http.Request, error) {
+func (c *Client) newRequest(ctx context.Context, r Request) *http.Request {
 	req := &http.Request{
 		Method: r.Method, URL: r.Target.URL, Host: r.Target.URL.Host,
 		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
@@ -260,18 +237,13 @@ func (c *Client) newRequest(ctx context.Context, r Request) (*http.Request, erro
 	if r.Token != "" && !r.Target.Left {
 		req.Header.Set("Authorization", authorization(r.Token))
 	}
-	if r.Body != nil {
-		body, err := r.Body()
-		if err != nil {
-			return nil, err
-		}
-		req.Body, req.ContentLength, req.GetBody = body, r.Length, r.Body
-		if r.Length == 0 {
-			_ = body.Close()
-			req.Body, req.GetBody = http.NoBody, nil
-		}
+	if r.Body != nil && r.Length == 0 {
+		_ = r.Body.Close()
+		req.Body = http.NoBody
+	} else if r.Body != nil {
+		req.Body, req.GetBody, req.ContentLength = r.Body, r.GetBody, r.Length
 	}
-	return req.WithContext(c.withDialRule(ctx, r.Target)), nil
+	return req.WithContext(c.withDialRule(ctx, r.Target))
 }
 
 // authorization returns the credentials of a token (RFC 7235 section 2.1). A bearer token has no space
@@ -297,7 +269,8 @@ func cutBasic(token string) (credentials string, ok bool) {
 // IsBearerToken reports whether a token arrives as the bearer token that it is: it may have in it what a
 // header may (RFC 9110 section 5.5), whatever RFC 6750 says, and does not begin as Basic authentication does.
 func IsBearerToken(token string) bool {
-	return !IsBasic(token) && token != "" && token == strings.TrimSpace(token) && !strings.ContainsFunc(token, isControl)
+	return token != "" && !IsBasic(token) &&
+		token == strings.TrimSpace(token) && !strings.ContainsFunc(token, isControl)
 }
 
 // redactError names the request. An *url.Error, which a transport may return, would quote the

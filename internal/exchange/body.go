@@ -1,0 +1,112 @@
+package exchange
+
+import (
+	"bytes"
+	"io"
+)
+
+// open opens the body of the request. Nil means that it has none.
+func (f *flight) open() (io.ReadCloser, error) {
+	body, err := f.content()
+	if body == nil || err != nil {
+		return nil, err
+	}
+	if f.req.Length > 0 {
+		f.watch.Allow(0)
+	}
+	return &requestBody{body: body, f: f, remaining: f.req.Length}, nil
+}
+
+// content returns the bytes of the body. What lies before them in a file may have to be hashed first.
+func (f *flight) content() (io.ReadCloser, error) {
+	switch {
+	case f.req.Data != nil:
+		return io.NopCloser(bytes.NewReader(f.req.Data)), nil
+	case f.req.Caller == nil:
+		return nil, nil
+	}
+	f.watch.Hold()
+	defer f.watch.Release()
+	return f.req.Caller.Body()
+}
+
+// reopen opens the body for a transport that sends it again, though its slot was given back when it was sent.
+func (f *flight) reopen() (io.ReadCloser, error) {
+	f.sent.Store(false)
+	if err := f.await("", true); err != nil {
+		return nil, err
+	}
+	return f.open()
+}
+
+// moved counts n bytes of a body, and waits until the rate allows them.
+func (f *flight) moved(n int) error {
+	if n == 0 {
+		return nil
+	}
+	f.watch.Moved(n)
+	f.slot.held.Load().Moved(n)
+	if f.x.Rate == nil {
+		return nil
+	}
+	f.watch.Hold()
+	defer f.watch.Release()
+	return f.x.Rate.Pay(f.watch.Context(), n)
+}
+
+// requestBody is the body of a request.
+type requestBody struct {
+	body      io.ReadCloser
+	f         *flight
+	remaining int64
+}
+
+func (b *requestBody) Read(p []byte) (int, error) {
+	n, err := b.body.Read(p[:b.f.x.Rate.Chunk(int64(len(p)))])
+	b.remaining -= int64(n)
+	if n > 0 && b.remaining == 0 {
+		b.f.sent.Store(true)
+		b.f.watch.Allow(b.f.req.AnswerTime)
+		defer b.f.slot.Close() // others may send while the registry digests this one
+	}
+	if paid := b.f.moved(n); paid != nil && (err == nil || err == io.EOF) {
+		err = paid
+	}
+	return n, err
+}
+
+func (b *requestBody) Close() error { return b.body.Close() }
+
+// answerBody is the body of an answer.
+type answerBody struct {
+	body   io.ReadCloser
+	f      *flight
+	failed bool // the answer is a failure
+	broken error
+}
+
+var _ io.ReadCloser = (*answerBody)(nil)
+
+func (b *answerBody) Read(p []byte) (int, error) {
+	n, err := b.body.Read(p[:b.f.x.Rate.Chunk(int64(len(p)))])
+	if n > 0 && !b.f.begun.Swap(true) {
+		b.f.watch.Allow(0) // it has begun, and is to go on
+	}
+	if b.failed {
+		b.f.watch.Moved(n) // what a failure says tells nothing of how fast bodies move
+	} else if paid := b.f.moved(n); paid != nil && err == nil {
+		err = paid
+	}
+	if err != nil && err != io.EOF {
+		err = b.f.unanswered(b.f.watch.Reason(err))
+		b.broken = err
+	}
+	return n, err
+}
+
+// Close gives the slot back and ends the watch.
+func (b *answerBody) Close() error {
+	err := b.body.Close()
+	_ = b.f.end(b.broken)
+	return err
+}

@@ -1,0 +1,151 @@
+package pull
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+
+	"github.com/modeltransfer/transfer/internal/exchange"
+	"github.com/modeltransfer/transfer/internal/pace"
+	"github.com/modeltransfer/transfer/internal/pieces"
+	"github.com/modeltransfer/transfer/internal/watchdog"
+	"github.com/modeltransfer/transfer/internal/wire"
+)
+
+const (
+	// slotSize is the most that a slot is asked for: a larger blob comes in pieces.
+	slotSize = 8 << 20 // 8 MiB
+
+	// tinySize is the size up to which a piece of a large blob costs no more than a small blob.
+	tinySize = 16 << 10 // 16 KiB
+)
+
+// attempt is one request to a source for what is left of a piece.
+type attempt struct {
+	*Sources
+	*PieceFetch
+	src     *source
+	request exchange.Request
+
+	start      int64        // of what is left
+	ranged     bool         // it asks for a range
+	whole      bool         // the piece was the whole blob
+	ifRange    bool         // only if the blob is still the one that the piece was begun with
+	remembered *wire.Target // where the registry's redirects led; nil before it has answered with one
+	stale      bool         // the node that answered is one that the next request should not meet
+}
+
+var _ exchange.Caller = (*attempt)(nil)
+
+// attempt returns an attempt at what is left of a piece. It asks for a range unless that is the whole blob.
+func (s *Sources) attempt(src *source, p *PieceFetch) *attempt {
+	a := &attempt{Sources: s, PieceFetch: p, src: src, start: p.Piece.Pos()}
+	a.request = exchange.Request{
+		SlotFor: a.slotFor(), Caller: a, MayRecall: p.Size > pace.Small, // others end soon
+		AnswerTime: s.StallTimeout * (1<<min(p.unanswered, maxDoublings) - 1),
+		MaySlow:    p.slow >= watchdog.MaxReplaced, Elsewhere: src.mirror, Budget: p.Budget,
+	}
+	a.request.Method, a.request.NewConn = http.MethodGet, p.SkipMirrors.Load()
+	a.aim()
+	end := p.Piece.End()
+	a.whole = a.start == 0 && end == p.Size
+	if a.whole || p.rangeRefused || src.plain.Load() || p.rangesIgnored(src) {
+		return a
+	}
+	a.ranged = true
+	a.request.Header = http.Header{"Range": {fmt.Sprintf("bytes=%d-%d", a.start, end-1)}}
+	if etag := p.ranges.ifRange(); etag != "" && a.start > p.begin && !src.mirror {
+		a.ifRange = true
+		a.request.Header.Set("If-Range", etag)
+	}
+	return a
+}
+
+// aim chooses the URL. Asking the registry for one needs no slot, but has it all the same where a URL has
+// expired, perhaps while the request waited for its slot.
+func (a *attempt) aim() {
+	a.request.Target = a.src.Blob(a.Repository, a.Digest)
+	if at := a.resolved.Load(); at != nil && !a.src.mirror {
+		a.request.Target, a.remembered = *at, at
+	}
+	a.host, a.told = a.request.Target.URL.Host, false
+	a.request.AskFirst = !a.request.Target.Left && a.redirects.Load() && !a.refused && !a.expired.Load()
+}
+
+// slotFor returns the size of the body that a slot is needed for. The rest of a piece counts as a whole one.
+//
+// A tiny range, as of a blob of which much is reused, needs none unless the caller has set how many bodies may
+// move: it brings too little to find out by it how many are best.
+func (a *attempt) slotFor() int64 {
+	end := a.Piece.End()
+	switch n := end - a.start; {
+	case a.Schedule.Ranges(a.Index) != pieces.RangesServed:
+	case n <= tinySize && a.Exchange.Bodies.Fixed():
+		return n
+	case n <= tinySize:
+		return 0
+	case a.Scattered:
+		return min(end-a.begin, slotSize)
+	}
+	return min(a.Size, slotSize)
+}
+
+// run makes the request, and stores what it brings.
+func (a *attempt) run(ctx context.Context, w io.Writer) (err error) {
+	defer func() { a.end(err) }()
+	resp, err := a.Exchange.Do(ctx, a.request)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	a.learn(resp)
+	if err := a.check(resp); err != nil {
+		return err
+	}
+	a.src.serves(a.Blob)
+	a.Piece.Flowing(a.now())
+	a.Trace.From(resp.Target.URL.Host)
+	b := body{resp, a, w}
+	if resp.StatusCode == http.StatusOK {
+		return b.takeWhole()
+	}
+	a.src.ranges.Store(true)
+	if !a.src.mirror {
+		a.ranges.serve()
+	}
+	a.Schedule.RangesServed(a.Index)
+	return b.copy()
+}
+
+// end drops the URL that was remembered where it brought nothing, unless another worker has resolved it anew:
+// it may have expired, and its host be dead, or a stale node, and one of several.
+func (a *attempt) end(err error) {
+	a.Piece.Rest(a.now())
+	if err != nil && a.remembered != nil && a.Piece.Pos() == a.start {
+		a.resolved.CompareAndSwap(a.remembered, nil)
+	}
+	if a.stale {
+		a.Exchange.CloseIdle() // the connection is idle only now that the body is closed
+	}
+}
+
+// Ready notes that the piece is asked for, and tells so once.
+func (a *attempt) Ready() {
+	a.Piece.Requested(a.now())
+	if !a.told {
+		a.Trace.Start(a.host, a.start, a.Piece.End()-a.start)
+	}
+	a.told = true
+}
+
+// Body returns nothing: a GET has no body.
+func (a *attempt) Body() (io.ReadCloser, error) { return nil, nil }
+
+// Recall has the rest of the piece fetched later. It leaves the piece alone where all of it would have to be
+// fetched again, and where the cap on the rate is what holds up all.
+func (a *attempt) Recall() {
+	if a.Schedule.Ranges(a.Index) == pieces.RangesServed && !a.Exchange.Rate.Full() {
+		a.Piece.Lose()
+	}
+}
