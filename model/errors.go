@@ -8,6 +8,7 @@ import (
 	"github.com/modeltransfer/transfer"
 	"github.com/modeltransfer/transfer/model/limit"
 	"github.com/modeltransfer/transfer/model/names"
+	"github.com/modeltransfer/transfer/model/pack"
 	"github.com/modeltransfer/transfer/model/unpack"
 	"github.com/modeltransfer/transfer/registry"
 )
@@ -28,6 +29,16 @@ var (
 
 	// ErrForm is a directory that has a model in another form.
 	ErrForm = unpack.ErrForm
+
+	// ErrChoice is a directory with several models of which none was named, and ErrNoModel a name that none has.
+	// The errors list those that there are.
+	ErrChoice  = pack.ErrChoice
+	ErrNoModel = pack.ErrNoModel
+
+	// ErrLink is a link that leads out of the directory that is pushed, and ErrNotRegular a pipe or a device in it,
+	// or a link to a directory.
+	ErrLink       = pack.ErrLink
+	ErrNotRegular = pack.ErrNotRegular
 )
 
 // OptionError is an option that cannot be. It matches [transfer.ErrInvalidOption].

@@ -36,8 +36,9 @@ type Result struct {
 	// Platform is what was chosen of an index; empty where the reference names none, or all of it was taken.
 	Platform string
 
-	// Form is that of the model in the directory.
-	Form Form
+	// Form is that of the model in the directory, and Model its name where that has several.
+	Form  Form
+	Model string
 
 	// Files are what the model consists of, or what was chosen of it: files or, in another form, blobs. Missing
 	// are those that were not there when the call began, as far as that can be told without hashing blobs.

@@ -8,9 +8,9 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/modeltransfer/transfer"
-	"github.com/modeltransfer/transfer/model/pack"
 	"github.com/opencontainers/go-digest"
 )
 
@@ -29,12 +29,12 @@ func compare(ctx context.Context, wantDir, gotDir string, blobs []transfer.Blob)
 }
 
 func compareBlob(ctx context.Context, wantDir, gotDir string, b transfer.Blob, want, got []byte) error {
-	sent, err := os.Open(filepath.Join(wantDir, pack.BlobName(digest.Digest(b.Digest))))
+	sent, err := os.Open(filepath.Join(wantDir, blobFile(b.Digest)))
 	if err != nil {
 		return err
 	}
 	defer sent.Close()
-	received, err := os.Open(filepath.Join(gotDir, pack.BlobName(digest.Digest(b.Digest))))
+	received, err := os.Open(filepath.Join(gotDir, blobFile(b.Digest)))
 	if err != nil {
 		return err
 	}
@@ -65,3 +65,6 @@ func compareBlob(ctx context.Context, wantDir, gotDir string, b transfer.Blob, w
 func failed(err error) bool {
 	return err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF)
 }
+
+// blobFile is the name of a blob's file.
+func blobFile(dg string) string { return strings.Replace(dg, ":", "-", 1) }

@@ -5,7 +5,7 @@ import "github.com/spf13/cobra"
 // flagValues are the values of flags that take one of a few.
 var flagValues = map[string][]string{
 	"into":     {"files", "blobs", "oci", "ollama"},
-	"type":     {typeFiles, typeModelPack, typeOllama},
+	"type":     {"files", "modelpack", "ollama"},
 	"platform": {"linux/amd64", "linux/arm64", "windows/amd64", "darwin/arm64"},
 }
 

@@ -141,15 +141,13 @@ func (a demonstration) roundTrip(ctx context.Context, r ref.Reference, o demoOpt
 	}
 	a.say("made   a model of %s and a blob of %s in %.1f s", plural(o.model.tensors, "tensor"),
 		formatBytes(o.model.size), time.Since(start).Seconds())
-	src, err := blobSource(made)
+	pushed, err := a.sent(r, []string{made}, pushFlags{}, func(o model.PushOptions) (model.Result, error) {
+		return model.Push(ctx, []string{made}, r.URL(), o)
+	})
 	if err != nil {
 		return err
 	}
-	done, err := a.upload(ctx, r, src)
-	if err != nil {
-		return err
-	}
-	a.say("pushed %s to %s", done, r)
+	a.say("pushed %s to %s", outcomeOf(pushed), r)
 	job := newJob(a.app, "pull")
 	options := model.PullOptions{Form: model.Blobs}
 	if options.Options, err = job.options(r); err != nil {
@@ -162,7 +160,11 @@ func (a demonstration) roundTrip(ctx context.Context, r ref.Reference, o demoOpt
 	}
 	a.say("pulled %s", outcomeOf(result))
 	start = time.Now()
-	if err := compare(ctx, made, pulled, src.parts[0].Blobs); err != nil {
+	blobs := make([]transfer.Blob, len(pushed.Files))
+	for i, f := range pushed.Files {
+		blobs[i] = transfer.Blob{Digest: f.Digest, Size: f.Size}
+	}
+	if err := compare(ctx, made, pulled, blobs); err != nil {
 		return err
 	}
 	took := time.Since(start).Seconds()

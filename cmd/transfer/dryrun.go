@@ -6,8 +6,6 @@ import (
 
 	"github.com/modeltransfer/transfer"
 	"github.com/modeltransfer/transfer/model"
-	"github.com/modeltransfer/transfer/model/ref"
-	"github.com/opencontainers/go-digest"
 )
 
 // planned tells what a command would do.
@@ -51,29 +49,6 @@ func listMissing(r *model.Result, blobs []transfer.Blob, names map[string]string
 		}
 		r.Missing = append(r.Missing, f)
 	}
-}
-
-// plan tells what a push would send.
-func (a pusher) plan(ctx context.Context, r ref.Reference, src *source, dg digest.Digest) error {
-	repo, err := a.target(ctx, r, new(notes))
-	if err != nil {
-		return err
-	}
-	defer repo.CloseIdleConnections()
-	client, err := a.client()
-	if err != nil {
-		return err
-	}
-	blobs := mergeBlobs(src.parts)
-	there, err := newProber(client, r, repo).all(ctx, blobs, "")
-	if err != nil {
-		return err
-	}
-	names := namesOf(manifestsOf(src.parts))
-	o := model.Result{Reference: r, Digest: dg.String()}
-	listMissing(&o, blobs, names, func(b transfer.Blob) bool { return there[b.Digest] })
-	a.planned("push", fmt.Sprintf("%s to %s", src.what, r), o)
-	return nil
 }
 
 // tellPlan tells what a copy would bring to its target.

@@ -1,11 +1,9 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
-	"fmt"
-	"io/fs"
-	"os"
 	"strings"
 	"syscall"
 
@@ -109,30 +107,6 @@ func (p *puller) download(
 	return done, lackOfRoom(err, need, dir)
 }
 
-// checkBlob says what is wrong with a blob at a path, or nothing.
-func checkBlob(ctx context.Context, path string, b transfer.Blob) (problem string, err error) {
-	info, err := os.Stat(path)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return "missing", nil
-	case err != nil:
-		return "", err
-	case !info.Mode().IsRegular():
-		return "not a file", nil
-	case info.Size() != b.Size:
-		return fmt.Sprintf("%d bytes instead of %d", info.Size(), b.Size), nil
-	}
-	want := digest.Digest(b.Digest)
-	got, err := pack.HashFile(ctx, path, want.Algorithm())
-	if err != nil {
-		return "", err
-	}
-	if got != want {
-		return "its content does not match its digest", nil
-	}
-	return "", nil
-}
-
 // lackOfRoom adds to an error of a full disk how much is missing.
 func lackOfRoom(err error, need int64, dir string) error {
 	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, transfer.ErrInsufficientSpace) {
@@ -143,4 +117,48 @@ func lackOfRoom(err error, need int64, dir string) error {
 		return &model.SpaceError{Dir: dir, Need: need, Free: free, Err: err}
 	}
 	return err
+}
+
+// namesOf returns the names that manifests give their blobs, by digest.
+func namesOf(manifests []registry.Manifest) map[string]string {
+	names := map[string]string{}
+	for _, m := range manifests {
+		content, err := m.Content()
+		if err != nil {
+			continue // it is refused elsewhere
+		}
+		for _, l := range content.Layers {
+			names[l.Digest] = cmp.Or(l.Annotations[pack.FilepathAnnotation], l.Title())
+		}
+	}
+	return names
+}
+
+// putManifests pushes manifests under their digests and the last, which lists them, under its name.
+func putManifests(ctx context.Context, repo *registry.Repository, parts []pack.Part, name string) error {
+	for i, p := range parts {
+		version := ""
+		if i == len(parts)-1 {
+			version = name
+		}
+		if err := repo.PutManifest(ctx, version, registry.NewManifest(p.Manifest, "")); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// mergeBlobs lists the blobs of all parts, each once.
+func mergeBlobs(parts []pack.Part) []transfer.Blob {
+	var blobs []transfer.Blob
+	seen := map[string]bool{}
+	for _, p := range parts {
+		for _, b := range p.Blobs {
+			if !seen[b.Digest] {
+				seen[b.Digest] = true
+				blobs = append(blobs, b)
+			}
+		}
+	}
+	return blobs
 }

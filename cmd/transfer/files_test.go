@@ -230,7 +230,7 @@ func TestAnOCILayoutIsPulledAndPushed(t *testing.T) {
 	must(t, "pull", "--into", "oci", s.url+"/me/other:v2", layout)
 	r := runWith(t, "push", layout, ref)
 	assert.Equal(t, exitFailed, r.code)
-	assert.Contains(t, r.stderr, "--model: v1, again, v2")
+	assert.Contains(t, r.stderr, "v1, again, v2; name one with --model")
 	must(t, "push", "--model", "v2", layout, ref)
 }
 

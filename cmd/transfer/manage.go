@@ -2,16 +2,15 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strings"
 
+	"github.com/modeltransfer/transfer/model"
 	"github.com/modeltransfer/transfer/model/limit"
 	"github.com/modeltransfer/transfer/model/pack"
 	"github.com/modeltransfer/transfer/model/ref"
 	"github.com/modeltransfer/transfer/registry"
 	"github.com/opencontainers/go-digest"
-	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/spf13/cobra"
 )
 
@@ -216,10 +215,7 @@ func (d discovery) show(ctx context.Context, subject, indent string) error {
 }
 
 func attachCommand(a *app) *cobra.Command {
-	o := pushOptions{parts: map[string]*[]string{}, kind: typeFiles}
-	for _, part := range pack.OllamaParts {
-		o.parts[part] = new([]string)
-	}
+	var o pushFlags
 	c := &cobra.Command{
 		Use: "attach REF PATH...", Short: "Send files that refer to a model, such as a signature", GroupID: "move",
 		Long: "Attach sends files as an artifact of their own whose subject is the model that REF names. Discover " +
@@ -232,52 +228,35 @@ func attachCommand(a *app) *cobra.Command {
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return pusher{a, o}.attach(cmd.Context(), args[0], args[1:])
+			return attachFiles(cmd.Context(), a, args[0], args[1:], o)
 		},
 	}
-	c.Flags().StringVar(&o.artifactType, "artifact-type", "", "`TYPE` of the artifact")
-	c.Flags().StringVar(&o.mediaType, "media-type", "", "`TYPE` of each file")
+	c.Flags().StringVar(&o.ArtifactType, "artifact-type", "", "`TYPE` of the artifact")
+	c.Flags().StringVar(&o.MediaType, "media-type", "", "`TYPE` of each file")
 	c.Flags().StringToStringVar(
-		&o.annotations, "annotation", nil, "annotation of the manifest, `KEY=VALUE`; may be repeated",
+		&o.Annotations, "annotation", nil, "annotation of the manifest, `KEY=VALUE`; may be repeated",
 	)
 	c.Flags().Lookup("annotation").DefValue = "" // none
 	return c
 }
 
-func (a pusher) attach(ctx context.Context, name string, paths []string) (err error) {
-	if a.artifactType == "" {
+// attachFiles sends files that refer to the model of a reference.
+func attachFiles(ctx context.Context, a *app, name string, paths []string, o pushFlags) error {
+	if o.ArtifactType == "" {
 		return usagef("attach needs --artifact-type, such as application/vnd.example.signature")
 	}
 	r, err := a.reference(name)
 	if err != nil {
 		return err
 	}
-	if a.subject, err = a.descriptorOf(ctx, r); err != nil {
-		return fmt.Errorf("%s: %w", r, err)
-	}
-	src, err := a.openSource(ctx, paths, r)
+	result, err := a.sent(r, paths, o, func(o model.PushOptions) (model.Result, error) {
+		return model.Attach(ctx, paths, r.URL(), o)
+	})
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, src.close()) }()
-	dg := digest.FromBytes(src.parts[0].Manifest)
-	done, err := a.upload(ctx, r.WithDigest(dg), src)
-	if err != nil {
-		return err
-	}
-	a.report("attached", src.what, r, dg, done)
+	done := outcomeOf(result)
+	done.noun = ""
+	a.report("attached", strings.Join(paths, " "), r, digest.Digest(result.Digest), done)
 	return nil
-}
-
-// descriptorOf describes the manifest that a reference names.
-func (a pusher) descriptorOf(ctx context.Context, r ref.Reference) (*ocispec.Descriptor, error) {
-	repo, err := a.remote(r, nil, new(notes))
-	if err != nil {
-		return nil, err
-	}
-	defer repo.CloseIdleConnections()
-	m, err := repo.Manifest(ctx, r.Version())
-	return &ocispec.Descriptor{
-		MediaType: m.MediaType, Digest: digest.Digest(m.Digest), Size: int64(len(m.Data)),
-	}, err
 }

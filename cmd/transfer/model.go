@@ -13,9 +13,6 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
-
-	"github.com/modeltransfer/transfer/model/pack"
-	"github.com/modeltransfer/transfer/model/unpack"
 )
 
 const (
@@ -172,7 +169,7 @@ func (m demoModel) writeManifest(ctx context.Context, dir string, layers []descr
 	if err != nil {
 		return err
 	}
-	return unpack.WriteFile(filepath.Join(dir, pack.ManifestName), data)
+	return os.WriteFile(filepath.Join(dir, "manifest.json"), data, 0o666)
 }
 
 // writeBlob writes a blob of the given size, header first, under the name of its

@@ -15,7 +15,6 @@ import (
 	"time"
 
 	"github.com/modeltransfer/transfer"
-	"github.com/modeltransfer/transfer/model/pack"
 	"github.com/modeltransfer/transfer/model/ref"
 	"github.com/modeltransfer/transfer/registry"
 	"github.com/opencontainers/go-digest"
@@ -128,8 +127,10 @@ func TestABlobIsThereWithItsLengthOrItsDigest(t *testing.T) {
 func TestBlobsHaveTheNamesOfTheirFiles(t *testing.T) {
 	const manifest = `{"schemaVersion":2,"layers":[{"mediaType":"x/y","digest":"` + someDigest + `","size":0,
 		"annotations":{"org.opencontainers.image.title":"a"}}]}`
-	parts := []pack.Part{{Manifest: []byte(manifest)}, {Manifest: []byte("{")}}
-	assert.Equal(t, map[string]string{someDigest: "a"}, namesOf(manifestsOf(parts)))
+	manifests := []registry.Manifest{
+		registry.NewManifest([]byte(manifest), ""), registry.NewManifest([]byte("{"), ""),
+	}
+	assert.Equal(t, map[string]string{someDigest: "a"}, namesOf(manifests))
 }
 
 // roundTripper is a transport that is a function.

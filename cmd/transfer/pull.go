@@ -178,8 +178,9 @@ func wrongOption(err error, flags map[string]string) error {
 	if !ok {
 		return err
 	}
+	problem := strings.ReplaceAll(wrong.Problem, "Form ", "--"+flags["Form"]+" ")
 	if flag := flags[wrong.Option]; flag != "" {
-		return usagef("--%s %s", flag, wrong.Problem)
+		return usagef("--%s %s", flag, problem)
 	}
-	return usagef("%s", wrong.Problem)
+	return usagef("%s", problem)
 }

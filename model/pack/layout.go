@@ -276,7 +276,7 @@ func choiceError(dir, want string, names, fitting []string) error {
 	case want != "":
 		return fmt.Errorf("%s: %w: %q; it has %s", dir, ErrNoModel, want, listOf(names))
 	}
-	return fmt.Errorf("%s: %w; name one with --model: %s", dir, ErrChoice, listOf(names))
+	return fmt.Errorf("%s: %w: %s", dir, ErrChoice, listOf(names))
 }
 
 // listOf lists the first of many names.

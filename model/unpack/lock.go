@@ -22,6 +22,9 @@ const (
 
 	// lockPatience is how long a holder is waited for that does not show it, as a process that was stopped.
 	lockPatience = 15 * time.Second
+
+	// mostGone is how often the directory of the lock may vanish before it is thought to lead nowhere, as a link.
+	mostGone = 100
 )
 
 // errStale is a lock on a file that has lost its name meanwhile: others lock another.
@@ -40,12 +43,15 @@ func Lock(ctx context.Context, dir, what string, waiting func()) (unlock func(),
 		name += "-" + what
 	}
 	var last, since time.Time
-	for told := false; ; {
+	for told, gone := false, 0; ; {
 		l, beat, err := tryLock(dir, name)
 		switch {
 		case err == nil:
 			return l.hold(), nil
 		case errors.Is(err, errStale):
+			continue
+		case errors.Is(err, fs.ErrNotExist) && gone < mostGone:
+			gone++ // who has released the lock has removed its directory meanwhile
 			continue
 		case !errors.Is(err, filelock.ErrBusy):
 			return func() {}, nil

@@ -1,0 +1,259 @@
+package model_test
+
+import (
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/modeltransfer/transfer"
+	"github.com/modeltransfer/transfer/internal/registrytest"
+	"github.com/modeltransfer/transfer/model"
+	"github.com/modeltransfer/transfer/registry"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// files makes a directory of files.
+func files(t *testing.T, content map[string]string) string {
+	t.Helper()
+	dir := t.TempDir()
+	for name, text := range content {
+		path := filepath.Join(dir, name)
+		require.NoError(t, os.MkdirAll(filepath.Dir(path), 0o755))
+		require.NoError(t, os.WriteFile(path, []byte(text), 0o644))
+	}
+	return dir
+}
+
+// pushed pushes a directory of three files and returns its reference.
+func pushed(t *testing.T) (_ *registrytest.Registry, dir, reference string) {
+	t.Helper()
+	reg, host := serve(t, registrytest.Options{})
+	dir = files(t, map[string]string{"config.json": "{}", "weights.bin": "weights", "text/licence": "free"})
+	_, err := model.Push(t.Context(), []string{dir}, host+"/me/model:v1", model.PushOptions{})
+	require.NoError(t, err)
+	return reg, dir, host + "/me/model:v1"
+}
+
+func TestPullBringsBackWhatPushHasSent(t *testing.T) {
+	_, made, reference := pushed(t)
+	for _, form := range []model.Form{model.Auto, model.Files, model.Blobs, model.OCILayout, model.Ollama} {
+		t.Run(string(form), func(t *testing.T) {
+			dir := filepath.Join(t.TempDir(), "model")
+			var begun []model.Result
+			var last [2]int64
+			opts := model.PullOptions{Form: form, Options: model.Options{
+				Begin:    func(plan model.Result) { begun = append(begun, plan) },
+				Progress: func(completed, total int64) { last = [2]int64{completed, total} },
+			}}
+			plan, err := model.Plan(t.Context(), reference, dir, opts)
+			require.NoError(t, err)
+			assert.NoDirExists(t, dir)
+			assert.Empty(t, begun)
+
+			result, err := model.Pull(t.Context(), reference, dir, opts)
+			require.NoError(t, err)
+			assert.Equal(t, plan.Bytes, result.Moved, "the plan says what moves")
+			assert.Equal(t, plan.Digest, result.Digest)
+			assert.Equal(t, plan.Missing, begun[0].Missing)
+			assert.Equal(t, [2]int64{result.Bytes, result.Bytes}, last)
+			if form == model.Auto || form == model.Files {
+				assert.Equal(t, "weights", read(t, filepath.Join(dir, "weights.bin")))
+				assert.Len(t, result.Files, 3)
+				form = model.Files
+			}
+			assert.Equal(t, form, result.Form)
+			assert.Equal(t, form, model.FormOf(dir))
+
+			again, err := model.Pull(t.Context(), reference, dir, opts)
+			require.NoError(t, err)
+			assert.Zero(t, again.Moved)
+			assert.Equal(t, again.Bytes, again.There)
+
+			verified, err := model.Verify(t.Context(), dir, model.VerifyOptions{})
+			require.NoError(t, err)
+			assert.Empty(t, verified.Wrong)
+
+			other, err := model.Push(t.Context(), []string{dir}, reference+"-again", model.PushOptions{})
+			require.NoError(t, err)
+			assert.Zero(t, other.Moved, "the registry has all of it")
+			assert.Equal(t, other.Bytes, other.There)
+			if form != model.Files { // it is made anew of files, and says the same
+				assert.Equal(t, result.Digest, other.Digest)
+			}
+		})
+	}
+	assert.Equal(t, "weights", read(t, filepath.Join(made, "weights.bin")))
+}
+
+func read(t *testing.T, path string) string {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	require.NoError(t, err)
+	return string(data)
+}
+
+// Forty callers of one cache fetch each blob once, and all have the model.
+func TestFortyCallersOfOneCacheFetchOnce(t *testing.T) {
+	for _, form := range []model.Form{model.Files, model.Blobs} {
+		t.Run(string(form), func(t *testing.T) {
+			_, _, reference := pushed(t)
+			cache := t.TempDir()
+			var moved atomic.Int64
+			var all sync.WaitGroup
+			for range 40 {
+				all.Go(func() {
+					result, err := model.Pull(t.Context(), reference, cache, model.PullOptions{Form: form})
+					assert.NoError(t, err)
+					moved.Add(result.Moved)
+				})
+			}
+			all.Wait()
+			result, err := model.Plan(t.Context(), reference, cache, model.PullOptions{Form: form})
+			require.NoError(t, err)
+			assert.Equal(t, result.Bytes, moved.Load())
+			assert.Empty(t, result.Missing)
+		})
+	}
+}
+
+func TestVerifyFindsWhatIsWrongAndRepairsIt(t *testing.T) {
+	_, _, reference := pushed(t)
+	dir := t.TempDir()
+	_, err := model.Pull(t.Context(), reference, dir, model.PullOptions{})
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "weights.bin"), []byte("WEIGHTS"), 0o644))
+	require.NoError(t, os.Remove(filepath.Join(dir, "config.json")))
+
+	result, err := model.Verify(t.Context(), dir, model.VerifyOptions{})
+	require.ErrorIs(t, err, model.ErrDamaged)
+	require.Len(t, result.Wrong, 2)
+	assert.Equal(t, []string{"config.json", "weights.bin"}, []string{result.Wrong[0].Name, result.Wrong[1].Name})
+	assert.Equal(t, reference, result.Origin)
+
+	result, err = model.Verify(t.Context(), dir, model.VerifyOptions{From: result.Origin})
+	require.NoError(t, err)
+	assert.True(t, result.Repaired)
+	assert.Equal(t, "weights", read(t, filepath.Join(dir, "weights.bin")))
+	_, err = model.Verify(t.Context(), t.TempDir(), model.VerifyOptions{})
+	require.ErrorIs(t, err, model.ErrUnfinished, "an empty directory is one into which nothing has come")
+}
+
+func TestPruneRemovesWhatNoModelNeeds(t *testing.T) {
+	_, _, reference := pushed(t)
+	dir := t.TempDir()
+	_, err := model.Pull(t.Context(), reference, dir, model.PullOptions{Form: model.Blobs})
+	require.NoError(t, err)
+	stray := filepath.Join(dir, "sha256-"+"00000000000000000000000000000000000000000000000000000000000000ff")
+	require.NoError(t, os.WriteFile(stray, []byte("old"), 0o644))
+	for _, dry := range []bool{true, false} {
+		result, err := model.Prune(t.Context(), dir, model.PruneOptions{DryRun: dry})
+		require.NoError(t, err)
+		require.Len(t, result.Removed, 1)
+		assert.Equal(t, stray, result.Removed[0].Path)
+		_, err = os.Stat(stray)
+		assert.Equal(t, dry, err == nil)
+	}
+	require.NoError(t, os.Remove(filepath.Join(dir, "manifest.json")))
+	result, err := model.Prune(t.Context(), dir, model.PruneOptions{})
+	require.NoError(t, err)
+	assert.Equal(t, 3, result.Kept, "two files and one that is the config too")
+}
+
+func TestInspectSaysWhatAModelConsistsOf(t *testing.T) {
+	_, _, reference := pushed(t)
+	d, err := model.Inspect(t.Context(), reference, model.InspectOptions{})
+	require.NoError(t, err)
+	assert.Len(t, d.Files, 3)
+	assert.Equal(t, "config.json", d.Files[0].Name)
+	assert.Equal(t, int64(len("{}")+len("weights")+len("free")), d.Bytes, "the config is {} too")
+	assert.Equal(t, d.Bytes+2, d.Sum)
+	_, err = model.Inspect(t.Context(), reference+"0", model.InspectOptions{})
+	var status *transfer.StatusError
+	require.ErrorAs(t, err, &status)
+}
+
+func TestWhatIsAttachedRefersToTheModel(t *testing.T) {
+	_, _, reference := pushed(t)
+	signature := filepath.Join(files(t, map[string]string{"m.sig": "signed"}), "m.sig")
+	opts := model.PushOptions{ArtifactType: "application/x.sig"}
+	result, err := model.Attach(t.Context(), []string{signature}, reference, opts)
+	require.NoError(t, err)
+	r := parse(t, reference)
+	repo, err := model.Open(r, model.Options{})
+	require.NoError(t, err)
+	defer repo.CloseIdleConnections()
+	m, err := repo.Manifest(t.Context(), r.Version())
+	require.NoError(t, err)
+	list, err := repo.Referrers(t.Context(), m.Digest, "")
+	require.NoError(t, err)
+	require.Len(t, list, 1)
+	assert.Equal(t, result.Digest, list[0].Digest)
+	assert.Equal(t, result.Digest, result.Reference.Version())
+}
+
+// What cannot be is found before the first request.
+func TestMisuseIsAnOptionError(t *testing.T) {
+	reg, dir, reference := pushed(t)
+	before := len(reg.Requests())
+	for name, call := range map[string]func() error{
+		"no directory": func() error {
+			_, err := model.Pull(t.Context(), reference, "", model.PullOptions{})
+			return err
+		},
+		"no context": func() error {
+			_, err := model.Pull(nil, reference, t.TempDir(), model.PullOptions{}) //nolint:staticcheck
+			return err
+		},
+		"a malformed reference": func() error {
+			_, err := model.Pull(t.Context(), "me/:", t.TempDir(), model.PullOptions{})
+			return err
+		},
+		"an unknown form": func() error {
+			_, err := model.Pull(t.Context(), reference, t.TempDir(), model.PullOptions{Form: "zip"})
+			return err
+		},
+		"a malformed pattern": func() error {
+			_, err := model.Pull(t.Context(), reference, t.TempDir(), model.PullOptions{Include: []string{"["}})
+			return err
+		},
+		"a negative limit": func() error {
+			_, err := model.Pull(t.Context(), reference, t.TempDir(), model.PullOptions{Limits: model.Limits{Files: -1}})
+			return err
+		},
+		"no paths": func() error {
+			_, err := model.Push(t.Context(), nil, reference, model.PushOptions{})
+			return err
+		},
+		"an option of another form": func() error {
+			_, err := model.Push(t.Context(), []string{dir}, reference, model.PushOptions{Model: "x"})
+			return err
+		},
+		"an unknown part": func() error {
+			opts := model.PushOptions{Form: model.Ollama, Parts: map[string][]string{"weights": {"x"}}}
+			_, err := model.Push(t.Context(), []string{dir}, reference, opts)
+			return err
+		},
+		"nothing to attach as": func() error {
+			_, err := model.Attach(t.Context(), []string{dir}, reference, model.PushOptions{})
+			return err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			require.ErrorIs(t, call(), transfer.ErrInvalidOption)
+			assert.Len(t, reg.Requests(), before)
+		})
+	}
+}
+
+// A refused log-in ends a push at its first request, and many blobs do not send it again.
+func TestAPushIsRefusedOnce(t *testing.T) {
+	reg, host := serve(t, protected())
+	t.Setenv("DOCKER_CONFIG", t.TempDir())
+	dir := files(t, map[string]string{"a": "1", "b": "2", "c": "3"})
+	_, err := model.Push(t.Context(), []string{dir}, host+"/me/model", model.PushOptions{})
+	require.ErrorIs(t, err, registry.ErrUnauthorized)
+	assert.Len(t, reg.Requests(), 1)
+}

@@ -1,0 +1,259 @@
+package model
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/modeltransfer/transfer"
+	"github.com/modeltransfer/transfer/internal/challenge"
+	"github.com/modeltransfer/transfer/internal/wire"
+	"github.com/modeltransfer/transfer/model/ref"
+	"github.com/modeltransfer/transfer/registry"
+	"golang.org/x/sync/errgroup"
+)
+
+// probesAtOnce is how many blobs are asked about at once.
+const probesAtOnce = 16
+
+// defaultPatience is the StallTimeout of package transfer.
+const defaultPatience = 10 * time.Second
+
+// prober asks a registry which blobs it has. It is a saving and no more: a request that fails is not
+// tried again, and its blob counts as not there.
+type prober struct {
+	client   *http.Client
+	base     string
+	getToken func(context.Context, transfer.AuthChallenge) (string, error)
+	patience time.Duration // with a request that is not answered
+	silent   atomic.Bool   // one was not
+
+	mu    sync.Mutex // guards the fields that follow
+	token string
+}
+
+func newProber(client *http.Client, r ref.Reference, repo *registry.Repository) *prober {
+	o := repo.UploadOptions()
+	quiet := *cmp.Or(client, &http.Client{})
+	// A redirect is an answer: it leads to what is there, and the token must not go with it.
+	quiet.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	return &prober{
+		client: &quiet, base: r.BaseURL() + "/v2/" + r.Repository + "/blobs/", getToken: o.GetToken,
+		token: o.Token, patience: cmp.Or(o.StallTimeout, defaultPatience),
+	}
+}
+
+// all returns the blobs that are there, or are mounted from a repository where one is given.
+func (p *prober) all(ctx context.Context, blobs []transfer.Blob, from string) (map[string]bool, error) {
+	var mu sync.Mutex
+	there := map[string]bool{}
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(probesAtOnce)
+	for _, b := range blobs {
+		g.Go(func() error {
+			if p.has(ctx, b) || from != "" && p.mount(ctx, b.Digest, from) {
+				mu.Lock()
+				there[b.Digest] = true
+				mu.Unlock()
+			}
+			return context.Cause(ctx)
+		})
+	}
+	return there, g.Wait()
+}
+
+// has asks for a blob. A 200 counts only with its length, or with its digest where no length is told: some
+// registries have a blob of another length, and anything may have nothing.
+func (p *prober) has(ctx context.Context, b transfer.Blob) bool {
+	resp, err := p.send(ctx, http.MethodHead, p.base+b.Digest)
+	if err != nil || resp.StatusCode != http.StatusOK {
+		return err == nil && resp.StatusCode == http.StatusTemporaryRedirect
+	}
+	if resp.ContentLength == b.Size && b.Size > 0 {
+		return true
+	}
+	named := resp.Header.Get("Docker-Content-Digest") == b.Digest
+	return named && (resp.ContentLength < 0 || resp.ContentLength == b.Size)
+}
+
+// mount asks for a blob of another repository. Where the registry opens an upload instead, it is ended.
+func (p *prober) mount(ctx context.Context, dg, from string) bool {
+	query := url.Values{"mount": {dg}, "from": {from}}
+	asking, stop := lingering(ctx)
+	defer stop()
+	resp, err := p.send(asking, http.MethodPost, p.base+"uploads/?"+query.Encode())
+	if err != nil {
+		return false
+	}
+	if resp.StatusCode == http.StatusAccepted {
+		if upload, err := resp.Location(); err == nil && strings.HasPrefix(upload.String(), p.base) {
+			p.end(ctx, upload.String())
+		}
+	}
+	return resp.StatusCode == http.StatusCreated
+}
+
+// mayPush asks whether an upload can be begun, and ends it. An answer that more asking would not change is an
+// error; any other shows when something is sent.
+func (p *prober) mayPush(ctx context.Context) error {
+	upload, status, err := p.begin(ctx)
+	switch {
+	case upload != "":
+		p.end(ctx, upload)
+	case err != nil:
+		return context.Cause(ctx)
+	case status == http.StatusUnauthorized, status == http.StatusForbidden, status == http.StatusNotFound,
+		status == http.StatusMethodNotAllowed:
+		return &transfer.StatusError{Method: http.MethodPost, URL: p.base + "uploads/", StatusCode: status}
+	}
+	return nil
+}
+
+// begin begins an upload. Its URL is empty where there is none to which the token may be sent.
+func (p *prober) begin(ctx context.Context) (upload string, status int, err error) {
+	asking, stop := lingering(ctx)
+	defer stop()
+	resp, err := p.send(asking, http.MethodPost, p.base+"uploads/")
+	if err != nil {
+		return "", 0, err
+	}
+	if at, err := resp.Location(); resp.StatusCode == http.StatusAccepted && err == nil &&
+		strings.HasPrefix(at.String(), p.base) {
+		upload = at.String()
+	}
+	if upload != "" && ctx.Err() != nil {
+		p.end(ctx, upload)
+		return "", 0, context.Cause(ctx)
+	}
+	return upload, resp.StatusCode, nil
+}
+
+// lingering returns a context that ends endTime after another. It is for a request that leaves an upload behind,
+// which nobody could end who has not heard the answer.
+func lingering(ctx context.Context) (context.Context, context.CancelFunc) {
+	asking, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	context.AfterFunc(ctx, func() { time.AfterFunc(endTime, cancel) })
+	return asking, cancel
+}
+
+// offset asks how much an upload has, and where it goes on.
+func (p *prober) offset(ctx context.Context, upload string) (next string, have int64, ok bool) {
+	resp, err := p.send(ctx, http.MethodGet, upload)
+	if err != nil || resp.StatusCode/100 != 2 {
+		return "", 0, false
+	}
+	if have, err = wire.UploadRange(resp.Header); err != nil {
+		return "", 0, false
+	}
+	if at, err := resp.Location(); err == nil {
+		upload = at.String()
+	}
+	return upload, have, strings.HasPrefix(upload, p.base)
+}
+
+// endTime is how long the end of an upload may take that nobody needs.
+const endTime = 2 * time.Second
+
+// end ends an upload, also where the context has ended. A registry that is not told ends it some day.
+func (p *prober) end(ctx context.Context, upload string) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), endTime)
+	defer cancel()
+	_, _ = p.send(ctx, http.MethodDelete, upload)
+}
+
+// send sends a request without a body and returns the answer without its own.
+func (p *prober) send(ctx context.Context, method, target string) (*http.Response, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	resp, err := p.open(ctx, method, target)
+	if err == nil {
+		_ = resp.Body.Close() // only the headers count
+	}
+	return resp, err
+}
+
+// open sends a request with the token, and once more with a new one where that is refused. The body of the
+// answer ends with the context.
+func (p *prober) open(ctx context.Context, method, target string) (*http.Response, error) {
+	for attempt := 0; ; attempt++ {
+		req, err := http.NewRequestWithContext(ctx, method, target, http.NoBody)
+		if err != nil {
+			return nil, err
+		}
+		resp, err := p.do(req)
+		if err != nil || resp.StatusCode != http.StatusUnauthorized || attempt > 0 {
+			return resp, err
+		}
+		_ = resp.Body.Close()
+		var c transfer.AuthChallenge
+		c.Realm, c.Service, c.Scope, _ = challenge.Bearer(resp.Header.Values("WWW-Authenticate")...)
+		token, err := p.getToken(ctx, c)
+		if err != nil {
+			return nil, err
+		}
+		p.mu.Lock()
+		p.token = token
+		p.mu.Unlock()
+	}
+}
+
+// errSilent is a registry that does not answer. It is not asked again: what is asked is a saving only.
+var errSilent = errors.New("no answer in time")
+
+// do sends a request and waits for the head of the answer, for no longer than a stall may take.
+func (p *prober) do(req *http.Request) (*http.Response, error) {
+	if p.silent.Load() {
+		return nil, errSilent
+	}
+	p.authorize(req)
+	ctx, cancel := context.WithCancelCause(req.Context())
+	patience := time.AfterFunc(p.patience, func() { cancel(errSilent) })
+	resp, err := p.client.Do(req.WithContext(ctx))
+	if !patience.Stop() && req.Context().Err() == nil {
+		p.silent.Store(true)
+	}
+	if err != nil {
+		cancel(nil)
+		return nil, err
+	}
+	resp.Body = &endingBody{resp.Body, cancel}
+	return resp, nil
+}
+
+// transfer sends a request with a body, which takes the time that it takes.
+func (p *prober) transfer(req *http.Request) (*http.Response, error) {
+	p.authorize(req)
+	return p.client.Do(req)
+}
+
+func (p *prober) authorize(req *http.Request) {
+	if token := p.current(); strings.Contains(token, " ") { // it says its scheme itself
+		req.Header.Set("Authorization", token)
+	} else if token != "" {
+		req.Header.Set("Authorization", "Bearer "+token)
+	}
+}
+
+// endingBody ends the context of its request when it is closed.
+type endingBody struct {
+	io.ReadCloser
+	cancel context.CancelCauseFunc
+}
+
+func (b *endingBody) Close() error {
+	defer b.cancel(nil)
+	return b.ReadCloser.Close()
+}
+
+func (p *prober) current() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.token
+}
