@@ -106,7 +106,7 @@ func (r *blobReader) Read(p []byte) (n int, err error) {
 	return n, r.finish()
 }
 
-// some reads at least one byte of the body, which is given up where there is none.
+// some reads at least one byte of the body. Where no byte comes, it gives the body up.
 func (r *blobReader) some(p []byte) (n int, err error) {
 	for n == 0 && err == nil {
 		n, err = r.body.Read(p)

@@ -107,7 +107,7 @@ func isNotFound(err error) bool {
 type source struct {
 	registry *wire.Registry
 	mirror   bool
-	over     bool // a mirror that will not have it
+	over     bool // a mirror that is not asked again
 	whole    bool // it serves no ranges
 	faults   int  // bodies that broke
 }

@@ -52,8 +52,8 @@ func (d *Dir) Claim(ctx context.Context, dg digest.Digest, size int64) (*Partial
 	}
 }
 
-// tryClaim makes a claim without waiting. The error matches claimedError when another has it, for which the
-// first names do not count.
+// tryClaim makes a claim without waiting. It leaves out the first shared names, as many as were passed over.
+// The error matches claimedError when another has the blob.
 func (d *Dir) tryClaim(ctx context.Context, dg digest.Digest, size int64, passed int) (*Partial, error) {
 	p := &Partial{finalNames: &d.finalNames, stale: &d.stale, name: nameOf(dg)}
 	var err error
@@ -94,7 +94,7 @@ func (d *Dir) openData(final string, passed int) (dataFile, error) {
 }
 
 // begin makes the partial ready to be written, once its data file was locked. The blob may have been finished
-// until then.
+// before that.
 func (p *Partial) begin(ctx context.Context) error {
 	done, err := p.finalNames.finished(p.name, p.record.size)
 	if err != nil {

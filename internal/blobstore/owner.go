@@ -19,15 +19,15 @@ var (
 	errLinked = errors.New("file with several names")
 )
 
-// owner knows which files of a directory are ours: those of this user or, where the file system gives all
-// files to another (as NFS does with those of root), those that belong to whom it gives ours.
+// owner knows which files of a directory are ours: those of this user. A file system may give them to another
+// user, as NFS does with those of root: then they are that user's.
 type owner struct {
 	once  sync.Once
 	probe fs.FileInfo // of a file that was created to find out; nil where that was not possible
 }
 
-// check returns errForeign or errLinked for a file that must be neither written nor continued, because of
-// whoever has put it there.
+// check returns errForeign or errLinked for a file that must be neither written nor continued, because
+// somebody else may have put it there.
 func (d *folder) check(name string, fi fs.FileInfo) error {
 	if !rootfile.IsOwn(fi) {
 		d.owner.once.Do(func() { d.owner.probe = d.createProbe(name) })

@@ -74,7 +74,7 @@ func Read(resp *exchange.Response, limit int64) (*Answer, error) {
 	return a, nil
 }
 
-// What says what was answered.
+// What names the request.
 func (a *Answer) What() string { return a.Request.Method + " " + wire.Redact(a.Target.URL) }
 
 // Broken returns the error of an answer that a registry does not give.

@@ -1,6 +1,6 @@
-// Package donor opens the files that a download may take bytes from. None of them is ours: each may be
-// something else than a file, change, grow, shrink, or vanish at any time, and is never written to. None is
-// an error of the download.
+// Package donor opens the files that a download may take bytes from. They are not ours: each may be
+// something else than a file, change, grow, shrink, or vanish at any time. They are never written to, and
+// whatever is wrong with them is no error of the download.
 package donor
 
 import (
@@ -54,7 +54,7 @@ func (f *Files) Close() {
 	}
 }
 
-// used notes that a file is read now, and closes the one that was not for longest where too many are open.
+// used notes that a file is read now. Where too many are open, it closes the one that was unused for longest.
 func (f *Files) used(x *File) {
 	var last *File
 	f.mu.Lock()

@@ -25,8 +25,7 @@ const (
 	Mounted                 // in another repository of that registry
 )
 
-// Listener is told what happens to blobs, by several goroutines at once. The index is that which the blob was
-// made with.
+// Listener is told what happens to blobs, by several goroutines at once. The index is that of [NewBlob].
 type Listener interface {
 	Present(index int, where Place)
 	Waiting(index int)

@@ -69,7 +69,7 @@ func IsObject(data []byte) bool {
 	return bytes.HasPrefix(bytes.TrimLeft(data, " \t\r\n"), []byte("{")) && json.Valid(data)
 }
 
-// CheckOne refuses with [sentinel.ErrManifest] a manifest with one digest that is two to those who read it
+// CheckOne refuses with [sentinel.ErrManifest] a manifest that two readers may take for different ones
 // (CVE-2021-41190): by the fields that they look for, by the Content-Type that a server gives it, or by which
 // of two fields with one name they take. Content types of no manifest are passed over. What
 // is no JSON object is not judged.
