@@ -14,12 +14,12 @@ func rename(root *os.Root, from, to string) error {
 }
 
 func whileShared(rename func() error, shared func(error) bool) error {
-	pause := time.Millisecond
-	for deadline := time.Now().Add(renameTimeout); ; pause *= 2 {
+	wait := time.Millisecond
+	for deadline := time.Now().Add(renameTimeout); ; wait *= 2 {
 		err := rename()
-		if !shared(err) || time.Now().Add(pause).After(deadline) {
+		if !shared(err) || time.Now().Add(wait).After(deadline) {
 			return err
 		}
-		time.Sleep(pause)
+		time.Sleep(wait)
 	}
 }

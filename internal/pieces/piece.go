@@ -28,7 +28,7 @@ const (
 	flowing
 )
 
-// Pos returns the offset of the next byte to claim.
+// Pos returns the offset of the next byte to take.
 func (p *Piece) Pos() int64 {
 	p.q.mu.Lock()
 	defer p.q.mu.Unlock()
@@ -43,10 +43,10 @@ func (p *Piece) End() int64 {
 	return p.end
 }
 
-// Claim makes the next n bytes the worker's own for good, so that nobody takes them
+// Take makes the next n bytes the worker's own for good, so that nobody takes them
 // any more, and moves Pos behind them. It returns how many they were: fewer than n where the
 // piece ends before, and 0 once it has ended.
-func (p *Piece) Claim(n int) int {
+func (p *Piece) Take(n int) int {
 	p.q.mu.Lock()
 	defer p.q.mu.Unlock()
 	own := max(0, min(int64(n), p.end-p.pos))

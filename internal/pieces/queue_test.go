@@ -18,7 +18,7 @@ func drain(q *queue) (got []Range) {
 	for p := q.Next(0); p != nil; p = q.Next(0) {
 		r := Range{Start: p.Pos(), End: p.End()}
 		got = append(got, r)
-		p.Claim(int(r.Len()))
+		p.Take(int(r.Len()))
 		p.Finish()
 	}
 	return got
@@ -47,11 +47,11 @@ func TestNextHandsOutInOrder(t *testing.T) {
 	}
 }
 
-func TestClaimIsForGood(t *testing.T) {
+func TestTakeIsForGood(t *testing.T) {
 	q := newQueue([]Range{{0, 100}}, 0)
 	p := q.Next(0)
-	assert.Equal(t, 0, p.Claim(-5))
-	assert.Equal(t, 60, p.Claim(60))
+	assert.Equal(t, 0, p.Take(-5))
+	assert.Equal(t, 60, p.Take(60))
 	assert.Equal(t, int64(60), p.Pos())
 
 	thief := q.TakeOver(p, 0)
@@ -59,12 +59,12 @@ func TestClaimIsForGood(t *testing.T) {
 	assert.Equal(t, int64(60), thief.Pos())
 	assert.Equal(t, int64(100), thief.End())
 	assert.Equal(t, int64(60), p.End())
-	assert.Equal(t, 0, p.Claim(1), "the rest is another's")
+	assert.Equal(t, 0, p.Take(1), "the rest is another's")
 	assert.Nil(t, q.TakeOver(p, 0), "nothing is left to take")
 
 	p.Finish()
 	assert.Nil(t, q.Next(0), "what was taken over does not come back")
-	assert.Equal(t, 40, thief.Claim(1000))
+	assert.Equal(t, 40, thief.Take(1000))
 	assert.False(t, q.Done())
 	thief.Finish()
 	assert.True(t, q.Done())
@@ -73,10 +73,10 @@ func TestClaimIsForGood(t *testing.T) {
 func TestFinishGivesBackWhatIsLeft(t *testing.T) {
 	q := newQueue([]Range{{0, 100}}, 50)
 	p := q.Next(0)
-	p.Claim(20)
+	p.Take(20)
 	p.Finish()
 	p.Finish()
-	assert.Equal(t, 0, p.Claim(1), "a finished piece has nothing to claim")
+	assert.Equal(t, 0, p.Take(1), "a finished piece has nothing to take")
 	assert.Nil(t, q.TakeOver(p, 0), "and nothing to take over")
 	assert.Equal(t, []Range{{20, 70}, {70, 100}}, drain(q))
 	q.Add(Range{Start: 3, End: 4})
@@ -90,8 +90,8 @@ func TestStealTakesTheTailOfTheSlowest(t *testing.T) {
 	fast.Flowing(0)
 	slow.Flowing(0)
 	begun.Flowing(9900 * time.Millisecond)
-	fast.Claim(int(2 * mib))
-	slow.Claim(int(8 * mib))
+	fast.Take(int(2 * mib))
+	slow.Take(int(8 * mib))
 	now := 10 * time.Second
 
 	// fast has 8 MiB left at 0.2 MiB/s, slow 2 MiB at 0.8 MiB/s, begun has only begun.
@@ -143,10 +143,10 @@ func TestStealLeavesAloneWhatDoesNotFlow(t *testing.T) {
 	assert.Nil(t, slowest)
 }
 
-func TestEveryByteIsClaimedOnce(t *testing.T) {
+func TestEveryByteIsTakenOnce(t *testing.T) {
 	const size = 200_000
 	q := newQueue([]Range{{0, size}}, 5000)
-	claimed := make([]atomic.Int32, size)
+	taken := make([]atomic.Int32, size)
 	var clock atomic.Int64
 	var workers sync.WaitGroup
 	for seed := range uint64(8) {
@@ -162,23 +162,23 @@ func TestEveryByteIsClaimedOnce(t *testing.T) {
 					continue
 				}
 				p.Flowing(now)
-				work(q, p, random, claimed)
+				work(q, p, random, taken)
 			}
 		})
 	}
 	workers.Wait()
-	for i := range claimed {
-		require.Equal(t, int32(1), claimed[i].Load(), "byte %d", i)
+	for i := range taken {
+		require.Equal(t, int32(1), taken[i].Load(), "byte %d", i)
 	}
 }
 
-// work claims a piece bit by bit; now and then it is given up or handed over.
-func work(q *queue, p *Piece, random *rand.Rand, claimed []atomic.Int32) {
+// work takes a piece bit by bit; now and then it is given up or handed over.
+func work(q *queue, p *Piece, random *rand.Rand, taken []atomic.Int32) {
 	for p != nil {
 		at := p.Pos()
-		n := p.Claim(1 + random.IntN(300))
+		n := p.Take(1 + random.IntN(300))
 		for i := range n {
-			claimed[at+int64(i)].Add(1)
+			taken[at+int64(i)].Add(1)
 		}
 		next := p
 		switch {
@@ -193,12 +193,12 @@ func work(q *queue, p *Piece, random *rand.Rand, claimed []atomic.Int32) {
 	}
 }
 
-func BenchmarkClaim(b *testing.B) {
+func BenchmarkTake(b *testing.B) {
 	q := newQueue([]Range{{0, 1 << 62}}, 0)
 	p := q.Next(0)
 	b.ReportAllocs()
 	for b.Loop() {
-		p.Claim(256 << 10)
+		p.Take(256 << 10)
 	}
 }
 
@@ -212,7 +212,7 @@ func TestI24PiecesBeyondTwoGiB(t *testing.T) {
 		at = min(at+pieceSize, size)
 		require.Equal(t, at, p.End())
 		for p.Pos() < p.End() {
-			p.Claim(1 << 30)
+			p.Take(1 << 30)
 		}
 		p.Finish()
 	}

@@ -79,7 +79,7 @@ func TestLargestBlobsAreStartedFirst(t *testing.T) {
 	for i := range 3 {
 		p := start(t, s, i)
 		assert.Equal(t, s.plan.blobs[i].size, p.End())
-		p.Claim(int(p.End()))
+		p.Take(int(p.End()))
 		p.Finish()
 		require.True(t, s.Complete(i))
 		s.Finish(i)
@@ -124,7 +124,7 @@ func TestIdleWorkersHelpTheSlowest(t *testing.T) {
 		l := &link{free: true}
 		s := newScheduler(l, 40, 8)
 		first := start(t, s, 0)
-		first.Claim(8 * mib)
+		first.Take(8 * mib)
 		first.Finish()
 		var last *Piece
 		for range 4 {
@@ -133,13 +133,13 @@ func TestIdleWorkersHelpTheSlowest(t *testing.T) {
 			last.Flowing(l.now)
 		}
 		other := start(t, s, 1)
-		other.Claim(8 * mib)
+		other.Take(8 * mib)
 		other.Finish()
 		s.Complete(1)
 		s.Finish(1)
 		none(t, s)
 		l.now = 10 * time.Second
-		last.Claim(2 * mib)
+		last.Take(2 * mib)
 		l.capped = true
 		none(t, s)
 		l.capped, l.free = false, false
@@ -157,7 +157,7 @@ func TestN9PiecesAreTakenOverFromSlowConnections(t *testing.T) {
 		s := newScheduler(l, 40)
 		p := start(t, s, 0)
 		for p.End() < 40*mib {
-			p.Claim(8 * mib)
+			p.Take(8 * mib)
 			p.Finish()
 			p = next(t, s).Piece
 		}
@@ -186,18 +186,18 @@ func TestOneWorkerFinishesABlob(t *testing.T) {
 		all = append(all, next(t, s).Piece)
 	}
 	for _, p := range all {
-		p.Claim(8 * mib)
+		p.Take(8 * mib)
 		p.Finish()
 	}
 	assert.False(t, s.Complete(0), "a piece is still being fetched")
-	one.Claim(8 * mib)
+	one.Take(8 * mib)
 	one.Finish()
 	assert.True(t, s.Complete(0))
 	assert.False(t, s.Complete(0))
 	s.Again(0, []Range{{5, 10}})
 	p := next(t, s).Piece
 	assert.EqualValues(t, 5, p.Pos())
-	p.Claim(5)
+	p.Take(5)
 	p.Finish()
 	assert.True(t, s.Complete(0))
 }
@@ -222,7 +222,7 @@ func TestNextEndsWithTheContext(t *testing.T) {
 func TestWhatIsLeftOfALostPieceIsForTheNext(t *testing.T) {
 	s := newScheduler(&link{}, 20)
 	p := start(t, s, 0)
-	p.Claim(5 * mib)
+	p.Take(5 * mib)
 	p.Lose() // whose holder does not want to know
 	lost := 0
 	p.OnLost(func() { lost++ })
@@ -247,8 +247,8 @@ func TestE18IdleWorkersHelpTheNextSlowest(t *testing.T) {
 			p.Flowing(l.now)
 		}
 		l.now = 100 * time.Second
-		slowest.Claim(5 * mib) // less than two halves are left
-		other.Claim(mib)
+		slowest.Take(5 * mib) // less than two halves are left
+		other.Take(mib)
 		slowest.Rest(l.now - 100*time.Second)
 		slowest.Flowing(l.now - 100*time.Second)
 		assert.Equal(t, 1, next(t, s).Blob)
@@ -260,7 +260,7 @@ func TestE18FinishedBlobKeepsNoQueue(t *testing.T) {
 	s := newScheduler(&link{}, 8, 8)
 	for i := range 2 {
 		p := start(t, s, i)
-		p.Claim(8 * mib)
+		p.Take(8 * mib)
 		p.Finish()
 		require.True(t, s.Complete(i))
 		s.Finish(i)
@@ -274,7 +274,7 @@ func TestE9PieceIsNotSlowWhileItIsStored(t *testing.T) {
 	q := newQueue([]Range{{0, 8 * mib}}, 0)
 	p := q.Next(0)
 	p.Flowing(0)
-	p.Claim(mib)
+	p.Take(mib)
 	p.Pause(time.Second)
 	for _, now := range []time.Duration{time.Second, time.Minute} {
 		flows, age, speed := p.Judge(now)
@@ -292,12 +292,12 @@ func TestBlobThatIsPinnedIsNotComplete(t *testing.T) {
 	s := newScheduler(&link{large: 4, free: true}, 40)
 	p := start(t, s, 0)
 	pin := s.Pin(0)
-	p.Claim(8 * mib)
+	p.Take(8 * mib)
 	p.Finish()
 	assert.False(t, s.Complete(0))
 	for range 4 {
 		p := next(t, s).Piece
-		p.Claim(8 * mib)
+		p.Take(8 * mib)
 		p.Finish()
 	}
 	none(t, s)

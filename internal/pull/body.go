@@ -157,7 +157,7 @@ func (b body) store(data []byte) error {
 	if b.Piece.Pos() == b.start {
 		b.src.health.answered()
 	}
-	data = data[:b.Piece.Claim(len(data))]
+	data = data[:b.Piece.Take(len(data))]
 	b.Hold()
 	b.Piece.Pause(b.now())
 	_, err := b.to.Write(data)
