@@ -140,7 +140,7 @@ func TestDownloadStealsTheTailOfASlowPiece(t *testing.T) {
 
 // An idle worker takes no tail as long as it could not move it: what was on its way would come twice,
 // and nothing sooner.
-func TestDownloadTakesNoTailWithoutRoom(t *testing.T) {
+func TestDownloadTakesNoTailWithoutASlot(t *testing.T) {
 	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 		w := newWorld(t, mode, registrytest.Options{})
 		w.reg.Fault("GET", "", "**slow(1M)")

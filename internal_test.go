@@ -126,7 +126,7 @@ func TestE16CancelEndsPlanning(t *testing.T) {
 	require.ErrorIs(t, (&uploader{call: c}).checkSources(ctx), ours)
 }
 
-// E14: a call that was cancelled says so, though there is no room either.
+// E14: a call that was cancelled says so, though there is no space either.
 func TestE14CancelledCallSaysSo(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()

@@ -122,7 +122,7 @@ func TestI19BodiesAreBounded(t *testing.T) {
 		require.NoError(t, w.upload(opts))
 		w.reg.Wait()
 		assert.Greater(t, w.reg.MaxInFlight(), 1)
-		// A body that was handed over leaves room for the next one, while its last bytes are on the way.
+		// A body that was handed over leaves its slot to the next one, while its last bytes are on the way.
 		assert.LessOrEqual(t, w.reg.MaxInFlight(), 2*3)
 		assert.Greater(t, time.Since(begun), 4*time.Second, "24 MiB, at most 6 MiB/s")
 	})

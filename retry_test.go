@@ -558,7 +558,7 @@ func TestN9AllAreSlow(t *testing.T) {
 }
 
 // N9: a body that waited for its turn is not slow for that.
-func TestN9WaitingForRoomIsNotSlow(t *testing.T) {
+func TestN9WaitingForASlotIsNotSlow(t *testing.T) {
 	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 		w := newWorld(t, mode, registrytest.Options{})
 		w.reg.Fault("GET", "", "**slow(100K)")

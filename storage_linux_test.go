@@ -35,7 +35,7 @@ func onTmpfs(t *testing.T, options string) (dir string, inside bool) {
 	return "", false
 }
 
-// S1: the disk fills up while a blob is written. It looked as if there were room, because another
+// S1: the disk fills up while a blob is written. It looked as if there were space, because another
 // program takes it.
 func TestS1DiskFull(t *testing.T) {
 	dir, inside := onTmpfs(t, "size=4m")
@@ -65,7 +65,7 @@ func TestS1DiskFull(t *testing.T) {
 			require.NoError(t, os.Remove(hog))
 			w.progress = &progressLog{}
 			sent := w.reg.BytesSent()
-			require.NoError(t, w.download(w.downloadOptions(b, small)), "now there is room")
+			require.NoError(t, w.download(w.downloadOptions(b, small)), "now there is space")
 			assert.Less(t, w.reg.BytesSent()-sent, b.Size, "what had come is kept")
 			w.requireOnly(b, small)
 			require.NoError(t, os.RemoveAll(w.dir))
@@ -93,8 +93,8 @@ func TestS4ReadOnly(t *testing.T) {
 	})
 }
 
-// E14: what earlier calls have left of a blob is no reason why there is no room for it.
-func TestE14LeftoversMakeRoom(t *testing.T) {
+// E14: what earlier calls have left of a blob is no reason why there is no space for it.
+func TestE14StaleFilesMakeSpace(t *testing.T) {
 	dir, inside := onTmpfs(t, "size=8m")
 	if !inside {
 		return

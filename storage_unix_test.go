@@ -64,7 +64,7 @@ func TestS3FileTooLarge(t *testing.T) {
 			took, err := w.timed(opts)
 			w.requirePathError(err, b, syscall.EFBIG)
 			require.ErrorIs(t, err, transfer.ErrInsufficientSpace, "as where the disk is full")
-			assert.ErrorContains(t, err, "a limit of the process", "there is room")
+			assert.ErrorContains(t, err, "a limit of the process", "there is space")
 			assert.Equal(t, 1, w.gets(b))
 			assert.Less(t, took, 1500*time.Millisecond, "nothing is read beyond the first MiB")
 			require.NoError(t, w.download(w.downloadOptions(small)))

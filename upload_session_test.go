@@ -483,7 +483,7 @@ func TestU17SignedUploadURLsThatHaveAlwaysExpired(t *testing.T) {
 	})
 }
 
-// No URL is asked for long before there is room to use it.
+// No URL is asked for long before a slot is free.
 func TestU17SignedUploadURLsAreUsedInTime(t *testing.T) {
 	for name, o := range ollamaModes() {
 		t.Run(name, func(t *testing.T) {

@@ -84,7 +84,7 @@ func TestS12NobodyComesBetweenTheLastByteAndTheName(t *testing.T) {
 	}
 }
 
-// S12: a data file with a name of its own is not taken for a leftover while it is written.
+// S12: a data file with a name of its own is not taken for a stale file while it is written.
 func TestS12UniqueFileOfAnotherIsNotSwept(t *testing.T) {
 	content, dir := random(1000), t.TempDir()
 	name := nameOf(digestOf(content))

@@ -295,8 +295,8 @@ func TestU17EachChunkMayExpireOnce(t *testing.T) {
 	})
 }
 
-// A URL that lives shorter than the blobs before it take is not asked for before there is room.
-func TestU17URLsAreAskedForWhenThereIsRoom(t *testing.T) {
+// A URL that lives shorter than the blobs before it take is not asked for before a slot is free.
+func TestU17URLsAreAskedForWhenASlotIsFree(t *testing.T) {
 	cases := registrytest.Named(true, false)
 	registrytest.Each(t, cases, func(t *testing.T, mode registrytest.Mode, direct bool) {
 		const blobs = 8
