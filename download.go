@@ -588,22 +588,36 @@ func (a *assembly) copy(ctx context.Context, all []reuse.Copy) error {
 	if len(all) == 0 {
 		return nil
 	}
-	reused := int64(0)
+	donors := a.donors.All()
+	reused := make([]int64, len(donors)) // of each
+	defer func() { a.tellReused(ctx, reused) }()
 	for len(all) > 0 {
-		n := slices.IndexFunc(all, func(c reuse.Copy) bool { return c.Source != all[0].Source })
+		from := all[0].Source
+		n := slices.IndexFunc(all, func(c reuse.Copy) bool { return c.Source != from })
 		if n < 0 {
 			n = len(all)
 		}
-		copied, err := a.copyFrom(ctx, a.donors.All()[all[0].Source], all[:n])
+		copied, err := a.copyFrom(ctx, donors[from], all[:n])
+		reused[from] += copied
 		if err != nil {
 			return err
 		}
-		all, reused = all[n:], reused+copied
+		all = all[n:]
 	}
 	a.blob.Budget.Renew() // copying may have taken long
-	a.logger.LogAttrs(ctx, slog.LevelDebug, "bytes of other files reused",
-		slog.String("digest", a.blob.Digest.String()), slog.Int64("bytes", reused))
 	return nil
+}
+
+// tellReused tells how many bytes of each file are in the blob now.
+func (a *assembly) tellReused(ctx context.Context, reused []int64) {
+	for i, from := range a.donors.All() {
+		if reused[i] == 0 {
+			continue
+		}
+		a.blob.Trace.Reuse(from.Path(), reused[i])
+		a.logger.LogAttrs(ctx, slog.LevelDebug, "bytes of another file reused", slog.String("file", from.Path()),
+			slog.String("digest", a.blob.Digest.String()), slog.Int64("bytes", reused[i]))
+	}
 }
 
 // copyFrom copies what one file is believed to have, as far as it can be read.

@@ -119,8 +119,8 @@ func (p *progressTracker) finish(ctx context.Context) (panicked any) {
 // What a program can count on, of each distinct blob:
 //   - In a call that succeeds it gets either Present or Done, once.
 //   - In a call that fails it gets one of Present, Done and Failed, or none where it was not begun. The blob
-//     whose error ended the call gets Failed, and so does each that got Waiting, Started, Moving or Retried
-//     and was not finished.
+//     whose error ended the call gets Failed, and so does each that got Waiting, Started, Moving, Reused or
+//     Retried and was not finished.
 //   - These three are the last that is told of it, with one exception: a blob that the registry said it has,
 //     and lacks when it gets the manifest, is begun again with Retried.
 //   - Before Present only Waiting and Retried are told of it. Before Done comes Started, unless there was
@@ -154,6 +154,11 @@ type Trace struct {
 
 	// Failed is called for the blobs that are not in place, after all work at all blobs has ended.
 	Failed func(FailInfo)
+
+	// Reused is called when bytes of a blob were copied from a file of [DownloadOptions].Reuse: once for each file
+	// that had some. The digest is not known yet. Where it is wrong, Retried follows, what was copied counts no
+	// longer, and Reused is called again for what is copied after that.
+	Reused func(ReuseInfo)
 }
 
 // Where tells where a blob was found.
@@ -202,6 +207,13 @@ type StartInfo struct {
 type MoveInfo struct {
 	Blob      Blob
 	Completed int64 // how many of the blob's bytes are in place, or for an upload have left
+}
+
+// ReuseInfo is what [Trace.Reused] is told.
+type ReuseInfo struct {
+	Blob  Blob
+	Path  string // as it is in Reuse
+	Bytes int64  // that were copied
 }
 
 // RetryInfo is what [Trace.Retried] is told.
@@ -317,6 +329,10 @@ func (t *tracer) Started(index int, host string, offset, size int64) {
 
 func (t *tracer) Moving(index int, completed int64) {
 	tell(t, t.to.Moving, MoveInfo{t.at(index), completed})
+}
+
+func (t *tracer) Reused(index int, path string, n int64) {
+	tell(t, t.to.Reused, ReuseInfo{t.at(index), path, n})
 }
 
 func (t *tracer) Retried(index int, host string, attempt int, wait time.Duration, err error) {

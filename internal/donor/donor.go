@@ -82,6 +82,9 @@ func (x *File) close() {
 	}
 }
 
+// Path returns the path that the file was given with.
+func (x *File) Path() string { return x.path }
+
 // Tensors returns the table of the file as it was when it was asked for first, empty where it has none or
 // cannot be read.
 func (x *File) Tensors() []tensorfile.Tensor {

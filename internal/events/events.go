@@ -31,6 +31,7 @@ type Listener interface {
 	Waiting(index int)
 	Started(index int, host string, offset, size int64)
 	Moving(index int, completed int64)
+	Reused(index int, path string, n int64)
 	Retried(index int, host string, attempt int, wait time.Duration, err error)
 	Done(index int, d Done)
 	Failed(index int, err error)
@@ -134,6 +135,13 @@ func (b *Blob) Complete(n int64) {
 	}
 	if now := b.completed.Add(n); n < 0 || now/every != (now-n)/every {
 		b.listener.Moving(b.index, now)
+	}
+}
+
+// Reuse tells that n bytes of the blob were copied from a file.
+func (b *Blob) Reuse(path string, n int64) {
+	if b != nil {
+		b.listener.Reused(b.index, path, n)
 	}
 }
 

@@ -36,7 +36,8 @@ func (l *log) Waiting(i int)                     { l.add("%d waiting", i) }
 func (l *log) Started(i int, host string, offset, size int64) {
 	l.add("%d started %s %d+%d", i, host, offset, size)
 }
-func (l *log) Moving(i int, completed int64) { l.add("%d moving %d", i, completed) }
+func (l *log) Moving(i int, completed int64)      { l.add("%d moving %d", i, completed) }
+func (l *log) Reused(i int, path string, n int64) { l.add("%d reused %d of %s", i, n, path) }
 func (l *log) Retried(i int, host string, attempt int, wait time.Duration, err error) {
 	l.add("%d retried %s %d %v %v", i, host, attempt, wait, err)
 }
