@@ -82,6 +82,7 @@ func (p *puller) fetchFiles(ctx context.Context, dir *unpack.Dir, all, entries [
 		return err
 	}
 	dir.Reuse(ctx, all, missing)
+	p.reusable = append(p.reusable, dir.Earlier(leastReuse)...)
 	p.result.planEntries(entries, missing)
 	blobs, _ := unpack.Blobs(missing)
 	if err := p.stage(ctx, blobs, dir.Stage(), p.result.There); err != nil {

@@ -45,6 +45,12 @@ type PullOptions struct {
 
 	// Limits bound what the model may become.
 	Limits Limits
+
+	// Reuse are files, and directories with files, that may hold parts of the model, such as another version of it:
+	// of a large GGUF or safetensors file only what they do not have is fetched. A version that the directory has
+	// is used without a word. A path that is missing is an error; what is in the files is none, and they are never
+	// written to. Links in a directory are not followed. Of its files, the first 4,096 of 1 MiB and more are used.
+	Reuse []string
 }
 
 // Pull fetches the model of a reference into a directory, which is made where it is missing. What is there already
@@ -75,6 +81,8 @@ type puller struct {
 	dir    string
 	repo   *registry.Repository
 	result Result
+
+	reusable []string // files that may hold parts of the model
 }
 
 func newPuller(ctx context.Context, reference, dir string, opts PullOptions) (*puller, error) {
@@ -89,6 +97,9 @@ func newPuller(ctx context.Context, reference, dir string, opts PullOptions) (*p
 		return nil, err
 	}
 	p := &puller{PullOptions: opts, ref: r, dir: dir, result: Result{Reference: r, Form: opts.Form}}
+	if p.reusable, err = reusable(ctx, opts.Reuse); err != nil {
+		return nil, err
+	}
 	p.repo, err = Open(r, opts.Options)
 	return p, err
 }
@@ -321,9 +332,10 @@ func (p *puller) stage(ctx context.Context, blobs []transfer.Blob, dir string, t
 // the whole.
 func (p *puller) download(ctx context.Context, blobs []transfer.Blob, dir string, there int64) error {
 	p.tellBegin(&p.result)
-	t := newTally(there, p.Progress)
+	t, reused := newTally(there, p.Progress), reuses{}
 	o := p.downloadOptions(p.ref, p.repo)
 	o.Blobs, o.DestDir, o.Verify, o.Progress = blobs, dir, p.Verify, t.progress
+	o.Reuse, o.Trace = append(p.reusable, p.earlier()...), reused.trace(p.Trace)
 	var err error
 	if len(blobs) > 0 {
 		err = transfer.Download(ctx, o)
@@ -334,5 +346,7 @@ func (p *puller) download(ctx context.Context, blobs []transfer.Blob, dir string
 	if t.count(&p.result); t.began {
 		refused = p.result.Bytes - p.result.There - p.result.Moved
 	}
+	p.result.Reused = min(reused.total(), p.result.Moved)
+	p.result.Moved -= p.result.Reused
 	return lackOfRoom(err, refused, dir)
 }

@@ -45,9 +45,10 @@ type Result struct {
 	Files, Missing []File
 
 	// Bytes are those of all blobs, each counted once, There those that were there already, and Moved those that
-	// came or went, for as long as Took. A call that changes nothing leaves Moved zero.
-	Bytes, There, Moved int64
-	Took                time.Duration
+	// came or went, for as long as Took. A call that changes nothing leaves Moved zero. Reused are those that came
+	// from other files, and not from the registry.
+	Bytes, There, Moved, Reused int64
+	Took                        time.Duration
 
 	// Changes are what became of files that were in the directory before.
 	Changes []Change

@@ -11,7 +11,7 @@ var flagValues = map[string][]string{
 
 // fileFlags take a file, and dirFlags a directory.
 var (
-	fileFlags = []string{"ca-file", "cert", "key", "tls-cert", "tls-key"}
+	fileFlags = []string{"ca-file", "cert", "key", "tls-cert", "tls-key", "reuse"}
 	dirFlags  = []string{"dir"}
 )
 

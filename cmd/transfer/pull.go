@@ -35,6 +35,7 @@ func pullCommand(a *app) *cobra.Command {
 			"has names, otherwise its blobs as sha256-... with their manifest.json. What is there already is not fetched again: after " +
 			"a failure or Ctrl-C, run the same command again.",
 		Example: "  transfer pull all-minilm ./all-minilm\n" +
+			"  transfer pull --reuse ~/models/v1.gguf registry.example/me/model:v2 ./model\n" +
 			"  transfer pull --include '*.json' registry.example/me/model:v1 ./model\n" +
 			"  transfer pull --into ollama all-minilm ~/.ollama/models\n" +
 			"  transfer pull --mirror https://mirror.example registry.example/me/m ./model",
@@ -54,6 +55,10 @@ func pullCommand(a *app) *cobra.Command {
 	fs.BoolVar(&o.Keep, "keep", false, "leave files that you have edited or made, instead of replacing them")
 	fs.BoolVar(&o.Delete, "delete", false, "remove files of an earlier model that this one has not")
 	fs.BoolVar(&o.DryRun, "dry-run", false, "only tell what would be fetched and changed")
+	fs.StringArrayVar(
+		&o.Reuse, "reuse", nil,
+		"`FILE` or directory that may hold parts of the model, such as another version; may be repeated",
+	)
 	fs.Var(&o.mirrors, "mirror", "ask the registry at this `URL` first; may be repeated")
 	o.limits.addUnpacking(fs)
 	o.limits.addManifests(fs)
@@ -124,7 +129,8 @@ func pull(ctx context.Context, a *app, args []string, o pullFlags) error {
 	j.close()
 	o.tell(a, result)
 	if err != nil {
-		return wrongOption(choice(r, err), map[string]string{"Form": "into", "Include": "include"})
+		flags := map[string]string{"Form": "into", "Include": "include", "Reuse": "reuse"}
+		return wrongOption(choice(r, err), flags)
 	}
 	if o.DryRun {
 		a.planned("pull", fmt.Sprintf("%s to %s", r, dir), result)

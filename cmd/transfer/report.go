@@ -72,6 +72,7 @@ type outcome struct {
 	total int64         // bytes of all blobs
 	there int64         // of these, the bytes that were there already
 	moved int64         // and those that came
+	reuse int64         // and those that came from other files
 	took  time.Duration // while bytes moved
 	whole time.Duration // with hashing and unpacking; 0 means that there was none
 }
@@ -79,7 +80,8 @@ type outcome struct {
 // outcomeOf is what a call of package model has come to.
 func outcomeOf(r model.Result) outcome {
 	return outcome{
-		blobs: len(r.Files), noun: nounOf(r), total: r.Bytes, there: r.There, moved: r.Moved, took: r.Took,
+		blobs: len(r.Files), noun: nounOf(r), total: r.Bytes, there: r.There, moved: r.Moved,
+		reuse: r.Reused, took: r.Took,
 	}
 }
 
@@ -94,10 +96,14 @@ func nounOf(r model.Result) string {
 func (o outcome) String() string {
 	s := fmt.Sprintf("%s, %s", plural(o.blobs, cmp.Or(o.noun, "blob")), formatBytes(o.total))
 	switch {
-	case o.moved == 0:
+	case o.moved == 0 && o.reuse == 0:
 		return s + ", all there already"
+	case o.there > 0 && o.reuse > 0:
+		s += fmt.Sprintf(" (%s there already, %s reused)", formatBytes(o.there), formatBytes(o.reuse))
 	case o.there > 0:
 		s += fmt.Sprintf(" (%s there already)", formatBytes(o.there))
+	case o.reuse > 0:
+		s += fmt.Sprintf(" (%s reused)", formatBytes(o.reuse))
 	}
 	s += fmt.Sprintf(" in %.1f s", max(o.took, o.whole).Seconds())
 	if o.whole-o.took >= leastTook {
@@ -116,6 +122,7 @@ func (o outcome) fields() []field {
 		{"bytes", o.total},
 		{"there", o.there},
 		{"moved", o.moved},
+		{"reused", o.reuse},
 		{"seconds", max(o.took, o.whole).Seconds()},
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"os"
 	"path"
+	"path/filepath"
 	"slices"
 
 	"github.com/modeltransfer/transfer/internal/rootfile"
@@ -140,6 +141,21 @@ func (d *Dir) Reuse(ctx context.Context, all, missing []Entry) {
 			}
 		}
 	}
+}
+
+// Earlier lists the paths of the files that pulls have put here, of those that have so many bytes and more. Parts of
+// what is missing may be in them.
+func (d *Dir) Earlier(least int64) (paths []string) {
+	for _, name := range slices.Sorted(maps.Keys(d.former)) {
+		seen := d.former[name]
+		if seen.Size < least || seen.Dir || seen.Link != "" || d.free(name, false) != nil {
+			continue
+		}
+		if info, err := d.root.Lstat(name); err == nil && info.Mode().IsRegular() {
+			paths = append(paths, filepath.Join(d.path, filepath.FromSlash(name)))
+		}
+	}
+	return paths
 }
 
 // Reused tells whether a missing entry has its content from the directory itself.
