@@ -13,7 +13,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/modeltransfer/transfer/model/pack"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
@@ -145,9 +144,9 @@ func TestPruneRemovesOnlyWhatNothingNeeds(t *testing.T) {
 	_, dirs := forms(t)
 	junk := strings.Repeat("0", 64)
 	for form, left := range map[string][]string{
-		"files":  {pack.StateDir + "/sha256-" + junk + ".partial", pack.StateDir + "/sha256-" + junk},
+		"files":  {stateDir + "/sha256-" + junk + ".partial", stateDir + "/sha256-" + junk},
 		"blobs":  {"sha256-" + junk, "sha256-" + junk + ".partial", "sha256-" + junk + ".journal"},
-		"oci":    {"blobs/sha256/" + junk, pack.StateDir + "/sha256-" + junk + ".partial"},
+		"oci":    {"blobs/sha256/" + junk, stateDir + "/sha256-" + junk + ".partial"},
 		"ollama": {"blobs/sha256-" + junk, "blobs/sha256-" + junk + ".partial-abc"},
 	} {
 		t.Run(form, func(t *testing.T) {

@@ -10,7 +10,6 @@ import (
 	"testing"
 
 	"github.com/modeltransfer/transfer"
-	"github.com/modeltransfer/transfer/model/pack"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
@@ -102,7 +101,7 @@ func contents(t *testing.T, dir string) map[string]string {
 	t.Helper()
 	files := make(map[string]string)
 	require.NoError(t, fs.WalkDir(os.DirFS(dir), ".", func(path string, d fs.DirEntry, err error) error {
-		if err != nil || !d.Type().IsRegular() || path != pack.ManifestName && !strings.HasPrefix(path, "sha256-") {
+		if err != nil || !d.Type().IsRegular() || path != manifestName && !strings.HasPrefix(path, "sha256-") {
 			return err
 		}
 		data, err := os.ReadFile(filepath.Join(dir, path))

@@ -11,7 +11,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/modeltransfer/transfer/model/pack"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/stretchr/testify/assert"
@@ -36,7 +35,7 @@ func filesOf(t *testing.T, dir string) map[string]string {
 	files := map[string]string{}
 	require.NoError(t, fs.WalkDir(os.DirFS(dir), ".", func(path string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
-			if d != nil && d.Name() == pack.StateDir {
+			if d != nil && d.Name() == stateDir {
 				return fs.SkipDir
 			}
 			return err
@@ -208,7 +207,7 @@ func TestAnOCILayoutIsPulledAndPushed(t *testing.T) {
 	layout := t.TempDir()
 	first := must(t, "pull", "--into", "oci", ref, layout)
 	assert.FileExists(t, filepath.Join(layout, "oci-layout"))
-	assert.NoDirExists(t, filepath.Join(layout, pack.StateDir))
+	assert.NoDirExists(t, filepath.Join(layout, stateDir))
 	for path := range filesOf(t, filepath.Join(layout, "blobs", "sha256")) {
 		data, err := os.ReadFile(filepath.Join(layout, "blobs", "sha256", path))
 		require.NoError(t, err)
@@ -324,7 +323,7 @@ func TestAModelPackManifestSaysWhatEachFileIs(t *testing.T) {
 	must(t, "push", "--type", "modelpack", made, s.url+"/me/model:v1")
 	dir := t.TempDir()
 	must(t, "pull", "--into", "blobs", s.url+"/me/model:v1", dir)
-	data, err := pack.ReadManifest(filepath.Join(dir, pack.ManifestName))
+	data, err := os.ReadFile(filepath.Join(dir, manifestName))
 	require.NoError(t, err)
 	var m ocispec.Manifest
 	require.NoError(t, json.Unmarshal(data, &m))

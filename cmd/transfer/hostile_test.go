@@ -25,7 +25,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/modeltransfer/transfer/model/pack"
 	"github.com/modeltransfer/transfer/registry"
 	"github.com/opencontainers/go-digest"
 	"github.com/stretchr/testify/require"
@@ -225,7 +224,7 @@ func (h *hostile) inside() {
 func (h *hostile) honestIsThere(form string) {
 	switch form {
 	case "blobs":
-		data, err := os.ReadFile(filepath.Join(h.dir, pack.ManifestName))
+		data, err := os.ReadFile(filepath.Join(h.dir, manifestName))
 		h.must(err == nil && bytes.Equal(data, h.honest.Data), "the manifest is not the honest one")
 	case "oci":
 		data, err := os.ReadFile(filepath.Join(h.dir, "index.json"))
@@ -387,7 +386,7 @@ func (h *hostile) model() registry.Manifest {
 		switch h.r.IntN(5) {
 		case 0, 1:
 			l.descriptor = h.reg.put(h.archive(h.pick(title, title, "")))
-			l.Annotations[pack.UnpackAnnotation] = "true"
+			l.Annotations[unpackAnnotation] = "true"
 		case 2:
 			l.descriptor = h.reg.put(h.archive(""))
 			l.MediaType = "application/vnd.cncf.model.weight.v1.tar"

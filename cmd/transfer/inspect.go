@@ -9,7 +9,6 @@ import (
 
 	"github.com/modeltransfer/transfer/cmd/transfer/internal/printable"
 	"github.com/modeltransfer/transfer/model"
-	"github.com/modeltransfer/transfer/model/pack"
 	"github.com/modeltransfer/transfer/model/ref"
 	"github.com/modeltransfer/transfer/registry"
 	"github.com/spf13/cobra"
@@ -71,20 +70,8 @@ type part struct {
 	Platform  string `json:"platform,omitempty"`
 }
 
-func partsOf(descriptors []registry.Descriptor) []part {
-	var parts []part
-	for _, d := range descriptors {
-		parts = append(parts, part{d.Digest, d.Size, d.MediaType, nameOf(d), d.Platform})
-	}
-	return parts
-}
-
-// nameOf is the name of a layer's file, as those who write it say.
-func nameOf(d registry.Descriptor) string {
-	if name := d.Annotations[pack.FilepathAnnotation]; name != "" {
-		return name
-	}
-	return d.Title()
+func partOf(d registry.Descriptor, name string) part {
+	return part{d.Digest, d.Size, d.MediaType, name, d.Platform}
 }
 
 func (a inspector) inspectJSON(d model.Description) {
@@ -92,13 +79,20 @@ func (a inspector) inspectJSON(d model.Description) {
 	fields := []field{
 		{"reference", d.Reference.URL()}, {"digest", m.Digest}, {"mediaType", m.MediaType}, {"artifactType", c.ArtifactType},
 	}
+	var parts []part
 	if m.IsIndex() {
-		fields = append(fields, field{"manifests", partsOf(c.Manifests)})
-	} else {
-		if c.Config != nil {
-			fields = append(fields, field{"config", partsOf([]registry.Descriptor{*c.Config})[0]})
+		for _, one := range c.Manifests {
+			parts = append(parts, partOf(one, one.Title()))
 		}
-		fields = append(fields, field{"bytes", d.Bytes}, field{"layers", partsOf(c.Layers)})
+		fields = append(fields, field{"manifests", parts})
+	} else {
+		for i, layer := range c.Layers {
+			parts = append(parts, partOf(layer, d.Files[i].Name))
+		}
+		if c.Config != nil {
+			fields = append(fields, field{"config", partOf(*c.Config, c.Config.Title())})
+		}
+		fields = append(fields, field{"bytes", d.Bytes}, field{"layers", parts})
 	}
 	if len(c.Annotations) > 0 {
 		fields = append(fields, field{"annotations", c.Annotations})
@@ -145,24 +139,20 @@ func (a inspector) inspectText(d model.Description) {
 		a.print("%8s  %s  %s", formatBytes(d.Size), d.Digest, cmp.Or(d.Platform, "-"))
 	}
 	if c.Config != nil {
-		a.print("%8s  %s", formatBytes(c.Config.Size), layerText(*c.Config))
+		a.print("%8s  %s", formatBytes(c.Config.Size), layerText(*c.Config, c.Config.Title()))
 	}
-	for _, d := range c.Layers {
-		a.print("%8s  %s", formatBytes(d.Size), layerText(d))
+	for i, layer := range c.Layers {
+		a.print("%8s  %s", formatBytes(layer.Size), layerText(layer, d.Files[i].Name))
 	}
 }
 
 // layerText is what a layer is known by: its digest, and its name or its type.
-func layerText(d registry.Descriptor) string {
+func layerText(d registry.Descriptor, name string) string {
 	short := d.Digest
 	if algorithm, hex, ok := strings.Cut(d.Digest, ":"); ok {
 		short = algorithm + ":" + hex[:min(len(hex), 12)]
 	}
-	name := nameOf(d)
-	if name == "" {
-		name = d.MediaType
-	}
-	return short + "  " + name
+	return short + "  " + cmp.Or(name, d.MediaType)
 }
 
 func tagsCommand(a *app) *cobra.Command {

@@ -11,7 +11,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/modeltransfer/transfer/model/pack"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
@@ -101,7 +100,7 @@ func TestAnInterruptedPullGoesOnInEachForm(t *testing.T) {
 			assert.Contains(t, must(t, "verify", pulled).stdout, "all right")
 			if form == "files" {
 				assert.Equal(t, filesOf(t, made), filesOf(t, pulled))
-				left, err := filepath.Glob(filepath.Join(pulled, pack.StateDir, "sha256-*"))
+				left, err := filepath.Glob(filepath.Join(pulled, stateDir, "sha256-*"))
 				require.NoError(t, err)
 				assert.Empty(t, left)
 			}

@@ -6,8 +6,6 @@ import (
 	"strings"
 
 	"github.com/modeltransfer/transfer/model"
-	"github.com/modeltransfer/transfer/model/limit"
-	"github.com/modeltransfer/transfer/model/pack"
 	"github.com/modeltransfer/transfer/model/ref"
 	"github.com/modeltransfer/transfer/registry"
 	"github.com/opencontainers/go-digest"
@@ -175,6 +173,9 @@ func (a inspector) discover(ctx context.Context, name, artifactType string) erro
 	return nil
 }
 
+// maxReferrers is how many are shown: whoever may push can make a tree without end.
+const maxReferrers = 512
+
 // discovery walks through what refers to a manifest.
 type discovery struct {
 	inspector
@@ -204,8 +205,8 @@ func (d discovery) show(ctx context.Context, subject, indent string) error {
 			continue
 		}
 		d.seen[one.Digest] = true
-		if len(d.seen) > pack.DefaultManifests {
-			return &limit.Error{Limit: limit.Manifests, Most: pack.DefaultManifests}
+		if len(d.seen) > maxReferrers {
+			return &model.LimitError{Limit: "manifests", Most: maxReferrers}
 		}
 		if err := d.show(ctx, one.Digest, indent+below); err != nil {
 			return err

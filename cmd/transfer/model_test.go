@@ -11,7 +11,6 @@ import (
 	"testing"
 
 	"github.com/modeltransfer/transfer"
-	"github.com/modeltransfer/transfer/model/pack"
 	"github.com/opencontainers/go-digest"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -21,7 +20,7 @@ func makeModel(t *testing.T, m demoModel) (string, *manifest) {
 	t.Helper()
 	dir := t.TempDir()
 	require.NoError(t, m.write(t.Context(), dir))
-	data, err := pack.ReadManifest(filepath.Join(dir, pack.ManifestName))
+	data, err := os.ReadFile(filepath.Join(dir, manifestName))
 	require.NoError(t, err)
 	parsed := new(manifest)
 	require.NoError(t, json.Unmarshal(data, parsed))
@@ -39,7 +38,7 @@ func (m *manifest) blobs() []transfer.Blob {
 	return blobs
 }
 
-func blobPath(dir, dg string) string { return filepath.Join(dir, pack.BlobName(digest.Digest(dg))) }
+func blobPath(dir, dg string) string { return filepath.Join(dir, blobFile(dg)) }
 
 func TestEachBlobOfAModelIsWhatTheManifestSays(t *testing.T) {
 	dir, m := makeModel(t, demoModel{tensors: 9, size: 100_001, seed: 1})

@@ -11,7 +11,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/modeltransfer/transfer/model/pack"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/stretchr/testify/assert"
@@ -36,7 +35,7 @@ func TestADirectoryIsPushedAndPulled(t *testing.T) {
 
 func TestADigestIsPushedAndPulled(t *testing.T) {
 	made, _ := makeModel(t, demoModel{tensors: 1, seed: 4})
-	data, err := pack.ReadManifest(filepath.Join(made, pack.ManifestName))
+	data, err := os.ReadFile(filepath.Join(made, manifestName))
 	require.NoError(t, err)
 	repository := startedServer(t).url + "/me/model@"
 	r := runWith(t, "push", made, repository+digest.FromBytes(data).String())
@@ -49,7 +48,7 @@ func TestADigestIsPushedAndPulled(t *testing.T) {
 	r = runWith(t, "push", made, repository+someDigest)
 	assert.Equal(t, exitFailed, r.code)
 	assert.Contains(t, r.stderr, "does not match its digest")
-	assert.Contains(t, r.stderr, filepath.Join(made, pack.ManifestName))
+	assert.Contains(t, r.stderr, filepath.Join(made, manifestName))
 }
 
 func TestAManifestThatCannotBeUsedIsNamed(t *testing.T) {
@@ -59,10 +58,10 @@ func TestAManifestThatCannotBeUsedIsNamed(t *testing.T) {
 	}))
 	defer front.Close()
 	dir := t.TempDir()
-	require.NoError(t, os.WriteFile(filepath.Join(dir, pack.ManifestName), []byte("{"), 0o600))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, manifestName), []byte("{"), 0o600))
 	for where, args := range map[string][]string{
-		front.URL + "/me/model:v1":            {"pull", front.URL + "/me/model:v1", t.TempDir()},
-		filepath.Join(dir, pack.ManifestName): {"push", dir, front.URL + "/me/model:v1"},
+		front.URL + "/me/model:v1":       {"pull", front.URL + "/me/model:v1", t.TempDir()},
+		filepath.Join(dir, manifestName): {"push", dir, front.URL + "/me/model:v1"},
 	} {
 		r := runWith(t, args...)
 		assert.Equal(t, exitFailed, r.code)
@@ -199,7 +198,7 @@ func pushIndex(t *testing.T, s *server, repository string) {
 	for i, platform := range []string{"arm64", "amd64"} {
 		made, _ := makeModel(t, demoModel{tensors: 1, seed: uint64(i)})
 		require.Equal(t, exitOK, runWith(t, "push", made, ref+":"+platform).code)
-		data, err := pack.ReadManifest(filepath.Join(made, pack.ManifestName))
+		data, err := os.ReadFile(filepath.Join(made, manifestName))
 		require.NoError(t, err)
 		listed = append(
 			listed,
@@ -257,7 +256,7 @@ func TestTheManifestComesLast(t *testing.T) {
 		t, strings.HasSuffix(r.stderr, "transfer: interrupted; run the same command again to continue\n"),
 		r.stderr,
 	)
-	assert.NoFileExists(t, filepath.Join(pulled, pack.ManifestName))
+	assert.NoFileExists(t, filepath.Join(pulled, manifestName))
 }
 
 const someDigest = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"

@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"github.com/modeltransfer/transfer/cmd/transfer/internal/printable"
-	"github.com/modeltransfer/transfer/model/disk"
+	"github.com/modeltransfer/transfer/model/serve"
 	"github.com/spf13/cobra"
 )
 
@@ -36,7 +36,7 @@ func serveCommand(a *app) *cobra.Command {
 		"  transfer serve ./registry\n"+
 			"  transfer push ./model localhost:5000/me/model\n"+
 			"  transfer serve --listen :5000 --read-only ./registry",
-		func(ctx context.Context, dir string) error { return serve(ctx, a, dir, o) })
+		func(ctx context.Context, dir string) error { return serveDir(ctx, a, dir, o) })
 	fs := c.Flags()
 	fs.SortFlags = false
 	fs.StringVar(
@@ -52,8 +52,8 @@ func serveCommand(a *app) *cobra.Command {
 	return c
 }
 
-// serve runs a registry until the context ends.
-func serve(ctx context.Context, a *app, dir string, o serveOptions) error {
+// serveDir runs a registry until the context ends.
+func serveDir(ctx context.Context, a *app, dir string, o serveOptions) error {
 	scheme, config, err := o.protocol()
 	if err != nil {
 		return err
@@ -63,7 +63,7 @@ func serve(ctx context.Context, a *app, dir string, o serveOptions) error {
 		return err
 	}
 	url := scheme + "://" + listener.Addr().String()
-	s, err := newServer(dir, disk.Options{ReadOnly: o.readOnly, Hosts: o.hosts}, url)
+	s, err := newServer(dir, serve.Options{ReadOnly: o.readOnly, Hosts: o.hosts}, url)
 	if err != nil {
 		return errors.Join(err, listener.Close())
 	}

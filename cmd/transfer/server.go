@@ -9,7 +9,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/modeltransfer/transfer/model/disk"
+	"github.com/modeltransfer/transfer/model/serve"
 )
 
 // maxHeader is the longest header of a request that is read. Tokens of some KiB travel in headers.
@@ -20,7 +20,7 @@ type server struct {
 	url      string
 	dir      string
 	http     *http.Server
-	registry *disk.Registry
+	registry *serve.Registry
 	served   chan struct{} // closed when http.Serve has returned
 
 	requests sync.RWMutex // held for reading by each request
@@ -33,7 +33,7 @@ func startServer(dir string) (*server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s, err := newServer(dir, disk.Options{}, "http://"+listener.Addr().String())
+	s, err := newServer(dir, serve.Options{}, "http://"+listener.Addr().String())
 	if err != nil {
 		return nil, errors.Join(err, listener.Close())
 	}
@@ -45,8 +45,8 @@ func startServer(dir string) (*server, error) {
 }
 
 // newServer makes a server that is not listening yet.
-func newServer(dir string, o disk.Options, url string) (*server, error) {
-	registry, err := disk.Open(dir, o)
+func newServer(dir string, o serve.Options, url string) (*server, error) {
+	registry, err := serve.Open(dir, o)
 	if err != nil {
 		return nil, err
 	}

@@ -9,8 +9,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/modeltransfer/transfer/model/pack"
-	"github.com/modeltransfer/transfer/model/unpack"
+	"github.com/modeltransfer/transfer/model"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
@@ -49,7 +48,7 @@ func TestL3TwoPullsIntoOneDirectoryFetchOnce(t *testing.T) {
 			assert.Zero(t, pulledEvent(t, second.stdout).Moved, "who has waited has moved nothing")
 			assert.GreaterOrEqual(t, pulledEvent(t, other.stdout).Moved, size)
 			assert.Contains(t, must(t, "verify", dir).stdout, "all right")
-			assert.NoFileExists(t, filepath.Join(dir, pack.StateDir, "lock"))
+			assert.NoFileExists(t, filepath.Join(dir, stateDir, "lock"))
 		})
 	}
 }
@@ -58,10 +57,14 @@ func TestL3APullThatWaitsCanBeInterrupted(t *testing.T) {
 	made, _ := largeFiles(t)
 	s := startedServer(t)
 	must(t, "push", made, s.url+"/me/model")
-	dir := t.TempDir()
-	unlock, err := unpack.Lock(t.Context(), dir, "", func() {})
-	require.NoError(t, err)
-	defer unlock()
+	dir, held, release := t.TempDir(), make(chan struct{}), make(chan struct{})
+	defer close(release)
+	go func() {
+		_, _ = model.Pull(context.WithoutCancel(t.Context()), s.url+"/me/model", dir, model.PullOptions{
+			Options: model.Options{Begin: func(model.Result) { close(held); <-release }},
+		})
+	}()
+	<-held
 	ctx, cancel := context.WithCancel(t.Context())
 	stderr := &cancelling{cancel: cancel}
 	waiting := &app{stdin: strings.NewReader(""), stdout: new(lockedBuffer), stderr: stderr, getenv: noEnv}
@@ -121,7 +124,7 @@ func TestL3PruneAndVerifyKnowAnInterruptedFirstPull(t *testing.T) {
 func TestL3WholeBlobsWithoutAManifestStay(t *testing.T) {
 	_, dirs := forms(t)
 	for form, remove := range map[string]string{
-		"blobs": pack.ManifestName, "oci": "index.json", "ollama": "manifests",
+		"blobs": manifestName, "oci": "index.json", "ollama": "manifests",
 	} {
 		t.Run(form, func(t *testing.T) {
 			dir := dirs[form]

@@ -15,7 +15,7 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/modeltransfer/transfer/model/pack"
+	"github.com/modeltransfer/transfer/model"
 	"github.com/modeltransfer/transfer/registry"
 	"github.com/opencontainers/go-digest"
 	"github.com/stretchr/testify/assert"
@@ -55,7 +55,7 @@ func TestH2NoModelMakesItsDirectoryOneOfBlobs(t *testing.T) {
 		for _, m := range models {
 			must(t, "pull", reg.ref(m), dir)
 		}
-		assert.Equal(t, pack.Plain, pack.KindOf(dir), name)
+		assert.Equal(t, model.Files, model.FormOf(dir), name)
 		must(t, "verify", dir)
 	}
 }
@@ -69,7 +69,7 @@ func TestH1LinksThatLeadOutByTheUsersOwnAreRefused(t *testing.T) {
 		require.NoError(t, w.WriteHeader(&tar.Header{Name: "sub/l", Linkname: target, Typeflag: tar.TypeSymlink}))
 		require.NoError(t, w.Close())
 		layer := strings.Replace(titled(reg.put(content.String()), "sub"), `"annotations":{`,
-			`"annotations":{"`+pack.UnpackAnnotation+`":"true",`, 1)
+			`"annotations":{"`+unpackAnnotation+`":"true",`, 1)
 		dir := t.TempDir()
 		link(t, outside, filepath.Join(dir, "data"))
 		link(t, filepath.Join(outside, "secret"), filepath.Join(dir, "file"))
@@ -89,7 +89,7 @@ func TestH2PruneKeepsTheBlobsOfAManifestThatAnotherModelNamesAsALayer(t *testing
 	index := reg.putManifest(indexOf(honest).Data, registry.MediaTypeIndex) // read after the evil one
 	must(t, "pull", "--into", "oci", reg.ref(index), dir)
 	must(t, "prune", dir)
-	assert.FileExists(t, pack.TreePath(dir, pack.OCI, digest.FromString("honest a")))
+	assert.FileExists(t, treePath(dir, model.OCILayout, digest.FromString("honest a")))
 }
 
 func TestH5IndexesInIndexesAreReadToTheirEnd(t *testing.T) {
@@ -99,16 +99,16 @@ func TestH5IndexesInIndexesAreReadToTheirEnd(t *testing.T) {
 	must(t, "pull", "--into", "oci", reg.ref(child), dir)
 	for range 8 {
 		child = indexOf(child)
-		require.NoError(t, os.WriteFile(pack.TreePath(dir, pack.OCI, digest.Digest(child.Digest)), child.Data, 0o600))
+		require.NoError(t, os.WriteFile(treePath(dir, model.OCILayout, digest.Digest(child.Digest)), child.Data, 0o600))
 	}
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "index.json"), indexOf(child).Data, 0o600))
 	must(t, "prune", dir)
-	assert.FileExists(t, pack.TreePath(dir, pack.OCI, digest.FromString("honest a")))
+	assert.FileExists(t, treePath(dir, model.OCILayout, digest.FromString("honest a")))
 	r := runWith(t, "prune", "--max-manifests", "5", dir)
 	assert.Contains(t, r.stderr, "raise --max-manifests")
 	padded := append(indexOf(child).Data, bytes.Repeat([]byte(" "), 2<<20)...)
 	large := registry.NewManifest(padded, "")
-	require.NoError(t, os.WriteFile(pack.TreePath(dir, pack.OCI, digest.Digest(large.Digest)), large.Data, 0o600))
+	require.NoError(t, os.WriteFile(treePath(dir, model.OCILayout, digest.Digest(large.Digest)), large.Data, 0o600))
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "index.json"), indexOf(large).Data, 0o600))
 	r = runWith(t, "verify", "--max-manifests", "10", dir)
 	assert.Contains(t, r.stderr, "raise --max-manifests", "their bytes are bounded too")
@@ -127,7 +127,7 @@ func TestH11PruneKnowsTheModelsOfOllamaThatAreLinks(t *testing.T) {
 		}
 		return err
 	}))
-	blob := pack.TreePath(dir, pack.Ollama, digest.FromString("honest a"))
+	blob := treePath(dir, model.Ollama, digest.FromString("honest a"))
 	elsewhere := filepath.Join(t.TempDir(), "elsewhere")
 	for path := manifest; filepath.Base(path) != "manifests"; path = filepath.Dir(path) {
 		require.NoError(t, os.Rename(path, elsewhere))
@@ -151,11 +151,11 @@ func TestH8ARecordOfAnotherUserIsNotTrusted(t *testing.T) {
 	}
 	reg := newAnyRegistry(t)
 	packed := strings.Replace(titled(reg.put(gzipped(t, map[string]string{"sub/a": "honest a"})), "sub"),
-		`"annotations":{`, `"annotations":{"`+pack.UnpackAnnotation+`":"true",`, 1)
+		`"annotations":{`, `"annotations":{"`+unpackAnnotation+`":"true",`, 1)
 	for name, layer := range map[string]string{"a": titled(reg.put("honest a"), "a"), "sub/a": packed} {
 		honest, dir := reg.of(layer), t.TempDir()
 		must(t, "pull", reg.ref(honest), dir)
-		file, record := filepath.Join(dir, name), filepath.Join(dir, pack.StateDir, "record.json")
+		file, record := filepath.Join(dir, name), filepath.Join(dir, stateDir, "record.json")
 		require.NoError(t, os.WriteFile(file, []byte("evil!! a"), 0o600))
 		info, err := os.Lstat(file)
 		require.NoError(t, err)
@@ -188,7 +188,7 @@ func TestH9NoCommandIsShownThatARecordHasMadeUp(t *testing.T) {
 	} {
 		dir := t.TempDir()
 		must(t, "pull", reg.ref(reg.model(map[string]string{"a": "honest a"})), dir)
-		record := filepath.Join(dir, pack.StateDir, "record.json")
+		record := filepath.Join(dir, stateDir, "record.json")
 		data, err := os.ReadFile(record)
 		require.NoError(t, err)
 		var r map[string]any
@@ -210,16 +210,16 @@ func TestH12ALinkedBlobIsHashedBeforeItIsSent(t *testing.T) {
 		`{"schemaVersion":2,"mediaType":%q,"config":{"mediaType":"a/b","digest":%q,"size":%d},"layers":[]}`,
 		registry.MediaTypeManifest, fake, (len(secret)+1)<<20), "")
 	tag := digest.Digest(m.Digest).Encoded()
-	for kind, files := range map[pack.Kind]map[string]string{
-		pack.Blobs:  {"manifest.json": string(m.Data)},
-		pack.Ollama: {"manifests/h/n/m/t": string(m.Data), "blobs/x": ""},
-		pack.OCI: {
+	for kind, files := range map[model.Form]map[string]string{
+		model.Blobs:  {"manifest.json": string(m.Data)},
+		model.Ollama: {"manifests/h/n/m/t": string(m.Data), "blobs/x": ""},
+		model.OCILayout: {
 			"oci-layout": `{"imageLayoutVersion":"1.0.0"}`, "index.json": string(indexOf(m).Data),
 			"blobs/sha256/" + tag: string(m.Data),
 		},
 	} {
 		dir := tree(t, files)
-		link(t, filepath.Join(outside, "secret"), pack.TreePath(dir, kind, fake))
+		link(t, filepath.Join(outside, "secret"), treePath(dir, kind, fake))
 		r := runWith(t, "push", dir, reg.url+"/pushed/model:v1")
 		assert.Equal(t, exitFailed, r.code, kind)
 		assert.Contains(t, r.stderr, "is a link: its content does not match its digest")
@@ -307,7 +307,7 @@ func TestH2ARecordThatContradictsItselfIsNotRemembered(t *testing.T) {
 	} {
 		dir := t.TempDir()
 		must(t, "pull", reg.ref(reg.model(map[string]string{"a": "honest a"})), dir)
-		record := filepath.Join(dir, pack.StateDir, "record.json")
+		record := filepath.Join(dir, stateDir, "record.json")
 		data, err := os.ReadFile(record)
 		require.NoError(t, err)
 		var r map[string]any
@@ -325,7 +325,7 @@ func TestH2WhatWaitsInTheStageIsHashed(t *testing.T) {
 	honest := reg.model(map[string]string{"a": "honest a"})
 	dg := digest.FromString("honest a")
 	for form, path := range map[string]string{"files": "a", "oci": "blobs/sha256/" + dg.Encoded()} {
-		dir := tree(t, map[string]string{pack.StateDir + "/" + pack.BlobName(dg): "evil!! a"})
+		dir := tree(t, map[string]string{stateDir + "/" + blobFile(dg.String()): "evil!! a"})
 		must(t, "pull", "--into", form, reg.ref(honest), dir)
 		got, err := os.ReadFile(filepath.Join(dir, path))
 		require.NoError(t, err)

@@ -1,4 +1,4 @@
-package disk_test
+package serve_test
 
 import (
 	"fmt"
@@ -10,7 +10,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/modeltransfer/transfer/model/disk"
+	"github.com/modeltransfer/transfer/model/serve"
 	"github.com/opencontainers/go-digest"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -18,15 +18,15 @@ import (
 
 func start(t *testing.T, dir string, readOnly bool) string {
 	t.Helper()
-	url, stop := run(t, dir, disk.Options{ReadOnly: readOnly})
+	url, stop := run(t, dir, serve.Options{ReadOnly: readOnly})
 	t.Cleanup(stop)
 	return url
 }
 
 // run serves a directory until stop is called.
-func run(t *testing.T, dir string, o disk.Options) (url string, stop func()) {
+func run(t *testing.T, dir string, o serve.Options) (url string, stop func()) {
 	t.Helper()
-	r, err := disk.Open(dir, o)
+	r, err := serve.Open(dir, o)
 	require.NoError(t, err)
 	s := httptest.NewServer(r)
 	return s.URL, func() {
@@ -86,7 +86,7 @@ func TestABlobIsServedWholeAndInRanges(t *testing.T) {
 
 func TestAnUploadGoesOnWhereItWasCutAlsoAfterARestart(t *testing.T) {
 	dir := t.TempDir()
-	base, stop := run(t, dir, disk.Options{})
+	base, stop := run(t, dir, serve.Options{})
 	resp, _ := call(t, "POST", base+"/v2/me/model/blobs/uploads/", "")
 	require.Equal(t, 202, resp.StatusCode)
 	upload := resp.Header.Get("Location")
@@ -235,13 +235,13 @@ func TestAReadOnlyRegistryTakesNothing(t *testing.T) {
 func TestADirectoryOfSomethingElseIsRefused(t *testing.T) {
 	dir := t.TempDir()
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "model.gguf"), nil, 0o600))
-	_, err := disk.Open(dir, disk.Options{})
-	require.ErrorIs(t, err, disk.ErrOther)
+	_, err := serve.Open(dir, serve.Options{})
+	require.ErrorIs(t, err, serve.ErrOther)
 }
 
 func TestUploadsThatHaveNotEndedAreRemoved(t *testing.T) {
 	dir := t.TempDir()
-	r, err := disk.Open(dir, disk.Options{})
+	r, err := serve.Open(dir, serve.Options{})
 	require.NoError(t, err)
 	s := httptest.NewServer(r)
 	call(t, "POST", s.URL+"/v2/me/model/blobs/uploads/", "")

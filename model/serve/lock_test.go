@@ -1,4 +1,4 @@
-package disk_test
+package serve_test
 
 import (
 	"io"
@@ -8,7 +8,7 @@ import (
 	"runtime"
 	"testing"
 
-	"github.com/modeltransfer/transfer/model/disk"
+	"github.com/modeltransfer/transfer/model/serve"
 	"github.com/opencontainers/go-digest"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -16,15 +16,15 @@ import (
 
 func TestH7OneRegistryWritesToADirectory(t *testing.T) {
 	dir := t.TempDir()
-	_, stop := run(t, dir, disk.Options{})
-	_, err := disk.Open(dir, disk.Options{})
-	require.ErrorIs(t, err, disk.ErrBusy)
+	_, stop := run(t, dir, serve.Options{})
+	_, err := serve.Open(dir, serve.Options{})
+	require.ErrorIs(t, err, serve.ErrBusy)
 	require.ErrorContains(t, err, dir)
-	readOnly, err := disk.Open(dir, disk.Options{ReadOnly: true})
+	readOnly, err := serve.Open(dir, serve.Options{ReadOnly: true})
 	require.NoError(t, err, "one that writes nothing is in nobody's way")
 	require.NoError(t, readOnly.Close())
 	stop()
-	_, stop = run(t, dir, disk.Options{})
+	_, stop = run(t, dir, serve.Options{})
 	stop()
 }
 

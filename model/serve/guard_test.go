@@ -1,4 +1,4 @@
-package disk_test
+package serve_test
 
 import (
 	"net"
@@ -9,7 +9,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/modeltransfer/transfer/model/disk"
+	"github.com/modeltransfer/transfer/model/serve"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
@@ -30,7 +30,7 @@ func asked(t *testing.T, url, method, host string, headers ...string) int {
 }
 
 func TestH6OnLoopbackOnlyNamesOfThisMachineAreAnsweredTo(t *testing.T) {
-	base, stop := run(t, t.TempDir(), disk.Options{Hosts: []string{"Registry.Example"}})
+	base, stop := run(t, t.TempDir(), serve.Options{Hosts: []string{"Registry.Example"}})
 	defer stop()
 	for host, want := range map[string]int{
 		"localhost": 200, "localhost:5000": 200, "LOCALHOST.:5000": 200, "models.localhost": 200, "127.0.0.1:1": 200,
@@ -48,7 +48,7 @@ func TestH6OnLoopbackOnlyNamesOfThisMachineAreAnsweredTo(t *testing.T) {
 
 // Behind an address that is not loopback's, this machine cannot know the names that others have for it.
 func TestH6ElsewhereEveryNameIsAnsweredTo(t *testing.T) {
-	r, err := disk.Open(t.TempDir(), disk.Options{})
+	r, err := serve.Open(t.TempDir(), serve.Options{})
 	require.NoError(t, err)
 	defer r.Close()
 	addresses, err := net.InterfaceAddrs()

@@ -1,6 +1,6 @@
 //go:build unix
 
-package disk_test
+package serve_test
 
 import (
 	"net/http"
@@ -11,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/modeltransfer/transfer/model/disk"
+	"github.com/modeltransfer/transfer/model/serve"
 	"github.com/opencontainers/go-digest"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -23,7 +23,7 @@ func TestH8WhatAnotherUserHasPutIntoADirectoryIsNotServed(t *testing.T) {
 		t.Skip("only root can make a link of somebody else")
 	}
 	dir := t.TempDir()
-	base, stop := run(t, dir, disk.Options{})
+	base, stop := run(t, dir, serve.Options{})
 	defer stop()
 	dg := put(t, base, "{}")
 	victim := filepath.Join(t.TempDir(), "victim")
@@ -91,7 +91,7 @@ func TestH1ServeSweepsNothingThatIsNotItsOwn(t *testing.T) {
 		require.NoError(t, os.WriteFile(path, nil, 0o666))
 		require.NoError(t, os.Chtimes(path, old, old))
 	}
-	_, stop := run(t, dir, disk.Options{})
+	_, stop := run(t, dir, serve.Options{})
 	defer stop()
 	assert.NoFileExists(t, ours)
 	assert.FileExists(t, theirs)
@@ -99,7 +99,7 @@ func TestH1ServeSweepsNothingThatIsNotItsOwn(t *testing.T) {
 
 // A file system that knows no case takes _Tags for _tags.
 func TestH1NoRepositoryHasTheNameOfADirectoryOfServe(t *testing.T) {
-	base, stop := run(t, t.TempDir(), disk.Options{})
+	base, stop := run(t, t.TempDir(), serve.Options{})
 	defer stop()
 	for _, name := range []string{"_tags", "_Tags", "a/_MANIFESTS", "a/_tags/b"} {
 		answer, _ := call(t, "GET", base+"/v2/"+name+"/tags/list", "")

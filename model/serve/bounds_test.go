@@ -1,4 +1,4 @@
-package disk_test
+package serve_test
 
 import (
 	"bufio"
@@ -13,7 +13,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/modeltransfer/transfer/model/disk"
+	"github.com/modeltransfer/transfer/model/serve"
 	"github.com/opencontainers/go-digest"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -44,7 +44,7 @@ func (p pipes) Addr() net.Addr { return &net.IPAddr{} }
 // inMemory serves a directory in a bubble of synctest, and returns a function that connects to it.
 func inMemory(t *testing.T, dir string) (dial func() net.Conn) {
 	t.Helper()
-	r, err := disk.Open(dir, disk.Options{})
+	r, err := serve.Open(dir, serve.Options{})
 	require.NoError(t, err)
 	listener, s := make(pipes), &http.Server{Handler: r}
 	go func() { _ = s.Serve(listener) }()

@@ -1,12 +1,19 @@
-// Package disk is a small OCI registry that keeps all it has in a directory, for a local network and
-// for tests. Blobs are shared between its repositories. It knows no users.
+// Package serve is a small OCI registry that keeps all it has in a directory, for a local network and for tests: a
+// handler that a program mounts. Blobs are shared between its repositories. It knows no users: whoever reaches it
+// may push, unless it is read-only. Bodies that fall silent, uploads that nobody ends and pages of other sites are
+// dealt with here; the head of a request is up to the server:
 //
-//	DIR/blobs/sha256/<hex>                       blobs and manifests
-//	DIR/repositories/<name>/_manifests/<digest>  the media type of a manifest
-//	DIR/repositories/<name>/_tags/<tag>          the digest of a manifest
-//	DIR/uploads/<id>                             what has arrived of a blob
-//	DIR/lock                                     is locked while a registry writes to DIR
-package disk
+//	registry, err := serve.Open(dir, serve.Options{})
+//	server := http.Server{Addr: "127.0.0.1:5000", Handler: registry, ReadHeaderTimeout: time.Minute}
+//
+// The directory has:
+//
+//	blobs/sha256/<hex>                       blobs and manifests
+//	repositories/<name>/_manifests/<digest>  the media type of a manifest
+//	repositories/<name>/_tags/<tag>          the digest of a manifest
+//	uploads/<id>                             what has arrived of a blob
+//	lock                                     is locked while a registry writes
+package serve
 
 import (
 	"encoding/json"
@@ -55,7 +62,8 @@ type Options struct {
 	Hosts []string
 }
 
-// Registry is the registry of a directory. It is an http.Handler.
+// Registry is the registry of a directory, and an [http.Handler] at the root of a host: its paths begin with /v2/.
+// [Open] opens it, and Close must come after the last request has ended.
 type Registry struct {
 	dir   string
 	opts  Options

@@ -1,4 +1,4 @@
-package disk_test
+package serve_test
 
 import (
 	"fmt"

@@ -1,4 +1,4 @@
-package disk
+package serve
 
 import (
 	"encoding/json"
