@@ -25,11 +25,10 @@ import (
 	"github.com/modeltransfer/transfer/internal/registrytest"
 )
 
-// hour is a download of an hour over a slow link. What a blob waits for its turn is as long as with eight times
+// hour is a download of an hour over a slow link. What a blob waits for its turn is as long as with sixteen times
 // the bytes over a link of 512 KiB/s.
 type hour struct {
 	blobs       []int // sizes in MiB
-	speed       int   // KiB a second; 64 by default
 	concurrency int
 	signedFor   time.Duration // the registry leads to a store with signed URLs
 	token       time.Duration // a token is good for so long
@@ -38,6 +37,9 @@ type hour struct {
 	nodes       []func(*registrytest.Options)
 	mirror      string // script of a mirror that has all
 }
+
+// hourSpeed is what such a link carries in a second.
+const hourSpeed = 32 << 10
 
 // Downloads that last an hour end well with default options, whatever waits for its turn meanwhile.
 func TestE1HoursOnASlowLink(t *testing.T) {
@@ -50,23 +52,23 @@ func TestE1HoursOnASlowLink(t *testing.T) {
 }
 
 func hours() map[string]hour {
-	large := []int{50, 50, 50, 50}
+	large := []int{34, 34, 34}
 	return map[string]hour{
-		"many large":         {blobs: []int{25, 25, 25, 25, 25, 25, 25, 25}},
-		"two workers, 503":   {blobs: []int{170, 34}, concurrency: 2, fault: "503"},
+		"many large":         {blobs: []int{34, 17, 17, 17, 17}},
+		"two workers, 503":   {blobs: []int{68, 34}, concurrency: 2, fault: "503"},
 		"signed URLs":        {blobs: large, signedFor: 2 * time.Minute},
 		"signed URLs, reset": {blobs: large, signedFor: 2 * time.Minute, fault: "reset(300K)", concurrency: 2},
 		"tokens":             {blobs: large, token: 5 * time.Minute},
 		"token server away":  {blobs: large, token: 5 * time.Minute, away: true, fault: "eof(500K)"},
-		"stalls":             {blobs: []int{40, 40, 40, 40, 40}, fault: "stall(1M)"},
-		"large and small":    {blobs: append([]int{120}, small(80)...), fault: "502", concurrency: 4},
+		"stalls":             {blobs: large, fault: "stall(1M)"},
+		"large and small":    {blobs: append([]int{60}, small(42)...), fault: "502", concurrency: 4},
 		"nodes": {blobs: large, fault: "416", nodes: []func(*registrytest.Options){
 			func(o *registrytest.Options) { o.SignedFor = 2 * time.Minute }, func(*registrytest.Options) {},
 			func(o *registrytest.Options) { o.Latency = 2 * time.Second },
 		}},
 		"a mirror that comes and goes": {blobs: large, fault: "429(retry-after: 60)",
 			mirror: "20*ok->10*503->20*ok->429(retry-after: 120)->10*ok->8*reset->**ok"},
-		"all of it": {blobs: []int{60, 60, 40, 20, 10, 1, 1}, signedFor: 2 * time.Minute, token: 5 * time.Minute,
+		"all of it": {blobs: []int{34, 34, 20, 10, 1, 1, 1}, signedFor: 2 * time.Minute, token: 5 * time.Minute,
 			away: true, fault: "2*503->reset(200K)"},
 	}
 }
@@ -81,7 +83,7 @@ func small(n int) []int {
 
 func (h hour) run(t *testing.T) {
 	w := newWorld(t, registrytest.H1, registrytest.Options{})
-	link := &slowLink{speed: max(h.speed, 64) << 10}
+	link := &slowLink{speed: hourSpeed}
 	opts := w.downloadOptions()
 	total := int64(0)
 	for i, size := range h.blobs {
@@ -189,13 +191,13 @@ func every(period time.Duration, do func()) (stop func()) {
 
 // Uploads that last an hour end well with default options.
 func TestE2E3E4E5HoursOfAnUploadOnASlowLink(t *testing.T) {
-	large := []int{50, 50, 50, 50}
+	large := []int{34, 34, 34}
 	for name, h := range map[string]hour{
 		"E5 lost answers":      {blobs: large, fault: "swallow+stallheaders"},
 		"E2 sessions are lost": {blobs: large, fault: "404"},
 		"E4 gateway gives up":  {blobs: large, fault: "swallow+504"},
 		"E3 bodies break":      {blobs: large, fault: "reset(300K)", concurrency: 2},
-		"tokens, all of it":    {blobs: []int{60, 60, 40, 20, 10, 1, 1}, token: 5 * time.Minute, fault: "2*503->reset(200K)"},
+		"tokens, all of it":    {blobs: []int{34, 34, 20, 10, 1, 1, 1}, token: 5 * time.Minute, fault: "2*503->reset(200K)"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -206,7 +208,7 @@ func TestE2E3E4E5HoursOfAnUploadOnASlowLink(t *testing.T) {
 
 func (h hour) upload(t *testing.T) {
 	w := newWorld(t, registrytest.H1, registrytest.Options{})
-	link := &slowLink{speed: 64 << 10}
+	link := &slowLink{speed: hourSpeed}
 	opts := w.uploadOptions()
 	for i, size := range h.blobs {
 		opts.Blobs = append(opts.Blobs, w.local(size*mebibyte+i))

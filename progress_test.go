@@ -245,7 +245,7 @@ func withoutTime(d transfer.DoneInfo) transfer.DoneInfo {
 func TestTraceOfAnUpload(t *testing.T) {
 	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 		w := newWorld(t, mode, registrytest.Options{})
-		there, mounted, sent, large := w.local(1000), w.local(2000), w.local(3000), w.local(40<<20)
+		there, mounted, sent, large := w.local(1000), w.local(2000), w.local(3000), w.local(largeSize)
 		w.reg.Put(repository, w.data(there))
 		w.reg.Put("library/other", w.data(mounted))
 		mounted.From = "library/other"

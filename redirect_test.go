@@ -706,7 +706,7 @@ func TestBodiesThatAreSentAgainAreBounded(t *testing.T) {
 func TestN7StallOfABodyThatIsSentAgain(t *testing.T) {
 	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 		w := newWorld(t, mode, registrytest.Options{})
-		b := w.local(64 << 20)
+		b := w.local(40 << 20) // for whose digest a registry may take 2.5 s
 		hasty := w.net.Serve("hasty.test", registrytest.Hasty(w.reg, 0), mode)
 		w.reg.Fault("PUT", "again", "stallbody(1M)")
 		opts := w.uploadOptions(b)

@@ -131,18 +131,16 @@ func TestReuseOfNothing(t *testing.T) {
 // Several large blobs at once take from the same files, with as few workers as there may be.
 func TestReuseForSeveralBlobs(t *testing.T) {
 	for _, concurrency := range []int{0, 1, 3} {
-		t.Run(fmt.Sprint(concurrency), func(t *testing.T) {
-			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
-				w := newWorld(t, mode, registrytest.Options{})
-				one, two, small := w.model("GGUF header"), w.model("safetensors tensor"), w.remote(1000)
-				opts := w.downloadOptions(one, two, small)
-				opts.Concurrency = concurrency
-				opts.Reuse = []string{here(t, "GGUF"), here(t, "safetensors")}
-				require.NoError(t, w.download(opts))
-				w.reg.Wait()
-				assert.LessOrEqual(t, w.reg.BytesSent(), tensorSize+(one.Size+two.Size)/50)
-				w.requireOnly(one, two, small)
-			})
+		inBubble(t, fmt.Sprint(concurrency), func(t *testing.T) {
+			w := newWorld(t, registrytest.H1, registrytest.Options{})
+			one, two, small := w.model("GGUF header"), w.model("safetensors tensor"), w.remote(1000)
+			opts := w.downloadOptions(one, two, small)
+			opts.Concurrency = concurrency
+			opts.Reuse = []string{here(t, "GGUF"), here(t, "safetensors")}
+			require.NoError(t, w.download(opts))
+			w.reg.Wait()
+			assert.LessOrEqual(t, w.reg.BytesSent(), tensorSize+(one.Size+two.Size)/50)
+			w.requireOnly(one, two, small)
 		})
 	}
 }
@@ -161,8 +159,8 @@ func TestReuseIsForLargeModelFiles(t *testing.T) {
 
 // A file in Reuse may be anything.
 func TestReuseOfWhatIsNoFile(t *testing.T) {
-	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
-		w := newWorld(t, mode, registrytest.Options{})
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, registrytest.H1, registrytest.Options{})
 		dir := t.TempDir()
 		write := func(name string, data []byte) string {
 			path := filepath.Join(dir, name)
@@ -179,8 +177,8 @@ func TestReuseOfWhatIsNoFile(t *testing.T) {
 
 // The source has other bytes than its table says, and where they were not compared.
 func TestReuseOfAFileThatIsDamaged(t *testing.T) {
-	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
-		w := newWorld(t, mode, registrytest.Options{})
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, registrytest.H1, registrytest.Options{})
 		old := here(t, "GGUF")
 		flipBit(t, old, versions()["GGUF"].At[30]+70_001)
 		b := w.model("GGUF header")
@@ -193,8 +191,8 @@ func TestReuseOfAFileThatIsDamaged(t *testing.T) {
 // Half of some tensors is damaged: where that was not met at first, more is compared before the rest is
 // fetched.
 func TestReuseOfAFileThatIsPartlyDamaged(t *testing.T) {
-	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
-		w := newWorld(t, mode, registrytest.Options{})
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, registrytest.H1, registrytest.Options{})
 		old := here(t, "GGUF")
 		f, err := os.OpenFile(old, os.O_RDWR, 0)
 		require.NoError(t, err)
@@ -221,9 +219,9 @@ func TestReuseOfAFileThatChanges(t *testing.T) {
 			require.NoError(t, os.WriteFile(path, versions()["GGUF anew"].data, 0o644))
 		},
 	}
-	eachInBubbles(t, cases,
-		func(t *testing.T, mode registrytest.Mode, _ string, change func(*testing.T, string)) {
-			w := newWorld(t, mode, registrytest.Options{})
+	for name, change := range cases {
+		inBubble(t, name, func(t *testing.T) {
+			w := newWorld(t, registrytest.H1, registrytest.Options{})
 			b := w.model("GGUF header")
 			old := here(t, "GGUF")
 			requests := 0
@@ -236,31 +234,34 @@ func TestReuseOfAFileThatChanges(t *testing.T) {
 			assert.GreaterOrEqual(t, requests, 45)
 			w.requireOnly(b)
 		})
+	}
 }
 
 // A call that is cancelled while it copies is continued, without Reuse or with it.
 func TestReuseIsContinued(t *testing.T) {
 	cases := map[string]int{"copying": 20 << 20, "probing": 100 << 10}
-	eachInBubbles(t, cases, func(t *testing.T, mode registrytest.Mode, _ string, at int) {
-		w := newWorld(t, mode, registrytest.Options{})
-		b := w.model("GGUF tensor")
-		old := here(t, "GGUF")
-		ctx, cancel := context.WithCancelCause(t.Context())
-		defer cancel(nil)
-		opts := w.downloadOptions(b)
-		opts.Reuse = []string{old}
-		opts.Progress = func(completed, _ int64) {
-			if completed >= int64(at) {
-				cancel(errOurs)
+	for name, at := range cases {
+		inBubble(t, name, func(t *testing.T) {
+			w := newWorld(t, registrytest.H1, registrytest.Options{})
+			b := w.model("GGUF tensor")
+			old := here(t, "GGUF")
+			ctx, cancel := context.WithCancelCause(t.Context())
+			defer cancel(nil)
+			opts := w.downloadOptions(b)
+			opts.Reuse = []string{old}
+			opts.Progress = func(completed, _ int64) {
+				if completed >= int64(at) {
+					cancel(errOurs)
+				}
 			}
-		}
-		require.ErrorIs(t, transfer.Download(ctx, opts), errOurs)
-		w.reg.Wait()
-		w.requirePartial(b)
-		sent := w.reusing(b, old)
-		assert.LessOrEqual(t, sent, int64(tensorSize)+b.Size/50)
-		w.requireOnly(b)
-	})
+			require.ErrorIs(t, transfer.Download(ctx, opts), errOurs)
+			w.reg.Wait()
+			w.requirePartial(b)
+			sent := w.reusing(b, old)
+			assert.LessOrEqual(t, sent, int64(tensorSize)+b.Size/50)
+			w.requireOnly(b)
+		})
+	}
 }
 
 // A registry that does not serve ranges sends the blob once.
@@ -318,8 +319,8 @@ func TestReuseThroughMirrors(t *testing.T) {
 
 // What is copied is not held up by the cap on what is fetched.
 func TestReuseUnderACap(t *testing.T) {
-	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
-		w := newWorld(t, mode, registrytest.Options{})
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, registrytest.H1, registrytest.Options{})
 		b := w.model("GGUF tensor")
 		opts := w.downloadOptions(b)
 		opts.Reuse, opts.MaxBytesPerSecond = []string{here(t, "GGUF")}, 256<<10

@@ -225,7 +225,7 @@ func TestUploadOfWhatIsRefusedInAnySizeFails(t *testing.T) {
 func TestUploadContinuesTheSessionOfAnEarlierCall(t *testing.T) {
 	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 		w := newWorld(t, mode, registrytest.Options{StrictState: true})
-		b := w.local(40 << 20)
+		b := w.local(largeSize)
 		w.interrupted(b)
 		before := w.reg.BytesReceived()
 
@@ -245,7 +245,7 @@ func TestUploadKeepsTheSessionOfAnEarlierCall(t *testing.T) {
 	}
 	eachInBubbles(t, cases, func(t *testing.T, mode registrytest.Mode, _ string, c test) {
 		w := newWorld(t, mode, registrytest.Options{StrictState: true})
-		b := w.local(40 << 20)
+		b := w.local(largeSize)
 		w.interrupted(b)
 		w.reg.Fault(c.method, "/uploads/", c.script)
 		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
@@ -295,7 +295,7 @@ func TestU3SessionElsewhereIsNotRemembered(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
 		time.AfterFunc(5*time.Second, cancel)
-		b := w.local(40 << 20)
+		b := w.local(largeSize)
 		require.ErrorIs(t, transfer.Upload(ctx, w.uploadOptions(b)), context.Canceled)
 		assert.NoFileExists(t, w.sessionRecord(b))
 		assert.NotContains(t, allSessionRecords(t), "sig=secret")
@@ -308,7 +308,7 @@ func TestU3RememberedSessionElsewhereIsNotUsed(t *testing.T) {
 		w := newWorld(t, mode, registrytest.Options{Token: "secret"})
 		cdn := w.reg.CDN()
 		elsewhere := w.net.Serve("uploads.test", cdn, mode)
-		b := w.local(40 << 20)
+		b := w.local(largeSize)
 		name := w.sessionRecord(b)
 		require.NoError(t, os.MkdirAll(filepath.Dir(name), 0o700))
 		place := w.server.URL + "/v2/" + repository + "/blobs/" + b.Digest
@@ -385,7 +385,7 @@ func TestOllamaUploads(t *testing.T) {
 			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 				w := newWorld(t, mode, registrytest.Options{Token: "secret"})
 				store := w.reg.ServeOllama(w.net, "store.test", mode, o)
-				b := w.local(70 << 20)
+				b := w.local(largeSize)
 				opts := w.uploadOptions(b)
 				opts.Token = "secret"
 				require.NoError(t, w.upload(opts))
@@ -430,7 +430,7 @@ func TestU26ProtocolIsLearntFromTheAnswerToPATCH(t *testing.T) {
 		w := newWorld(t, mode, registrytest.Options{Token: "secret"})
 		o := registrytest.Ollama{LateLocation: true, ExactParts: true}
 		store := w.reg.ServeOllama(w.net, "store.test", mode, o)
-		b := w.local(70 << 20)
+		b := w.local(65 << 20) // of which the first PATCH announces 64 MiB
 		opts := w.uploadOptions(b)
 		opts.Token = "secret"
 		require.NoError(t, w.upload(opts))

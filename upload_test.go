@@ -29,11 +29,11 @@ import (
 func TestUpload(t *testing.T) {
 	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 		w := newWorld(t, mode, registrytest.Options{CheckManifest: true})
-		opts := w.uploadOptions(w.local(10), w.local(0), w.local(1<<20), w.local(40<<20))
+		opts := w.uploadOptions(w.local(10), w.local(0), w.local(1<<20), w.local(largeSize))
 		opts.Manifest, opts.ManifestRef = []byte(`{"schemaVersion":2}`), "latest"
 		require.NoError(t, w.upload(opts))
 		w.reg.Wait()
-		assert.EqualValues(t, 10+1<<20+40<<20+len(opts.Manifest), w.reg.BytesReceived(), "bytes on the wire")
+		assert.EqualValues(t, 10+1<<20+largeSize+len(opts.Manifest), w.reg.BytesReceived(), "bytes on the wire")
 		assert.Zero(t, w.reg.Sessions())
 		got, ok := w.reg.Manifest(repository, "latest")
 		require.True(t, ok)
@@ -59,14 +59,14 @@ func TestUploadAsksThreeTimesForABlob(t *testing.T) {
 func TestUploadOfWhatIsThere(t *testing.T) {
 	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 		w := newWorld(t, mode, registrytest.Options{})
-		opts := w.uploadOptions(w.local(0), w.local(100), w.local(40<<20))
+		opts := w.uploadOptions(w.local(0), w.local(100), w.local(largeSize))
 		for _, b := range opts.Blobs {
 			w.reg.Put(repository, w.data(b))
 		}
 		require.NoError(t, w.upload(opts))
 		assert.Len(t, w.reg.Requests(), 3)
 		assert.Equal(t, 3, w.reg.Count("HEAD", "/blobs/"))
-		total := int64(100 + 40<<20)
+		total := int64(100 + largeSize)
 		assert.Equal(t, [2]int64{total, total}, w.progress.calls[len(w.progress.calls)-1])
 
 		missing := w.local(200)
@@ -445,7 +445,7 @@ func TestU6U7SourceThatChangesWhileItIsSent(t *testing.T) {
 func TestUploadWhoseFileWasAnotherInAnEarlierCall(t *testing.T) {
 	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 		w := newWorld(t, mode, registrytest.Options{StrictState: true})
-		b := w.local(40 << 20)
+		b := w.local(largeSize)
 		wrong := slices.Clone(w.data(b))
 		wrong[0] ^= 1
 		require.NoError(t, os.WriteFile(w.path(b), wrong, 0o644))

@@ -145,17 +145,21 @@ func newWorld(t *testing.T, mode registrytest.Mode, opts registrytest.Options) *
 }
 
 // make returns a blob of that size, with content of its own, that nobody has.
-func (w *world) make(size int) transfer.Blob {
-	c := registrytest.ContentOf(size, uint64(1+len(w.content)))
-	if size >= resumableSize {
-		c = c.Numbered(resumable.Add(1))
-	}
-	w.content[c.Digest] = c.Data
-	w.reg.Expect(c.Digest, c.Data)
-	return transfer.Blob{Digest: c.Digest.String(), Size: int64(size)}
+func (w *world) make(size int) transfer.Blob { return w.keep(w.fresh(size)) }
+
+// fresh returns content that no other blob of the world has.
+func (w *world) fresh(size int) registrytest.Content {
+	return registrytest.ContentOf(size, uint64(1+len(w.content)))
 }
 
-// resumableSize is the size from which on upload sessions are remembered. No two worlds make the same blob of
+// keep has the world know a blob.
+func (w *world) keep(c registrytest.Content) transfer.Blob {
+	w.content[c.Digest] = c.Data
+	w.reg.Expect(c.Digest, c.Data)
+	return transfer.Blob{Digest: c.Digest.String(), Size: int64(len(c.Data))}
+}
+
+// resumableSize is the size from which on upload sessions are remembered. No two worlds have the same file of
 // that size, or one would continue what another has left.
 const resumableSize = 32 << 20
 
@@ -171,7 +175,11 @@ func (w *world) remote(size int) transfer.Blob {
 
 // local returns a blob that is in the directory.
 func (w *world) local(size int) transfer.Blob {
-	b := w.make(size)
+	c := w.fresh(size)
+	if size >= resumableSize {
+		c = c.Numbered(resumable.Add(1))
+	}
+	b := w.keep(c)
 	require.NoError(w.t, os.WriteFile(w.path(b), w.data(b), 0o644))
 	return b
 }
@@ -335,14 +343,14 @@ func (w *world) upload(opts transfer.UploadOptions) error {
 	return err
 }
 
-// interrupted makes a call that is cancelled with half of a blob of 40 MiB sent.
+// interrupted makes a call that is cancelled with half of a blob of largeSize sent.
 func (w *world) interrupted(b transfer.Blob) {
 	w.t.Helper()
 	ctx, cancel := context.WithCancel(w.t.Context())
 	defer cancel()
 	opts := w.uploadOptions(b)
 	opts.Progress = func(completed, _ int64) {
-		if completed > 20<<20 {
+		if completed > largeSize/2 {
 			cancel()
 		}
 	}
