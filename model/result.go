@@ -50,6 +50,9 @@ type Result struct {
 	Bytes, There, Moved, Reused int64
 	Took                        time.Duration
 
+	// Referrers is how many manifests were copied that refer to the model.
+	Referrers int
+
 	// Changes are what became of files that were in the directory before.
 	Changes []Change
 

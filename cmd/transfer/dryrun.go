@@ -1,10 +1,8 @@
 package main
 
 import (
-	"context"
 	"fmt"
 
-	"github.com/modeltransfer/transfer"
 	"github.com/modeltransfer/transfer/model"
 )
 
@@ -36,29 +34,4 @@ func (a *app) wouldMove(f model.File) {
 		return
 	}
 	a.say("%8s  %s", formatBytes(f.Size), fileName(f))
-}
-
-// listMissing lists the blobs that are not there.
-func listMissing(r *model.Result, blobs []transfer.Blob, names map[string]string, there func(transfer.Blob) bool) {
-	for _, b := range blobs {
-		f := model.File{Name: names[b.Digest], Digest: b.Digest, Size: b.Size}
-		r.Files = append(r.Files, f)
-		if r.Bytes += b.Size; there(b) {
-			r.There += b.Size
-			continue
-		}
-		r.Missing = append(r.Missing, f)
-	}
-}
-
-// tellPlan tells what a copy would bring to its target.
-func (c *copier) tellPlan(ctx context.Context) error {
-	there, err := c.probe(ctx)
-	if err != nil {
-		return err
-	}
-	o := model.Result{Reference: c.to, Digest: c.manifests[len(c.manifests)-1].Digest}
-	listMissing(&o, c.blobs, namesOf(c.manifests), func(b transfer.Blob) bool { return there[b.Digest] })
-	c.planned("copy", fmt.Sprintf("%s to %s", c.from, c.to), o)
-	return nil
 }

@@ -57,12 +57,9 @@ func (a *app) open(r ref.Reference, o registry.Options, n *notes) (*registry.Rep
 // registryOptions fills in how a registry is reached.
 func (a *app) registryOptions(r ref.Reference, o registry.Options, n *notes) (registry.Options, error) {
 	a.asked(r)
-	client := o.Client
-	if client == nil {
-		var err error
-		if client, err = a.client(); err != nil {
-			return o, err
-		}
+	client, err := a.client()
+	if err != nil {
+		return o, err
 	}
 	return registry.Options{
 		BaseURL: r.BaseURL(), Repository: r.Repository, Mirrors: o.Mirrors, Push: o.Push, Client: client,
@@ -104,26 +101,13 @@ func (a *app) client() (*http.Client, error) {
 		}
 		config.Certificates = []tls.Certificate{own}
 	}
-	return newClient(config), nil
-}
-
-// busyClient returns a client that keeps many connections, and trusts as the flags say.
-func (a *app) busyClient() (*http.Client, error) {
-	client, err := a.client()
-	if client == nil {
-		client = newClient(nil)
-	}
-	return client, err
-}
-
-func newClient(config *tls.Config) *http.Client {
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true) // bodies ride on several connections
 	return &http.Client{Transport: &http.Transport{
 		Proxy: http.ProxyFromEnvironment, TLSClientConfig: config, Protocols: protocols,
 		MaxIdleConnsPerHost: maxIdle, IdleConnTimeout: 30 * time.Second,
 		TLSHandshakeTimeout: 30 * time.Second, ExpectContinueTimeout: time.Second,
-	}}
+	}}, nil
 }
 
 // downloadOptions are those of the repository and the flags.

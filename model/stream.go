@@ -1,4 +1,4 @@
-package main
+package model
 
 import (
 	"context"
@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"github.com/modeltransfer/transfer"
-	pacing "github.com/modeltransfer/transfer/internal/pace"
+	"github.com/modeltransfer/transfer/internal/pace"
 	"github.com/modeltransfer/transfer/registry"
 	"golang.org/x/sync/errgroup"
 )
@@ -38,9 +38,10 @@ var errNoStream = errors.New("it cannot be passed on as it comes")
 type streamer struct {
 	from  *registry.Repository
 	to    *prober
-	pace  *pacing.Limiter
-	told  func(b transfer.Blob, completed, moved int64) // of one blob, and of all
-	ended func(b transfer.Blob)
+	host  string // of the source
+	pace  *pace.Limiter
+	trace transfer.Trace
+	told  func(moved int64)
 
 	off   atomic.Bool // the target does not let it work
 	mu    sync.Mutex  // guards the field that follows, and the calls of told
@@ -59,7 +60,6 @@ func (s *streamer) all(ctx context.Context, blobs []transfer.Blob, most int) (le
 				return context.Cause(ctx)
 			}
 			err := s.one(ctx, b)
-			s.ended(b)
 			sent[i] = err == nil
 			return sourceFault(ctx, err)
 		})
@@ -93,6 +93,7 @@ func sourceFault(ctx context.Context, err error) error {
 
 // one passes on one blob.
 func (s *streamer) one(ctx context.Context, b transfer.Blob) error {
+	begun := time.Now()
 	upload, _, err := s.to.begin(ctx)
 	if upload == "" {
 		s.off.Store(true)
@@ -104,10 +105,12 @@ func (s *streamer) one(ctx context.Context, b transfer.Blob) error {
 		err = p.send(ctx)
 	}
 	if err == nil || p.at == b.Size && s.to.has(ctx, b) { // an answer may be lost
+		tell(s.trace.Done, transfer.DoneInfo{Blob: b, Host: s.host, Moved: b.Size, Duration: time.Since(begun)})
 		return nil
 	}
-	s.move(b, 0, -p.at)
+	s.move(-p.at)
 	s.to.end(ctx, p.upload)
+	tell(s.trace.Failed, transfer.FailInfo{Blob: b, Err: err})
 	return err
 }
 
@@ -131,6 +134,8 @@ func (p *passage) send(ctx context.Context) error {
 	if _, err := io.CopyN(io.Discard, source, p.at); err != nil {
 		return &sourceError{err}
 	}
+	rest := p.blob.Size - p.at
+	tell(p.s.trace.Started, transfer.StartInfo{Blob: p.blob, Host: p.s.host, Offset: p.at, Size: rest})
 	body := &window{passage: p, ctx: ctx, from: source, watch: time.AfterFunc(p.s.to.patience, cancel)}
 	err = p.put(ctx, body)
 	cancel() // the transport may still read
@@ -192,18 +197,28 @@ func (p *passage) goesOn(ctx context.Context, err error) bool {
 	if !ok || have > p.at {
 		return false
 	}
-	p.s.move(p.blob, have, have-p.at)
+	p.s.move(have - p.at)
 	p.upload, p.at = upload, have
 	return true
 }
 
-// move tells how far a blob has come, and that so many bytes of it have moved.
-func (s *streamer) move(b transfer.Blob, completed, n int64) {
+// move counts bytes that have moved.
+func (s *streamer) move(n int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.moved += n
-	s.told(b, completed, s.moved)
+	s.told(s.moved)
 }
+
+// tell calls a function of a Trace, which may be nil.
+func tell[T any](f func(T), info T) {
+	if f != nil {
+		f(info)
+	}
+}
+
+// tellEvery is how often Moving is told of a blob.
+const tellEvery = 1 << 20 // 1 MiB
 
 // window is a body on its way. While it waits for the source, the watch does not end it: that has a time of its own.
 type window struct {
@@ -232,12 +247,15 @@ func (w *window) Read(p []byte) (int, error) {
 	if paid := w.s.pace.Pay(w.ctx, n); paid != nil {
 		return 0, paid
 	}
+	before := w.at
 	if w.at += int64(n); w.at == w.blob.Size {
 		w.watch.Reset(storeTime)
 	} else {
 		w.watch.Reset(w.s.to.patience)
 	}
-	w.s.move(w.blob, w.at, int64(n))
+	if w.s.move(int64(n)); before/tellEvery != w.at/tellEvery {
+		tell(w.s.trace.Moving, transfer.MoveInfo{Blob: w.blob, Completed: w.at})
+	}
 	return n, err
 }
 

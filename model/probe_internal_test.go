@@ -1,9 +1,8 @@
-package main
+package model
 
 import (
 	"context"
 	"fmt"
-	"io"
 	"maps"
 	"net/http"
 	"net/http/httptest"
@@ -17,10 +16,12 @@ import (
 	"github.com/modeltransfer/transfer"
 	"github.com/modeltransfer/transfer/model/ref"
 	"github.com/modeltransfer/transfer/registry"
-	"github.com/opencontainers/go-digest"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
+
+// someDigest is that of nothing.
+const someDigest = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 
 // proberOf returns a prober of the repository you/model of a registry.
 func proberOf(t *testing.T, answer http.HandlerFunc) *prober {
@@ -29,9 +30,10 @@ func proberOf(t *testing.T, answer http.HandlerFunc) *prober {
 	t.Cleanup(s.Close)
 	r, err := ref.Parse(s.URL + "/you/model:v1")
 	require.NoError(t, err)
-	a := &app{getenv: env(map[string]string{passwordVariable: "hunter2"}), settings: settings{}}
-	a.username = "me"
-	repo, err := a.remote(r, nil, new(notes))
+	o := Options{Credentials: func(context.Context, ref.Reference) (registry.Credentials, error) {
+		return registry.Credentials{Username: "me", Password: "hunter2"}, nil
+	}}
+	repo, err := Open(r, o)
 	require.NoError(t, err)
 	t.Cleanup(repo.CloseIdleConnections)
 	return newProber(nil, r, repo)
@@ -133,15 +135,10 @@ func TestBlobsHaveTheNamesOfTheirFiles(t *testing.T) {
 	assert.Equal(t, map[string]string{someDigest: "a"}, namesOf(manifests))
 }
 
-// roundTripper is a transport that is a function.
-type roundTripper func(*http.Request) (*http.Response, error)
-
-func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
-
 func TestH10AProbeDoesNotWaitForASilentTarget(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var asked atomic.Int32
-		client := &http.Client{Transport: roundTripper(func(r *http.Request) (*http.Response, error) {
+		client := &http.Client{Transport: transport(func(r *http.Request) (*http.Response, error) {
 			asked.Add(1)
 			<-r.Context().Done()
 			return nil, context.Cause(r.Context())
@@ -158,43 +155,5 @@ func TestH10AProbeDoesNotWaitForASilentTarget(t *testing.T) {
 		assert.Equal(t, defaultPatience, time.Since(begin))
 		assert.LessOrEqual(t, asked.Load(), int32(probesAtOnce))
 		assert.NoError(t, p.mayPush(t.Context()), "it shows when something is sent")
-	})
-}
-
-func TestH10AStreamThatStallsEnds(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		content := strings.Repeat("x", 100)
-		client := &http.Client{Transport: roundTripper(func(r *http.Request) (*http.Response, error) {
-			answer := &http.Response{StatusCode: http.StatusNotFound, Body: http.NoBody, Request: r}
-			switch {
-			case r.Method == http.MethodPut:
-				_, _ = io.ReadFull(r.Body, make([]byte, 10))
-				<-r.Context().Done()
-				return nil, r.Context().Err()
-			case r.Method == http.MethodPost:
-				answer.StatusCode, answer.Header = http.StatusAccepted, http.Header{"Location": {"/v2/a/blobs/uploads/1"}}
-			case strings.Contains(r.URL.Path, "/sha256:"):
-				answer.StatusCode, answer.ContentLength = http.StatusOK, 100
-				answer.Body = io.NopCloser(strings.NewReader(content))
-			}
-			return answer, nil
-		})}
-		source, err := registry.Open(registry.Options{
-			BaseURL: "http://registry.example", Repository: "a", Client: client,
-		})
-		require.NoError(t, err)
-		defer source.CloseIdleConnections()
-		p := &prober{client: client, base: "http://registry.example/v2/a/blobs/", patience: 10 * time.Second}
-		var moved int64
-		s := &streamer{
-			from: source, to: p, ended: func(transfer.Blob) {},
-			told: func(_ transfer.Blob, _, n int64) { moved = n },
-		}
-		begin := time.Now()
-		left, err := s.all(t.Context(), []transfer.Blob{{Digest: digest.FromString(content).String(), Size: 100}}, 1)
-		require.NoError(t, err)
-		assert.Len(t, left, 1)
-		assert.Equal(t, 10*time.Second, time.Since(begin))
-		assert.Zero(t, moved, "what was thrown away is not counted")
 	})
 }

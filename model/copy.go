@@ -1,0 +1,439 @@
+package model
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/modeltransfer/transfer"
+	"github.com/modeltransfer/transfer/internal/pace"
+	"github.com/modeltransfer/transfer/model/limit"
+	"github.com/modeltransfer/transfer/model/pack"
+	"github.com/modeltransfer/transfer/model/ref"
+	"github.com/modeltransfer/transfer/registry"
+	"github.com/opencontainers/go-digest"
+)
+
+// CopyOptions say how [Copy] copies. The zero value copies all that the reference names, with all that refers to
+// it.
+type CopyOptions struct {
+	// Options are for both registries. Mirrors are of the source.
+	Options
+
+	// Platform is the one, such as linux/arm64, whose manifest of an index is copied. Empty means all of it.
+	Platform string
+
+	// NoReferrers leaves out signatures and what else refers to the model.
+	NoReferrers bool
+
+	// Dir is the directory below which blobs are kept that cannot be passed on as they come. Empty means one in
+	// the user's cache.
+	Dir string
+
+	// DryRun copies nothing; the result says what the target lacks.
+	DryRun bool
+
+	// Limits bound what an index may list.
+	Limits Limits
+}
+
+// Copy copies a model, or an index with all it lists, from one reference to another, byte for byte, with what refers
+// to it. The target is asked first: whether it takes uploads, which blobs it has, and within one registry whether
+// they can be mounted. What it lacks is passed on as it comes, several blobs at once, each with a buffer's worth of
+// memory. A source that cuts a body is asked for the rest of it, and an upload that is cut goes on where the target
+// has it. What the target does not take so goes through the disk.
+//
+// The manifests go last: after a failure the tag is what it was. What the target has got stays, and the next call
+// does not send it again. A directory below Dir stays too where a blob of more than 256 MiB was on its way: that blob
+// goes through the disk in the next call, which fetches nothing twice. It is removed when all is copied.
+//
+// The result has the reference of the target. The error is a [*SideError] that says which of the two it is about; it
+// matches those of this package, of package registry, of [transfer.Download] and of [transfer.Upload]. Trace is told
+// of a blob that goes through the disk twice, when it has come and when it has gone.
+func Copy(ctx context.Context, from, to string, opts CopyOptions) (Result, error) {
+	c := &copier{CopyOptions: opts}
+	err := c.copy(ctx, from, to)
+	return c.result, err
+}
+
+// SideError is an error of [Copy], and which of the two references it is about.
+type SideError struct {
+	Reference ref.Reference
+	Err       error
+}
+
+func (e *SideError) Error() string { return e.Err.Error() }
+func (e *SideError) Unwrap() error { return e.Err }
+
+// side is an error that is about one of the references, which it names.
+func side(r ref.Reference, err error) error {
+	if err == nil {
+		return nil
+	}
+	return &SideError{r, named(r, err)}
+}
+
+// copier is one copy.
+type copier struct {
+	CopyOptions
+	from, to  ref.Reference
+	via       *http.Client // of many small requests, and of streams
+	source    *registry.Repository
+	target    *registry.Repository
+	prober    *prober             // asks the target
+	manifests []registry.Manifest // the last is what is copied
+	referrers []registry.Manifest // of the manifests, and of each other
+	missing   []transfer.Blob
+	way       detour
+	result    Result
+}
+
+func (c *copier) copy(ctx context.Context, from, to string) (err error) {
+	if c.from, err = c.reference(ctx, from); err == nil {
+		c.to, err = c.reference(ctx, to)
+	}
+	if err == nil {
+		err = c.Limits.check()
+	}
+	if err != nil {
+		return err
+	}
+	c.result.Reference = c.to
+	if c.via = c.Client; c.via == nil {
+		c.via = newClient()
+		defer c.via.CloseIdleConnections()
+	}
+	if err := c.open(ctx); err != nil {
+		return err
+	}
+	defer c.target.CloseIdleConnections()
+	defer c.source.CloseIdleConnections()
+	blobs, err := c.list(ctx)
+	if err != nil {
+		return side(c.from, err)
+	}
+	if err := c.probe(ctx, blobs); err != nil || c.DryRun {
+		return side(c.to, err)
+	}
+	return c.run(ctx)
+}
+
+// open opens both repositories, that of the target first: what it does not take need not be asked for.
+func (c *copier) open(ctx context.Context) (err error) {
+	if c.target, err = c.openTarget(ctx, c.to); err != nil {
+		return &SideError{c.to, err}
+	}
+	if c.source, err = Open(c.from, c.Options); err != nil {
+		c.target.CloseIdleConnections()
+	}
+	return side(c.from, err)
+}
+
+// newClient returns a client that keeps as many connections as there may be requests.
+func newClient() *http.Client {
+	protocols := new(http.Protocols)
+	protocols.SetHTTP1(true) // bodies ride on several connections
+	return &http.Client{Transport: &http.Transport{
+		Proxy: http.ProxyFromEnvironment, Protocols: protocols, MaxIdleConnsPerHost: 2 * streamsAtOnce,
+		IdleConnTimeout: 30 * time.Second, TLSHandshakeTimeout: 30 * time.Second,
+		ExpectContinueTimeout: time.Second,
+	}}
+}
+
+// list finds out what is to be copied.
+func (c *copier) list(ctx context.Context) ([]transfer.Blob, error) {
+	m, err := c.source.Manifest(ctx, c.from.Version())
+	if err == nil && c.Platform != "" {
+		m, c.result.Platform, err = choosePlatform(ctx, c.source, m, c.Platform)
+	}
+	if err != nil {
+		return nil, err
+	}
+	c.result.Digest = m.Digest
+	if c.to.Digest != "" && c.to.Digest.String() != m.Digest {
+		return nil, fmt.Errorf("%w: it is %s, not %s", transfer.ErrDigestMismatch, m.Digest, c.to.Digest)
+	}
+	if c.manifests, err = tree(ctx, c.source, m, c.Limits.Manifests); err != nil {
+		return nil, err
+	}
+	if !c.NoReferrers {
+		if err := c.refer(ctx); err != nil {
+			return nil, err
+		}
+	}
+	return blobsOf(slices.Concat(c.manifests, c.referrers))
+}
+
+// ErrReferrers is a registry that does not say what refers to a model. [CopyOptions].NoReferrers does not ask.
+var ErrReferrers = errors.New("what refers to it cannot be told")
+
+// refer finds what refers to the manifests, and to what refers to them.
+func (c *copier) refer(ctx context.Context) error {
+	f := &family{seen: map[string]bool{}, most: cmp.Or(c.Limits.Manifests, pack.DefaultManifests)}
+	for _, m := range c.manifests {
+		f.seen[m.Digest] = true
+	}
+	for all := slices.Clone(c.manifests); len(all) > 0; all = all[1:] {
+		list, err := c.source.Referrers(ctx, all[0].Digest, "")
+		if err != nil {
+			return fmt.Errorf("%w: %w", ErrReferrers, err)
+		}
+		known := len(f.found)
+		for _, d := range list {
+			if err := c.follow(ctx, d, f); err != nil {
+				return err
+			}
+		}
+		all = append(all, f.found[known:]...)
+	}
+	c.referrers, c.result.Referrers = f.found, len(f.found)
+	return nil
+}
+
+// follow adds a referrer to the family, with what it lists.
+func (c *copier) follow(ctx context.Context, d registry.Descriptor, f *family) error {
+	if f.seen[d.Digest] {
+		return nil
+	}
+	m, err := c.source.Manifest(ctx, d.Digest)
+	if err != nil {
+		return err
+	}
+	below, err := tree(ctx, c.source, m, c.Limits.Manifests)
+	if err != nil {
+		return err
+	}
+	for _, m := range below {
+		if err := f.add(m); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// family are the manifests that refer to a model. All are kept in memory, and so bounded.
+type family struct {
+	found []registry.Manifest
+	seen  map[string]bool // with the model's own
+	size  int64
+	most  int
+}
+
+func (f *family) add(m registry.Manifest) error {
+	if f.seen[m.Digest] {
+		return nil
+	}
+	f.seen[m.Digest], f.found, f.size = true, append(f.found, m), f.size+int64(len(m.Data))
+	if len(f.seen) > f.most || f.size > int64(f.most)*pack.ManifestBytes {
+		return &limit.Error{Limit: limit.Manifests, Most: int64(f.most)}
+	}
+	return nil
+}
+
+// probe asks the target which blobs it has, and has it mount those that it can.
+func (c *copier) probe(ctx context.Context, blobs []transfer.Blob) error {
+	c.prober = newProber(c.via, c.to, c.target)
+	from := ""
+	if !c.DryRun && c.from.BaseURL() == c.to.BaseURL() && c.from.Repository != c.to.Repository {
+		from = c.from.Repository
+	}
+	there, err := c.prober.all(ctx, blobs, from)
+	if err = errors.Join(err, context.Cause(ctx)); err != nil {
+		return err
+	}
+	manifests := slices.Concat(c.manifests, c.referrers)
+	c.result.plan(blobs, namesOf(manifests), func(b transfer.Blob) bool { return there[b.Digest] })
+	for _, b := range blobs {
+		if !there[b.Digest] {
+			b.From = from
+			c.missing = append(c.missing, b)
+		}
+	}
+	return nil
+}
+
+// run copies the blobs that the target lacks, then the manifests.
+func (c *copier) run(ctx context.Context) error {
+	c.way = newDetour(c.Dir, c.result.Digest, c.to)
+	if len(c.missing) > 0 {
+		if err := c.bring(ctx); err != nil {
+			return err
+		}
+	}
+	if err := c.putManifests(ctx); err != nil {
+		return side(c.to, err)
+	}
+	return c.way.clear()
+}
+
+// putManifests pushes manifests under their digests and the last, which lists them, under its name. What refers to
+// them follows.
+func (c *copier) putManifests(ctx context.Context) error {
+	last := len(c.manifests) - 1
+	for i, m := range slices.Concat(c.manifests, c.referrers) {
+		name := ""
+		if i == last {
+			name = cmp.Or(c.to.Tag, c.to.Digest.String())
+		}
+		if err := c.target.PutManifest(ctx, name, m); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// bring takes blobs from the source to the target: as they come where that works, and the rest through the disk.
+func (c *copier) bring(ctx context.Context) (err error) {
+	if err := c.prober.mayPush(ctx); err != nil {
+		return side(c.to, err)
+	}
+	c.tellBegin(&c.result)
+	n := &ferried{total: c.result.Bytes, there: c.result.There, tell: c.Progress}
+	begun := time.Now()
+	defer func() { c.result.Moved, c.result.Took = n.moved(), time.Since(begun) }()
+	n.add(0, 0, 0)
+	if err := c.pass(ctx, n); err != nil || len(c.missing) == 0 {
+		return err
+	}
+	if c.way.err != nil {
+		return optionf("Dir", "is needed: %v", c.way.err)
+	}
+	return c.detour(ctx, n)
+}
+
+// pass passes blobs on as they come, and leaves in missing what has to go through the disk.
+func (c *copier) pass(ctx context.Context, n *ferried) error {
+	direct, kept, err := c.way.split(c.missing)
+	if err != nil || len(direct) == 0 {
+		return err
+	}
+	streaming := c.Options
+	streaming.Client = c.via
+	source, err := Open(c.from, streaming)
+	if err != nil {
+		return side(c.from, err)
+	}
+	s := &streamer{
+		from: source, to: c.prober, host: c.from.Registry(), pace: pace.New(c.MaxBytesPerSecond),
+		told: func(moved int64) { n.add(moved-n.streamed, 0, 0) },
+	}
+	if c.Trace != nil {
+		s.trace = *c.Trace
+	}
+	left, err := s.all(ctx, direct, cmp.Or(c.BodyConcurrency, streamsAtOnce))
+	c.missing = append(left, kept...)
+	return side(c.from, err)
+}
+
+// detour takes blobs from the source to the target through the disk.
+func (c *copier) detour(ctx context.Context, n *ferried) error {
+	d := c.downloadOptions(c.from, c.source)
+	d.Blobs, d.DestDir = c.missing, c.way.dir
+	d.Progress = func(completed, _ int64) { n.add(0, completed-n.fetched, 0) }
+	if err := transfer.Download(ctx, d); err != nil {
+		need := bytesOf(c.missing) - n.fetched
+		return side(c.from, lackOfRoom(err, need, c.way.dir))
+	}
+	u := c.uploadOptions(c.to, c.target)
+	u.Blobs, u.SrcDir = c.missing, c.way.dir
+	u.Progress = func(completed, _ int64) { n.add(0, 0, completed-n.sent) }
+	return side(c.to, transfer.Upload(ctx, u))
+}
+
+// ferried counts what has moved. Bytes that go through the disk count by halves for Progress.
+type ferried struct {
+	total, there int64
+	tell         func(completed, total int64)
+
+	mu                      sync.Mutex // guards the calls of tell
+	streamed, fetched, sent int64      // changed by one transfer at a time
+}
+
+func (f *ferried) add(streamed, fetched, sent int64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.streamed, f.fetched, f.sent = f.streamed+streamed, f.fetched+fetched, f.sent+sent
+	if f.tell != nil {
+		f.tell(f.there+f.streamed+(f.fetched+f.sent)/2, f.total)
+	}
+}
+
+// moved is how much has come to the target.
+func (f *ferried) moved() int64 { return f.streamed + f.sent }
+
+// bytesOf is the sum of the sizes of blobs.
+func bytesOf(blobs []transfer.Blob) (size int64) {
+	for _, b := range blobs {
+		size += b.Size
+	}
+	return size
+}
+
+// detour is the directory of a copy, through which goes what cannot be passed on.
+type detour struct {
+	dir  string
+	made bool  // the directory above is the cache's, or was not there
+	err  error // why there is none
+}
+
+// newDetour returns the directory that a copy has for itself, because it is removed at the end. The same copy finds
+// it again after a failure.
+func newDetour(dir, dg string, to ref.Reference) detour {
+	d := detour{made: dir == ""}
+	if d.made {
+		cache, err := os.UserCacheDir()
+		if err != nil {
+			return detour{err: err}
+		}
+		dir = filepath.Join(cache, "modeltransfer", "copies")
+	}
+	if _, err := os.Lstat(dir); errors.Is(err, fs.ErrNotExist) {
+		d.made = true
+	}
+	what := digest.FromString(dg + " " + to.URL())
+	d.dir = filepath.Join(dir, "transfer-copy-"+what.Encoded()[:16])
+	return d
+}
+
+// maxLost is the size of the largest blob of which nothing need be kept when a call ends in its middle.
+const maxLost = 256 << 20 // 256 MiB
+
+// split returns the blobs that go from one registry to the other without the disk between, and those that do not:
+// large ones in the middle of which an earlier call has ended. What is on the disk is continued by another call, and
+// what is not is fetched again: the first time that costs less than the second pass over the disk. The directory is
+// the sign of such a call.
+func (d *detour) split(blobs []transfer.Blob) (direct, kept []transfer.Blob, err error) {
+	_, err = os.Lstat(d.dir)
+	again, large := err == nil, false
+	for _, b := range blobs {
+		if again && b.Size > maxLost {
+			kept = append(kept, b)
+			continue
+		}
+		direct, large = append(direct, b), large || b.Size > maxLost
+	}
+	if !large || d.err != nil {
+		return direct, kept, nil
+	}
+	return direct, kept, os.MkdirAll(d.dir, 0o777)
+}
+
+// clear removes the directory, and the one above it where that was made for it and has nothing else.
+func (d *detour) clear() error {
+	if d.err != nil {
+		return nil
+	}
+	err := os.RemoveAll(d.dir)
+	if d.made {
+		_ = os.Remove(filepath.Dir(d.dir)) // fails where something is in it
+	}
+	return err
+}

@@ -1,0 +1,100 @@
+package model
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/modeltransfer/transfer"
+	"github.com/modeltransfer/transfer/registry"
+	"github.com/opencontainers/go-digest"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// transport is a transport that is a function.
+type transport func(*http.Request) (*http.Response, error)
+
+func (f transport) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+func TestH10AStreamThatStallsEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		content := strings.Repeat("x", 100)
+		client := &http.Client{Transport: transport(func(r *http.Request) (*http.Response, error) {
+			answer := &http.Response{StatusCode: http.StatusNotFound, Body: http.NoBody, Request: r}
+			switch {
+			case r.Method == http.MethodPut:
+				_, _ = io.ReadFull(r.Body, make([]byte, 10))
+				<-r.Context().Done()
+				return nil, r.Context().Err()
+			case r.Method == http.MethodPost:
+				answer.StatusCode, answer.Header = http.StatusAccepted, http.Header{"Location": {"/v2/a/blobs/uploads/1"}}
+			case strings.Contains(r.URL.Path, "/sha256:"):
+				answer.StatusCode, answer.ContentLength = http.StatusOK, 100
+				answer.Body = io.NopCloser(strings.NewReader(content))
+			}
+			return answer, nil
+		})}
+		source, err := registry.Open(registry.Options{
+			BaseURL: "http://registry.example", Repository: "a", Client: client,
+		})
+		require.NoError(t, err)
+		defer source.CloseIdleConnections()
+		p := &prober{client: client, base: "http://registry.example/v2/a/blobs/", patience: 10 * time.Second}
+		var moved int64
+		s := &streamer{from: source, to: p, told: func(n int64) { moved = n }}
+		begin := time.Now()
+		left, err := s.all(t.Context(), []transfer.Blob{{Digest: digest.FromString(content).String(), Size: 100}}, 1)
+		require.NoError(t, err)
+		assert.Len(t, left, 1)
+		assert.Equal(t, 10*time.Second, time.Since(begin))
+		assert.Zero(t, moved, "what was thrown away is not counted")
+	})
+}
+
+// Who is cancelled while an upload begins still hears where it is, and ends it.
+func TestAnUploadThatBeginsWhileACopyEndsIsEnded(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	var ended atomic.Bool
+	target := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodDelete {
+			ended.Store(true)
+			return
+		}
+		cancel()
+		time.Sleep(10 * time.Millisecond) // so that the client has seen it
+		w.Header().Set("Location", "/v2/a/blobs/uploads/1")
+		w.WriteHeader(http.StatusAccepted)
+	}))
+	defer target.Close()
+	p := &prober{client: target.Client(), base: target.URL + "/v2/a/blobs/", patience: time.Minute}
+	upload, _, err := p.begin(ctx)
+	require.ErrorIs(t, err, context.Canceled)
+	assert.Empty(t, upload)
+	assert.True(t, ended.Load())
+}
+
+func TestLargeBlobsGoThroughTheDiskAfterACopyThatHasEnded(t *testing.T) {
+	d := detour{dir: filepath.Join(t.TempDir(), "dir")}
+	small, large := transfer.Blob{Size: maxLost}, transfer.Blob{Size: maxLost + 1}
+	direct, kept, err := d.split([]transfer.Blob{small})
+	require.NoError(t, err)
+	assert.Len(t, direct, 1)
+	assert.Empty(t, kept)
+	assert.NoDirExists(t, d.dir, "of small ones nothing is kept")
+	direct, kept, err = d.split([]transfer.Blob{small, large})
+	require.NoError(t, err)
+	assert.Len(t, direct, 2)
+	assert.Empty(t, kept)
+	direct, kept, err = d.split([]transfer.Blob{small, large})
+	require.NoError(t, err)
+	assert.Equal(t, []transfer.Blob{small}, direct)
+	assert.Equal(t, []transfer.Blob{large}, kept)
+}

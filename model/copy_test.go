@@ -1,0 +1,159 @@
+package model_test
+
+import (
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/modeltransfer/transfer"
+	"github.com/modeltransfer/transfer/internal/registrytest"
+	"github.com/modeltransfer/transfer/model"
+	"github.com/modeltransfer/transfer/registry"
+	"github.com/opencontainers/go-digest"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// source is a registry with a model of two blobs and a signature of it.
+func source(t *testing.T) (host string, dg digest.Digest) {
+	t.Helper()
+	_, host = serve(t, registrytest.Options{})
+	repo, err := model.Open(parse(t, host+"/me/model"), model.Options{})
+	require.NoError(t, err)
+	defer repo.CloseIdleConnections()
+	dir := t.TempDir()
+	var blobs []transfer.Blob
+	for _, content := range []string{"{}", strings.Repeat("weights ", 100_000)} {
+		b := transfer.Blob{Digest: digest.FromString(content).String(), Size: int64(len(content))}
+		name := strings.Replace(b.Digest, ":", "-", 1)
+		require.NoError(t, os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600))
+		blobs = append(blobs, b)
+	}
+	up := repo.UploadOptions()
+	up.SrcDir, up.Blobs = dir, blobs
+	require.NoError(t, transfer.Upload(t.Context(), up))
+	text := manifestText(blobs, "")
+	require.NoError(t, repo.PutManifest(t.Context(), "v1", registry.NewManifest([]byte(text), "")))
+	dg = digest.FromString(text)
+	signature := manifestText(blobs[:1], `"subject":{"mediaType":"`+registry.MediaTypeManifest+`","digest":"`+
+		dg.String()+`","size":1},`)
+	require.NoError(t, repo.PutManifest(t.Context(), "", registry.NewManifest([]byte(signature), "")))
+	return host, dg
+}
+
+func manifestText(blobs []transfer.Blob, more string) string {
+	descriptor := func(b transfer.Blob) string {
+		return `{"mediaType":"x/y","digest":"` + b.Digest + `","size":` + strconv.FormatInt(b.Size, 10) + `}`
+	}
+	var layers []string
+	for _, b := range blobs[1:] {
+		layers = append(layers, descriptor(b))
+	}
+	return `{"schemaVersion":2,"mediaType":"` + registry.MediaTypeManifest + `",` + more + `"config":` +
+		descriptor(blobs[0]) + `,"layers":[` + strings.Join(layers, ",") + `]}`
+}
+
+// With the zero options all comes along, and a second copy moves nothing.
+func TestCopyTakesAModelWithWhatRefersToIt(t *testing.T) {
+	from, dg := source(t)
+	_, to := serve(t, registrytest.Options{})
+	dir, cache := t.TempDir(), t.TempDir()
+	t.Setenv("XDG_CACHE_HOME", cache)
+	t.Setenv("DOCKER_CONFIG", dir)
+	var last, total int64
+	opts := model.CopyOptions{}
+	opts.Progress = func(completed, all int64) { last, total = completed, all }
+	var done []string
+	opts.Trace = &transfer.Trace{Done: func(i transfer.DoneInfo) { done = append(done, i.Blob.Digest) }}
+	opts.BodyConcurrency = 1
+	r, err := model.Copy(t.Context(), from+"/me/model:v1", to+"/you/model:v2", opts)
+	require.NoError(t, err)
+	assert.Equal(t, dg.String(), r.Digest)
+	assert.Equal(t, to+"/you/model:v2", r.Reference.String())
+	assert.Equal(t, 1, r.Referrers)
+	assert.Len(t, r.Files, 2)
+	assert.Len(t, r.Missing, 2)
+	assert.EqualValues(t, 800_002, r.Bytes)
+	assert.Equal(t, r.Bytes, r.Moved)
+	assert.Equal(t, []int64{r.Bytes, r.Bytes}, []int64{last, total})
+	assert.Len(t, done, 2)
+	left, err := os.ReadDir(cache)
+	require.NoError(t, err)
+	assert.Empty(t, left, "nothing went through the disk")
+
+	r, err = model.Copy(t.Context(), from+"/me/model:v1", to+"/you/model:v2", model.CopyOptions{NoReferrers: true})
+	require.NoError(t, err)
+	assert.Zero(t, r.Moved)
+	assert.Zero(t, r.Referrers)
+	assert.Equal(t, r.Bytes, r.There)
+
+	repo, err := model.Open(parse(t, to+"/you/model"), model.Options{})
+	require.NoError(t, err)
+	defer repo.CloseIdleConnections()
+	referrers, err := repo.Referrers(t.Context(), dg.String(), "")
+	require.NoError(t, err)
+	assert.Len(t, referrers, 1)
+	body, err := repo.Blob(t.Context(), blobOf(r.Files[1]))
+	require.NoError(t, err)
+	defer body.Close()
+	n, err := io.Copy(io.Discard, body)
+	require.NoError(t, err)
+	assert.EqualValues(t, 800_000, n)
+}
+
+func blobOf(f model.File) transfer.Blob { return transfer.Blob{Digest: f.Digest, Size: f.Size} }
+
+func TestCopyWithDryRunCopiesNothing(t *testing.T) {
+	from, _ := source(t)
+	_, to := serve(t, registrytest.Options{})
+	r, err := model.Copy(t.Context(), from+"/me/model:v1", to+"/you/model:v1", model.CopyOptions{DryRun: true})
+	require.NoError(t, err)
+	assert.Len(t, r.Missing, 2)
+	assert.Zero(t, r.Moved)
+	repo, err := model.Open(parse(t, to+"/you/model"), model.Options{})
+	require.NoError(t, err)
+	defer repo.CloseIdleConnections()
+	there, err := repo.Exists(t.Context(), "v1")
+	require.NoError(t, err)
+	assert.False(t, there)
+}
+
+// Errors say which of the two references they are about.
+func TestAnErrorOfACopySaysWhichSideItIsOf(t *testing.T) {
+	from, _ := source(t)
+	_, to := serve(t, registrytest.Options{})
+	readOnly := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodGet || r.Method == http.MethodHead {
+			w.WriteHeader(http.StatusNotFound)
+			return
+		}
+		w.WriteHeader(http.StatusForbidden)
+	}))
+	defer readOnly.Close()
+	for name, test := range map[string]struct {
+		from, to, about string
+		is              error
+	}{
+		"the source has no such model": {from + "/me/model:none", to + "/you/model:v1", from, nil},
+		"the target takes nothing":     {from + "/me/model:v1", readOnly.URL + "/you/model:v1", readOnly.URL[7:], registry.ErrDenied},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := model.Copy(t.Context(), test.from, test.to, model.CopyOptions{})
+			var side *model.SideError
+			require.ErrorAs(t, err, &side)
+			assert.Equal(t, test.about, side.Reference.Registry())
+			var status *transfer.StatusError
+			require.ErrorAs(t, err, &status)
+			if test.is != nil {
+				require.ErrorIs(t, err, test.is)
+			}
+		})
+	}
+	_, err := model.Copy(t.Context(), "registry.example/..", to+"/a", model.CopyOptions{})
+	require.ErrorIs(t, err, transfer.ErrInvalidOption)
+}
