@@ -60,7 +60,7 @@ func (s *settings) add(fs *pflag.FlagSet) {
 	fs.IntVar(&s.bodyConcurrency, "body-concurrency", 0, "most blobs moving at once: `N`, for weak links")
 	fs.Var(&s.limitRate, "limit-rate", "most bytes per second: `RATE`, such as 10M")
 	fs.BoolVar(&s.json, "json", false, "print one JSON event a line")
-	fs.BoolVarP(&s.quiet, "quiet", "q", false, "print nothing but errors")
+	fs.BoolVarP(&s.quiet, "quiet", "q", false, "print nothing but errors and warnings")
 	fs.BoolVarP(&s.verbose, "verbose", "v", false, "log each step to stderr")
 }
 
@@ -153,7 +153,7 @@ func plural(n int, noun string) string {
 
 // withScheme applies --plain-http where the reference does not say its scheme itself.
 func (a *app) withScheme(r ref.Reference, text string) ref.Reference {
-	if a.plainHTTP && !strings.Contains(text, "://") {
+	if a.plainHTTP && !strings.HasPrefix(text, "https://") {
 		r.Scheme = "http"
 	}
 	return r

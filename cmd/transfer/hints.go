@@ -142,12 +142,16 @@ func proxyHint(err error) string {
 
 func (a adviser) notFoundHint(err error) string {
 	var status *transfer.StatusError
+	if !errors.As(err, &status) {
+		return ""
+	}
+	upper := a.repository.Repository != strings.ToLower(a.repository.Repository)
 	switch {
-	case !errors.As(err, &status) || status.StatusCode != http.StatusNotFound:
+	case status.StatusCode != http.StatusNotFound && (status.StatusCode != http.StatusBadRequest || !upper):
 		return ""
 	case strings.HasSuffix(status.URL, "/v2/"):
 		return fmt.Sprintf("%s does not answer as a registry does; check its name and port", a.host)
-	case a.repository.Repository != strings.ToLower(a.repository.Repository):
+	case upper:
 		lower := a.repository.Bare()
 		lower.Repository = strings.ToLower(lower.Repository)
 		return fmt.Sprintf("most registries have names in lower case only; try %s", lower)

@@ -1,10 +1,14 @@
 package main
 
 import (
+	"fmt"
+
+	"github.com/modeltransfer/transfer/cmd/transfer/internal/printable"
 	"github.com/modeltransfer/transfer/model"
 )
 
-// tellChanges tells what became of files that were in a directory already.
+// tellChanges tells what became of files that were in a directory already. With --quiet it warns of those that somebody
+// has written and that are lost.
 func (a *app) tellChanges(changes []model.Change, dry bool) {
 	for _, c := range changes {
 		if a.json {
@@ -12,7 +16,11 @@ func (a *app) tellChanges(changes []model.Change, dry bool) {
 				field{"dryRun", dry})
 			continue
 		}
-		if text := changeText(c, dry); text != "" {
+		switch text := changeText(c, dry); {
+		case text == "":
+		case a.quiet && c.Kind == model.Replaced && !dry:
+			fmt.Fprintln(a.stderr, printable.Text(text))
+		default:
 			a.say("%s", text)
 		}
 	}

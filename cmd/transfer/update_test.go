@@ -145,6 +145,11 @@ func TestFilesThatAreTheUsersOwnAreKeptOrReplacedAndSaid(t *testing.T) {
 			_, said = v.fetched(2, dir)
 			assert.Contains(t, said, "all there already")
 			assert.NotContains(t, said, "replaced")
+
+			require.NoError(t, os.WriteFile(filepath.Join(dir, "m/edited"), []byte("mine"), 0o600))
+			r := must(t, "pull", "--quiet", v.ref(2), dir)
+			assert.Empty(t, r.stdout)
+			assert.Equal(t, "replaced m/edited: it was edited\n", r.stderr, "what is lost is not passed over")
 		})
 	}
 }

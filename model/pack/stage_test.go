@@ -36,3 +36,18 @@ func TestHashingNeverGoesBack(t *testing.T) {
 	assert.True(t, slices.IsSorted(told))
 	assert.EqualValues(t, count, told[len(told)-1])
 }
+
+// A container may have TMPDIR from where it was started, and not the directory.
+func TestAStageNeedsNoTMPDIR(t *testing.T) {
+	cache := filepath.Join(t.TempDir(), "cache")
+	t.Setenv("XDG_CACHE_HOME", cache)
+	t.Setenv("HOME", cache)
+	for _, dir := range []string{filepath.Join(cache, "none"), ""} {
+		t.Setenv("TMPDIR", dir)
+		stage, err := pack.NewStage()
+		require.NoError(t, err)
+		assert.DirExists(t, stage.Dir)
+		require.NoError(t, stage.Close())
+		assert.NoDirExists(t, stage.Dir)
+	}
+}

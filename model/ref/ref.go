@@ -6,6 +6,7 @@
 //	hf.co/me/Model-GGUF:Q4_K_M
 //	localhost:5000/model@sha256:...         by its digest; over http, because it is this machine
 //	http://registry.example/model:v1        over http
+//	oci://registry.example/model:v1         as other programs write it; docker:// means the same
 package ref
 
 import (
@@ -85,8 +86,8 @@ func Parse(s string) (Reference, error) {
 
 // ParseRepository is [Parse] without a tag that was not given.
 func ParseRepository(s string) (Reference, error) {
-	rest, r := s, Reference{}
-	if scheme, after, ok := strings.Cut(s, "://"); ok {
+	rest, r := withoutKind(s), Reference{}
+	if scheme, after, ok := strings.Cut(rest, "://"); ok {
 		if scheme != "http" && scheme != "https" {
 			return r, malformedf("reference %q: the scheme is neither http nor https", s)
 		}
@@ -116,9 +117,20 @@ func ParseRepository(s string) (Reference, error) {
 	return r, nil
 }
 
+// withoutKind leaves out what helm and skopeo write before a reference. It says what kind of thing has the name, and
+// no scheme.
+func withoutKind(s string) string {
+	for _, kind := range []string{"oci://", "docker://"} {
+		if rest, ok := strings.CutPrefix(s, kind); ok {
+			return rest
+		}
+	}
+	return s
+}
+
 // ParseRegistry reads a registry: a host with or without a scheme.
 func ParseRegistry(s string) (Reference, error) {
-	scheme, host, ok := strings.Cut(strings.TrimRight(s, "/"), "://")
+	scheme, host, ok := strings.Cut(strings.TrimRight(withoutKind(s), "/"), "://")
 	if !ok {
 		scheme, host = "", scheme
 	}

@@ -37,6 +37,9 @@ func TestReferencesAreParsed(t *testing.T) {
 		"docker.io/ai/smollm2:1":              "https://registry-1.docker.io/ai/smollm2:1",
 		"index.docker.io/library/alpine":      "https://registry-1.docker.io/library/alpine:latest",
 		"registry-1.docker.io/alpine":         "https://registry-1.docker.io/library/alpine:latest",
+		"oci://registry.example/me/m:v1":      "https://registry.example/me/m:v1",
+		"oci://localhost:5000/m":              "http://localhost:5000/m:latest",
+		"docker://docker.io/alpine":           "https://registry-1.docker.io/library/alpine:latest",
 	} {
 		t.Run(text, func(t *testing.T) {
 			r, err := ref.Parse(text)
@@ -50,7 +53,8 @@ func TestMalformedReferencesAreRefused(t *testing.T) {
 	for _, text := range []string{
 		"", "/", ":", "@", "model:", "model@", "model@sha256:abc", "model:v1@md5:abc", "a//b", "a/",
 		"../b", "localhost:5000/../b",
-		"localhost:5000/a/..", "localhost:5000/./b", "http://", "http://localhost:5000", "http:///repo", "ftp://localhost/repo", "a b",
+		"localhost:5000/a/..", "localhost:5000/./b", "http://", "http://localhost:5000", "http:///repo", "ftp://localhost/repo",
+		"oci://", "oci://oci://localhost/repo", "oci://ftp://localhost/repo", "a b",
 		"localhost:port/repo", "localhost:5000/repo?x", "localhost:5000/repo#x", "localhost:5000/re%2fpo",
 		"-a", "a/-b",
 		"model:" + strings.Repeat("x", 129), "model:.tag", "http://local\nhost/repo", "host_:5000/\x00",

@@ -3,6 +3,7 @@ package progress
 import (
 	"cmp"
 	"io"
+	"os"
 	"slices"
 	"sync"
 	"time"
@@ -57,9 +58,12 @@ func (b *bar) keep(s *state) {
 }
 
 func (b *bar) begin() {
+	out := cupwriter.New(fromTheLeft{b.out}, false)
+	if f, ok := b.out.(*os.File); ok {
+		out.SetTermFd(int(f.Fd()))
+	}
 	b.container = mpb.New(
-		mpb.WithConsoleWriter(terminal{cupwriter.New(b.out, false)}), mpb.WithRefreshRate(refresh),
-		mpb.WithAutoRefresh(),
+		mpb.WithConsoleWriter(terminal{out}), mpb.WithRefreshRate(refresh), mpb.WithAutoRefresh(),
 	)
 	var err error
 	below := make([]mpb.BarFiller, maxBlobLines+1)
@@ -72,6 +76,17 @@ func (b *bar) begin() {
 	if err != nil { // only after Wait
 		b.container = nil
 	}
+}
+
+// fromTheLeft begins each drawing in the first column: the terminal may have echoed a ^C there, and from behind that
+// the bar would be one line longer than it is taken for.
+type fromTheLeft struct{ io.Writer }
+
+func (w fromTheLeft) Write(p []byte) (int, error) {
+	if _, err := w.Writer.Write(append([]byte{'\r'}, p...)); err != nil {
+		return 0, err
+	}
+	return len(p), nil
 }
 
 // terminal is where a bar is drawn.

@@ -51,26 +51,41 @@ func raw(t *testing.T, columns, rows uint16, draw func(out *os.File)) string {
 	return got.String()
 }
 
-// screen returns what is left of an output: the bar goes up by whole lines and clears what is below.
-func screen(t *testing.T, out string) string {
-	t.Helper()
-	var lines []string
-	up := regexp.MustCompile("^\x1b\\[([0-9]+)A\x1b\\[J")
-	current := ""
+// screen returns what is left of an output on a terminal so wide. The bar goes up by whole lines and clears what is
+// behind the cursor.
+func screen(out string, columns int) string {
+	var lines [][]byte
+	row, column := 0, 0
+	move := regexp.MustCompile("^\x1b\\[([0-9]*)([AJ])")
 	for out != "" {
-		if m := up.FindStringSubmatch(out); m != nil {
-			n, err := strconv.Atoi(m[1])
-			require.NoError(t, err)
-			lines, current, out = lines[:len(lines)-n], "", out[len(m[0]):]
+		for len(lines) <= row {
+			lines = append(lines, nil)
+		}
+		if m := move.FindStringSubmatch(out); m != nil {
+			if n, err := strconv.Atoi(m[1]); err == nil {
+				row = max(row-n, 0)
+			} else {
+				lines = append(lines[:row], lines[row][:min(column, len(lines[row]))])
+			}
+			out = out[len(m[0]):]
 			continue
 		}
-		if rest, ok := strings.CutPrefix(out, "\r\n"); ok {
-			lines, current, out = append(lines, current), "", rest
+		switch c := out[0]; {
+		case c == '\n':
+			row++
+		case c == '\r':
+			column = 0
+		case column == columns: // it goes on in the next line
+			row, column = row+1, 0
 			continue
+		default:
+			line := append(lines[row], bytes.Repeat([]byte{' '}, max(column+1-len(lines[row]), 0))...)
+			line[column] = c
+			lines[row], column = line, column+1
 		}
-		current, out = current+out[:1], out[1:]
+		out = out[1:]
 	}
-	return strings.Join(append(lines, current), "\n")
+	return string(bytes.Join(lines, []byte("\n")))
 }
 
 func TestNothingIsLeftOfABarThatIsInterrupted(t *testing.T) {
@@ -82,11 +97,12 @@ func TestNothingIsLeftOfABarThatIsInterrupted(t *testing.T) {
 			m.Update(92e6, 210e6)
 			time.Sleep(2 * refresh)
 			fmt.Fprint(out, "^C") // as the terminal echoes it
+			time.Sleep(2 * refresh)
 			m.Close()
 			fmt.Fprintln(out, "transfer: interrupted")
 		})
 		require.Contains(t, out, "pull  43%")
-		assert.Equal(t, "transfer: interrupted\n", screen(t, out), "%d columns", columns)
+		assert.Equal(t, "transfer: interrupted", strings.TrimRight(screen(out, int(columns)), "\n"), "%d columns", columns)
 	}
 }
 
