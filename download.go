@@ -32,9 +32,9 @@ const (
 	pieceThreshold = blobstore.LargeThreshold
 	pieceSize      = 8 << 20 // 8 MiB
 
-	// An idle worker takes half of what another has left when that is at least minSplit and would take the other
-	// more than splitAfter: at the end of a download over a lossy link, the last pieces are those with the most
-	// losses.
+	// An idle worker takes half of what another has left when that is at least minSplit and would take the
+	// other more than splitAfter: at the end of a download over a lossy link, the last pieces are those with
+	// the most losses.
 	minSplit   = 128 << 10 // 128 KiB
 	splitAfter = 250 * time.Millisecond
 
@@ -47,8 +47,8 @@ const (
 	// showEvery is how often a call that gets on shows the blobs that it holds.
 	showEvery = time.Second / 2
 
-	// hashers is how many files are hashed at once by Verify. That is bound by the disk or the CPU, and needs no
-	// more.
+	// hashers is how many files are hashed at once by Verify. That is bound by the disk or the CPU, and needs
+	// no more.
 	hashers = 4
 )
 
@@ -108,7 +108,7 @@ type downloader struct {
 
 	workers *errgroup.Group
 	ctx     context.Context // of the workers
-	holds   holds
+	claims  claims
 }
 
 // waiting says how this call waits for others that hold a blob. Their time counts as that of a server does.
@@ -116,7 +116,8 @@ func (d *downloader) waiting(ctx context.Context) blobstore.Waiting {
 	return blobstore.Waiting{
 		Patience: min(d.stallTimeout, d.retryTimeout),
 		Began: func(dg digest.Digest) {
-			d.logger.LogAttrs(ctx, slog.LevelDebug, "another call or process fetches the blob, waiting for it",
+			d.logger.LogAttrs(ctx, slog.LevelDebug,
+				"another call or process fetches the blob, waiting for it",
 				slog.String("digest", dg.String()))
 			d.tracer.blob(dg).Wait()
 		},
@@ -128,38 +129,38 @@ func (d *downloader) waiting(ctx context.Context) blobstore.Waiting {
 	}
 }
 
-// errHolderStalled has a blob fetched that another call or process has hold of.
+// errHolderStalled is why a blob is fetched that another call or process has claimed.
 var errHolderStalled = fmt.Errorf("the call or process that holds the blob: %w", ErrStalled)
 
-// holds are the blobs that a call has claimed and not finished.
-type holds struct {
-	mu   sync.Mutex                      // guards the fields that follow
-	left map[*blobDownload]time.Duration // of the budget, when it was last looked at
+// claims are the blobs that a call has claimed and not finished.
+type claims struct {
+	mu        sync.Mutex                      // guards the fields that follow
+	remaining map[*blobDownload]time.Duration // of the budget, when it was last looked at
 }
 
-func (h *holds) add(b *blobDownload) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.left == nil {
-		h.left = make(map[*blobDownload]time.Duration)
+func (c *claims) add(b *blobDownload) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.remaining == nil {
+		c.remaining = make(map[*blobDownload]time.Duration)
 	}
-	h.left[b] = 0
+	c.remaining[b] = 0
 }
 
-func (h *holds) remove(b *blobDownload) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	delete(h.left, b)
+func (c *claims) remove(b *blobDownload) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.remaining, b)
 }
 
 // show lets those who wait for a blob see that this call gets on, though nobody tries to fetch that blob now:
 // its budget does not run.
-func (h *holds) show() {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	for b, before := range h.left {
-		h.left[b] = b.Budget.Left()
-		if h.left[b] >= before {
+func (c *claims) show() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for b, before := range c.remaining {
+		c.remaining[b] = b.Budget.Left()
+		if c.remaining[b] >= before {
 			b.partial.Touch()
 		}
 	}
@@ -177,14 +178,14 @@ type blobDownload struct {
 	partial *blobstore.Partial
 	discard bool // what is in the partial is not worth keeping
 
-	// What was fetched again, which is done once each. Both belong to the worker that commits, as does discard.
+	// What was fetched again, each once at most. Both belong to the worker that commits, as does discard.
 	repaired  bool // what was damaged on disk
 	refetched bool // the whole blob
 
 	reuse *assembly // nil where all is fetched
 }
 
-// plan finds out what is there, and whether there is room for the rest.
+// plan finds out what is there, and whether there is space for the rest.
 func (d *downloader) plan(ctx context.Context, verify bool) error {
 	there, err := d.present(ctx, verify)
 	if err != nil {
@@ -252,8 +253,8 @@ func (d *downloader) count(b *pull.Blob, n int64) {
 	b.Trace.Complete(n)
 }
 
-// checkSpace tells whether there is room for what is missing. Where it seems not, what earlier calls have left
-// of these blobs makes room, or is overwritten.
+// checkSpace tells whether there is space for what is missing. Where it seems not, what earlier calls have
+// left of these blobs is deleted, or overwritten.
 func (d *downloader) checkSpace(ctx context.Context, need int64) error {
 	if free, known := d.dir.Free(); !known || need <= free {
 		return nil
@@ -323,7 +324,7 @@ func (d *downloader) run(ctx context.Context) error {
 	defer context.AfterFunc(ctx, d.schedule.Wake)()
 	d.watchdog.OnScan(d.schedule.WakeOne)
 	d.startWorkers()
-	end := d.showHolds()
+	end := d.showClaims()
 	err := d.workers.Wait()
 	end()
 	for _, b := range d.downloads {
@@ -334,9 +335,9 @@ func (d *downloader) run(ctx context.Context) error {
 	return err
 }
 
-// showHolds shows the holds of this call as long as bytes of any blob come, until the function that it returns
-// is called.
-func (d *downloader) showHolds() (end func()) {
+// showClaims shows the claims of this call as long as bytes of any blob come, until the function that it
+// returns is called.
+func (d *downloader) showClaims() (end func()) {
 	done, ended := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(ended)
@@ -350,7 +351,7 @@ func (d *downloader) showHolds() (end func()) {
 			}
 			if now := d.progress.completed.Load(); now != before {
 				before = now
-				d.holds.show()
+				d.claims.show()
 			}
 		}
 	}()
@@ -385,8 +386,10 @@ func (d *downloader) work(ctx context.Context) error {
 	}
 }
 
-// noRoom says how much room a full disk lacks, or that it is not room that a file lacks.
-func (d *downloader) noRoom(err error) error {
+// noSpace explains an error of a disk that takes no more. Where free space is lacking, it says how much: of
+// 40 GB that are missing, 25 are free. Where it is not, it says what else ends a file: a quota of the user,
+// or a limit of the process.
+func (d *downloader) noSpace(err error) error {
 	if !blobstore.NoSpace(err) {
 		return err
 	}
@@ -419,7 +422,7 @@ func (d *downloader) advance(ctx context.Context, job pieces.Job) error {
 	if err == nil && d.schedule.Complete(job.Blob) {
 		err = d.finish(ctx, b)
 	}
-	return d.blobError(d.missing[job.Blob].blob, b.Budget, d.noRoom(err))
+	return d.blobError(d.missing[job.Blob].blob, b.Budget, d.noSpace(err))
 }
 
 // claim takes hold of a blob and returns what is missing of it, or finds that another call or process has
@@ -443,10 +446,10 @@ func (d *downloader) claim(ctx context.Context, i int) (missing []pieces.Range, 
 		return nil, true, nil
 	}
 	if err != nil {
-		return nil, false, d.blobError(p.blob, budget, d.noRoom(err))
+		return nil, false, d.blobError(p.blob, budget, d.noSpace(err))
 	}
 	d.downloads[i] = b
-	d.holds.add(b)
+	d.claims.add(b)
 	budget.Renew() // whoever had it before may have kept us waiting for long
 	// Another process may have gone on with it, or thrown it away.
 	missing = b.partial.Missing()
@@ -480,7 +483,7 @@ func (d *downloader) commit(ctx context.Context, b *blobDownload) error {
 	d.logger.LogAttrs(ctx, slog.LevelDebug, "blob in place",
 		slog.String("digest", b.Digest.String()), slog.Int64("size", b.Size))
 	d.downloads[b.Index] = nil
-	d.holds.remove(b)
+	d.claims.remove(b)
 	d.schedule.Finish(b.Index)
 	b.Trace.Succeed()
 	return nil
@@ -502,7 +505,8 @@ func (d *downloader) repair(ctx context.Context, b *blobDownload, m *blobstore.M
 		return fmt.Errorf("%w: it came with %s from the registry, twice", ErrDigestMismatch, m.Got)
 	}
 	b.repaired, b.refetched = b.repaired || disk, b.refetched || whole
-	d.logger.LogAttrs(ctx, slog.LevelWarn, "content does not match its digest, fetching again what is suspect",
+	d.logger.LogAttrs(ctx, slog.LevelWarn,
+		"content does not match its digest, fetching again what is suspect",
 		slog.String("digest", b.Digest.String()), slog.String("got", m.Got.String()),
 		slog.Int64("bytes", lengths(missing)), slog.Bool("disk", disk))
 	b.Trace.Retry("", 0, 0, fmt.Errorf("%w: %w", ErrDigestMismatch, m))
@@ -657,7 +661,7 @@ func (a *assembly) copyRange(ctx context.Context, file *os.File, c reuse.Copy) (
 	return reused, err
 }
 
-// errLost ends the attempts at a piece that another worker has taken over or that has to wait for room.
+// errLost ends the attempts at a piece that another worker has taken over, or whose slot was recalled.
 var errLost = errors.New("the piece is fetched later or by another worker")
 
 // fetchPiece fetches a piece, in as many attempts as it takes, or until this worker must not go on with it.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"os"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
@@ -355,6 +356,21 @@ func TestTraceOfAFailure(t *testing.T) {
 			assert.Empty(t, log.done)
 		}
 	})
+}
+
+// A blob may fail before anything of it was begun.
+func TestTraceOfAFailureBeforeTheFirstRequest(t *testing.T) {
+	w := newWorld(t, registrytest.H1, registrytest.Options{})
+	log, trace := newTraceLog()
+	bad := w.remote(1000)
+	opts := w.downloadOptions(bad)
+	opts.Trace = trace
+	name := strings.Replace(bad.Digest, ":", "-", 1)
+	require.NoError(t, os.MkdirAll(filepath.Join(opts.DestDir, name), 0o700))
+	err := w.download(opts)
+	log.check(t, []transfer.Blob{bad}, err)
+	requireBlobError(t, err, bad, "download")
+	requireBlobError(t, log.failed[bad.Digest], bad, "download")
 }
 
 // What the registry lacks though it has said that it has it is sent after all, and told so.

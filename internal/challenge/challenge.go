@@ -23,8 +23,8 @@ type Challenge struct {
 	Error   string // such as "invalid_token" (RFC 6750 section 3.1)
 }
 
-// Is reports whether the challenge is of the scheme.
-func (c *Challenge) Is(scheme string) bool { return strings.EqualFold(c.Scheme, scheme) }
+// is reports whether the challenge is of the scheme.
+func (c *Challenge) is(scheme string) bool { return strings.EqualFold(c.Scheme, scheme) }
 
 // set keeps the first value of a parameter; later ones may have been added by somebody in between.
 func (c *Challenge) set(name, value string) {
@@ -67,8 +67,8 @@ func (c *Challenge) rank() int {
 // among equals. ok reports whether there is one.
 func Bearer(values ...string) (realm, service, scope string, ok bool) {
 	var best Challenge
-	for _, c := range Parse(values...) {
-		if c.Is("Bearer") && (!ok || c.rank() > best.rank()) {
+	for _, c := range challenges(values...) {
+		if c.is("Bearer") && (!ok || c.rank() > best.rank()) {
 			best, ok = c, true
 		}
 	}
@@ -79,8 +79,8 @@ func Bearer(values ...string) (realm, service, scope string, ok bool) {
 // is a Basic one (RFC 7617) too, the zero value, which is answered with a user name and a password.
 func Best(values ...string) (c Challenge) {
 	c.Realm, c.Service, c.Scope, _ = Bearer(values...)
-	isBasic := func(c Challenge) bool { return c.Is("Basic") }
-	if !NamesServer(c.Realm) && slices.ContainsFunc(Parse(values...), isBasic) {
+	isBasic := func(c Challenge) bool { return c.is("Basic") }
+	if !NamesServer(c.Realm) && slices.ContainsFunc(challenges(values...), isBasic) {
 		return Challenge{}
 	}
 	return c
@@ -97,12 +97,12 @@ func NamesServer(realm string) bool {
 // section 3.1).
 func IsDenied(values ...string) bool {
 	says := func(c Challenge) bool { return c.Error == "insufficient_scope" }
-	return slices.ContainsFunc(Parse(values...), says)
+	return slices.ContainsFunc(challenges(values...), says)
 }
 
-// Parse returns the challenges of the header values in their order. A value that ends in the middle
+// challenges returns the challenges of the header values in their order. A value that ends in the middle
 // of a quoted string does not swallow the next value.
-func Parse(values ...string) []Challenge {
+func challenges(values ...string) []Challenge {
 	var list []Challenge
 	left := maxHeader
 	for _, value := range values {

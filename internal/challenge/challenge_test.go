@@ -1,12 +1,10 @@
-package challenge_test
+package challenge
 
 import (
 	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
-
-	"github.com/modeltransfer/transfer/internal/challenge"
 )
 
 // bearer is what Bearer returns.
@@ -16,7 +14,7 @@ type bearer struct {
 }
 
 func read(values ...string) bearer {
-	realm, service, scope, ok := challenge.Bearer(values...)
+	realm, service, scope, ok := Bearer(values...)
 	return bearer{realm, service, scope, ok}
 }
 
@@ -103,37 +101,39 @@ func TestA3BestOfSeveralChallengesIsTaken(t *testing.T) {
 func TestA5TheNextUsableChallengeIsTaken(t *testing.T) {
 	for name, c := range map[string]struct {
 		values []string
-		want   challenge.Challenge
+		want   Challenge
 	}{
 		"bearer without a realm, then basic": {
-			[]string{`Bearer service="s",scope="x", Basic realm="r"`}, challenge.Challenge{}},
-		"in two values":          {[]string{`Bearer`, `bASIC realm="r"`}, challenge.Challenge{}},
-		"a realm that is a name": {[]string{`Bearer realm="Registry", Basic realm="r"`}, challenge.Challenge{}},
-		"no basic":               {[]string{`Bearer service="s"`}, challenge.Challenge{Service: "s"}},
+			[]string{`Bearer service="s",scope="x", Basic realm="r"`}, Challenge{}},
+		"in two values": {[]string{`Bearer`, `bASIC realm="r"`}, Challenge{}},
+		"a realm that is a name": {
+			[]string{`Bearer realm="Registry", Basic realm="r"`}, Challenge{},
+		},
+		"no basic": {[]string{`Bearer service="s"`}, Challenge{Service: "s"}},
 		"basic in a quoted string": {
-			[]string{`Bearer service="Basic realm=x"`}, challenge.Challenge{Service: "Basic realm=x"}},
+			[]string{`Bearer service="Basic realm=x"`}, Challenge{Service: "Basic realm=x"}},
 		"a relative realm": {
-			[]string{`Basic realm="r", Bearer realm="/token"`}, challenge.Challenge{Realm: "/token"}},
+			[]string{`Basic realm="r", Bearer realm="/token"`}, Challenge{Realm: "/token"}},
 		"a URL": {
 			[]string{`Basic realm="r"`, `Bearer realm="https://a.test/token"`},
-			challenge.Challenge{Realm: "https://a.test/token"}},
-		"nothing": {nil, challenge.Challenge{}},
+			Challenge{Realm: "https://a.test/token"}},
+		"nothing": {nil, Challenge{}},
 	} {
-		t.Run(name, func(t *testing.T) { assert.Equal(t, c.want, challenge.Best(c.values...)) })
+		t.Run(name, func(t *testing.T) { assert.Equal(t, c.want, Best(c.values...)) })
 	}
 }
 
 func TestA6Denied(t *testing.T) {
-	assert.True(t, challenge.IsDenied(`Bearer realm="r",error="insufficient_scope"`))
-	assert.True(t, challenge.IsDenied(`Basic realm="b"`, `Bearer error=insufficient_scope`))
-	assert.False(t, challenge.IsDenied(`Bearer realm="r",error="invalid_token"`))
-	assert.False(t, challenge.IsDenied(`Bearer realm="insufficient_scope"`))
-	assert.False(t, challenge.IsDenied())
+	assert.True(t, IsDenied(`Bearer realm="r",error="insufficient_scope"`))
+	assert.True(t, IsDenied(`Basic realm="b"`, `Bearer error=insufficient_scope`))
+	assert.False(t, IsDenied(`Bearer realm="r",error="invalid_token"`))
+	assert.False(t, IsDenied(`Bearer realm="insufficient_scope"`))
+	assert.False(t, IsDenied())
 }
 
 func TestParse(t *testing.T) {
-	got := challenge.Parse(`Negotiate, Bearer realm="r",error="insufficient_scope"`, `Basic realm="b"`)
-	assert.Equal(t, []challenge.Challenge{
+	got := challenges(`Negotiate, Bearer realm="r",error="insufficient_scope"`, `Basic realm="b"`)
+	assert.Equal(t, []Challenge{
 		{Scheme: "Negotiate"},
 		{Scheme: "Bearer", Realm: "r", Error: "insufficient_scope"},
 		{Scheme: "Basic", Realm: "b"},
@@ -171,7 +171,7 @@ func FuzzI12Parse(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, one, other string) {
 		size := 0
-		for _, c := range challenge.Parse(one, other) {
+		for _, c := range challenges(one, other) {
 			size += len(c.Scheme) + len(c.Realm) + len(c.Service) + len(c.Scope) + len(c.Error)
 		}
 		if size > min(len(one)+len(other), bound) {
@@ -199,7 +199,7 @@ func BenchmarkBearer(b *testing.B) {
 	const header = `Bearer realm="https://a.test/token",service="reg.test",scope="repository:a/b:pull"`
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, _, _, ok := challenge.Bearer(header); !ok {
+		if _, _, _, ok := Bearer(header); !ok {
 			b.Fatal("no challenge")
 		}
 	}

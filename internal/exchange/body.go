@@ -25,8 +25,8 @@ func (f *flight) content() (io.ReadCloser, error) {
 	case f.req.Caller == nil:
 		return nil, nil
 	}
-	f.watch.Hold()
-	defer f.watch.Release()
+	f.watch.Pause()
+	defer f.watch.Resume()
 	return f.req.Caller.Body()
 }
 
@@ -49,8 +49,8 @@ func (f *flight) moved(n int) error {
 	if f.x.Rate == nil {
 		return nil
 	}
-	f.watch.Hold()
-	defer f.watch.Release()
+	f.watch.Pause()
+	defer f.watch.Resume()
 	return f.x.Rate.Pay(f.watch.Context(), n)
 }
 

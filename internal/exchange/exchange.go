@@ -107,16 +107,16 @@ func (a *Answers) none() bool {
 type Request struct {
 	wire.Request
 
-	// SlotFor is the size in bytes of the body that a slot is needed for, be it the request's or the answer's.
-	// Zero means that none is needed.
+	// SlotFor is the size in bytes of the body that a slot is needed for, be it the request's or the
+	// answer's. Zero means that none is needed.
 	SlotFor int64
 
 	// Keep is the caller's slot, which is taken where there is none and not given back at the end. Nil means
 	// that the request has its own.
 	Keep *Slot
 
-	// AskFirst says that the registry answers with a redirect, for which no slot is needed. It is taken before
-	// the redirect is followed, or before the answer is returned.
+	// AskFirst says that the registry answers with a redirect, for which no slot is needed. It is taken
+	// before the redirect is followed, or before the answer is returned.
 	AskFirst bool
 
 	// Caller is whom the request is made for. Nil means that nobody wants to know.
@@ -136,7 +136,8 @@ type Request struct {
 	// Retry-After, the request ends with [ErrHeld] and does not wait.
 	Elsewhere bool
 
-	// Budget is the retry budget of the blob. Waiting for a slot is not counted. Nil means that there is none.
+	// Budget is the retry budget of the blob. Waiting for a slot is not counted. Nil means that there is
+	// none.
 	Budget *retry.Budget
 
 	// Hint says that the request may be refused for what it asks for, such as a mount from a repository of
@@ -154,8 +155,8 @@ type Caller interface {
 	// the request. Nil means that there is none.
 	Body() (io.ReadCloser, error)
 
-	// Recall asks for the slot back, and must not block: so many bodies at once have turned out to be too many.
-	// The request is to be ended, and made again later.
+	// Recall asks for the slot back, and must not block: so many bodies at once have turned out to be too
+	// many. The request is to be ended, and made again later.
 	Recall()
 }
 
@@ -170,12 +171,12 @@ type Response struct {
 	flight *flight
 }
 
-// Hold keeps the watchdog from the answer until Release is called: its body waits for us, perhaps for the
+// Pause keeps the watchdog from the answer until Resume is called: its body waits for us, perhaps for the
 // disk, and not for the network.
-func (r *Response) Hold() { r.flight.watch.Hold() }
+func (r *Response) Pause() { r.flight.watch.Pause() }
 
-// Release ends a Hold.
-func (r *Response) Release() { r.flight.watch.Release() }
+// Resume ends a Pause.
+func (r *Response) Resume() { r.flight.watch.Resume() }
 
 // Do sends a request. Whatever status the answer has, it is no error. The error matches [watchdog.ErrStalled]
 // and [watchdog.ErrSlow] where the watchdog has ended the request, and [ErrUnanswered] where all of it was

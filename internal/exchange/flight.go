@@ -131,14 +131,14 @@ func (f *flight) receive(resp *wire.Response) error {
 	return err
 }
 
-// await waits until a host may be asked and, where a body is to move, for a slot. Meanwhile the host may ask to
-// be left alone. Neither wait is a stall.
+// await waits until a host may be asked and, where a body is to move, for a slot. Meanwhile the host may
+// ask to be left alone. Neither wait is a stall.
 func (f *flight) await(host string, body bool) error {
 	if !body {
 		return f.awaitHost(host)
 	}
-	f.watch.Hold()
-	defer f.watch.Release()
+	f.watch.Pause()
+	defer f.watch.Resume()
 	for {
 		if err := f.awaitHost(host); err != nil {
 			return err
@@ -172,8 +172,8 @@ func (f *flight) awaitHost(host string) error {
 	if b := f.req.Budget; b != nil && wait > b.Left() {
 		return retry.TooLong(host, wait, b.Left())
 	}
-	f.watch.Hold()
-	defer f.watch.Release()
+	f.watch.Pause()
+	defer f.watch.Resume()
 	return retry.Sleep(f.watch.Context(), wait)
 }
 

@@ -13,11 +13,8 @@ import (
 )
 
 const (
-	// MaxRetryAfter is the longest time that a host is left alone for.
-	MaxRetryAfter = retry.MaxAsked
-
 	// maxBelieved is the longest Retry-After that is believed to be meant. More is a mistake and taken for
-	// MaxRetryAfter, less is compared with what is left of the budget.
+	// retry.MaxAsked, less is compared with what is left of the budget.
 	maxBelieved = 24 * time.Hour
 
 	// maxHolds bounds how many hosts are remembered: a server must not choose how much memory its answers
@@ -41,7 +38,7 @@ func (h *holds) add(host string, wait time.Duration) {
 		maps.DeleteFunc(h.until, func(_ string, until time.Time) bool { return time.Until(until) <= 0 })
 	}
 	_, known := h.until[host]
-	until := time.Now().Add(min(wait, MaxRetryAfter))
+	until := time.Now().Add(min(wait, retry.MaxAsked))
 	if until.After(h.until[host]) && (known || len(h.until) < maxHolds) {
 		h.until[host] = until
 	}
@@ -62,12 +59,12 @@ func retryAfter(resp *wire.Response) time.Duration {
 	if !wire.Temporary(resp.StatusCode) {
 		return 0
 	}
-	return ParseRetryAfter(resp.Header.Get("Retry-After"), time.Now())
+	return parseRetryAfter(resp.Header.Get("Retry-After"), time.Now())
 }
 
-// ParseRetryAfter parses a Retry-After header, seconds or a date (RFC 9110 section 10.2.3). What cannot be
-// understood is no wait, and what cannot be meant is MaxRetryAfter.
-func ParseRetryAfter(value string, now time.Time) time.Duration {
+// parseRetryAfter parses a Retry-After header, seconds or a date (RFC 9110 section 10.2.3). What cannot be
+// understood is no wait, and what cannot be meant is retry.MaxAsked.
+func parseRetryAfter(value string, now time.Time) time.Duration {
 	if value == "" {
 		return 0
 	}
@@ -80,7 +77,7 @@ func ParseRetryAfter(value string, now time.Time) time.Duration {
 		wait = max(0, date.Sub(now))
 	}
 	if wait > maxBelieved {
-		return MaxRetryAfter
+		return retry.MaxAsked
 	}
 	return wait
 }

@@ -1,4 +1,4 @@
-package exchange_test
+package exchange
 
 import (
 	"net/http"
@@ -8,7 +8,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/modeltransfer/transfer/internal/exchange"
+	"github.com/modeltransfer/transfer/internal/retry"
 )
 
 func TestN19ParseRetryAfter(t *testing.T) {
@@ -18,14 +18,14 @@ func TestN19ParseRetryAfter(t *testing.T) {
 		"0":                              0,
 		"1":                              time.Second,
 		"119":                            119 * time.Second,
-		"120":                            exchange.MaxRetryAfter,
+		"120":                            retry.MaxAsked,
 		"121":                            121 * time.Second,
 		"86400":                          24 * time.Hour,
-		"86401":                          exchange.MaxRetryAfter,
-		"1000000000":                     exchange.MaxRetryAfter,
-		"9223372036854775807":            exchange.MaxRetryAfter,
-		"9223372036854775808":            exchange.MaxRetryAfter,
-		"99999999999999999999999999":     exchange.MaxRetryAfter,
+		"86401":                          retry.MaxAsked,
+		"1000000000":                     retry.MaxAsked,
+		"9223372036854775807":            retry.MaxAsked,
+		"9223372036854775808":            retry.MaxAsked,
+		"99999999999999999999999999":     retry.MaxAsked,
 		"-1":                             0,
 		"+1":                             0,
 		"1.5":                            0,
@@ -34,11 +34,11 @@ func TestN19ParseRetryAfter(t *testing.T) {
 		"soon":                           0,
 		"Sun, 01 Mar 2026 12:00:30 GMT":  30 * time.Second,
 		"Sun, 01 Mar 2026 11:00:00 GMT":  0,
-		"Sun, 01 Mar 9999 12:00:00 GMT":  exchange.MaxRetryAfter,
+		"Sun, 01 Mar 9999 12:00:00 GMT":  retry.MaxAsked,
 		"Sunday, 01-Mar-26 12:00:09 GMT": 9 * time.Second,
 		"Sun Mar  1 12:00:08 2026":       8 * time.Second,
 	} {
-		assert.Equal(t, want, exchange.ParseRetryAfter(value, now), "%q", value)
+		assert.Equal(t, want, parseRetryAfter(value, now), "%q", value)
 	}
 }
 
@@ -50,7 +50,7 @@ func FuzzRetryAfter(f *testing.F) {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, value string) {
-		d := exchange.ParseRetryAfter(value, now)
+		d := parseRetryAfter(value, now)
 		require.GreaterOrEqual(t, d, time.Duration(0))
 		require.LessOrEqual(t, d, 24*time.Hour)
 	})

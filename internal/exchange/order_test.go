@@ -179,7 +179,7 @@ func TestN19HoldIsCapped(t *testing.T) {
 		w := newWorld(t, nil, inTurn(says(503, "", "Retry-After", "600")))
 		err := w.ask(w.head())
 		assert.Equal(t, 10*time.Minute, retry.Wait(err))
-		assert.Equal(t, exchange.MaxRetryAfter, w.Held("registry.test"))
+		assert.Equal(t, retry.MaxAsked, w.Held("registry.test"))
 	})
 }
 

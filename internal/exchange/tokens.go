@@ -234,8 +234,8 @@ func (x *Exchange) renew(f *flight, resp *wire.Response) error {
 	}
 	x.Log.LogAttrs(f.watch.Context(), slog.LevelDebug, "token refused, asking for a new one",
 		slog.String("scope", c.Scope), slog.Int("status", resp.StatusCode))
-	f.watch.Hold() // somebody may have to log in first
-	defer f.watch.Release()
+	f.watch.Pause() // somebody may have to log in first
+	defer f.watch.Resume()
 	return x.Tokens.renew(f.watch.Context(), c, f.tokens.token)
 }
 

@@ -35,7 +35,8 @@ func TestN23OneRenewalForEachScope(t *testing.T) {
 		var mu sync.Mutex
 		asked, shown := map[string]int{}, map[string]int{}
 		w := newWorld(t, get, func(r *http.Request) (*http.Response, error) {
-			scope, token := r.Header.Get("Scope"), strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer ")
+			scope := r.Header.Get("Scope")
+			token := strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer ")
 			mu.Lock()
 			defer mu.Unlock()
 			if token != "for "+scope {

@@ -22,12 +22,12 @@ func (t *Tokens) take(ctx context.Context, f *flight) (string, error) {
 		if other == nil {
 			return f.tokens.token, nil
 		}
-		f.watch.Hold()
+		f.watch.Pause()
 		select {
 		case <-other.done:
 		case <-ctx.Done():
 		}
-		f.watch.Release()
+		f.watch.Resume()
 		if ctx.Err() != nil {
 			return "", context.Cause(ctx)
 		}

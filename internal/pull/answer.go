@@ -19,8 +19,8 @@ func (a *attempt) learn(resp *exchange.Response) {
 	}
 	a.expired.Store(false)
 	a.ranges.tagged(resp.Header.Get("ETag"))
-	if !resp.Target.Left || a.remembered != nil && resp.Target.URL == a.remembered.URL { // it led nowhere else
-		return
+	if !resp.Target.Left || a.remembered != nil && resp.Target.URL == a.remembered.URL {
+		return // it led nowhere else
 	}
 	a.remembered = &resp.Target // so that this attempt can still drop it
 	a.resolved.Store(a.remembered)
@@ -35,8 +35,8 @@ func (a *attempt) check(resp *exchange.Response) error {
 	case http.StatusOK:
 		switch n := resp.ContentLength; {
 		case n != a.Size && wire.LooksLikeWebPage(resp.Header):
-			return retry.Permanent(fmt.Errorf("%w: a web page instead of the blob (check the URL of the registry, "+
-				"and whether a proxy or a login page answers in its place)", sentinel.ErrProtocol))
+			return retry.Permanent(fmt.Errorf("%w: a web page instead of the blob (check the URL of the "+
+				"registry, and whether a proxy or a login page answers in its place)", sentinel.ErrProtocol))
 		case n >= 0 && n != a.Size:
 			return retry.Permanent(
 				fmt.Errorf("%w: the registry has %d bytes, not %d", sentinel.ErrSizeMismatch, n, a.Size))
@@ -55,8 +55,9 @@ func (a *attempt) check(resp *exchange.Response) error {
 	return nil
 }
 
-// isBlob tells whether an answer with a content coding is the blob of that size all the same. Some stores tell the coding of
-// the blob itself, which is compressed: then the length that they tell is the blob's, and the digest decides.
+// isBlob tells whether an answer with a content coding is the blob of that size all the same. Some stores
+// tell the coding of the blob itself, which is compressed: then the length that they tell is the blob's,
+// and the digest decides.
 func isBlob(size int64, coding string, resp *exchange.Response) bool {
 	told := resp.ContentLength
 	if resp.StatusCode == http.StatusPartialContent {
@@ -71,7 +72,8 @@ func isBlob(size int64, coding string, resp *exchange.Response) bool {
 	return false
 }
 
-// refusal says what a failure means: a signed URL that was refused, a range that was, or that there is no blob.
+// refusal says what a failure means: a signed URL that was refused, a range that was, or that there is no
+// blob.
 func (a *attempt) refusal(resp *exchange.Response) error {
 	status := resp.StatusCode
 	err := notFound(status, a.Exchange.Error(resp))
@@ -85,9 +87,9 @@ func (a *attempt) refusal(resp *exchange.Response) error {
 	return err
 }
 
-// signatureRefused says what the refusal of an object store means: its URL was signed for a short time. It is
-// asked for anew where it was remembered, and else once until bytes come: it may have expired while the request
-// waited for a slot, and a cache before the registry may hand out old ones.
+// signatureRefused says what the refusal of an object store means: its URL was signed for a short time. It
+// is asked for anew where it was remembered, and else once until bytes come: it may have expired while the
+// request waited for a slot, and a cache before the registry may hand out old ones.
 func (a *attempt) signatureRefused(err error) error {
 	if a.remembered == nil && a.refused {
 		return err

@@ -75,8 +75,8 @@ func (a *attempt) aim() {
 
 // slotFor returns the size of the body that a slot is needed for. The rest of a piece counts as a whole one.
 //
-// A tiny range, as of a blob of which much is reused, needs none unless the caller has set how many bodies may
-// move: it brings too little to find out by it how many are best.
+// A tiny range, as of a blob of which much is reused, needs none unless the caller has set how many bodies
+// may move: it brings too little to find out by it how many are best.
 func (a *attempt) slotFor() int64 {
 	end := a.Piece.End()
 	switch n := end - a.start; {

@@ -31,8 +31,8 @@ type Blob struct {
 	Budget *retry.Budget
 	Trace  *events.Blob // nil: nobody is told
 
-	// Scattered says that ranges are fetched that are smaller than a piece, and not because they are the rest of
-	// one. It is set before the first request.
+	// Scattered says that ranges are fetched that are smaller than a piece, and not because they are the
+	// rest of one. It is set before the first request.
 	Scattered bool
 
 	// SkipMirrors says that the bytes were wrong, perhaps a mirror's, or those of one connection.

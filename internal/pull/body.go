@@ -70,7 +70,8 @@ func (b body) checkEnd() error {
 	if !b.src.mirror {
 		b.TooLong.Store(true)
 	}
-	return retry.Permanent(fmt.Errorf("%w: the body goes on after %d bytes", sentinel.ErrSizeMismatch, b.Size))
+	return retry.Permanent(
+		fmt.Errorf("%w: the body goes on after %d bytes", sentinel.ErrSizeMismatch, b.Size))
 }
 
 // skip reads n bytes that nobody needs.
@@ -87,8 +88,8 @@ type Mover interface {
 	Move(off int64) error
 }
 
-// follow takes the ranges behind the piece that nobody has taken out of a body that is the whole blob: for each
-// of them all of it would have to be sent again.
+// follow takes the ranges behind the piece that nobody has taken out of a body that is the whole blob: for
+// each of them all of it would have to be sent again.
 func (b body) follow() error {
 	mover, ok := b.to.(Mover)
 	for ok {
@@ -109,8 +110,8 @@ func (b body) follow() error {
 	return nil
 }
 
-// endedEarly returns the error of a body that ended too early. Where it had a Content-Length, net/http has found
-// that, and err says so.
+// endedEarly returns the error of a body that ended too early. Where it had a Content-Length, net/http has
+// found that, and err says so.
 func endedEarly(err error) error {
 	if err == io.EOF {
 		return fmt.Errorf("%w: the body ended early", sentinel.ErrSizeMismatch)
@@ -151,18 +152,18 @@ func (b body) gather(buffer []byte) (n int, err error) {
 	return n, err
 }
 
-// store writes what was read, as far as the piece is still this worker's. However long the disk takes, neither
-// the network nor the source is to blame for it.
+// store writes what was read, as far as the piece is still this worker's. However long the disk takes,
+// neither the network nor the source is to blame for it.
 func (b body) store(data []byte) error {
 	if b.Piece.Pos() == b.start {
 		b.src.health.answered()
 	}
 	data = data[:b.Piece.Take(len(data))]
-	b.Hold()
+	b.Pause()
 	b.Piece.Pause(b.now())
 	_, err := b.to.Write(data)
 	b.Piece.Resume(b.now())
-	b.Release()
+	b.Resume()
 	if err != nil {
 		return &StoreError{err}
 	}

@@ -10,9 +10,9 @@ import (
 )
 
 const (
-	// maxMirrorFailures is how often a mirror may fail in a row before it is left alone for pause.
+	// maxMirrorFailures is how often a mirror may fail in a row before it is left alone for leaveAlone.
 	maxMirrorFailures = 3
-	pause             = 30 * time.Second
+	leaveAlone        = 30 * time.Second
 
 	// failureEvery is how often a failure counts, because one event breaks many connections. For as long, a
 	// mirror that has failed is passed over.
@@ -52,7 +52,7 @@ type health struct {
 	failures    int        // in a row
 	lastFailure time.Time
 	askAt       time.Time     // it is passed over until then
-	told        time.Time     // the last end of a pause that was told
+	told        time.Time     // until when it was last told to be left alone
 	asking      chan struct{} // closed when the one that asks knows more; nil while nobody does
 }
 
@@ -119,12 +119,12 @@ func (h *health) failed() (alone bool) {
 		h.askAt = now.Add(failureEvery)
 		return false
 	}
-	h.askAt = now.Add(pause)
+	h.askAt = now.Add(leaveAlone)
 	return h.failures == maxMirrorFailures
 }
 
 // leftAlone returns until when the mirror is left alone, which has asked to be for so long. It tells whether
-// that was not told yet: a pause that is only as long as that after any failure is none.
+// that was not told yet. What follows any failure, which is short, is not told.
 func (h *health) leftAlone(asked time.Duration) (until time.Time, news bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -126,7 +126,9 @@ func TestE8BreakAfterBytesIsNoFailure(t *testing.T) {
 func TestN47MirrorBreaksTheRulesForRanges(t *testing.T) {
 	w := mirrored(t)
 	w.fetched(says(416, ""), says(206, ""), part(0, 100))
-	assert.Equal(t, []string{"one.test bytes=0-99", "two.test bytes=0-99", "registry.test bytes=0-99"}, w.requests())
+	assert.Equal(t, []string{
+		"one.test bytes=0-99", "two.test bytes=0-99", "registry.test bytes=0-99",
+	}, w.requests())
 	assert.Equal(t, pieces.RangesIgnored, w.schedule.Ranges(0))
 }
 
@@ -151,7 +153,8 @@ func TestMirrorsETagIsItsOwn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := mirrored(t)
 		w.fetched(
-			part(0, 100).with("ETag", `"one"`).cut(60), part(60, 100).with("ETag", `"two"`).cut(10), part(70, 100),
+			part(0, 100).with("ETag", `"one"`).cut(60), part(60, 100).with("ETag", `"two"`).cut(10),
+			part(70, 100),
 		)
 		assert.NotContains(t, strings.Join(w.requests(), " "), " if ")
 		w.next()

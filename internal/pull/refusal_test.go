@@ -36,7 +36,9 @@ func TestN49RangeFailsTwice(t *testing.T) {
 	w := newWorld(t)
 	assert.Equal(t, tryAgain, w.verdict(says(500, "")))
 	w.fetched(says(500, ""), whole())
-	assert.Equal(t, []string{"registry.test bytes=0-99", "registry.test bytes=0-99", "registry.test"}, w.requests())
+	assert.Equal(t, []string{
+		"registry.test bytes=0-99", "registry.test bytes=0-99", "registry.test",
+	}, w.requests())
 }
 
 // The whole blob is refused too: it was not the range, and the next one is asked for again.
@@ -72,7 +74,8 @@ func TestN49SignatureIsLookedAtFirst(t *testing.T) {
 	assert.Equal(t, anotherWay, w.verdict(to("store.test"), says(403, "")))
 	w.fetched(to("store.test"), says(403, ""), to("store.test"), whole())
 	assert.Equal(t, []string{
-		"registry.test bytes=0-99", "store.test bytes=0-99", "registry.test bytes=0-99", "store.test bytes=0-99",
+		"registry.test bytes=0-99", "store.test bytes=0-99",
+		"registry.test bytes=0-99", "store.test bytes=0-99",
 		"registry.test", "store.test",
 	}, w.requests())
 }
@@ -97,12 +100,13 @@ func TestN50CodingOfTheBlobItself(t *testing.T) {
 // Any other coding is not the blob, nor is one of another or of no length.
 func TestN50N17OtherCodings(t *testing.T) {
 	for name, a := range map[string]answer{
-		"br":                     whole().with("Content-Encoding", "br"),
-		"zstd":                   whole().with("Content-Encoding", "zstd"),
-		"twice":                  whole().with("Content-Encoding", "gzip, gzip"),
-		"no length":              whole().unsized().with("Content-Encoding", "gzip"),
-		"another length":         says(200, content(0, 399)).with("Content-Encoding", "gzip"),
-		"a range of no length":   part(0, 100).with("Content-Encoding", "gzip").with("Content-Range", "bytes 0-99/*"),
+		"br":             whole().with("Content-Encoding", "br"),
+		"zstd":           whole().with("Content-Encoding", "zstd"),
+		"twice":          whole().with("Content-Encoding", "gzip, gzip"),
+		"no length":      whole().unsized().with("Content-Encoding", "gzip"),
+		"another length": says(200, content(0, 399)).with("Content-Encoding", "gzip"),
+		"a range of no length": part(0, 100).with("Content-Encoding", "gzip").
+			with("Content-Range", "bytes 0-99/*"),
 		"a range, another coded": part(0, 100).with("Content-Encoding", "deflate"),
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -117,8 +121,8 @@ func TestN50N17OtherCodings(t *testing.T) {
 	}
 }
 
-// Another worker has the other pieces, which came from a mirror. Whoever gets the whole blob for a piece gives
-// that back, or each would read all that lies before its own.
+// Another worker has the other pieces, which came from a mirror. Whoever gets the whole blob for a piece
+// gives that back, or each would read all that lies before its own.
 func TestE18WholeBlobBesideOtherPieces(t *testing.T) {
 	w := mirrored(t)
 	w.fetched(part(0, 100))
@@ -138,8 +142,8 @@ func TestE18WholeBlobBesideOtherPieces(t *testing.T) {
 	assert.Equal(t, int64(400), w.request.Piece.Pos())
 }
 
-// Another worker takes the rest of the piece over, which was the whole blob, while its answer is awaited. That
-// says nothing of ranges.
+// Another worker takes the rest of the piece over, which was the whole blob, while its answer is awaited.
+// That says nothing of ranges.
 func TestE18WholePieceThatIsTakenOver(t *testing.T) {
 	w := newWorld(t)
 	w.size = 50

@@ -107,7 +107,8 @@ func TestN21RegistryRefuses(t *testing.T) {
 // A host that is dead is one of several: its URL goes with its first failure.
 func TestN41RememberedHostFails(t *testing.T) {
 	for name, failure := range map[string]answer{
-		"dead": fails(errBroken), "503": says(503, ""), "521": says(521, ""), "no byte": part(100, 200).cut(0),
+		"dead": fails(errBroken), "503": says(503, ""), "521": says(521, ""),
+		"no byte": part(100, 200).cut(0),
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := redirected(t)
@@ -125,7 +126,8 @@ func TestN41HostFailsOnItsFirstUse(t *testing.T) {
 	assert.Equal(t, tryAgain, w.verdict(to("dead.test"), part(0, 100).cut(0)))
 	w.fetched(to("other.test"), part(0, 100))
 	assert.Equal(t, []string{
-		"registry.test bytes=0-99", "dead.test bytes=0-99", "registry.test bytes=0-99", "other.test bytes=0-99",
+		"registry.test bytes=0-99", "dead.test bytes=0-99",
+		"registry.test bytes=0-99", "other.test bytes=0-99",
 	}, w.requests())
 }
 
@@ -181,7 +183,9 @@ func TestN40URLIsAskedForWhenThereIsASlot(t *testing.T) {
 	}{
 		"after a failure":     {[][]answer{{failed}}, false},
 		"N40 after a refusal": {[][]answer{{refused}}, true},
-		"after bytes came":    {[][]answer{{refused}, {to("store.test"), part(100, 200).cut(50)}, {failed}}, false},
+		"after bytes came": {
+			[][]answer{{refused}, {to("store.test"), part(100, 200).cut(50)}, {failed}}, false,
+		},
 	} {
 		inBubble(t, name, func(t *testing.T) {
 			w := newWorld(t)
@@ -207,7 +211,8 @@ func TestN40URLIsAskedForWhenThereIsASlot(t *testing.T) {
 	}
 }
 
-// That others get bytes of the blob meanwhile does not have a request wait for a slot with a URL in its hands again.
+// That others get bytes of the blob meanwhile does not have a request wait for a slot with a URL in its
+// hands again.
 func TestE1RefusedURLIsAskedForWhenThereIsASlot(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)

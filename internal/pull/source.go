@@ -4,13 +4,13 @@
 //
 //	status                          is taken for
 //	200 to a request without Range  the blob
-//	200 to a range                  the blob, and a registry that ignores ranges; where this blob's ranges were
-//	                                served before, a stale node; where If-Range was sent, a changed ETag
-//	400, 403, 405, 501 to a range,  ranges that are refused, where the source has served none: the blob is asked
-//	500 to a second one             for without a range, once
+//	200 to a range                  the blob, and a registry that ignores ranges; where this blob's ranges
+//	                                were served before, a stale node; after If-Range, another ETag
+//	400, 403, 405, 501 to a range,  ranges that are refused, where the source has served none: the blob is
+//	500 to a second one             asked for without a range, once
 //	206, exactly the range          the range
-//	another 206, 416                a violation: the range is asked for again at a new URL, or the whole blob
-//	                                where violations are the registry's habit
+//	another 206, 416                a violation: the range is asked for again at a new URL, or the whole
+//	                                blob where violations are the registry's habit
 //	a lasting one of an object      a signed URL that has expired: another is asked for, once for each piece
 //	store, such as 400 or 403       where it was used at once, always where it was remembered
 //	all others                      a failure
@@ -118,8 +118,8 @@ func (s *Sources) worthAsking(ctx context.Context, mirror *source, b *Blob) bool
 		mirror.health.ask(ctx, s.StallTimeout/3)
 }
 
-// mirrorFailed remembers what a failure of a mirror means, after which the next source is asked. A mirror need
-// not have every blob, and one that has brought bytes is there.
+// mirrorFailed remembers what a failure of a mirror means, after which the next source is asked. A mirror
+// need not have every blob, and one that has brought bytes is there.
 func (s *Sources) mirrorFailed(ctx context.Context, mirror *source, p *PieceFetch, moved bool, err error) {
 	level, what := slog.LevelDebug, "mirror failed, asking the next"
 	switch {

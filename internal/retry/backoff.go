@@ -9,8 +9,8 @@ import (
 )
 
 const (
-	// FirstDelay is the longest wait before the second attempt. Each wait that follows may be twice as long.
-	FirstDelay = 200 * time.Millisecond
+	// firstDelay is the longest wait before the second attempt. Each wait that follows may be twice as long.
+	firstDelay = 200 * time.Millisecond
 
 	// MaxDelay is the longest wait between two attempts.
 	MaxDelay = 30 * time.Second
@@ -21,7 +21,7 @@ const (
 func Delay(attempt int, longest time.Duration) time.Duration {
 	d := longest
 	if attempt = min(attempt, 20); attempt >= 0 {
-		d = min(longest, FirstDelay<<attempt)
+		d = min(longest, firstDelay<<attempt)
 	}
 	return d/2 + time.Duration(rand.Int64N(int64(d/2)+1))
 }

@@ -8,7 +8,7 @@ import (
 
 // Budget bounds how long one blob may go without a new byte while somebody tries. It runs while at least one
 // worker tries, and stands still at all other times: while every piece of the blob waits for its turn, and
-// while all who hold a piece wait for room to move it. Its methods are safe for concurrent use.
+// while all who hold a piece wait for a slot. Its methods are safe for concurrent use.
 type Budget struct {
 	timeout  time.Duration
 	attempts atomic.Int64

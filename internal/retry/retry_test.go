@@ -42,7 +42,9 @@ func TestRetryable(t *testing.T) {
 		"N32 no such host":     {dial(&net.DNSError{IsNotFound: true}), false},
 		"N32 SERVFAIL":         {dial(&net.DNSError{IsTemporary: true}), true},
 		"N35 proxy":            {errors.New("Proxy Authentication Required"), false},
-		"I14 headers":          {errors.New("net/http: server response headers exceeded 1048576 bytes"), false},
+		"I14 headers": {
+			errors.New("net/http: server response headers exceeded 1048576 bytes"), false,
+		},
 		"S1 disk full":         {path(syscall.ENOSPC), false},
 		"S2 disk broken":       {path(syscall.EIO), false},
 		"S3 quota":             {path(syscall.EDQUOT), false},
@@ -69,7 +71,8 @@ func TestDelayGrowsWithJitter(t *testing.T) {
 		assert.Greater(t, len(seen), 90)
 	}
 	for _, attempt := range []int{-1, 63, 64, 1 << 30} {
-		assert.InDelta(t, 750*time.Millisecond, retry.Delay(attempt, time.Second), float64(250*time.Millisecond))
+		delay := retry.Delay(attempt, time.Second)
+		assert.InDelta(t, 750*time.Millisecond, delay, float64(250*time.Millisecond))
 	}
 	assert.Zero(t, retry.Delay(5, 0))
 }
@@ -191,7 +194,8 @@ func TestLoopGivesUp(t *testing.T) {
 	} {
 		inBubble(t, name, func(t *testing.T) {
 			start, tries := time.Now(), 0
-			err := newLoop(c.answered).Run(t.Context(), retry.NewBudget(time.Minute), "x", func() (bool, error) {
+			budget := retry.NewBudget(time.Minute)
+			err := newLoop(c.answered).Run(t.Context(), budget, "x", func() (bool, error) {
 				tries++
 				return false, broken
 			})

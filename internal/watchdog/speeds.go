@@ -12,14 +12,14 @@ const (
 	// slowShare is the share of the median speed of its peers below which a connection is slow.
 	slowShare = 0.1
 
-	// ReplaceAfter is how long a connection must have been slow to be replaced while no worker is idle. That
+	// replaceAfter is how long a connection must have been slow to be replaced while no worker is idle. That
 	// is long, because what the server has sent and we have not read is lost.
-	ReplaceAfter = 5 * time.Second
+	replaceAfter = 5 * time.Second
 
-	// TakeOverAfter is how long it must have been slow for an idle worker to take over what it has left.
-	// TakeOverLate is how long where that is little: then a busy machine is the likelier reason.
-	TakeOverAfter = 300 * time.Millisecond
-	TakeOverLate  = time.Second
+	// takeOverAfter is how long it must have been slow for an idle worker to take over what it has left.
+	// takeOverLate is how long where that is little: then a busy machine is the likelier reason.
+	takeOverAfter = 300 * time.Millisecond
+	takeOverLate  = time.Second
 
 	// MaxReplaced is how often slow connections of one transfer are replaced. Then it may be slow.
 	MaxReplaced = 3
@@ -27,30 +27,30 @@ const (
 	// minSample is how many bytes a connection must have moved for its speed to say something.
 	minSample = 64 << 10 // 64 KiB
 
-	// SpeedSamples is how many recent speeds the median is taken of.
-	SpeedSamples = 64
+	// speedSamples is how many recent speeds the median is taken of.
+	speedSamples = 64
 )
 
 // Speeds knows the median of recent speeds, in bytes per second. The zero value knows none. It is safe for
 // concurrent use.
 type Speeds struct {
 	mu     sync.Mutex // guards the fields that follow
-	recent [SpeedSamples]float64
+	recent [speedSamples]float64
 	count  int
 }
 
-// Record adds a speed. Only the last SpeedSamples count.
+// Record adds a speed. Only the last speedSamples count.
 func (s *Speeds) Record(speed float64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.recent[s.count%SpeedSamples] = speed
+	s.recent[s.count%speedSamples] = speed
 	s.count++
 }
 
 // Median returns the median, 0 as long as nothing was recorded.
 func (s *Speeds) Median() float64 {
 	s.mu.Lock()
-	recent, count := s.recent, min(s.count, SpeedSamples)
+	recent, count := s.recent, min(s.count, speedSamples)
 	s.mu.Unlock()
 	if count == 0 {
 		return 0
@@ -70,8 +70,8 @@ func (w *Watchdog) TakeOver(flows bool, age time.Duration, speed float64, little
 	case !flows:
 		return age > w.stallTimeout/3
 	case little:
-		return age > TakeOverLate && w.Speeds.Slow(speed)
+		return age > takeOverLate && w.Speeds.Slow(speed)
 	default:
-		return age > TakeOverAfter && w.Speeds.Slow(speed)
+		return age > takeOverAfter && w.Speeds.Slow(speed)
 	}
 }

@@ -105,9 +105,9 @@ type Watch struct {
 	cancel   context.CancelCauseFunc
 	watchdog *Watchdog
 	maySlow  bool
-	began    atomic.Int64 // when it last had room to move, in nanoseconds since the watchdog's start
+	began    atomic.Int64 // when it last got a slot, in nanoseconds since the watchdog's start
 	bytes    atomic.Int64 // moved so far
-	held     atomic.Int32 // above 0: it waits for us, not for the network
+	paused   atomic.Int32 // above 0: it waits for us, not for the network
 	extra    atomic.Int64 // nanoseconds that it may stand still beyond the stall timeout
 
 	// Guarded by watchdog.mu.
@@ -136,11 +136,11 @@ func (w *Watch) Context() context.Context { return w.ctx }
 // Moved counts bytes of a body.
 func (w *Watch) Moved(n int) { w.bytes.Add(int64(n)) }
 
-// Hold keeps the watchdog from the request until Release is called: it waits for us and not for the network.
-func (w *Watch) Hold() { w.held.Add(1) }
+// Pause keeps the watchdog from the request until Resume is called: it waits for us and not for the network.
+func (w *Watch) Pause() { w.paused.Add(1) }
 
-// Release ends a Hold.
-func (w *Watch) Release() { w.held.Add(-1) }
+// Resume ends a Pause.
+func (w *Watch) Resume() { w.paused.Add(-1) }
 
 // Restart judges the speed of the request from now on.
 func (w *Watch) Restart() { w.began.Store(int64(w.watchdog.now())) }
@@ -175,20 +175,20 @@ func reason(cause, err error) error {
 
 // stalled tells whether the request has stood still for too long. The caller holds watchdog.mu.
 func (w *Watch) stalled(now time.Duration) bool {
-	if moved := w.bytes.Load(); moved != w.seen || w.held.Load() > 0 {
+	if moved := w.bytes.Load(); moved != w.seen || w.paused.Load() > 0 {
 		w.seen, w.lastMoved = moved, now
 	}
 	return now-w.lastMoved >= w.watchdog.stallTimeout+time.Duration(w.extra.Load())
 }
 
-// slow compares the request with its peers each ReplaceAfter, counted from when it last waited for us. The
+// slow compares the request with its peers each replaceAfter, counted from when it last waited for us. The
 // caller holds watchdog.mu.
 func (w *Watch) slow(now time.Duration) bool {
-	if w.held.Load() > 0 {
+	if w.paused.Load() > 0 {
 		w.mark, w.markTime = w.seen, now
 	}
 	elapsed := now - w.markTime
-	if w.seen == 0 || elapsed < ReplaceAfter {
+	if w.seen == 0 || elapsed < replaceAfter {
 		return false
 	}
 	speed := float64(w.seen-w.mark) / elapsed.Seconds()

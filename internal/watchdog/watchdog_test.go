@@ -49,9 +49,9 @@ func TestWatchdogSparesWhatMovesOrWaitsForUs(t *testing.T) {
 			time.Sleep(700 * time.Millisecond)
 			a.Moved(1)
 		}
-		a.Hold()
+		a.Pause()
 		time.Sleep(time.Hour)
-		a.Release()
+		a.Resume()
 		require.NoError(t, a.Context().Err())
 		time.Sleep(2 * time.Second)
 		require.ErrorIs(t, a.End(errors.New("read")), watchdog.ErrStalled)

@@ -167,8 +167,8 @@ func IsRedirect(status int) bool {
 	return false
 }
 
-// Send sends the request, and follows no redirect. Whatever status the answer has, it is no error, except that
-// of a server that was spoken to with the wrong scheme: ErrWrongScheme.
+// Send sends the request, and follows no redirect. Whatever status the answer has, it is no error, except
+// that of a server that was spoken to with the wrong scheme: ErrWrongScheme.
 func (c *Client) Send(ctx context.Context, r Request) (*Response, error) {
 	req := c.newRequest(ctx, r)
 	cookies := c.jar != nil && !r.Target.Left

@@ -381,7 +381,8 @@ func TestE18RequestOverAConnectionOfItsOwn(t *testing.T) {
 		t.Cleanup(c.Close)
 		target := mustParse(t, server.URL).Uploads("a/b", nil)
 		ask := func(newConn bool) string {
-			resp, err := c.Send(t.Context(), Request{Method: http.MethodGet, Target: target, NewConn: newConn})
+			r := Request{Method: http.MethodGet, Target: target, NewConn: newConn}
+			resp, err := c.Send(t.Context(), r)
 			require.NoError(t, err)
 			defer resp.Body.Close()
 			require.Equal(t, h2, resp.ProtoMajor == 2)

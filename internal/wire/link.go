@@ -131,7 +131,8 @@ func cutParameter(s string) (value, rest string, err error) {
 func (t Target) NextPage(link string) (Target, error) {
 	u, err := t.URL.Parse(escapeLocation(link))
 	if err != nil || strings.ContainsFunc(link, isControl) {
-		return t, fmt.Errorf("%w: %s: the link to its next page is malformed", ErrRedirectRefused, Redact(t.URL))
+		return t, fmt.Errorf(
+			"%w: %s: the link to its next page is malformed", ErrRedirectRefused, Redact(t.URL))
 	}
 	list, ok := strings.CutPrefix(t.URL.Path, t.registry.base.Path)
 	isSame := ok && sameHost(u, t.URL) && strings.HasSuffix(u.Path, "/"+list)

@@ -44,7 +44,8 @@ func TestG1NextLink(t *testing.T) {
 
 func TestG1LinkThatCannotBeRead(t *testing.T) {
 	for _, value := range []string{
-		`/x; rel=next`, `</x; rel=next`, `</x>; rel="next`, `</x> rel=next`, `</x>`, `</x>; title="x"`, `next`,
+		`/x; rel=next`, `</x; rel=next`, `</x>; rel="next`, `</x> rel=next`, `</x>`, `</x>; title="x"`,
+		`next`,
 		`<>; rel=next`, `</p>; rel=prev, /x; rel=next`, `</x>; rel=next, </y>; rel=next`, `"</x>; rel=next"`,
 		`rel="next"; </x>`,
 	} {

@@ -22,9 +22,9 @@ var ErrWrongScheme = errors.New("wrong scheme or port")
 // the proxy before it has passed on.
 const proxyHint = "check Host and X-Forwarded-Proto as the proxy before the registry passes them on"
 
-// OtherPort reports whether the target is on the host of the registry's base URL, but by another scheme
+// otherPort reports whether the target is on the host of the registry's base URL, but by another scheme
 // or port. A proxy before the registry that does not pass on Host or X-Forwarded-Proto makes such ones.
-func (t Target) OtherPort() bool {
+func (t Target) otherPort() bool {
 	return t.registry != nil && sameHost(t.URL, t.registry.base) && !sameOrigin(t.URL, t.registry.base)
 }
 
@@ -72,7 +72,7 @@ func wrongScheme(t Target, what string) error {
 	switch {
 	case e.atHome:
 		e.check += " of the base URL"
-	case t.OtherPort():
+	case t.otherPort():
 		e.check = "the registry led there; " + proxyHint
 	}
 	return e
@@ -90,7 +90,7 @@ func explain(t Target, err error, answered bool) error {
 		why = wrongScheme(t, "the server speaks plain HTTP there")
 	case isTLSAnswer(t.URL, err):
 		why = wrongScheme(t, speaksTLS)
-	case t.OtherPort() && isRefused(err):
+	case t.otherPort() && isRefused(err):
 		why = wrongScheme(t, "nobody listens there")
 	default:
 		return explainTLS(err)

@@ -140,7 +140,7 @@ func TestN48AnotherPortThatHasAnsweredIsRight(t *testing.T) {
 	c := NewClient(nil, "test", 1)
 	defer c.Close()
 	target := elsewhere(t, "http://127.0.0.1:1", store.URL+"/x")
-	require.True(t, target.OtherPort())
+	require.True(t, target.otherPort())
 	resp, err := get(t, c, target)
 	require.NoError(t, err)
 	resp.Discard()

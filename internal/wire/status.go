@@ -43,8 +43,8 @@ func LooksLikeWebPage(h http.Header) bool {
 		h.Get("Content-Length") != "0" && !isFromRegistry(h)
 }
 
-// MediaType returns the media type of a Content-Type without its parameters, which nobody needs and some write
-// wrong: package mime takes a type with two charsets for none.
+// MediaType returns the media type of a Content-Type without its parameters, which nobody needs and some
+// write wrong: package mime takes a type with two charsets for none.
 func MediaType(contentType string) string {
 	mediaType, _, _ := strings.Cut(contentType, ";")
 	return strings.ToLower(strings.TrimSpace(mediaType))

@@ -25,8 +25,10 @@ func TestU15WebPage(t *testing.T) {
 		header http.Header
 		want   bool
 	}{
-		"page":         {http.Header{"Content-Type": {"text/html"}}, true},
-		"charset":      {http.Header{"Content-Type": {"TEXT/HTML; charset=x"}, "Content-Length": {"9"}}, true},
+		"page": {http.Header{"Content-Type": {"text/html"}}, true},
+		"charset": {
+			http.Header{"Content-Type": {"TEXT/HTML; charset=x"}, "Content-Length": {"9"}}, true,
+		},
 		"two charsets": {http.Header{"Content-Type": {"Text/HTML; charset=utf-8; charset=latin1"}}, true},
 		"bad charset":  {http.Header{"Content-Type": {"text/html; charset"}}, true},
 		"XHTML":        {http.Header{"Content-Type": {"application/xhtml+xml"}}, true},

@@ -159,7 +159,8 @@ func (t Target) IsZero() bool { return t.URL == nil }
 func (t Target) Realm(realm string) (Target, error) {
 	if !challenge.NamesServer(realm) {
 		return Target{}, fmt.Errorf(
-			"%w: the realm %.100q of the registry's challenge is not an http or https URL", ErrRedirectRefused, realm)
+			"%w: the realm %.100q of the registry's challenge is not an http or https URL",
+			ErrRedirectRefused, realm)
 	}
 	server, err := t.Resolve(realm)
 	if err != nil {

@@ -133,15 +133,18 @@ func TestRealm(t *testing.T) {
 	r := mustParse(t, "https://registry.example")
 	from := r.Blob("a", "sha256:x")
 	for realm, want := range map[string]string{
-		"https://auth.example/token": "https://auth.example/token", "/token?a=b": "https://registry.example/token?a=b",
-		"//auth.example/token": "https://auth.example/token", "../token": "https://registry.example/v2/a/token",
+		"https://auth.example/token": "https://auth.example/token",
+		"/token?a=b":                 "https://registry.example/token?a=b",
+		"//auth.example/token":       "https://auth.example/token",
+		"../token":                   "https://registry.example/v2/a/token",
 	} {
 		target, err := from.Realm(realm)
 		require.NoError(t, err)
 		assert.Equal(t, want, target.URL.String())
 	}
 	for _, realm := range []string{
-		"http://auth.example/token", "file:///x", "https://127.0.0.1/", "https://169.254.169.254/", "Registry",
+		"http://auth.example/token", "file:///x", "https://127.0.0.1/", "https://169.254.169.254/",
+		"Registry",
 		"//127.0.0.1/token", "auth.example/token",
 	} {
 		_, err := from.Realm(realm)
@@ -175,7 +178,9 @@ func TestI11Repository(t *testing.T) {
 	} {
 		assert.Error(t, CheckRepository(name), "%q", name)
 	}
-	for _, name := range []string{"library/_", "library/model", "Mixed/Case.Name-1_2", "a", "a/b/c/d", "a..b", "a/x..y", "a/..b"} {
+	for _, name := range []string{
+		"library/_", "library/model", "Mixed/Case.Name-1_2", "a", "a/b/c/d", "a..b", "a/x..y", "a/..b",
+	} {
 		assert.NoError(t, CheckRepository(name), "%q", name)
 	}
 }
@@ -193,7 +198,8 @@ func FuzzLocation(f *testing.F) {
 	for _, seed := range []string{
 		"", "/x?y=z", "https://cdn.example/x?sig=1", "http://registry.example/", "//evil.example/x",
 		"https://registry.example@evil.example/", "file:///etc/passwd", "https://127.0.0.1/",
-		"https:\\\\evil", "?q", "https://[::1]:443/x", "https://registry.example.:443/", "https://１２７.0.0.1/",
+		"https:\\\\evil", "?q", "https://[::1]:443/x", "https://registry.example.:443/",
+		"https://１２７.0.0.1/",
 		"https://0x7f.1:443/a b%2F?c d",
 	} {
 		f.Add(seed)
