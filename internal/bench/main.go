@@ -6,7 +6,8 @@
 //
 // The first measures what is named. The second measures the rows of docs/performance.md in a quarter of an
 // hour, adds them to docs/performance/runs.csv, and writes tables and charts anew; "far" does so with the far
-// links, twenty times each. "show" prints what the CSV has, and "tables" writes tables and charts only.
+// links, twenty times each, and "updates" with those of docs/updates.md, in /dev/shm or another -tmp that has room
+// for 20 GB. "show" prints what the CSV has, and "tables" writes tables and charts only.
 package main
 
 import (
@@ -89,12 +90,15 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	case "far":
 		o.workloads, o.record = ofFarLinks(), true
 		return measure(ctx, o, out)
+	case "updates":
+		o.workloads, o.record = ofUpdates(), true
+		return measure(ctx, o, out)
 	case "show":
 		return docs.show(out)
 	case "tables":
 		return docs.write()
 	}
-	return fmt.Errorf("unknown command %q, there are page, far, show and tables", command)
+	return fmt.Errorf("unknown command %q, there are page, far, updates, show and tables", command)
 }
 
 // serve is the process of the registry.

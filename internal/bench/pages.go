@@ -22,7 +22,9 @@ type pages struct{ dir string }
 func (p pages) file(name string) string { return filepath.Join(p.dir, "performance", name) }
 
 // texts are the pages that have tables.
-func (p pages) texts() []string { return []string{p.file("../performance.md"), p.file("notes.md")} }
+func (p pages) texts() []string {
+	return []string{p.file("../performance.md"), p.file("notes.md"), p.file("../updates.md")}
+}
 
 // result is what is shown of a workload: the rows of the commit that it was last measured at.
 type result struct {
@@ -153,6 +155,7 @@ func tables() map[string]func([]result) [][]string {
 		"slower":    slower,
 		"far":       far,
 		"targets":   missedAndMet,
+		"updates":   updated,
 	}
 }
 

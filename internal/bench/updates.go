@@ -95,3 +95,34 @@ func (s *shelf) write(u *update, m model) (b contender.Blob, err error) {
 	b = contender.Blob{Digest: "sha256:" + hex.EncodeToString(h.Sum(nil)), Size: l.Size}
 	return b, os.Rename(f.Name(), filepath.Join(s.dir, b.File()))
 }
+
+// ofUpdates are the updates, so often that they take less than ten minutes.
+func ofUpdates() (all []workload) {
+	for _, w := range updates() {
+		w.rounds = 2
+		all = append(all, w)
+	}
+	return all
+}
+
+// updated compares updates with a plain pull, and with a local copy that is hashed.
+func updated(results []result) [][]string {
+	cells := [][]string{{"row", "what is new", "bytes", "plain pull", "time", "plain pull", "local copy", "measured"}}
+	for _, r := range results {
+		if r.workload.update == nil {
+			continue
+		}
+		line := []string{r.workload.name, r.workload.title}
+		ours, _ := rowOf(r.rows, "reuse")
+		plain, _ := rowOf(r.rows, "transfer")
+		size := float64(r.workload.bytes())
+		for _, s := range []summary{ours, plain} {
+			line = append(line, fmt.Sprintf("%.1f %%", 100*s.of[body].median/size))
+		}
+		for _, name := range []string{"reuse", "transfer", "copy"} {
+			line = append(line, fmt.Sprintf("%.1f s", medianOf(r.rows, name)))
+		}
+		cells = append(cells, append(line, r.when()))
+	}
+	return cells
+}
