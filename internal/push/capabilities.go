@@ -8,7 +8,6 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
-	"github.com/modeltransfer/transfer/internal/pace"
 	"github.com/modeltransfer/transfer/internal/retry"
 )
 
@@ -43,7 +42,7 @@ type capabilities struct {
 	direct   atomic.Bool  // it gives out URLs of its object store
 	absent   atomic.Int32 // blobs in a row that it was asked about and did not have
 	unprobed atomic.Int32 // blobs that it need not have been asked about
-	chunk    *pace.ChunkSize
+	chunk    *chunkSize
 
 	patches  atomic.Bool // it has refused a whole body: all go with PATCH
 	puts     atomic.Bool // it has refused every chunk, and takes the same with PUT

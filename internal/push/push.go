@@ -88,7 +88,6 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/modeltransfer/transfer/internal/exchange"
-	"github.com/modeltransfer/transfer/internal/pace"
 	"github.com/modeltransfer/transfer/internal/retry"
 	"github.com/modeltransfer/transfer/internal/sessions"
 	"github.com/modeltransfer/transfer/internal/wire"
@@ -126,7 +125,7 @@ type Pusher struct {
 // New returns a pusher.
 func New(c Config) *Pusher {
 	p := &Pusher{Config: c}
-	p.capabilities.chunk = pace.NewChunkSize(startChunk, minChunk, maxChunk)
+	p.capabilities.chunk = newChunkSize(startChunk, minChunk, maxChunk)
 	p.capabilities.lead.init(c.First != "")
 	return p
 }

@@ -1,4 +1,4 @@
-package pace
+package push
 
 import (
 	"testing"
@@ -7,7 +7,7 @@ import (
 )
 
 func TestChunkSizeGrowsUntilRefused(t *testing.T) {
-	c := NewChunkSize(8, 1, 64)
+	c := newChunkSize(8, 1, 64)
 	c.Taken(4)
 	assert.EqualValues(t, 8, c.Size(), "the last chunk of a blob says nothing")
 	for range 10 {

@@ -1,23 +1,23 @@
-package pace
+package push
 
 import "sync"
 
-// ChunkSize is the size of the chunks of uploads. It grows while a registry takes the chunks, and shrinks
+// chunkSize is the size of the chunks of uploads. It grows while a registry takes the chunks, and shrinks
 // when the registry refuses one: what a registry takes is not announced.
-type ChunkSize struct {
+type chunkSize struct {
 	least int64
 
 	mu         sync.Mutex // guards the fields that follow
 	size, most int64
 }
 
-// NewChunkSize returns a size that starts at start, and stays between least and most.
-func NewChunkSize(start, least, most int64) *ChunkSize {
-	return &ChunkSize{least: least, size: start, most: most}
+// newChunkSize returns a size that starts at start, and stays between least and most.
+func newChunkSize(start, least, most int64) *chunkSize {
+	return &chunkSize{least: least, size: start, most: most}
 }
 
 // Size returns the size of the next chunk.
-func (c *ChunkSize) Size() int64 {
+func (c *chunkSize) Size() int64 {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.size
@@ -25,7 +25,7 @@ func (c *ChunkSize) Size() int64 {
 
 // Refused makes chunks smaller than the one of that size that was refused, and keeps them so. It reports
 // whether a smaller chunk is allowed; otherwise another attempt cannot help.
-func (c *ChunkSize) Refused(size int64) bool {
+func (c *chunkSize) Refused(size int64) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if size <= c.least {
@@ -37,7 +37,7 @@ func (c *ChunkSize) Refused(size int64) bool {
 }
 
 // Taken doubles the size after a whole chunk was taken.
-func (c *ChunkSize) Taken(size int64) {
+func (c *chunkSize) Taken(size int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if size >= c.size {
