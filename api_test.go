@@ -55,13 +55,14 @@ func TestAPIOptionsByName(t *testing.T) {
 		UserAgent:    "x",
 		StallTimeout: 1, BodyConcurrency: 1, RetryTimeout: 1, MaxBytesPerSecond: 1, Verify: true,
 		Mirrors: []string{"x"}, Trace: &transfer.Trace{}, Reuse: []string{"x"},
+		Limiter: transfer.NewLimiter(1),
 	}
 	up := transfer.UploadOptions{
 		Blobs: []transfer.Blob{blob}, BaseURL: "x", SrcDir: "x", Concurrency: 1, Progress: progress,
 		Client: http.DefaultClient, Token: "x", GetToken: token, Logger: slog.Default(), UserAgent: "x",
 		Manifest: []byte("x"), ManifestRef: "x", Repository: "x",
 		BodyConcurrency: 1, StallTimeout: 1, RetryTimeout: 1, MaxBytesPerSecond: 1,
-		Trace: &transfer.Trace{},
+		Trace: &transfer.Trace{}, Limiter: transfer.NewLimiter(1),
 	}
 	for _, options := range []any{down, up} {
 		for f, v := range reflect.ValueOf(options).Fields() {
@@ -98,7 +99,7 @@ func TestAPIFieldsKeepTheirOrder(t *testing.T) {
 			of[time.Duration]("StallTimeout"),
 			of[int]("BodyConcurrency"), of[time.Duration]("RetryTimeout"), of[int64]("MaxBytesPerSecond"),
 			of[bool]("Verify"), of[[]string]("Mirrors"),
-			of[*transfer.Trace]("Trace"), of[[]string]("Reuse"),
+			of[*transfer.Trace]("Trace"), of[[]string]("Reuse"), of[*transfer.Limiter]("Limiter"),
 		}},
 		{reflect.TypeFor[transfer.UploadOptions](), []field{
 			of[[]transfer.Blob]("Blobs"), of[string]("BaseURL"), of[string]("SrcDir"), of[int]("Concurrency"),
@@ -107,6 +108,7 @@ func TestAPIFieldsKeepTheirOrder(t *testing.T) {
 			of[string]("ManifestRef"), of[string]("Repository"),
 			of[int]("BodyConcurrency"), of[time.Duration]("StallTimeout"), of[time.Duration]("RetryTimeout"),
 			of[int64]("MaxBytesPerSecond"), of[*transfer.Trace]("Trace"),
+			of[*transfer.Limiter]("Limiter"),
 		}},
 		{reflect.TypeFor[transfer.BlobError](), []field{
 			of[string]("Digest"), of[string]("Op"), of[int]("Attempts"), of[error]("Err"),

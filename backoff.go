@@ -23,6 +23,21 @@ const (
 	defaultRetryTimeout = calls.DefaultRetryTimeout
 )
 
+// Limiter caps the speed of several calls together, such as all of a program; each gets a fair part. It is safe
+// for concurrent use. The zero value caps nothing.
+type Limiter struct{ rate *pace.Limiter }
+
+// NewLimiter returns a limiter of that many bytes per second. Zero or less means no cap.
+func NewLimiter(bytesPerSecond int64) *Limiter { return &Limiter{pace.New(bytesPerSecond)} }
+
+// shared is nil where nothing is capped.
+func (l *Limiter) shared() *pace.Limiter {
+	if l == nil {
+		return nil
+	}
+	return l.rate
+}
+
 // newLoop returns the loop that makes the attempts of a call at its blobs and its manifest.
 func newLoop(x *exchange.Exchange, bodies *pace.BodyLimiter, log *slog.Logger) *retry.Loop {
 	return &retry.Loop{

@@ -65,7 +65,7 @@ func Download(ctx context.Context, opts DownloadOptions) error {
 		limits: limits{
 			concurrency: opts.Concurrency, defaultConcurrency: DefaultDownloadConcurrency,
 			bodyConcurrency: opts.BodyConcurrency, maxBytesPerSecond: opts.MaxBytesPerSecond,
-			stallTimeout: opts.StallTimeout, retryTimeout: opts.RetryTimeout,
+			limiter: opts.Limiter, stallTimeout: opts.StallTimeout, retryTimeout: opts.RetryTimeout,
 		},
 		listeners: listeners{opts.Progress, opts.Logger, opts.Trace},
 	}, func(ctx context.Context, c *call) error {

@@ -118,3 +118,21 @@ func ExampleAuthChallenge() {
 
 // askTokenServer stands for what reads the token out of the answer.
 func askTokenServer(req *http.Request) (string, error) { return "token for " + req.URL.Path, nil }
+
+// A program gives all its calls one limiter, so that together they leave room for others.
+func ExampleNewLimiter() {
+	limiter := transfer.NewLimiter(50 << 20) // 50 MiB per second
+	for _, model := range []string{"library/one", "library/other"} {
+		go func() {
+			err := transfer.Download(context.Background(), transfer.DownloadOptions{
+				Blobs: []transfer.Blob{
+					{Digest: "sha256:2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824", Size: 5},
+				},
+				BaseURL: "https://registry.example", Repository: model, DestDir: "blobs", Limiter: limiter,
+			})
+			if err != nil {
+				log.Print(err)
+			}
+		}()
+	}
+}

@@ -356,6 +356,10 @@ type DownloadOptions struct {
 	// blob of more than 32 MiB that is a GGUF or safetensors file, only what they do not have is fetched.
 	// They are read, not through links, and never written to. Whatever is wrong with them is no error.
 	Reuse []string
+
+	// Limiter caps the speed of all calls that have it, together. Where MaxBytesPerSecond is lower, that
+	// rules. Nil means no cap but that.
+	Limiter *Limiter
 }
 
 // UploadOptions say what [Upload] sends and how. The fields that
@@ -432,6 +436,10 @@ type UploadOptions struct {
 
 	// Trace is told what happens to each blob. Nil means that nobody wants to know.
 	Trace *Trace
+
+	// Limiter caps the speed of all calls that have it, together. Where MaxBytesPerSecond is lower, that
+	// rules. Nil means no cap but that.
+	Limiter *Limiter
 }
 
 // options are the options that both directions have.
@@ -454,6 +462,7 @@ type limits struct {
 	bodyConcurrency                 int
 	stallTimeout, retryTimeout      time.Duration
 	maxBytesPerSecond               int64
+	limiter                         *Limiter
 }
 
 // listeners are told how a call gets on.
@@ -600,7 +609,7 @@ func run(ctx context.Context, o options, move func(context.Context, *call) error
 
 // open makes what the requests share. Call release after the context has ended.
 func (c *call) open(ctx context.Context, cancel context.CancelCauseFunc) (release func()) {
-	c.rate = pace.New(c.maxBytesPerSecond)
+	c.rate = pace.New(c.maxBytesPerSecond).Within(c.limiter.shared())
 	most := limit(c.bodyConcurrency, c.concurrency, c.concurrency)
 	c.bodies = pace.NewBodyLimiter(most, c.bodyConcurrency > 0)
 	c.watchdog = watchdog.New(c.stallTimeout, c.rate)

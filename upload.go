@@ -35,7 +35,7 @@ func Upload(ctx context.Context, opts UploadOptions) error {
 		limits: limits{
 			concurrency: opts.Concurrency, defaultConcurrency: DefaultUploadConcurrency,
 			bodyConcurrency: opts.BodyConcurrency, maxBytesPerSecond: opts.MaxBytesPerSecond,
-			stallTimeout: opts.StallTimeout, retryTimeout: opts.RetryTimeout,
+			limiter: opts.Limiter, stallTimeout: opts.StallTimeout, retryTimeout: opts.RetryTimeout,
 		},
 		listeners: listeners{opts.Progress, opts.Logger, opts.Trace},
 	}, func(ctx context.Context, c *call) error {

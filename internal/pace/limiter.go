@@ -1,9 +1,3 @@
-// Package pace decides how fast bodies move, and how many at once.
-//
-//   - [Limiter] caps the bytes per second of a whole call.
-//   - [BodyLimiter] limits how many bodies move at once. It keeps an [AdaptiveLimit] for large bodies and one
-//     for small bodies, each of which finds the number that moves the most bytes.
-//   - [ChunkSize] finds the largest chunk that a registry takes.
 package pace
 
 import (
@@ -25,7 +19,8 @@ const (
 // Limiter caps the sum of the speeds of all who use it: each reads Chunk bytes, then waits in Pay until the
 // bytes of everybody so far fit the cap. A nil Limiter caps nothing.
 type Limiter struct {
-	rate float64 // bytes per second
+	rate   float64  // bytes per second
+	shared *Limiter // with others; may be nil
 
 	mu   sync.Mutex
 	paid time.Time // when the cap allows what was moved so far; guarded by mu
@@ -39,12 +34,20 @@ func New(bytesPerSecond int64) *Limiter {
 	return &Limiter{rate: float64(bytesPerSecond)}
 }
 
+// Within returns a limiter that also keeps to one that is shared with others. Either may be nil.
+func (l *Limiter) Within(shared *Limiter) *Limiter {
+	if l == nil {
+		return shared
+	}
+	return &Limiter{rate: l.rate, shared: shared}
+}
+
 // Chunk returns how many bytes to move before the next call of Pay, at most n.
 func (l *Limiter) Chunk(n int64) int64 {
 	if l == nil {
 		return n
 	}
-	return min(n, max(minChunk, int64(l.rate/chunksPerSecond)))
+	return l.shared.Chunk(min(n, max(minChunk, int64(l.rate/chunksPerSecond))))
 }
 
 // Pay waits until the cap allows n bytes that were just moved, after those of all earlier calls. It returns
@@ -53,7 +56,7 @@ func (l *Limiter) Pay(ctx context.Context, n int) error {
 	if l == nil || n == 0 {
 		return nil
 	}
-	t := time.NewTimer(l.take(n))
+	t := time.NewTimer(max(l.take(n), l.shared.take(n)))
 	defer t.Stop()
 	select {
 	case <-t.C:
@@ -69,12 +72,16 @@ func (l *Limiter) Full() bool {
 		return false
 	}
 	l.mu.Lock()
-	defer l.mu.Unlock()
-	return time.Now().Before(l.paid)
+	full := time.Now().Before(l.paid)
+	l.mu.Unlock()
+	return full || l.shared.Full()
 }
 
 // take counts n bytes, and returns how long to wait for the cap to allow them.
 func (l *Limiter) take(n int) time.Duration {
+	if l == nil {
+		return 0
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	now := time.Now()

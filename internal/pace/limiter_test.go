@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -89,5 +90,50 @@ func TestPayEndsWithItsContext(t *testing.T) {
 		start := time.Now()
 		require.ErrorIs(t, New(1).Pay(ctx, 1<<30), cause)
 		assert.Equal(t, time.Second, time.Since(start))
+	})
+}
+
+// A call keeps to the lower of its own cap and its share of the one that calls share, and a wait for either
+// ends with its context.
+func TestALimiterIsSharedByCalls(t *testing.T) {
+	assert.Nil(t, New(0).Within(nil))
+	for name, c := range map[string]struct {
+		own, shared, all int // bytes per second
+	}{
+		"the shared one is lower":  {100_000, 40_000, 40_000},
+		"each call's own is lower": {1000, 1_000_000, 40_000},
+		"shared alone":             {0, 40_000, 40_000},
+		"own alone":                {1000, 0, 40_000},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				shared := New(int64(c.shared))
+				var all atomic.Int64
+				var wg sync.WaitGroup
+				for range 40 {
+					wg.Go(func() {
+						for _, n := range flow(t, New(int64(c.own)).Within(shared), 1, 20*time.Second) {
+							all.Add(int64(n))
+						}
+					})
+				}
+				wg.Wait()
+				assert.InEpsilon(t, 20*c.all, all.Load(), 0.1)
+			})
+		})
+	}
+}
+
+func TestAFullSharedLimiterIsFull(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		shared := New(1000)
+		one, other := New(1_000_000).Within(shared), New(1_000_000).Within(shared)
+		ctx, cancel := context.WithCancelCause(t.Context())
+		cause := errors.New("enough")
+		cancel(cause)
+		assert.ErrorIs(t, one.Pay(ctx, 10_000), cause)
+		assert.True(t, other.Full(), "because of what the other moved")
+		time.Sleep(10 * time.Second)
+		assert.False(t, other.Full())
 	})
 }
