@@ -9,12 +9,12 @@ import (
 	"golang.org/x/sync/semaphore"
 )
 
-// AdaptiveLimit admits bodies up to a limit. A controller finds the limit that moves the most bytes, unless
+// adaptiveLimit admits bodies up to a limit. A controller finds the limit that moves the most bytes, unless
 // the limit is fixed.
-type AdaptiveLimit struct {
-	// beside is the limit of larger bodies on the same link. It is told what bodies of this limit move, because
-	// it must judge its own limit by what the link moves in all. May be nil.
-	beside *AdaptiveLimit
+type adaptiveLimit struct {
+	// beside is the limit of larger bodies on the same link. It counts what bodies of this limit move too,
+	// because it must judge by what the link moves in all. May be nil.
+	beside *adaptiveLimit
 
 	mu         sync.Mutex  // guards the fields that follow, and those of all slots
 	limit      int         // 0 before the first body
@@ -26,12 +26,12 @@ type AdaptiveLimit struct {
 
 // Slot is room for one body. A nil Slot counts nothing.
 type Slot struct {
-	owner      *AdaptiveLimit
+	owner      *adaptiveLimit
 	generation int       // of the controller, when the slot was acquired
 	since      time.Time // when it was acquired, or later its body asked for
 	flowing    bool      // the first byte has come
 	released   bool
-	recall     func()              // has the body ended; nil where nothing does
+	recall     func()              // ends the body; nil where nothing does
 	total      *semaphore.Weighted // gets one back when the slot is released; may be nil
 }
 
@@ -41,17 +41,17 @@ type waiter struct {
 	turn chan struct{} // closed when the slot is held
 }
 
-// NewAdaptiveLimit returns a limit that never exceeds most, or always is most where it is fixed.
-func NewAdaptiveLimit(most int, fixed bool) *AdaptiveLimit {
+// newAdaptiveLimit returns a limit that never exceeds most, or always is most where it is fixed.
+func newAdaptiveLimit(most int, fixed bool) *adaptiveLimit {
 	if fixed {
-		return &AdaptiveLimit{limit: most}
+		return &adaptiveLimit{limit: most}
 	}
-	return &AdaptiveLimit{controller: newController(most)}
+	return &adaptiveLimit{controller: newController(most)}
 }
 
 // Acquire waits for a slot for a body of that size. The caller must release the slot. On failure, Acquire
 // returns the cause of ctx, and holds no slot.
-func (l *AdaptiveLimit) Acquire(ctx context.Context, size int64) (*Slot, error) {
+func (l *adaptiveLimit) Acquire(ctx context.Context, size int64) (*Slot, error) {
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
@@ -62,7 +62,7 @@ func (l *AdaptiveLimit) Acquire(ctx context.Context, size int64) (*Slot, error) 
 	}
 	w := &waiter{slot: Slot{owner: l}}
 	if l.active < l.limit && len(l.waiting) == 0 {
-		l.hold(&w.slot)
+		l.give(&w.slot)
 		l.mu.Unlock()
 		return &w.slot, nil
 	}
@@ -79,20 +79,20 @@ func (l *AdaptiveLimit) Acquire(ctx context.Context, size int64) (*Slot, error) 
 }
 
 // admit takes over the limit of the controller, and gives free slots to who waits. The caller holds mu.
-func (l *AdaptiveLimit) admit() {
+func (l *adaptiveLimit) admit() {
 	if l.controller != nil {
 		l.limit = l.controller.limit
 	}
 	for l.active < l.limit && len(l.waiting) > 0 {
 		w := l.waiting[0]
 		l.waiting = l.waiting[1:]
-		l.hold(&w.slot)
+		l.give(&w.slot)
 		close(w.turn)
 	}
 }
 
-// hold makes a slot a held one. The caller holds mu.
-func (l *AdaptiveLimit) hold(s *Slot) {
+// give counts a slot that is held from now on. The caller holds mu.
+func (l *adaptiveLimit) give(s *Slot) {
 	l.active++
 	if l.controller != nil {
 		s.since, s.generation = time.Now(), l.controller.generation
@@ -100,9 +100,9 @@ func (l *AdaptiveLimit) hold(s *Slot) {
 	}
 }
 
-// recalled takes from the recallable slots the youngest of those beyond the limit, where the controller wants
-// them back, and returns what has their bodies ended. The caller holds mu.
-func (l *AdaptiveLimit) recalled() (ends []func()) {
+// recalled returns the functions that end the bodies beyond the limit, the youngest first, where the
+// controller calls them back. Each is returned once. The caller holds mu.
+func (l *adaptiveLimit) recalled() (ends []func()) {
 	if !l.controller.recall {
 		return nil
 	}
@@ -114,7 +114,7 @@ func (l *AdaptiveLimit) recalled() (ends []func()) {
 }
 
 // leave ends the waiting of w. A slot that w got at the same moment is released.
-func (l *AdaptiveLimit) leave(w *waiter) {
+func (l *adaptiveLimit) leave(w *waiter) {
 	l.mu.Lock()
 	if i := slices.Index(l.waiting, w); i >= 0 {
 		l.waiting = slices.Delete(l.waiting, i, i+1)
@@ -126,14 +126,14 @@ func (l *AdaptiveLimit) leave(w *waiter) {
 }
 
 // now returns the limit, and how many slots are held.
-func (l *AdaptiveLimit) now() (limit, active int) {
+func (l *adaptiveLimit) now() (limit, active int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.limit, l.active
 }
 
 // addBytes counts bytes that moved on the same link, but not by bodies of this limit.
-func (l *AdaptiveLimit) addBytes(n int) {
+func (l *adaptiveLimit) addBytes(n int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.controller != nil {
@@ -143,7 +143,7 @@ func (l *AdaptiveLimit) addBytes(n int) {
 
 // Overloaded halves the limit: a server refused a request or broke a connection, as servers do that have too
 // many. A fixed limit stays.
-func (l *AdaptiveLimit) Overloaded() {
+func (l *adaptiveLimit) Overloaded() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.controller != nil {
@@ -152,8 +152,8 @@ func (l *AdaptiveLimit) Overloaded() {
 	}
 }
 
-// OnRecall has f called, once at most, when so many bodies have turned out to be too many. f has the body
-// ended, and must not wait for that. A nil f changes nothing.
+// OnRecall has f called, once at most, when so many bodies have turned out to be too many. f ends the body
+// without waiting for it. A nil f changes nothing.
 func (s *Slot) OnRecall(f func()) {
 	l := s.owner
 	if f == nil || l.controller == nil {
@@ -212,8 +212,9 @@ func (s *Slot) Moved(n int) {
 	}
 }
 
-// moved counts bytes of a body. It returns what has the bodies ended that have turned out to be too many.
-func (l *AdaptiveLimit) moved(s *Slot, n int) []func() {
+// moved counts bytes of a body. It returns the functions that end the bodies that have turned out to be too
+// many.
+func (l *adaptiveLimit) moved(s *Slot, n int) []func() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	now := time.Now()

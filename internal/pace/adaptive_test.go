@@ -21,7 +21,7 @@ type server struct {
 }
 
 // serve runs 64 workers for a time.
-func (v *server) serve(t *testing.T, s *AdaptiveLimit, d time.Duration) {
+func (v *server) serve(t *testing.T, s *adaptiveLimit, d time.Duration) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), d)
 	defer cancel()
@@ -76,10 +76,10 @@ func TestAdaptiveLimitFollowsItsController(t *testing.T) {
 					mostBusy = max(mostBusy, n)
 					return tt.speed(n)
 				}}
-				s := NewAdaptiveLimit(64, false)
+				s := newAdaptiveLimit(64, false)
 				v.serve(t, s, 30*time.Second)
-				assert.GreaterOrEqual(t, s.controller.search.best, tt.least)
-				assert.LessOrEqual(t, s.controller.search.best, tt.most)
+				assert.GreaterOrEqual(t, s.controller.best, tt.least)
+				assert.LessOrEqual(t, s.controller.best, tt.most)
 				assert.Equal(t, 64, mostBusy)
 				assert.Zero(t, s.active)
 			})
@@ -92,24 +92,24 @@ func TestAdaptiveLimitNoticesAChange(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		start := time.Now()
 		v := server{reads: 16, size: startBytes / 4, speed: func(n int) float64 {
-			if time.Since(start) < 29*time.Second {
+			if time.Since(start) < 17*time.Second {
 				return 50e6
 			}
 			return float64(n) * 1e6
 		}}
-		s := NewAdaptiveLimit(64, false)
-		v.serve(t, s, 28*time.Second)
-		require.Less(t, s.controller.search.best, 32)
-		left := time.Until(s.controller.reprobe.at)
+		s := newAdaptiveLimit(64, false)
+		v.serve(t, s, 16*time.Second)
+		require.Less(t, s.controller.best, 32)
+		left := time.Until(s.controller.reprobe.since.Add(s.controller.reprobe.wait))
 		require.Greater(t, left, 12*time.Second, "it is not probed again before long")
 		v.serve(t, s, 9*time.Second)
-		assert.Equal(t, 64, s.controller.search.best)
+		assert.Equal(t, 64, s.controller.best)
 	})
 }
 
 // Many small bodies follow a few large ones, as in a model of one large blob and many small ones.
 func TestSmallerBodiesGetALargerLimit(t *testing.T) {
-	s := NewAdaptiveLimit(64, false)
+	s := newAdaptiveLimit(64, false)
 	for _, c := range []struct{ size, limit int }{
 		{8 << 20, 4}, {3 << 20, 4}, {2 << 20, 16}, {512 << 10, 64}, {0, 64}, {8 << 20, 64},
 	} {
@@ -119,8 +119,8 @@ func TestSmallerBodiesGetALargerLimit(t *testing.T) {
 		assert.Equal(t, c.limit, s.limit, c.size)
 		slot.Release()
 	}
-	harmed := NewAdaptiveLimit(64, false)
-	harmed.controller.search.harmful = 17
+	harmed := newAdaptiveLimit(64, false)
+	harmed.controller.harmful = 17
 	slot, err := harmed.Acquire(t.Context(), 1)
 	require.NoError(t, err)
 	assert.Equal(t, startFew, harmed.limit)
@@ -131,7 +131,7 @@ func TestSmallerBodiesGetALargerLimit(t *testing.T) {
 
 func TestFixedLimitStaysFixed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := NewAdaptiveLimit(5, true)
+		s := newAdaptiveLimit(5, true)
 		s.Overloaded()
 		v := server{reads: 4, speed: func(n int) float64 {
 			assert.LessOrEqual(t, n, 5)
@@ -144,7 +144,7 @@ func TestFixedLimitStaysFixed(t *testing.T) {
 
 func TestOverloadHalvesOnceForAll(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := NewAdaptiveLimit(64, false)
+		s := newAdaptiveLimit(64, false)
 		slot, err := s.Acquire(t.Context(), 1)
 		require.NoError(t, err)
 		showQuick(slot)
@@ -167,7 +167,7 @@ func TestOverloadHalvesOnceForAll(t *testing.T) {
 
 func TestAcquireEndsWithItsContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := NewAdaptiveLimit(1, true)
+		s := newAdaptiveLimit(1, true)
 		slot, err := s.Acquire(t.Context(), 1)
 		require.NoError(t, err)
 		cause := errors.New("enough")
@@ -190,7 +190,7 @@ func TestAcquireEndsWithItsContext(t *testing.T) {
 }
 
 func BenchmarkMoved(b *testing.B) {
-	s := NewAdaptiveLimit(64, false)
+	s := newAdaptiveLimit(64, false)
 	b.ReportAllocs()
 	b.RunParallel(func(pb *testing.PB) {
 		slot, err := s.Acquire(b.Context(), 1)
@@ -203,7 +203,7 @@ func BenchmarkMoved(b *testing.B) {
 }
 
 // acquired acquires slots for large bodies, which can be called back where end is not nil.
-func acquired(t *testing.T, l *AdaptiveLimit, count int, end func(i int)) (slots []*Slot) {
+func acquired(t *testing.T, l *adaptiveLimit, count int, end func(i int)) (slots []*Slot) {
 	t.Helper()
 	for i := range count {
 		slot, err := l.Acquire(t.Context(), 8<<20)
@@ -220,7 +220,7 @@ func acquired(t *testing.T, l *AdaptiveLimit, count int, end func(i int)) (slots
 // ends.
 func TestAFarLinkStartsWithMoreBodiesAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := NewAdaptiveLimit(64, false)
+		l := newAdaptiveLimit(64, false)
 		slots := acquired(t, l, fewBodies, nil)
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
@@ -244,7 +244,7 @@ func TestAFarLinkStartsWithMoreBodiesAtOnce(t *testing.T) {
 
 // The youngest bodies have the least to lose. Those that cannot go on later are left alone.
 func TestBodiesBeyondALimitThatDoesHarmAreCalledBack(t *testing.T) {
-	l := NewAdaptiveLimit(8, false)
+	l := newAdaptiveLimit(8, false)
 	l.controller.startWith(8)
 	var ended []int
 	slots := acquired(t, l, 6, func(i int) { ended = append(ended, i) })
@@ -269,10 +269,10 @@ func TestBodiesBeyondALimitThatDoesHarmAreCalledBack(t *testing.T) {
 }
 
 // showQuick moves so many bytes at once that the link seems quick.
-func showQuick(s *Slot) { s.Moved(quickBytes) }
+func showQuick(s *Slot) { s.Moved(epochBytes) }
 
-// A body in a crowd over a slow link takes long. All begin at once where the link is quick enough for that, be it
-// far or near.
+// A body in a crowd over a slow link takes long. All begin at once where the link is quick enough for that,
+// be it far or near.
 func TestS25FirstBodiesShowHowQuickTheLinkIs(t *testing.T) {
 	for name, c := range map[string]struct {
 		wait  time.Duration // for the first byte

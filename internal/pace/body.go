@@ -13,19 +13,19 @@ const Small = 1 << 20 // 1 MiB
 // bodies fill a link on which many small ones must wait for their answers at the same time, so no one limit
 // suits both.
 type BodyLimiter struct {
-	large, small *AdaptiveLimit      // one and the same where the limit is fixed
+	large, small *adaptiveLimit      // one and the same where the limit is fixed
 	total        *semaphore.Weighted // of large and small together; nil where the limit is fixed
 }
 
 // NewBodyLimiter returns a limiter that never lets more than most bodies move at once. Where fixed, that is
 // the limit from the start; otherwise the limiter finds out what is fastest.
 func NewBodyLimiter(most int, fixed bool) *BodyLimiter {
-	b := &BodyLimiter{large: NewAdaptiveLimit(most, fixed)}
+	b := &BodyLimiter{large: newAdaptiveLimit(most, fixed)}
 	if fixed {
 		b.small = b.large
 		return b
 	}
-	b.small, b.total = NewAdaptiveLimit(most, false), semaphore.NewWeighted(int64(most))
+	b.small, b.total = newAdaptiveLimit(most, false), semaphore.NewWeighted(int64(most))
 	b.small.beside = b.large
 	return b
 }

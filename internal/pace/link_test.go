@@ -39,7 +39,7 @@ type link struct {
 	perConn    float64       // most bytes per second of a connection; 0 is no limit
 	server     float64       // bytes per second of the server; 0 is no limit
 	drag       float64       // how much slower all bodies are for each one above five
-	collapse   int           // with more bodies, the server slows down with the square of the excess; 0 is never
+	collapse   int           // above so many, the server slows down with the square of the excess; 0 is never
 	noise      float64       // how much the rate wavers: the CPU, or other traffic
 }
 
@@ -60,6 +60,7 @@ type conn struct {
 	idleSince         time.Duration
 	sent              float64 // bytes in this step
 	wants             float64 // bytes that the client still asks for
+	bbr               model   // of the path, where the sender has one
 }
 
 // network moves the bytes of all connections of a link.
@@ -79,8 +80,12 @@ func newNetwork(l *link, seed uint64) *network {
 	return &network{link: l, random: random, dt: l.step(), dts: l.step().Seconds(), waver: 1}
 }
 
-func newConn() *conn {
-	return &conn{window: initialWindow, threshold: math.Inf(1)}
+func (n *network) newConn() *conn {
+	c := &conn{window: initialWindow, threshold: math.Inf(1)}
+	if n.congestion == bbr {
+		c.bbr = newModel(n.rtt, n.random.IntN(len(gains)))
+	}
+	return c
 }
 
 // reuse prepares an idle connection for the next body.
@@ -131,6 +136,9 @@ func (n *network) advance(sending []*conn) {
 		c.sent = 0
 		if n.now >= c.silent {
 			rate := min(c.window/n.rounds, each)
+			if n.congestion == bbr {
+				rate = min(c.bbr.rate(n.now, n.rtt, n.round), each)
+			}
 			c.sent = min(rate*n.dts, max(c.wants-c.queued-c.held, 0))
 			arriving += c.sent
 		}
@@ -149,6 +157,9 @@ func (n *network) advance(sending []*conn) {
 		came := c.queued * served
 		c.queued -= came
 		c.held += came
+		if n.congestion == bbr {
+			c.bbr.deliver(n, came, c.queued, c.wants-c.queued-c.held <= 0)
+		}
 		n.adjust(c, came, dropped)
 	}
 }
@@ -165,22 +176,21 @@ func (n *network) adjust(c *conn, acked, dropped float64) {
 		n.lose(c, congested)
 		return
 	}
+	if n.congestion == bbr {
+		return
+	}
 	limited := c.sent >= 0.9*c.window*n.dts/n.rounds
 	switch {
 	case !limited:
 	case c.window < c.threshold:
 		c.window += acked
 		queueing := float64(n.round) > 1.25*float64(n.rtt)
-		if n.congestion != reno && queueing && c.window > 16*segment { // slow start ends before the queue is full
+		if n.congestion != reno && queueing && c.window > 16*segment { // before the queue is full
 			c.threshold = c.window
 			c.maxWindow, c.epochStart = c.window, n.now
 		}
 	case n.congestion == cubic:
 		n.growCubic(c, acked)
-	case n.congestion == bbr:
-		if float64(n.round) < 1.5*float64(n.rtt) {
-			c.window += acked / 8
-		}
 	default:
 		c.window += segment * acked / c.window
 	}
@@ -206,7 +216,7 @@ func (n *network) lose(c *conn, congested bool) {
 	c.recovering = n.now + n.round
 	c.maxWindow, c.epochStart = c.window, n.now
 	switch {
-	case n.congestion == bbr && !congested:
+	case n.congestion == bbr:
 		return
 	case c.window < 4*segment: // too few acknowledgements follow to notice it early
 		c.silent = n.now + max(leastTimeout, 2*n.round)

@@ -138,7 +138,7 @@ func (s *simulation) start() {
 			b.conn, s.idle = s.idle[n-1], s.idle[:n-1]
 			s.reuse(b.conn)
 		} else {
-			b.conn = newConn()
+			b.conn = s.newConn()
 			b.asked += time.Duration(s.handshakes) * s.rtt
 		}
 		b.ready = b.asked + s.rtt + s.think
