@@ -83,8 +83,8 @@ func (p *plan) copies(missing []pieces.Range) (all []Copy) {
 	return all
 }
 
-// worthwhile returns the copies but for short ones between two ranges that are fetched, which are at most budget
-// bytes in all.
+// worthwhile returns the copies but for short ones between two ranges that are fetched, which are at most
+// budget bytes in all.
 func worthwhile(all []Copy, fetched []pieces.Range, budget int64) []Copy {
 	starts, ends := make(map[int64]bool), make(map[int64]bool)
 	for _, r := range fetched {

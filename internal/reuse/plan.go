@@ -124,8 +124,8 @@ func (p *plan) survey() {
 	p.probeNeighbours(rest)
 }
 
-// probeNeighbours adds a probe of each of these tensors: at the end of one and at the start of the next, which
-// one request brings, and of small ones that lie between.
+// probeNeighbours adds a probe of each of these tensors: at the end of one and at the start of the next,
+// which one request brings, and of small ones that lie between.
 func (p *plan) probeNeighbours(these []int) {
 	for len(these) > 0 {
 		end := p.tensors[these[0]].End
@@ -160,8 +160,8 @@ func (p *plan) together(i int) bool {
 	return len(a.places) > 0 && len(b.places) > 0 && a.move(a.places[0]) == b.move(b.places[0])
 }
 
-// refine adds more probes of what would be copied, at random places: first of what was believed because of its
-// neighbours. It is false where there is nothing to probe.
+// refine adds more probes of what would be copied, at random places: first of what was believed because of
+// its neighbours. It is false where there is nothing to probe.
 func (p *plan) refine() bool {
 	copied := p.moves()
 	believed := p.choose(func(i int) bool { return copied[i].ok && !p.tensors[i].probed })

@@ -22,8 +22,8 @@ func union(ranges []pieces.Range) (all []pieces.Range) {
 	return all
 }
 
-// join returns a list in which ranges that are nearer to each other than gap are one, in their order as long as
-// what lies between is at most budget bytes in all.
+// join returns a list in which ranges that are nearer to each other than gap are one, in their order as long
+// as what lies between is at most budget bytes in all.
 func join(ranges []pieces.Range, gap, budget int64) (all []pieces.Range) {
 	for _, r := range ranges {
 		last := len(all) - 1

@@ -16,9 +16,9 @@
 //	doubted    also the tensors of the vocabulary       whether the digest is right; if it is not:
 //	over       all that was copied                      nothing any more
 //
-// A probe is a part of the file: nothing is fetched twice for it. Each takes a request, which costs more than its
-// bytes: two neighbours share one where they meet, and what is small and lies between two ranges that are fetched
-// is fetched with them.
+// A probe is a part of the file: nothing is fetched twice for it. Each takes a request, which costs more
+// than its bytes: two neighbours share one where they meet, and what is small and lies between two ranges
+// that are fetched is fetched with them.
 package reuse
 
 import (
@@ -87,8 +87,9 @@ const (
 	// maxHeadStep is how much of it is asked for at once after that.
 	maxHeadStep = 8 << 20 // 8 MiB
 
-	// A copy that is shorter than leastCopy and lies between two ranges that are fetched is fetched with them: that
-	// takes less time than another request. What is fetched so is at most a joinShare of the file.
+	// A copy that is shorter than leastCopy and lies between two ranges that are fetched is fetched with
+	// them: that takes less time than another request. What is fetched so is at most a joinShare of the
+	// file.
 	leastCopy = 64 << 10 // 64 KiB
 )
 
