@@ -82,8 +82,8 @@ type Options struct {
 	// Credentials are used.
 	GetCredentials func(ctx context.Context) (Credentials, error)
 
-	// Push asks for tokens that may push as well as pull. False means that only [Repository.PutManifest] asks
-	// for these, and what a registry wants them for.
+	// Push asks for tokens that may push as well as pull. False means for pulling only, except in
+	// [Repository.PutManifest] and where the registry's challenge wants more.
 	Push bool
 
 	// Client sends the requests; see [transfer.DownloadOptions]. Its Timeout and its redirect policy
