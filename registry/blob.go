@@ -181,16 +181,10 @@ func (r *blobReader) askOne(ctx context.Context, b *retry.Budget, s *source) err
 	return nil
 }
 
-// refusesRanges tells the statuses with which servers refuse a range that is there (containerd#11953,
-// aria2#1627); 206 is one with another range.
+// refusesRanges tells the statuses after which the whole blob is asked for: 206 is one with another range.
 func refusesRanges(status int) bool {
-	switch status {
-	case http.StatusPartialContent, http.StatusRequestedRangeNotSatisfiable, http.StatusBadRequest,
-		http.StatusForbidden, http.StatusMethodNotAllowed, http.StatusInternalServerError,
-		http.StatusNotImplemented:
-		return true
-	}
-	return false
+	return status == http.StatusPartialContent || status == http.StatusRequestedRangeNotSatisfiable ||
+		wire.RefusesRange(status)
 }
 
 // check reports whether an answer is what was asked for, before a byte of it is read.

@@ -138,7 +138,8 @@ func (t *Tokens) refused(f *flight) (tooOften bool) {
 }
 
 // samePassword tells whether a renewal has brought a user name and a password (RFC 7617) again that a request
-// was refused with. They are not sent a second time: some registries lock an account after a few failures.
+// was refused with. They are not sent a second time: Docker Hub locks an account after a few failures
+// (hub-feedback#642).
 // Those that have let in others are good, and what was refused is something else.
 func (t *Tokens) samePassword(f *flight) bool {
 	t.mu.Lock()
@@ -192,7 +193,8 @@ func letIn(status int) bool {
 	return status < http.StatusBadRequest
 }
 
-// addPushScope asks for a token for pushing, once, where a request that writes was sent with one for pulling.
+// addPushScope asks for a token for pushing, once, where a request that writes was sent with one for pulling
+// (containerd#1318).
 func (t *Tokens) addPushScope(u *tokenUse, method string) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -7,8 +7,8 @@ import (
 )
 
 // trial is the first request with a user name and a password (RFC 7617) of which it is not known whether they
-// are right. Those that come meanwhile wait for its answer: some registries lock an account after a few wrong
-// passwords, and many requests at once would be as many.
+// are right. Those that come meanwhile wait for its answer: Docker Hub locks an account after a few wrong
+// passwords (hub-feedback#642), and many requests at once would be as many.
 type trial struct {
 	key  acceptance
 	done chan struct{}

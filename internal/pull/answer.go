@@ -55,9 +55,9 @@ func (a *attempt) check(resp *exchange.Response) error {
 	return nil
 }
 
-// isBlob tells whether an answer with a content coding is the blob of that size all the same. Some stores
-// tell the coding of the blob itself, which is compressed: then the length that they tell is the blob's,
-// and the digest decides.
+// isBlob tells whether an answer with a content coding is the blob of that size all the same (moby#17595).
+// Some stores tell the coding of the blob itself, which is compressed: then the length that they tell is the
+// blob's, and the digest decides.
 func isBlob(size int64, coding string, resp *exchange.Response) bool {
 	told := resp.ContentLength
 	if resp.StatusCode == http.StatusPartialContent {
@@ -102,15 +102,12 @@ func (a *attempt) signatureRefused(err error) error {
 // refusesRanges tells whether an answer to a range may mean that ranges are refused, and the blob served
 // without. A 500 may pass, and means that only when it comes again.
 func (a *attempt) refusesRanges(status int, temporary bool) bool {
-	switch status {
-	case http.StatusBadRequest, http.StatusForbidden, http.StatusMethodNotAllowed, http.StatusNotImplemented:
-		return !temporary
-	case http.StatusInternalServerError:
+	if status == http.StatusInternalServerError {
 		again := slices.Contains(a.failedAt, a.src)
 		a.failedAt = append(a.failedAt, a.src)
 		return again
 	}
-	return false
+	return wire.RefusesRange(status) && !temporary
 }
 
 // wrongRange says what is wrong with a 206 or 416, if anything.

@@ -76,7 +76,8 @@ func (i *item) exists(ctx context.Context) (evidence, error) {
 	}
 }
 
-// evidence judges a 200 to HEAD: some registries have a blob of another length, and a web page is none.
+// evidence judges a 200 to HEAD: a registry may have a blob of another length (distribution#2168), and a web
+// page is none.
 func (i *item) evidence(a answer) (evidence, error) {
 	switch {
 	case a.mismatch(i.digest) != nil:

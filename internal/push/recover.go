@@ -17,7 +17,8 @@ const (
 	// no connection lasts for all of it.
 	maxBroken = 3
 
-	// mediumChunk is the size of the chunks that follow one that was refused: GHCR takes no larger ones.
+	// mediumChunk is the size of the chunks that follow one that was refused: GHCR takes no larger ones
+	// (rust-oci-client#35).
 	mediumChunk = 4 << 20 // 4 MiB
 
 	// maxRestarts is how often in a row a registry may forget the session of a blob.

@@ -34,9 +34,20 @@ func TemporaryAnswer(status int, errs []RegistryError) bool {
 	return false
 }
 
+// RefusesRange reports whether a status may be the refusal of a range by a server that serves the blob
+// without one (containerd#11953, aria2#1627). A 500 may also be a failure that passes.
+func RefusesRange(status int) bool {
+	switch status {
+	case http.StatusBadRequest, http.StatusForbidden, http.StatusMethodNotAllowed,
+		http.StatusInternalServerError, http.StatusNotImplemented:
+		return true
+	}
+	return false
+}
+
 // LooksLikeWebPage reports whether an answer that should be a registry's is a page for people instead, as
-// that of a captive portal, of a single sign-on proxy, or of the front page at a wrong host. Some registries
-// call all their answers HTML; these have a registry's headers, or no body.
+// that of a captive portal, of a single sign-on proxy, or of the front page at a wrong host (harbor#15843).
+// An answer with a registry's headers, or without a body, is none, even where it is called HTML.
 func LooksLikeWebPage(h http.Header) bool {
 	kind := MediaType(h.Get("Content-Type"))
 	return (kind == "text/html" || kind == "application/xhtml+xml") &&
@@ -57,7 +68,8 @@ func isFromRegistry(h http.Header) bool {
 
 // ExistsBehindRedirect reports whether the answer to a HEAD of a blob means that the blob exists although
 // its status is an error: the registry has led to its object store, as it does only for a blob that it has,
-// and the store has refused the method. Signed URLs are good for one method, which mostly is GET.
+// and the store has refused the method (artifact-keeper#3209). Signed URLs are good for one method, which
+// mostly is GET.
 //
 // A redirect to a page where people log in is not one to an object store. So the redirect must have a
 // registry's headers, or its URL the blob's digest in its path or a signature.
