@@ -465,7 +465,7 @@ func lengths(ranges []pieces.Range) (n int64) {
 	return n
 }
 
-// commit gives a blob that has all its bytes its final name, or has what is wrong fetched again.
+// commit gives a blob that has all its bytes its final name, or puts back what is wrong.
 func (d *downloader) commit(ctx context.Context, b *blobDownload) error {
 	err := b.partial.Commit(ctx)
 	if retry.NoDescriptor(err) {
@@ -489,9 +489,9 @@ func (d *downloader) commit(ctx context.Context, b *blobDownload) error {
 	return nil
 }
 
-// repair has the ranges fetched again that are not what was received or, where the disk has kept all as it
-// came, what was adopted. Where nothing was, that is the whole blob, on a new connection and from no mirror.
-// It does so once for each.
+// repair puts ranges back, to be fetched again: those that the disk has damaged or, where it has damaged
+// none, those that were adopted. Where none was, it is the whole blob, on a new connection and from no
+// mirror. It does so once for each.
 func (d *downloader) repair(ctx context.Context, b *blobDownload, m *blobstore.MismatchError) error {
 	missing := b.partial.Missing()
 	disk := len(m.Disk) > 0
@@ -522,8 +522,8 @@ func (d *downloader) repair(ctx context.Context, b *blobDownload, m *blobstore.M
 	return nil
 }
 
-// start has the first piece of a blob fetched: of a large one only its head, where there are files that may
-// have the rest.
+// start returns the first piece of a blob: of a large one only its head, where there are files that may have
+// the rest.
 func (d *downloader) start(b *blobDownload, missing []pieces.Range) *pieces.Piece {
 	donors := d.donors.All()
 	if b.Size <= pieceThreshold || len(donors) == 0 {

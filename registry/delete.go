@@ -41,15 +41,15 @@ func (c *call) delete(ctx context.Context, ref string) error {
 	}
 	target := c.repo.registry.Manifest(c.repo.opts.Repository, ref)
 	request := wire.Request{Method: http.MethodDelete, Target: target}
-	unsure := false // an attempt may have arrived whose answer was lost
+	answerLost := false // and the attempt may have arrived
 	err = c.Retry(ctx, target, func(ctx context.Context, b *retry.Budget) error {
 		ans, err := c.Send(ctx, request, b, maxManifest)
 		switch {
-		case unsure && isNotFound(err):
+		case answerLost && isNotFound(err):
 			return nil
 		case err != nil:
 			_, answered := errors.AsType[*transfer.StatusError](err)
-			unsure = unsure || !answered
+			answerLost = answerLost || !answered
 			return err
 		case wire.LooksLikeWebPage(ans.Header):
 			return ans.Broken("the answer is not that of a registry")

@@ -142,8 +142,8 @@ func (a *attempt) Ready() {
 // Body returns nothing: a GET has no body.
 func (a *attempt) Body() (io.ReadCloser, error) { return nil, nil }
 
-// Recall has the rest of the piece fetched later. It leaves the piece alone where all of it would have to be
-// fetched again, and where the cap on the rate is what holds up all.
+// Recall puts the rest of the piece back, to be fetched later. It leaves the piece alone where all of it
+// would have to be fetched again, and where all wait for the cap on the rate.
 func (a *attempt) Recall() {
 	if a.Schedule.Ranges(a.Index) == pieces.RangesServed && !a.Exchange.Rate.Full() {
 		a.Piece.Lose()

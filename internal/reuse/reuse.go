@@ -159,7 +159,7 @@ func (p *Procedure) next(file io.ReaderAt, missing []pieces.Range) (Step, bool) 
 	}
 }
 
-// readHead makes the plan, or has more of the head fetched.
+// readHead makes the plan, or asks for more of the head.
 func (p *Procedure) readHead(file io.ReaderAt, missing []pieces.Range) (Step, bool) {
 	have := p.size
 	if len(missing) > 0 {
@@ -208,7 +208,8 @@ func (p *Procedure) refine() {
 	}
 }
 
-// doubt has the tensors of the vocabulary fetched: few rows of them may have changed, which no probe has met.
+// doubt takes the tensors of the vocabulary out of what is copied: few rows of them may have changed, which
+// no probe has met.
 func (p *Procedure) doubt() {
 	p.stage = doubted
 	p.plan.dropLongest()

@@ -51,7 +51,7 @@ func New(stallTimeout time.Duration, rate *pace.Limiter) *Watchdog {
 // StallTimeout returns how long a request may stand still.
 func (w *Watchdog) StallTimeout() time.Duration { return w.stallTimeout }
 
-// OnScan has f called after each scan. It must not block.
+// OnScan sets what is called after each scan, and must not block.
 func (w *Watchdog) OnScan(f func()) { w.onScan.Store(&f) }
 
 // Run scans until the context ends.
