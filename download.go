@@ -305,7 +305,7 @@ func (d *downloader) scheduling() pieces.Config {
 	return pieces.Config{
 		PieceSize: pieceSize, WholeSize: pieceThreshold, MinSplit: minSplit, SplitAfter: splitAfter,
 		MaxTakeOvers: watchdog.MaxReplaced, Small: pace.Small, Ahead: piecesAhead,
-		Now: d.now, Large: d.largeAtOnce, SlotFree: d.bodies.Room, Capped: d.rate.Full,
+		Now: d.now, Large: d.largeAtOnce, SlotFree: d.bodies.SlotFree, Capped: d.rate.Full,
 		Slow: func(flows bool, age time.Duration, speed float64, left int64) bool {
 			return d.watchdog.TakeOver(flows, age, speed, left < fewLeft)
 		},

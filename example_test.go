@@ -119,7 +119,7 @@ func ExampleAuthChallenge() {
 // askTokenServer stands for what reads the token out of the answer.
 func askTokenServer(req *http.Request) (string, error) { return "token for " + req.URL.Path, nil }
 
-// A program gives all its calls one limiter, so that together they leave room for others.
+// A program gives all its calls one limiter, so that together they leave bandwidth to others.
 func ExampleNewLimiter() {
 	limiter := transfer.NewLimiter(50 << 20) // 50 MiB per second
 	for _, model := range []string{"library/one", "library/other"} {

@@ -69,7 +69,7 @@ func TestSlotIsGivenBack(t *testing.T) {
 		require.NoError(t, err)
 		_, err = io.ReadAll(resp.Body)
 		require.NoError(t, err)
-		assert.False(t, w.bodies.Room(), "until the body is closed")
+		assert.False(t, w.bodies.SlotFree(), "until the body is closed")
 		require.NoError(t, resp.Body.Close())
 		w.requireSlot()
 	})
@@ -88,7 +88,7 @@ func TestSlotIsGivenBackWhenTheBodyIsSent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var w *world
 		w = newWorld(t, nil, func(r *http.Request) (*http.Response, error) {
-			assert.False(t, w.bodies.Room())
+			assert.False(t, w.bodies.SlotFree())
 			_, err := io.ReadAll(r.Body)
 			assert.NoError(t, err)
 			w.requireSlot()
@@ -107,7 +107,7 @@ func TestN37BodyThatIsSentAgainHasASlot(t *testing.T) {
 			assert.NoError(t, err)
 			again, err := r.GetBody()
 			assert.NoError(t, err)
-			assert.False(t, w.bodies.Room())
+			assert.False(t, w.bodies.SlotFree())
 			data, err := io.ReadAll(again)
 			assert.NoError(t, err)
 			assert.Equal(t, "blob", string(data))
@@ -126,7 +126,7 @@ func TestU17SlotIsKept(t *testing.T) {
 		r := w.get()
 		r.Keep = &slot
 		require.NoError(t, <-w.start(r))
-		assert.False(t, w.bodies.Room(), "the caller has it still")
+		assert.False(t, w.bodies.SlotFree(), "the caller has it still")
 		require.NoError(t, <-w.start(r), "and nobody waits for it")
 		slot.Close()
 		w.requireSlot()

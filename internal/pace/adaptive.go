@@ -24,7 +24,7 @@ type adaptiveLimit struct {
 	controller *controller // nil where the limit is fixed
 }
 
-// Slot is room for one body. A nil Slot counts nothing.
+// Slot is the permission to move one body. A nil Slot counts nothing.
 type Slot struct {
 	owner      *adaptiveLimit
 	generation int       // of the controller, when the slot was acquired
@@ -152,7 +152,7 @@ func (l *adaptiveLimit) Overloaded() {
 	}
 }
 
-// OnRecall has f called, once at most, when so many bodies have turned out to be too many. f ends the body
+// OnRecall sets f to be called, once at most, when too many bodies turn out to move. f ends the body
 // without waiting for it. A nil f changes nothing.
 func (s *Slot) OnRecall(f func()) {
 	l := s.owner

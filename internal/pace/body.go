@@ -58,8 +58,8 @@ func (b *BodyLimiter) Large() int {
 	return limit
 }
 
-// Room reports whether one more large body could move now.
-func (b *BodyLimiter) Room() bool {
+// SlotFree reports whether one more large body could move now.
+func (b *BodyLimiter) SlotFree() bool {
 	limit, active := b.large.now()
 	return active < limit
 }

@@ -13,7 +13,7 @@ import (
 
 const largeBody = startBytes / fewBodies
 
-// acquire returns whether there was room for a body at once, and then takes it.
+// acquire returns whether there was a slot for a body at once, and then takes it.
 func acquire(t *testing.T, l *BodyLimiter, size int64) (*Slot, bool) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
@@ -37,7 +37,7 @@ func TestSmallBodiesDoNotWaitForLargeOnes(t *testing.T) {
 		}
 		assert.Equal(t, fewBodies, l.Large())
 		_, ok := acquire(t, l, largeBody)
-		require.False(t, ok, "no room for more large ones")
+		require.False(t, ok, "no slot for more large ones")
 		for range 64 - fewBodies {
 			slot, ok := acquire(t, l, 1000)
 			require.True(t, ok)
@@ -108,7 +108,7 @@ func TestOverloadHalvesBothLimits(t *testing.T) {
 }
 
 // What small bodies move counts when the number of large ones is judged, or a link that they fill would
-// seem to have room.
+// seem to have a free slot.
 func TestLargeBodiesAreJudgedByWhatAllMove(t *testing.T) {
 	l := NewBodyLimiter(64, false)
 	large, err := l.Acquire(t.Context(), largeBody)

@@ -72,7 +72,7 @@ func (t *transfer) bodies() (all []int64) {
 // simulate returns how long a transfer takes, or the deadline if that comes first.
 func (t *transfer) simulate(l limiter, seed uint64, deadline time.Duration) time.Duration {
 	s := &simulation{
-		network: newNetwork(&t.link, seed), limit: l, queued: t.bodies(), room: min(t.size, pieceSize),
+		network: newNetwork(&t.link, seed), limit: l, queued: t.bodies(), share: min(t.size, pieceSize),
 	}
 	return s.run(deadline)
 }
@@ -91,7 +91,7 @@ type body struct {
 type simulation struct {
 	*network
 	limit  limiter
-	room   int64   // what each body asks room for
+	share  int64   // how many bytes each body asks a slot for
 	queued []int64 // the sizes of bodies that wait
 	active []*body
 	idle   []*conn
@@ -117,7 +117,7 @@ func (s *simulation) run(deadline time.Duration) time.Duration {
 	return s.now
 }
 
-// start begins bodies while there is room.
+// start begins bodies while slots are free.
 func (s *simulation) start() {
 	for {
 		if len(s.queued) == 0 && !s.split() {
@@ -126,11 +126,11 @@ func (s *simulation) start() {
 		size := s.queued[0]
 		generation := 0
 		if s.limit.now() == 0 {
-			generation = s.limit.acquire(s.room) // the first body decides how many there are
+			generation = s.limit.acquire(s.share) // the first body decides how many there are
 		} else if len(s.active) >= s.limit.now() {
 			return
 		} else {
-			generation = s.limit.acquire(s.room)
+			generation = s.limit.acquire(s.share)
 		}
 		s.queued = s.queued[1:]
 		b := &body{asked: s.now, generation: generation}
@@ -184,7 +184,7 @@ func (s *simulation) recall() {
 	}
 }
 
-// split takes half of what the slowest body has left, where there is room for it.
+// split takes half of what the slowest body has left, where a slot is free for it.
 func (s *simulation) split() bool {
 	if len(s.active) >= s.limit.now() {
 		return false
