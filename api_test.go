@@ -88,14 +88,18 @@ func TestAPIFieldsKeepTheirOrder(t *testing.T) {
 		of   reflect.Type
 		want []field
 	}{
-		{reflect.TypeFor[transfer.Blob](), []field{of[string]("Digest"), of[int64]("Size"), of[string]("From")}},
+		{reflect.TypeFor[transfer.Blob](), []field{
+			of[string]("Digest"), of[int64]("Size"), of[string]("From"),
+		}},
 		{reflect.TypeFor[transfer.AuthChallenge](), []field{
 			of[string]("Realm"), of[string]("Service"), of[string]("Scope"),
 		}},
 		{reflect.TypeFor[transfer.DownloadOptions](), []field{
-			of[[]transfer.Blob]("Blobs"), of[string]("BaseURL"), of[string]("DestDir"), of[string]("Repository"),
+			of[[]transfer.Blob]("Blobs"), of[string]("BaseURL"), of[string]("DestDir"),
+			of[string]("Repository"),
 			of[int]("Concurrency"), of[func(completed, total int64)]("Progress"), of[*http.Client]("Client"),
-			of[string]("Token"), of[getToken]("GetToken"), of[*slog.Logger]("Logger"), of[string]("UserAgent"),
+			of[string]("Token"), of[getToken]("GetToken"), of[*slog.Logger]("Logger"),
+			of[string]("UserAgent"),
 			of[time.Duration]("StallTimeout"),
 			of[int]("BodyConcurrency"), of[time.Duration]("RetryTimeout"), of[int64]("MaxBytesPerSecond"),
 			of[bool]("Verify"), of[[]string]("Mirrors"),
@@ -104,7 +108,8 @@ func TestAPIFieldsKeepTheirOrder(t *testing.T) {
 		{reflect.TypeFor[transfer.UploadOptions](), []field{
 			of[[]transfer.Blob]("Blobs"), of[string]("BaseURL"), of[string]("SrcDir"), of[int]("Concurrency"),
 			of[func(completed, total int64)]("Progress"), of[*http.Client]("Client"), of[string]("Token"),
-			of[getToken]("GetToken"), of[*slog.Logger]("Logger"), of[string]("UserAgent"), of[[]byte]("Manifest"),
+			of[getToken]("GetToken"), of[*slog.Logger]("Logger"), of[string]("UserAgent"),
+			of[[]byte]("Manifest"),
 			of[string]("ManifestRef"), of[string]("Repository"),
 			of[int]("BodyConcurrency"), of[time.Duration]("StallTimeout"), of[time.Duration]("RetryTimeout"),
 			of[int64]("MaxBytesPerSecond"), of[*transfer.Trace]("Trace"),
@@ -114,7 +119,8 @@ func TestAPIFieldsKeepTheirOrder(t *testing.T) {
 			of[string]("Digest"), of[string]("Op"), of[int]("Attempts"), of[error]("Err"),
 		}},
 		{reflect.TypeFor[transfer.StatusError](), []field{
-			of[string]("Method"), of[string]("URL"), of[int]("StatusCode"), of[[]transfer.RegistryError]("Errors"),
+			of[string]("Method"), of[string]("URL"), of[int]("StatusCode"),
+			of[[]transfer.RegistryError]("Errors"),
 		}},
 		{reflect.TypeFor[transfer.RegistryError](), []field{of[string]("Code"), of[string]("Message")}},
 	} {
@@ -134,8 +140,10 @@ func TestAPIFieldsKeepTheirOrder(t *testing.T) {
 // Each error that programs match is itself and no other, also behind a BlobError.
 func TestAPISentinels(t *testing.T) {
 	sentinels := []error{
-		transfer.ErrInvalidOption, transfer.ErrInvalidDigest, transfer.ErrInvalidBlob, transfer.ErrDigestMismatch,
-		transfer.ErrSizeMismatch, transfer.ErrStalled, transfer.ErrRetriesExhausted, transfer.ErrRedirectRefused,
+		transfer.ErrInvalidOption, transfer.ErrInvalidDigest, transfer.ErrInvalidBlob,
+		transfer.ErrDigestMismatch,
+		transfer.ErrSizeMismatch, transfer.ErrStalled, transfer.ErrRetriesExhausted,
+		transfer.ErrRedirectRefused,
 		transfer.ErrWrongScheme, transfer.ErrInsufficientSpace, transfer.ErrProtocol,
 	}
 	for i, err := range sentinels {
@@ -145,15 +153,17 @@ func TestAPISentinels(t *testing.T) {
 	}
 	status := &transfer.StatusError{Method: "GET", URL: "https://r.test/v2/", StatusCode: 503}
 	var found *transfer.StatusError
-	require.ErrorAs(t, &transfer.BlobError{Digest: "sha256:x", Op: "download", Attempts: 2, Err: status}, &found)
+	err := &transfer.BlobError{Digest: "sha256:x", Op: "download", Attempts: 2, Err: status}
+	require.ErrorAs(t, err, &found)
 	assert.True(t, found.Temporary())
 }
 
 // Programs look for words in these messages, and may take the advice out.
 func TestStatusErrorEndsWithItsAdvice(t *testing.T) {
+	const denied = " (access denied: check the token and what it may do in this repository)"
 	for status, want := range map[int]string{
-		401: "401 Unauthorized; DENIED: no (access denied: check the token and what it may do in this repository)",
-		403: "403 Forbidden; DENIED: no (access denied: check the token and what it may do in this repository)",
+		401: "401 Unauthorized; DENIED: no" + denied,
+		403: "403 Forbidden; DENIED: no" + denied,
 		404: "404 Not Found; DENIED: no (check the repository, and the tag or digest)",
 		500: "500 Internal Server Error; DENIED: no",
 	} {
@@ -326,15 +336,18 @@ func TestI5I7S13Blobs(t *testing.T) {
 		says  string
 		blobs []transfer.Blob
 	}{
-		"I5 negative size":     {"negative", []transfer.Blob{{Digest: one, Size: -1}}},
-		"I5 the least size":    {"negative", []transfer.Blob{{Digest: one, Size: math.MinInt64}}},
-		"I5 after a good blob": {"negative", []transfer.Blob{{Digest: other, Size: 1}, {Digest: one, Size: -1}}},
+		"I5 negative size":  {"negative", []transfer.Blob{{Digest: one, Size: -1}}},
+		"I5 the least size": {"negative", []transfer.Blob{{Digest: one, Size: math.MinInt64}}},
+		"I5 after a good blob": {"negative",
+			[]transfer.Blob{{Digest: other, Size: 1}, {Digest: one, Size: -1}}},
 		"I7 sum overflows": {"add up", []transfer.Blob{{Digest: one, Size: math.MaxInt64},
 			{Digest: other, Size: 1}}},
-		"S13 with other sizes": {"sizes 1 and 2", []transfer.Blob{{Digest: one, Size: 1}, {Digest: one, Size: 2}}},
+		"S13 with other sizes": {"sizes 1 and 2",
+			[]transfer.Blob{{Digest: one, Size: 1}, {Digest: one, Size: 2}}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			refuse(t, transfer.ErrInvalidBlob, c.says, func(o *transfer.DownloadOptions) { o.Blobs = c.blobs })
+			refuse(t, transfer.ErrInvalidBlob, c.says,
+				func(o *transfer.DownloadOptions) { o.Blobs = c.blobs })
 		})
 	}
 }
@@ -377,12 +390,14 @@ func TestI10BaseURL(t *testing.T) {
 	for _, base := range []string{
 		"", "registry.test", "registry.test:443", "//registry.test", "http://", "http:///v2", "https://:443",
 		"http://[::1", "http:registry.test",
-		"ftp://registry.test", "file:///etc", "http://user:geheim@registry.test", "http://registry.test?x=geheim",
+		"ftp://registry.test", "file:///etc", "http://user:geheim@registry.test",
+		"http://registry.test?x=geheim",
 		"http://registry.test?",
 		"http://registry.test/#geheim", "http://registry.test/%zz", "http://registry.test\n",
 	} {
 		t.Run(base, func(t *testing.T) {
-			refuse(t, transfer.ErrInvalidOption, "base URL", func(o *transfer.DownloadOptions) { o.BaseURL = base })
+			refuse(t, transfer.ErrInvalidOption, "base URL",
+				func(o *transfer.DownloadOptions) { o.BaseURL = base })
 		})
 	}
 }
@@ -415,7 +430,8 @@ func TestI11Repository(t *testing.T) {
 
 func TestI11RepositoriesOfTheField(t *testing.T) {
 	for given, asked := range map[string]string{
-		"": "library/_", "model": "model", "Library/Llama-3.1_8B": "Library/Llama-3.1_8B", "a/b/c/d": "a/b/c/d",
+		"": "library/_", "model": "model", "Library/Llama-3.1_8B": "Library/Llama-3.1_8B",
+		"a/b/c/d":   "a/b/c/d",
 		"a__b/c--d": "a__b/c--d",
 	} {
 		t.Run(given, func(t *testing.T) {

@@ -116,7 +116,8 @@ func TestN23UnauthorizedOnce(t *testing.T) {
 				var tokens issuer
 				require.NoError(t, w.move(t.Context(), g.name, tokens.getToken))
 				assert.Equal(t, []transfer.AuthChallenge{
-					{Realm: w.server.URL + "/token", Service: "registry.test", Scope: "repository:x:pull,push"},
+					{Realm: w.server.URL + "/token", Service: "registry.test",
+						Scope: "repository:x:pull,push"},
 				}, tokens.calls())
 				assert.Equal(t, 2, w.reg.Count(g.method, g.path))
 				assert.Equal(t, []string{"Bearer old", "Bearer token-1"}, w.reg.Tokens())
@@ -141,8 +142,10 @@ func TestN23TokensExpireInTheMiddle(t *testing.T) {
 		begun := time.Now()
 		valid := func() string { return fmt.Sprintf("token-%d", time.Since(begun)/life) }
 		w := newWorld(t, mode, registrytest.Options{
-			CheckToken: func(r *http.Request) bool { return r.Header.Get("Authorization") == "Bearer "+valid() },
-			Latency:    100 * time.Millisecond,
+			CheckToken: func(r *http.Request) bool {
+				return r.Header.Get("Authorization") == "Bearer "+valid()
+			},
+			Latency: 100 * time.Millisecond,
 		})
 		tokens := issuer{give: func(context.Context, int) (string, error) { return valid(), nil }}
 		opts := w.uploadOptions()
@@ -160,7 +163,7 @@ func TestN23TokensExpireInTheMiddle(t *testing.T) {
 
 func TestN23RefreshIsCoalesced(t *testing.T) {
 	cases := named("download", "upload")
-	eachInBubbles(t, cases, func(t *testing.T, mode registrytest.Mode, _ string, direction string) {
+	eachInBubbles(t, cases, func(t *testing.T, mode registrytest.Mode, _, direction string) {
 		w := newWorld(t, mode, registrytest.Options{Token: "token-1", Latency: 100 * time.Millisecond})
 		tokens := issuer{give: tokenAfter(3*time.Second, "token-1")}
 		down, up := w.downloadOptions(), w.uploadOptions()
@@ -220,7 +223,9 @@ func TestN25GetTokenFails(t *testing.T) {
 		give func(context.Context, int) (string, error)
 		want string
 	}{
-		"error": {func(context.Context, int) (string, error) { return "secret", errNoToken }, "no token today"},
+		"error": {func(context.Context, int) (string, error) {
+			return "secret", errNoToken
+		}, "no token today"},
 		"panic": {func(context.Context, int) (string, error) { panic("on the table") }, "on the table"},
 		"goexit": {func(context.Context, int) (string, error) { runtime.Goexit(); return "", nil },
 			"did not return"},
@@ -429,7 +434,9 @@ func TestI15SecretsInErrorsAndLogs(t *testing.T) {
 		opts := w.uploadOptions(w.local(3<<20), w.local(100))
 		opts.Token, opts.Logger, opts.Concurrency = "geheim", book.logger(), 1
 		opts.Client = &http.Client{Transport: w.client.Transport, Jar: jar{}}
-		opts.GetToken = func(context.Context, transfer.AuthChallenge) (string, error) { return "top-secret", nil }
+		opts.GetToken = func(context.Context, transfer.AuthChallenge) (string, error) {
+			return "top-secret", nil
+		}
 		opts.Manifest, opts.ManifestRef = []byte(`{}`), "latest"
 		if err := w.upload(opts); err != nil {
 			for _, form := range []string{"%v", "%+v", "%q"} {
@@ -452,7 +459,7 @@ func TestI15DownloadTellsNoSecrets(t *testing.T) {
 		"**403", "503->stall(10)->**404", "**redirect(https://user:signed@elsewhere.test/?sig=signed)",
 		"**302(location: /x?sig=signed)", "flip(1)",
 	)
-	eachInBubbles(t, cases, func(t *testing.T, mode registrytest.Mode, _ string, script string) {
+	eachInBubbles(t, cases, func(t *testing.T, mode registrytest.Mode, _, script string) {
 		var book logBook
 		w, cdn := redirecting(t, mode, "cdn.test")
 		b := w.remote(1000)

@@ -84,7 +84,8 @@ func TestS13ListedTwice(t *testing.T) {
 		w.reg.Fault("GET", "", "slow(1M)")
 		require.NoError(t, w.download(w.downloadOptions(b, b, b)))
 		assert.Equal(t, 1, w.gets(b))
-		assert.Equal(t, [2]int64{mebibyte, mebibyte}, w.progress.calls[len(w.progress.calls)-1], "counted once")
+		assert.Equal(t, [2]int64{mebibyte, mebibyte}, w.progress.calls[len(w.progress.calls)-1],
+			"counted once")
 	})
 }
 
@@ -195,7 +196,8 @@ func TestDownloadResumesAfterCancel(t *testing.T) {
 		w.progress = &progressLog{}
 		require.NoError(t, w.download(w.downloadOptions(b)))
 		w.reg.Wait()
-		assert.Equal(t, b.Size-w.progress.first(), w.reg.BytesSent()-before, "only what is missing was fetched")
+		assert.Equal(t, b.Size-w.progress.first(), w.reg.BytesSent()-before,
+			"only what is missing was fetched")
 		assert.Greater(t, w.progress.first(), int64(8<<20))
 	})
 }
@@ -207,7 +209,8 @@ type passing struct {
 	wait     time.Duration // at least; at most 2 s more
 }
 
-// survive checks that a fault that passes costs another request, and that no byte that had come is fetched again.
+// survive checks that a fault that passes costs another request, and that no byte that had come is fetched
+// again.
 func survive(t *testing.T, cases map[string]passing) {
 	t.Helper()
 	eachInBubbles(t, cases, func(t *testing.T, mode registrytest.Mode, _ string, c passing) {
@@ -256,12 +259,15 @@ func TestN7N8DownloadSurvivesStalls(t *testing.T) {
 
 func TestN18DownloadSurvivesOverload(t *testing.T) {
 	survive(t, map[string]passing{
-		"429": {"429(retry-after: 7)", 2, 7 * time.Second}, "503": {"503(retry-after: 90)", 2, 90 * time.Second},
+		"429": {"429(retry-after: 7)", 2, 7 * time.Second},
+		"503": {"503(retry-after: 90)", 2, 90 * time.Second},
 	})
 }
 
 func TestN36DownloadSurvivesAFarewell(t *testing.T) {
-	survive(t, map[string]passing{"at the end": {"goaway", 1, 0}, "in the middle": {"goaway+eof(300K)", 2, 0}})
+	survive(t, map[string]passing{
+		"at the end": {"goaway", 1, 0}, "in the middle": {"goaway+eof(300K)", 2, 0},
+	})
 }
 
 func TestN39DownloadSurvivesHints(t *testing.T) {
@@ -272,7 +278,8 @@ func TestDownloadOfABodyWithoutALength(t *testing.T) {
 	survive(t, map[string]passing{"chunks": {"chunked", 1, 0}, "no length": {"noclen", 1, 0}})
 }
 
-// giveUp checks that a fault that does not pass is given up in the end, and that nothing is left of a small blob.
+// giveUp checks that a fault that does not pass is given up in the end, and that nothing is left of a small
+// blob.
 func giveUp(t *testing.T, name, script string, modes []registrytest.Mode, is error) {
 	t.Helper()
 	for _, mode := range modes {
@@ -370,7 +377,8 @@ func failAtOnce(t *testing.T, cases map[string]permanent) {
 		require.ErrorAs(t, err, &blob)
 		assert.Equal(t, b.Digest, blob.Digest)
 		assert.Equal(t, c.requests, w.gets(b))
-		assert.LessOrEqual(t, w.reg.BytesSent(), 2*b.Size+8*mebibyte, "what an endless body sends into buffers")
+		assert.LessOrEqual(t, w.reg.BytesSent(), 2*b.Size+8*mebibyte,
+			"what an endless body sends into buffers")
 		if c.unread {
 			assert.Zero(t, w.progress.calls[len(w.progress.calls)-1][0])
 		}
@@ -419,7 +427,8 @@ func TestN27N28RedirectsThatLeadNowhereFailAtOnce(t *testing.T) {
 		"N27 in circles":         {"**302(location: ?again)", transfer.ErrRedirectRefused, 11, true},
 		"N28 no Location":        {"**307", transfer.ErrRedirectRefused, 1, true},
 		"N28 malformed Location": {"**302(location: http://[::1/)", transfer.ErrRedirectRefused, 1, true},
-		"N28 another scheme":     {"**302(location: file:///etc/passwd)", transfer.ErrRedirectRefused, 1, true},
+		"N28 another scheme": {"**302(location: file:///etc/passwd)", transfer.ErrRedirectRefused, 1,
+			true},
 	})
 }
 
@@ -693,7 +702,7 @@ func TestN47OneWrongAnswerToARange(t *testing.T) {
 // little as a whole.
 func TestN47WrongAnswerToTheFirstRangeOfABlob(t *testing.T) {
 	cases := named("416", "range()", "range(bytes 0-9/17825792)")
-	eachInBubbles(t, cases, func(t *testing.T, mode registrytest.Mode, _ string, script string) {
+	eachInBubbles(t, cases, func(t *testing.T, mode registrytest.Mode, _, script string) {
 		w := newWorld(t, mode, registrytest.Options{})
 		first, second := w.remote(20<<20), w.remote(17<<20)
 		opts := w.downloadOptions(first, second)

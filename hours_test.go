@@ -1,7 +1,7 @@
 //go:build !race
 
-// Hours of virtual time on a slow link cost ten times as much with the race detector, which sees the same code in all
-// other tests.
+// Hours of virtual time on a slow link cost ten times as much with the race detector, which sees the same
+// code in all other tests.
 
 package transfer_test
 
@@ -25,8 +25,8 @@ import (
 	"github.com/modeltransfer/transfer/internal/registrytest"
 )
 
-// hour is a download of an hour over a slow link. What a blob waits for its turn is as long as with sixteen times
-// the bytes over a link of 512 KiB/s.
+// hour is a download of an hour over a slow link. What a blob waits for its turn is as long as with sixteen
+// times the bytes over a link of 512 KiB/s.
 type hour struct {
 	blobs       []int // sizes in MiB
 	concurrency int
@@ -54,22 +54,24 @@ func TestE1HoursOnASlowLink(t *testing.T) {
 func hours() map[string]hour {
 	large := []int{34, 34, 34}
 	return map[string]hour{
-		"many large":         {blobs: []int{34, 17, 17, 17, 17}},
-		"two workers, 503":   {blobs: []int{68, 34}, concurrency: 2, fault: "503"},
-		"signed URLs":        {blobs: large, signedFor: 2 * time.Minute},
-		"signed URLs, reset": {blobs: large, signedFor: 2 * time.Minute, fault: "reset(300K)", concurrency: 2},
-		"tokens":             {blobs: large, token: 5 * time.Minute},
-		"token server away":  {blobs: large, token: 5 * time.Minute, away: true, fault: "eof(500K)"},
-		"stalls":             {blobs: large, fault: "stall(1M)"},
-		"large and small":    {blobs: append([]int{60}, small(42)...), fault: "502", concurrency: 4},
+		"many large":       {blobs: []int{34, 17, 17, 17, 17}},
+		"two workers, 503": {blobs: []int{68, 34}, concurrency: 2, fault: "503"},
+		"signed URLs":      {blobs: large, signedFor: 2 * time.Minute},
+		"signed URLs, reset": {blobs: large, signedFor: 2 * time.Minute, fault: "reset(300K)",
+			concurrency: 2},
+		"tokens":            {blobs: large, token: 5 * time.Minute},
+		"token server away": {blobs: large, token: 5 * time.Minute, away: true, fault: "eof(500K)"},
+		"stalls":            {blobs: large, fault: "stall(1M)"},
+		"large and small":   {blobs: append([]int{60}, small(42)...), fault: "502", concurrency: 4},
 		"nodes": {blobs: large, fault: "416", nodes: []func(*registrytest.Options){
 			func(o *registrytest.Options) { o.SignedFor = 2 * time.Minute }, func(*registrytest.Options) {},
 			func(o *registrytest.Options) { o.Latency = 2 * time.Second },
 		}},
 		"a mirror that comes and goes": {blobs: large, fault: "429(retry-after: 60)",
 			mirror: "20*ok->10*503->20*ok->429(retry-after: 120)->10*ok->8*reset->**ok"},
-		"all of it": {blobs: []int{34, 34, 20, 10, 1, 1, 1}, signedFor: 2 * time.Minute, token: 5 * time.Minute,
-			away: true, fault: "2*503->reset(200K)"},
+		"all of it": {blobs: []int{34, 34, 20, 10, 1, 1, 1}, signedFor: 2 * time.Minute,
+			token: 5 * time.Minute,
+			away:  true, fault: "2*503->reset(200K)"},
 	}
 }
 
@@ -197,7 +199,8 @@ func TestE2E3E4E5HoursOfAnUploadOnASlowLink(t *testing.T) {
 		"E2 sessions are lost": {blobs: large, fault: "404"},
 		"E4 gateway gives up":  {blobs: large, fault: "swallow+504"},
 		"E3 bodies break":      {blobs: large, fault: "reset(300K)", concurrency: 2},
-		"tokens, all of it":    {blobs: []int{34, 34, 20, 10, 1, 1, 1}, token: 5 * time.Minute, fault: "2*503->reset(200K)"},
+		"tokens, all of it": {blobs: []int{34, 34, 20, 10, 1, 1, 1}, token: 5 * time.Minute,
+			fault: "2*503->reset(200K)"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -85,7 +85,8 @@ func TestI19UploadConcurrencyBoundsRequests(t *testing.T) {
 }
 
 func TestDownloadBodyConcurrency(t *testing.T) {
-	for _, c := range []struct{ concurrency, bodies, want int }{{8, 3, 3}, {2, 0, 2}, {4, 100, 4}, {1, 1, 1}} {
+	type test struct{ concurrency, bodies, want int }
+	for _, c := range []test{{8, 3, 3}, {2, 0, 2}, {4, 100, 4}, {1, 1, 1}} {
 		t.Run(fmt.Sprint(c.concurrency, c.bodies), func(t *testing.T) {
 			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 				w := newWorld(t, mode, registrytest.Options{})
@@ -109,7 +110,9 @@ func TestI19BodiesAreBounded(t *testing.T) {
 		"BodyConcurrency": {Concurrency: 20, BodyConcurrency: 3},
 		"the lower one":   {Concurrency: 3, BodyConcurrency: 20},
 	}
-	eachInBubbles(t, cases, func(t *testing.T, mode registrytest.Mode, _ string, bounds transfer.UploadOptions) {
+	eachInBubbles(t, cases, func(
+		t *testing.T, mode registrytest.Mode, _ string, bounds transfer.UploadOptions,
+	) {
 		w := newWorld(t, mode, registrytest.Options{})
 		w.reg.Fault("PUT", "/uploads/", "**slow(1M)")
 		var blobs []transfer.Blob
@@ -364,7 +367,8 @@ func (w *slowWriter) Write(p []byte) (n int, err error) {
 	return n, err
 }
 
-// A slow link does not begin with 64 bodies: calls that are cut short again and again still come to an end soon.
+// A slow link does not begin with 64 bodies: calls that are cut short again and again still come to an end
+// soon.
 func TestS25FewBodiesOnASlowLink(t *testing.T) {
 	for name, c := range map[string]struct{ count, size, speed int }{
 		"40 x 256 KiB at 1 MiB/s": {40, 256 << 10, mebibyte},
@@ -481,7 +485,8 @@ func TestBodiesThatAreTooManyAreCalledBack(t *testing.T) {
 					byPath["/v2/"+repository+"/blobs/"+b.Digest] = w.data(b)
 					opts.Blobs = append(opts.Blobs, b)
 				}
-				c := &crowd{data: func(path string) []byte { return byPath[path] }, speed: 16 * mebibyte, enough: 16}
+				data := func(path string) []byte { return byPath[path] }
+				c := &crowd{data: data, speed: 16 * mebibyte, enough: 16}
 				opts.BaseURL = w.net.Serve("crowd.test", c, registrytest.H1).URL
 				begin := time.Now()
 				took, err := w.timed(opts)
@@ -509,7 +514,8 @@ func TestBodiesAreNotCalledBackWhereNoRangesAreServed(t *testing.T) {
 			total += 3*mebibyte/2 + i
 		}
 		c := &crowd{
-			data: func(path string) []byte { return byPath[path] }, speed: 16 * mebibyte, enough: 16, noRanges: true,
+			data: func(path string) []byte { return byPath[path] }, speed: 16 * mebibyte, enough: 16,
+			noRanges: true,
 		}
 		opts.BaseURL = w.net.Serve("crowd.test", c, registrytest.H1).URL
 		_, err := w.timed(opts)

@@ -58,8 +58,8 @@ func TestMirrorsAreAskedInOrder(t *testing.T) {
 	})
 }
 
-// A mirror that lacks what it is asked for is asked again; one that has just failed is not, nor one that wants
-// to be left alone (N46).
+// A mirror that lacks what it is asked for is asked again; one that has just failed is not, nor one that
+// wants to be left alone (N46).
 func TestE8MirrorThatFails(t *testing.T) {
 	cases := map[string]int{"**404": 20, "**503": 1, "**401": 1, "**429(retry-after: 100)": 1, "**hangup": 1,
 		"ok->503->**ok": 2}
@@ -82,7 +82,7 @@ func TestE8MirrorThatFails(t *testing.T) {
 // One dead mirror costs three requests and one warning, however many workers there are.
 func TestE8DeadMirror(t *testing.T) {
 	cases := named("**503", "**hangup", "**stallheaders", "**reset")
-	eachInBubbles(t, cases, func(t *testing.T, mode registrytest.Mode, _ string, script string) {
+	eachInBubbles(t, cases, func(t *testing.T, mode registrytest.Mode, _, script string) {
 		w, one, _, options := mirrored(t, mode)
 		one.Fault("GET", "", script)
 		w.reg.Fault("GET", "", "**slow(100K)")
@@ -144,7 +144,7 @@ func (w *warnings) Handle(_ context.Context, r slog.Record) error {
 // What a mirror began the registry goes on with.
 func TestMirrorThatBreaksOff(t *testing.T) {
 	cases := named("eof(300K)", "reset(300K)", "stall(300K)")
-	eachInBubbles(t, cases, func(t *testing.T, mode registrytest.Mode, _ string, script string) {
+	eachInBubbles(t, cases, func(t *testing.T, mode registrytest.Mode, _, script string) {
 		w, one, _, options := mirrored(t, mode)
 		b := w.remote(mebibyte)
 		one.Put(repository, w.data(b))
@@ -209,7 +209,7 @@ func TestMirrorThatLies(t *testing.T) {
 		"**redirect(file:///x)", "**307",
 		"**204", "**errorbody(endless)",
 	)
-	eachInBubbles(t, cases, func(t *testing.T, mode registrytest.Mode, _ string, script string) {
+	eachInBubbles(t, cases, func(t *testing.T, mode registrytest.Mode, _, script string) {
 		w, one, _, options := mirrored(t, mode)
 		b := w.remote(mebibyte)
 		one.Put(repository, w.data(b))

@@ -243,9 +243,10 @@ func TestN32NoSuchHost(t *testing.T) {
 // N32 and N33: a registry that never answered is tried six times.
 func TestN32N33NeverAnswered(t *testing.T) {
 	cases := map[string]error{
-		"N32 DNS out of order": &net.DNSError{Err: "server misbehaving", Name: "registry.test", IsTemporary: true},
-		"N33 refused":          registrytest.Refused(),
-		"N33 unreachable":      os.NewSyscallError("connect", syscall.ENETUNREACH),
+		"N32 DNS out of order": &net.DNSError{Err: "server misbehaving", Name: "registry.test",
+			IsTemporary: true},
+		"N33 refused":     registrytest.Refused(),
+		"N33 unreachable": os.NewSyscallError("connect", syscall.ENETUNREACH),
 	}
 	eachInBubbles(t, cases, func(t *testing.T, mode registrytest.Mode, _ string, down error) {
 		w := newWorld(t, mode, registrytest.Options{})
@@ -477,7 +478,8 @@ func TestN35ProxyNeverSeesTheToken(t *testing.T) {
 		t.Run(mode.String(), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w, p := proxied(t, mode)
-				require.NoError(t, w.download(w.withToken(w.downloadOptions(w.remote(1000), w.remote(mebibyte)))))
+				opts := w.withToken(w.downloadOptions(w.remote(1000), w.remote(mebibyte)))
+				require.NoError(t, w.download(opts))
 				w.client.CloseIdleConnections()
 				p.mu.Lock()
 				defer p.mu.Unlock()

@@ -50,7 +50,7 @@ func TestDownloadProgress(t *testing.T) {
 
 func TestUploadProgress(t *testing.T) {
 	cases := map[string]string{"clean": "ok", "reset": "reset(9M)", "lost answer": "swallow"}
-	eachInBubbles(t, cases, func(t *testing.T, mode registrytest.Mode, _ string, script string) {
+	eachInBubbles(t, cases, func(t *testing.T, mode registrytest.Mode, _, script string) {
 		w := newWorld(t, mode, registrytest.Options{})
 		w.reg.Fault("PUT", "/uploads/", script)
 		there, b, small := w.local(5<<20), w.local(10<<20), w.local(100)

@@ -51,7 +51,8 @@ func TestRedirectWithinTheRegistryKeepsTheToken(t *testing.T) {
 		w := newWorld(t, mode, registrytest.Options{Token: "secret"})
 		b := w.remote(1000)
 		w.reg.Fault("GET", b.Digest,
-			"302(location: ?moved=1)->301(location: ?moved=2)->303(location: ?moved=3)->308(location: ?moved=4)")
+			"302(location: ?moved=1)->301(location: ?moved=2)->"+
+				"303(location: ?moved=3)->308(location: ?moved=4)")
 		require.NoError(t, w.download(w.withToken(w.downloadOptions(b))))
 		assert.Equal(t, 5, w.gets(b))
 		assert.Equal(t, []string{"Bearer secret"}, w.reg.Tokens())
@@ -61,10 +62,11 @@ func TestRedirectWithinTheRegistryKeepsTheToken(t *testing.T) {
 // N30 and N31: a CDN is another origin, and so is another port, or a name below the registry's.
 func TestN30N31Redirect(t *testing.T) {
 	cases := named("cdn.test", "registry.test:5000", "sub.registry.test")
-	eachInBubbles(t, cases, func(t *testing.T, mode registrytest.Mode, _ string, host string) {
+	eachInBubbles(t, cases, func(t *testing.T, mode registrytest.Mode, _, host string) {
 		w, cdn := redirecting(t, mode, host)
 		w.client.Jar = jar{}
-		small, size := []transfer.Blob{w.remote(10), w.remote(1000), w.remote(mebibyte)}, int64(10+1000+mebibyte)
+		small := []transfer.Blob{w.remote(10), w.remote(1000), w.remote(mebibyte)}
+		size := int64(10 + 1000 + mebibyte)
 		blobs := small
 		if host == "cdn.test" {
 			blobs = append(blobs, w.remoteLarge())
@@ -246,7 +248,7 @@ func TestN40SignedURLRefusedForEver(t *testing.T) {
 
 func TestCDNThatFails(t *testing.T) {
 	cases := named("2*503", "reset(300K)", "eof(300K)->503", "stall(300K)", "429(retry-after: 5)")
-	eachInBubbles(t, cases, func(t *testing.T, mode registrytest.Mode, _ string, script string) {
+	eachInBubbles(t, cases, func(t *testing.T, mode registrytest.Mode, _, script string) {
 		w, cdn := redirecting(t, mode, "cdn.test")
 		b := w.remote(mebibyte)
 		cdn.Fault("GET", b.Digest, script)
@@ -330,7 +332,8 @@ func TestN42NoSuchHostThatHasAnswered(t *testing.T) {
 				opts := w.withToken(w.downloadOptions(b, other))
 				opts.Concurrency = 1
 				client := *opts.Client
-				client.Transport = &forgetful{RoundTripper: client.Transport, host: c.host, from: c.from, to: c.to}
+				client.Transport = &forgetful{RoundTripper: client.Transport, host: c.host, from: c.from,
+					to: c.to}
 				opts.Client = &client
 				err := w.download(opts)
 				if c.fails {
@@ -367,7 +370,7 @@ const firstSession = "/v2/" + repository + "/blobs/uploads/session-1?_state=0"
 func TestU1NoSessionIsOpened(t *testing.T) {
 	cases := named("**202", "**200", "**204", "**200(location: /v2/library/model/blobs/uploads/x)", "**201",
 		"**201+header(docker-content-digest: "+digest.FromString("x").String()+")")
-	eachInBubbles(t, cases, func(t *testing.T, mode registrytest.Mode, _ string, script string) {
+	eachInBubbles(t, cases, func(t *testing.T, mode registrytest.Mode, _, script string) {
 		w := newWorld(t, mode, registrytest.Options{})
 		w.reg.Fault("POST", "", script)
 		b := w.local(3 << 20)
@@ -396,7 +399,7 @@ func TestU2Location(t *testing.T) {
 		"query in place": "session-1?a=?&_state=0",
 		"default port":   "{registry}{port}" + firstSession,
 	}
-	eachInBubbles(t, cases, func(t *testing.T, mode registrytest.Mode, _ string, location string) {
+	eachInBubbles(t, cases, func(t *testing.T, mode registrytest.Mode, _, location string) {
 		w := newWorld(t, mode, registrytest.Options{Token: "secret", StrictState: true})
 		where := strings.NewReplacer("{registry}", w.server.URL, "{port}", w.port()).Replace(location)
 		w.reg.Fault("POST", "", "header(-location; location: "+where+")")
@@ -429,9 +432,10 @@ func TestU2LocationIsRelativeToTheRequest(t *testing.T) {
 
 func TestU3LocationOnAnotherHost(t *testing.T) {
 	cases := map[string]string{
-		"another host": "uploads.test", "another port": "registry.test:5000", "a host below": "cdn.registry.test",
+		"another host": "uploads.test", "another port": "registry.test:5000",
+		"a host below": "cdn.registry.test",
 	}
-	eachInBubbles(t, cases, func(t *testing.T, mode registrytest.Mode, _ string, host string) {
+	eachInBubbles(t, cases, func(t *testing.T, mode registrytest.Mode, _, host string) {
 		w := newWorld(t, mode, registrytest.Options{Token: "secret"})
 		cdn := w.reg.CDN()
 		elsewhere := w.net.Serve(host, cdn, mode)
@@ -464,7 +468,8 @@ func TestU3OnceLeftTheTokenStaysOff(t *testing.T) {
 		assert.Empty(t, tokens.calls())
 		assert.Empty(t, cdn.Tokens())
 		for _, r := range w.reg.Requests() {
-			assert.Equal(t, r.Method != "PUT", r.Header.Get("Authorization") == "Bearer secret", "%s %s", r.Method,
+			assert.Equal(t, r.Method != "PUT", r.Header.Get("Authorization") == "Bearer secret", "%s %s",
+				r.Method,
 				r.Path)
 		}
 	})
@@ -472,7 +477,7 @@ func TestU3OnceLeftTheTokenStaysOff(t *testing.T) {
 
 func TestU3FromHTTPSToHTTP(t *testing.T) {
 	cases := named("Location", "redirect")
-	eachInBubbles(t, cases, func(t *testing.T, mode registrytest.Mode, _ string, how string) {
+	eachInBubbles(t, cases, func(t *testing.T, mode registrytest.Mode, _, how string) {
 		if mode == registrytest.H1 {
 			return // it is http already
 		}
@@ -592,7 +597,8 @@ func (c tapped) Write(p []byte) (int, error) {
 
 func TestU10BodiesThatAreRedirected(t *testing.T) {
 	cases := map[string]registrytest.Options{
-		"PUT": {}, "PUT 308": {RedirectStatus: 308}, "PUT 302": {RedirectStatus: 302}, "PATCH": {MaxBody: 1 << 20},
+		"PUT": {}, "PUT 308": {RedirectStatus: 308}, "PUT 302": {RedirectStatus: 302},
+		"PATCH":        {MaxBody: 1 << 20},
 		"POST and PUT": {SingleShot: true},
 	}
 	eachInBubbles(t, cases, func(t *testing.T, mode registrytest.Mode, _ string, opts registrytest.Options) {
@@ -676,7 +682,7 @@ func TestU10SeeOther(t *testing.T) {
 
 func TestN27UploadLoopsOfRedirects(t *testing.T) {
 	cases := named("HEAD", "POST", "PUT")
-	eachInBubbles(t, cases, func(t *testing.T, mode registrytest.Mode, _ string, method string) {
+	eachInBubbles(t, cases, func(t *testing.T, mode registrytest.Mode, _, method string) {
 		w := newWorld(t, mode, registrytest.Options{})
 		w.reg.Fault(method, "", "**redirect(?again)")
 		begun := time.Now()

@@ -53,7 +53,9 @@ func TestN20Download(t *testing.T) {
 }
 
 func TestN21Download(t *testing.T) {
-	for _, code := range []int{400, 401, 402, 403, 404, 405, 406, 409, 410, 413, 418, 451, 501, 505, 204, 304} {
+	for _, code := range []int{
+		400, 401, 402, 403, 404, 405, 406, 409, 410, 413, 418, 451, 501, 505, 204, 304,
+	} {
 		t.Run(fmt.Sprint(code), func(t *testing.T) {
 			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 				w := newWorld(t, mode, registrytest.Options{})
@@ -62,7 +64,8 @@ func TestN21Download(t *testing.T) {
 				took, err := w.timed(w.downloadOptions(b))
 				status := w.requireStatus(err, b, code)
 				if code >= 400 {
-					assert.Equal(t, []transfer.RegistryError{{Code: "UNKNOWN", Message: "injected fault"}}, status.Errors)
+					assert.Equal(t, []transfer.RegistryError{{Code: "UNKNOWN", Message: "injected fault"}},
+						status.Errors)
 				}
 				assert.Equal(t, 1, w.gets(b))
 				assert.Less(t, took, noBackoff)
@@ -349,7 +352,8 @@ func TestN18UploadRetryAfter(t *testing.T) {
 // N45: a wait that RetryTimeout does not allow is not begun.
 func TestN45RetryAfterBeyondTheTimeout(t *testing.T) {
 	for script, waits := range map[string]time.Duration{
-		"**429(retry-after: 3600)": 0, "**503(retry-after: 31)": 0, "**503(retry-after: 20)": 20 * time.Second,
+		"**429(retry-after: 3600)": 0, "**503(retry-after: 31)": 0,
+		"**503(retry-after: 20)": 20 * time.Second,
 	} {
 		t.Run(script, func(t *testing.T) {
 			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
@@ -375,14 +379,15 @@ func TestN7TrickleIsNoStall(t *testing.T) {
 		w := newWorld(t, mode, registrytest.Options{})
 		b := w.remote(12)
 		asked := 0
-		trickle := w.net.Serve("trickle.test", http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) {
+		handler := func(rw http.ResponseWriter, _ *http.Request) {
 			asked++
 			for _, one := range w.data(b) {
 				_, _ = rw.Write([]byte{one})
 				_ = http.NewResponseController(rw).Flush()
 				time.Sleep(6 * time.Second)
 			}
-		}), mode)
+		}
+		trickle := w.net.Serve("trickle.test", http.HandlerFunc(handler), mode)
 		opts := w.downloadOptions(b)
 		opts.BaseURL = trickle.URL
 		require.NoError(t, w.download(opts))
@@ -609,7 +614,7 @@ func TestN38Cancel(t *testing.T) {
 		"in a slow body":      "slow(1)",
 		"while slots are few": "**delay(2s)+slow(1)",
 	}
-	eachInBubbles(t, cases, func(t *testing.T, mode registrytest.Mode, _ string, script string) {
+	eachInBubbles(t, cases, func(t *testing.T, mode registrytest.Mode, _, script string) {
 		w := newWorld(t, mode, registrytest.Options{})
 		b, other := w.remote(1000), w.remote(999)
 		fault := w.reg.Fault("GET", "", script)
@@ -727,7 +732,8 @@ func TestFailureEndsTheOthers(t *testing.T) {
 		assert.Equal(t, 3*time.Second, took)
 		assert.Zero(t, w.reg.InFlight())
 		w.requireOnly()
-		assert.NotContains(t, err.Error(), fmt.Sprint(context.Canceled), "the first error, and not what came of it")
+		assert.NotContains(t, err.Error(), fmt.Sprint(context.Canceled),
+			"the first error, and not what came of it")
 	})
 }
 

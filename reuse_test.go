@@ -277,7 +277,7 @@ func TestReuseWithoutRanges(t *testing.T) {
 // Ranges are served no longer when some have come: all that is missing then comes with one body.
 func TestReuseWhereRangesStop(t *testing.T) {
 	cases := named("10*ok->4*416", "10*ok->**norange")
-	eachInBubbles(t, cases, func(t *testing.T, mode registrytest.Mode, _ string, script string) {
+	eachInBubbles(t, cases, func(t *testing.T, mode registrytest.Mode, _, script string) {
 		w := newWorld(t, mode, registrytest.Options{})
 		b := w.model("GGUF tensor")
 		w.reg.Fault("GET", b.Digest, script)

@@ -154,8 +154,9 @@ func TestS11Partial(t *testing.T) {
 		spoil func(t *testing.T, partial, journal string)
 		bytes int64 // fetched again at most, of the 20 MiB that were there
 	}{
-		"untouched":      {func(*testing.T, string, string) {}, 0},
-		"a bit is wrong": {func(t *testing.T, partial, _ string) { flipBit(t, partial, 5*mebibyte) }, 4 * mebibyte},
+		"untouched": {func(*testing.T, string, string) {}, 0},
+		"a bit is wrong": {func(t *testing.T, partial, _ string) { flipBit(t, partial, 5*mebibyte) },
+			4 * mebibyte},
 		"cut": {func(t *testing.T, partial, _ string) {
 			require.NoError(t, os.Truncate(partial, 10*mebibyte))
 		}, 12 * mebibyte},

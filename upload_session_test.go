@@ -20,7 +20,7 @@ import (
 
 func TestUploadContinuesItsSessionAfterAFault(t *testing.T) {
 	cases := named("reset(12M)", "reset(12M)->ok->reset(3M)", "cut(12M)->ok->503") // PUT, GET, PATCH
-	eachInBubbles(t, cases, func(t *testing.T, mode registrytest.Mode, _ string, script string) {
+	eachInBubbles(t, cases, func(t *testing.T, mode registrytest.Mode, _, script string) {
 		w := newWorld(t, mode, registrytest.Options{StrictState: true})
 		fault := w.reg.Fault("", "/uploads/session", script)
 		b := w.local(20 << 20)
@@ -35,7 +35,7 @@ func TestUploadContinuesItsSessionAfterAFault(t *testing.T) {
 
 func TestN1UploadConnectionBreaks(t *testing.T) {
 	cases := named("reset(100K)", "cut(100K)", "2*reset(1M)", "reset", "hangup", "503+goaway->reset")
-	eachInBubbles(t, cases, func(t *testing.T, mode registrytest.Mode, _ string, script string) {
+	eachInBubbles(t, cases, func(t *testing.T, mode registrytest.Mode, _, script string) {
 		w := newWorld(t, mode, registrytest.Options{})
 		fault := w.reg.Fault("PUT", "/uploads/", script)
 		b := w.local(3 << 20)
@@ -52,7 +52,7 @@ func TestU9LostSessionIsBegunAnew(t *testing.T) {
 	cases := map[string]string{
 		"404": "404", "416": "416", "unknown": "reset(9M)",
 	}
-	eachInBubbles(t, cases, func(t *testing.T, mode registrytest.Mode, _ string, script string) {
+	eachInBubbles(t, cases, func(t *testing.T, mode registrytest.Mode, _, script string) {
 		w := newWorld(t, mode, registrytest.Options{})
 		w.reg.Fault("PUT", "/uploads/", script)
 		w.reg.Fault("GET", "/uploads/", "**404")
@@ -75,7 +75,8 @@ func TestU9LostSessionIsBegunAnew(t *testing.T) {
 // is believed the second time, where our own hash was right.
 func TestU9U20SessionThatIsLostByItsErrorCode(t *testing.T) {
 	cases := map[string]bool{
-		"BLOB_UPLOAD_UNKNOWN": true, "BLOB_UPLOAD_INVALID": true, "DIGEST_INVALID": true, "SIZE_INVALID": false,
+		"BLOB_UPLOAD_UNKNOWN": true, "BLOB_UPLOAD_INVALID": true, "DIGEST_INVALID": true,
+		"SIZE_INVALID": false,
 	}
 	eachInBubbles(t, cases, func(t *testing.T, mode registrytest.Mode, code string, lost bool) {
 		w := newWorld(t, mode, registrytest.Options{})
@@ -104,7 +105,8 @@ func TestU9SmallBlobIsOutOfStep(t *testing.T) {
 
 func TestU11LostAnswer(t *testing.T) {
 	scripts := []string{"swallow", "swallow+504", "swallow+reset", "swallow+hangup", "swallow+stallheaders"}
-	ways := map[string]registrytest.Options{"PUT": {}, "POST": {SingleShot: true}, "PATCH": {MaxBody: 1 << 20}}
+	ways := map[string]registrytest.Options{"PUT": {}, "POST": {SingleShot: true},
+		"PATCH": {MaxBody: 1 << 20}}
 	for _, script := range scripts {
 		for name, opts := range ways {
 			t.Run(script+" "+name, func(t *testing.T) {
@@ -159,7 +161,9 @@ func TestU11LostAnswerWhereAllIsMissing(t *testing.T) {
 func TestRegistryThatStoresAnotherBlob(t *testing.T) {
 	other := digest.FromString("another").String()
 	cases := map[string]registrytest.Options{"PUT": {}, "POST": {SingleShot: true}}
-	eachInBubbles(t, cases, func(t *testing.T, mode registrytest.Mode, name string, opts registrytest.Options) {
+	eachInBubbles(t, cases, func(
+		t *testing.T, mode registrytest.Mode, name string, opts registrytest.Options,
+	) {
 		w := newWorld(t, mode, opts)
 		w.reg.Fault(name, "digest=", "**header(-docker-content-digest; docker-content-digest: "+other+")")
 		b := w.local(1000)
@@ -404,7 +408,7 @@ func TestOllamaUploads(t *testing.T) {
 
 func TestU12SignedHeadersThatAreNotTheRegistrysBusiness(t *testing.T) {
 	cases := named("Host", "Authorization", "Cookie", "Content-Length", "Transfer-Encoding", "Connection")
-	eachInBubbles(t, cases, func(t *testing.T, mode registrytest.Mode, _ string, header string) {
+	eachInBubbles(t, cases, func(t *testing.T, mode registrytest.Mode, _, header string) {
 		w := newWorld(t, mode, registrytest.Options{})
 		o := registrytest.Ollama{Direct: true, SignedHeaders: http.Header{header: {"x"}}}
 		store := w.reg.ServeOllama(w.net, "store.test", mode, o)
@@ -415,7 +419,7 @@ func TestU12SignedHeadersThatAreNotTheRegistrysBusiness(t *testing.T) {
 }
 
 func TestU11DirectUploadIsSentOnce(t *testing.T) {
-	eachInBubbles(t, named("503", "500"), func(t *testing.T, mode registrytest.Mode, _ string, status string) {
+	eachInBubbles(t, named("503", "500"), func(t *testing.T, mode registrytest.Mode, _, status string) {
 		w := newWorld(t, mode, registrytest.Options{})
 		store := w.reg.ServeOllama(w.net, "store.test", mode, registrytest.Ollama{Direct: true})
 		w.reg.Fault("PUT", "", "2*"+status)

@@ -33,7 +33,8 @@ func TestUpload(t *testing.T) {
 		opts.Manifest, opts.ManifestRef = []byte(`{"schemaVersion":2}`), "latest"
 		require.NoError(t, w.upload(opts))
 		w.reg.Wait()
-		assert.EqualValues(t, 10+1<<20+largeSize+len(opts.Manifest), w.reg.BytesReceived(), "bytes on the wire")
+		assert.EqualValues(t, 10+1<<20+largeSize+len(opts.Manifest), w.reg.BytesReceived(),
+			"bytes on the wire")
 		assert.Zero(t, w.reg.Sessions())
 		got, ok := w.reg.Manifest(repository, "latest")
 		require.True(t, ok)
@@ -90,7 +91,7 @@ func TestUploadOfABlobThatIsListedTwice(t *testing.T) {
 
 func TestUploadWithOtherDigests(t *testing.T) {
 	cases := named(string(digest.SHA384), string(digest.SHA512))
-	eachInBubbles(t, cases, func(t *testing.T, mode registrytest.Mode, _ string, algorithm string) {
+	eachInBubbles(t, cases, func(t *testing.T, mode registrytest.Mode, _, algorithm string) {
 		w := newWorld(t, mode, registrytest.Options{})
 		data := []byte("blob")
 		b := transfer.Blob{Digest: digest.Algorithm(algorithm).FromBytes(data).String(), Size: 4}
@@ -155,7 +156,7 @@ func TestUploadAsksLittleWhereAllIsMissing(t *testing.T) {
 
 func TestHeadThatDoesNotTell(t *testing.T) {
 	cases := named("400", "403", "405", "410", "501")
-	eachInBubbles(t, cases, func(t *testing.T, mode registrytest.Mode, _ string, script string) {
+	eachInBubbles(t, cases, func(t *testing.T, mode registrytest.Mode, _, script string) {
 		w := newWorld(t, mode, registrytest.Options{})
 		w.reg.Fault("HEAD", "", "**"+script)
 		b := w.local(3 << 20)
@@ -269,7 +270,7 @@ func TestU13MountThatTheTokenDoesNotAllow(t *testing.T) {
 
 // Where nothing is mounted, what the repository has already is not sent.
 func TestU13MountOfWhatIsThere(t *testing.T) {
-	eachInBubbles(t, named("ok", "**404"), func(t *testing.T, mode registrytest.Mode, _ string, script string) {
+	eachInBubbles(t, named("ok", "**404"), func(t *testing.T, mode registrytest.Mode, _, script string) {
 		w := newWorld(t, mode, registrytest.Options{NoMount: true})
 		w.reg.Fault("POST", "mount", script)
 		b := w.local(3 << 20)
@@ -372,9 +373,11 @@ func TestU7FileThatIsNotItsDigest(t *testing.T) {
 
 func TestU8Source(t *testing.T) {
 	for name, spoil := range map[string]func(path string) error{
-		"missing":                      os.Remove,
-		"directory":                    replacedBy(func(path string) error { return os.Mkdir(path, 0o755) }),
-		"S7 link that leads nowhere":   replacedBy(func(path string) error { return os.Symlink("nowhere", path) }),
+		"missing":   os.Remove,
+		"directory": replacedBy(func(path string) error { return os.Mkdir(path, 0o755) }),
+		"S7 link that leads nowhere": replacedBy(func(path string) error {
+			return os.Symlink("nowhere", path)
+		}),
 		"S7 link to a directory":       replacedBy(func(path string) error { return os.Symlink(".", path) }),
 		"S7 link that leads to itself": replacedBy(func(path string) error { return os.Symlink(path, path) }),
 	} {
@@ -514,7 +517,8 @@ func TestManifestReferencesThatAreRefused(t *testing.T) {
 	}
 }
 
-// What is no manifest at all is refused before the first request. What an object has in it, the registry judges.
+// What is no manifest at all is refused before the first request. What an object has in it, the registry
+// judges.
 func TestManifestThatIsNone(t *testing.T) {
 	for _, data := range []string{`hello`, `[]`, `null`, `"x"`, `{"schemaVersion":2`, `{} {}`, ` `} {
 		w := newWorld(t, registrytest.H1, registrytest.Options{})
@@ -529,7 +533,9 @@ func TestManifestIsOptional(t *testing.T) {
 	cases := map[string]transfer.UploadOptions{
 		"no manifest": {ManifestRef: "latest"}, "no reference": {Manifest: []byte(`{}`)}, "neither": {},
 	}
-	eachInBubbles(t, cases, func(t *testing.T, mode registrytest.Mode, _ string, given transfer.UploadOptions) {
+	eachInBubbles(t, cases, func(
+		t *testing.T, mode registrytest.Mode, _ string, given transfer.UploadOptions,
+	) {
 		w := newWorld(t, mode, registrytest.Options{})
 		opts := w.uploadOptions(w.local(10))
 		opts.Manifest, opts.ManifestRef = given.Manifest, given.ManifestRef
@@ -552,7 +558,7 @@ func TestManifestThatTheRegistryMistakes(t *testing.T) {
 
 func TestManifestIsTriedAgain(t *testing.T) {
 	cases := named("503", "2*500->reset", "stallheaders", "swallow", "429(retry-after: 3)", "reset(0)")
-	eachInBubbles(t, cases, func(t *testing.T, mode registrytest.Mode, _ string, script string) {
+	eachInBubbles(t, cases, func(t *testing.T, mode registrytest.Mode, _, script string) {
 		w := newWorld(t, mode, registrytest.Options{})
 		fault := w.reg.Fault("PUT", "/manifests/", script)
 		opts := w.uploadOptions(w.local(10))
@@ -571,7 +577,8 @@ func TestManifestIsRefused(t *testing.T) {
 		t.Run(http.StatusText(code), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w := newWorld(t, registrytest.H1, registrytest.Options{})
-				const said = `{"errors":[{"code":"MANIFEST_INVALID","message":"too many legs"},{"code":"DENIED"}]}`
+				const said = `{"errors":[` +
+					`{"code":"MANIFEST_INVALID","message":"too many legs"},{"code":"DENIED"}]}`
 				w.reg.Fault("", "/manifests/", fmt.Sprintf("**says(%d, %s)", code, said))
 				opts := w.uploadOptions(w.local(10))
 				opts.Manifest, opts.ManifestRef = []byte(`{}`), "latest"
@@ -614,7 +621,8 @@ func TestU14ManifestOfABlobThatCannotBeSentAgain(t *testing.T) {
 		w.reg.Fault("HEAD", b.Digest, fmt.Sprintf("200(content-length: %d)", b.Size))
 		w.reg.Fault("PUT", "/uploads/", "**403")
 		opts := w.uploadOptions(b)
-		opts.Manifest = fmt.Appendf(nil, `{"schemaVersion":2,"layers":[{"digest":%q,"size":%d}]}`, b.Digest, b.Size)
+		const manifest = `{"schemaVersion":2,"layers":[{"digest":%q,"size":%d}]}`
+		opts.Manifest = fmt.Appendf(nil, manifest, b.Digest, b.Size)
 		opts.ManifestRef = "latest"
 		err := w.upload(opts)
 		requireStatus(t, err, http.StatusForbidden)
@@ -654,13 +662,14 @@ func TestManifestWithBlobsThatTheRegistryOnlySaidItHas(t *testing.T) {
 
 func TestManifestWhoseBlobFailsWhenItIsSentAgain(t *testing.T) {
 	cases := named("reset(1M)", "503")
-	eachInBubbles(t, cases, func(t *testing.T, mode registrytest.Mode, _ string, script string) {
+	eachInBubbles(t, cases, func(t *testing.T, mode registrytest.Mode, _, script string) {
 		w := newWorld(t, mode, registrytest.Options{CheckManifest: true})
 		b := w.local(3 << 20)
 		w.reg.Fault("HEAD", b.Digest, fmt.Sprintf("**200(content-length: %d)", b.Size))
 		fault := w.reg.Fault("PUT", "/uploads/", script)
 		opts := w.uploadOptions(b)
-		opts.Manifest = fmt.Appendf(nil, `{"schemaVersion":2,"layers":[{"digest":%q,"size":%d}]}`, b.Digest, b.Size)
+		const manifest = `{"schemaVersion":2,"layers":[{"digest":%q,"size":%d}]}`
+		opts.Manifest = fmt.Appendf(nil, manifest, b.Digest, b.Size)
 		opts.ManifestRef = "latest"
 		require.NoError(t, w.upload(opts))
 		assert.True(t, fault.Done())
@@ -692,7 +701,8 @@ func TestU28BelievedInVain(t *testing.T) {
 					return true
 				}
 				for _, b := range opts.Blobs {
-					if strings.Contains(r.URL.Path, "/manifests/") && !w.reg.Has(repository, digest.Digest(b.Digest)) {
+					there := w.reg.Has(repository, digest.Digest(b.Digest))
+					if strings.Contains(r.URL.Path, "/manifests/") && !there {
 						rw.WriteHeader(http.StatusBadRequest)
 						_, _ = rw.Write([]byte(says(b)))
 						return true
