@@ -9,8 +9,8 @@ import (
 
 func dropSession(ctx context.Context, b *Blob, _ error) { b.session.drop(ctx) }
 
-// leaveSession drops a session that is not known any more, perhaps because a request to end it has arrived in the
-// meantime.
+// leaveSession drops a session that is not known any more, perhaps because a request to end it has arrived in
+// the meantime.
 func leaveSession(ctx context.Context, b *Blob, _ error) {
 	b.ending.sent = b.ending.sent || b.session.ends > 0
 	b.session.drop(ctx)
@@ -34,7 +34,7 @@ func nextMount(_ context.Context, b *Blob, _ error) {
 	b.capabilities.mounts.tried(false)
 }
 
-// recheck has the registry asked whether it has the blob, which may have been brought by a request.
+// recheck asks the registry again whether it has the blob, which a request may have brought.
 func recheck(_ context.Context, b *Blob, _ error) {
 	b.existence.probed, b.existence.lost = b.disproved, true
 }
@@ -47,8 +47,8 @@ func chunkAnew(ctx context.Context, b *Blob, _ error) {
 	b.session.drop(ctx)
 }
 
-// awaitDigest has the budget stand still as long as the registry may take to digest the blob: so long it could
-// have held the answer too.
+// awaitDigest renews the budget as long as the registry may take to digest the blob: so long it
+// could have held the answer too.
 func awaitDigest(_ context.Context, b *Blob, _ error) {
 	if b.ending.digesting.IsZero() {
 		b.ending.digesting = time.Now()
@@ -92,7 +92,7 @@ func usePut(ctx context.Context, b *Blob, err error) {
 
 func noteRenewal(_ context.Context, b *Blob, _ error) { b.tried.renewed = true }
 
-// renewURL has a new URL asked for. The one that has expired has brought nothing.
+// renewURL asks for a new URL. The one that has expired has brought nothing.
 func renewURL(_ context.Context, b *Blob, _ error) { b.tried.renewed, b.ending.sent = true, false }
 
 func noteConflict(_ context.Context, b *Blob, _ error) { b.tried.conflicted = true }

@@ -16,8 +16,8 @@ import (
 	"github.com/modeltransfer/transfer/internal/retry"
 )
 
-// eachChunk has a function see each chunk that is small enough to be taken, and its number from 1 on. It returns
-// true where it has answered.
+// eachChunk shows a function each chunk that is small enough to be taken, and its number from 1 on. It
+// returns true where it has answered.
 func (w *world) eachChunk(most int64, see func(rw http.ResponseWriter, r *http.Request, n int32) bool) {
 	var chunks atomic.Int32
 	w.before(func(rw http.ResponseWriter, r *http.Request) bool {
@@ -25,8 +25,8 @@ func (w *world) eachChunk(most int64, see func(rw http.ResponseWriter, r *http.R
 	})
 }
 
-// A session that is lost late has all sent again. What is taken then renews the budget, or the next fault would
-// be the last.
+// A session that is lost late has all sent again. What is taken then renews the budget, or the next fault
+// would be the last.
 func TestE2ChunksThatAreTakenAgainRenewTheBudget(t *testing.T) {
 	const most = 4 << 20
 	registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
@@ -192,85 +192,18 @@ func TestE5LostAnswerToAChunkIsNoticedInItsOwnTime(t *testing.T) {
 	})
 }
 
-// DIGEST_INVALID to a small blob that came with the POST is believed the second time.
-func TestE11OtherDigestOfABlobThatCameWithThePOST(t *testing.T) {
-	const says = `says(400, {"errors":[{"code":"DIGEST_INVALID"}]})`
-	cases := map[string]bool{says: true, "**" + says: false}
-	registrytest.Each(t, cases, func(t *testing.T, mode registrytest.Mode, once bool) {
-		w := newWorld(t, mode, registrytest.Options{SingleShot: true})
-		p := w.pusher(w.server.URL)
-		require.NoError(t, w.pushWith(t.Context(), p, w.local(1000), "")) // the trial
-		b := w.local(2000)
-		if once {
-			w.reg.Fault("POST", "digest=", says)
-		} else {
-			w.reg.Fault("POST", "digest=", "**"+says)
-			w.reg.Fault("PUT", "", "**"+says)
-		}
-		w.moved.Store(0)
-		err := w.pushWith(t.Context(), p, b, "")
-		if once {
-			require.NoError(t, err)
-			w.requireStored(b)
-			return
-		}
-		var refused *statusError
-		require.ErrorAs(t, err, &refused)
-		assert.Equal(t, 1, w.reg.Count("PUT", ""), "sent twice in all")
-	})
-}
-
-// A registry that is away does not hold up who has cancelled the call.
-func TestE16CancelDoesNotWaitForADeadRegistry(t *testing.T) {
+// The bytes of a blob that is sent again are new to the registry, though not to Progress.
+func TestBlobThatIsSentAgainKeepsItsBudget(t *testing.T) {
 	registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 		w := newWorld(t, mode, registrytest.Options{})
-		ctx, cancel := context.WithCancel(t.Context())
-		defer cancel()
-		w.before(func(_ http.ResponseWriter, r *http.Request) bool {
-			if r.Method != http.MethodPut && r.Method != http.MethodDelete {
-				return false
-			}
-			_, _ = io.Copy(io.Discard, r.Body)
-			time.AfterFunc(time.Second, cancel)
-			<-r.Context().Done()
-			return true
-		})
-		begun := time.Now()
-		err := w.pushWith(ctx, w.pusher(w.server.URL), w.local(3<<20), "")
-		require.ErrorIs(t, err, context.Canceled)
-		assert.LessOrEqual(t, time.Since(begun), 2100*time.Millisecond)
-	})
-}
-
-// 409 to a session that is ended for the second time may mean that it was ended the first time.
-func TestE4ConflictOfACommitThatIsRepeated(t *testing.T) {
-	cases := registrytest.Named(true, false)
-	registrytest.Each(t, cases, func(t *testing.T, mode registrytest.Mode, stored bool) {
-		w := newWorld(t, mode, registrytest.Options{MaxBody: 4 << 20})
-		b := w.local(10 << 20)
-		var commits atomic.Int32
-		w.before(func(rw http.ResponseWriter, r *http.Request) bool {
-			if r.Method != http.MethodPut || r.ContentLength > 0 {
-				return false
-			}
-			if commits.Add(1) == 1 {
-				rw.WriteHeader(http.StatusGatewayTimeout)
-				return true
-			}
-			if stored {
-				w.stored(repository, b)
-			}
-			rw.WriteHeader(http.StatusConflict)
-			return true
-		})
-		err := w.push(b, "")
-		if stored {
-			require.NoError(t, err)
-			return
-		}
-		var refused *statusError
-		require.ErrorAs(t, err, &refused)
-		assert.Equal(t, http.StatusConflict, refused.Status)
-		assert.LessOrEqual(t, commits.Load(), int32(3))
+		w.timeout = 12 * time.Second
+		b := w.local(24 << 20)
+		w.reg.Fault("PUT", "/uploads/", "slow(1M)+cut(20M)")
+		budget := w.budget()
+		up := w.pusher(w.server.URL).Again(b.digest, b.size(), budget)
+		require.NoError(t, up.Close(t.Context(), w.run(t.Context(), budget, up.Attempt)))
+		assert.Zero(t, w.moved.Load(), "progress")
+		w.moved.Store(b.size())
+		w.requireStored(b)
 	})
 }

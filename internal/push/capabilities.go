@@ -13,8 +13,8 @@ import (
 
 const (
 	// smallBody is the size up to which a blob is sent with the request that begins its upload, where the
-	// registry takes that. A body of that size is also sent without being asked for: the question takes as long
-	// as the body.
+	// registry takes that. A body of that size is also sent without being asked for: the question takes as
+	// long as the body.
 	smallBody = 1 << 20 // 1 MiB
 
 	// A small blob is sent without a HEAD after manyAbsent in a row that the registry did not have. One in
@@ -32,7 +32,8 @@ const (
 	maxChunk   = 256 << 20 // 256 MiB
 )
 
-// capabilities are what the answers of a registry have shown that it can do, so that it is not asked in vain again.
+// capabilities are what the answers of a registry have shown that it can do, so that it is not asked in vain
+// again.
 type capabilities struct {
 	single   atomic.Int32 // whether it takes a blob with the request that begins its upload
 	noExpect atomic.Bool  // it, or what is before it, does not let a body wait to be asked for
@@ -125,8 +126,8 @@ type turn struct {
 	asked bool // for an upload
 }
 
-// await returns when an upload has shown what it can, or it is for this blob to show it. Meanwhile the blob does
-// not try.
+// await returns when an upload has shown what it can, or it is for this blob to show it. Meanwhile the blob
+// does not try.
 func (t *turn) await(ctx context.Context, budget *retry.Budget) error {
 	if t.mine {
 		return nil

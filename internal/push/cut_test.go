@@ -16,7 +16,7 @@ import (
 	"github.com/modeltransfer/transfer/internal/registrytest"
 )
 
-// everyConnectionEnds has each connection end when so many bytes were sent over it.
+// everyConnectionEnds ends each connection when so many bytes were sent over it.
 func (w *world) everyConnectionEnds(after int64) {
 	w.round = func(rt http.RoundTripper) http.RoundTripper {
 		transport := rt.(*http.Transport)

@@ -9,7 +9,8 @@ import (
 	"github.com/modeltransfer/transfer/internal/retry"
 )
 
-// existence is whether the registry has a blob, or can have it without its bytes being sent, as far as is known.
+// existence is whether the registry has a blob, or can have it without its bytes being sent, as far as is
+// known.
 type existence struct {
 	*item
 	from   []string // repositories that the blob may be mounted from, and was not tried to be
@@ -66,7 +67,7 @@ func (b *Blob) probe(ctx context.Context) (outcome, error) {
 	return there, nil
 }
 
-// mount has the blob mounted from another repository.
+// mount asks the registry to mount the blob from another repository.
 func (b *Blob) mount(ctx context.Context) (outcome, error) {
 	query := url.Values{"mount": {b.digest.String()}, "from": {b.existence.from[0]}}
 	told := b.wantsDigest()
@@ -109,7 +110,8 @@ func (e *existence) stored(a answer) (outcome, error) {
 	return doubtful, nil
 }
 
-// claimed says what a 201 to a request without a body means, which claims that the registry has the blob already.
+// claimed says what a 201 to a request without a body means, which claims that the registry has the blob
+// already.
 func (e *existence) claimed(a answer) (outcome, error) {
 	got, err := e.stored(a)
 	if got == stored && e.size > 0 && a.digest() != e.digest {

@@ -26,7 +26,7 @@ type item struct {
 	disproved bool // the registry says that it has the blob, and has not
 }
 
-// Trace has the trace be told what happens to the blob, before the first attempt.
+// Trace tells a trace what happens to the blob. It is called before the first attempt.
 func (i *item) Trace(t *events.Blob) { i.trace = t }
 
 // Host is the host that was asked last.
@@ -45,9 +45,9 @@ func (i *item) beginning(query url.Values) exchange.Request {
 	return r
 }
 
-// wantsDigest tells whether the registry may have the blob without its bytes, once it is told the digest, as the
-// Ollama registry, which mounts what it has in other repositories. Others take a request that tells it for a blob
-// of no bytes. One that has said so in vain would say it again.
+// wantsDigest tells whether the registry may have the blob without its bytes, once it is told the digest, as
+// the Ollama registry, which mounts what it has in other repositories. Others take a request that tells it
+// for a blob of no bytes. One that has said so in vain would say it again.
 func (i *item) wantsDigest() bool { return i.capabilities.ollama.Load() && !i.disproved }
 
 // evidence is what a HEAD tells of a blob.

@@ -1,14 +1,12 @@
 package push_test
 
 import (
-	"context"
 	"io"
 	"net/http"
 	"sync"
 	"testing"
 	"time"
 
-	"github.com/opencontainers/go-digest"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -90,7 +88,9 @@ func TestU18AnswerToTheEndTakesMinutes(t *testing.T) {
 		maxBody int64
 	}
 	cases := map[string]test{
-		"whole": {size: 9 << 20}, "small and whole": {size: 3 << 20}, "chunks": {size: 9 << 20, maxBody: 4 << 20},
+		"whole":           {size: 9 << 20},
+		"small and whole": {size: 3 << 20},
+		"chunks":          {size: 9 << 20, maxBody: 4 << 20},
 	}
 	registrytest.Each(t, cases, func(t *testing.T, mode registrytest.Mode, c test) {
 		w := newWorld(t, mode, registrytest.Options{})
@@ -161,18 +161,6 @@ func TestU18SessionIsEndedMeanwhile(t *testing.T) {
 	})
 }
 
-// A body may be refused for its size by what is behind a proxy that has passed on all of it.
-func TestU11BodyThatIsRefusedAfterItHasArrived(t *testing.T) {
-	registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
-		w := newWorld(t, mode, registrytest.Options{})
-		w.reg.Fault("PUT", "", "swallow+413")
-		b := w.local(9 << 20)
-		require.NoError(t, w.push(b, ""))
-		w.requireStored(b)
-		assert.Equal(t, b.size(), w.reg.BytesReceived())
-	})
-}
-
 // The wait for an answer is part of the retry budget.
 func TestU18AnswerThatNeverComes(t *testing.T) {
 	registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
@@ -189,163 +177,6 @@ func TestU18AnswerThatNeverComes(t *testing.T) {
 	})
 }
 
-// slowManifest is a registry that stores a manifest 30 s after it has first arrived, and does not answer, or
-// that answers each request to store it after 45 s.
-type slowManifest struct {
-	manifest []byte
-	answers  bool
-
-	mu    sync.Mutex
-	first time.Time // when it first arrived
-}
-
-func (s *slowManifest) serve(rw http.ResponseWriter, r *http.Request) bool {
-	if r.Method == http.MethodHead {
-		if !s.stored() {
-			rw.WriteHeader(http.StatusNotFound)
-			return true
-		}
-		rw.Header().Set("Docker-Content-Digest", digest.FromBytes(s.manifest).String())
-		rw.WriteHeader(http.StatusOK)
-		return true
-	}
-	drain(r)
-	s.arrived()
-	wait := 45 * time.Second
-	if !s.answers {
-		wait = time.Hour
-	}
-	select {
-	case <-r.Context().Done():
-	case <-time.After(wait):
-		rw.WriteHeader(http.StatusCreated)
-	}
-	return true
-}
-
-func (s *slowManifest) arrived() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.first.IsZero() {
-		s.first = time.Now()
-	}
-}
-
-func (s *slowManifest) stored() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return !s.answers && !s.first.IsZero() && time.Since(s.first) >= 30*time.Second
-}
-
-func TestU19AnswerToTheManifestTakesLong(t *testing.T) {
-	type test struct {
-		answers bool // where it is asked for long enough
-		puts    int
-	}
-	cases := map[string]test{"lost after it was stored": {puts: 2}, "late": {answers: true, puts: 4}}
-	registrytest.Each(t, cases, func(t *testing.T, mode registrytest.Mode, c test) {
-		w := newWorld(t, mode, registrytest.Options{})
-		s := &slowManifest{manifest: []byte(`{"schemaVersion":2}`), answers: c.answers}
-		w.before(s.serve)
-		require.NoError(t, w.manifest(s.manifest))
-		assert.LessOrEqual(t, w.reg.Count("PUT", ""), c.puts)
-	})
-}
-
-// The digest that is asked for must be that of the manifest: the tag may still name another.
-func TestU19TagThatNamesAnotherManifest(t *testing.T) {
-	registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
-		w := newWorld(t, mode, registrytest.Options{})
-		require.NoError(t, w.manifest([]byte(`{"old":true}`)))
-		w.reg.Fault("PUT", "", "503")
-		require.NoError(t, w.manifest([]byte(`{"old":false}`)))
-		got, _ := w.reg.Manifest(repository, "latest")
-		assert.Equal(t, `{"old":false}`, string(got))
-	})
-}
-
-func TestU20RegistryFindsAnotherDigest(t *testing.T) {
-	cases := map[string]int{"once": 1, "for ever": 1000}
-	registrytest.Each(t, cases, func(t *testing.T, mode registrytest.Mode, times int) {
-		w := newWorld(t, mode, registrytest.Options{})
-		left := times
-		w.before(func(rw http.ResponseWriter, r *http.Request) bool {
-			if r.Method != http.MethodPut || left == 0 {
-				return false
-			}
-			left--
-			_, _ = io.Copy(io.Discard, r.Body)
-			rw.WriteHeader(http.StatusBadRequest)
-			_, _ = io.WriteString(rw, `{"errors":[{"code":"DIGEST_INVALID","message":"no"}]}`)
-			return true
-		})
-		b := w.local(3 << 20)
-		err := w.push(b, "")
-		assert.Equal(t, 2, w.reg.Count("POST", ""))
-		if times == 1 {
-			require.NoError(t, err)
-			w.requireStored(b)
-			return
-		}
-		var status *statusError
-		require.ErrorAs(t, err, &status)
-		assert.Equal(t, http.StatusBadRequest, status.Status)
-		assert.Equal(t, 2, w.reg.Count("PUT", ""))
-	})
-}
-
-// interrupted pushes a blob until half of it has moved, and leaves a session.
-func (w *world) interrupted(b blob) {
-	w.t.Helper()
-	ctx, cancel := context.WithCancel(w.t.Context())
-	w.reg.Fault("PUT", "/uploads/", "slow(5M)")
-	time.AfterFunc(2500*time.Millisecond, cancel)
-	require.ErrorIs(w.t, w.pushWith(ctx, w.pusher(w.server.URL), b, ""), context.Canceled)
-	w.reg.Wait()
-	require.Equal(w.t, 1, w.reg.Sessions())
-	w.moved.Store(0)
-}
-
-func TestU21MountComesBeforeTheSessionOfAnEarlierCall(t *testing.T) {
-	cases := registrytest.Named("mounted", "mounted at last", "there", "neither")
-	registrytest.Each(t, cases, func(t *testing.T, mode registrytest.Mode, where string) {
-		w := newWorld(t, mode, registrytest.Options{StrictState: true})
-		b := w.local(largeSize)
-		w.interrupted(b)
-		before := w.reg.BytesReceived()
-		switch where {
-		case "mounted":
-			w.stored("library/other", b)
-		case "mounted at last":
-			w.stored("library/other", b)
-			w.reg.Fault("POST", "mount", "503")
-		case "there":
-			w.stored(repository, b)
-		}
-		require.NoError(t, w.push(b, "library/other"))
-		w.requireStored(b)
-		if where == "neither" {
-			assert.Equal(t, b.size(), w.reg.BytesReceived(), "%d bytes were there already", before)
-		} else {
-			assert.Equal(t, before, w.reg.BytesReceived())
-		}
-	})
-}
-
-// A session that an earlier call has left may have the beginning of another file. Whatever a registry says to
-// that, the blob is sent anew once.
-func TestU20SessionOfAnotherFile(t *testing.T) {
-	registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
-		w := newWorld(t, mode, registrytest.Options{})
-		b := w.local(largeSize)
-		w.interrupted(b)
-		w.reg.Fault("PUT", "/uploads/", "says(400, it is another)")
-		require.NoError(t, w.push(b, ""))
-		w.requireStored(b)
-		assert.Equal(t, 2, w.reg.Count("POST", ""), "a new session, after that of the earlier call")
-	})
-}
-
 // What a session has is found by asking. Until it has answered, nothing is assumed.
 func TestRecoverKnowsNothingBeforeItHasAsked(t *testing.T) {
 	registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
@@ -357,32 +188,6 @@ func TestRecoverKnowsNothingBeforeItHasAsked(t *testing.T) {
 		w.requireStored(b)
 		assert.Equal(t, 1, w.reg.Count("PUT", ""), "the blob had arrived")
 		assert.Zero(t, w.reg.Count("PATCH", ""))
-	})
-}
-
-// An empty session of an earlier call is sent the whole blob, as a new one is.
-func TestEmptySessionIsSentTheWhole(t *testing.T) {
-	registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
-		w := newWorld(t, mode, registrytest.Options{})
-		b := w.local(largeSize)
-		w.interrupted(b)
-		var methods []string
-		w.before(func(rw http.ResponseWriter, r *http.Request) bool {
-			methods = append(methods, r.Method)
-			switch r.Method {
-			case http.MethodGet:
-				rw.Header().Set("Range", "0-0")
-				rw.WriteHeader(http.StatusNoContent)
-			case http.MethodPut:
-				_, _ = io.Copy(io.Discard, r.Body)
-				rw.WriteHeader(http.StatusCreated)
-			default:
-				rw.WriteHeader(http.StatusNotFound)
-			}
-			return true
-		})
-		require.NoError(t, w.push(b, ""))
-		assert.Equal(t, []string{"HEAD", "GET", "PUT"}, methods)
 	})
 }
 
@@ -453,21 +258,5 @@ func TestU18SessionThatStillGrows(t *testing.T) {
 		require.NoError(t, w.push(b, ""))
 		assert.Equal(t, size+(size-until), s.got, "only what the proxy has not passed on is sent again")
 		assert.Equal(t, 1, w.reg.Count("POST", ""))
-	})
-}
-
-// The bytes of a blob that is sent again are new to the registry, though not to Progress.
-func TestBlobThatIsSentAgainKeepsItsBudget(t *testing.T) {
-	registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
-		w := newWorld(t, mode, registrytest.Options{})
-		w.timeout = 12 * time.Second
-		b := w.local(24 << 20)
-		w.reg.Fault("PUT", "/uploads/", "slow(1M)+cut(20M)")
-		budget := w.budget()
-		up := w.pusher(w.server.URL).Again(b.digest, b.size(), budget)
-		require.NoError(t, up.Close(t.Context(), w.run(t.Context(), budget, up.Attempt)))
-		assert.Zero(t, w.moved.Load(), "progress")
-		w.moved.Store(b.size())
-		w.requireStored(b)
 	})
 }

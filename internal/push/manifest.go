@@ -118,7 +118,7 @@ func (m *Manifest) exists(ctx context.Context) (bool, error) {
 	return a.StatusCode == http.StatusOK && got != "" && got == m.digest(got), nil
 }
 
-// digest is the manifest's, by the algorithm of another digest.
+// digest hashes the manifest by the algorithm of another digest, so that the two can be compared.
 func (m *Manifest) digest(like digest.Digest) digest.Digest {
 	return like.Algorithm().FromBytes(m.data)
 }

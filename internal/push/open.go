@@ -73,12 +73,12 @@ func (b *Blob) openWithBody(ctx context.Context, trial bool) (outcome, error) {
 	return b.session.accept(a, true, b.refusals.inParts)
 }
 
-// errUnsettled has a session asked again.
+// errUnsettled is why a session is asked again.
 var errUnsettled = errors.New("no answer came to what was sent, but the registry may still be getting it")
 
 // restore asks a session how much it has, and goes on from there. A session that the registry does not know,
-// or will not tell about, is given up. One that is elsewhere is when half of the retry budget is spent: its host
-// may be one of several, and dead.
+// or will not tell about, is given up. One that is elsewhere is when half of the retry budget is spent: its
+// host may be one of several, and dead.
 func (b *Blob) restore(ctx context.Context) (outcome, error) {
 	s := &b.session
 	a, err := b.ask(ctx, b.request(http.MethodGet, s.target))

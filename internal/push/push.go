@@ -15,66 +15,67 @@
 //	confirming  HEAD blob, to settle a doubt
 //	recovering  HEAD blob, where the request that ends the session may have arrived
 //
-// What came of the request is classified once, as one of the outcomes of table.go, which says what statuses they
-// are. The table tells what is done about it, which state is next, and whether the attempt goes on, is made again
-// for what another way may mend, or fails. While bytes are sent and committed, it goes by the mode of the bodies;
-// bodies are all four. For an outcome that is not in it, the attempt fails and the state stays.
+// What came of the request is classified once, as one of the outcomes of table.go, which says what statuses
+// they are. The table tells what is done about it, which state is next, and whether the attempt goes on, is
+// made again for what another way may mend, or fails. While bytes are sent and committed, it goes by the mode
+// of the bodies; bodies are all four. For an outcome that is not in it, the attempt fails and the state
+// stays.
 //
-//	at                              outcome       action        next        attempt
-//	choosing                        unasked       -             probing     goesOn
-//	choosing                        mountable     -             mounting    goesOn
-//	choosing recovering             noSession     -             opening     goesOn
-//	choosing recovering             notAsked      -             restoring   goesOn
-//	choosing recovering             nextBody      -             sending     goesOn
-//	recovering                      anew          dropSession   opening     goesOn
-//	probing mounting                there         dropSession   done        goesOn
-//	probing                         absent        -             choosing    goesOn
-//	mounting                        refused       nextMount     choosing    goesOn
-//	mounting opening                lost          recheck       choosing    fails
-//	restoring                       has           -             sending     goesOn
-//	restoring                       growing       -             restoring   again
-//	restoring                       forgotten     leaveSession  recovering  goesOn
-//	restoring                       away          dropSession   opening     fails
-//	opening                         accepted      -             sending     goesOn
-//	opening chunks                  misbegun      dropSession   opening     goesOn
-//	opening                         refused       withoutBody   opening     goesOn
-//	opening bodies                  stored        -             done        goesOn
-//	opening bodies                  doubtful      -             confirming  goesOn
-//	confirming                      unread        chunkAnew     opening     again
-//	confirming recovering           there         -             done        goesOn
-//	chunks parts                    taken         -             sending     goesOn
-//	chunks                          redirected    -             sending     goesOn
-//	chunks direct parts recovering  complete      -             committing  goesOn
-//	bodies                          lost          -             recovering  fails
-//	bodies                          timedOut      awaitDigest   recovering  fails
-//	whole                           tooLarge      useChunks     sending     goesOn
-//	whole                           tooLargeLate  useChunks     recovering  again
-//	chunks                          tooLarge      shrinkChunks  sending     goesOn
-//	chunks                          tooLargeLate  shrinkChunks  recovering  again
-//	whole chunks                    expired       noteRenewal   sending     again
-//	direct parts                    expired       renewURL      recovering  again
-//	whole chunks                    expiredLate   noteRenewal   recovering  again
-//	bodies                          conflict      noteConflict  recovering  again
-//	whole                           unfit         usePatch      sending     goesOn
-//	whole                           unfitLate     patchAnew     opening     goesOn
-//	chunks                          unfit         suspectSize   recovering  goesOn
-//	chunks                          stepped       suspectStep   recovering  goesOn
-//	chunks                          unfitAll      usePut        recovering  goesOn
-//	bodies                          outOfStep     noteRestart   recovering  again
-//	bodies                          unknown       restart       recovering  again
-//	bodies                          otherDigest   resend        opening     again
-//	chunks direct parts             unread        unexpect      recovering  again
+//	at                              outcome        action        next        attempt
+//	choosing                        unasked        -             probing     goesOn
+//	choosing                        mountable      -             mounting    goesOn
+//	choosing recovering             noSession      -             opening     goesOn
+//	choosing recovering             notAsked       -             restoring   goesOn
+//	choosing recovering             nextBody       -             sending     goesOn
+//	recovering                      anew           dropSession   opening     goesOn
+//	probing mounting                there          dropSession   done        goesOn
+//	probing                         absent         -             choosing    goesOn
+//	mounting                        refused        nextMount     choosing    goesOn
+//	mounting opening                lost           recheck       choosing    fails
+//	restoring                       has            -             sending     goesOn
+//	restoring                       growing        -             restoring   again
+//	restoring                       forgotten      leaveSession  recovering  goesOn
+//	restoring                       away           dropSession   opening     fails
+//	opening                         accepted       -             sending     goesOn
+//	opening chunks                  misbegun       dropSession   opening     goesOn
+//	opening                         refused        withoutBody   opening     goesOn
+//	opening bodies                  stored         -             done        goesOn
+//	opening bodies                  doubtful       -             confirming  goesOn
+//	confirming                      unread         chunkAnew     opening     again
+//	confirming recovering           there          -             done        goesOn
+//	chunks parts                    taken          -             sending     goesOn
+//	chunks                          redirected     -             sending     goesOn
+//	chunks direct parts recovering  complete       -             committing  goesOn
+//	bodies                          lost           -             recovering  fails
+//	bodies                          timedOut       awaitDigest   recovering  fails
+//	whole                           tooLarge late  useChunks     recovering  again
+//	whole                           tooLarge       useChunks     sending     goesOn
+//	chunks                          tooLarge late  shrinkChunks  recovering  again
+//	chunks                          tooLarge       shrinkChunks  sending     goesOn
+//	whole chunks                    expired late   noteRenewal   recovering  again
+//	whole chunks                    expired        noteRenewal   sending     again
+//	direct parts                    expired        renewURL      recovering  again
+//	bodies                          conflict       noteConflict  recovering  again
+//	whole                           unfit late     patchAnew     opening     goesOn
+//	whole                           unfit          usePatch      sending     goesOn
+//	chunks                          unfit          suspectSize   recovering  goesOn
+//	chunks                          stepped        suspectStep   recovering  goesOn
+//	chunks                          unfitAll       usePut        recovering  goesOn
+//	bodies                          outOfStep      noteRestart   recovering  again
+//	bodies                          unknown        restart       recovering  again
+//	bodies                          otherDigest    resend        opening     again
+//	chunks direct parts             unread         unexpect      recovering  again
 //
 // In doubt, a 200 to HEAD counts with the right length or the digest only.
 //
-// One blob, a small one where there is one, goes before the others: what is learned from the answers to it costs
-// one refusal, and no body. The others do what needs no body meanwhile.
+// One blob, a small one where there is one, goes before the others: what is learned from the answers to it
+// costs one refusal, and no body. The others do what needs no body meanwhile.
 //
-// The session of a large blob is asked how much it has, a small blob is sent in a new one, a part is sent again
-// alone, and a direct upload that is complete is not sent again. Where a session was lost with a body that broke,
-// the chunks that follow are smaller. Where all of a large blob was sent and no answer came, the session is asked
-// until it has stopped growing. A chunk that was refused though the session has what it should is followed by
-// chunks of 4 MiB, then of 1 MiB, then by the whole in a new session.
+// The session of a large blob is asked how much it has, a small blob is sent in a new one, a part is sent
+// again alone, and a direct upload that is complete is not sent again. Where a session was lost with a body
+// that broke, the chunks that follow are smaller. Where all of a large blob was sent and no answer came, the
+// session is asked until it has stopped growing. A chunk that was refused though the session has what it
+// should is followed by chunks of 4 MiB, then of 1 MiB, then by the whole in a new session.
 package push
 
 import (
@@ -199,8 +200,8 @@ var requests = map[place]func(*Blob, context.Context) (outcome, error){
 // errNoRule is an outcome that no row of the table is for, though it is no failure.
 var errNoRule = retry.Permanent(errors.New("the upload cannot go on"))
 
-// step makes the request of the state, and does what the table says of its outcome. Where it says nothing, the
-// attempt fails, and the state stays.
+// step makes the request of the state, and does what the table says of its outcome. Where it says nothing,
+// the attempt fails, and the state stays.
 func (b *Blob) step(ctx context.Context) error {
 	got, err := requests[b.state](b, ctx)
 	at := b.state

@@ -13,8 +13,8 @@ const (
 	// arrived takes longer than sending it again.
 	resumeSize = 8 << 20 // 8 MiB
 
-	// maxBroken is how often in a row a small body may break before its upload is continued too: it may be that
-	// no connection lasts for all of it.
+	// maxBroken is how often in a row a small body may break before its upload is continued too: it may be
+	// that no connection lasts for all of it.
 	maxBroken = 3
 
 	// mediumChunk is the size of the chunks that follow one that was refused: GHCR takes no larger ones
@@ -38,8 +38,8 @@ type tried struct {
 	broken     int  // bodies in a row of which it is not known what became of them
 }
 
-// unread says what a success means that was told before the body had left. It is sent again without the question
-// that a server may have taken for all of it, once.
+// unread says what a success means that was told before the body had left. It is sent again without the
+// question that a server may have taken for all of it, once.
 func (t *tried) unread(a answer) (outcome, error) {
 	if t.noExpect {
 		return failed, a.unexpected("the body being read")
@@ -70,9 +70,9 @@ func (g *growth) more(have int64) bool {
 	return more
 }
 
-// settled tells whether a session that has so much has stopped growing: it has not for a time. Where all of a body
-// was sent and no answer came, a proxy may still be passing on what it has taken. What is sent meanwhile is sent in
-// vain.
+// settled tells whether a session that has so much has stopped growing: it has not for a time. Where all of a
+// body was sent and no answer came, a proxy may still be passing on what it has taken. What is sent meanwhile
+// is sent in vain.
 func (g *growth) settled(have int64, budget *retry.Budget, quiet time.Duration) bool {
 	if g.since.IsZero() || have != g.have {
 		if g.more(have) {
@@ -133,14 +133,15 @@ func (b *Blob) recover(ctx context.Context) (outcome, error) {
 	return anew, nil
 }
 
-// classify says what the failure of a body, or of a request that ends a session, is, after what was tried already.
+// classify says what the failure of a body, or of a request that ends a session, is, after what was tried
+// already.
 func (a answer) classify(b *Blob) outcome {
-	s, t, mode := &b.session, &b.tried, b.bodyMode
-	late := func(late, not outcome) outcome {
-		if a.whole() {
-			return late
-		}
-		return not
+	s, t, r := &b.session, &b.tried, &b.refusals
+	asWhole, inChunks := b.bodyMode == whole, b.bodyMode == chunks
+	unfitChunk := b.state == sending && inChunks && r.unfitChunk(a)
+	var when outcome
+	if a.whole() {
+		when = late
 	}
 	switch {
 	case a.temporary() && b.ending.sent && a.is(http.StatusGatewayTimeout, statusTimeoutOccurred):
@@ -148,29 +149,22 @@ func (a answer) classify(b *Blob) outcome {
 	case a.temporary():
 		return lost
 	case a.is(http.StatusRequestEntityTooLarge, http.StatusLengthRequired):
-		if mode == whole && !a.whole() && b.refusals.refusesChunks() || mode == chunks && !b.refusals.canShrink(s) {
+		if asWhole && when != late && r.refusesChunks() || inChunks && !r.canShrink(s) {
 			return failed
 		}
-		return late(tooLargeLate, tooLarge)
-	case a.expired(s.target) && !t.renewed && (mode == whole || mode == chunks):
-		return late(expiredLate, expired)
+		return tooLarge | when
 	case a.expired(s.target) && !t.renewed:
-		return expired
+		return expired | when
 	case a.is(http.StatusConflict) && s.ends > 1 && !t.conflicted:
 		return conflict // HEAD tells whether an earlier request has ended it
-	case b.state == sending && mode == whole && b.refusals.unfitPut(a, s, t):
-		return late(unfitLate, unfit)
-	case b.state == sending && mode == chunks && b.refusals.unfitChunk(a):
-		switch {
-		case !a.outOfStep():
-			return unfit
-		case t.restarts < maxRestarts-1:
-			return stepped
-		case !b.refusals.put:
-			return unfitAll
-		default:
-			return failed
-		}
+	case b.state == sending && asWhole && r.unfitPut(a, s, t), unfitChunk && !a.outOfStep():
+		return unfit | when
+	case unfitChunk && t.restarts < maxRestarts-1:
+		return stepped
+	case unfitChunk && r.put:
+		return failed
+	case unfitChunk:
+		return unfitAll
 	case a.outOfStep() && b.size >= resumeSize && t.restarts < maxRestarts-1:
 		return outOfStep // it is asked once more how much it has; the last time begins a new session
 	case a.sessionLost() && t.restarts < maxRestarts:

@@ -15,8 +15,8 @@ type refusals struct {
 	inParts bool  // anything but parts, as it has shown late
 	suspect error // the refusal of the last chunk, until it is known whether the session has what it should
 
-	// limit is the largest chunk that is worth trying, 0 where there is none. It is for registries that lose a
-	// session with each body that is cut.
+	// limit is the largest chunk that is worth trying, 0 where there is none. It is for registries that lose
+	// a session with each body that is cut.
 	limit int64
 }
 
@@ -53,9 +53,9 @@ func (r *refusals) canShrink(s *session) bool {
 	return s.chunk > s.minChunk && (s.chunk > minChunk || s.chunk > r.capabilities.chunk.Size())
 }
 
-// chunkRefused returns an outcome after a chunk was refused in a session that has what it should, or that is lost:
-// chunks of mediumChunk follow, then of minChunk, and then one PUT. Where that was refused before, the upload has
-// failed.
+// chunkRefused returns an outcome after a chunk was refused in a session that has what it should, or that is
+// lost: chunks of mediumChunk follow, then of minChunk, and then one PUT. Where that was refused before, the
+// upload has failed.
 func (r *refusals) chunkRefused(s *session, got outcome) (outcome, error) {
 	err := r.suspect
 	if err == nil {
@@ -75,7 +75,7 @@ func (r *refusals) chunkRefused(s *session, got outcome) (outcome, error) {
 	return got, nil
 }
 
-// cut has smaller chunks follow where a session was lost with a body that broke: as at distribution 2, only what
+// cut makes chunks smaller where a session was lost with a body that broke: as at distribution 2, only what
 // arrives as a whole counts.
 func (r *refusals) cut(chunk int64, broken int) {
 	if broken > 0 {
@@ -84,14 +84,14 @@ func (r *refusals) cut(chunk int64, broken int) {
 	}
 }
 
-// unfitPut tells whether an answer refuses a PUT with a body, as the Ollama registry does that wants PATCH for all
-// that it does not give a URL for. The first 404 may mean that the session is not found.
+// unfitPut tells whether an answer refuses a PUT with a body, as the Ollama registry does that wants PATCH
+// for all that it does not give a URL for. The first 404 may mean that the session is not found.
 func (r *refusals) unfitPut(a answer, s *session, t *tried) bool {
 	if r.put || r.refusesChunks() || s.foreign || a.is(http.StatusNotFound) && t.restarts == 0 {
 		return false
 	}
-	return a.is(http.StatusBadRequest, http.StatusNotFound, http.StatusMethodNotAllowed, http.StatusNotImplemented) &&
-		!a.names() && !a.failure.Has("SIZE_INVALID")
+	return !a.names() && !a.failure.Has("SIZE_INVALID") && a.is(http.StatusBadRequest, http.StatusNotFound,
+		http.StatusMethodNotAllowed, http.StatusNotImplemented)
 }
 
 // unfitChunk tells whether an answer refuses a chunk, in a session that may be as it should.
@@ -100,8 +100,8 @@ func (r *refusals) unfitChunk(a answer) bool {
 		http.StatusRequestedRangeNotSatisfiable, http.StatusUnprocessableEntity, http.StatusNotImplemented)
 }
 
-// useParts goes on in parts where the registry has shown only with a chunk that it wants them. The chunk has not
-// the size of a part: where a session has one, another is begun.
+// useParts goes on in parts where the registry has shown only with a chunk that it wants them. The chunk has
+// not the size of a part: where a session has one, another is begun.
 func (r *refusals) useParts(s *session) outcome {
 	r.inParts = true
 	r.capabilities.ollama.Store(true)

@@ -11,7 +11,7 @@ import (
 	"github.com/modeltransfer/transfer/internal/registrytest"
 )
 
-// refusesWhole has a registry answer each PUT that has a body with a status.
+// refusesWhole makes the registry answer each PUT that has a body with a status.
 func (w *world) refusesWhole(status int) {
 	w.before(func(rw http.ResponseWriter, r *http.Request) bool {
 		if r.Method != http.MethodPut || r.ContentLength == 0 {
@@ -99,7 +99,8 @@ func TestU29U27EveryWayIsRefused(t *testing.T) {
 	})
 }
 
-// GHCR takes no chunk of more than 4 MiB, and says so with 416. A whole body that breaks is continued in chunks.
+// GHCR takes no chunk of more than 4 MiB, and says so with 416. A whole body that breaks is continued in
+// chunks.
 func TestU27ChunksAreTooLarge(t *testing.T) {
 	type test struct {
 		status int
@@ -171,5 +172,17 @@ func TestU27OutOfStepIsNotTooLarge(t *testing.T) {
 		w.requireStored(b)
 		assert.Equal(t, 2, w.reg.Count("PATCH", ""))
 		assert.Equal(t, 1, w.reg.Count("POST", ""))
+	})
+}
+
+// A body may be refused for its size by what is behind a proxy that has passed on all of it.
+func TestU11BodyThatIsRefusedAfterItHasArrived(t *testing.T) {
+	registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		w := newWorld(t, mode, registrytest.Options{})
+		w.reg.Fault("PUT", "", "swallow+413")
+		b := w.local(9 << 20)
+		require.NoError(t, w.push(b, ""))
+		w.requireStored(b)
+		assert.Equal(t, b.size(), w.reg.BytesReceived())
 	})
 }

@@ -1,7 +1,6 @@
 package push
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -20,7 +19,8 @@ const (
 	// abortTimeout bounds the deletion of an upload session, while the registry answers.
 	abortTimeout = 5 * time.Second
 
-	// silenceTimeout bounds each request of it: a registry that is away keeps nobody who has cancelled the call.
+	// silenceTimeout bounds each request of it: a registry that is away keeps nobody who has cancelled the
+	// call.
 	silenceTimeout = time.Second
 )
 
@@ -55,8 +55,7 @@ func (s *session) claim() {
 	}
 }
 
-// accept goes on with an answer that should be a 202 with a new session. One whose digest was not told may not be
-// needed, as is known only now.
+// accept goes on with the answer to a request that begins a session.
 func (s *session) accept(a answer, told, inParts bool) (outcome, error) {
 	switch {
 	case !a.is(http.StatusAccepted):
@@ -65,13 +64,11 @@ func (s *session) accept(a answer, told, inParts bool) (outcome, error) {
 		return failed, retry.Permanent(fmt.Errorf("%w: POST %s: 202 without a Location",
 			sentinel.ErrProtocol, wire.Redact(a.Target.URL)))
 	}
-	if err := s.begin(a, told, inParts); err != nil {
-		return failed, err
-	}
-	return s.worth(accepted), nil
+	return s.begin(a, told, inParts)
 }
 
-// instead goes on after a mount that was answered with a session. One that is open has more of the blob.
+// instead goes on after a mount that was not made: a 202 says that a session was begun instead. Where one is
+// open that an earlier call has begun, the new one is deleted, because it has less of the blob.
 func (s *session) instead(ctx context.Context, a answer, told bool) (outcome, error) {
 	if !s.isZero() {
 		if target, err := a.Target.Resolve(a.location()); err == nil {
@@ -79,16 +76,17 @@ func (s *session) instead(ctx context.Context, a answer, told bool) (outcome, er
 		}
 		return refused, nil
 	}
-	if err := s.begin(a, told, false); err != nil {
+	switch got, err := s.begin(a, told, false); got {
+	case failed:
 		return failed, err
-	}
-	if s.worth(accepted) == misbegun {
+	case misbegun:
 		s.drop(ctx)
 	}
 	return refused, nil
 }
 
-// worth returns an outcome unless the session may not be needed, once the registry is told the digest.
+// worth returns an outcome, or misbegun: where the registry wants to be told the digest, and was not told it
+// with the request that began the session, another request may make the session needless.
 func (s *session) worth(got outcome) outcome {
 	if !s.told && s.wantsDigest() {
 		return misbegun
@@ -97,7 +95,7 @@ func (s *session) worth(got outcome) outcome {
 }
 
 // begin goes on with a new session, and learns how it wants the blob to be sent.
-func (s *session) begin(a answer, told, inParts bool) (err error) {
+func (s *session) begin(a answer, told, inParts bool) (_ outcome, err error) {
 	*s = session{item: s.item, saved: s.saved, told: told, minChunk: wire.MinChunk(a.Header)}
 	ollama := a.Header.Get("Docker-Upload-Location") != ""
 	switch {
@@ -111,8 +109,10 @@ func (s *session) begin(a answer, told, inParts bool) (err error) {
 	if ollama {
 		s.capabilities.ollama.Store(true)
 	}
-	_, malformed := s.follow(a, accepted) // with an error too, so that it is deleted
-	return cmp.Or(err, malformed)
+	if got, malformed := s.follow(a, s.worth(accepted)); err == nil { // else it is known, so that it is deleted
+		return got, malformed
+	}
+	return failed, err
 }
 
 // patch is the request that adds the bytes [start, end).
@@ -132,7 +132,8 @@ func (s *session) end() wire.Target {
 	return t
 }
 
-// follow goes on where an answer says that the session is now, and remembers that where a later call can go on.
+// follow goes on where an answer says that the session is now, and remembers that where a later call can go
+// on.
 func (s *session) follow(a answer, got outcome) (outcome, error) {
 	if a.location() != "" {
 		target, err := a.Target.Resolve(a.location())

@@ -22,8 +22,8 @@ const (
 	// readSize is how much of a file is read at once for a body.
 	readSize = 128 << 10 // 128 KiB
 
-	// digestRate is the speed, in bytes per second, at which a registry is trusted to hash or copy a body before
-	// it answers. Object stores copy at some 100 MB/s.
+	// digestRate is the speed, in bytes per second, at which a registry is trusted to hash or copy a body
+	// before it answers. Object stores copy at some 100 MB/s.
 	digestRate = 16 << 20 // 16 MiB/s
 
 	// maxOverdue is how often the time for an answer is doubled at most.
@@ -205,7 +205,7 @@ func (s *source) sent(resp *exchange.Response, err error) (answer, error) {
 	return s.read(resp), nil
 }
 
-// unanswered has the next answer waited for longer, where all was sent and none has come: the registry may be
+// unanswered waits longer for the next answer, where all was sent and none has come: the registry may be
 // busy with what it got, and on a slow link buffers on the way may hold the end of it.
 func (s *source) unanswered(err error) {
 	if s.pending = errors.Is(err, exchange.ErrUnanswered); s.pending {
@@ -213,9 +213,9 @@ func (s *source) unanswered(err error) {
 	}
 }
 
-// answerTime is how much longer than the stall timeout the answer to the last byte of a body may take, of which
-// the registry digests so many bytes. It doubles with each one that did not come, as far as the retry budget
-// lets it.
+// answerTime is how much longer than the stall timeout the answer to the last byte of a body may take, of
+// which the registry digests so many bytes. It doubles with each one that did not come, as far as the retry
+// budget lets it.
 func (s *source) answerTime(digested int64) time.Duration {
 	return digestTime(digested) + overtime(s.Exchange.Watchdog.StallTimeout(), s.overdue, s.budget)
 }

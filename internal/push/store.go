@@ -57,8 +57,8 @@ func (d *directUpload) send(ctx context.Context, b *Blob) (outcome, error) {
 	return complete, nil
 }
 
-// partsUpload sends the blob in parts, each to a URL of the registry's object store that the registry gives out for
-// it.
+// partsUpload sends the blob in parts, each to a URL of the registry's object store that the registry gives
+// out for it.
 type partsUpload struct {
 	size int64     // of all parts but the last
 	sums hash.Hash // of the sums of the parts that were sent

@@ -181,7 +181,8 @@ func TestU12SessionOfARefusedDirectUploadIsDeleted(t *testing.T) {
 		"a header of the registry": {"X-Signed-Header-Authorization: x", sentinel.ErrProtocol, 1},
 		"a malformed URL":          {"X-Direct-Upload-Url: ftp://store.test/x", wire.ErrRedirectRefused, 1},
 		"a malformed session": {
-			"X-Direct-Upload-Url: ftp://store.test/x; Docker-Upload-Location: ftp://x/y", wire.ErrRedirectRefused, 0,
+			"X-Direct-Upload-Url: ftp://store.test/x; Docker-Upload-Location: ftp://x/y",
+			wire.ErrRedirectRefused, 0,
 		},
 	}
 	for name, c := range cases {
@@ -347,7 +348,8 @@ func TestU26ProtocolIsLearntInTheMiddle(t *testing.T) {
 		s.late = true
 		taken := int64(0)
 		w.before(func(rw http.ResponseWriter, r *http.Request) bool {
-			if r.Method == http.MethodPatch && r.ContentLength > 2<<20 && r.Header.Get("X-Redirect-Uploads") == "" {
+			inChunks := r.Header.Get("X-Redirect-Uploads") == ""
+			if r.Method == http.MethodPatch && r.ContentLength > 2<<20 && inChunks {
 				rw.WriteHeader(http.StatusRequestEntityTooLarge)
 				return true
 			}

@@ -2,8 +2,8 @@ package push
 
 import "context"
 
-// place is where a blob is: in a state, which its next request is for, or, while its bytes are sent and committed,
-// at the mode of its bodies.
+// place is where a blob is: in a state, which its next request is for, or, while its bytes are sent and
+// committed, at the mode of its bodies.
 type place uint16
 
 const (
@@ -54,21 +54,20 @@ const (
 	redirected // was a chunk as the Ollama registry does with parts
 	complete   // is the blob where it was sent
 
-	lost         // is the answer, or it passes: 5xx, 429 and their kin
-	timedOut     // has a gateway, before the registry had digested the blob: 504, 524
-	tooLarge     // is the body: 413, 411
-	tooLargeLate // the same, after all of it has left
-	expired      // has a store's URL: 403, or 400 ExpiredToken; the first time for a body
-	expiredLate  // the same, after all of the body has left
-	conflict     // 409 to a session that is ended for the second time; the first time
-	unfit        // is this kind of body: 400, 405, 501; 404 for a second PUT; 422 for a chunk
-	unfitLate    // the same, after all of a whole body has left
-	stepped      // is a chunk where the session is not, perhaps as it is unfit: 416
-	unfitAll     // are chunks of any size: the third 416
-	outOfStep    // is a session with its URL: 416 of a large blob, twice
-	unknown      // is the session: 404, 416, BLOB_UPLOAD_UNKNOWN or _INVALID; three times in a row
-	otherDigest  // has what the registry got: 400 DIGEST_INVALID, any 400 of another call's session; once
-	unread       // was the body, though the answer is a success; once
+	lost        // is the answer, or it passes: 5xx, 429 and their kin
+	timedOut    // has a gateway, before the registry had digested the blob: 504, 524
+	tooLarge    // is the body: 413, 411
+	expired     // has a store's URL: 403, or 400 ExpiredToken; the first time for a body
+	conflict    // 409 to a session that is ended for the second time; the first time
+	unfit       // is this kind of body: 400, 405, 501; 404 for a second PUT; 422 for a chunk
+	stepped     // is a chunk where the session is not, perhaps as it is unfit: 416
+	unfitAll    // are chunks of any size: the third 416
+	outOfStep   // is a session with its URL: 416 of a large blob, twice
+	unknown     // is the session: 404, 416, BLOB_UPLOAD_UNKNOWN or _INVALID; three times in a row
+	otherDigest // has what the registry got: 400 DIGEST_INVALID, any 400 of another call's session; once
+	unread      // was the body, though the answer is a success; once
+
+	late outcome = 1 << 8 // goes with another one: all of the body has left
 )
 
 // fate is what an outcome means for the attempt.
@@ -96,17 +95,14 @@ var table = []rule{
 	{choosing | recovering, notAsked, nil, restoring, goesOn},
 	{choosing | recovering, nextBody, nil, sending, goesOn},
 	{recovering, anew, dropSession, opening, goesOn},
-
 	{probing | mounting, there, dropSession, done, goesOn},
 	{probing, absent, nil, choosing, goesOn},
 	{mounting, refused, nextMount, choosing, goesOn},
 	{mounting | opening, lost, recheck, choosing, fails},
-
 	{restoring, has, nil, sending, goesOn},
 	{restoring, growing, nil, restoring, again},
 	{restoring, forgotten, leaveSession, recovering, goesOn},
 	{restoring, away, dropSession, opening, fails},
-
 	{opening, accepted, nil, sending, goesOn},
 	{opening | chunks, misbegun, dropSession, opening, goesOn},
 	{opening, refused, withoutBody, opening, goesOn},
@@ -114,23 +110,21 @@ var table = []rule{
 	{opening | bodies, doubtful, nil, confirming, goesOn},
 	{confirming, unread, chunkAnew, opening, again},
 	{confirming | recovering, there, nil, done, goesOn},
-
 	{chunks | parts, taken, nil, sending, goesOn},
 	{chunks, redirected, nil, sending, goesOn},
 	{chunks | direct | parts | recovering, complete, nil, committing, goesOn},
-
 	{bodies, lost, nil, recovering, fails},
 	{bodies, timedOut, awaitDigest, recovering, fails},
+	{whole, tooLarge | late, useChunks, recovering, again},
 	{whole, tooLarge, useChunks, sending, goesOn},
-	{whole, tooLargeLate, useChunks, recovering, again},
+	{chunks, tooLarge | late, shrinkChunks, recovering, again},
 	{chunks, tooLarge, shrinkChunks, sending, goesOn},
-	{chunks, tooLargeLate, shrinkChunks, recovering, again},
+	{whole | chunks, expired | late, noteRenewal, recovering, again},
 	{whole | chunks, expired, noteRenewal, sending, again},
 	{direct | parts, expired, renewURL, recovering, again},
-	{whole | chunks, expiredLate, noteRenewal, recovering, again},
 	{bodies, conflict, noteConflict, recovering, again},
+	{whole, unfit | late, patchAnew, opening, goesOn},
 	{whole, unfit, usePatch, sending, goesOn},
-	{whole, unfitLate, patchAnew, opening, goesOn},
 	{chunks, unfit, suspectSize, recovering, goesOn},
 	{chunks, stepped, suspectStep, recovering, goesOn},
 	{chunks, unfitAll, usePut, recovering, goesOn},
@@ -140,10 +134,11 @@ var table = []rule{
 	{chunks | direct | parts, unread, unexpect, recovering, again},
 }
 
-// ruleOf returns the row for an outcome, false where there is none.
+// ruleOf returns the first row for an outcome, whose row for late ones comes first. It returns false where
+// there is none.
 func ruleOf(at place, on outcome) (rule, bool) {
 	for _, r := range table {
-		if r.at&at != 0 && r.on == on {
+		if r.at&at != 0 && (r.on == on || r.on == on&^late) {
 			return r, true
 		}
 	}

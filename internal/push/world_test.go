@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -44,6 +45,8 @@ type world struct {
 	first   digest.Digest                             // is sent before the others
 	moved   atomic.Int64
 
+	overloads atomic.Int32 // attempts that failed as at a server with too many requests
+
 	getToken exchange.GetToken // nil: a 401 is final
 }
 
@@ -54,12 +57,13 @@ func newWorld(t *testing.T, mode registrytest.Mode, opts registrytest.Options) *
 		t.Setenv(place, cache)
 	}
 	opts.Latency = cmp.Or(opts.Latency, time.Millisecond)
-	w := &world{t: t, mode: mode, net: registrytest.NewNetwork(t), reg: registrytest.New(opts), dir: t.TempDir()}
+	w := &world{t: t, mode: mode, dir: t.TempDir()}
+	w.net, w.reg = registrytest.NewNetwork(t), registrytest.New(opts)
 	w.server = w.net.Serve("registry.test", w.reg, mode)
 	return w
 }
 
-// serve has a handler answer in place of the registry.
+// serve lets a handler answer in place of the registry.
 func (w *world) serve(name string, h http.HandlerFunc) string {
 	return w.net.Serve(name, h, w.mode).URL
 }
@@ -102,7 +106,8 @@ func (w *world) pusher(base string) *push.Pusher {
 			Tokens: exchange.NewTokens(ctx, "secret", w.getToken), Log: slog.New(slog.DiscardHandler),
 			StatusError: func(f exchange.Failure) error { return &statusError{f} },
 		}),
-		Registry: registry, Repository: repository, Sessions: sessions.Open(), Log: slog.New(slog.DiscardHandler),
+		Registry: registry, Repository: repository, Sessions: sessions.Open(),
+		Log: slog.New(slog.DiscardHandler),
 		Open: func(dg digest.Digest, _ int64) (*os.File, error) {
 			return os.Open(filepath.Join(w.dir, dg.Encoded()))
 		},
@@ -150,7 +155,8 @@ func (w *world) run(
 	ctx context.Context, budget *retry.Budget, attempt func(context.Context) (moved bool, err error),
 ) error {
 	loop := retry.Loop{
-		Answered: func() bool { return true }, Overloaded: func() {}, Log: slog.New(slog.DiscardHandler),
+		Answered: func() bool { return true }, Overloaded: func() { w.overloads.Add(1) },
+		Log: slog.New(slog.DiscardHandler),
 	}
 	return loop.Run(ctx, budget, "test", func() (bool, error) { return attempt(ctx) })
 }
@@ -212,3 +218,5 @@ func drain(r *http.Request) int64 {
 	n, _ := io.Copy(io.Discard, r.Body)
 	return n
 }
+
+func itoa(n int64) string { return strconv.FormatInt(n, 10) }

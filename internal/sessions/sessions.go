@@ -54,8 +54,8 @@ type record struct {
 	Session string `json:"session"`
 }
 
-// Claim returns the entry of a blob, which must be closed. It is nil where another upload of the same blob has
-// it: two must not use the same session.
+// Claim returns the entry of a blob, which must be closed. It is nil where another upload of the same blob
+// has it: two must not use the same session.
 func (s Store) Claim(blob string) *Entry {
 	if s.dir == "" || os.MkdirAll(s.dir, 0o700) != nil {
 		return nil

@@ -107,7 +107,8 @@ func TestWithoutADirectoryNothingIsRemembered(t *testing.T) {
 // S22: a link in the store is not followed: what it leads to is not truncated, and the session is
 // remembered all the same.
 func TestS22LinksAreNotFollowed(t *testing.T) {
-	for what, link := range map[string]func(victim, name string) error{"symbolic": os.Symlink, "hard": os.Link} {
+	links := map[string]func(victim, name string) error{"symbolic": os.Symlink, "hard": os.Link}
+	for what, link := range links {
 		t.Run(what, func(t *testing.T) {
 			base := t.TempDir()
 			s := Store{dir: filepath.Join(base, "store")}
@@ -206,7 +207,8 @@ func TestE18OldSessionsAreSwept(t *testing.T) {
 		return e.name
 	}
 	swept := name("old", old, true)
-	kept := []string{name("young", time.Now().Add(-maxAge+time.Hour), true), name("in use", old, false), "notes.txt"}
+	young := time.Now().Add(-maxAge + time.Hour)
+	kept := []string{name("young", young, true), name("in use", old, false), "notes.txt"}
 	require.NoError(t, os.WriteFile(filepath.Join(s.dir, "notes.txt"), nil, 0o600))
 	require.NoError(t, os.Chtimes(filepath.Join(s.dir, "notes.txt"), old, old))
 	s.Sweep()

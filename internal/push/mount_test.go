@@ -1,11 +1,7 @@
 package push_test
 
 import (
-	"net/http"
-	"strconv"
 	"testing"
-	"testing/synctest"
-	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -14,89 +10,29 @@ import (
 	"github.com/modeltransfer/transfer/internal/registrytest"
 )
 
-func itoa(n int64) string { return strconv.FormatInt(n, 10) }
-
-// The reference registry drops the body of a POST, and does not ask for it.
-func TestU25SmallBlobDoesNotWaitToBeAskedFor(t *testing.T) {
-	registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
-		w := newWorld(t, mode, registrytest.Options{})
-		b := w.local(50)
-		begun := time.Now()
-		require.NoError(t, w.push(b, ""))
+func TestU21MountComesBeforeTheSessionOfAnEarlierCall(t *testing.T) {
+	cases := registrytest.Named("mounted", "mounted at last", "there", "neither")
+	registrytest.Each(t, cases, func(t *testing.T, mode registrytest.Mode, where string) {
+		w := newWorld(t, mode, registrytest.Options{StrictState: true})
+		b := w.local(largeSize)
+		w.interrupted(b)
+		before := w.reg.BytesReceived()
+		switch where {
+		case "mounted":
+			w.stored("library/other", b)
+		case "mounted at last":
+			w.stored("library/other", b)
+			w.reg.Fault("POST", "mount", "503")
+		case "there":
+			w.stored(repository, b)
+		}
+		require.NoError(t, w.push(b, "library/other"))
 		w.requireStored(b)
-		assert.Less(t, time.Since(begun), 100*time.Millisecond)
-		assert.Equal(t, "HEAD POST PUT", w.asked())
-		for _, r := range w.reg.Requests() {
-			assert.Empty(t, r.Header.Get("Expect"))
+		if where == "neither" {
+			assert.Equal(t, b.size(), w.reg.BytesReceived(), "%d bytes were there already", before)
+		} else {
+			assert.Equal(t, before, w.reg.BytesReceived())
 		}
-	})
-}
-
-// A registry that has sent a small body elsewhere is asked first from then on.
-func TestU10SmallBodyOfARegistryThatSendsOff(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, registrytest.H1, registrytest.Options{}) // in HTTP/2 a handler does not see Expect
-		cdn := w.reg.CDN()
-		w.reg.Configure(func(o *registrytest.Options) {
-			o.RedirectUploads = registrytest.To(w.net.Serve("cdn.test", cdn, registrytest.H1).URL)
-		})
-		p := w.pusher(w.server.URL)
-		for _, size := range []int{1000, 900 << 10} {
-			require.NoError(t, w.pushWith(t.Context(), p, w.local(size), ""))
-		}
-		var expects []string
-		for _, r := range w.reg.Requests() {
-			if r.Method == http.MethodPut {
-				expects = append(expects, r.Header.Get("Expect"))
-			}
-		}
-		assert.Equal(t, []string{"", "100-continue"}, expects)
-	})
-}
-
-// expectations passes requests on, unless told otherwise without Expect, as some proxies do. It notes whether
-// they had it.
-type expectations struct {
-	next http.RoundTripper
-	keep bool
-	seen []string
-}
-
-func (e *expectations) RoundTrip(r *http.Request) (*http.Response, error) {
-	if r.Method == http.MethodPut {
-		e.seen = append(e.seen, r.Header.Get("Expect"))
-	}
-	if !e.keep {
-		r = r.Clone(r.Context())
-		r.Header.Del("Expect")
-	}
-	return e.next.RoundTrip(r)
-}
-
-// Where nobody asks for a body, the next ones do not wait to be asked for.
-func TestU25LargeBodyDoesNotWaitWhereNobodyAsks(t *testing.T) {
-	registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
-		w := newWorld(t, mode, registrytest.Options{})
-		e := &expectations{}
-		w.round = func(next http.RoundTripper) http.RoundTripper { e.next = next; return e }
-		p := w.pusher(w.server.URL)
-		for i := range 3 {
-			require.NoError(t, w.pushWith(t.Context(), p, w.local(2<<20+i), ""))
-		}
-		assert.Equal(t, []string{"100-continue", "", ""}, e.seen)
-	})
-}
-
-func TestU10LargeBodyWaitsWhereSomebodyAsks(t *testing.T) {
-	registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
-		w := newWorld(t, mode, registrytest.Options{})
-		e := &expectations{keep: true}
-		w.round = func(next http.RoundTripper) http.RoundTripper { e.next = next; return e }
-		p := w.pusher(w.server.URL)
-		for i := range 2 {
-			require.NoError(t, w.pushWith(t.Context(), p, w.local(2<<20+i), ""))
-		}
-		assert.Equal(t, []string{"100-continue", "100-continue"}, e.seen)
 	})
 }
 
@@ -120,7 +56,8 @@ func TestU13RegistryThatDoesNotMountIsAskedFirst(t *testing.T) {
 			w.stored(repository, b)
 			blobs = append(blobs, b)
 		}
-		assert.Equal(t, "POST HEAD DELETE POST HEAD DELETE HEAD HEAD HEAD HEAD", w.fromAll("library/other", blobs...))
+		asked := w.fromAll("library/other", blobs...)
+		assert.Equal(t, "POST HEAD DELETE POST HEAD DELETE HEAD HEAD HEAD HEAD", asked)
 	})
 }
 
@@ -178,7 +115,8 @@ func TestU13MountThatIsMadeEndsTheRow(t *testing.T) {
 			w.stored([]string{"library/other", repository}[i%2], b)
 			blobs = append(blobs, b)
 		}
-		assert.Equal(t, "POST POST HEAD DELETE POST POST HEAD DELETE POST", w.fromAll("library/other", blobs...))
+		asked := w.fromAll("library/other", blobs...)
+		assert.Equal(t, "POST POST HEAD DELETE POST POST HEAD DELETE POST", asked)
 	})
 }
 
@@ -194,6 +132,7 @@ func TestU13RegistryThatHasMountedIsAskedFirstAfterTwo(t *testing.T) {
 			w.stored(repository, b)
 			blobs = append(blobs, b)
 		}
-		assert.Equal(t, "POST POST HEAD DELETE POST HEAD DELETE HEAD HEAD", w.fromAll("library/other", blobs...))
+		asked := w.fromAll("library/other", blobs...)
+		assert.Equal(t, "POST POST HEAD DELETE POST HEAD DELETE HEAD HEAD", asked)
 	})
 }
