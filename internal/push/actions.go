@@ -101,5 +101,5 @@ func noteRestart(_ context.Context, b *Blob, _ error) { b.tried.restarts++ }
 
 func unexpect(_ context.Context, b *Blob, _ error) {
 	b.tried.noExpect = true
-	b.capabilities.noExpect.Store(true)
+	b.capabilities.asking.refused.Store(true)
 }

@@ -106,5 +106,5 @@ func added(b *Blob, a answer, start, end int64) (outcome, error) {
 	b.capabilities.chunk.Taken(end - start)
 	b.session.offset = have
 	arrived(b, have)
-	return b.session.follow(a, taken)
+	return b.session.follow(a, nextBody)
 }

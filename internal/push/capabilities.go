@@ -36,9 +36,7 @@ const (
 // again.
 type capabilities struct {
 	single   atomic.Int32 // whether it takes a blob with the request that begins its upload
-	noExpect atomic.Bool  // it, or what is before it, does not let a body wait to be asked for
-	noAsking atomic.Bool  // it lets a body wait, but does not ask for it
-	sendsOff atomic.Bool  // it has sent a body elsewhere
+	asking   asking
 	ollama   atomic.Bool  // it speaks the protocol of the Ollama registry
 	direct   atomic.Bool  // it gives out URLs of its object store
 	absent   atomic.Int32 // blobs in a row that it was asked about and did not have
@@ -50,6 +48,22 @@ type capabilities struct {
 	unproven unproven
 	mounts   mounts
 	lead     lead
+}
+
+// asking is how a registry asks for a body that waits for that.
+type asking struct {
+	refused atomic.Bool // it, or what is before it, does not let a body wait
+	never   atomic.Bool // it lets a body wait, but does not ask for it
+	useful  atomic.Bool // it has sent a body elsewhere
+}
+
+// expects tells whether a body waits until it is asked for (RFC 9110 section 10.1.1), so that a 401 or a
+// redirect does not cost it. Where nobody asks, each body would wait in vain, for as long as a client waits.
+func (a *asking) expects(size int64) bool {
+	if size == 0 || a.refused.Load() {
+		return false
+	}
+	return a.useful.Load() || size > smallBody && !a.never.Load()
 }
 
 // unproven are blobs that are there by a HEAD without length and digest.
@@ -196,13 +210,4 @@ func (c *capabilities) probed(there bool) {
 	} else {
 		c.absent.Add(1)
 	}
-}
-
-// expects tells whether a body waits until it is asked for (RFC 9110 section 10.1.1), so that a 401 or a
-// redirect does not cost it. Where nobody asks, each body would wait in vain, for as long as a client waits.
-func (c *capabilities) expects(size int64) bool {
-	if size == 0 || c.noExpect.Load() {
-		return false
-	}
-	return c.sendsOff.Load() || size > smallBody && !c.noAsking.Load()
 }

@@ -2,12 +2,16 @@ package push
 
 import "slices"
 
-// Rows is how many rows the table has.
-func Rows() int { return len(table) }
+var placeNames = map[string]place{
+	"choosing": choosing, "probing": probing, "mounting": mounting, "restoring": restoring,
+	"opening": opening, "confirming": confirming, "recovering": recovering,
+	"whole": whole, "chunks": chunks, "direct": direct, "parts": parts,
+}
 
-// TakeOut takes a row out of the table, until it is put back.
-func TakeOut(row int) (putBack func()) {
+// TakeOut takes a place out of a row of the table, until it is put back.
+func TakeOut(row int, name string) (putBack func()) {
 	all := table
-	table = slices.Delete(slices.Clone(all), row, row+1)
+	table = slices.Clone(all)
+	table[row].at &^= placeNames[name]
 	return func() { table = all }
 }

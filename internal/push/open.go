@@ -107,7 +107,7 @@ func (b *Blob) restore(ctx context.Context) (outcome, error) {
 	if have != s.offset { // then a chunk was refused for that
 		b.refusals.suspect = nil
 	}
-	if got, err := b.refusals.chunkRefused(s, has); err != nil {
+	if got, err := b.refusals.chunkRefused(s, nextBody); err != nil {
 		return got, err
 	}
 	s.offset, s.earlier = have, false
@@ -116,7 +116,7 @@ func (b *Blob) restore(ctx context.Context) (outcome, error) {
 	}
 	b.Log.LogAttrs(ctx, slog.LevelDebug, "upload continues",
 		slog.String("digest", b.digest.String()), slog.Int64("offset", have))
-	return s.follow(a, has)
+	return s.follow(a, nextBody)
 }
 
 // commit ends a session that has the whole blob.

@@ -21,50 +21,46 @@
 // of the bodies; bodies are all four. For an outcome that is not in it, the attempt fails and the state
 // stays.
 //
-//	at                              outcome        action        next        attempt
-//	choosing                        unasked        -             probing     goesOn
-//	choosing                        mountable      -             mounting    goesOn
-//	choosing recovering             noSession      -             opening     goesOn
-//	choosing recovering             notAsked       -             restoring   goesOn
-//	choosing recovering             nextBody       -             sending     goesOn
-//	recovering                      anew           dropSession   opening     goesOn
-//	probing mounting                there          dropSession   done        goesOn
-//	probing                         absent         -             choosing    goesOn
-//	mounting                        refused        nextMount     choosing    goesOn
-//	mounting opening                lost           recheck       choosing    fails
-//	restoring                       has            -             sending     goesOn
-//	restoring                       growing        -             restoring   again
-//	restoring                       forgotten      leaveSession  recovering  goesOn
-//	restoring                       away           dropSession   opening     fails
-//	opening                         accepted       -             sending     goesOn
-//	opening chunks                  misbegun       dropSession   opening     goesOn
-//	opening                         refused        withoutBody   opening     goesOn
-//	opening bodies                  stored         -             done        goesOn
-//	opening bodies                  doubtful       -             confirming  goesOn
-//	confirming                      unread         chunkAnew     opening     again
-//	confirming recovering           there          -             done        goesOn
-//	chunks parts                    taken          -             sending     goesOn
-//	chunks                          redirected     -             sending     goesOn
-//	chunks direct parts recovering  complete       -             committing  goesOn
-//	bodies                          lost           -             recovering  fails
-//	bodies                          timedOut       awaitDigest   recovering  fails
-//	whole                           tooLarge late  useChunks     recovering  again
-//	whole                           tooLarge       useChunks     sending     goesOn
-//	chunks                          tooLarge late  shrinkChunks  recovering  again
-//	chunks                          tooLarge       shrinkChunks  sending     goesOn
-//	whole chunks                    expired late   noteRenewal   recovering  again
-//	whole chunks                    expired        noteRenewal   sending     again
-//	direct parts                    expired        renewURL      recovering  again
-//	bodies                          conflict       noteConflict  recovering  again
-//	whole                           unfit late     patchAnew     opening     goesOn
-//	whole                           unfit          usePatch      sending     goesOn
-//	chunks                          unfit          suspectSize   recovering  goesOn
-//	chunks                          stepped        suspectStep   recovering  goesOn
-//	chunks                          unfitAll       usePut        recovering  goesOn
-//	bodies                          outOfStep      noteRestart   recovering  again
-//	bodies                          unknown        restart       recovering  again
-//	bodies                          otherDigest    resend        opening     again
-//	chunks direct parts             unread         unexpect      recovering  again
+//	at                                                  outcome        action        next        attempt
+//	choosing                                            unasked        -             probing     goesOn
+//	choosing                                            mountable      -             mounting    goesOn
+//	choosing recovering                                 noSession      -             opening     goesOn
+//	choosing recovering                                 notAsked       -             restoring   goesOn
+//	choosing restoring opening chunks parts recovering  nextBody       -             sending     goesOn
+//	recovering                                          anew           dropSession   opening     goesOn
+//	probing mounting                                    there          dropSession   done        goesOn
+//	probing                                             absent         -             choosing    goesOn
+//	mounting                                            refused        nextMount     choosing    goesOn
+//	mounting opening                                    lost           recheck       choosing    fails
+//	restoring                                           growing        -             restoring   again
+//	restoring                                           forgotten      leaveSession  recovering  goesOn
+//	restoring                                           away           dropSession   opening     fails
+//	opening chunks                                      misbegun       dropSession   opening     goesOn
+//	opening                                             refused        withoutBody   opening     goesOn
+//	opening bodies                                      stored         -             done        goesOn
+//	opening bodies                                      doubtful       -             confirming  goesOn
+//	confirming                                          unread         chunkAnew     opening     again
+//	confirming recovering                               there          -             done        goesOn
+//	chunks direct parts recovering                      complete       -             committing  goesOn
+//	bodies                                              lost           -             recovering  fails
+//	bodies                                              timedOut       awaitDigest   recovering  fails
+//	whole                                               tooLarge late  useChunks     recovering  again
+//	whole                                               tooLarge       useChunks     sending     goesOn
+//	chunks                                              tooLarge late  shrinkChunks  recovering  again
+//	chunks                                              tooLarge       shrinkChunks  sending     goesOn
+//	whole chunks                                        expired late   noteRenewal   recovering  again
+//	whole chunks                                        expired        noteRenewal   sending     again
+//	direct parts                                        expired        renewURL      recovering  again
+//	bodies                                              conflict       noteConflict  recovering  again
+//	whole                                               unfit late     patchAnew     opening     goesOn
+//	whole                                               unfit          usePatch      sending     goesOn
+//	chunks                                              unfit          suspectSize   recovering  goesOn
+//	chunks                                              stepped        suspectStep   recovering  goesOn
+//	chunks                                              unfitAll       usePut        recovering  goesOn
+//	bodies                                              outOfStep      noteRestart   recovering  again
+//	bodies                                              unknown        restart       recovering  again
+//	bodies                                              otherDigest    resend        opening     again
+//	chunks direct parts                                 unread         unexpect      recovering  again
 //
 // In doubt, a 200 to HEAD counts with the right length or the digest only.
 //

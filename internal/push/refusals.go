@@ -109,5 +109,5 @@ func (r *refusals) useParts(s *session) outcome {
 		return misbegun
 	}
 	s.parts = newParts(r.size)
-	return s.worth(redirected)
+	return s.ready()
 }

@@ -85,13 +85,13 @@ func (s *session) instead(ctx context.Context, a answer, told bool) (outcome, er
 	return refused, nil
 }
 
-// worth returns an outcome, or misbegun: where the registry wants to be told the digest, and was not told it
+// ready returns nextBody, or misbegun: where the registry wants to be told the digest, and was not told it
 // with the request that began the session, another request may make the session needless.
-func (s *session) worth(got outcome) outcome {
+func (s *session) ready() outcome {
 	if !s.told && s.wantsDigest() {
 		return misbegun
 	}
-	return got
+	return nextBody
 }
 
 // begin goes on with a new session, and learns how it wants the blob to be sent.
@@ -109,7 +109,7 @@ func (s *session) begin(a answer, told, inParts bool) (_ outcome, err error) {
 	if ollama {
 		s.capabilities.ollama.Store(true)
 	}
-	if got, malformed := s.follow(a, s.worth(accepted)); err == nil { // else it is known, so that it is deleted
+	if got, malformed := s.follow(a, s.ready()); err == nil { // else it is known, so that it is deleted
 		return got, malformed
 	}
 	return failed, err

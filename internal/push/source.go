@@ -161,14 +161,14 @@ func (s *source) sendBody(r exchange.Request, o *outgoing) (answer, error) {
 	if r.Header.Get("Content-Type") == "" {
 		r.Header.Set("Content-Type", "application/octet-stream")
 	}
-	expects := s.capabilities.expects(size)
+	expects := s.capabilities.asking.expects(size)
 	if expects {
 		r.Header.Set("Expect", "100-continue")
 	}
 	resp, err := s.Exchange.Do(o.ctx, r)
 	if err == nil && expects && resp.StatusCode == http.StatusExpectationFailed { // RFC 9110 section 10.1.1
 		resp.Discard()
-		s.capabilities.noExpect.Store(true)
+		s.capabilities.asking.refused.Store(true)
 		r.Header.Del("Expect")
 		resp, err = s.Exchange.Do(o.ctx, r)
 	}
@@ -179,9 +179,9 @@ func (s *source) sendBody(r exchange.Request, o *outgoing) (answer, error) {
 	switch {
 	case err != nil:
 	case a.Target.Left && !r.Target.Left, wire.IsRedirect(a.StatusCode):
-		s.capabilities.sendsOff.Store(true)
+		s.capabilities.asking.useful.Store(true)
 	case !a.failed && a.whole() && expects && !a.Wanted:
-		s.capabilities.noAsking.Store(true)
+		s.capabilities.asking.never.Store(true)
 	}
 	return a, err
 }

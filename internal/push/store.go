@@ -107,7 +107,7 @@ func (p *partsUpload) send(ctx context.Context, b *Blob) (outcome, error) {
 	p.sent++
 	b.session.offset = end
 	arrived(b, end)
-	return b.session.follow(a, taken)
+	return b.session.follow(a, nextBody)
 }
 
 // sendPart sends the bytes of a part, and sums them up.

@@ -36,23 +36,19 @@ const (
 	mountable // perhaps, from another repository
 	noSession // is open
 	notAsked  // how much the open session has
-	nextBody  // is what the open session is for
+	nextBody  // is what the open session waits for
 
-	there      // is the blob, with its length or its digest where that is in doubt
-	absent     // it is, as far as the registry tells
-	refused    // is this way to ask, though not the blob
-	has        // so much of the blob, says the session
-	growing    // is the session still
-	forgotten  // is the session, or it has what cannot be gone on with
-	away       // is the host of the session for long
-	anew       // is how it is sent: there is little of it, or the URL is used up
-	accepted   // is the upload
-	misbegun   // is the session: without the digest, or with a chunk in the place of a part
-	stored     // is the blob
-	doubtful   // it is whether the blob is stored
-	taken      // is the body
-	redirected // was a chunk as the Ollama registry does with parts
-	complete   // is the blob where it was sent
+	there     // is the blob, with its length or its digest where that is in doubt
+	absent    // it is, as far as the registry tells
+	refused   // is this way to ask, though not the blob
+	growing   // is the session still
+	forgotten // is the session, or it has what cannot be gone on with
+	away      // is the host of the session for long
+	anew      // is how it is sent: there is little of it, or the URL is used up
+	misbegun  // is the session: without the digest, or with a chunk in the place of a part
+	stored    // is the blob
+	doubtful  // it is whether the blob is stored
+	complete  // is the blob where it was sent
 
 	lost        // is the answer, or it passes: 5xx, 429 and their kin
 	timedOut    // has a gateway, before the registry had digested the blob: 504, 524
@@ -93,25 +89,21 @@ var table = []rule{
 	{choosing, mountable, nil, mounting, goesOn},
 	{choosing | recovering, noSession, nil, opening, goesOn},
 	{choosing | recovering, notAsked, nil, restoring, goesOn},
-	{choosing | recovering, nextBody, nil, sending, goesOn},
+	{choosing | restoring | opening | chunks | parts | recovering, nextBody, nil, sending, goesOn},
 	{recovering, anew, dropSession, opening, goesOn},
 	{probing | mounting, there, dropSession, done, goesOn},
 	{probing, absent, nil, choosing, goesOn},
 	{mounting, refused, nextMount, choosing, goesOn},
 	{mounting | opening, lost, recheck, choosing, fails},
-	{restoring, has, nil, sending, goesOn},
 	{restoring, growing, nil, restoring, again},
 	{restoring, forgotten, leaveSession, recovering, goesOn},
 	{restoring, away, dropSession, opening, fails},
-	{opening, accepted, nil, sending, goesOn},
 	{opening | chunks, misbegun, dropSession, opening, goesOn},
 	{opening, refused, withoutBody, opening, goesOn},
 	{opening | bodies, stored, nil, done, goesOn},
 	{opening | bodies, doubtful, nil, confirming, goesOn},
 	{confirming, unread, chunkAnew, opening, again},
 	{confirming | recovering, there, nil, done, goesOn},
-	{chunks | parts, taken, nil, sending, goesOn},
-	{chunks, redirected, nil, sending, goesOn},
 	{chunks | direct | parts | recovering, complete, nil, committing, goesOn},
 	{bodies, lost, nil, recovering, fails},
 	{bodies, timedOut, awaitDigest, recovering, fails},
