@@ -5,10 +5,14 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
 	"time"
 
 	"pgregory.net/rapid"
 
+	"github.com/modeltransfer/transfer/internal/registrytest"
 	"github.com/modeltransfer/transfer/internal/tensorfile"
 	"github.com/modeltransfer/transfer/internal/tensorfile/tensortest"
 )
@@ -112,4 +116,63 @@ func (m *machine) reuse(c call) (paths []string, end func()) {
 		})
 	}
 	return paths, end
+}
+
+// mostReuse is how many bytes a pull that reuses may fetch for each that a plain one does. What is compared is a
+// part of the blob, and what was copied and is wrong was not fetched before: whatever a source does, no byte is
+// fetched twice for it. What is left are pieces that workers share out otherwise, of which a few bytes are on
+// their way.
+const mostReuse = 1.02
+
+// TestReuseCostsNoMoreThanAPlainPull pulls models with sources of every kind and without, in the same world.
+func TestReuseCostsNoMoreThanAPlainPull(t *testing.T) {
+	made := &store{dir: t.TempDir()}
+	rapid.Check(t, func(rt *rapid.T) {
+		s := drawUpdate(rt)
+		plain := s
+		plain.Steps = []step{{Calls: slices.Clone(s.Steps[0].Calls)}}
+		plain.Steps[0].Calls[0].Reuse = ""
+		var served [2]int64
+		for i, s := range []scenario{plain, s} {
+			wrong := inWorld(t, made, s, func(m *machine) string {
+				m.step(s.Steps[0])
+				m.onlyBlobs()
+				served[i] = m.served()
+				return strings.Join(m.violations, "\n")
+			})
+			if wrong != "" {
+				rt.Fatalf("%s\nin %s", wrong, s)
+			}
+		}
+		if float64(served[1]) > mostReuse*float64(served[0]) {
+			rt.Fatalf("%d bytes were sent, without reuse %d\nin %s", served[1], served[0], s)
+		}
+		if s.Steps[0].Calls[0].Reuse == "older" && !s.Options.NoRange && served[1] > served[0]/2 {
+			rt.Fatalf("%d bytes were sent, without reuse %d: nothing is reused\nin %s", served[1], served[0], s)
+		}
+	})
+}
+
+// drawUpdate draws one download of models of which there are other versions.
+func drawUpdate(t *rapid.T) scenario {
+	others := rapid.SampledFrom([]int{32*mebibyte + 1, 1000, 1000})
+	s := scenario{
+		Mode:   rapid.SampledFrom(registrytest.Modes()).Draw(t, "mode"),
+		Direct: rapid.Bool().Draw(t, "direct"),
+		Blobs:  []blob{{Size: 34 * mebibyte, Remote: true}, {Size: others.Draw(t, "size"), Remote: true}},
+	}
+	s.Options = registrytest.Options{
+		Token: "secret-token", Latency: time.Millisecond,
+		NoRange:       rapid.IntRange(0, 5).Draw(t, "no range") == 5,
+		SignedFor:     rapid.SampledFrom(lifetimes).Draw(t, "signed for"),
+		ExpiredStatus: rapid.SampledFrom(expiredStatuses).Draw(t, "expired"),
+	}
+	s.Steps = []step{{Calls: []call{{
+		Blobs:       []bool{true, true},
+		Concurrency: rapid.SampledFrom([]int{0, 0, 1, 2, 5}).Draw(t, "concurrency"),
+		Bodies:      rapid.SampledFrom([]int{0, 0, 1, 3}).Draw(t, "bodies"),
+		Reuse:       rapid.SampledFrom([]string{"older", "lying", "changing", "vanishing", "links"}).Draw(t, "reuse"),
+		Changes:     changes.Draw(t, "changes"),
+	}}}}
+	return s
 }
