@@ -23,6 +23,7 @@ type tally struct {
 	done  int64
 	total int64
 	sent  map[string]bool // of these, bytes were sent
+	came  int64           // bytes that a download has moved for blobs that are there now
 }
 
 func newTally(base int64, tell func(completed, total int64)) *tally {
@@ -76,6 +77,28 @@ func (t *tally) trace(other *transfer.Trace) *transfer.Trace {
 		}
 	}, all.Done)
 	return &all
+}
+
+// received has a download tell what it moves itself: another call may have brought a blob that both have waited for.
+func (t *tally) received(other *transfer.Trace) *transfer.Trace {
+	var all transfer.Trace
+	if other != nil {
+		all = *other
+	}
+	all.Done = both(func(i transfer.DoneInfo) {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		t.came += i.Moved
+	}, all.Done)
+	return &all
+}
+
+// shared counts what others have brought during a download that has come to its end, in which so many bytes are
+// from other files.
+func (t *tally) shared(reused int64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.there += max(t.done-t.there-t.came-reused, 0)
 }
 
 // both calls two functions, of which the second may be nil.

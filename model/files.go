@@ -74,7 +74,7 @@ func (p *puller) updateFiles(
 
 // fetchFiles fetches the entries that are not in the directory yet.
 func (p *puller) fetchFiles(ctx context.Context, dir *unpack.Dir, all, entries []unpack.Entry) error {
-	if err := dir.Prepare(all, entries); err != nil {
+	if err := dir.Prepare(ctx, all, entries); err != nil {
 		return named(p.ref, err)
 	}
 	missing, err := dir.Missing(ctx, entries, p.Verify)
@@ -111,7 +111,7 @@ func (p *puller) planFiles(ctx context.Context, all, chosen []unpack.Entry) erro
 	defer dir.Close()
 	dir.Limits = p.Limits.unpacking()
 	dir.Update = unpack.Update{Keep: p.Keep, Delete: p.Delete, DryRun: true}
-	if err := dir.Prepare(all, chosen); err != nil {
+	if err := dir.Prepare(ctx, all, chosen); err != nil {
 		return named(p.ref, err)
 	}
 	lacking, err := dir.Missing(ctx, chosen, p.Verify)

@@ -335,10 +335,12 @@ func (p *puller) download(ctx context.Context, blobs []transfer.Blob, dir string
 	t, reused := newTally(there, p.Progress), reuses{}
 	o := p.downloadOptions(p.ref, p.repo)
 	o.Blobs, o.DestDir, o.Verify, o.Progress = blobs, dir, p.Verify, t.progress
-	o.Reuse, o.Trace = append(p.reusable, p.earlier()...), reused.trace(p.Trace)
+	o.Reuse, o.Trace = append(p.reusable, p.earlier()...), t.received(reused.trace(p.Trace))
 	var err error
 	if len(blobs) > 0 {
-		err = transfer.Download(ctx, o)
+		if err = transfer.Download(ctx, o); err == nil {
+			t.shared(reused.total())
+		}
 	} else {
 		t.progress(0, 0)
 	}

@@ -3,13 +3,17 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
+	"github.com/modeltransfer/transfer"
 	"github.com/modeltransfer/transfer/model"
+	"github.com/opencontainers/go-digest"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
@@ -162,4 +166,38 @@ func partialsOf(t *testing.T, dir string) (found []string) {
 		return err
 	}))
 	return found
+}
+
+// Two models of one Ollama directory share a blob: who has waited for it has not moved it.
+func TestL3WhatAnotherPullHasBroughtIsNotMoved(t *testing.T) {
+	large := strings.Repeat("weights ", 500_000)
+	s := startedServer(t)
+	for tag, own := range map[string]string{"v1": "first", "v2": "the second"} {
+		must(t, "push", tree(t, map[string]string{"a.bin": large, "own": own}), s.url+"/me/model:"+tag)
+	}
+	shared := "/blobs/" + digest.FromString(large).String()
+	begun, waited := make(chan struct{}), make(chan struct{})
+	first, once := sync.OnceFunc(func() { close(begun) }), sync.OnceFunc(func() { close(waited) })
+	front := fronted(t, s, func(_ http.ResponseWriter, r *http.Request) bool {
+		if r.Method == http.MethodGet && strings.HasSuffix(r.URL.Path, shared) {
+			first()
+			<-waited
+		}
+		return false
+	})
+	dir, results := t.TempDir(), make(chan model.Result)
+	go func() {
+		r, err := model.Pull(t.Context(), front+"/me/model:v1", dir, model.PullOptions{Form: model.Ollama})
+		assert.NoError(t, err)
+		results <- r
+	}()
+	<-begun
+	o := model.PullOptions{Form: model.Ollama}
+	o.Trace = &transfer.Trace{Waiting: func(transfer.WaitInfo) { once() }}
+	second, err := model.Pull(t.Context(), front+"/me/model:v2", dir, o)
+	require.NoError(t, err)
+	r := <-results
+	assert.Less(t, second.Moved, int64(len(large)))
+	assert.Equal(t, second.Bytes, second.There+second.Moved)
+	assert.GreaterOrEqual(t, r.Moved, int64(len(large)))
 }

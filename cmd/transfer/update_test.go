@@ -193,6 +193,44 @@ func TestAnEditedFileIsNotTakenForItsFormerContent(t *testing.T) {
 	assert.Equal(t, map[string]string{"old.bin": "mine", "new.bin": large}, filesOf(t, dir))
 }
 
+func TestAFileBecomesADirectoryAndADirectoryAFile(t *testing.T) {
+	first := map[string]string{"a": "1", "b/x": "2", "b/y/z": "3", "c": "4"}
+	second := map[string]string{"a/x": "1", "a/y/z": "5", "b": "6", "c": "4"}
+	v := newVersions(t, first, second)
+	dir := t.TempDir()
+	v.fetched(1, dir)
+	_, said := v.fetched(2, dir, "--dry-run")
+	assert.Contains(t, said, "would rename a to a/x\n")
+	assert.Contains(t, said, "would remove b/x: the model has it no longer\n")
+	assert.Equal(t, first, filesOf(t, dir))
+	_, said = v.fetched(2, dir)
+	assert.Contains(t, said, "renamed a to a/x\n")
+	assert.Contains(t, said, "removed b/x: the model has it no longer\n")
+	assert.Contains(t, said, "removed b/y/z: the model has it no longer\n")
+	assert.Equal(t, second, filesOf(t, dir))
+	assert.Contains(t, must(t, "verify", dir).stdout, "all right")
+	v.fetched(1, dir)
+	assert.Equal(t, first, filesOf(t, dir))
+	assert.Contains(t, must(t, "verify", dir).stdout, "all right")
+}
+
+// What somebody has written does not give way: it is named before the first byte.
+func TestAnEditedFileDoesNotGiveWayToADirectory(t *testing.T) {
+	v := newVersions(t, map[string]string{"a": "1", "b/x": "2"}, map[string]string{"a/x": "3"},
+		map[string]string{"a": "1", "b": "4"})
+	for i, test := range map[int]struct{ name, way string }{2: {"a", "a"}, 3: {"b/own", "b"}} {
+		dir := t.TempDir()
+		v.fetched(1, dir)
+		require.NoError(t, os.WriteFile(filepath.Join(dir, test.name), []byte("mine"), 0o600))
+		before := filesOf(t, dir)
+		r := runWith(t, "pull", v.ref(i), dir)
+		assert.Equal(t, exitFailed, r.code)
+		assert.Contains(t, r.stderr, filepath.Join(dir, test.way)+": file already exists: a ")
+		assert.Contains(t, r.stderr, " is in the way")
+		assert.Equal(t, before, filesOf(t, dir))
+	}
+}
+
 // timesOf are the times of all that is in a directory.
 func timesOf(t *testing.T, dir string) map[string]time.Time {
 	t.Helper()

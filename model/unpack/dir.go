@@ -47,6 +47,8 @@ type Dir struct {
 	former  map[string]Seen     // what pulls have put here, before this one
 	moved   map[string]bool     // of these, the names that get lost because the files get others
 	reused  map[string]bool     // digests of what is fetched from the directory itself
+
+	yielding []string // names that give way: to a directory, or with all that is below them to a file
 }
 
 // Open opens a directory and makes it where it is missing. It must be closed.
@@ -108,7 +110,7 @@ func (d *Dir) Remember(reference string, m registry.Manifest, entries []Entry) {
 
 // Prepare finds out before the first byte whether all entries of a model can have their places together, on the
 // file system of this directory, and those that were chosen in what is there.
-func (d *Dir) Prepare(all, entries []Entry) error {
+func (d *Dir) Prepare(ctx context.Context, all, entries []Entry) error {
 	taken, err := d.claim(all)
 	if err != nil {
 		return err
@@ -117,7 +119,7 @@ func (d *Dir) Prepare(all, entries []Entry) error {
 		return err
 	}
 	for _, e := range entries {
-		if err := d.free(e.Title, e.Archive); err != nil {
+		if err := d.yield(ctx, e.Title, e.Archive); err != nil {
 			return err
 		}
 	}
@@ -242,6 +244,8 @@ func (d *Dir) There(ctx context.Context, e Entry, again bool) (bool, error) {
 		return false, nil
 	case err != nil:
 		return false, err
+	case info.IsDir() && d.yields(e.Title):
+		return false, nil
 	case info.IsDir():
 		return false, inTheWay(d.root, e.Title, info)
 	case !info.Mode().IsRegular() || info.Size() != e.Layer.Size:

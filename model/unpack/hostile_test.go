@@ -114,7 +114,7 @@ func TestH1ParentsAreDirectories(t *testing.T) {
 	require.NoError(t, os.Mkdir(filepath.Join(path, "real"), 0o755))
 	require.NoError(t, os.Symlink("real", filepath.Join(path, "sub")))
 	entries := []unpack.Entry{{Title: "sub/a", Layer: layer("sub/a", "evil")}}
-	require.ErrorIs(t, dir.Prepare(entries, entries), unpack.ErrInTheWay)
+	require.ErrorIs(t, dir.Prepare(t.Context(), entries, entries), unpack.ErrInTheWay)
 	require.ErrorIs(t, place(t, dir, entries), unpack.ErrInTheWay)
 	content := archive(t, "plain", tar.Header{Name: "sub/a"})
 	stage(t, dir, content)
@@ -164,7 +164,7 @@ func TestH4PathsOfLayersAreResolvedTogether(t *testing.T) {
 			path, dir := staged(t, "y")
 			stage(t, dir, plain)
 			stage(t, dir, archive(t, "gzip", tar.Header{Name: "a"}))
-			err = dir.Prepare(entries, entries)
+			err = dir.Prepare(t.Context(), entries, entries)
 			if err == nil {
 				err = place(t, dir, entries)
 			}
@@ -427,7 +427,7 @@ func TestS26FilesOfAnotherFileSystemAreCopied(t *testing.T) {
 		unpacked("sub", content), layer("d/x", "x"),
 	}})
 	require.NoError(t, err)
-	require.NoError(t, dir.Prepare(entries, entries))
+	require.NoError(t, dir.Prepare(t.Context(), entries, entries))
 	require.NoError(t, place(t, dir, entries))
 	require.NoError(t, dir.Save())
 	for _, e := range entries {

@@ -60,7 +60,11 @@ func (d *Dir) Place(ctx context.Context, all, missing []Entry) error {
 	if err := p.check(); err != nil {
 		return err
 	}
-	d.Update.Begun = len(missing) > 0
+	if d.Update.Begun = len(missing) > 0; d.Update.Begun {
+		if err := d.makeWay(ctx); err != nil {
+			return err
+		}
+	}
 	left := make(map[string]int, len(missing))
 	for _, e := range missing {
 		left[e.Layer.Digest]++
@@ -187,11 +191,11 @@ func (p *placing) want(name string, dir bool) error {
 	if above := path.Dir(name); p.real[above] {
 		info, err := p.root.Lstat(name)
 		if err == nil && info.IsDir() != dir && (dir || info.IsDir()) {
-			return inTheWay(p.root, name, info)
+			return p.yield(p.ctx, name, dir)
 		}
 		return nil
 	}
-	err := p.free(name, dir)
+	err := p.yield(p.ctx, name, dir)
 	if err == nil {
 		p.real[path.Dir(name)] = true
 	}

@@ -258,6 +258,12 @@ func (d *Dir) seeMoved(all []Entry) error {
 
 func (d *Dir) clear(ctx context.Context, name string) error {
 	seen := d.former[name]
+	if d.yields(name) { // it has given way
+		if !seen.Dir && !d.moved[name] {
+			d.changed(Removed, name)
+		}
+		return nil
+	}
 	info, err := d.root.Lstat(name)
 	if err != nil || d.free(name, seen.Dir) != nil {
 		return nil // what is not there, or is behind a link, is not ours any more
