@@ -3,6 +3,7 @@ package registry_test
 import (
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"io"
 	"log"
 	"net"
@@ -46,33 +47,39 @@ func TestN51TLSThatFailsForGood(t *testing.T) {
 				CipherSuites: []uint16{tls.TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384}},
 			says: "CipherSuites"},
 	} {
-		t.Run(name, func(t *testing.T) {
-			server := httptest.NewUnstartedServer(http.NotFoundHandler())
-			server.Config.ErrorLog = log.New(io.Discard, "", 0)
-			var conns atomic.Int32
-			server.Config.ConnState = func(_ net.Conn, state http.ConnState) {
-				if state == http.StateNew {
-					conns.Add(1)
-				}
-			}
-			server.TLS = c.server
-			server.StartTLS()
-			defer server.Close()
-			if c.client == nil {
-				c.client = new(tls.Config)
-			}
-			c.client.InsecureSkipVerify = true
-			client := &http.Client{Transport: &http.Transport{TLSClientConfig: c.client}}
-			opts := registry.Options{BaseURL: server.URL, Repository: repository, Client: client}
-			repo, err := registry.Open(opts)
-			require.NoError(t, err)
-			defer repo.CloseIdleConnections()
-			_, err = repo.Manifest(t.Context(), "latest")
-			require.Error(t, err)
-			if errors.Is(err, transfer.ErrRetriesExhausted) || conns.Load() != 1 {
-				t.Errorf("%d attempts: %v", conns.Load(), err)
-			}
-			assert.ErrorContains(t, err, c.says)
-		})
+		for _, h2 := range []bool{false, true} {
+			t.Run(fmt.Sprint(name, " HTTP/2 ", h2), func(t *testing.T) {
+				testTLSThatFails(t, c.server.Clone(), c.client.Clone(), h2, c.says)
+			})
+		}
 	}
+}
+
+func testTLSThatFails(t *testing.T, serving, asking *tls.Config, h2 bool, says string) {
+	server := httptest.NewUnstartedServer(http.NotFoundHandler())
+	server.Config.ErrorLog = log.New(io.Discard, "", 0)
+	var conns atomic.Int32
+	server.Config.ConnState = func(_ net.Conn, state http.ConnState) {
+		if state == http.StateNew {
+			conns.Add(1)
+		}
+	}
+	server.TLS, server.EnableHTTP2 = serving, h2
+	server.StartTLS()
+	defer server.Close()
+	if asking == nil {
+		asking = new(tls.Config)
+	}
+	asking.InsecureSkipVerify = true
+	client := &http.Client{Transport: &http.Transport{TLSClientConfig: asking, ForceAttemptHTTP2: h2}}
+	opts := registry.Options{BaseURL: server.URL, Repository: repository, Client: client}
+	repo, err := registry.Open(opts)
+	require.NoError(t, err)
+	defer repo.CloseIdleConnections()
+	_, err = repo.Manifest(t.Context(), "latest")
+	require.Error(t, err)
+	if errors.Is(err, transfer.ErrRetriesExhausted) || conns.Load() != 1 {
+		t.Errorf("%d attempts: %v", conns.Load(), err)
+	}
+	assert.ErrorContains(t, err, says)
 }

@@ -3,11 +3,32 @@ package exchange
 import (
 	"bytes"
 	"io"
+	"sync/atomic"
+
+	"github.com/modeltransfer/transfer/internal/pace"
+	"github.com/modeltransfer/transfer/internal/wire"
 )
 
+// Slot is the permission to move a body. A caller keeps one from request to request where the first asks
+// for a URL that is soon too old for the second: nothing is waited for between them. The zero value is
+// none. It is used by one request at a time.
+type Slot struct {
+	held atomic.Pointer[pace.Slot] // nil before it was got, and after the body was sent
+}
+
+// Close gives the slot back, and lets others send.
+func (s *Slot) Close() { s.held.Swap(nil).Release() }
+
 // open opens the body of the request. Nil means that it has none.
-func (f *flight) open() (io.ReadCloser, error) {
-	body, err := f.content()
+func (f *flight) open() (body io.ReadCloser, err error) {
+	switch {
+	case f.req.Data != nil:
+		body = io.NopCloser(bytes.NewReader(f.req.Data))
+	case f.req.Caller != nil:
+		f.watch.Pause() // what lies before the body in a file may be hashed first
+		body, err = f.req.Caller.Body()
+		f.watch.Resume()
+	}
 	if body == nil || err != nil {
 		return nil, err
 	}
@@ -17,23 +38,10 @@ func (f *flight) open() (io.ReadCloser, error) {
 	return &requestBody{body: body, f: f, remaining: f.req.Length}, nil
 }
 
-// content returns the bytes of the body. What lies before them in a file may have to be hashed first.
-func (f *flight) content() (io.ReadCloser, error) {
-	switch {
-	case f.req.Data != nil:
-		return io.NopCloser(bytes.NewReader(f.req.Data)), nil
-	case f.req.Caller == nil:
-		return nil, nil
-	}
-	f.watch.Pause()
-	defer f.watch.Resume()
-	return f.req.Caller.Body()
-}
-
 // reopen opens the body for a transport that sends it again, though its slot was given back when it was sent.
 func (f *flight) reopen() (io.ReadCloser, error) {
 	f.sent.Store(false)
-	if err := f.await("", true); err != nil {
+	if err := f.await(new(wire.Target), true); err != nil {
 		return nil, err
 	}
 	return f.open()

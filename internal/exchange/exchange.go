@@ -147,6 +147,10 @@ type Request struct {
 
 // Caller is called back while its request is under way.
 type Caller interface {
+	// Aim returns where a request goes that waited for its slot: a URL may have expired meanwhile, or a newer
+	// one have become known.
+	Aim(to wire.Target) wire.Target
+
 	// Ready is called when there is a slot, each time before what the body is to come of is sent, and before
 	// the body of an answer is read that has come already.
 	Ready()

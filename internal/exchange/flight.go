@@ -106,7 +106,7 @@ func (f *flight) send() (*wire.Response, error) {
 // prepare waits until a request may be sent, and gives it the newest token and its body.
 func (f *flight) prepare(to *wire.Request) (err error) {
 	f.sent.Store(false)
-	if err := f.await(to.Target.URL.Host, to.Target.Left || !f.req.AskFirst); err != nil {
+	if err := f.await(&to.Target, to.Target.Left || !f.req.AskFirst); err != nil {
 		return err
 	}
 	if !to.Target.Left {
@@ -124,7 +124,7 @@ func (f *flight) receive(resp *wire.Response) error {
 	if !f.req.AskFirst || Failed(resp.StatusCode) {
 		return nil
 	}
-	err := f.await("", true)
+	err := f.await(new(wire.Target), true)
 	if err != nil {
 		_ = resp.Body.Close()
 	}
@@ -132,15 +132,13 @@ func (f *flight) receive(resp *wire.Response) error {
 }
 
 // await waits until a host may be asked and, where a body is to move, for a slot. Meanwhile the host may
-// ask to be left alone. Neither wait is a stall.
-func (f *flight) await(host string, body bool) error {
-	if !body {
-		return f.awaitHost(host)
-	}
+// ask to be left alone, or another URL become the one to be asked. No wait is a stall. The zero target is
+// that of a body whose host was asked before.
+func (f *flight) await(to *wire.Target, body bool) error {
 	f.watch.Pause()
 	defer f.watch.Resume()
 	for {
-		if err := f.awaitHost(host); err != nil {
+		if err := f.awaitHost(*to); err != nil || !body {
 			return err
 		}
 		if f.req.SlotFor <= 0 || f.x.Bodies == nil || f.slot.held.Load() != nil {
@@ -149,7 +147,8 @@ func (f *flight) await(host string, body bool) error {
 		if err := f.acquire(); err != nil {
 			return err
 		}
-		if f.x.holds.remaining(host) <= 0 {
+		f.aim(to)
+		if f.hold(*to) <= 0 {
 			break
 		}
 		f.slot.Close()
@@ -160,20 +159,36 @@ func (f *flight) await(host string, body bool) error {
 	return nil
 }
 
+// aim lets the caller choose another target, also for when the token is refused.
+func (f *flight) aim(to *wire.Target) {
+	if f.req.Caller == nil || to.IsZero() {
+		return
+	}
+	if other := f.req.Caller.Aim(*to); other.URL != to.URL {
+		*to, f.req.Target = other, other
+	}
+}
+
+// hold is for how much longer a host wants to be left alone.
+func (f *flight) hold(to wire.Target) time.Duration {
+	if to.IsZero() {
+		return 0
+	}
+	return f.x.Held(to.URL.Host)
+}
+
 // awaitHost waits until a host may be asked.
-func (f *flight) awaitHost(host string) error {
-	wait := f.x.holds.remaining(host)
+func (f *flight) awaitHost(to wire.Target) error {
+	wait := f.hold(to)
 	if wait <= 0 {
 		return nil
 	}
 	if f.req.Elsewhere {
-		return fmt.Errorf("%s %w for another %v", host, ErrHeld, wait.Truncate(time.Millisecond))
+		return fmt.Errorf("%s %w for another %v", to.URL.Host, ErrHeld, wait.Truncate(time.Millisecond))
 	}
 	if b := f.req.Budget; b != nil && wait > b.Left() {
-		return retry.TooLong(host, wait, b.Left())
+		return retry.TooLong(to.URL.Host, wait, b.Left())
 	}
-	f.watch.Pause()
-	defer f.watch.Resume()
 	return retry.Sleep(f.watch.Context(), wait)
 }
 

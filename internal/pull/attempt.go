@@ -2,6 +2,7 @@ package pull
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -20,6 +21,40 @@ const (
 	// tinySize is the size up to which a piece of a large blob costs no more than a small blob.
 	tinySize = 16 << 10 // 16 KiB
 )
+
+// PieceFetch is a piece that a worker fetches, in as many attempts as it takes.
+type PieceFetch struct {
+	*Blob
+	Piece *pieces.Piece
+
+	host         string    // that was asked last
+	told         bool      // that it was asked
+	begin        int64     // where the piece began
+	slow         int       // attempts that were ended for being slow
+	unanswered   int       // attempts in a row in which no byte came in time
+	wrong        int       // answers to a request without a range that are none
+	refused      bool      // a signed URL was refused, and no byte has come since
+	failedAt     []*source // those that have answered 500 to a range
+	rangeRefused bool      // the next request is to be made without a range
+}
+
+// NewPieceFetch returns the fetch of a piece of a blob.
+func NewPieceFetch(b *Blob, p *pieces.Piece) *PieceFetch {
+	return &PieceFetch{Blob: b, Piece: p, begin: p.Pos()}
+}
+
+// Host is the host that was asked last.
+func (p *PieceFetch) Host() string { return p.host }
+
+// count notes how an attempt has ended, for the next one.
+func (p *PieceFetch) count(err error) {
+	switch {
+	case watchdog.IsSlow(err):
+		p.slow++
+	case errors.Is(err, exchange.ErrUnanswered):
+		p.unanswered++
+	}
+}
 
 // attempt is one request to a source for what is left of a piece.
 type attempt struct {
@@ -47,7 +82,7 @@ func (s *Sources) attempt(src *source, p *PieceFetch) *attempt {
 		MaySlow:    p.slow >= watchdog.MaxReplaced, Elsewhere: src.mirror, Budget: p.Budget,
 	}
 	a.request.Method, a.request.NewConn = http.MethodGet, p.SkipMirrors.Load()
-	a.aim()
+	a.choose()
 	end := p.Piece.End()
 	a.whole = a.start == 0 && end == p.Size
 	if a.whole || p.rangeRefused || src.plain.Load() || p.rangesIgnored(src) {
@@ -62,15 +97,27 @@ func (s *Sources) attempt(src *source, p *PieceFetch) *attempt {
 	return a
 }
 
-// aim chooses the URL. Asking the registry for one needs no slot, but has it all the same where a URL has
+// choose chooses the URL. Asking the registry for one needs no slot, but has it all the same where a URL has
 // expired, perhaps while the request waited for its slot.
-func (a *attempt) aim() {
+func (a *attempt) choose() {
 	a.request.Target = a.src.Blob(a.Repository, a.Digest)
 	if at := a.resolved.Load(); at != nil && !a.src.mirror {
 		a.request.Target, a.remembered = *at, at
 	}
 	a.host, a.told = a.request.Target.URL.Host, false
 	a.request.AskFirst = !a.request.Target.Left && a.redirects.Load() && !a.refused && !a.expired.Load()
+}
+
+// Aim chooses the URL again, now that there is a slot: the one that was remembered, or the one that a
+// redirect led to, may have expired meanwhile, which the refusal of another request shows.
+func (a *attempt) Aim(to wire.Target) wire.Target {
+	refused := a.remembered != nil || to.Left && a.expired.Load()
+	if a.src.mirror || a.resolved.Load() == nil && !refused {
+		return to
+	}
+	a.remembered = nil
+	a.choose()
+	return a.request.Target
 }
 
 // slotFor returns the size of the body that a slot is needed for. The rest of a piece counts as a whole one.

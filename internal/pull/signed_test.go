@@ -211,6 +211,64 @@ func TestN40URLIsAskedForWhenThereIsASlot(t *testing.T) {
 	}
 }
 
+// The URL is that of the moment in which the slot is got: another request may have been refused meanwhile, or
+// have found out where the blob is.
+func TestN40URLIsChosenWhenThereIsASlot(t *testing.T) {
+	refused := says(403, "")
+	for name, c := range map[string]struct {
+		first []answer   // to the requests before
+		mine  [][]answer // to the request that waits: while it does, and then
+		slot  []answer   // to the request that has the slot
+		then  []string   // what is requested in the end
+	}{
+		"a remembered URL was refused": {
+			[]answer{to("store.test"), part(0, 100)}, [][]answer{nil, {to("fresh.test"), part(200, 300)}},
+			[]answer{refused},
+			[]string{"registry.test bytes=200-299", "fresh.test bytes=200-299"},
+		},
+		"another URL of the store was refused": {
+			[]answer{to("store.test"), part(0, 100), fails(errBroken)},
+			[][]answer{{to("old.test")}, {to("fresh.test"), part(200, 300)}},
+			[]answer{to("store.test"), refused},
+			[]string{
+				"registry.test bytes=200-299", "registry.test bytes=200-299", "fresh.test bytes=200-299",
+			},
+		},
+		"a URL became known": {
+			[]answer{part(0, 100)}, [][]answer{nil, {part(200, 300)}},
+			[]answer{to("store.test"), part(100, 200)},
+			[]string{"store.test bytes=200-299"},
+		},
+	} {
+		inBubble(t, name, func(t *testing.T) {
+			w := newWorld(t)
+			w.bodies = pace.NewBodyLimiter(1, true)
+			w.begin()
+			w.fetched(c.first[:min(2, len(c.first))]...)
+			w.next()
+			for _, a := range c.first[min(2, len(c.first)):] {
+				assert.Equal(t, tryAgain, w.verdict(a))
+			}
+			job, _, err := w.schedule.Next(t.Context())
+			require.NoError(t, err)
+			done := make(chan error, 1)
+			last := &c.slot[len(c.slot)-1]
+			last.before = func(*http.Request) {
+				w.answers, w.requested = c.mine[0], nil
+				go func() {
+					done <- w.sources.Fetch(t.Context(), pull.NewPieceFetch(w.blob, job.Piece), io.Discard)
+				}()
+				synctest.Wait()
+				w.answers = c.mine[1]
+			}
+			w.answers = c.slot
+			_ = w.sources.Fetch(t.Context(), w.request, io.Discard)
+			require.NoError(t, <-done)
+			assert.Equal(t, c.then, w.requests())
+		})
+	}
+}
+
 // That others get bytes of the blob meanwhile does not have a request wait for a slot with a URL in its
 // hands again.
 func TestE1RefusedURLIsAskedForWhenThereIsASlot(t *testing.T) {

@@ -55,6 +55,9 @@ type outgoing struct {
 
 var _ exchange.Caller = (*outgoing)(nil)
 
+// Aim leaves the target as it is: an upload session has no other.
+func (o *outgoing) Aim(to wire.Target) wire.Target { return to }
+
 // Ready tells, once, that the bytes are about to be sent.
 func (o *outgoing) Ready() {
 	if !o.began {
