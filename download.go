@@ -619,7 +619,8 @@ func (a *assembly) tellReused(ctx context.Context, reused []int64) {
 			continue
 		}
 		a.blob.Trace.Reuse(from.Path(), reused[i])
-		a.logger.LogAttrs(ctx, slog.LevelDebug, "bytes of another file reused", slog.String("file", from.Path()),
+		a.logger.LogAttrs(ctx, slog.LevelDebug, "bytes of another file reused",
+			slog.String("file", from.Path()),
 			slog.String("digest", a.blob.Digest.String()), slog.Int64("bytes", reused[i]))
 	}
 }

@@ -24,7 +24,7 @@ func (f *flight) open() (body io.ReadCloser, err error) {
 	switch {
 	case f.req.Data != nil:
 		body = io.NopCloser(bytes.NewReader(f.req.Data))
-	case f.req.Caller != nil:
+	case f.req.Caller != nil && writes(f.req.Method):
 		f.watch.Pause() // what lies before the body in a file may be hashed first
 		body, err = f.req.Caller.Body()
 		f.watch.Resume()

@@ -147,16 +147,13 @@ type Request struct {
 
 // Caller is called back while its request is under way.
 type Caller interface {
-	// Aim returns where a request goes that waited for its slot: a URL may have expired meanwhile, or a newer
-	// one have become known.
-	Aim(to wire.Target) wire.Target
+	// Ready is called when there is a slot, before the request is sent that needs it. It returns where that
+	// goes: while the slot was waited for, a URL may have expired, or a newer one have become known. Of an
+	// answer that has come already, it is told the zero target.
+	Ready(to wire.Target) wire.Target
 
-	// Ready is called when there is a slot, each time before what the body is to come of is sent, and before
-	// the body of an answer is read that has come already.
-	Ready()
-
-	// Body opens the body of the request from its beginning, each time that it is to be sent. Its error ends
-	// the request. Nil means that there is none.
+	// Body opens the body of a request that writes from its beginning, each time that it is to be sent. Its
+	// error ends the request.
 	Body() (io.ReadCloser, error)
 
 	// Recall asks for the slot back, and must not block: so many bodies at once have turned out to be too
@@ -189,6 +186,9 @@ func (x *Exchange) Do(ctx context.Context, r Request) (*Response, error) {
 	f := x.begin(ctx, r)
 	resp, err := f.send()
 	if err != nil {
+		if resp != nil {
+			_ = resp.Body.Close()
+		}
 		return nil, f.end(x.judge(err))
 	}
 	f.answer = answerBody{body: resp.Body, f: f, failed: Failed(resp.StatusCode)}

@@ -47,7 +47,8 @@ func (x *Exchange) Failure(resp *Response) Failure {
 	for i, e := range f.Errors {
 		f.Errors[i] = wire.RegistryError{Code: x.Tokens.Mask(e.Code), Message: x.Tokens.Mask(e.Message)}
 	}
-	x.Tokens.endTrial(trial, x.refusal(f, resp))
+	resp.flight.trial.Store(trial)
+	x.Tokens.judged(resp.flight, x.refusal(f, resp))
 	return f
 }
 

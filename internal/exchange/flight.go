@@ -47,6 +47,7 @@ type progress struct {
 	wanted atomic.Bool // the server has asked for its body
 	begun  atomic.Bool // bytes of the answer's body have come
 	ended  sync.Once
+	ready  bool // there was a slot, or none is needed
 }
 
 // begin returns the flight of a request.
@@ -97,7 +98,10 @@ func (f *flight) send() (*wire.Response, error) {
 			return nil, err
 		}
 		if !again {
-			return resp, f.receive(resp)
+			if f.req.AskFirst && !Failed(resp.StatusCode) { // its body came in place of a redirect
+				err = f.await(new(wire.Target), true)
+			}
+			return resp, err
 		}
 		to, refusals = f.req.Request, refusals+1
 	}
@@ -119,21 +123,9 @@ func (f *flight) prepare(to *wire.Request) (err error) {
 	return err
 }
 
-// receive waits for a slot for the body of an answer that came in place of an expected redirect.
-func (f *flight) receive(resp *wire.Response) error {
-	if !f.req.AskFirst || Failed(resp.StatusCode) {
-		return nil
-	}
-	err := f.await(new(wire.Target), true)
-	if err != nil {
-		_ = resp.Body.Close()
-	}
-	return err
-}
-
-// await waits until a host may be asked and, where a body is to move, for a slot. Meanwhile the host may
-// ask to be left alone, or another URL become the one to be asked. No wait is a stall. The zero target is
-// that of a body whose host was asked before.
+// await waits until a host may be asked and, where a body is to move, for a slot. Meanwhile the host may ask
+// to be left alone, or another URL become the one to be asked. No wait is a stall. The zero target is that of
+// a body whose host was asked before.
 func (f *flight) await(to *wire.Target, body bool) error {
 	f.watch.Pause()
 	defer f.watch.Resume()
@@ -141,31 +133,24 @@ func (f *flight) await(to *wire.Target, body bool) error {
 		if err := f.awaitHost(*to); err != nil || !body {
 			return err
 		}
-		if f.req.SlotFor <= 0 || f.x.Bodies == nil || f.slot.held.Load() != nil {
-			break
+		if f.req.SlotFor > 0 && f.x.Bodies != nil && f.slot.held.Load() == nil {
+			if err := f.acquire(); err != nil {
+				return err
+			}
+			if f.hold(*to) > 0 {
+				f.slot.Close()
+				continue
+			}
+		} else if f.ready {
+			return nil
 		}
-		if err := f.acquire(); err != nil {
-			return err
+		f.ready = true
+		if f.req.Caller == nil {
+			continue
 		}
-		f.aim(to)
-		if f.hold(*to) <= 0 {
-			break
+		if other := f.req.Caller.Ready(*to); other.URL != to.URL {
+			*to, f.req.Target = other, other // also for when the token is refused
 		}
-		f.slot.Close()
-	}
-	if f.req.Caller != nil {
-		f.req.Caller.Ready()
-	}
-	return nil
-}
-
-// aim lets the caller choose another target, also for when the token is refused.
-func (f *flight) aim(to *wire.Target) {
-	if f.req.Caller == nil || to.IsZero() {
-		return
-	}
-	if other := f.req.Caller.Aim(*to); other.URL != to.URL {
-		*to, f.req.Target = other, other
 	}
 }
 

@@ -73,9 +73,8 @@ func (t *Tokens) redirected(f *flight) {
 
 // judged ends the trial that a request is, if it is one. An error is that of all who would send the same
 // password; without one they try it in their turn, unless it has let the request in.
-func (t *Tokens) judged(f *flight, err error) { t.endTrial(f.trial.Swap(nil), err) }
-
-func (t *Tokens) endTrial(mine *trial, err error) {
+func (t *Tokens) judged(f *flight, err error) {
+	mine := f.trial.Swap(nil)
 	if mine == nil {
 		return
 	}

@@ -82,6 +82,7 @@ func (s *Sources) attempt(src *source, p *PieceFetch) *attempt {
 		MaySlow:    p.slow >= watchdog.MaxReplaced, Elsewhere: src.mirror, Budget: p.Budget,
 	}
 	a.request.Method, a.request.NewConn = http.MethodGet, p.SkipMirrors.Load()
+	a.told = false
 	a.choose()
 	end := p.Piece.End()
 	a.whole = a.start == 0 && end == p.Size
@@ -104,20 +105,8 @@ func (a *attempt) choose() {
 	if at := a.resolved.Load(); at != nil && !a.src.mirror {
 		a.request.Target, a.remembered = *at, at
 	}
-	a.host, a.told = a.request.Target.URL.Host, false
+	a.host = a.request.Target.URL.Host
 	a.request.AskFirst = !a.request.Target.Left && a.redirects.Load() && !a.refused && !a.expired.Load()
-}
-
-// Aim chooses the URL again, now that there is a slot: the one that was remembered, or the one that a
-// redirect led to, may have expired meanwhile, which the refusal of another request shows.
-func (a *attempt) Aim(to wire.Target) wire.Target {
-	refused := a.remembered != nil || to.Left && a.expired.Load()
-	if a.src.mirror || a.resolved.Load() == nil && !refused {
-		return to
-	}
-	a.remembered = nil
-	a.choose()
-	return a.request.Target
 }
 
 // slotFor returns the size of the body that a slot is needed for. The rest of a piece counts as a whole one.
@@ -177,16 +166,25 @@ func (a *attempt) end(err error) {
 	}
 }
 
-// Ready notes that the piece is asked for, and tells so once.
-func (a *attempt) Ready() {
+// Ready chooses the URL again, now that there is a slot, and tells once that the piece is asked for. The
+// URL that was remembered, or that a redirect led to, may have expired meanwhile, as the refusal of another
+// request shows.
+func (a *attempt) Ready(to wire.Target) wire.Target {
+	refused := a.remembered != nil || to.Left && a.expired.Load()
+	if !to.IsZero() && !a.src.mirror && (refused || a.resolved.Load() != nil) {
+		a.remembered = nil
+		a.choose()
+		to = a.request.Target
+	}
 	a.Piece.Requested(a.now())
 	if !a.told {
 		a.Trace.Start(a.host, a.start, a.Piece.End()-a.start)
 	}
 	a.told = true
+	return to
 }
 
-// Body returns nothing: a GET has no body.
+// Body is not called: a GET has no body.
 func (a *attempt) Body() (io.ReadCloser, error) { return nil, nil }
 
 // Recall puts the rest of the piece back, to be fetched later. It leaves the piece alone where all of it

@@ -55,15 +55,13 @@ type outgoing struct {
 
 var _ exchange.Caller = (*outgoing)(nil)
 
-// Aim leaves the target as it is: an upload session has no other.
-func (o *outgoing) Aim(to wire.Target) wire.Target { return to }
-
 // Ready tells, once, that the bytes are about to be sent.
-func (o *outgoing) Ready() {
+func (o *outgoing) Ready(to wire.Target) wire.Target {
 	if !o.began {
 		o.trace.Start(o.host, o.start, o.end-o.start)
 	}
 	o.began = true
+	return to
 }
 
 // Recall is not called: nothing that was sent is worth sending again.
