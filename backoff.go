@@ -23,8 +23,8 @@ const (
 	defaultRetryTimeout = calls.DefaultRetryTimeout
 )
 
-// Limiter caps the speed of several calls together, such as all of a program; each gets a fair part. It is safe
-// for concurrent use. The zero value caps nothing.
+// Limiter caps the speed of several calls together, such as all of a program; each gets a fair part. It is
+// safe for concurrent use. The zero value caps nothing.
 type Limiter struct{ rate *pace.Limiter }
 
 // NewLimiter returns a limiter of that many bytes per second. Zero or less means no cap.

@@ -155,9 +155,9 @@ type Trace struct {
 	// Failed is called for the blobs that are not in place, after all work at all blobs has ended.
 	Failed func(FailInfo)
 
-	// Reused is called when bytes of a blob were copied from a file of [DownloadOptions].Reuse: once for each file
-	// that had some. The digest is not known yet. Where it is wrong, Retried follows, what was copied counts no
-	// longer, and Reused is called again for what is copied after that.
+	// Reused is called when bytes of a blob were copied from a file of [DownloadOptions].Reuse: once for
+	// each file that had some. The digest is not known yet. Where it is wrong, Retried follows, what was
+	// copied counts no longer, and Reused is called again for what is copied after that.
 	Reused func(ReuseInfo)
 }
 
