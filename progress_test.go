@@ -2,6 +2,7 @@ package transfer_test
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -403,6 +404,63 @@ func TestTraceOfABlobThatWasBelieved(t *testing.T) {
 	})
 }
 
+// Trace is told which files had which bytes of a blob, again where the digest was wrong. None is told of a file
+// that had none.
+func TestTraceOfWhatIsReused(t *testing.T) {
+	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		for name, c := range map[string]struct {
+			damaged bool
+			files   []string
+			want    []string // which file had bytes, and that the digest was wrong
+		}{
+			"one file":       {false, []string{"GGUF"}, []string{"0"}},
+			"one is no help": {false, []string{"GGUF anew", "GGUF"}, []string{"1"}},
+			"damaged":        {true, []string{"GGUF"}, []string{"0", "wrong", "0"}},
+		} {
+			w := newWorld(t, mode, registrytest.Options{})
+			b := w.model("GGUF header")
+			opts := w.downloadOptions(b)
+			for _, file := range c.files {
+				opts.Reuse = append(opts.Reuse, here(t, file))
+			}
+			if c.damaged {
+				flipHalf(t, opts.Reuse[0], versions()["GGUF"].At[30])
+			}
+			var order []string
+			var last transfer.ReuseInfo
+			log, trace := newTraceLog()
+			trace.Reused = func(i transfer.ReuseInfo) {
+				log.note(i.Blob.Digest, "Reused", func() {
+					order, last = append(order, fmt.Sprint(slices.Index(opts.Reuse, i.Path))), i
+				})
+			}
+			trace.Retried = func(i transfer.RetryInfo) {
+				assert.ErrorIs(t, i.Err, transfer.ErrDigestMismatch)
+				log.note(i.Blob.Digest, "Retried", func() { order = append(order, "wrong") })
+			}
+			opts.Trace = trace
+			require.NoError(t, w.download(opts))
+			log.check(t, opts.Blobs, nil)
+			assert.Equal(t, c.want, order, name)
+			done := log.done[b.Digest]
+			assert.Equal(t, b, last.Blob)
+			assert.Equal(t, done.Reused, last.Bytes)
+			assert.Equal(t, b.Size, done.Moved+done.Reused)
+			assert.Greater(t, done.Reused, b.Size*9/10)
+		}
+	})
+}
+
+// flipHalf damages the middle of a tensor, which is not compared at first.
+func flipHalf(t *testing.T, path string, at int64) {
+	t.Helper()
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	require.NoError(t, err)
+	_, err = f.WriteAt(make([]byte, tensorSize/2), at+tensorSize/4)
+	require.NoError(t, err)
+	require.NoError(t, f.Close())
+}
+
 // Files of Reuse count as what need not move.
 func TestTraceOfReuseIsEmptyWhereNothingIsReused(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -498,6 +556,17 @@ func TestTracePanic(t *testing.T) {
 			})
 		}
 	}
+}
+
+// A panic of Reused ends the call as that of any other function.
+func TestTracePanicsWhereBytesAreReused(t *testing.T) {
+	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		w := newWorld(t, mode, registrytest.Options{})
+		opts := w.downloadOptions(w.model("GGUF header"))
+		opts.Reuse = []string{here(t, "GGUF")}
+		opts.Trace = &transfer.Trace{Reused: func(transfer.ReuseInfo) { panic("ours") }}
+		assert.PanicsWithValue(t, "ours", func() { _ = transfer.Download(t.Context(), opts) })
+	})
 }
 
 // A function that ends its goroutine does not make a success of a call that was not one.
