@@ -107,7 +107,8 @@ func ofUpdates() (all []workload) {
 
 // updated compares updates with a plain pull, and with a local copy that is hashed.
 func updated(results []result) [][]string {
-	cells := [][]string{{"row", "what is new", "bytes", "plain pull", "time", "plain pull", "local copy", "measured"}}
+	cells := [][]string{{"row", "what is new", "bytes", "plain pull", "time", "plain pull", "local copy",
+		"measured"}}
 	for _, r := range results {
 		if r.workload.update == nil {
 			continue
