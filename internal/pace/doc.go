@@ -16,7 +16,7 @@
 //	measuring  rising: they still open after 200 ms       this one     try four times as many
 //	growing    faster: the added bodies are worth it      this one     try twice as many
 //	growing    level: it is no faster                     that before  settle
-//	growing    lasting: the same on a far link            this one     settle
+//	growing    lasting: so of many more on a far link     this one     settle
 //	growing    slower: it does harm                       that before  settle, keep away from this one
 //	growing    ruinous: so much harm that many must end   that before  recall bodies, try a third fewer
 //	shrinking  level: it is no slower                     this one     try a third fewer

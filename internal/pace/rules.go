@@ -73,7 +73,7 @@ const (
 	rising                  // windows are still opening after openTime: round trips rule
 	faster                  // the added bodies are worth it
 	level                   // it is no faster; for a smaller limit, no slower
-	lasting                 // the same on a far link, where losses go on to halve windows
+	lasting                 // the same of many more on a far link, where losses go on to halve windows
 	slower                  // it does harm; for a smaller limit, it is slower
 	ruinous                 // it does so much harm that its bodies are called back
 	declined                // it was faster before
@@ -158,7 +158,11 @@ func (s *search) judge(rate float64, now time.Time) {
 func (s *search) verdict(rate float64, now time.Time) verdict {
 	e := &s.epoch
 	opening := s.waits.far() && (e.last == 0 || rate > growth*e.last)
-	e.last, e.fastest = rate, max(rate, e.fastest)
+	sustained := rate
+	if s.waits.far() && s.phase == growing {
+		sustained = min(rate, e.last) // what was held up behind a lost packet comes in a burst
+	}
+	e.last, e.fastest = rate, max(sustained, e.fastest)
 	lasted := now.Sub(e.first)
 	switch s.phase {
 	case measuring:
@@ -204,7 +208,7 @@ func (s *search) ofLarger(rate float64, lasted time.Duration) verdict {
 		return ruinous
 	case rate < harm*s.rate:
 		return slower
-	case s.waits.far():
+	case s.waits.far() && float64(s.limit) > largeStep*float64(s.best):
 		return lasting
 	default:
 		return level
@@ -231,7 +235,10 @@ func (s *search) ofSettled(rate float64, now time.Time) verdict {
 func (s *search) learn(l lesson, rate float64) {
 	switch l {
 	case best:
-		if s.phase == shrinking {
+		switch s.phase {
+		case measuring, growing:
+			rate = s.epoch.fastest
+		case shrinking:
 			rate = max(rate, s.rate) // or many ties would add up to a loss
 		}
 		s.best, s.rate = s.limit, rate
@@ -280,7 +287,6 @@ func (s *search) probe(now time.Time) {
 		s.shrink(now)
 		return
 	}
-	s.rate = min(s.rate, s.epoch.last)
 	s.grow(now)
 }
 

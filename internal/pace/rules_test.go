@@ -61,13 +61,16 @@ func TestEachRowOfTheTable(t *testing.T) {
 	most := at(settled, nearby, 64, 64, 100)
 	closed := at(growing, away, 32, 16, 100)
 	closed.epoch.last = 95
+	wide := closed
+	wide.limit = 64
 	rows := map[string]row{
 		"near":           {at(measuring, nearby, 4, 4, 0), 100, 0, steady, growing, 8, 4, false, 0},
 		"far, open":      {at(measuring, away, 16, 16, 100), 100, 0, full, growing, 24, 16, false, 0},
 		"far, opening":   {at(measuring, away, 16, 16, 10), 100, s1, rising, growing, 64, 16, false, 0},
 		"worth it":       {at(growing, nearby, 8, 4, 100), 150, 0, faster, growing, 16, 8, false, 0},
 		"no faster":      {at(growing, nearby, 8, 4, 100), 100, s1, level, settled, 4, 4, false, 0},
-		"no faster, far": {closed, 100, s1, lasting, settled, 32, 32, false, 0},
+		"no faster, far": {closed, 100, s1, level, settled, 16, 16, false, 0},
+		"many more, far": {wide, 100, s1, lasting, settled, 64, 64, false, 0},
 		"harm":           {at(growing, nearby, 8, 4, 100), 80, s1, slower, settled, 4, 4, false, 8},
 		"ruin":           {at(growing, nearby, 16, 8, 100), 50, s1, ruinous, shrinking, 5, 8, true, 16},
 		"no slower":      {at(shrinking, nearby, 24, 32, 100), 99, 0, level, shrinking, 16, 24, false, 0},
