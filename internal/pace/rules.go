@@ -158,11 +158,7 @@ func (s *search) judge(rate float64, now time.Time) {
 func (s *search) verdict(rate float64, now time.Time) verdict {
 	e := &s.epoch
 	opening := s.waits.far() && (e.last == 0 || rate > growth*e.last)
-	sustained := rate
-	if s.waits.far() && s.phase == growing {
-		sustained = min(rate, e.last) // what was held up behind a lost packet comes in a burst
-	}
-	e.last, e.fastest = rate, max(sustained, e.fastest)
+	e.last, e.fastest = rate, max(rate, e.fastest)
 	lasted := now.Sub(e.first)
 	switch s.phase {
 	case measuring:
