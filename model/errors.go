@@ -6,10 +6,10 @@ import (
 	"syscall"
 
 	"github.com/modeltransfer/transfer"
-	"github.com/modeltransfer/transfer/model/limit"
-	"github.com/modeltransfer/transfer/model/names"
-	"github.com/modeltransfer/transfer/model/pack"
-	"github.com/modeltransfer/transfer/model/unpack"
+	"github.com/modeltransfer/transfer/model/internal/limit"
+	"github.com/modeltransfer/transfer/model/internal/names"
+	"github.com/modeltransfer/transfer/model/internal/pack"
+	"github.com/modeltransfer/transfer/model/internal/unpack"
 	"github.com/modeltransfer/transfer/registry"
 )
 

@@ -8,7 +8,7 @@ import (
 	"os"
 	"strings"
 
-	"github.com/modeltransfer/transfer/model/unpack"
+	"github.com/modeltransfer/transfer/model/internal/unpack"
 	"github.com/modeltransfer/transfer/registry"
 )
 

@@ -3,7 +3,7 @@ package model
 import (
 	"math"
 
-	"github.com/modeltransfer/transfer/model/unpack"
+	"github.com/modeltransfer/transfer/model/internal/unpack"
 )
 
 // Limits bound what a model may make of this machine. Zero means a bound that no real model meets; beyond it the

@@ -4,7 +4,7 @@ import (
 	"context"
 	"fmt"
 
-	"github.com/modeltransfer/transfer/model/unpack"
+	"github.com/modeltransfer/transfer/model/internal/unpack"
 )
 
 // PruneOptions say what [Prune] does. The zero value removes what is not needed.

@@ -7,10 +7,10 @@ import (
 	"path/filepath"
 
 	"github.com/modeltransfer/transfer"
-	"github.com/modeltransfer/transfer/model/names"
-	"github.com/modeltransfer/transfer/model/pack"
+	"github.com/modeltransfer/transfer/model/internal/names"
+	"github.com/modeltransfer/transfer/model/internal/pack"
+	"github.com/modeltransfer/transfer/model/internal/unpack"
 	"github.com/modeltransfer/transfer/model/ref"
-	"github.com/modeltransfer/transfer/model/unpack"
 	"github.com/modeltransfer/transfer/registry"
 	"github.com/opencontainers/go-digest"
 )

@@ -10,8 +10,8 @@ import (
 	"slices"
 
 	"github.com/modeltransfer/transfer"
-	"github.com/modeltransfer/transfer/model/names"
-	"github.com/modeltransfer/transfer/model/pack"
+	"github.com/modeltransfer/transfer/model/internal/names"
+	"github.com/modeltransfer/transfer/model/internal/pack"
 	"github.com/modeltransfer/transfer/model/ref"
 	"github.com/modeltransfer/transfer/registry"
 	"github.com/opencontainers/go-digest"

@@ -4,9 +4,9 @@ import (
 	"io/fs"
 	"time"
 
-	"github.com/modeltransfer/transfer/model/pack"
+	"github.com/modeltransfer/transfer/model/internal/pack"
+	"github.com/modeltransfer/transfer/model/internal/unpack"
 	"github.com/modeltransfer/transfer/model/ref"
-	"github.com/modeltransfer/transfer/model/unpack"
 )
 
 // Form is the form that a model has in a directory or, for [Push], that it gets at the registry.

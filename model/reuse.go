@@ -11,7 +11,7 @@ import (
 	"sync"
 
 	"github.com/modeltransfer/transfer"
-	"github.com/modeltransfer/transfer/model/pack"
+	"github.com/modeltransfer/transfer/model/internal/pack"
 	"github.com/modeltransfer/transfer/registry"
 	"github.com/opencontainers/go-digest"
 )

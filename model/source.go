@@ -12,7 +12,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/modeltransfer/transfer/model/pack"
+	"github.com/modeltransfer/transfer/model/internal/pack"
 	"github.com/modeltransfer/transfer/model/ref"
 	"github.com/opencontainers/go-digest"
 )

@@ -6,8 +6,8 @@ import (
 	"path/filepath"
 
 	"github.com/modeltransfer/transfer"
-	"github.com/modeltransfer/transfer/model/pack"
-	"github.com/modeltransfer/transfer/model/unpack"
+	"github.com/modeltransfer/transfer/model/internal/pack"
+	"github.com/modeltransfer/transfer/model/internal/unpack"
 )
 
 // VerifyOptions say what [Verify] does. The zero value hashes, and changes nothing.

@@ -11,8 +11,8 @@ import (
 	"time"
 
 	"github.com/modeltransfer/transfer"
+	"github.com/modeltransfer/transfer/internal/tempdir"
 	"github.com/modeltransfer/transfer/model"
-	"github.com/modeltransfer/transfer/model/pack"
 	"github.com/modeltransfer/transfer/model/ref"
 	"github.com/spf13/cobra"
 )
@@ -78,7 +78,7 @@ func (a demonstration) in(ctx context.Context, o demoOptions) (err error) {
 		a.say("the files are in %s", o.dir)
 		return nil
 	}
-	if o.dir, err = pack.TemporaryDir("transfer-demo-*"); err != nil {
+	if o.dir, err = tempdir.Make("transfer-demo-*"); err != nil {
 		return err
 	}
 	err = moreRoom(a.with(ctx, o))

@@ -126,9 +126,3 @@ func isTerminal(w io.Writer) bool {
 	f, ok := w.(*os.File)
 	return ok && term.IsTerminal(int(f.Fd()))
 }
-
-// closeMeter ends a display and returns what happened.
-func closeMeter(m *progress.Meter, blobs int) outcome {
-	r := m.Close()
-	return outcome{blobs: blobs, total: r.Total, there: r.There, moved: r.Moved, took: r.Took}
-}

@@ -42,7 +42,7 @@ func (a manager) tag(ctx context.Context, name string, tags []string) error {
 			return usagef("%q is no tag", tag)
 		}
 	}
-	repo, err := a.target(ctx, r, new(notes))
+	repo, err := a.open(r, registry.Options{Push: true}, new(notes))
 	if err != nil {
 		return err
 	}

@@ -53,8 +53,8 @@ func pullCommand(a *app) *cobra.Command {
 	fs.StringArrayVar(&o.Include, "include", nil, "fetch only files that match this `PATTERN`; may be repeated")
 	fs.StringArrayVar(&o.Exclude, "exclude", nil, "leave out files that match this `PATTERN`; may be repeated")
 	fs.StringVar(&o.Platform, "platform", "", "of an index, the manifest for this `OS/ARCH`")
-	fs.BoolVar(&o.Verify, "verify", false, "hash the files that are there already, repair what is wrong")
-	fs.BoolVar(&o.Keep, "keep", false, "leave files that you have edited or made, instead of replacing them")
+	fs.BoolVar(&o.Verify, "verify", false, "hash what is there, and repair what is wrong")
+	fs.BoolVar(&o.Keep, "keep", false, "leave files that you have edited or made")
 	fs.BoolVar(&o.Delete, "delete", false, "remove files of an earlier model that this one has not")
 	fs.BoolVar(&o.DryRun, "dry-run", false, "only tell what would be fetched and changed")
 	fs.StringArrayVar(

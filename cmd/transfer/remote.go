@@ -12,7 +12,6 @@ import (
 	"os"
 	"time"
 
-	"github.com/modeltransfer/transfer"
 	"github.com/modeltransfer/transfer/model/ref"
 	"github.com/modeltransfer/transfer/registry"
 )
@@ -26,23 +25,6 @@ var errNoCertificate = errors.New("no certificate in it; it must be PEM")
 // again is told to the notes.
 func (a *app) remote(r ref.Reference, mirrors []string, n *notes) (*registry.Repository, error) {
 	return a.open(r, registry.Options{Mirrors: mirrors}, n)
-}
-
-// target opens the repository of a reference to push to it. It asks whether we are let in, with one request:
-// many at once would send the same wrong password, and an account may be locked for that.
-func (a *app) target(ctx context.Context, r ref.Reference, n *notes) (*registry.Repository, error) {
-	repo, err := a.open(r, registry.Options{Push: true}, n)
-	if err != nil {
-		return nil, err
-	}
-	_, err = repo.Exists(ctx, r.Version())
-	var status *transfer.StatusError
-	final := errors.Is(err, registry.ErrUnauthorized) || errors.Is(err, transfer.ErrRetriesExhausted)
-	if final || err != nil && !errors.As(err, &status) {
-		repo.CloseIdleConnections()
-		return nil, fmt.Errorf("%s: %w", r, err)
-	}
-	return repo, nil // whoever may not read may still push
 }
 
 // open opens the repository of a reference.
@@ -108,20 +90,4 @@ func (a *app) client() (*http.Client, error) {
 		MaxIdleConnsPerHost: maxIdle, IdleConnTimeout: 30 * time.Second,
 		TLSHandshakeTimeout: 30 * time.Second, ExpectContinueTimeout: time.Second,
 	}}, nil
-}
-
-// downloadOptions are those of the repository and the flags.
-func (a *app) downloadOptions(repo *registry.Repository, t *transfer.Trace) transfer.DownloadOptions {
-	o := repo.DownloadOptions()
-	o.Trace, o.Logger = t, a.logger()
-	o.Concurrency, o.BodyConcurrency, o.MaxBytesPerSecond = a.concurrency, a.bodyConcurrency, int64(a.limitRate)
-	return o
-}
-
-// uploadOptions are those of the repository and the flags.
-func (a *app) uploadOptions(repo *registry.Repository, t *transfer.Trace) transfer.UploadOptions {
-	o := repo.UploadOptions()
-	o.Trace, o.Logger = t, a.logger()
-	o.Concurrency, o.BodyConcurrency, o.MaxBytesPerSecond = a.concurrency, a.bodyConcurrency, int64(a.limitRate)
-	return o
 }

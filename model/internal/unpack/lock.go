@@ -9,7 +9,7 @@ import (
 
 	"github.com/modeltransfer/transfer/internal/filelock"
 	"github.com/modeltransfer/transfer/internal/rootfile"
-	"github.com/modeltransfer/transfer/model/names"
+	"github.com/modeltransfer/transfer/model/internal/names"
 )
 
 const (

@@ -15,8 +15,8 @@ import (
 
 	"github.com/modeltransfer/transfer"
 	"github.com/modeltransfer/transfer/internal/rootfile"
-	"github.com/modeltransfer/transfer/model/limit"
-	"github.com/modeltransfer/transfer/model/names"
+	"github.com/modeltransfer/transfer/model/internal/limit"
+	"github.com/modeltransfer/transfer/model/internal/names"
 	"github.com/modeltransfer/transfer/registry"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"

@@ -17,9 +17,9 @@ import (
 
 	"github.com/klauspost/compress/zstd"
 	"github.com/modeltransfer/transfer/internal/rootfile"
-	"github.com/modeltransfer/transfer/model/limit"
-	"github.com/modeltransfer/transfer/model/names"
-	"github.com/modeltransfer/transfer/model/pack"
+	"github.com/modeltransfer/transfer/model/internal/limit"
+	"github.com/modeltransfer/transfer/model/internal/names"
+	"github.com/modeltransfer/transfer/model/internal/pack"
 	"github.com/opencontainers/go-digest"
 )
 

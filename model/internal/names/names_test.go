@@ -4,7 +4,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/modeltransfer/transfer/model/names"
+	"github.com/modeltransfer/transfer/model/internal/names"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )

@@ -9,7 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/modeltransfer/transfer/model/names"
+	"github.com/modeltransfer/transfer/model/internal/names"
 )
 
 // StateDir is where pull keeps what belongs to a directory and not to its model.

@@ -4,7 +4,7 @@ import (
 	"cmp"
 	"fmt"
 
-	"github.com/modeltransfer/transfer/model/limit"
+	"github.com/modeltransfer/transfer/model/internal/limit"
 	"github.com/modeltransfer/transfer/registry"
 	"github.com/opencontainers/go-digest"
 )

@@ -1,6 +1,6 @@
 package unpack
 
-import "github.com/modeltransfer/transfer/model/limit"
+import "github.com/modeltransfer/transfer/model/internal/limit"
 
 // Limits bound what a model may make of this machine. No real model meets them; a person can raise them.
 type Limits struct {

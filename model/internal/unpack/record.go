@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"github.com/modeltransfer/transfer/internal/rootfile"
-	"github.com/modeltransfer/transfer/model/names"
+	"github.com/modeltransfer/transfer/model/internal/names"
 	"github.com/modeltransfer/transfer/registry"
 	"github.com/opencontainers/go-digest"
 )

@@ -12,8 +12,8 @@ import (
 	"slices"
 
 	"github.com/modeltransfer/transfer"
-	"github.com/modeltransfer/transfer/model/names"
-	"github.com/modeltransfer/transfer/model/pack"
+	"github.com/modeltransfer/transfer/model/internal/names"
+	"github.com/modeltransfer/transfer/model/internal/pack"
 	"github.com/modeltransfer/transfer/registry"
 	"github.com/opencontainers/go-digest"
 	"github.com/opencontainers/image-spec/specs-go"

@@ -13,6 +13,7 @@ import (
 
 	"github.com/modeltransfer/transfer"
 	"github.com/modeltransfer/transfer/internal/rootfile"
+	"github.com/modeltransfer/transfer/internal/tempdir"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sync/errgroup"
@@ -26,24 +27,11 @@ type Stage struct{ Dir string }
 
 // NewStage makes a stage, which must be closed.
 func NewStage() (*Stage, error) {
-	dir, err := TemporaryDir("transfer-push-*")
+	dir, err := tempdir.Make("transfer-push-*")
 	if err != nil {
 		return nil, err
 	}
 	return &Stage{Dir: dir}, nil
-}
-
-// TemporaryDir makes a temporary directory as [os.MkdirTemp] does. Where TMPDIR names none, as in a container that
-// was given only the variable, it is in the user's cache, or in the current directory.
-func TemporaryDir(pattern string) (string, error) {
-	dir, err := os.MkdirTemp("", pattern)
-	if !errors.Is(err, fs.ErrNotExist) {
-		return dir, err
-	}
-	if cache, none := os.UserCacheDir(); none == nil && os.MkdirAll(cache, 0o700) == nil {
-		return os.MkdirTemp(cache, pattern)
-	}
-	return os.MkdirTemp(".", "."+pattern)
 }
 
 // Close removes the stage.

@@ -8,8 +8,8 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/modeltransfer/transfer/model/pack"
-	"github.com/modeltransfer/transfer/model/unpack"
+	"github.com/modeltransfer/transfer/model/internal/pack"
+	"github.com/modeltransfer/transfer/model/internal/unpack"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
