@@ -46,10 +46,11 @@ type PullOptions struct {
 	// Limits bound what the model may become.
 	Limits Limits
 
-	// Reuse are files, and directories with files, that may hold parts of the model, such as another version of it:
-	// of a large GGUF or safetensors file only what they do not have is fetched. A version that the directory has
-	// is used without a word. A path that is missing is an error; what is in the files is none, and they are never
-	// written to. Links in a directory are not followed. Of its files, the first 4,096 of 1 MiB and more are used.
+	// Reuse are files, and directories with files, that may hold parts of the model, such as another version
+	// of it: of a large GGUF or safetensors file only what they do not have is fetched. A version that the
+	// directory has is used without a word. A path that is missing is an error; what is in the files is none,
+	// and they are never written to. Links in a directory are not followed. Of its files, the first 4,096 of
+	// 1 MiB and more are used.
 	Reuse []string
 }
 

@@ -44,9 +44,9 @@ type Result struct {
 	// are those that were not there when the call began, as far as that can be told without hashing blobs.
 	Files, Missing []File
 
-	// Bytes are those of all blobs, each counted once, There those that were there already, and Moved those that
-	// came or went, for as long as Took. A call that changes nothing leaves Moved zero. Reused are those that came
-	// from other files, and not from the registry.
+	// Bytes are those of all blobs, each counted once, There those that were there already, and Moved those
+	// that came or went, for as long as Took. A call that changes nothing leaves Moved zero. Reused are those
+	// that came from other files, and not from the registry.
 	Bytes, There, Moved, Reused int64
 	Took                        time.Duration
 

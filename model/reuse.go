@@ -17,8 +17,8 @@ import (
 )
 
 const (
-	// leastReuse is the size from which on a file may hold much of a blob: none is looked for but for blobs of
-	// more than 32 MiB.
+	// leastReuse is the size from which on a file may hold much of a blob: none is looked for but for blobs
+	// of more than 32 MiB.
 	leastReuse = 1 << 20 // 1 MiB
 
 	// mostReuse is how many files of a directory in Reuse are looked into.
@@ -31,7 +31,7 @@ func reusable(ctx context.Context, paths []string) (files []string, err error) {
 		info, err := os.Stat(path)
 		real := path
 		if err == nil {
-			real, err = filepath.EvalSymlinks(path) // what is named is meant; links that are come upon are not
+			real, err = filepath.EvalSymlinks(path) // a link that is named is meant
 		}
 		switch {
 		case err != nil:
@@ -51,8 +51,8 @@ func reusable(ctx context.Context, paths []string) (files []string, err error) {
 	return files, nil
 }
 
-// filesBelow lists the files of a directory and of those in it that may hold much of a blob. Links are left out,
-// and what is not whole: it may be what this pull goes on with.
+// filesBelow lists the files of a directory and of those in it that may hold much of a blob. Links are left
+// out, and what is not whole: it may be what this pull goes on with.
 func filesBelow(ctx context.Context, dir string) (files []string, err error) {
 	err = filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
 		switch {
@@ -72,8 +72,8 @@ func filesBelow(ctx context.Context, dir string) (files []string, err error) {
 	return files, err
 }
 
-// earlier lists the blobs of other versions of the model in a directory that has no named files. It is a shortcut:
-// what cannot be read is no help.
+// earlier lists the blobs of other versions of the model in a directory that has no named files. It is a
+// shortcut: what cannot be read is no help.
 func (p *puller) earlier() (files []string) {
 	var blobs []transfer.Blob
 	kind := pack.Blobs

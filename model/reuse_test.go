@@ -27,7 +27,8 @@ const (
 // changed, and one of which all is new.
 var gguf = sync.OnceValue(func() (all [3][]byte) {
 	for version := range all {
-		f := tensortest.File{Metadata: []string{"tokenizer.chat_template", strings.Repeat("x", 100*(version+1))}}
+		template := strings.Repeat("x", 100*(version+1))
+		f := tensortest.File{Metadata: []string{"tokenizer.chat_template", template}}
 		var seeds []uint64
 		for i := range weights {
 			f.Tensors = append(f.Tensors, tensortest.Tensor{
@@ -87,7 +88,8 @@ func (u *updated) put(host, tag string, data []byte) {
 	body, err := json.Marshal(manifest)
 	require.NoError(u.t, err)
 	require.NoError(u.t, transfer.Upload(u.t.Context(), transfer.UploadOptions{
-		Blobs: blobs, BaseURL: "http://" + host, SrcDir: dir, Repository: "me/model", Manifest: body, ManifestRef: tag,
+		Blobs: blobs, BaseURL: "http://" + host, SrcDir: dir, Repository: "me/model",
+		Manifest: body, ManifestRef: tag,
 	}))
 }
 

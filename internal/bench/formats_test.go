@@ -2,11 +2,13 @@ package main
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"sync/atomic"
 	"testing"
@@ -89,6 +91,50 @@ func TestFilesOfOtherPrograms(t *testing.T) {
 			assert.Less(t, sent, int64(len(newer)/50), "of %d", len(newer))
 		})
 	}
+}
+
+// shipped returns files of a module that is used for nothing else. The checksum database vouches for them.
+func shipped(t *testing.T, module, dir string, names ...string) (files [][]byte) {
+	t.Helper()
+	c := exec.Command("go", "mod", "download", "-json", module)
+	c.Dir = t.TempDir() // no module's
+	out, err := c.Output()
+	require.NoError(t, err, "%s", out)
+	var downloaded struct{ Dir string }
+	require.NoError(t, json.Unmarshal(out, &downloaded))
+	for _, name := range names {
+		data, err := os.ReadFile(filepath.Join(downloaded.Dir, dir, name))
+		require.NoError(t, err)
+		files = append(files, data)
+	}
+	return files
+}
+
+// The files with which another program tests itself: one GGUF whole, and the same in parts, of which the
+// second has the tensors at other offsets. The last tensor gets as many bytes as make the file worth an
+// update.
+func TestFilesOfAnotherProgramsTests(t *testing.T) {
+	files := shipped(t, "github.com/docker/model-runner@v1.0.10", "pkg/distribution/assets",
+		"dummy.gguf", "dummy-00002-of-00002.gguf", "dummy-00001-of-00002.gguf")
+	bytesOf := func(data []byte) map[string]string {
+		tensors, err := tensorfile.Read(bytes.NewReader(data), int64(len(data)), int64(len(data)))
+		require.NoError(t, err)
+		all := make(map[string]string)
+		for _, x := range tensors {
+			all[x.Name+" "+x.Kind] = string(data[x.Start:x.End])
+		}
+		return all
+	}
+	whole, part := files[0], files[1]
+	assert.Len(t, bytesOf(whole), 10)
+	assert.Equal(t, bytesOf(whole), bytesOf(part))
+	_, err := tensorfile.Read(bytes.NewReader(files[2]), int64(len(files[2])), int64(len(files[2])))
+	require.ErrorIs(t, err, tensorfile.ErrNone, "the first part has no tensors")
+
+	more := make([]byte, 34<<20)
+	_, _ = rand.NewChaCha8([32]byte{1}).Read(more)
+	sent := updateTo(t, append(whole, more...), append(part, more...))
+	assert.Less(t, sent, int64(len(more)/50))
 }
 
 // updateTo pulls a blob beside an older version, and returns how many bytes were sent.

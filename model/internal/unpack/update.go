@@ -143,8 +143,8 @@ func (d *Dir) Reuse(ctx context.Context, all, missing []Entry) {
 	}
 }
 
-// Earlier lists the paths of the files that pulls have put here, of those that have so many bytes and more. Parts of
-// what is missing may be in them.
+// Earlier lists the paths of the files that pulls have put here, of those that have so many bytes and more.
+// Parts of what is missing may be in them.
 func (d *Dir) Earlier(least int64) (paths []string) {
 	for _, name := range slices.Sorted(maps.Keys(d.former)) {
 		seen := d.former[name]
