@@ -11,8 +11,8 @@ const (
 	growth = 1.25
 
 	// The first limit of a far link is measured when windows are open, or after openTime. Where they still
-	// open then, round trips rule. A larger limit is given up only after openWaits waits for a first byte:
-	// with fewer than 3, W1 takes 1.04 times the best fixed number instead of 1.02, simulated.
+	// open then, round trips rule. A larger limit is given up only after openWaits waits for a first byte: at
+	// once, lossy links take 1.04 times the best fixed number instead of 1.02, simulated.
 	openTime  = 200 * time.Millisecond
 	openWaits = 6
 
