@@ -22,8 +22,8 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// CopyOptions say how [Copy] copies. The zero value copies all that the reference names, with all that refers to
-// it.
+// CopyOptions say how [Copy] copies. The zero value copies all that the reference names, with all that
+// refers to it.
 type CopyOptions struct {
 	// Options are for both registries. Mirrors are of the source.
 	Options
@@ -34,8 +34,8 @@ type CopyOptions struct {
 	// NoReferrers leaves out signatures and what else refers to the model.
 	NoReferrers bool
 
-	// Dir is the directory below which blobs are kept that cannot be passed on as they come. Empty means one in
-	// the user's cache.
+	// Dir is the directory below which blobs are kept that cannot be passed on as they come. Empty means
+	// one in the user's cache.
 	Dir string
 
 	// DryRun copies nothing; the result says what the target lacks.
@@ -45,19 +45,22 @@ type CopyOptions struct {
 	Limits Limits
 }
 
-// Copy copies a model, or an index with all it lists, from one reference to another, byte for byte, with what refers
-// to it. The target is asked first: whether it takes uploads, which blobs it has, and within one registry whether
-// they can be mounted. What it lacks is passed on as it comes, several blobs at once, each with a buffer's worth of
-// memory. A source that cuts a body is asked for the rest of it, and an upload that is cut goes on where the target
-// has it. What the target does not take so goes through the disk.
+// Copy copies a model, or an index with all it lists, from one reference to another, byte for byte, with
+// what refers to it. The target is asked first: whether it takes uploads, which blobs it has, and within
+// one registry whether they can be mounted. What it lacks is passed on as it comes, several blobs at once,
+// each with a buffer's worth of memory. A source that cuts a body is asked for the rest of it, and an
+// upload that is cut goes on where the target has it. What the target does not take so goes through the
+// disk.
 //
-// The manifests go last: after a failure the tag is what it was. What the target has got stays, and the next call
-// does not send it again. A directory below Dir stays too where a blob of more than 256 MiB was on its way: that blob
-// goes through the disk in the next call, which fetches nothing twice. It is removed when all is copied.
+// The manifests go last: after a failure the tag is what it was. What the target has got stays, and the
+// next call does not send it again. A directory below Dir stays too where a blob of more than 256 MiB was
+// on its way: that blob goes through the disk in the next call, which fetches nothing twice. It is removed
+// when all is copied.
 //
-// The result has the reference of the target. The error is a [*SideError] that says which of the two it is about; it
-// matches those of this package, of package registry, of [transfer.Download] and of [transfer.Upload]. Trace is told
-// of a blob that goes through the disk twice, when it has come and when it has gone.
+// The result has the reference of the target. The error is a [*SideError] that says which of the two it is
+// about; it matches those of this package, of package registry, of [transfer.Download] and of
+// [transfer.Upload]. Trace is told of a blob that goes through the disk twice, when it has come and when it
+// has gone.
 func Copy(ctx context.Context, from, to string, opts CopyOptions) (Result, error) {
 	c := &copier{CopyOptions: opts}
 	err := c.copy(ctx, from, to)
@@ -172,7 +175,8 @@ func (c *copier) list(ctx context.Context) ([]transfer.Blob, error) {
 	return blobsOf(slices.Concat(c.manifests, c.referrers))
 }
 
-// ErrReferrers is a registry that does not say what refers to a model. [CopyOptions].NoReferrers does not ask.
+// ErrReferrers is a registry that does not say what refers to a model. [CopyOptions].NoReferrers does not
+// ask.
 var ErrReferrers = errors.New("what refers to it cannot be told")
 
 // refer finds what refers to the manifests, and to what refers to them.
@@ -274,8 +278,8 @@ func (c *copier) run(ctx context.Context) error {
 	return c.way.clear()
 }
 
-// putManifests pushes manifests under their digests and the last, which lists them, under its name. What refers to
-// them follows.
+// putManifests pushes manifests under their digests and the last, which lists them, under its name. What
+// refers to them follows.
 func (c *copier) putManifests(ctx context.Context) error {
 	last := len(c.manifests) - 1
 	for i, m := range slices.Concat(c.manifests, c.referrers) {
@@ -290,7 +294,8 @@ func (c *copier) putManifests(ctx context.Context) error {
 	return nil
 }
 
-// bring takes blobs from the source to the target: as they come where that works, and the rest through the disk.
+// bring takes blobs from the source to the target: as they come where that works, and the rest through the
+// disk.
 func (c *copier) bring(ctx context.Context) (err error) {
 	if err := c.prober.mayPush(ctx); err != nil {
 		return side(c.to, err)
@@ -384,8 +389,8 @@ type detour struct {
 	err  error // why there is none
 }
 
-// newDetour returns the directory that a copy has for itself, because it is removed at the end. The same copy finds
-// it again after a failure.
+// newDetour returns the directory that a copy has for itself, because it is removed at the end. The same
+// copy finds it again after a failure.
 func newDetour(dir, dg string, to ref.Reference) detour {
 	d := detour{made: dir == ""}
 	if d.made {
@@ -406,10 +411,10 @@ func newDetour(dir, dg string, to ref.Reference) detour {
 // maxLost is the size of the largest blob of which nothing need be kept when a call ends in its middle.
 const maxLost = 256 << 20 // 256 MiB
 
-// split returns the blobs that go from one registry to the other without the disk between, and those that do not:
-// large ones in the middle of which an earlier call has ended. What is on the disk is continued by another call, and
-// what is not is fetched again: the first time that costs less than the second pass over the disk. The directory is
-// the sign of such a call.
+// split returns the blobs that go from one registry to the other without the disk between, and those that
+// do not: large ones in the middle of which an earlier call has ended. What is on the disk is continued by
+// another call, and what is not is fetched again: the first time that costs less than the second pass over
+// the disk. The directory is the sign of such a call.
 func (d *detour) split(blobs []transfer.Blob) (direct, kept []transfer.Blob, err error) {
 	_, err = os.Lstat(d.dir)
 	again, large := err == nil, false

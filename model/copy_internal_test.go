@@ -35,7 +35,8 @@ func TestH10AStreamThatStallsEnds(t *testing.T) {
 				<-r.Context().Done()
 				return nil, r.Context().Err()
 			case r.Method == http.MethodPost:
-				answer.StatusCode, answer.Header = http.StatusAccepted, http.Header{"Location": {"/v2/a/blobs/uploads/1"}}
+				answer.StatusCode = http.StatusAccepted
+				answer.Header = http.Header{"Location": {"/v2/a/blobs/uploads/1"}}
 			case strings.Contains(r.URL.Path, "/sha256:"):
 				answer.StatusCode, answer.ContentLength = http.StatusOK, 100
 				answer.Body = io.NopCloser(strings.NewReader(content))
@@ -51,7 +52,8 @@ func TestH10AStreamThatStallsEnds(t *testing.T) {
 		var moved int64
 		s := &streamer{from: source, to: p, told: func(n int64) { moved = n }}
 		begin := time.Now()
-		left, err := s.all(t.Context(), []transfer.Blob{{Digest: digest.FromString(content).String(), Size: 100}}, 1)
+		b := transfer.Blob{Digest: digest.FromString(content).String(), Size: 100}
+		left, err := s.all(t.Context(), []transfer.Blob{b}, 1)
 		require.NoError(t, err)
 		assert.Len(t, left, 1)
 		assert.Equal(t, 10*time.Second, time.Since(begin))

@@ -86,7 +86,8 @@ func TestCopyTakesAModelWithWhatRefersToIt(t *testing.T) {
 	require.NoError(t, err)
 	assert.Empty(t, left, "nothing went through the disk")
 
-	r, err = model.Copy(t.Context(), from+"/me/model:v1", to+"/you/model:v2", model.CopyOptions{NoReferrers: true})
+	opts = model.CopyOptions{NoReferrers: true}
+	r, err = model.Copy(t.Context(), from+"/me/model:v1", to+"/you/model:v2", opts)
 	require.NoError(t, err)
 	assert.Zero(t, r.Moved)
 	assert.Zero(t, r.Referrers)
@@ -111,7 +112,8 @@ func blobOf(f model.File) transfer.Blob { return transfer.Blob{Digest: f.Digest,
 func TestCopyWithDryRunCopiesNothing(t *testing.T) {
 	from, _ := source(t)
 	_, to := serve(t, registrytest.Options{})
-	r, err := model.Copy(t.Context(), from+"/me/model:v1", to+"/you/model:v1", model.CopyOptions{DryRun: true})
+	opts := model.CopyOptions{DryRun: true}
+	r, err := model.Copy(t.Context(), from+"/me/model:v1", to+"/you/model:v1", opts)
 	require.NoError(t, err)
 	assert.Len(t, r.Missing, 2)
 	assert.Zero(t, r.Moved)
@@ -140,7 +142,9 @@ func TestAnErrorOfACopySaysWhichSideItIsOf(t *testing.T) {
 		is              error
 	}{
 		"the source has no such model": {from + "/me/model:none", to + "/you/model:v1", from, nil},
-		"the target takes nothing":     {from + "/me/model:v1", readOnly.URL + "/you/model:v1", readOnly.URL[7:], registry.ErrDenied},
+		"the target takes nothing": {
+			from + "/me/model:v1", readOnly.URL + "/you/model:v1", readOnly.URL[7:], registry.ErrDenied,
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := model.Copy(t.Context(), test.from, test.to, model.CopyOptions{})

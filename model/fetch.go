@@ -79,7 +79,8 @@ func (t *tally) trace(other *transfer.Trace) *transfer.Trace {
 	return &all
 }
 
-// received has a download tell what it moves itself: another call may have brought a blob that both have waited for.
+// received has a download tell what it moves itself: another call may have brought a blob that both have
+// waited for.
 func (t *tally) received(other *transfer.Trace) *transfer.Trace {
 	var all transfer.Trace
 	if other != nil {
@@ -93,8 +94,8 @@ func (t *tally) received(other *transfer.Trace) *transfer.Trace {
 	return &all
 }
 
-// shared counts what others have brought during a download that has come to its end, in which so many bytes are
-// from other files.
+// shared counts what others have brought during a download that has come to its end, in which so many bytes
+// are from other files.
 func (t *tally) shared(reused int64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -135,8 +135,8 @@ func (p *prober) begin(ctx context.Context) (upload string, status int, err erro
 	return upload, resp.StatusCode, nil
 }
 
-// lingering returns a context that ends endTime after another. It is for a request that leaves an upload behind,
-// which nobody could end who has not heard the answer.
+// lingering returns a context that ends endTime after another. It is for a request that leaves an upload
+// behind, which nobody could end who has not heard the answer.
 func lingering(ctx context.Context) (context.Context, context.CancelFunc) {
 	asking, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	context.AfterFunc(ctx, func() { time.AfterFunc(endTime, cancel) })

@@ -33,8 +33,9 @@ const (
 var errNoStream = errors.New("it cannot be passed on as it comes")
 
 // streamer passes blobs on from one registry to another as they come. The source is read as a
-// [registry.Repository] reads it: redirects are followed, and what is cut is asked for from there on. At the target
-// it is a shortcut: what that does not take goes through the disk, where each fault is dealt with.
+// [registry.Repository] reads it: redirects are followed, and what is cut is asked for from there on. At
+// the target it is a shortcut: what that does not take goes through the disk, where each fault is dealt
+// with.
 type streamer struct {
 	from  *registry.Repository
 	to    *prober
@@ -48,9 +49,11 @@ type streamer struct {
 	moved int64
 }
 
-// all passes on the blobs and returns those that are left. The error is that of the source or of the context; what
-// has arrived stays.
-func (s *streamer) all(ctx context.Context, blobs []transfer.Blob, most int) (left []transfer.Blob, err error) {
+// all passes on the blobs and returns those that are left. The error is that of the source or of the
+// context; what has arrived stays.
+func (s *streamer) all(
+	ctx context.Context, blobs []transfer.Blob, most int,
+) (left []transfer.Blob, err error) {
 	sent := make([]bool, len(blobs))
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(most)
@@ -78,8 +81,8 @@ type sourceError struct{ error }
 
 func (e *sourceError) Unwrap() error { return e.error }
 
-// sourceFault returns what ends a copy: the source's last word on a blob. Bytes that are wrong are fetched again,
-// through the disk.
+// sourceFault returns what ends a copy: the source's last word on a blob. Bytes that are wrong are fetched
+// again, through the disk.
 func sourceFault(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
@@ -105,7 +108,8 @@ func (s *streamer) one(ctx context.Context, b transfer.Blob) error {
 		err = p.send(ctx)
 	}
 	if err == nil || p.at == b.Size && s.to.has(ctx, b) { // an answer may be lost
-		tell(s.trace.Done, transfer.DoneInfo{Blob: b, Host: s.host, Moved: b.Size, Duration: time.Since(begun)})
+		done := transfer.DoneInfo{Blob: b, Host: s.host, Moved: b.Size, Duration: time.Since(begun)}
+		tell(s.trace.Done, done)
 		return nil
 	}
 	s.move(-p.at)
@@ -182,8 +186,8 @@ type refusedError struct{ status int }
 
 func (e *refusedError) Error() string { return errNoStream.Error() }
 
-// goesOn tells whether an upload can go on after a fault, and asks where. It cannot where the target has refused all
-// of the blob: then it is not asked for another either.
+// goesOn tells whether an upload can go on after a fault, and asks where. It cannot where the target has
+// refused all of the blob: then it is not asked for another either.
 func (p *passage) goesOn(ctx context.Context, err error) bool {
 	if _, ok := errors.AsType[*sourceError](err); ok || ctx.Err() != nil {
 		return false
@@ -220,7 +224,8 @@ func tell[T any](f func(T), info T) {
 // tellEvery is how often Moving is told of a blob.
 const tellEvery = 1 << 20 // 1 MiB
 
-// window is a body on its way. While it waits for the source, the watch does not end it: that has a time of its own.
+// window is a body on its way. While it waits for the source, the watch does not end it: that has a time of
+// its own.
 type window struct {
 	*passage
 	ctx   context.Context

@@ -15,12 +15,13 @@ func copyCommand(a *app) *cobra.Command {
 	var o model.CopyOptions
 	var most limits
 	c := &cobra.Command{
-		Use: "copy REF REF", Short: "Copy a model from one registry or repository to another", GroupID: "move",
+		Use: "copy REF REF", GroupID: "move",
+		Short: "Copy a model from one registry or repository to another",
 		Long: "Copy copies a model, or an index with all it lists, and what refers to them, such as " +
-			"signatures. Within one registry blobs are mounted where it lets us. What the target lacks is passed " +
-			"on as it comes; what cannot be passed on goes through a directory on this machine, which is removed " +
-			"when all is copied. After a failure or Ctrl-C, run the same command again. --username is for the " +
-			"registry of the second REF; log in to the other.",
+			"signatures. Within one registry blobs are mounted where it lets us. What the target lacks is " +
+			"passed on as it comes; what cannot be passed on goes through a directory on this machine, which " +
+			"is removed when all is copied. After a failure or Ctrl-C, run the same command again. --username " +
+			"is for the registry of the second REF; log in to the other.",
 		Example: "  transfer copy all-minilm registry.example/me/all-minilm\n" +
 			"  transfer copy registry.example/me/model:v1 registry.example/team/model:v1",
 		Args: operands("REF", "REF"),
@@ -29,11 +30,12 @@ func copyCommand(a *app) *cobra.Command {
 			return copyModel(cmd.Context(), a, args[0], args[1], o)
 		},
 	}
-	c.Flags().StringVar(&o.Platform, "platform", "", "of an index, copy the manifest for this `OS/ARCH` alone")
-	c.Flags().StringVar(&o.Dir, "dir", "", "keep blobs on their way below `DIR` (default in the user's cache)")
-	c.Flags().BoolVar(&o.NoReferrers, "no-referrers", false, "leave out signatures and what else refers to the model")
-	c.Flags().BoolVar(&o.DryRun, "dry-run", false, "only tell what would be copied")
-	most.addManifests(c.Flags())
+	fs := c.Flags()
+	fs.StringVar(&o.Platform, "platform", "", "of an index, copy the manifest for this `OS/ARCH` alone")
+	fs.StringVar(&o.Dir, "dir", "", "keep blobs on their way below `DIR` (default in the user's cache)")
+	fs.BoolVar(&o.NoReferrers, "no-referrers", false, "leave out signatures and what else refers to the model")
+	fs.BoolVar(&o.DryRun, "dry-run", false, "only tell what would be copied")
+	most.addManifests(fs)
 	return c
 }
 
@@ -70,7 +72,8 @@ func copyModel(ctx context.Context, a *app, source, target string, o model.CopyO
 	return nil
 }
 
-// copyError is the error of a copy, with the flags that would help. The hint is about the registry that it is of.
+// copyError is the error of a copy, with the flags that would help. The hint is about the registry that it
+// is of.
 func (a *app) copyError(from ref.Reference, err error) error {
 	if side, ok := errors.AsType[*model.SideError](err); ok {
 		a.asked(side.Reference)

@@ -142,7 +142,9 @@ func TestACopyAsksTheTargetFirst(t *testing.T) {
 }
 
 // fronted puts a front before a server, which answers what it wants to.
-func fronted(t *testing.T, s *server, answer func(w http.ResponseWriter, r *http.Request) (answered bool)) string {
+func fronted(
+	t *testing.T, s *server, answer func(w http.ResponseWriter, r *http.Request) (answered bool),
+) string {
 	t.Helper()
 	front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !answer(w, r) {
@@ -238,7 +240,8 @@ func TestACopyPassesBlobsOnAndGoesThroughTheDiskWhereThatFails(t *testing.T) {
 				}
 				return test.to(w, r)
 			})
-			r := must(t, "copy", "--dir", dir, fronted(t, source, test.from)+"/me/model:v1", to+"/you/model:v1")
+			from := fronted(t, source, test.from) + "/me/model:v1"
+			r := must(t, "copy", "--dir", dir, from, to+"/you/model:v1")
 			assert.Equal(t, test.disk, disk.Load())
 			assert.NoDirExists(t, dir)
 			assert.Contains(t, r.stdout, "copied")

@@ -7,8 +7,8 @@ import (
 	"github.com/modeltransfer/transfer/model"
 )
 
-// tellChanges tells what became of files that were in a directory already. With --quiet it warns of those that somebody
-// has written and that are lost.
+// tellChanges tells what became of files that were in a directory already. With --quiet it warns of those
+// that somebody has written and that are lost.
 func (a *app) tellChanges(changes []model.Change, dry bool) {
 	for _, c := range changes {
 		if a.json {

@@ -45,8 +45,8 @@ var (
 	// ErrMalformed is what is no reference. The message says why.
 	ErrMalformed = errors.New("malformed reference")
 
-	// ErrCredentials is a reference with a user in it. It does not quote the reference, because the password may
-	// be in there. It matches ErrMalformed.
+	// ErrCredentials is a reference with a user in it. It does not quote the reference, because the
+	// password may be in there. It matches ErrMalformed.
 	ErrCredentials error = malformed("a name or password does not belong in a reference")
 )
 
@@ -58,8 +58,8 @@ func (malformed) Is(target error) bool { return target == ErrMalformed }
 
 func malformedf(format string, args ...any) error { return malformed(fmt.Sprintf(format, args...)) }
 
-// Reference says which model on which registry. [Parse] returns one whose parts have been checked; the methods of
-// another return what they can make of it.
+// Reference says which model on which registry. [Parse] returns one whose parts have been checked; the
+// methods of another return what they can make of it.
 type Reference struct {
 	// Scheme is http or https, and Host the registry, with its port where it has one.
 	Scheme, Host string
@@ -117,8 +117,8 @@ func ParseRepository(s string) (Reference, error) {
 	return r, nil
 }
 
-// withoutKind leaves out what helm and skopeo write before a reference. It says what kind of thing has the name, and
-// no scheme.
+// withoutKind leaves out what helm and skopeo write before a reference. It says what kind of thing has the
+// name, and no scheme.
 func withoutKind(s string) string {
 	for _, kind := range []string{"oci://", "docker://"} {
 		if rest, ok := strings.CutPrefix(s, kind); ok {

@@ -82,8 +82,8 @@ func copyFile(to, from string) (err error) {
 	return errors.Join(err, dst.Close())
 }
 
-// Hash returns the digests of files, and none of directories, several hashed at once. Progress is told how much is hashed, one call
-// at a time.
+// Hash returns the digests of files, and none of directories, several hashed at once. Progress is told how
+// much is hashed, one call at a time.
 func Hash(ctx context.Context, files []File, progress func(done, total int64)) ([]digest.Digest, error) {
 	var done, total int64
 	for _, f := range files {

@@ -15,8 +15,8 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// Update says what becomes of what is in a directory already and is not of the model that comes, and what came
-// of it.
+// Update says what becomes of what is in a directory already and is not of the model that comes, and what
+// came of it.
 type Update struct {
 	// Keep leaves files that were edited, or that no pull has put there. Otherwise they are replaced.
 	Keep bool
@@ -58,8 +58,8 @@ func (d *Dir) changed(kind ChangeKind, name string) {
 	d.Update.Changes = append(d.Update.Changes, Change{Kind: kind, Name: name, Own: !known})
 }
 
-// Missing lists the entries whose content does not have its place, and finds out which files are in their way.
-// With again all that is there is hashed.
+// Missing lists the entries whose content does not have its place, and finds out which files are in their
+// way. With again all that is there is hashed.
 func (d *Dir) Missing(ctx context.Context, entries []Entry, again bool) (missing []Entry, err error) {
 	for _, e := range entries {
 		there, err := d.There(ctx, e, again)
@@ -115,8 +115,8 @@ func (d *Dir) notOurs(ctx context.Context, name string) (bool, error) {
 	return problem != "", err
 }
 
-// Reuse puts what is missing and has another name in the directory into the stage, so that it need not be fetched.
-// It is a shortcut: what cannot be done is fetched.
+// Reuse puts what is missing and has another name in the directory into the stage, so that it need not be
+// fetched. It is a shortcut: what cannot be done is fetched.
 func (d *Dir) Reuse(ctx context.Context, all, missing []Entry) {
 	byDigest := make(map[string][]string, len(d.former))
 	for _, name := range slices.Sorted(maps.Keys(d.former)) {
@@ -214,8 +214,8 @@ func (d *Dir) current(all []Entry) func(name string) bool {
 	}
 }
 
-// Clear deals with what earlier models have brought and this one has not: with Delete it is removed. All entries
-// of the model have their places.
+// Clear deals with what earlier models have brought and this one has not: with Delete it is removed. All
+// entries of the model have their places.
 func (d *Dir) Clear(ctx context.Context, all []Entry) error {
 	current := d.current(all)
 	gone := slices.Sorted(maps.Keys(d.former))

@@ -9,9 +9,9 @@ import (
 	"slices"
 )
 
-// yield is free, where what an earlier model has put there gives way: a file in the place of a directory, or a
-// directory of such files in that of a file. It is removed when the new file has come. What somebody has edited or
-// made stays in the way.
+// yield is free, where what an earlier model has put there gives way: a file in the place of a directory,
+// or a directory of such files in that of a file. It is removed when the new file has come. What somebody
+// has edited or made stays in the way.
 func (d *Dir) yield(ctx context.Context, name string, dir bool) error {
 	err := d.free(name, dir)
 	if !errors.Is(err, ErrInTheWay) {
@@ -29,7 +29,8 @@ func (d *Dir) yield(ctx context.Context, name string, dir bool) error {
 	return nil
 }
 
-// obstacle is what is in the way of a name: the first above it that is no directory, or what has the name itself.
+// obstacle is what is in the way of a name: the first above it that is no directory, or what has the name
+// itself.
 func (d *Dir) obstacle(name string) string {
 	for i := range len(name) {
 		if name[i] == '/' && errors.Is(realDir(d.root, name[:i]), ErrInTheWay) {
@@ -49,8 +50,8 @@ func (d *Dir) yields(name string) bool {
 	return false
 }
 
-// ours tells whether a file, or a directory with all that is below it, is as a pull has left it. A link in the way is
-// somebody's.
+// ours tells whether a file, or a directory with all that is below it, is as a pull has left it. A link in
+// the way is somebody's.
 func (d *Dir) ours(ctx context.Context, name string) (ours bool, err error) {
 	info, err := d.root.Lstat(name)
 	if err != nil || !info.IsDir() && !info.Mode().IsRegular() {

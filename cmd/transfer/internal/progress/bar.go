@@ -68,7 +68,9 @@ func (b *bar) begin() {
 	var err error
 	below := make([]mpb.BarFiller, maxBlobLines+1)
 	for i := range below {
-		below[i] = mpb.BarFillerFunc(func(w io.Writer, stat decor.Statistics) error { return b.extend(w, stat, i) })
+		below[i] = mpb.BarFillerFunc(func(w io.Writer, stat decor.Statistics) error {
+			return b.extend(w, stat, i)
+		})
 	}
 	b.drawn, err = b.container.Add(
 		0, mpb.BarFillerFunc(b.fill), mpb.BarBtmExtender(below...), mpb.BarFillerTrim(),
@@ -78,8 +80,8 @@ func (b *bar) begin() {
 	}
 }
 
-// fromTheLeft begins each drawing in the first column: the terminal may have echoed a ^C there, and from behind that
-// the bar would be one line longer than it is taken for.
+// fromTheLeft begins each drawing in the first column: the terminal may have echoed a ^C there, and from
+// behind that the bar would be one line longer than it is taken for.
 type fromTheLeft struct{ io.Writer }
 
 func (w fromTheLeft) Write(p []byte) (int, error) {

@@ -51,8 +51,8 @@ func raw(t *testing.T, columns, rows uint16, draw func(out *os.File)) string {
 	return got.String()
 }
 
-// screen returns what is left of an output on a terminal so wide. The bar goes up by whole lines and clears what is
-// behind the cursor.
+// screen returns what is left of an output on a terminal so wide. The bar goes up by whole lines and clears
+// what is behind the cursor.
 func screen(out string, columns int) string {
 	var lines [][]byte
 	row, column := 0, 0
@@ -102,7 +102,8 @@ func TestNothingIsLeftOfABarThatIsInterrupted(t *testing.T) {
 			fmt.Fprintln(out, "transfer: interrupted")
 		})
 		require.Contains(t, out, "pull  43%")
-		assert.Equal(t, "transfer: interrupted", strings.TrimRight(screen(out, int(columns)), "\n"), "%d columns", columns)
+		left := strings.TrimRight(screen(out, int(columns)), "\n")
+		assert.Equal(t, "transfer: interrupted", left, "%d columns", columns)
 	}
 }
 
