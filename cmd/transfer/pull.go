@@ -46,10 +46,9 @@ func pullCommand(a *app) *cobra.Command {
 	fs.SortFlags = false
 	fs.StringVar(
 		&o.into, "into", intoAuto,
-		"`FORM` of DIR: files, blobs, oci (an OCI layout) or ollama (its models directory); by default files where "+
-			"the model has names, else blobs",
+		"`FORM` of DIR: files, blobs, oci (an OCI layout) or ollama (its models directory)",
 	)
-	fs.Lookup("into").DefValue = "" // said above
+	fs.Lookup("into").DefValue = "" // what is done without it is said above
 	fs.StringArrayVar(&o.Include, "include", nil, "fetch only files that match this `PATTERN`; may be repeated")
 	fs.StringArrayVar(&o.Exclude, "exclude", nil, "leave out files that match this `PATTERN`; may be repeated")
 	fs.StringVar(&o.Platform, "platform", "", "of an index, the manifest for this `OS/ARCH`")
