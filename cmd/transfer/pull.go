@@ -49,8 +49,8 @@ func pullCommand(a *app) *cobra.Command {
 		"`FORM` of DIR: files, blobs, oci (an OCI layout) or ollama (its models directory)",
 	)
 	fs.Lookup("into").DefValue = "" // what is done without it is said above
-	fs.StringArrayVar(&o.Include, "include", nil, "fetch only files that match this `PATTERN`; may be repeated")
-	fs.StringArrayVar(&o.Exclude, "exclude", nil, "leave out files that match this `PATTERN`; may be repeated")
+	fs.StringArrayVar(&o.Include, "include", nil, "fetch only files that match `PATTERN`; may be repeated")
+	fs.StringArrayVar(&o.Exclude, "exclude", nil, "leave out files that match `PATTERN`; may be repeated")
 	fs.StringVar(&o.Platform, "platform", "", "of an index, the manifest for this `OS/ARCH`")
 	fs.BoolVar(&o.Verify, "verify", false, "hash what is there, and repair what is wrong")
 	fs.BoolVar(&o.Keep, "keep", false, "leave files that you have edited or made")
