@@ -30,13 +30,13 @@ var (
 	// ErrForm is a directory that has a model in another form.
 	ErrForm = unpack.ErrForm
 
-	// ErrChoice is a directory with several models of which none was named, and ErrNoModel a name that none has.
-	// The errors list those that there are.
+	// ErrChoice is a directory with several models of which none was named, and ErrNoModel a name that none
+	// has. The errors list those that there are.
 	ErrChoice  = pack.ErrChoice
 	ErrNoModel = pack.ErrNoModel
 
-	// ErrLink is a link that leads out of the directory that is pushed, and ErrNotRegular a pipe or a device in it,
-	// or a link to a directory.
+	// ErrLink is a link that leads out of the directory that is pushed, and ErrNotRegular a pipe or a device
+	// in it, or a link to a directory.
 	ErrLink       = pack.ErrLink
 	ErrNotRegular = pack.ErrNotRegular
 )
@@ -76,7 +76,8 @@ func (e *PlatformError) Error() string {
 
 func (e *PlatformError) Unwrap() error { return registry.ErrPlatform }
 
-// LimitError is a model that goes beyond [Limits]: Limit is bytes, files, depth or manifests, and Most its value.
+// LimitError is a model that goes beyond [Limits]: Limit is bytes, files, depth or manifests, and Most its
+// value.
 type LimitError = limit.Error
 
 // SpaceError is a download that finds no more room. It matches what has found that, such as

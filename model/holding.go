@@ -74,8 +74,8 @@ type holding struct {
 	// partly says that there may be more: a manifest that lists it is damaged or missing.
 	partly bool
 
-	// unfinished says that the first pull was interrupted: no model is named yet, and the items are the blobs that
-	// have come whole.
+	// unfinished says that the first pull was interrupted: no model is named yet, and the items are the blobs
+	// that have come whole.
 	unfinished bool
 }
 
@@ -197,8 +197,8 @@ func recorded(d *unpack.Dir) ([]unpack.Entry, error) {
 	return entries, err
 }
 
-// origin is where a record says that a directory came from. Who reads it may type it into a shell, and the record
-// may be anybody's: what is no reference is not told.
+// origin is where a record says that a directory came from. Who reads it may type it into a shell, and the
+// record may be anybody's: what is no reference is not told.
 func (h *holding) origin() string {
 	if h.dir == nil {
 		return ""

@@ -20,7 +20,8 @@ type InspectOptions struct {
 type Description struct {
 	Reference ref.Reference
 
-	// Index says that the reference names an index, and Platform what was chosen of it, if that was asked for.
+	// Index says that the reference names an index, and Platform what was chosen of it, if that was asked
+	// for.
 	Index    bool
 	Platform string
 
@@ -35,8 +36,8 @@ type Description struct {
 	Bytes, Sum int64
 }
 
-// Inspect tells what the model of a reference consists of. It fetches nothing but manifests. The error is one of
-// package registry, or a [*PlatformError].
+// Inspect tells what the model of a reference consists of. It fetches nothing but manifests. The error is one
+// of package registry, or a [*PlatformError].
 func Inspect(ctx context.Context, reference string, opts InspectOptions) (Description, error) {
 	r, err := opts.reference(ctx, reference)
 	if err != nil {

@@ -6,10 +6,11 @@ import (
 	"github.com/modeltransfer/transfer/model/internal/unpack"
 )
 
-// Limits bound what a model may make of this machine. Zero means a bound that no real model meets; beyond it the
-// error is a [*LimitError].
+// Limits bound what a model may make of this machine. Zero means a bound that no real model meets; beyond it
+// the error is a [*LimitError].
 type Limits struct {
-	// Bytes are the most that archives and copies may unpack to. Zero means 64 MiB and 64 times what was fetched.
+	// Bytes are the most that archives and copies may unpack to. Zero means 64 MiB and 64 times what was
+	// fetched.
 	Bytes int64
 
 	// Files are the most files and directories. Zero means 100,000.

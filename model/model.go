@@ -1,7 +1,7 @@
 // Package model moves whole models between a directory and a registry: files under their names, archives, OCI
-// layouts, Ollama's models. References are as people write them (see [ref.Parse]), and the log-ins are those of
-// docker and podman. What moves the blobs is [transfer.Download] and [transfer.Upload]; this package says which,
-// and gives them their places.
+// layouts, Ollama's models. References are as people write them (see [ref.Parse]), and the log-ins are those
+// of docker and podman. What moves the blobs is [transfer.Download] and [transfer.Upload]; this package says
+// which, and gives them their places.
 package model
 
 import (
@@ -20,8 +20,8 @@ import (
 	"github.com/modeltransfer/transfer/registry"
 )
 
-// Options are what all calls share: how registries are reached, and who is told. The zero value is useful. All
-// functions in it may be nil, return soon, and are not called after the call has returned.
+// Options are what all calls share: how registries are reached, and who is told. The zero value is useful.
+// All functions in it may be nil, return soon, and are not called after the call has returned.
 type Options struct {
 	// Credentials returns the log-in to the registry of a reference, and zero for none. Nil means those that
 	// docker and podman keep; see package credentials.
@@ -46,8 +46,8 @@ type Options struct {
 	// UserAgent is the User-Agent of every request. Empty means the package's own.
 	UserAgent string
 
-	// Logger gets answers at level Debug, and what a person should know at level Warn. Records of a transfer have
-	// the attribute "model". Nil means silence.
+	// Logger gets answers at level Debug, and what a person should know at level Warn. Records of a transfer
+	// have the attribute "model". Nil means silence.
 	Logger *slog.Logger
 
 	// Progress is told how many bytes of the model are there, one call at a time, as that of
@@ -101,8 +101,8 @@ func (o *Options) lockDir(ctx context.Context, dir, what string) (unlock func(),
 	})
 }
 
-// Open returns the repository of a reference, reached as the options say: for what package registry can do and
-// this one has no word for, such as tags, referrers or one blob. It sends no request. The error matches
+// Open returns the repository of a reference, reached as the options say: for what package registry can do
+// and this one has no word for, such as tags, referrers or one blob. It sends no request. The error matches
 // [transfer.ErrInvalidOption].
 func Open(r ref.Reference, opts Options) (*registry.Repository, error) {
 	return registry.Open(opts.registryOptions(r))
@@ -124,8 +124,8 @@ func (o *Options) credentials(r ref.Reference) func(context.Context) (registry.C
 	return func(ctx context.Context) (registry.Credentials, error) { return o.Credentials(ctx, r) }
 }
 
-// openTarget opens the repository of a reference to push to it. It asks whether we are let in, with one request:
-// many at once would send the same wrong password, and an account may be locked for that.
+// openTarget opens the repository of a reference to push to it. It asks whether we are let in, with one
+// request: many at once would send the same wrong password, and an account may be locked for that.
 func (o *Options) openTarget(ctx context.Context, r ref.Reference) (*registry.Repository, error) {
 	options := o.registryOptions(r)
 	options.Push, options.Mirrors = true, nil

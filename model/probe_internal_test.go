@@ -118,7 +118,9 @@ func TestABlobIsThereWithItsLengthOrItsDigest(t *testing.T) {
 		"nothing, named":             {nothing, named(someDigest), true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			p := proberOf(t, func(w http.ResponseWriter, _ *http.Request) { maps.Copy(w.Header(), test.header) })
+			p := proberOf(
+				t, func(w http.ResponseWriter, _ *http.Request) { maps.Copy(w.Header(), test.header) },
+			)
 			there, err := p.all(t.Context(), []transfer.Blob{test.blob}, "")
 			require.NoError(t, err)
 			assert.Equal(t, test.want, there[test.blob.Digest])

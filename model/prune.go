@@ -35,10 +35,10 @@ type RemovedFile struct {
 	Size int64 // on the disk
 }
 
-// Prune removes blobs that no model of a directory needs, and what interrupted pulls have left. The directory is
-// as [Pull] has made it, in any form. The error matches [ErrDamaged], and nothing is removed, where a manifest is
-// missing or wrong, because it is not known then what is needed. After another error the result has what was
-// removed till then.
+// Prune removes blobs that no model of a directory needs, and what interrupted pulls have left. The directory
+// is as [Pull] has made it, in any form. The error matches [ErrDamaged], and nothing is removed, where a
+// manifest is missing or wrong, because it is not known then what is needed. After another error the result
+// has what was removed till then.
 func Prune(ctx context.Context, dir string, opts PruneOptions) (PruneResult, error) {
 	var result PruneResult
 	o := Options{Waiting: opts.Waiting}
@@ -50,7 +50,9 @@ func Prune(ctx context.Context, dir string, opts PruneOptions) (PruneResult, err
 
 func (h *holding) prune(ctx context.Context, dry bool, r *PruneResult) error {
 	if h.partly {
-		return fmt.Errorf("%s: %w: a manifest is, and so it is not known which blobs are needed", h.path, ErrDamaged)
+		return fmt.Errorf(
+			"%s: %w: a manifest is missing or wrong, and so it is not known which blobs are needed", h.path, ErrDamaged,
+		)
 	}
 	needed := make(map[string]bool, len(h.items))
 	for _, i := range h.items {

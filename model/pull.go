@@ -15,26 +15,28 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// PullOptions say how [Pull] pulls. The zero value pulls the files of a model that has names, and the blobs of
-// any other.
+// PullOptions say how [Pull] pulls. The zero value pulls the files of a model that has names, and the blobs
+// of any other.
 type PullOptions struct {
 	Options
 
 	// Form is the form of the directory.
 	Form Form
 
-	// Include and Exclude are patterns, as of [path.Match], of the files that are fetched and left out; a pattern
-	// matches a whole name, its last element or a directory above it. They are for [Files].
+	// Include and Exclude are patterns, as of [path.Match], of the files that are fetched and left out; a
+	// pattern matches a whole name, its last element or a directory above it. They are for [Files].
 	Include, Exclude []string
 
-	// Platform is the one, such as linux/arm64, whose manifest of an index is pulled. Empty means that an index
-	// is a [*PlatformError], and all of it for [OCILayout].
+	// Platform is the one, such as linux/arm64, whose manifest of an index is pulled. Empty means that an
+	// index is a [*PlatformError], and all of it for [OCILayout].
 	Platform string
 
-	// Verify hashes what is there already, and repairs it. False trusts what is recorded and not changed since.
+	// Verify hashes what is there already, and repairs it. False trusts what is recorded and not changed
+	// since.
 	Verify bool
 
-	// Keep leaves files that somebody has edited or made. False replaces those that have the names of the model's.
+	// Keep leaves files that somebody has edited or made. False replaces those that have the names of the
+	// model's.
 	Keep bool
 
 	// Delete removes files that an earlier model has brought and this one has not. Edited ones stay.
@@ -54,10 +56,10 @@ type PullOptions struct {
 	Reuse []string
 }
 
-// Pull fetches the model of a reference into a directory, which is made where it is missing. What is there already
-// is not fetched again. Errors match those of this package, of package registry and of [transfer.Download]; what
-// has come till then stays, for the next call to continue. Calls may run at the same time, in several processes,
-// on one directory: each blob is fetched once.
+// Pull fetches the model of a reference into a directory, which is made where it is missing. What is there
+// already is not fetched again. Errors match those of this package, of package registry and of
+// [transfer.Download]; what has come till then stays, for the next call to continue. Calls may run at the
+// same time, in several processes, on one directory: each blob is fetched once.
 func Pull(ctx context.Context, reference, dir string, opts PullOptions) (Result, error) {
 	p, err := newPuller(ctx, reference, dir, opts)
 	if err != nil {
@@ -68,8 +70,8 @@ func Pull(ctx context.Context, reference, dir string, opts PullOptions) (Result,
 	return p.result, err
 }
 
-// Plan tells what [Pull] would do with the same arguments: the result has what would be fetched as Missing, and
-// what would become of files that are there as Changes. It is Pull with DryRun.
+// Plan tells what [Pull] would do with the same arguments: the result has what would be fetched as Missing,
+// and what would become of files that are there as Changes. It is Pull with DryRun.
 func Plan(ctx context.Context, reference, dir string, opts PullOptions) (Result, error) {
 	opts.DryRun = true
 	return Pull(ctx, reference, dir, opts)
@@ -143,8 +145,8 @@ func (p *puller) run(ctx context.Context) error {
 
 func named(name any, err error) error { return fmt.Errorf("%v: %w", name, err) }
 
-// choosePlatform returns the manifest of an index for a platform, and which platform that is. A manifest that is
-// no index is chosen itself, for none.
+// choosePlatform returns the manifest of an index for a platform, and which platform that is. A manifest that
+// is no index is chosen itself, for none.
 func choosePlatform(
 	ctx context.Context, repo *registry.Repository, m registry.Manifest, want string,
 ) (chosen registry.Manifest, platform string, err error) {
@@ -194,7 +196,8 @@ func (p *puller) one(ctx context.Context, m registry.Manifest) error {
 	return p.blobs(ctx, m)
 }
 
-// lock keeps the directory for this call. What is part of the lock's name where models do not share their places.
+// lock keeps the directory for this call. What is part of the lock's name where models do not share their
+// places.
 func (p *puller) lock(ctx context.Context, what string) (unlock func(), err error) {
 	return p.lockDir(ctx, p.dir, what)
 }
@@ -235,7 +238,8 @@ func (p *puller) ollama(ctx context.Context, m registry.Manifest) error {
 	})
 }
 
-// allBlobs pulls blobs into a directory and writes their manifest last: where there is one, the model is whole.
+// allBlobs pulls blobs into a directory and writes their manifest last: where there is one, the model is
+// whole.
 func (p *puller) allBlobs(
 	ctx context.Context, kind pack.Kind, m registry.Manifest, dir string, putManifest func() error,
 ) error {
@@ -319,8 +323,8 @@ func (p *puller) fillLayout(ctx context.Context, layout *unpack.OCI, manifests [
 	return layout.Place(missing)
 }
 
-// stage fetches blobs into a directory from where they get their places. What is there already is hashed: it may
-// be anybody's.
+// stage fetches blobs into a directory from where they get their places. What is there already is hashed: it
+// may be anybody's.
 func (p *puller) stage(ctx context.Context, blobs []transfer.Blob, dir string, there int64) error {
 	staging := *p
 	staging.Verify = true
@@ -329,8 +333,8 @@ func (p *puller) stage(ctx context.Context, blobs []transfer.Blob, dir string, t
 	return err
 }
 
-// download fetches blobs into a directory. There is what the directory above has already; it counts as a part of
-// the whole.
+// download fetches blobs into a directory. There is what the directory above has already; it counts as a part
+// of the whole.
 func (p *puller) download(ctx context.Context, blobs []transfer.Blob, dir string, there int64) error {
 	p.tellBegin(&p.result)
 	t, reused := newTally(there, p.Progress), reuses{}

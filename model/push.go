@@ -18,8 +18,8 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// PushOptions say what [Push] makes of paths. The zero value makes an artifact of files, as oras does, of plain
-// files, and sends a directory that has a model in another form as it is.
+// PushOptions say what [Push] makes of paths. The zero value makes an artifact of files, as oras does, of
+// plain files, and sends a directory that has a model in another form as it is.
 type PushOptions struct {
 	Options
 
@@ -37,8 +37,8 @@ type PushOptions struct {
 	ArtifactType, MediaType string
 	Annotations             map[string]string
 
-	// Parts are the files of an [Ollama] model besides its GGUF file: adapter, projector, template, system, params
-	// and license.
+	// Parts are the files of an [Ollama] model besides its GGUF file: adapter, projector, template, system,
+	// params and license.
 	Parts map[string][]string
 
 	// Exclude are patterns of files that are left out; see [PullOptions].
@@ -55,15 +55,16 @@ type PushOptions struct {
 	Limits Limits
 }
 
-// Push sends files, or the model of a directory as [Pull] has made it, to the repository of a reference. What the
-// registry has already is not sent again, and the manifest goes last: after a failure the tag is what it was.
-// Errors match those of this package, of package registry and of [transfer.Upload]. Nothing is left on disk.
+// Push sends files, or the model of a directory as [Pull] has made it, to the repository of a reference. What
+// the registry has already is not sent again, and the manifest goes last: after a failure the tag is what it
+// was. Errors match those of this package, of package registry and of [transfer.Upload]. Nothing is left on
+// disk.
 func Push(ctx context.Context, paths []string, reference string, opts PushOptions) (Result, error) {
 	return (&pusher{PushOptions: opts}).push(ctx, paths, reference)
 }
 
-// Attach sends files as an artifact of their own whose subject is the model of a reference, such as a signature of
-// it. It needs PushOptions.ArtifactType. The result has its reference.
+// Attach sends files as an artifact of their own whose subject is the model of a reference, such as a
+// signature of it. It needs PushOptions.ArtifactType. The result has its reference.
 func Attach(ctx context.Context, paths []string, reference string, opts PushOptions) (Result, error) {
 	if opts.ArtifactType == "" {
 		return Result{}, optionf("ArtifactType", "is needed, such as application/vnd.example.signature")
@@ -223,8 +224,8 @@ type source struct {
 	parts []pack.Part
 	stage *pack.Stage // nil where nothing had to be staged
 
-	// tree is the directory whose model is sent as it is, of a kind, and manifest what is named where the digest is
-	// another than it should be.
+	// tree is the directory whose model is sent as it is, of a kind, and manifest what is named where the
+	// digest is another than it should be.
 	tree     string
 	kind     pack.Kind
 	manifest string
@@ -260,8 +261,8 @@ func (s *source) blobs() []transfer.Blob {
 	return blobs
 }
 
-// checkLinks hashes the blobs of a directory that are links before anything is sent: a wrong link may lead to what
-// is nobody's business.
+// checkLinks hashes the blobs of a directory that are links before anything is sent: a wrong link may lead to
+// what is nobody's business.
 func (s *source) checkLinks(ctx context.Context) error {
 	if s.tree == "" {
 		return nil

@@ -40,8 +40,9 @@ type Result struct {
 	Form  Form
 	Model string
 
-	// Files are what the model consists of, or what was chosen of it: files or, in another form, blobs. Missing
-	// are those that were not there when the call began, as far as that can be told without hashing blobs.
+	// Files are what the model consists of, or what was chosen of it: files or, in another form, blobs.
+	// Missing are those that were not there when the call began, as far as that can be told without hashing
+	// blobs.
 	Files, Missing []File
 
 	// Bytes are those of all blobs, each counted once, There those that were there already, and Moved those
@@ -56,8 +57,8 @@ type Result struct {
 	// Changes are what became of files that were in the directory before.
 	Changes []Change
 
-	// Unnamed is how many layers have no name and were left out of the files, and LeftOut the paths that Push has
-	// left out though nobody asked for that.
+	// Unnamed is how many layers have no name and were left out of the files, and LeftOut the paths that Push
+	// has left out though nobody asked for that.
 	Unnamed int
 	LeftOut []string
 }

@@ -103,8 +103,8 @@ func (p *pusher) checkFor(kind pack.Kind) error {
 	return nil
 }
 
-// ollamaMatch is the name that the model of a reference would have in an Ollama directory, where there is one of
-// that name.
+// ollamaMatch is the name that the model of a reference would have in an Ollama directory, where there is one
+// of that name.
 func ollamaMatch(dir string, r ref.Reference) string {
 	name := path.Base(r.Repository) + ":" + r.Tag
 	if _, err := pack.OpenOllama(dir, name); err != nil {

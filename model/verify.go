@@ -45,7 +45,7 @@ type WrongFile struct {
 
 var (
 	// ErrDamaged is a directory with files that are wrong.
-	ErrDamaged = errors.New("files are wrong or missing")
+	ErrDamaged = errors.New("the directory is damaged")
 
 	// ErrNothing is a directory of which nothing can be said.
 	ErrNothing = errors.New("there is nothing in it to verify")
@@ -54,9 +54,9 @@ var (
 	ErrUnfinished = errors.New("a pull into it was interrupted, and no model is whole yet")
 )
 
-// Verify hashes every file of a directory that [Pull] has made, in any form, and tells those that are wrong. The
-// error matches [ErrDamaged] where there are some that were not repaired, and [fs.ErrNotExist] where the directory
-// is none of Pull's. What could not be repaired stays as it was.
+// Verify hashes every file of a directory that [Pull] has made, in any form, and tells those that are wrong.
+// The error matches [ErrDamaged] where there are some that were not repaired, and [fs.ErrNotExist] where the
+// directory is none of Pull's. What could not be repaired stays as it was.
 func Verify(ctx context.Context, dir string, opts VerifyOptions) (VerifyResult, error) {
 	var result VerifyResult
 	err := opts.withHolding(ctx, dir, opts.Limits, opts.From != "", func(h *holding) (err error) {

@@ -25,7 +25,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// everythingOf is all that push has to take and pull to return: names, content, executable bits, empty directories.
+// everythingOf is all that push has to take and pull to return: names, content, executable bits, empty
+// directories.
 func everythingOf(t *testing.T, dir string) map[string]string {
 	t.Helper()
 	all := map[string]string{}
@@ -127,7 +128,9 @@ func TestL2DamageInAnUnpackedDirectoryIsSeenAndRepaired(t *testing.T) {
 	assert.Contains(t, must(t, "verify", dir).stdout, "3 files") // the directory is one
 	damage := func() {
 		require.NoError(t, os.Remove(filepath.Join(dir, "tokenizer", "vocab.txt")))
-		require.NoError(t, os.WriteFile(filepath.Join(dir, "tokenizer", "merges.txt"), []byte("x\ny\n"), 0o600))
+		require.NoError(
+			t, os.WriteFile(filepath.Join(dir, "tokenizer", "merges.txt"), []byte("x\ny\n"), 0o600),
+		)
 	}
 	damage()
 	r := runWith(t, "verify", dir)
@@ -174,7 +177,9 @@ func gzipped(t *testing.T, files map[string]string) string {
 
 func TestL1AWholeDirectoryOfOrasIsPulled(t *testing.T) {
 	reg := newAnyRegistry(t)
-	packed := reg.put(gzipped(t, map[string]string{"./": "", "a.txt": "a", "d/b.txt": "b", ".git/hooks/x": "evil"}))
+	packed := reg.put(
+		gzipped(t, map[string]string{"./": "", "a.txt": "a", "d/b.txt": "b", ".git/hooks/x": "evil"}),
+	)
 	config := reg.put("{}")
 	m := reg.putManifest(fmt.Appendf(nil, `{"schemaVersion":2,"mediaType":%q,"config":{"mediaType":"a/b","digest":%q,`+
 		`"size":2},"layers":[{"mediaType":"a/b","digest":%q,"size":%d,"annotations":{`+
@@ -188,7 +193,9 @@ func TestL1AWholeDirectoryOfOrasIsPulled(t *testing.T) {
 }
 
 func TestH12WhatGitKeepsIsNeitherPushedNorPulled(t *testing.T) {
-	made := tree(t, map[string]string{"a": "a", ".git/hooks/post-checkout": "evil", "sub/.GIT/config": "evil"})
+	made := tree(
+		t, map[string]string{"a": "a", ".git/hooks/post-checkout": "evil", "sub/.GIT/config": "evil"},
+	)
 	s := startedServer(t)
 	pushed := must(t, "push", made, s.url+"/me/model:v1")
 	assert.Contains(t, pushed.stdout, "left out "+filepath.Join(made, ".git"))

@@ -80,7 +80,9 @@ func TestAMissingTagLeadsToTheTags(t *testing.T) {
 	must(t, "push", made, base+":v1")
 	r := runWith(t, "pull", base+":v2", t.TempDir())
 	assert.Equal(t, exitFailed, r.code)
-	assert.Contains(t, r.stderr, "hint: list what is there: transfer tags "+strings.TrimPrefix(base, "http://"))
+	assert.Contains(
+		t, r.stderr, "hint: list what is there: transfer tags "+strings.TrimPrefix(base, "http://"),
+	)
 }
 
 // forms are the directories that pull makes of one model, and where in them its largest file is.

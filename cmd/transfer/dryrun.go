@@ -13,8 +13,9 @@ func (a *app) planned(verb, what string, r model.Result) {
 	}
 	missing := r.Bytes - r.There
 	if a.json {
-		a.event("planned", field{"command", verb}, field{"reference", r.Reference.URL()}, field{"digest", r.Digest},
-			field{"blobs", len(r.Files)}, field{"bytes", r.Bytes}, field{"there", r.There}, field{"missing", missing})
+		a.event("planned", field{"command", verb}, field{"reference", r.Reference.URL()},
+			field{"digest", r.Digest}, field{"blobs", len(r.Files)}, field{"bytes", r.Bytes},
+			field{"there", r.There}, field{"missing", missing})
 		return
 	}
 	text := fmt.Sprintf("%s, %s", plural(len(r.Files), nounOf(r)), formatBytes(r.Bytes))

@@ -54,7 +54,9 @@ func (s *settings) add(fs *pflag.FlagSet) {
 	fs.BoolVar(&s.plainHTTP, "plain-http", false, "use http where the reference has no scheme")
 	fs.StringVar(&s.username, "username", "", "log in as `NAME` with the password in "+passwordVariable)
 	fs.DurationVar(&s.timeout, "timeout", 0, "end the command after this `TIME`, such as 10m")
-	fs.DurationVar(&s.retryTimeout, "retry-timeout", 0, "give up after `TIME` without a new byte (default 5m)")
+	fs.DurationVar(
+		&s.retryTimeout, "retry-timeout", 0, "give up after `TIME` without a new byte (default 5m)",
+	)
 	fs.DurationVar(&s.stallTimeout, "stall-timeout", 0, "try again after `TIME` without a byte (default 10s)")
 	fs.IntVar(&s.concurrency, "concurrency", 0, "most requests at once: `N` (default 64 down, 32 up)")
 	fs.IntVar(&s.bodyConcurrency, "body-concurrency", 0, "most blobs moving at once: `N`, for weak links")

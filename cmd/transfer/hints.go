@@ -58,7 +58,8 @@ func adviceOf(err error) string {
 // hint returns what to do about an error where that is known, or nothing.
 func (a adviser) hint(err error) string {
 	for _, find := range []func(error) string{
-		a.loginHint, a.certificateHint, a.schemeHint, proxyHint, a.notFoundHint, hostHint, spaceHint, a.corruptHint, limitHint,
+		a.loginHint, a.certificateHint, a.schemeHint, proxyHint, a.notFoundHint, hostHint, spaceHint, a.corruptHint,
+		limitHint,
 		formHint,
 	} {
 		if h := find(err); h != "" {
@@ -204,7 +205,9 @@ func formHint(err error) string {
 func missingRoom(e *model.SpaceError) string {
 	text := fmt.Sprintf("%s are still to be fetched to %s", formatBytes(e.Need), e.Dir)
 	if e.Free >= 0 && e.Free < e.Need {
-		text = fmt.Sprintf("%s are missing: %s and %s are free", formatBytes(e.Need-e.Free), text, formatBytes(e.Free))
+		text = fmt.Sprintf(
+			"%s are missing: %s and %s are free", formatBytes(e.Need-e.Free), text, formatBytes(e.Free),
+		)
 	}
 	return text
 }

@@ -64,7 +64,9 @@ func TestEachFailureHasItsHint(t *testing.T) {
 
 func TestTheHintSaysHowMuchRoomIsMissing(t *testing.T) {
 	hint := adviser{new(app)}.hint(&model.SpaceError{Dir: "d", Need: 11e11, Free: 1e9, Err: syscall.ENOSPC})
-	assert.Regexp(t, `^1\.1 TB are missing: 1\.1 TB are still to be fetched to d and 1\.0 GB are free; make room`, hint)
+	assert.Regexp(
+		t, `^1\.1 TB are missing: 1\.1 TB are still to be fetched to d and 1\.0 GB are free; make room`, hint,
+	)
 }
 
 func TestARefusalSaysWhoIsRefused(t *testing.T) {
@@ -76,7 +78,9 @@ func TestARefusalSaysWhoIsRefused(t *testing.T) {
 	a.who.set("registry.example", "me")
 	assert.Equal(t, "registry.example does not let me do that in me/model; log in as somebody who may: "+
 		"transfer login registry.example", adviser{a}.hint(denied))
-	assert.Contains(t, adviser{a}.hint(registry.ErrUnauthorized), "registry.example refuses me; check the name")
+	assert.Contains(
+		t, adviser{a}.hint(registry.ErrUnauthorized), "registry.example refuses me; check the name",
+	)
 	a.username = "you"
 	assert.Contains(t, adviser{a}.hint(registry.ErrUnauthorized), "password of --username you")
 }

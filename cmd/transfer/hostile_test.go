@@ -30,11 +30,11 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// The suite of hostile models. Each round makes a directory beside things that are nobody's business, pulls models
-// of a hostile author into it, in any form, with verify, prune and push between them, and looks after each step
-// whether anything outside was created, changed, removed or read, whether every name has its bytes, and whether
-// bytes, files and memory are within bounds. At the end an honest model, pinned by its digest, is pulled into what is
-// left. HOSTILE_SEED and HOSTILE_SECONDS say which models and for how long.
+// The suite of hostile models. Each round makes a directory beside things that are nobody's business, pulls
+// models of a hostile author into it, in any form, with verify, prune and push between them, and looks after
+// each step whether anything outside was created, changed, removed or read, whether every name has its bytes,
+// and whether bytes, files and memory are within bounds. At the end an honest model, pinned by its digest, is
+// pulled into what is left. HOSTILE_SEED and HOSTILE_SECONDS say which models and for how long.
 
 // hostileBounds are the flags of each pull, and what follows from them.
 const (
@@ -392,8 +392,12 @@ func (h *hostile) model() registry.Manifest {
 			l.MediaType = "application/vnd.cncf.model.weight.v1.tar"
 		case 3:
 			l.descriptor = h.reg.put(h.content())
-			l.MediaType = h.pick("application/vnd.ollama.image.model", "application/vnd.ollama.image.license", "a/b")
-			l.Annotations["org.cncf.model.file.metadata+json"] = h.pick(`{"mode":2541}`, `{"mode":-1}`, "{", `{"mode":493}`)
+			l.MediaType = h.pick(
+				"application/vnd.ollama.image.model", "application/vnd.ollama.image.license", "a/b",
+			)
+			l.Annotations["org.cncf.model.file.metadata+json"] = h.pick(
+				`{"mode":2541}`, `{"mode":-1}`, "{", `{"mode":493}`,
+			)
 		default:
 			l.descriptor = h.reg.put(h.content())
 		}
@@ -418,7 +422,9 @@ func (h *hostile) index() registry.Manifest {
 	if h.r.IntN(2) == 0 {
 		child = h.model()
 	}
-	one := fmt.Sprintf(`{"mediaType":%q,"digest":%q,"size":%d}`, child.MediaType, child.Digest, len(child.Data))
+	one := fmt.Sprintf(
+		`{"mediaType":%q,"digest":%q,"size":%d}`, child.MediaType, child.Digest, len(child.Data),
+	)
 	list := strings.Repeat(one+",", 1+h.r.IntN(600)) + one
 	return h.reg.putManifest([]byte(fmt.Sprintf(`{"schemaVersion":2,"mediaType":%q,"manifests":[%s]}`,
 		registry.MediaTypeIndex, list)), registry.MediaTypeIndex)

@@ -77,7 +77,8 @@ func partOf(d registry.Descriptor, name string) part {
 func (a inspector) inspectJSON(d model.Description) {
 	m, c := d.Manifest, d.Content
 	fields := []field{
-		{"reference", d.Reference.URL()}, {"digest", m.Digest}, {"mediaType", m.MediaType}, {"artifactType", c.ArtifactType},
+		{"reference", d.Reference.URL()}, {"digest", m.Digest}, {"mediaType", m.MediaType},
+		{"artifactType", c.ArtifactType},
 	}
 	var parts []part
 	if m.IsIndex() {
@@ -100,7 +101,8 @@ func (a inspector) inspectJSON(d model.Description) {
 	a.event("manifest", fields...)
 }
 
-// inspectRaw writes a manifest byte for byte. A terminal gets it in the same words without what it would obey.
+// inspectRaw writes a manifest byte for byte. A terminal gets it in the same words without what it would
+// obey.
 func (a inspector) inspectRaw(m registry.Manifest) error {
 	data := m.Data
 	if a.terminal {
@@ -124,7 +126,9 @@ func (a inspector) inspectText(d model.Description) {
 			size += " and a config"
 		}
 		if d.Sum > d.Bytes {
-			size += fmt.Sprintf("; those of the same content, %s more, count once", formatBytes(d.Sum-d.Bytes))
+			size += fmt.Sprintf(
+				"; those of the same content, %s more, count once", formatBytes(d.Sum-d.Bytes),
+			)
 		}
 		lines = append(lines, [2]string{"size", size})
 	}

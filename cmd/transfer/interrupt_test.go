@@ -85,8 +85,8 @@ func TestAnInterruptedPullGoesOnInEachForm(t *testing.T) {
 			server := httptest.NewServer(front)
 			defer server.Close()
 			pulled := t.TempDir()
-			// One body at once, here and below: what is on its way in the buffers of many might be all that has left
-			// the server, and idle workers take over what others have begun.
+			// One body at once, here and below: what is on its way in the buffers of many might be all that
+			// has left the server, and idle workers take over what others have begun.
 			r := runIn(ctx, noEnv, "pull", "--into", form, "--limit-rate", "60M", "--body-concurrency", "1",
 				server.URL+"/me/model", pulled)
 			require.Equal(t, exitInterrupted, r.code)
@@ -133,7 +133,9 @@ func TestAPushLeavesNothingBehind(t *testing.T) {
 	t.Setenv("TMPDIR", temp)
 	made := tree(t, someFiles)
 	must(t, "push", made, startedServer(t).url+"/me/model")
-	assert.Equal(t, exitFailed, runWith(t, "push", "--retry-timeout", "1ms", made, "localhost:1/me/model").code)
+	assert.Equal(
+		t, exitFailed, runWith(t, "push", "--retry-timeout", "1ms", made, "localhost:1/me/model").code,
+	)
 	left, err := os.ReadDir(temp)
 	require.NoError(t, err)
 	for _, e := range left {

@@ -57,7 +57,9 @@ func (j *job) options(r ref.Reference) (model.Options, error) {
 	o.Client, o.Credentials = client, j.credentials
 	o.Logger = slog.New(j.noteHandler(j.notes))
 	o.StallTimeout, o.RetryTimeout = j.stallTimeout, j.retryTimeout
-	o.Concurrency, o.BodyConcurrency, o.MaxBytesPerSecond = j.concurrency, j.bodyConcurrency, int64(j.limitRate)
+	o.Concurrency, o.BodyConcurrency, o.MaxBytesPerSecond = j.concurrency, j.bodyConcurrency, int64(
+		j.limitRate,
+	)
 	return o, nil
 }
 

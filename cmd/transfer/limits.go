@@ -51,5 +51,7 @@ func limitHint(err error) string {
 	if !ok {
 		return ""
 	}
-	return fmt.Sprintf("no model of this kind is known; if you trust its author, raise --%s", limitFlags[over.Limit])
+	return fmt.Sprintf(
+		"no model of this kind is known; if you trust its author, raise --%s", limitFlags[over.Limit],
+	)
 }

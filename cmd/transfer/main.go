@@ -33,8 +33,8 @@ func main() {
 	os.Exit(a.run(ctx, os.Args[1:]))
 }
 
-// proxyForAll has ALL_PROXY, which other programs know and net/http does not, stand for the proxies that are not
-// named. It may be one of SOCKS.
+// proxyForAll has ALL_PROXY, which other programs know and net/http does not, stand for the proxies that are
+// not named. It may be one of SOCKS.
 func proxyForAll(getenv func(string) string, setenv func(name, value string) error) {
 	all := cmp.Or(getenv("ALL_PROXY"), getenv("all_proxy"))
 	if rest, ok := strings.CutPrefix(all, "socks://"); ok {
@@ -61,8 +61,8 @@ type app struct {
 	who        identities
 	source     string
 
-	// usernameFor is the registry that --username is for, as that of the target of a copy. Empty means whichever
-	// is asked.
+	// usernameFor is the registry that --username is for, as that of the target of a copy. Empty means
+	// whichever is asked.
 	usernameFor string
 
 	// terminal says that stdout is one.

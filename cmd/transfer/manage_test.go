@@ -97,7 +97,9 @@ func TestAClientCertificateIsShown(t *testing.T) {
 	assert.Equal(t, exitFailed, runWith(t, append([]string{"pull", ref, t.TempDir()}, trust...)...).code)
 	r := runWith(t, "pull", ref, t.TempDir(), "--cert", filepath.Join(files, "ca"))
 	assert.Contains(t, r.stderr, "transfer: --cert: ")
-	assert.Equal(t, exitUsage, runWith(t, "pull", ref, t.TempDir(), "--key", filepath.Join(files, "key")).code)
+	assert.Equal(
+		t, exitUsage, runWith(t, "pull", ref, t.TempDir(), "--key", filepath.Join(files, "key")).code,
+	)
 }
 
 // ownCertificate is a certificate of a client that it has signed itself, and its key.
@@ -170,7 +172,9 @@ func TestOperandsThatChangedPlacesAreToldBeforeAnybodyIsAsked(t *testing.T) {
 
 func TestFilesAreExcludedFromAPush(t *testing.T) {
 	ref := startedServer(t).url + "/me/model:v1"
-	made := tree(t, map[string]string{"a": "1", "b.tmp": "2", "cache/c": "3", "d/x.tmp": "4", ".git/config": "5"})
+	made := tree(
+		t, map[string]string{"a": "1", "b.tmp": "2", "cache/c": "3", "d/x.tmp": "4", ".git/config": "5"},
+	)
 	for _, kind := range [][]string{nil, {"--tar"}, {"--type", "modelpack"}} {
 		r := must(t, append([]string{"push", "--exclude", "*.tmp", "--exclude", "cache/", made, ref}, kind...)...)
 		assert.Contains(t, r.stdout, "left out "+filepath.Join(made, ".git"))
@@ -242,8 +246,12 @@ func TestTheSumsOfInspectAddUp(t *testing.T) {
 	ref := startedServer(t).url + "/me/model:v1"
 	must(t, "push", tree(t, map[string]string{"a": "12345", "b": "12345", "c": "1"}), ref)
 	text := must(t, "inspect", ref).stdout
-	assert.Contains(t, text, "size      8 B in 3 layers and a config; those of the same content, 5 B more, count once\n")
-	assert.Equal(t, 1, strings.Count(text, "     2 B  sha256:44136fa355b3  application/vnd.oci.empty.v1+json\n"))
+	assert.Contains(
+		t, text, "size      8 B in 3 layers and a config; those of the same content, 5 B more, count once\n",
+	)
+	assert.Equal(
+		t, 1, strings.Count(text, "     2 B  sha256:44136fa355b3  application/vnd.oci.empty.v1+json\n"),
+	)
 }
 
 func TestAModelThatIsNotThereIsToldFromSeveral(t *testing.T) {
@@ -262,7 +270,9 @@ func TestAModelThatIsNotThereIsToldFromSeveral(t *testing.T) {
 		require.NoError(t, os.WriteFile(filepath.Join(place, "v1"), data, 0o600))
 	}
 	r = runWith(t, "push", "--model", "m:v1", dir, "localhost:1/a")
-	assert.Contains(t, r.stderr, `and "m:v1" fits registry.example/x/m:v1, registry.example/y/m:v1; say more of the name`)
+	assert.Contains(
+		t, r.stderr, `and "m:v1" fits registry.example/x/m:v1, registry.example/y/m:v1; say more of the name`,
+	)
 }
 
 func TestUpperCaseIsSaidWhereNothingIsFound(t *testing.T) {

@@ -165,7 +165,9 @@ func (m demoModel) writeManifest(ctx context.Context, dir string, layers []descr
 		return err
 	}
 	d.MediaType = dockerConfig
-	data, err := json.Marshal(manifest{SchemaVersion: 2, MediaType: dockerManifest, Config: d, Layers: layers})
+	data, err := json.Marshal(
+		manifest{SchemaVersion: 2, MediaType: dockerManifest, Config: d, Layers: layers},
+	)
 	if err != nil {
 		return err
 	}

@@ -26,7 +26,9 @@ func prune(ctx context.Context, a *app, dir string, most limits, dry bool) error
 	if err := most.check(); err != nil {
 		return err
 	}
-	result, err := model.Prune(ctx, dir, model.PruneOptions{DryRun: dry, Limits: most.model(), Waiting: a.waiting})
+	result, err := model.Prune(
+		ctx, dir, model.PruneOptions{DryRun: dry, Limits: most.model(), Waiting: a.waiting},
+	)
 	for _, f := range result.Removed {
 		if a.json {
 			a.event("removed", field{"path", f.Path}, field{"bytes", f.Size}, field{"dryRun", dry})
@@ -43,7 +45,9 @@ func prune(ctx context.Context, a *app, dir string, most limits, dry bool) error
 	}
 	a.say("%s %s, %s", verb, plural(len(result.Removed), "file"), formatBytes(result.Bytes))
 	if result.Kept > 0 {
-		a.say("kept %s: there is no manifest yet that says which are needed", plural(result.Kept, "whole blob"))
+		a.say(
+			"kept %s: there is no manifest yet that says which are needed", plural(result.Kept, "whole blob"),
+		)
 	}
 	return nil
 }

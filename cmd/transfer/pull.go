@@ -146,7 +146,8 @@ func pull(ctx context.Context, a *app, args []string, o pullFlags) error {
 	return nil
 }
 
-// tell says what was decided about the model and the files that were there, also of a pull that has failed then.
+// tell says what was decided about the model and the files that were there, also of a pull that has failed
+// then.
 func (o *pullFlags) tell(a *app, r model.Result) {
 	if o.Platform != "" && r.Platform == "" && r.Digest != "" && r.Form != "" {
 		a.note("%s is no index of platforms; --platform %s chooses nothing", r.Reference, o.Platform)

@@ -87,7 +87,9 @@ func TestARegistryWithBasicAuthenticationOnlyIsUsed(t *testing.T) {
 	for _, args := range [][]string{{"push", made, name}, {"pull", name, pulled}} {
 		r := runWith(t, args...)
 		assert.Equal(t, exitFailed, r.code)
-		assert.Contains(t, r.stderr, "hint: log in with: transfer login "+strings.TrimPrefix(front.URL, "http://"))
+		assert.Contains(
+			t, r.stderr, "hint: log in with: transfer login "+strings.TrimPrefix(front.URL, "http://"),
+		)
 
 		r = runIn(
 			t.Context(),
@@ -227,7 +229,9 @@ func TestAnIndexNeedsAChoice(t *testing.T) {
 	const choice = "it is an index of 2 manifests; choose with --platform linux/arm64, linux/amd64\n"
 	assert.Contains(t, r.stderr, choice)
 	r = runWith(t, "pull", "--platform", "linux/s390x", ref, t.TempDir())
-	assert.Contains(t, r.stderr, "none of them for linux/s390x; choose with --platform linux/arm64, linux/amd64")
+	assert.Contains(
+		t, r.stderr, "none of them for linux/s390x; choose with --platform linux/arm64, linux/amd64",
+	)
 	chosen, direct := t.TempDir(), t.TempDir()
 	r = runWith(t, "pull", "--platform", "linux/amd64", ref, chosen)
 	require.Equal(t, exitOK, r.code, r.stderr)

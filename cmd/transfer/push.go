@@ -57,9 +57,13 @@ func pushCommand(a *app) *cobra.Command {
 		&o.Annotations, "annotation", nil, "annotation of the manifest, `KEY=VALUE`; may be repeated",
 	)
 	fs.Lookup("annotation").DefValue = "" // none
-	fs.StringArrayVar(&o.Exclude, "exclude", nil, "leave out files that match this `PATTERN`; may be repeated")
+	fs.StringArrayVar(
+		&o.Exclude, "exclude", nil, "leave out files that match this `PATTERN`; may be repeated",
+	)
 	fs.BoolVar(&o.DryRun, "dry-run", false, "only tell what would be sent")
-	fs.BoolVar(&o.FollowLinks, "follow-links", false, "send what links lead to that lead out of the directory")
+	fs.BoolVar(
+		&o.FollowLinks, "follow-links", false, "send what links lead to that lead out of the directory",
+	)
 	o.limits.addManifests(fs)
 	for _, part := range ollamaParts {
 		o.parts[part] = fs.StringArray(part, nil, "`FILE` with the "+part+", for ollama")

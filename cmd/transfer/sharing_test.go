@@ -109,7 +109,9 @@ func TestL3PruneAndVerifyKnowAnInterruptedFirstPull(t *testing.T) {
 			ref, dir := interrupted(t, form)
 			r := runWith(t, "verify", dir)
 			assert.Equal(t, exitFailed, r.code)
-			assert.Contains(t, r.stderr, dir+": a pull into it was interrupted, and no model is whole yet; run the same")
+			assert.Contains(
+				t, r.stderr, dir+": a pull into it was interrupted, and no model is whole yet; run the same",
+			)
 			before := partialsOf(t, dir)
 			require.NotEmpty(t, before)
 			r = must(t, "prune", "--dry-run", dir)
@@ -134,7 +136,9 @@ func TestL3WholeBlobsWithoutAManifestStay(t *testing.T) {
 			dir := dirs[form]
 			require.NoError(t, os.RemoveAll(filepath.Join(dir, remove)))
 			before := filesOf(t, dir)
-			assert.Contains(t, must(t, "prune", dir).stdout, "there is no manifest yet that says which are needed")
+			assert.Contains(
+				t, must(t, "prune", dir).stdout, "there is no manifest yet that says which are needed",
+			)
 			assert.Equal(t, before, filesOf(t, dir))
 			r := runWith(t, "verify", dir)
 			assert.Equal(t, exitFailed, r.code)

@@ -51,7 +51,9 @@ func (v *versions) fetched(i int, dir string, flags ...string) (bytes int64, std
 }
 
 func TestWhatTheModelHasNoLongerIsNamedAndDeleted(t *testing.T) {
-	v := newVersions(t, map[string]string{"a": "1", "b": "2", "d/e/c": "3", "f/g": "4"}, map[string]string{"a": "1"})
+	v := newVersions(
+		t, map[string]string{"a": "1", "b": "2", "d/e/c": "3", "f/g": "4"}, map[string]string{"a": "1"},
+	)
 	dir := t.TempDir()
 	v.fetched(1, dir)
 	_, said := v.fetched(2, dir)
@@ -132,7 +134,9 @@ func TestFilesThatAreTheUsersOwnAreKeptOrReplacedAndSaid(t *testing.T) {
 			assert.Equal(t, "mine", got["m/edited"])
 			assert.Equal(t, "mine", got["m/own"])
 			assert.Equal(t, "22", got["m/left"])
-			assert.Contains(t, must(t, "verify", dir).stdout, "all right", "what is the user's own is not verified")
+			assert.Contains(
+				t, must(t, "verify", dir).stdout, "all right", "what is the user's own is not verified",
+			)
 			_, said = v.fetched(2, dir, "--keep")
 			assert.Equal(t, got, filesOf(t, dir), said)
 
@@ -247,13 +251,17 @@ func timesOf(t *testing.T, dir string) map[string]time.Time {
 }
 
 func TestADryRunChangesNothing(t *testing.T) {
-	v := newVersions(t, map[string]string{"a": "1", "b": "2"}, map[string]string{"a": "3", "b": "2", "c": "4"})
+	v := newVersions(
+		t, map[string]string{"a": "1", "b": "2"}, map[string]string{"a": "3", "b": "2", "c": "4"},
+	)
 	for _, form := range []string{"files", "blobs", "oci", "ollama"} {
 		t.Run(form, func(t *testing.T) {
 			dir := filepath.Join(t.TempDir(), "new")
 			n, said := v.fetched(2, dir, "--dry-run", "--into", form)
 			assert.Zero(t, n)
-			assert.Regexp(t, `would pull .* to .*/new: \d \w+, \d B \(0 B there already\)\ndigest sha256:`, said)
+			assert.Regexp(
+				t, `would pull .* to .*/new: \d \w+, \d B \(0 B there already\)\ndigest sha256:`, said,
+			)
 			assert.NoDirExists(t, dir)
 
 			v.fetched(1, dir, "--into", form)

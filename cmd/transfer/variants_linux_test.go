@@ -66,7 +66,9 @@ func TestH1LinksThatLeadOutByTheUsersOwnAreRefused(t *testing.T) {
 	for _, target := range []string{"../data/secret", "../data", "../file", "../data/nothing/x"} {
 		var content bytes.Buffer
 		w := tar.NewWriter(&content)
-		require.NoError(t, w.WriteHeader(&tar.Header{Name: "sub/l", Linkname: target, Typeflag: tar.TypeSymlink}))
+		require.NoError(
+			t, w.WriteHeader(&tar.Header{Name: "sub/l", Linkname: target, Typeflag: tar.TypeSymlink}),
+		)
 		require.NoError(t, w.Close())
 		layer := strings.Replace(titled(reg.put(content.String()), "sub"), `"annotations":{`,
 			`"annotations":{"`+unpackAnnotation+`":"true",`, 1)
@@ -99,7 +101,9 @@ func TestH5IndexesInIndexesAreReadToTheirEnd(t *testing.T) {
 	must(t, "pull", "--into", "oci", reg.ref(child), dir)
 	for range 8 {
 		child = indexOf(child)
-		require.NoError(t, os.WriteFile(treePath(dir, model.OCILayout, digest.Digest(child.Digest)), child.Data, 0o600))
+		require.NoError(
+			t, os.WriteFile(treePath(dir, model.OCILayout, digest.Digest(child.Digest)), child.Data, 0o600),
+		)
 	}
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "index.json"), indexOf(child).Data, 0o600))
 	must(t, "prune", dir)
@@ -108,7 +112,9 @@ func TestH5IndexesInIndexesAreReadToTheirEnd(t *testing.T) {
 	assert.Contains(t, r.stderr, "raise --max-manifests")
 	padded := append(indexOf(child).Data, bytes.Repeat([]byte(" "), 2<<20)...)
 	large := registry.NewManifest(padded, "")
-	require.NoError(t, os.WriteFile(treePath(dir, model.OCILayout, digest.Digest(large.Digest)), large.Data, 0o600))
+	require.NoError(
+		t, os.WriteFile(treePath(dir, model.OCILayout, digest.Digest(large.Digest)), large.Data, 0o600),
+	)
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "index.json"), indexOf(large).Data, 0o600))
 	r = runWith(t, "verify", "--max-manifests", "10", dir)
 	assert.Contains(t, r.stderr, "raise --max-manifests", "their bytes are bounded too")
@@ -288,7 +294,9 @@ func TestH5LargeManifestsOfAnIndexAreBounded(t *testing.T) {
 	for i := range 4 {
 		m := reg.putManifest(append(reg.of(titled(reg.put(fmt.Sprint(i)), "a")).Data,
 			bytes.Repeat([]byte(" "), 1<<20)...), registry.MediaTypeManifest)
-		list = append(list, fmt.Sprintf(`{"mediaType":%q,"digest":%q,"size":%d}`, m.MediaType, m.Digest, len(m.Data)))
+		list = append(
+			list, fmt.Sprintf(`{"mediaType":%q,"digest":%q,"size":%d}`, m.MediaType, m.Digest, len(m.Data)),
+		)
 	}
 	index := reg.putManifest(fmt.Appendf(nil, `{"schemaVersion":2,"mediaType":%q,"manifests":[%s]}`,
 		registry.MediaTypeIndex, strings.Join(list, ",")), registry.MediaTypeIndex)

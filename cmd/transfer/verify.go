@@ -97,7 +97,9 @@ func (a *app) verified(dir string, r model.VerifyResult, err error) error {
 func unfinished(r model.VerifyResult, err error) error {
 	blobs := plural(r.Files, "whole blob")
 	if len(r.Wrong) > 0 {
-		return fmt.Errorf("%w; run the same pull again with --verify: %d of %s wrong", err, len(r.Wrong), blobs)
+		return fmt.Errorf(
+			"%w; run the same pull again with --verify: %d of %s wrong", err, len(r.Wrong), blobs,
+		)
 	}
 	return fmt.Errorf("%w; run the same pull again (%s, %s, are right)", err, blobs, formatBytes(r.Bytes))
 }

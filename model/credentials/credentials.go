@@ -1,5 +1,5 @@
-// Package credentials finds log-ins to registries where Docker, oras, crane and podman keep them, and keeps them
-// there: in config.json, in the programs that it names (credential helpers), and in podman's auth.json.
+// Package credentials finds log-ins to registries where Docker, oras, crane and podman keep them, and keeps
+// them there: in config.json, in the programs that it names (credential helpers), and in podman's auth.json.
 //
 //	files := credentials.Find(os.Getenv)
 //	repo, err := registry.Open(registry.Options{
@@ -58,14 +58,14 @@ func (e *Unreadable) Error() string {
 
 func (e *Unreadable) Unwrap() []error { return []error{ErrUnreadable, e.Err} }
 
-// Files are the configuration files in which log-ins are kept; [Find] finds them. The zero value has none. A copy
-// may be used by several goroutines at once.
+// Files are the configuration files in which log-ins are kept; [Find] finds them. The zero value has none. A
+// copy may be used by several goroutines at once.
 type Files struct {
 	docker string   // "" where there is no home directory
 	podman []string // in the order in which they are read
 
-	// Skipped is told of each log-in that cannot be read, which is passed over: what is public needs none. Nil
-	// means that nobody is told.
+	// Skipped is told of each log-in that cannot be read, which is passed over: what is public needs none.
+	// Nil means that nobody is told.
 	Skipped func(*Unreadable)
 
 	// Hidden are environment variables that credential helpers do not get, such as one with a password in it.
@@ -109,8 +109,8 @@ func podmanFiles(getenv func(string) string, home, run string) (files []string) 
 	return files
 }
 
-// For returns what [registry.Options] have as GetCredentials: [Files.Get] for one repository. The host is as in
-// the URL of the registry, with its port where it has one.
+// For returns what [registry.Options] have as GetCredentials: [Files.Get] for one repository. The host is as
+// in the URL of the registry, with its port where it has one.
 func (f Files) For(host, repository string) func(context.Context) (registry.Credentials, error) {
 	return func(ctx context.Context) (registry.Credentials, error) { return f.Get(ctx, host, repository) }
 }

@@ -155,12 +155,16 @@ func TestH6UploadsThatNobodyContinuesAreRemoved(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dir := t.TempDir()
 		dial := inMemory(t, dir)
-		require.Equal(t, 202, ask(t, dial(), "POST", "/v2/a/blobs/uploads/", "Content-Length: 0\r\n", "").StatusCode)
+		require.Equal(
+			t, 202, ask(t, dial(), "POST", "/v2/a/blobs/uploads/", "Content-Length: 0\r\n", "").StatusCode,
+		)
 		left, err := os.ReadDir(filepath.Join(dir, "uploads"))
 		require.NoError(t, err)
 		require.NoError(t, os.Chtimes(filepath.Join(dir, "uploads", left[0].Name()), time.Now(), time.Now()))
 		time.Sleep(8 * 24 * time.Hour)
-		require.Equal(t, 202, ask(t, dial(), "POST", "/v2/a/blobs/uploads/", "Content-Length: 0\r\n", "").StatusCode)
+		require.Equal(
+			t, 202, ask(t, dial(), "POST", "/v2/a/blobs/uploads/", "Content-Length: 0\r\n", "").StatusCode,
+		)
 		now, err := os.ReadDir(filepath.Join(dir, "uploads"))
 		require.NoError(t, err)
 		require.Len(t, now, 1)

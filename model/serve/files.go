@@ -14,8 +14,9 @@ import (
 // errTooLarge is a file that is no manifest, and says nothing of one.
 var errTooLarge = errors.New("larger than a manifest")
 
-// open opens a file of the registry. A pipe, a device or a link is not there: who else may write to the directory
-// could have it hold a request, or lead to any file of this machine. A link of this user is followed to read.
+// open opens a file of the registry. A pipe, a device or a link is not there: who else may write to the
+// directory could have it hold a request, or lead to any file of this machine. A link of this user is
+// followed to read.
 func open(path string, flag int) (*os.File, error) {
 	root, err := os.OpenRoot(filepath.Dir(path))
 	if err != nil {

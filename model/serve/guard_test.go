@@ -95,11 +95,15 @@ func TestH6NothingThatWasPushedIsShownAsAPage(t *testing.T) {
 	for _, test := range []struct{ mediaType, text string }{
 		{"text/html", text}, {"application/json", text}, {"", html}, {manifestType, html}, {"image/svg+xml", html},
 	} {
-		resp, body := call(t, "PUT", base+"/v2/me/model/manifests/v1", test.text, "Content-Type", test.mediaType)
+		resp, body := call(
+			t, "PUT", base+"/v2/me/model/manifests/v1", test.text, "Content-Type", test.mediaType,
+		)
 		assert.Equal(t, 400, resp.StatusCode, test.mediaType)
 		assert.Contains(t, body, "MANIFEST_INVALID")
 	}
-	resp, body := call(t, "PUT", base+"/v2/me/model/manifests/v1", text, "Content-Type", manifestType+"; charset=utf-8")
+	resp, body := call(
+		t, "PUT", base+"/v2/me/model/manifests/v1", text, "Content-Type", manifestType+"; charset=utf-8",
+	)
 	require.Equal(t, 201, resp.StatusCode, body)
 	blob := put(t, base, "<script>alert(1)</script>")
 	for _, path := range []string{"/manifests/v1", "/blobs/" + blob.String(), "/tags/list", "/none", "/manifests/v2"} {

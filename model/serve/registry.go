@@ -1,7 +1,7 @@
-// Package serve is a small OCI registry that keeps all it has in a directory, for a local network and for tests: a
-// handler that a program mounts. Blobs are shared between its repositories. It knows no users: whoever reaches it
-// may push, unless it is read-only. Bodies that fall silent, uploads that nobody ends and pages of other sites are
-// dealt with here; the head of a request is up to the server:
+// Package serve is a small OCI registry that keeps all it has in a directory, for a local network and for
+// tests: a handler that a program mounts. Blobs are shared between its repositories. It knows no users:
+// whoever reaches it may push, unless it is read-only. Bodies that fall silent, uploads that nobody ends and
+// pages of other sites are dealt with here; the head of a request is up to the server:
 //
 //	registry, err := serve.Open(dir, serve.Options{})
 //	server := http.Server{Addr: "127.0.0.1:5000", Handler: registry, ReadHeaderTimeout: time.Minute}
@@ -62,8 +62,8 @@ type Options struct {
 	Hosts []string
 }
 
-// Registry is the registry of a directory, and an [http.Handler] at the root of a host: its paths begin with /v2/.
-// [Open] opens it, and Close must come after the last request has ended.
+// Registry is the registry of a directory, and an [http.Handler] at the root of a host: its paths begin with
+// /v2/. [Open] opens it, and Close must come after the last request has ended.
 type Registry struct {
 	dir   string
 	opts  Options

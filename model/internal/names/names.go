@@ -1,5 +1,5 @@
-// Package names has the one rule about the names of a model's files. What push takes, pull returns under the same
-// name, and nothing else is ever written.
+// Package names has the one rule about the names of a model's files. What push takes, pull returns under the
+// same name, and nothing else is ever written.
 package names
 
 import (

@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// Set has the paths of a directory, to find those that cannot be there together: two files of one name, a file
-// and a directory, something below a file or a link.
+// Set has the paths of a directory, to find those that cannot be there together: two files of one name, a
+// file and a directory, something below a file or a link.
 type Set struct {
 	// Folding takes names for one that a file system of macOS or Windows does.
 	Folding bool

@@ -231,7 +231,9 @@ func OpenOllama(dir, want string) (Model, error) {
 		return Model{}, choiceError(dir, want, names, found)
 	}
 	i := strings.LastIndexByte(found[0], ':')
-	data, err := ReadManifest(filepath.Join(dir, "manifests", filepath.FromSlash(found[0][:i]), found[0][i+1:]))
+	data, err := ReadManifest(
+		filepath.Join(dir, "manifests", filepath.FromSlash(found[0][:i]), found[0][i+1:]),
+	)
 	if err != nil {
 		return Model{}, err
 	}
@@ -242,8 +244,8 @@ func OpenOllama(dir, want string) (Model, error) {
 	return Model{Name: found[0], Parts: []Part{{Manifest: data, Blobs: blobs}}}, nil
 }
 
-// ollamaNames lists the models of an Ollama directory: host/namespace/name:tag. Unknown is a link in it that leads
-// to no file: Ollama knows models behind it, and they are not listed.
+// ollamaNames lists the models of an Ollama directory: host/namespace/name:tag. Unknown is a link in it that
+// leads to no file: Ollama knows models behind it, and they are not listed.
 func ollamaNames(dir string) (names []string, unknown string, err error) {
 	manifests := filepath.Join(dir, "manifests")
 	err = fs.WalkDir(os.DirFS(manifests), ".", func(name string, d fs.DirEntry, err error) error {
@@ -272,7 +274,9 @@ func choiceError(dir, want string, names, fitting []string) error {
 	case len(names) == 0:
 		return fmt.Errorf("%s: %w", dir, ErrEmpty)
 	case len(fitting) > 1 && want != "":
-		return fmt.Errorf("%s: %w, and %q fits %s; say more of the name", dir, ErrChoice, want, listOf(fitting))
+		return fmt.Errorf(
+			"%s: %w, and %q fits %s; say more of the name", dir, ErrChoice, want, listOf(fitting),
+		)
 	case want != "":
 		return fmt.Errorf("%s: %w: %q; it has %s", dir, ErrNoModel, want, listOf(names))
 	}

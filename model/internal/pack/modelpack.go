@@ -77,8 +77,8 @@ func kindOf(title string, size int64) (kind string, known bool) {
 	return kindConfig, false
 }
 
-// fileMetadata is what ModelPack keeps of a file besides its content. Owners and times are left out: they mean
-// nothing on another machine.
+// fileMetadata is what ModelPack keeps of a file besides its content. Owners and times are left out: they
+// mean nothing on another machine.
 type fileMetadata struct {
 	Name     string    `json:"name"`
 	Mode     uint32    `json:"mode"`

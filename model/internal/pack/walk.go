@@ -36,8 +36,8 @@ type File struct {
 	Info  fs.FileInfo
 }
 
-// Mode is what the model says of the permissions: whether the file can be executed, and nothing that differs from
-// one machine to the next.
+// Mode is what the model says of the permissions: whether the file can be executed, and nothing that differs
+// from one machine to the next.
 func (f File) Mode() fs.FileMode {
 	if f.Info.Mode()&0o100 != 0 {
 		return 0o755
@@ -50,8 +50,8 @@ type Choice struct {
 	// Exclude are patterns of names that are left out; see [names.Match].
 	Exclude []string
 
-	// FollowLinks packs what links lead to that lead out of the directory. They are an error otherwise: whoever
-	// made them may have meant what is nobody's business.
+	// FollowLinks packs what links lead to that lead out of the directory. They are an error otherwise:
+	// whoever made them may have meant what is nobody's business.
 	FollowLinks bool
 
 	// LeftOut is told of what is left out though nobody asked for that. It may be nil.
@@ -66,10 +66,10 @@ func (f File) size() int64 {
 	return f.Info.Size()
 }
 
-// Walk lists the files of paths, and the directories that have none: of one directory what is in it, under its
-// path in the directory; of several paths files under their names and directories with theirs before. A link to
-// a file is that file, as in the caches of download tools, and a path may be a link to a directory. What is left
-// out ([names.LeftOut]) is told. What pull would refuse is an error.
+// Walk lists the files of paths, and the directories that have none: of one directory what is in it, under
+// its path in the directory; of several paths files under their names and directories with theirs before. A
+// link to a file is that file, as in the caches of download tools, and a path may be a link to a directory.
+// What is left out ([names.LeftOut]) is told. What pull would refuse is an error.
 func Walk(paths []string, c Choice) ([]File, error) {
 	files, err := List(paths, c)
 	if err == nil {

@@ -27,8 +27,8 @@ import (
 // ErrForm is a directory that has a model in another form, or would look as if it had.
 var ErrForm = errors.New("named files do not go into a directory of another form")
 
-// Dir is a directory that gets files under their titles. Nothing outside of it is written or read, whatever links
-// are in it.
+// Dir is a directory that gets files under their titles. Nothing outside of it is written or read, whatever
+// links are in it.
 type Dir struct {
 	Record Record
 
@@ -108,8 +108,8 @@ func (d *Dir) Remember(reference string, m registry.Manifest, entries []Entry) {
 	d.Record.remember(reference, m, entries)
 }
 
-// Prepare finds out before the first byte whether all entries of a model can have their places together, on the
-// file system of this directory, and those that were chosen in what is there.
+// Prepare finds out before the first byte whether all entries of a model can have their places together, on
+// the file system of this directory, and those that were chosen in what is there.
 func (d *Dir) Prepare(ctx context.Context, all, entries []Entry) error {
 	taken, err := d.claim(all)
 	if err != nil {
@@ -178,8 +178,8 @@ func (d *Dir) folds() bool {
 	return false
 }
 
-// keepForm refuses named files in a directory of another form, and those that would make it one: what is there
-// would be taken for what a later command trusts.
+// keepForm refuses named files in a directory of another form, and those that would make it one: what is
+// there would be taken for what a later command trusts.
 func (d *Dir) keepForm(entries []Entry) error {
 	if kind := pack.KindOf(d.path); kind != pack.Plain {
 		return fmt.Errorf("%s: %w: it is %s; pull into another directory", d.path, ErrForm, kind)
@@ -202,7 +202,9 @@ func (d *Dir) keepFormAt(top map[string]bool) error {
 		return fmt.Errorf("%w: %q and %q would make it Ollama's models", ErrForm, "manifests", "blobs")
 	}
 	if top[pack.ManifestName] && pack.HasBlobs(d.path) {
-		return fmt.Errorf("%w: there are blobs in %s, and %s would name them", ErrForm, d.path, pack.ManifestName)
+		return fmt.Errorf(
+			"%w: there are blobs in %s, and %s would name them", ErrForm, d.path, pack.ManifestName,
+		)
 	}
 	return nil
 }
@@ -294,8 +296,8 @@ func (d *Dir) check(ctx context.Context, name string, again bool) (problem strin
 	return d.checkSeen(ctx, name, d.Record.Files[name], again)
 }
 
-// checkSeen says what is different of a file from when it was seen. Where it looks the same it is trusted, unless
-// it is to be hashed again.
+// checkSeen says what is different of a file from when it was seen. Where it looks the same it is trusted,
+// unless it is to be hashed again.
 func (d *Dir) checkSeen(ctx context.Context, name string, seen Seen, again bool) (problem string, err error) {
 	info, err := d.root.Lstat(name)
 	switch {

@@ -42,8 +42,8 @@ type member struct {
 	target string
 }
 
-// members reads an archive and shows each member. What was read is taken from a budget, because a few bytes may
-// unpack to any number.
+// members reads an archive and shows each member. What was read is taken from a budget, because a few bytes
+// may unpack to any number.
 func (p *placing) members(e Entry, stream *budget, visit func(m member, content io.Reader) error) error {
 	blob := pack.BlobName(digest.Digest(e.Layer.Digest))
 	f, err := rootfile.Open(p.stage, blob, os.O_RDONLY)
@@ -115,9 +115,9 @@ func (p *placing) member(e Entry, h *tar.Header, files map[string]bool) (m membe
 // maxTarget is the longest target of a link that file systems take.
 const maxTarget = 4095
 
-// checkLink refuses a link whose target is not below the directory by its own words: the target may go up at its
-// beginning alone, and no more often than there are directories above the link. These are directories and no
-// links, so that by induction no chain of links leads out.
+// checkLink refuses a link whose target is not below the directory by its own words: the target may go up at
+// its beginning alone, and no more often than there are directories above the link. These are directories and
+// no links, so that by induction no chain of links leads out.
 func checkLink(name, target string) error {
 	rest := target
 	for strings.HasPrefix(rest, "../") {
@@ -159,7 +159,9 @@ func decompress(ctx context.Context, f *os.File, stream *budget) (io.ReadCloser,
 		}
 		return bounded{z, stream}, nil
 	case bytes.Equal(head, []byte{0x28, 0xb5, 0x2f, 0xfd}): // RFC 8878 section 3.1.1
-		d, err := zstd.NewReader(content, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(maxWindow))
+		d, err := zstd.NewReader(
+			content, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(maxWindow),
+		)
 		if err != nil {
 			return nil, err
 		}
@@ -208,8 +210,8 @@ func (p *placing) extract(e Entry) error {
 	})
 }
 
-// meet unpacks one member whose name has a file of somebody's own, or of whose target that holds. With Keep that
-// stays.
+// meet unpacks one member whose name has a file of somebody's own, or of whose target that holds. With Keep
+// that stays.
 func (p *placing) meet(m member, content io.Reader) (Seen, error) {
 	if p.Update.Keep {
 		digester := digest.Canonical.Digester()
@@ -257,7 +259,9 @@ func (p *placing) extractFile(m member, content io.Reader) (Seen, error) {
 	root, temporary := p.staged(fmt.Sprintf("unpacked-%016x", rand.Uint64()))
 	digester := digest.Canonical.Digester()
 	err := create(root, temporary, m.mode, func(f *os.File) error {
-		n, err := io.Copy(io.MultiWriter(f, digester.Hash()), pack.Reader(p.ctx, io.LimitReader(content, m.size)))
+		n, err := io.Copy(
+			io.MultiWriter(f, digester.Hash()), pack.Reader(p.ctx, io.LimitReader(content, m.size)),
+		)
 		if err == nil && n != m.size {
 			err = io.ErrUnexpectedEOF
 		}

@@ -17,8 +17,8 @@ import (
 // ErrInTheWay is something that has a name and is neither replaced nor written through.
 var ErrInTheWay = errors.New("is in the way")
 
-// makeDirs makes a directory and those above it. All must be directories: a link in their place may be one that
-// an earlier model has made.
+// makeDirs makes a directory and those above it. All must be directories: a link in their place may be one
+// that an earlier model has made.
 func makeDirs(root *os.Root, dir string) error {
 	for i := range len(dir) + 1 {
 		if i < len(dir) && dir[i] != '/' || dir == "." {
@@ -58,8 +58,8 @@ func inTheWay(root *os.Root, name string, info fs.FileInfo) error {
 		ErrInTheWay)
 }
 
-// openDir opens a directory of a directory. It may be a link to a directory, on another disk for instance, that
-// the user has made; no model can make one of that name.
+// openDir opens a directory of a directory. It may be a link to a directory, on another disk for instance,
+// that the user has made; no model can make one of that name.
 func openDir(root *os.Root, name string) (*os.Root, error) {
 	if err := root.Mkdir(name, 0o777); err != nil && !errors.Is(err, fs.ErrExist) {
 		return nil, err
@@ -110,8 +110,8 @@ func create(root *os.Root, name string, mode fs.FileMode, write func(f *os.File)
 	return nil
 }
 
-// move gives a file another name, in the same directory or in another. Across file systems it is copied, synced
-// and renamed.
+// move gives a file another name, in the same directory or in another. Across file systems it is copied,
+// synced and renamed.
 func move(from *os.Root, name string, to *os.Root, target string) error {
 	if from == to {
 		err := from.Rename(name, target)

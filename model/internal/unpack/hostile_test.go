@@ -182,7 +182,9 @@ func bomb(t *testing.T, name string, members int, size int64) string {
 	w := tar.NewWriter(z)
 	zeros := make([]byte, size)
 	for i := range members {
-		require.NoError(t, w.WriteHeader(&tar.Header{Name: name + fmt.Sprint(i), Size: size, Typeflag: tar.TypeReg}))
+		require.NoError(
+			t, w.WriteHeader(&tar.Header{Name: name + fmt.Sprint(i), Size: size, Typeflag: tar.TypeReg}),
+		)
 		_, err := w.Write(zeros)
 		require.NoError(t, err)
 	}
@@ -341,7 +343,9 @@ func TestH11DirectoriesMayBeLinksAndFilesAreNot(t *testing.T) {
 	require.NoError(t, os.Remove(filepath.Join(path, "manifests", "h", "n", "m", "t")))
 	require.NoError(t, os.Symlink(victim, filepath.Join(path, "manifests", "h", "n", "m", "t")))
 	require.NoError(t, models.PutManifest("h", "n/m", "t", []byte("{}")))
-	require.NoError(t, os.Rename(filepath.Join(path, "manifests", "h"), filepath.Join(path, "manifests", "g")))
+	require.NoError(
+		t, os.Rename(filepath.Join(path, "manifests", "h"), filepath.Join(path, "manifests", "g")),
+	)
 	require.NoError(t, os.Symlink("g", filepath.Join(path, "manifests", "h")))
 	require.ErrorIs(t, models.PutManifest("h", "n/m", "t", []byte("{}")), unpack.ErrInTheWay)
 	require.NoError(t, unpack.WriteFile(filepath.Join(path, "index.json"), []byte("{}")))

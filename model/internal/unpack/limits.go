@@ -4,7 +4,8 @@ import "github.com/modeltransfer/transfer/model/internal/limit"
 
 // Limits bound what a model may make of this machine. No real model meets them; a person can raise them.
 type Limits struct {
-	// Bytes are the most that archives and copies may unpack to. Zero means 64 MiB and 64 times what was fetched.
+	// Bytes are the most that archives and copies may unpack to. Zero means 64 MiB and 64 times what was
+	// fetched.
 	Bytes int64
 
 	// Files are the most files and directories. Zero means 100,000.
@@ -21,8 +22,8 @@ const (
 	// nameBytes is how long paths may be on average, because all are kept in memory.
 	nameBytes = 512
 
-	// leastBytes and expansion make the default of Bytes. Text shrinks to a tenth; what shrinks to less than a
-	// 64th is nothing but repetition.
+	// leastBytes and expansion make the default of Bytes. Text shrinks to a tenth; what shrinks to less than
+	// a 64th is nothing but repetition.
 	leastBytes = 64 << 20 // 64 MiB
 	expansion  = 64
 )

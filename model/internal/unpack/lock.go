@@ -23,7 +23,8 @@ const (
 	// lockPatience is how long a holder is waited for that does not show it, as a process that was stopped.
 	lockPatience = 15 * time.Second
 
-	// mostGone is how often the directory of the lock may vanish before it is thought to lead nowhere, as a link.
+	// mostGone is how often the directory of the lock may vanish before it is thought to lead nowhere, as a
+	// link.
 	mostGone = 100
 )
 
@@ -33,10 +34,10 @@ var errStale = errors.New("the lock was removed")
 // errForeign is a lock of another user, who could hold it for as long as he likes.
 var errForeign = errors.New("the lock is another user's")
 
-// Lock keeps a directory for one pull at a time: the next one finds all that this one has placed, and does not
-// fetch it again. What is part of the name of the lock where models do not share their places; it may be empty.
-// Waiting is called once where another has the lock. Where no lock can be had, or its holder does not live, it
-// goes without: blobs have locks of their own. The error is that of the context.
+// Lock keeps a directory for one pull at a time: the next one finds all that this one has placed, and does
+// not fetch it again. What is part of the name of the lock where models do not share their places; it may be
+// empty. Waiting is called once where another has the lock. Where no lock can be had, or its holder does not
+// live, it goes without: blobs have locks of their own. The error is that of the context.
 func Lock(ctx context.Context, dir, what string, waiting func()) (unlock func(), err error) {
 	name := lockName
 	if what != "" {
@@ -163,8 +164,8 @@ func (l *dirLock) hold() (unlock func()) {
 	}
 }
 
-// remove removes the file and, where nothing else is in it, the directory. Those who have the file open find out
-// that it has lost its name.
+// remove removes the file and, where nothing else is in it, the directory. Those who have the file open find
+// out that it has lost its name.
 func (l *dirLock) remove() {
 	if l.named() {
 		_ = l.stage.Remove(l.name)

@@ -45,8 +45,8 @@ type modes struct {
 	differ bool
 }
 
-// Place gives the missing of all entries their titles. Their blobs are in the stage. Nothing gets a name before
-// all archives were read through and all names have turned out to go together.
+// Place gives the missing of all entries their titles. Their blobs are in the stage. Nothing gets a name
+// before all archives were read through and all names have turned out to go together.
 func (d *Dir) Place(ctx context.Context, all, missing []Entry) error {
 	p, err := d.newPlacing(ctx, all, missing)
 	if err != nil {
@@ -250,8 +250,8 @@ func (d *Dir) staged(name string) (*os.Root, string) {
 	return d.stage, name
 }
 
-// share gives an entry a blob that other titles have too: by a reflink or, where it is large, a link. It is copied
-// where it is small or the disk has neither.
+// share gives an entry a blob that other titles have too: by a reflink or, where it is large, a link. It is
+// copied where it is small or the disk has neither.
 func (p *placing) share(e Entry, blob string) error {
 	src, err := rootfile.Open(p.stage, blob, os.O_RDONLY)
 	if err != nil {

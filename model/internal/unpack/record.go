@@ -70,8 +70,8 @@ func (s Seen) stamp(info fs.FileInfo) Seen {
 }
 
 // readRecord reads what is remembered. What cannot be read is not remembered, and nor is what was not written
-// here: it decides what is not hashed. What another user has written may say what is there, and is foreign: all is
-// hashed.
+// here: it decides what is not hashed. What another user has written may say what is there, and is foreign:
+// all is hashed.
 func readRecord(stage *os.Root) (r Record, foreign bool) {
 	f, err := rootfile.Open(stage, recordName, os.O_RDONLY)
 	if err != nil {

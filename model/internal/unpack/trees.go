@@ -27,8 +27,8 @@ type OCI struct {
 	algorithms         map[digest.Algorithm]*os.Root
 }
 
-// OpenOCI opens a layout and makes it where it is missing. A directory that holds something else is refused. It
-// must be closed.
+// OpenOCI opens a layout and makes it where it is missing. A directory that holds something else is refused.
+// It must be closed.
 func OpenOCI(dir string) (*OCI, error) {
 	entries, err := os.ReadDir(dir)
 	switch {

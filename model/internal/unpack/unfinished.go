@@ -14,7 +14,8 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// Unfinished tells which form a directory was to have whose first pull was interrupted before it named its model.
+// Unfinished tells which form a directory was to have whose first pull was interrupted before it named its
+// model.
 func Unfinished(dir string) (kind pack.Kind, found bool) {
 	switch pack.KindOf(dir) {
 	case pack.OCI:

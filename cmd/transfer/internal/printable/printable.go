@@ -1,5 +1,5 @@
-// Package printable makes what strangers write fit for a terminal and a log: titles, tags, annotations, paths,
-// answers of servers, and errors that quote them.
+// Package printable makes what strangers write fit for a terminal and a log: titles, tags, annotations,
+// paths, answers of servers, and errors that quote them.
 package printable
 
 import (
@@ -11,8 +11,8 @@ import (
 )
 
 // Text returns a text as one line without anything that a terminal would obey or that would hide or turn the
-// rest: control characters (C0, C1, DEL), ends of lines, characters of direction and width, bytes that are not
-// UTF-8. Each becomes a space.
+// rest: control characters (C0, C1, DEL), ends of lines, characters of direction and width, bytes that are
+// not UTF-8. Each becomes a space.
 func Text(s string) string {
 	if !strings.ContainsFunc(s, unprintable) {
 		return s
@@ -25,7 +25,8 @@ func Text(s string) string {
 	}, s)
 }
 
-// unprintable also holds for bytes that are not UTF-8: some terminals take 0x9b for the beginning of a command.
+// unprintable also holds for bytes that are not UTF-8: some terminals take 0x9b for the beginning of a
+// command.
 func unprintable(r rune) bool { return !unicode.IsPrint(r) || r == utf8.RuneError }
 
 // JSON returns a JSON text that means the same and has no character in it that [Text] would take out.

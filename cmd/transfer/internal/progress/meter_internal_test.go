@@ -171,7 +171,9 @@ func TestOneNoteASecondIsEnough(t *testing.T) {
 
 func TestTheBarEndsWithItsLastLine(t *testing.T) {
 	var out bytes.Buffer
-	m := NewBar(Options{Label: "pull", Out: &out, Blobs: func() []Blob { return []Blob{{"model.gguf", 5, 10}} }})
+	m := NewBar(
+		Options{Label: "pull", Out: &out, Blobs: func() []Blob { return []Blob{{"model.gguf", 5, 10}} }},
+	)
 	m.Update(500, 1000)
 	m.Note("trying again: 503")
 	m.Update(400, 1000)
