@@ -454,7 +454,8 @@ func TestS25FewBodiesOnASlowLink(t *testing.T) {
 				needed := (total/c.speed + 2) / 3
 				assert.LessOrEqual(t, calls, needed+needed/2+1)
 				assert.LessOrEqual(t, w.reg.BytesSent(), int64(total)*13/10)
-				assert.LessOrEqual(t, early, 16, "requests with which the first call begins")
+				// Sixteen is the first number of a far link, which may have been raised once by then.
+				assert.LessOrEqual(t, early, 24, "requests with which the first call begins")
 			})
 		})
 	}
