@@ -20,13 +20,13 @@ func (r *Registry) serveBlob(w http.ResponseWriter, req *http.Request, _, text s
 	switch req.Method {
 	case http.MethodGet, http.MethodHead:
 	case http.MethodDelete:
-		r.deleteFile(w, r.blobFile(dg), "BLOB_UNKNOWN")
+		deleteFile(w, r.store.blobFile(dg), "BLOB_UNKNOWN")
 		return
 	default:
 		refuse(w, http.StatusMethodNotAllowed, "UNSUPPORTED", "a blob is read or deleted")
 		return
 	}
-	f, err := open(r.blobFile(dg), os.O_RDONLY)
+	f, err := open(r.store.blobFile(dg), os.O_RDONLY)
 	if errors.Is(err, fs.ErrNotExist) {
 		refuse(w, http.StatusNotFound, "BLOB_UNKNOWN", "there is no such blob")
 		return
@@ -47,7 +47,7 @@ func (r *Registry) serveBlob(w http.ResponseWriter, req *http.Request, _, text s
 	http.ServeContent(w, req, "", info.ModTime(), f)
 }
 
-func (r *Registry) deleteFile(w http.ResponseWriter, path, code string) {
+func deleteFile(w http.ResponseWriter, path, code string) {
 	switch err := os.Remove(path); {
 	case errors.Is(err, fs.ErrNotExist):
 		refuse(w, http.StatusNotFound, code, "there is nothing under this name")
@@ -56,15 +56,6 @@ func (r *Registry) deleteFile(w http.ResponseWriter, path, code string) {
 	default:
 		w.WriteHeader(http.StatusAccepted)
 	}
-}
-
-// has tells whether a blob is there.
-func (r *Registry) has(dg digest.Digest) bool {
-	if dg.Validate() != nil {
-		return false
-	}
-	f, err := open(r.blobFile(dg), os.O_RDONLY)
-	return err == nil && f.Close() == nil
 }
 
 func noSpace(err error) bool { return errors.Is(err, syscall.ENOSPC) }

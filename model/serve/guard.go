@@ -12,9 +12,9 @@ import (
 
 // refusal says why a request is not answered, or nothing. Whoever can reach this registry may use it, and so
 // may every web page that they have open, unless it is told from its visitor: a browser says where a request
-// comes from, and under which name it asks.
-func (r *Registry) refusal(req *http.Request) string {
-	if !r.answersTo(req) {
+// comes from, and under which name it asks. Hosts are further names of the registry.
+func refusal(req *http.Request, hosts []string) string {
+	if !answersTo(req, hosts) {
 		return "this registry does not answer to the name " + hostname(req.Host)
 	}
 	switch req.Header.Get("Sec-Fetch-Site") {
@@ -32,7 +32,7 @@ func (r *Registry) refusal(req *http.Request) string {
 
 // answersTo tells whether a request names this machine, where it came in by a loopback address: the owner of
 // any other name can have it lead there (DNS rebinding).
-func (r *Registry) answersTo(req *http.Request) bool {
+func answersTo(req *http.Request, hosts []string) bool {
 	local, ok := req.Context().Value(http.LocalAddrContextKey).(net.Addr)
 	if !ok {
 		return true
@@ -49,7 +49,7 @@ func (r *Registry) answersTo(req *http.Request) bool {
 	self, err := os.Hostname()
 	return host == "localhost" || strings.HasSuffix(host, ".localhost") ||
 		err == nil && host == hostname(self) ||
-		slices.ContainsFunc(r.opts.Hosts, func(name string) bool { return hostname(name) == host })
+		slices.ContainsFunc(hosts, func(name string) bool { return hostname(name) == host })
 }
 
 // hostname is a host without its port, as names are compared.

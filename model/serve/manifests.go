@@ -8,8 +8,6 @@ import (
 	"mime"
 	"net/http"
 	"os"
-	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -35,20 +33,12 @@ func (r *Registry) serveManifest(w http.ResponseWriter, req *http.Request, name,
 	}
 }
 
-// manifestEntry is the file that says that a repository has a tag or a manifest.
-func (r *Registry) manifestEntry(name, what string) string {
-	if strings.Contains(what, ":") {
-		return filepath.Join(r.repository(name), "_manifests", strings.Replace(what, ":", "-", 1))
-	}
-	return filepath.Join(r.repository(name), "_tags", what)
-}
-
 func (r *Registry) getManifest(w http.ResponseWriter, req *http.Request, name, what string) {
 	dg := digest.Digest(what)
 	if !strings.Contains(what, ":") {
-		text, err := readFile(r.manifestEntry(name, what))
+		text, err := readFile(r.store.entry(name, what))
 		if err != nil {
-			r.unknownManifest(w, name, err)
+			unknownManifest(w, r.store.repository(name), err)
 			return
 		}
 		dg = digest.Digest(strings.TrimSpace(string(text)))
@@ -57,9 +47,9 @@ func (r *Registry) getManifest(w http.ResponseWriter, req *http.Request, name, w
 		fail(w, nil)
 		return
 	}
-	m, err := r.readManifest(name, dg)
+	m, err := r.store.readManifest(name, dg)
 	if err != nil {
-		r.unknownManifest(w, name, err)
+		unknownManifest(w, r.store.repository(name), err)
 		return
 	}
 	w.Header().Set("Content-Type", m.MediaType)
@@ -69,20 +59,6 @@ func (r *Registry) getManifest(w http.ResponseWriter, req *http.Request, name, w
 	if req.Method == http.MethodGet {
 		_, _ = w.Write(m.Data)
 	}
-}
-
-// readManifest returns a manifest of a repository. One whose type is not that of a manifest is not there.
-func (r *Registry) readManifest(name string, dg digest.Digest) (registry.Manifest, error) {
-	mediaType, err := readFile(r.manifestEntry(name, dg.String()))
-	if err != nil {
-		return registry.Manifest{}, err
-	}
-	m := registry.Manifest{MediaType: strings.TrimSpace(string(mediaType)), Digest: dg.String()}
-	if !isManifest(m.MediaType) {
-		return m, fs.ErrNotExist
-	}
-	m.Data, err = readFile(r.blobFile(dg))
-	return m, err
 }
 
 // isManifest tells whether something of this media type is a manifest. A browser would show others.
@@ -98,26 +74,27 @@ func isManifest(mediaType string) bool {
 // deleteManifest removes a tag or, with all its tags, a manifest from a repository.
 func (r *Registry) deleteManifest(w http.ResponseWriter, name, what string) {
 	if strings.Contains(what, ":") {
-		tags, err := r.tags(name)
+		tags, err := r.store.tags(name)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			fail(w, err)
 			return
 		}
 		for tag, dg := range tags {
 			if dg.String() == what {
-				_ = os.Remove(r.manifestEntry(name, tag)) // a tag that leads nowhere is not listed either
+				_ = os.Remove(r.store.entry(name, tag)) // a tag that leads nowhere is not listed either
 			}
 		}
 	}
-	r.deleteFile(w, r.manifestEntry(name, what), "MANIFEST_UNKNOWN")
+	deleteFile(w, r.store.entry(name, what), "MANIFEST_UNKNOWN")
 }
 
-func (r *Registry) unknownManifest(w http.ResponseWriter, name string, err error) {
+// unknownManifest answers that a manifest could not be read. Repository is the directory of its repository.
+func unknownManifest(w http.ResponseWriter, repository string, err error) {
 	if !errors.Is(err, fs.ErrNotExist) {
 		fail(w, err)
 		return
 	}
-	if _, err := os.Stat(r.repository(name)); err != nil {
+	if _, err := os.Stat(repository); err != nil {
 		refuse(w, http.StatusNotFound, "NAME_UNKNOWN", "there is no such repository")
 		return
 	}
@@ -126,15 +103,8 @@ func (r *Registry) unknownManifest(w http.ResponseWriter, name string, err error
 
 // putManifest keeps a manifest whose blobs are all there.
 func (r *Registry) putManifest(w http.ResponseWriter, req *http.Request, name, what string) {
-	data, err := io.ReadAll(io.LimitReader(req.Body, maxManifest+1))
-	switch {
-	case errors.Is(err, os.ErrDeadlineExceeded):
-		refuse(w, http.StatusRequestTimeout, "MANIFEST_INVALID", "the manifest did not come in time")
-		return
-	case err != nil:
-		return // the client has gone
-	case len(data) > maxManifest:
-		refuse(w, http.StatusRequestEntityTooLarge, "MANIFEST_INVALID", "the manifest is larger than 4 MiB")
+	data := readManifest(w, req)
+	if data == nil {
 		return
 	}
 	dg := digest.FromBytes(data)
@@ -152,11 +122,11 @@ func (r *Registry) putManifest(w http.ResponseWriter, req *http.Request, name, w
 		refuse(w, http.StatusBadRequest, "MANIFEST_INVALID", why)
 		return
 	}
-	if missing := r.missing(content); missing != "" {
+	if missing := r.store.missing(content); missing != "" {
 		refuse(w, http.StatusBadRequest, "MANIFEST_BLOB_UNKNOWN", "there is no blob "+missing)
 		return
 	}
-	if err := r.keepManifest(name, what, dg, m); err != nil {
+	if err := r.store.keep(name, what, dg, m); err != nil {
 		fail(w, err)
 		return
 	}
@@ -166,6 +136,21 @@ func (r *Registry) putManifest(w http.ResponseWriter, req *http.Request, name, w
 	w.Header().Set("Location", "/v2/"+name+"/manifests/"+dg.String())
 	w.Header().Set("Docker-Content-Digest", dg.String())
 	w.WriteHeader(http.StatusCreated)
+}
+
+// readManifest reads the manifest of a request. Where it cannot, it has answered, and returns nil.
+func readManifest(w http.ResponseWriter, req *http.Request) []byte {
+	data, err := io.ReadAll(io.LimitReader(req.Body, maxManifest+1))
+	switch {
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		refuse(w, http.StatusRequestTimeout, "MANIFEST_INVALID", "the manifest did not come in time")
+	case err != nil: // the client has gone
+	case len(data) > maxManifest:
+		refuse(w, http.StatusRequestEntityTooLarge, "MANIFEST_INVALID", "the manifest is larger than 4 MiB")
+	default:
+		return data
+	}
+	return nil
 }
 
 // judge returns what a manifest says, or why it is none.
@@ -193,54 +178,4 @@ func ownType(data []byte) string {
 	}
 	_ = json.Unmarshal(data, &m) // it has been read before
 	return m.MediaType
-}
-
-// missing returns the first blob or manifest that is named and not there. A layer
-// that may not be distributed is fetched from elsewhere.
-func (r *Registry) missing(c registry.Content) string {
-	all := slices.Concat(c.Manifests, slices.DeleteFunc(slices.Clone(c.Layers), isForeign))
-	if c.Config != nil {
-		all = append(all, *c.Config)
-	}
-	for _, d := range all {
-		if !r.has(digest.Digest(d.Digest)) {
-			return d.Digest
-		}
-	}
-	return ""
-}
-
-func isForeign(d registry.Descriptor) bool {
-	return strings.HasPrefix(d.MediaType, "application/vnd.oci.image.layer.nondistributable.") ||
-		strings.HasPrefix(d.MediaType, "application/vnd.docker.image.rootfs.foreign.")
-}
-
-// keepManifest writes the manifest, then that it is there, then its tag.
-func (r *Registry) keepManifest(name, what string, dg digest.Digest, m registry.Manifest) error {
-	if err := r.write(r.blobFile(dg), m.Data); err != nil {
-		return err
-	}
-	if err := r.write(r.manifestEntry(name, dg.String()), []byte(m.MediaType)); err != nil {
-		return err
-	}
-	if strings.Contains(what, ":") {
-		return nil
-	}
-	return r.write(r.manifestEntry(name, what), []byte(dg))
-}
-
-// write gives a file its content, whole or not at all.
-func (r *Registry) write(path string, data []byte) (err error) {
-	f, err := os.CreateTemp(filepath.Join(r.dir, "uploads"), "small-*")
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(data)
-	if err = errors.Join(err, f.Chmod(0o644), f.Close()); err == nil {
-		err = place(f.Name(), path)
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(f.Name()))
-	}
-	return nil
 }

@@ -2,12 +2,7 @@ package serve
 
 import (
 	"encoding/json"
-	"errors"
-	"io/fs"
 	"net/http"
-	"os"
-	"path/filepath"
-	"strings"
 
 	"github.com/modeltransfer/transfer/registry"
 	"github.com/opencontainers/go-digest"
@@ -33,7 +28,7 @@ func (r *Registry) serveReferrers(w http.ResponseWriter, req *http.Request, name
 		refuse(w, http.StatusMethodNotAllowed, "UNSUPPORTED", "a list is read")
 		return
 	}
-	list, err := r.referrers(name, text, req.URL.Query().Get("artifactType"))
+	list, err := r.store.referrers(name, text, req.URL.Query().Get("artifactType"))
 	if err != nil {
 		fail(w, err)
 		return
@@ -44,34 +39,4 @@ func (r *Registry) serveReferrers(w http.ResponseWriter, req *http.Request, name
 	w.Header().Set("Content-Type", registry.MediaTypeIndex)
 	index := map[string]any{"schemaVersion": 2, "mediaType": registry.MediaTypeIndex, "manifests": list}
 	_ = json.NewEncoder(w).Encode(index) // only the client can fail it
-}
-
-// referrers reads all manifests of a repository: lists of their own would have to agree with them.
-func (r *Registry) referrers(name, subject, artifactType string) ([]descriptor, error) {
-	list := []descriptor{}
-	entries, err := os.ReadDir(filepath.Join(r.repository(name), "_manifests"))
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, err
-	}
-	for _, e := range entries {
-		m, err := r.readManifest(name, digest.Digest(strings.Replace(e.Name(), "-", ":", 1)))
-		if errors.Is(err, fs.ErrNotExist) {
-			continue // it was removed meanwhile
-		}
-		if err != nil {
-			return nil, err
-		}
-		c, err := m.Content()
-		if err != nil || c.Subject == nil || c.Subject.Digest != subject {
-			continue
-		}
-		d := descriptor{m.MediaType, m.Digest, len(m.Data), c.ArtifactType, c.Annotations}
-		if d.ArtifactType == "" && c.Config != nil {
-			d.ArtifactType = c.Config.MediaType
-		}
-		if artifactType == "" || d.ArtifactType == artifactType {
-			list = append(list, d)
-		}
-	}
-	return list, nil
 }

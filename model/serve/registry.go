@@ -25,10 +25,6 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"sync"
-	"time"
-
-	"github.com/opencontainers/go-digest"
 )
 
 // maxManifest is the largest manifest that is taken, as in the reference implementation.
@@ -65,14 +61,11 @@ type Options struct {
 // Registry is the registry of a directory, and an [http.Handler] at the root of a host: its paths begin with
 // /v2/. [Open] opens it, and Close must come after the last request has ended.
 type Registry struct {
-	dir   string
-	opts  Options
-	lock  *os.File // nil where it is read-only
-	alone bool     // the lock holds: nobody else writes
-
-	mu      sync.Mutex // guards the fields that follow
-	uploads map[string]*upload
-	swept   time.Time // when uploads that nobody continues were removed
+	opts    Options
+	store   store
+	uploads *uploads
+	lock    *os.File // nil where it is read-only
+	alone   bool     // the lock holds: nobody else writes
 }
 
 var _ http.Handler = (*Registry)(nil)
@@ -81,7 +74,7 @@ var _ http.Handler = (*Registry)(nil)
 // locks it until [Registry.Close], and removes uploads that nobody has continued for a week. The error is
 // [ErrBusy] where another registry writes to the directory, and [ErrOther].
 func Open(dir string, o Options) (*Registry, error) {
-	r := &Registry{dir: dir, opts: o, uploads: map[string]*upload{}}
+	r := &Registry{opts: o, store: store{dir}, uploads: newUploads(filepath.Join(dir, "uploads"))}
 	if err := checkDir(dir); err != nil {
 		return nil, err
 	}
@@ -94,10 +87,11 @@ func Open(dir string, o Options) (*Registry, error) {
 			return nil, err
 		}
 	}
-	if err := r.acquire(); err != nil {
+	var err error
+	if r.lock, r.alone, err = acquire(dir); err != nil {
 		return nil, err
 	}
-	if err := r.sweep(maxUploadAge); err != nil {
+	if err := r.uploads.sweep(maxUploadAge); err != nil {
 		return nil, errors.Join(err, r.Close())
 	}
 	return r, nil
@@ -123,7 +117,7 @@ func (r *Registry) ServeHTTP(rw http.ResponseWriter, req *http.Request) {
 	defer w.extend() // the last of it is sent when this has returned
 	w.Header().Set("Docker-Distribution-API-Version", "registry/2.0")
 	w.Header().Set("X-Content-Type-Options", "nosniff") // nothing that was pushed is a page or a script
-	if why := r.refusal(req); why != "" {
+	if why := refusal(req, r.opts.Hosts); why != "" {
 		refuse(w, http.StatusForbidden, "DENIED", why)
 		return
 	}
@@ -180,15 +174,6 @@ func validName(name string) bool {
 		}
 	}
 	return true
-}
-
-// blobFile is where a blob is. The digest must be valid.
-func (r *Registry) blobFile(dg digest.Digest) string {
-	return filepath.Join(r.dir, "blobs", dg.Algorithm().String(), dg.Encoded())
-}
-
-func (r *Registry) repository(name string) string {
-	return filepath.Join(r.dir, "repositories", filepath.FromSlash(name))
 }
 
 // refuse answers with an error as the OCI distribution spec has it.

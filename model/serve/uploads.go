@@ -1,8 +1,6 @@
 package serve
 
 import (
-	"crypto/rand"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"hash"
@@ -15,7 +13,6 @@ import (
 	"strconv"
 	"sync"
 
-	"github.com/modeltransfer/transfer/internal/rootfile"
 	"github.com/opencontainers/go-digest"
 )
 
@@ -41,7 +38,7 @@ func (r *Registry) serveUpload(w http.ResponseWriter, req *http.Request, name, i
 		r.begin(w, req, name)
 		return
 	}
-	u, err := r.find(id)
+	u, err := r.uploads.find(id)
 	if err != nil {
 		refuse(w, http.StatusNotFound, "BLOB_UPLOAD_UNKNOWN", "there is no such upload")
 		return
@@ -50,17 +47,17 @@ func (r *Registry) serveUpload(w http.ResponseWriter, req *http.Request, name, i
 	defer u.Unlock()
 	switch req.Method {
 	case http.MethodGet:
-		u.answer(w, name, id, http.StatusNoContent)
+		u.answer(w, name, http.StatusNoContent)
 	case http.MethodPatch:
-		if r.append(w, req, u, name, id) {
-			u.answer(w, name, id, http.StatusAccepted)
+		if u.append(w, req, name) {
+			u.answer(w, name, http.StatusAccepted)
 		}
 	case http.MethodPut:
-		if r.append(w, req, u, name, id) {
-			r.commit(w, u, name, id, req.URL.Query().Get("digest"))
+		if u.append(w, req, name) {
+			r.commit(w, u, name, req.URL.Query().Get("digest"))
 		}
 	case http.MethodDelete:
-		r.forget(id)
+		r.uploads.forget(u)
 		w.WriteHeader(http.StatusNoContent)
 	default:
 		refuse(w, http.StatusMethodNotAllowed, "UNSUPPORTED", "not a method of an upload")
@@ -70,11 +67,11 @@ func (r *Registry) serveUpload(w http.ResponseWriter, req *http.Request, name, i
 // begin mounts a blob that is there, takes one with the request, or opens an upload.
 func (r *Registry) begin(w http.ResponseWriter, req *http.Request, name string) {
 	query := req.URL.Query()
-	if dg := digest.Digest(query.Get("mount")); r.has(dg) {
+	if dg := digest.Digest(query.Get("mount")); r.store.has(dg) {
 		created(w, name, dg)
 		return
 	}
-	id, u, err := r.open()
+	u, err := r.uploads.open()
 	switch {
 	case errors.Is(err, errFull):
 		w.Header().Set("Retry-After", "60")
@@ -87,69 +84,17 @@ func (r *Registry) begin(w http.ResponseWriter, req *http.Request, name string) 
 	u.Lock()
 	defer u.Unlock()
 	if !query.Has("digest") {
-		u.answer(w, name, id, http.StatusAccepted)
+		u.answer(w, name, http.StatusAccepted)
 		return
 	}
-	if r.append(w, req, u, name, id) {
-		r.commit(w, u, name, id, query.Get("digest"))
-	}
-}
-
-// open opens an upload. The error is errFull where too many are open.
-func (r *Registry) open() (id string, u *upload, err error) {
-	var random [16]byte
-	_, _ = rand.Read(random[:]) // never fails
-	id = hex.EncodeToString(random[:])
-	u = &upload{path: filepath.Join(r.dir, "uploads", id), sum: digest.Canonical.Hash()}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if err := r.makeRoom(); err != nil {
-		return "", nil, err
-	}
-	f, err := os.OpenFile(u.path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
-	if err == nil {
-		err = f.Close()
-	}
-	if err != nil {
-		return "", nil, err
-	}
-	r.uploads[id] = u
-	return id, u, nil
-}
-
-// find returns an upload, also one of an earlier run.
-func (r *Registry) find(id string) (*upload, error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if u := r.uploads[id]; u != nil {
-		return u, nil
-	}
-	path := filepath.Join(r.dir, "uploads", id)
-	info, err := os.Lstat(path)
-	if err != nil {
-		return nil, err
-	}
-	if !info.Mode().IsRegular() || !rootfile.IsOwn(info) { // its owner may write to it at any time
-		return nil, &fs.PathError{Op: "open", Path: path, Err: fs.ErrNotExist}
-	}
-	u := &upload{path: path, size: info.Size(), sum: digest.Canonical.Hash()}
-	r.uploads[id] = u
-	return u, nil
-}
-
-func (r *Registry) forget(id string) {
-	r.mu.Lock()
-	u := r.uploads[id]
-	delete(r.uploads, id)
-	r.mu.Unlock()
-	if u != nil {
-		_ = os.Remove(u.path) // a start after a week tries again
+	if u.append(w, req, name) {
+		r.commit(w, u, name, query.Get("digest"))
 	}
 }
 
 // append writes the body of a request behind what is there, and reports whether all of it came. What
 // came stays in any case.
-func (r *Registry) append(w http.ResponseWriter, req *http.Request, u *upload, name, id string) bool {
+func (u *upload) append(w http.ResponseWriter, req *http.Request, name string) bool {
 	f, err := open(u.path, os.O_WRONLY|os.O_APPEND)
 	if errors.Is(err, fs.ErrNotExist) {
 		refuse(w, http.StatusNotFound, "BLOB_UPLOAD_UNKNOWN", "there is no such upload")
@@ -161,7 +106,7 @@ func (r *Registry) append(w http.ResponseWriter, req *http.Request, u *upload, n
 	}
 	defer f.Close()
 	if !u.agrees(f) || !begins(req, u.size) {
-		u.answer(w, name, id, http.StatusRequestedRangeNotSatisfiable)
+		u.answer(w, name, http.StatusRequestedRangeNotSatisfiable)
 		return false
 	}
 	var to io.Writer = f
@@ -184,6 +129,9 @@ func (r *Registry) append(w http.ResponseWriter, req *http.Request, u *upload, n
 	fail(w, err)
 	return false
 }
+
+// id is the name of its file.
+func (u *upload) id() string { return filepath.Base(u.path) }
 
 // begins tells whether a request continues behind so many bytes, as far as it says where.
 func begins(req *http.Request, size int64) bool {
@@ -214,10 +162,10 @@ func (u *upload) lookAgain() {
 }
 
 // answer tells where an upload goes on and how much of it is there.
-func (u *upload) answer(w http.ResponseWriter, name, id string, status int) {
-	w.Header().Set("Location", "/v2/"+name+"/blobs/uploads/"+id)
+func (u *upload) answer(w http.ResponseWriter, name string, status int) {
+	w.Header().Set("Location", "/v2/"+name+"/blobs/uploads/"+u.id())
 	w.Header().Set("Range", fmt.Sprintf("0-%d", max(u.size-1, 0)))
-	w.Header().Set("Docker-Upload-UUID", id)
+	w.Header().Set("Docker-Upload-UUID", u.id())
 	w.WriteHeader(status)
 }
 
@@ -228,7 +176,7 @@ func created(w http.ResponseWriter, name string, dg digest.Digest) {
 }
 
 // commit ends an upload: what has arrived gets its name if it is what the digest says.
-func (r *Registry) commit(w http.ResponseWriter, u *upload, name, id, text string) {
+func (r *Registry) commit(w http.ResponseWriter, u *upload, name, text string) {
 	dg := digest.Digest(text)
 	if dg.Validate() != nil {
 		refuse(w, http.StatusBadRequest, "DIGEST_INVALID", "malformed digest")
@@ -240,15 +188,15 @@ func (r *Registry) commit(w http.ResponseWriter, u *upload, name, id, text strin
 		return
 	}
 	if got != dg {
-		r.forget(id)
+		r.uploads.forget(u)
 		refuse(w, http.StatusBadRequest, "DIGEST_INVALID", "what has arrived is not what the digest says")
 		return
 	}
-	if err := place(u.path, r.blobFile(dg)); err != nil {
+	if err := place(u.path, r.store.blobFile(dg)); err != nil {
 		fail(w, err)
 		return
 	}
-	r.forget(id)
+	r.uploads.forget(u)
 	created(w, name, dg)
 }
 
@@ -264,19 +212,4 @@ func (u *upload) digest(algorithm digest.Algorithm, alone bool) (digest.Digest, 
 		return digest.NewDigest(algorithm, u.sum), nil
 	}
 	return algorithm.FromReader(f)
-}
-
-// place gives a file its final name, durably.
-func place(from, to string) error {
-	f, err := open(from, os.O_RDWR)
-	if err != nil {
-		return err
-	}
-	if err := errors.Join(f.Sync(), f.Close()); err != nil {
-		return err
-	}
-	if err := os.MkdirAll(filepath.Dir(to), 0o777); err != nil {
-		return err
-	}
-	return os.Rename(from, to)
 }
