@@ -126,7 +126,10 @@ func ExampleNewLimiter() {
 		go func() {
 			err := transfer.Download(context.Background(), transfer.DownloadOptions{
 				Blobs: []transfer.Blob{
-					{Digest: "sha256:2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824", Size: 5},
+					{
+						Digest: "sha256:2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824",
+						Size:   5,
+					},
 				},
 				BaseURL: "https://registry.example", Repository: model, DestDir: "blobs", Limiter: limiter,
 			})

@@ -404,8 +404,8 @@ func TestTraceOfABlobThatWasBelieved(t *testing.T) {
 	})
 }
 
-// Trace is told which files had which bytes of a blob, again where the digest was wrong. None is told of a file
-// that had none.
+// Trace is told which files had which bytes of a blob, again where the digest was wrong. None is told of a
+// file that had none.
 func TestTraceOfWhatIsReused(t *testing.T) {
 	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 		for name, c := range map[string]struct {

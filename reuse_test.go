@@ -141,7 +141,10 @@ var mixture = sync.OnceValue(func() (both [2]*version) {
 			v.File.Tensors, v.seeds = nil, nil
 			for n := range experts {
 				v.File.Tensors = append(v.File.Tensors, tensortest.Tensor{
-					Name: fmt.Sprintf("blk.0.expert.%d", n), Type: 1, Shape: []uint64{expertSize / 2}, Size: expertSize,
+					Name:  fmt.Sprintf("blk.0.expert.%d", n),
+					Type:  1,
+					Shape: []uint64{expertSize / 2},
+					Size:  expertSize,
 				})
 				v.seeds = append(v.seeds, uint64(n))
 			}

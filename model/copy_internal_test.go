@@ -52,8 +52,8 @@ func TestH10AStreamThatStallsEnds(t *testing.T) {
 		var moved int64
 		s := &streamer{from: source, to: p, told: func(n int64) { moved = n }}
 		begin := time.Now()
-		b := transfer.Blob{Digest: digest.FromString(content).String(), Size: 100}
-		left, err := s.all(t.Context(), []transfer.Blob{b}, 1)
+		blob := transfer.Blob{Digest: digest.FromString(content).String(), Size: 100}
+		left, err := s.all(t.Context(), []transfer.Blob{blob}, 1)
 		require.NoError(t, err)
 		assert.Len(t, left, 1)
 		assert.Equal(t, 10*time.Second, time.Since(begin))

@@ -86,8 +86,8 @@ func TestCopyTakesAModelWithWhatRefersToIt(t *testing.T) {
 	require.NoError(t, err)
 	assert.Empty(t, left, "nothing went through the disk")
 
-	opts = model.CopyOptions{NoReferrers: true}
-	r, err = model.Copy(t.Context(), from+"/me/model:v1", to+"/you/model:v2", opts)
+	alone := model.CopyOptions{NoReferrers: true}
+	r, err = model.Copy(t.Context(), from+"/me/model:v1", to+"/you/model:v2", alone)
 	require.NoError(t, err)
 	assert.Zero(t, r.Moved)
 	assert.Zero(t, r.Referrers)
@@ -112,8 +112,8 @@ func blobOf(f model.File) transfer.Blob { return transfer.Blob{Digest: f.Digest,
 func TestCopyWithDryRunCopiesNothing(t *testing.T) {
 	from, _ := source(t)
 	_, to := serve(t, registrytest.Options{})
-	opts := model.CopyOptions{DryRun: true}
-	r, err := model.Copy(t.Context(), from+"/me/model:v1", to+"/you/model:v1", opts)
+	dry := model.CopyOptions{DryRun: true}
+	r, err := model.Copy(t.Context(), from+"/me/model:v1", to+"/you/model:v1", dry)
 	require.NoError(t, err)
 	assert.Len(t, r.Missing, 2)
 	assert.Zero(t, r.Moved)

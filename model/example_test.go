@@ -14,8 +14,8 @@ import (
 	"github.com/modeltransfer/transfer/registry/registrytest"
 )
 
-// exampleRegistry is the variable that names the registry of the examples, for which docker has a log-in. Without
-// it they have one of their own, which lets in ada.
+// exampleRegistry is the variable that names the registry of the examples, for which docker has a log-in.
+// Without it they have one of their own, which lets in ada.
 const exampleRegistry = "EXAMPLE_REGISTRY"
 
 // example is where an example works: a registry with a log-in, and a directory that is removed.
@@ -102,9 +102,10 @@ func ExamplePull_initContainer() {
 	host, dir, end := example()
 	defer end()
 	ctx := context.Background()
-	_, err := model.Push(ctx, []string{filepath.Join(dir, "model")}, host+"/me/init:v1", model.PushOptions{})
+	reference, caches := host+"/me/init:v1", []string{"http://127.0.0.1:1"}
+	_, err := model.Push(ctx, []string{filepath.Join(dir, "model")}, reference, model.PushOptions{})
 	fmt.Println(err)
-	fmt.Println(initContainer(ctx, host+"/me/init:v1", filepath.Join(dir, "init"), []string{"http://127.0.0.1:1"}))
+	fmt.Println(initContainer(ctx, reference, filepath.Join(dir, "init"), caches))
 	// Output:
 	// <nil>
 	// <nil>
@@ -130,14 +131,14 @@ func ExampleOpen_tee() {
 func ExampleAttach() {
 	host, dir, end := example()
 	defer end()
-	ctx := context.Background()
-	_, err := model.Push(ctx, []string{filepath.Join(dir, "model")}, host+"/me/signed:v1", model.PushOptions{})
+	ctx, reference := context.Background(), host+"/me/signed:v1"
+	_, err := model.Push(ctx, []string{filepath.Join(dir, "model")}, reference, model.PushOptions{})
 	fmt.Println(err)
 	write(filepath.Join(dir, "m.sig"), "signed")
-	_, err = model.Attach(ctx, []string{filepath.Join(dir, "m.sig")}, host+"/me/signed:v1",
+	_, err = model.Attach(ctx, []string{filepath.Join(dir, "m.sig")}, reference,
 		model.PushOptions{ArtifactType: "application/x.sig"})
 	fmt.Println(err)
-	about, err := model.Inspect(ctx, host+"/me/signed:v1", model.InspectOptions{})
+	about, err := model.Inspect(ctx, reference, model.InspectOptions{})
 	fmt.Println(err)
 	list, err := signatures(ctx, about)
 	fmt.Println(len(list), err)

@@ -87,8 +87,10 @@ func TestAProbeLogsInAndKeepsItsCredentialsFromRedirects(t *testing.T) {
 func TestABlobThatCannotBeAskedForIsNotThere(t *testing.T) {
 	for name, answer := range map[string]http.HandlerFunc{
 		"refused": func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusUnauthorized) },
-		"broken":  func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusInternalServerError) },
-		"cut":     func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) },
+		"broken": func(w http.ResponseWriter, _ *http.Request) {
+			w.WriteHeader(http.StatusInternalServerError)
+		},
+		"cut": func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) },
 	} {
 		there, err := proberOf(t, answer).all(t.Context(), []transfer.Blob{{Digest: someDigest}}, "me/model")
 		require.NoError(t, err, name)
@@ -118,9 +120,9 @@ func TestABlobIsThereWithItsLengthOrItsDigest(t *testing.T) {
 		"nothing, named":             {nothing, named(someDigest), true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			p := proberOf(
-				t, func(w http.ResponseWriter, _ *http.Request) { maps.Copy(w.Header(), test.header) },
-			)
+			p := proberOf(t, func(w http.ResponseWriter, _ *http.Request) {
+				maps.Copy(w.Header(), test.header)
+			})
 			there, err := p.all(t.Context(), []transfer.Blob{test.blob}, "")
 			require.NoError(t, err)
 			assert.Equal(t, test.want, there[test.blob.Digest])

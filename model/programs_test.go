@@ -19,7 +19,9 @@ import (
 
 func pullFiles(ctx context.Context, reference, dir string) error {
 	result, err := model.Pull(ctx, reference, dir, model.PullOptions{Options: model.Options{
-		Progress: func(completed, total int64) { fmt.Fprintf(os.Stderr, "\r%d of %d bytes", completed, total) },
+		Progress: func(completed, total int64) {
+			fmt.Fprintf(os.Stderr, "\r%d of %d bytes", completed, total)
+		},
 	}})
 	for _, file := range result.Files {
 		fmt.Println(file.Name, file.Size)

@@ -88,8 +88,12 @@ func (u *updated) put(host, tag string, data []byte) {
 	body, err := json.Marshal(manifest)
 	require.NoError(u.t, err)
 	require.NoError(u.t, transfer.Upload(u.t.Context(), transfer.UploadOptions{
-		Blobs: blobs, BaseURL: "http://" + host, SrcDir: dir, Repository: "me/model",
-		Manifest: body, ManifestRef: tag,
+		Blobs:       blobs,
+		BaseURL:     "http://" + host,
+		SrcDir:      dir,
+		Repository:  "me/model",
+		Manifest:    body,
+		ManifestRef: tag,
 	}))
 }
 

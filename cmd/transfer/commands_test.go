@@ -80,9 +80,8 @@ func TestAMissingTagLeadsToTheTags(t *testing.T) {
 	must(t, "push", made, base+":v1")
 	r := runWith(t, "pull", base+":v2", t.TempDir())
 	assert.Equal(t, exitFailed, r.code)
-	assert.Contains(
-		t, r.stderr, "hint: list what is there: transfer tags "+strings.TrimPrefix(base, "http://"),
-	)
+	name := strings.TrimPrefix(base, "http://")
+	assert.Contains(t, r.stderr, "hint: list what is there: transfer tags "+name)
 }
 
 // forms are the directories that pull makes of one model, and where in them its largest file is.
@@ -119,9 +118,11 @@ func TestVerifyFindsAndRepairsDamageInEachForm(t *testing.T) {
 			info, err := os.Stat(path)
 			require.NoError(t, err)
 			for damage, apply := range map[string]func() error{
-				"does not match": func() error { return os.WriteFile(path, make([]byte, info.Size()), 0o600) },
-				"bytes":          func() error { return os.WriteFile(path, []byte("short"), 0o600) },
-				"missing":        func() error { return os.Remove(path) },
+				"does not match": func() error {
+					return os.WriteFile(path, make([]byte, info.Size()), 0o600)
+				},
+				"bytes":   func() error { return os.WriteFile(path, []byte("short"), 0o600) },
+				"missing": func() error { return os.Remove(path) },
 			} {
 				require.NoError(t, apply())
 				r := runWith(t, "verify", dir)
@@ -316,8 +317,11 @@ func TestALogOutTellsWhatPodmanKeeps(t *testing.T) {
 
 func TestALogInThatCannotBeAskedForIsAUsageError(t *testing.T) {
 	for _, args := range [][]string{
-		{"login", "registry.example"}, {"login", "--password-stdin", "registry.example"},
-		{"login", "--username", "me", "--password-stdin", "registry.example"}, {"login", "a b"}, {"logout", "x/y"},
+		{"login", "registry.example"},
+		{"login", "--password-stdin", "registry.example"},
+		{"login", "--username", "me", "--password-stdin", "registry.example"},
+		{"login", "a b"},
+		{"logout", "x/y"},
 	} {
 		assert.Equal(t, exitUsage, runWith(t, args...).code, "%v", args)
 	}
@@ -328,10 +332,8 @@ func TestWhatIsNoRegistryIsNamedSoAtLogin(t *testing.T) {
 		http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNotFound) }),
 	)
 	defer front.Close()
-	r := runIn(
-		t.Context(), env(map[string]string{passwordVariable: "pw", "HOME": t.TempDir()}), "login", "--username",
-		"me", front.URL,
-	)
+	environ := env(map[string]string{passwordVariable: "pw", "HOME": t.TempDir()})
+	r := runIn(t.Context(), environ, "login", "--username", "me", front.URL)
 	assert.Equal(t, exitFailed, r.code)
 	assert.Contains(t, r.stderr, "does not answer as a registry does")
 }
@@ -380,10 +382,11 @@ func TestHintsFollowTheFailure(t *testing.T) {
 	defer secure.Close()
 	plain := httptest.NewServer(http.NotFoundHandler())
 	defer plain.Close()
+	secureHost := strings.TrimPrefix(secure.URL, "https://")
 	for name, test := range map[string]struct{ ref, want string }{
 		"an unknown authority": {secure.URL + "/me/model", "--ca-file FILE"},
 		"https to http":        {"https://" + plain.Listener.Addr().String() + "/m", " speaks http; use"},
-		"http to https":        {"http" + strings.TrimPrefix(secure.URL, "https") + "/me/model", "speaks https"},
+		"http to https":        {"http://" + secureHost + "/me/model", "speaks https"},
 		"nobody there":         {"http://127.0.0.1:1/me/model", "nothing answers there"},
 	} {
 		t.Run(name, func(t *testing.T) {

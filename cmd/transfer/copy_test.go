@@ -77,7 +77,8 @@ func TestACopySendsItsPasswordToTheTargetAlone(t *testing.T) {
 	}
 	r := run("copy", source.URL+"/you/model:v1", guarded+"/me/model:v1")
 	assert.Equal(t, exitFailed, r.code)
-	assert.Contains(t, r.stderr, "hint: log in with: transfer login "+strings.TrimPrefix(source.URL, "http://"))
+	host := strings.TrimPrefix(source.URL, "http://")
+	assert.Contains(t, r.stderr, "hint: log in with: transfer login "+host)
 	assert.Zero(t, sent.Load())
 
 	require.Equal(t, exitOK, run("push", made, guarded+"/me/model:v1").code)
@@ -141,10 +142,8 @@ func TestACopyAsksTheTargetFirst(t *testing.T) {
 	assert.Empty(t, entries)
 }
 
-// fronted puts a front before a server, which answers what it wants to.
-func fronted(
-	t *testing.T, s *server, answer func(w http.ResponseWriter, r *http.Request) (answered bool),
-) string {
+// fronted puts a front before a server, which answers what it wants to and says whether it did.
+func fronted(t *testing.T, s *server, answer func(http.ResponseWriter, *http.Request) bool) string {
 	t.Helper()
 	front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !answer(w, r) {
@@ -240,8 +239,8 @@ func TestACopyPassesBlobsOnAndGoesThroughTheDiskWhereThatFails(t *testing.T) {
 				}
 				return test.to(w, r)
 			})
-			from := fronted(t, source, test.from) + "/me/model:v1"
-			r := must(t, "copy", "--dir", dir, from, to+"/you/model:v1")
+			from := fronted(t, source, test.from)
+			r := must(t, "copy", "--dir", dir, from+"/me/model:v1", to+"/you/model:v1")
 			assert.Equal(t, test.disk, disk.Load())
 			assert.NoDirExists(t, dir)
 			assert.Contains(t, r.stdout, "copied")

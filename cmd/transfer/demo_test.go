@@ -101,7 +101,8 @@ func contents(t *testing.T, dir string) map[string]string {
 	t.Helper()
 	files := make(map[string]string)
 	require.NoError(t, fs.WalkDir(os.DirFS(dir), ".", func(path string, d fs.DirEntry, err error) error {
-		if err != nil || !d.Type().IsRegular() || path != manifestName && !strings.HasPrefix(path, "sha256-") {
+		ours := path == manifestName || strings.HasPrefix(path, "sha256-")
+		if err != nil || !d.Type().IsRegular() || !ours {
 			return err
 		}
 		data, err := os.ReadFile(filepath.Join(dir, path))

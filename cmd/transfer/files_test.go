@@ -191,7 +191,8 @@ func TestADirectoryIsPushedAsAnArchive(t *testing.T) {
 func TestLinksToFilesArePushedAsFiles(t *testing.T) {
 	made, ref := tree(t, someFiles), startedServer(t).url+"/me/model:v1"
 	links := t.TempDir()
-	if err := os.Symlink(filepath.Join(made, "config.json"), filepath.Join(links, "linked.json")); err != nil {
+	link := filepath.Join(links, "linked.json")
+	if err := os.Symlink(filepath.Join(made, "config.json"), link); err != nil {
 		t.Skip(err)
 	}
 	must(t, "push", "--follow-links", links, ref)
@@ -270,10 +271,11 @@ func TestAnOllamaModelIsMadePulledAndPushed(t *testing.T) {
 	_, m := makeModel(t, demoModel{size: 4096, seed: 1})
 	dir, _ := makeModel(t, demoModel{size: 4096, seed: 1})
 	gguf := blobPath(dir, m.Layers[0].Digest)
-	parts := tree(
-		t,
-		map[string]string{"template.txt": "{{ .Prompt }}", "params.json": `{"temperature":0.7}`, "bad.json": "{"},
-	)
+	parts := tree(t, map[string]string{
+		"template.txt": "{{ .Prompt }}",
+		"params.json":  `{"temperature":0.7}`,
+		"bad.json":     "{",
+	})
 	base := startedServer(t).url
 	must(t, "push", "--type", "ollama", gguf, "--template", filepath.Join(parts, "template.txt"),
 		"--params", filepath.Join(parts, "params.json"), base+"/library/tiny:1b")
@@ -353,16 +355,22 @@ func TestWhatCannotBePushedIsNamed(t *testing.T) {
 		code int
 		want string
 	}{
-		"nothing there":    {[]string{"push", "/nonexistent", "localhost:1/a"}, exitFailed, "/nonexistent"},
-		"an empty DIR":     {[]string{"push", t.TempDir(), ref}, exitFailed, "is empty; push takes files"},
-		"blobs alone":      {[]string{"push", blobs, ref}, exitFailed, "has blobs but no manifest.json"},
-		"an unknown type":  {[]string{"push", "--type", "zip", blobs, ref}, exitUsage, "none of files, modelpack"},
+		"nothing there": {[]string{"push", "/nonexistent", "localhost:1/a"}, exitFailed, "/nonexistent"},
+		"an empty DIR":  {[]string{"push", t.TempDir(), ref}, exitFailed, "is empty; push takes files"},
+		"blobs alone":   {[]string{"push", blobs, ref}, exitFailed, "has blobs but no manifest.json"},
+		"an unknown type": {
+			[]string{"push", "--type", "zip", blobs, ref}, exitUsage, "none of files, modelpack",
+		},
 		"swapped operands": {[]string{"push", ref, blobs}, exitUsage, "transfer push " + blobs + " " + ref},
 		"swapped pull":     {[]string{"pull", blobs, ref}, exitUsage, "transfer pull " + ref + " " + blobs},
 		"an empty operand": {[]string{"pull", "localhost:1/a", ""}, exitUsage, "DIR is empty"},
 		"an empty PATH":    {[]string{"push", "", "localhost:1/a"}, exitUsage, "a PATH or REF is empty"},
-		"an unknown form":  {[]string{"pull", "--into", "zip", ref, "x"}, exitUsage, "none of files, blobs, oci"},
-		"a registry alone": {[]string{"pull", "10.0.0.1:5000", "x"}, exitUsage, "expected 10.0.0.1:5000/NAME"},
+		"an unknown form": {
+			[]string{"pull", "--into", "zip", ref, "x"}, exitUsage, "none of files, blobs, oci",
+		},
+		"a registry alone": {
+			[]string{"pull", "10.0.0.1:5000", "x"}, exitUsage, "expected 10.0.0.1:5000/NAME",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := runWith(t, test.args...)
@@ -411,8 +419,10 @@ func TestFlagsOfPushThatWouldDoNothingAreRefused(t *testing.T) {
 		"media types of others": {
 			[]string{made, "--type", "modelpack", "--media-type", "a/b"}, "--media-type is for --type files",
 		},
-		"a type of a layout": {[]string{layout, "--artifact-type", "a/b"}, "--artifact-type is for --type files"},
-		"notes on a layout":  {[]string{layout, "--annotation", "a=b"}, "--annotation is for files"},
+		"a type of a layout": {
+			[]string{layout, "--artifact-type", "a/b"}, "--artifact-type is for --type files",
+		},
+		"notes on a layout": {[]string{layout, "--annotation", "a=b"}, "--annotation is for files"},
 		"notes on ollama": {
 			[]string{file, "--type", "ollama", "--annotation", "a=b"}, "--annotation is for files",
 		},

@@ -19,7 +19,9 @@ func TestSizesAreParsed(t *testing.T) {
 }
 
 func TestMalformedSizesAreRefused(t *testing.T) {
-	for _, text := range []string{"", "M", "-1", "1e3", "NaN", "Inf", "ten", "1.2.3", "9999999999999T", "0x10"} {
+	for _, text := range []string{
+		"", "M", "-1", "1e3", "NaN", "Inf", "ten", "1.2.3", "9999999999999T", "0x10",
+	} {
 		got := byteSize(7)
 		assert.ErrorIs(t, got.Set(text), errMalformedSize, "%q", text)
 		assert.Equal(t, byteSize(7), got)

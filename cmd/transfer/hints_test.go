@@ -34,20 +34,24 @@ func TestEachFailureHasItsHint(t *testing.T) {
 	notRegistry := &transfer.StatusError{StatusCode: 404, URL: "x/v2/"}
 	damaged := &damagedError{dir: "dir", from: "registry.example/m:v1"}
 	corrupt := &transfer.BlobError{Op: "upload", Err: transfer.ErrDigestMismatch}
+	const repair = "repair /x/config.json; " +
+		"--username NAME with the password in TRANSFER_PASSWORD works meanwhile"
+	unreadable := &credentials.Unreadable{Path: "/x/config.json", Err: io.EOF}
+	expired := x509.CertificateInvalidError{Reason: x509.Expired}
+	proxy := &net.OpError{Op: "proxyconnect", Err: errors.New("x")}
+	space := &model.SpaceError{Dir: "dir", Need: 105e6, Free: -1, Err: full}
 	for want, err := range map[string]error{
 		"log in with: transfer login registry.example": registry.ErrUnauthorized,
-		"repair /x/config.json; --username NAME with the password in TRANSFER_PASSWORD works meanwhile": &credentials.Unreadable{
-			Path: "/x/config.json", Err: io.EOF,
-		},
+		repair: unreadable,
 		"the certificate of registry.example is signed by an authority": x509.UnknownAuthorityError{},
 		"the certificate of registry.example is for another name":       x509.HostnameError{},
-		"has expired":                                      x509.CertificateInvalidError{Reason: x509.Expired},
-		"HTTPS_PROXY cannot be reached":                    &net.OpError{Op: "proxyconnect", Err: errors.New("x")},
+		"has expired":                                      expired,
+		"HTTPS_PROXY cannot be reached":                    proxy,
 		"check the name registry.example":                  missing,
 		"nothing answers there":                            syscall.ECONNREFUSED,
 		"choose another address with --listen":             syscall.EADDRINUSE,
 		"make room and run the same command again":         full,
-		"105 MB are still to be fetched to dir; make room": &model.SpaceError{Dir: "dir", Need: 105e6, Free: -1, Err: full},
+		"105 MB are still to be fetched to dir; make room": space,
 		tags: &transfer.StatusError{StatusCode: 404, URL: "x/manifests/v1"},
 		"registry.example does not answer as a registry does":              notRegistry,
 		"repair it from where it came: transfer verify model --from REF":   corrupt,
@@ -64,9 +68,8 @@ func TestEachFailureHasItsHint(t *testing.T) {
 
 func TestTheHintSaysHowMuchRoomIsMissing(t *testing.T) {
 	hint := adviser{new(app)}.hint(&model.SpaceError{Dir: "d", Need: 11e11, Free: 1e9, Err: syscall.ENOSPC})
-	assert.Regexp(
-		t, `^1\.1 TB are missing: 1\.1 TB are still to be fetched to d and 1\.0 GB are free; make room`, hint,
-	)
+	const want = "1.1 TB are missing: 1.1 TB are still to be fetched to d and 1.0 GB are free; make room"
+	assert.True(t, strings.HasPrefix(hint, want), hint)
 }
 
 func TestARefusalSaysWhoIsRefused(t *testing.T) {
@@ -78,11 +81,11 @@ func TestARefusalSaysWhoIsRefused(t *testing.T) {
 	a.who.set("registry.example", "me")
 	assert.Equal(t, "registry.example does not let me do that in me/model; log in as somebody who may: "+
 		"transfer login registry.example", adviser{a}.hint(denied))
-	assert.Contains(
-		t, adviser{a}.hint(registry.ErrUnauthorized), "registry.example refuses me; check the name",
-	)
+	hint := adviser{a}.hint(registry.ErrUnauthorized)
+	assert.Contains(t, hint, "registry.example refuses me; check the name")
 	a.username = "you"
-	assert.Contains(t, adviser{a}.hint(registry.ErrUnauthorized), "password of --username you")
+	hint = adviser{a}.hint(registry.ErrUnauthorized)
+	assert.Contains(t, hint, "password of --username you")
 }
 
 // A copy asks two registries, and each as somebody else.
@@ -123,8 +126,8 @@ func TestAPersonIsToldOfFlagsAndNotOfOptions(t *testing.T) {
 		w.WriteHeader(http.StatusServiceUnavailable)
 	}))
 	defer busy.Close()
-	made := tree(t, map[string]string{"a": "b"})
-	for _, args := range [][]string{{"tags", busy.URL + "/me/model"}, {"push", made, busy.URL + "/me/model"}} {
+	made, name := tree(t, map[string]string{"a": "b"}), busy.URL+"/me/model"
+	for _, args := range [][]string{{"tags", name}, {"push", made, name}} {
 		r := runWith(t, args...)
 		require.Equal(t, exitFailed, r.code, "%v", args)
 		assert.Contains(t, r.stderr, "that --retry-timeout leaves", "%v", args)
@@ -151,8 +154,9 @@ func TestAHintTakesThePlaceOfTheAdviceToPrograms(t *testing.T) {
 		assert.Equal(t, exitFailed, a.explain(t.Context(), fmt.Errorf("wrapped: %w; and more", advised{err})))
 		return stderr.String()
 	}
-	assert.Equal(t, "transfer: wrapped: connection refused; and more\n"+
-		"hint: nothing answers there; check the port, and that the registry runs\n", told(syscall.ECONNREFUSED))
+	const refused = "transfer: wrapped: connection refused; and more\n" +
+		"hint: nothing answers there; check the port, and that the registry runs\n"
+	assert.Equal(t, refused, told(syscall.ECONNREFUSED))
 	assert.Equal(t, "transfer: wrapped: odd (turn the other knob); and more\n", told(errors.New("odd")))
 }
 

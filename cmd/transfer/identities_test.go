@@ -26,8 +26,10 @@ func TestA4WhatIsPublicNeedsNoLogInThatCanBeRead(t *testing.T) {
 	s := startedServer(t)
 	must(t, "push", tree(t, someFiles), s.url+"/me/model")
 	for name, test := range map[string]struct{ config, says string }{
-		"no such helper": {`{"credsStore":"desktop.exe"}`, "install docker-credential-desktop.exe, or take it out of"},
-		"half a file":    {`{"auths":`, "repair "},
+		"no such helper": {
+			`{"credsStore":"desktop.exe"}`, "install docker-credential-desktop.exe, or take it out of",
+		},
+		"half a file": {`{"auths":`, "repair "},
 	} {
 		t.Run(name, func(t *testing.T) {
 			vars := homeWith(t, test.config)
@@ -72,7 +74,9 @@ func TestA4ALogInThatCannotBeKeptSaysWhatHelps(t *testing.T) {
 }
 
 func TestH12ALogInOverHTTPIsSaid(t *testing.T) {
-	const kept = `{"auths":{"https://registry.example/v1/":{"auth":"bWU6cHc="},"127.0.0.1:5000":{"auth":"bWU6cHc="}}}`
+	const kept = `{"auths":{
+		"https://registry.example/v1/":{"auth":"bWU6cHc="},
+		"127.0.0.1:5000":{"auth":"bWU6cHc="}}}`
 	for text, want := range map[string]bool{
 		"http://registry.example/me/model": true, "https://registry.example/me/model": false,
 		"http://127.0.0.1:5000/me/model": false, "http://other.example/me/model": false,

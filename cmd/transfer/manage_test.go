@@ -9,6 +9,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
+	"fmt"
 	"math/big"
 	"net/http/httptest"
 	"os"
@@ -19,6 +20,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/modeltransfer/transfer/registry"
 )
 
 func TestTagsAreGivenAndDeleted(t *testing.T) {
@@ -91,15 +94,12 @@ func TestAClientCertificateIsShown(t *testing.T) {
 	made := tree(t, someFiles)
 	trust := []string{"--ca-file", filepath.Join(files, "ca")}
 	must(t, append([]string{"push", made, ref, "--cert", filepath.Join(files, "both")}, trust...)...)
-	must(t, append([]string{
-		"pull", ref, t.TempDir(), "--cert", filepath.Join(files, "cert"), "--key", filepath.Join(files, "key"),
-	}, trust...)...)
+	certFile, keyFile := filepath.Join(files, "cert"), filepath.Join(files, "key")
+	must(t, append([]string{"pull", ref, t.TempDir(), "--cert", certFile, "--key", keyFile}, trust...)...)
 	assert.Equal(t, exitFailed, runWith(t, append([]string{"pull", ref, t.TempDir()}, trust...)...).code)
 	r := runWith(t, "pull", ref, t.TempDir(), "--cert", filepath.Join(files, "ca"))
 	assert.Contains(t, r.stderr, "transfer: --cert: ")
-	assert.Equal(
-		t, exitUsage, runWith(t, "pull", ref, t.TempDir(), "--key", filepath.Join(files, "key")).code,
-	)
+	assert.Equal(t, exitUsage, runWith(t, "pull", ref, t.TempDir(), "--key", keyFile).code)
 }
 
 // ownCertificate is a certificate of a client that it has signed itself, and its key.
@@ -108,8 +108,12 @@ func ownCertificate(t *testing.T) (certificate, key []byte) {
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	require.NoError(t, err)
 	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}, IsCA: true, BasicConstraintsValid: true,
+		SerialNumber:          big.NewInt(1),
+		NotBefore:             time.Now().Add(-time.Hour),
+		NotAfter:              time.Now().Add(time.Hour),
+		ExtKeyUsage:           []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+		IsCA:                  true,
+		BasicConstraintsValid: true,
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, &private.PublicKey, private)
 	require.NoError(t, err)
@@ -157,7 +161,8 @@ func TestAModelGetsADirectoryOfItsName(t *testing.T) {
 func TestOperandsThatChangedPlacesAreToldBeforeAnybodyIsAsked(t *testing.T) {
 	t.Chdir(t.TempDir())
 	for _, args := range [][]string{
-		{"pull", "./model", "registry.invalid/me/model:v1"}, {"pull", "model", "registry.invalid/me/model:v1"},
+		{"pull", "./model", "registry.invalid/me/model:v1"},
+		{"pull", "model", "registry.invalid/me/model:v1"},
 		{"pull", "model", "https://registry.invalid/me/model"},
 	} {
 		r := runWith(t, args...)
@@ -172,11 +177,12 @@ func TestOperandsThatChangedPlacesAreToldBeforeAnybodyIsAsked(t *testing.T) {
 
 func TestFilesAreExcludedFromAPush(t *testing.T) {
 	ref := startedServer(t).url + "/me/model:v1"
-	made := tree(
-		t, map[string]string{"a": "1", "b.tmp": "2", "cache/c": "3", "d/x.tmp": "4", ".git/config": "5"},
-	)
+	made := tree(t, map[string]string{
+		"a": "1", "b.tmp": "2", "cache/c": "3", "d/x.tmp": "4", ".git/config": "5",
+	})
 	for _, kind := range [][]string{nil, {"--tar"}, {"--type", "modelpack"}} {
-		r := must(t, append([]string{"push", "--exclude", "*.tmp", "--exclude", "cache/", made, ref}, kind...)...)
+		args := []string{"push", "--exclude", "*.tmp", "--exclude", "cache/", made, ref}
+		r := must(t, append(args, kind...)...)
 		assert.Contains(t, r.stdout, "left out "+filepath.Join(made, ".git"))
 		assert.NotContains(t, r.stdout, "b.tmp", "that was asked for")
 		pulled := t.TempDir()
@@ -231,12 +237,12 @@ func TestAttestationsAreNoPlatformToChoose(t *testing.T) {
 	child := reg.model(map[string]string{"a": "1"})
 	one := func(platform string) string {
 		system, architecture, _ := strings.Cut(platform, "/")
-		return `{"mediaType":"` + child.MediaType + `","digest":"` + child.Digest + `","size":1,"platform":{"os":"` +
-			system + `","architecture":"` + architecture + `"}}`
+		return `{"mediaType":"` + child.MediaType + `","digest":"` + child.Digest + `","size":1,` +
+			`"platform":{"os":"` + system + `","architecture":"` + architecture + `"}}`
 	}
-	index := reg.putManifest([]byte(`{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[`+
-		one("linux/amd64")+`,`+one("unknown/unknown")+`,`+one("linux/arm64")+`]}`),
-		"application/vnd.oci.image.index.v1+json")
+	manifests := one("linux/amd64") + `,` + one("unknown/unknown") + `,` + one("linux/arm64")
+	index := reg.putManifest(fmt.Appendf(nil, `{"schemaVersion":2,"mediaType":%q,"manifests":[%s]}`,
+		registry.MediaTypeIndex, manifests), registry.MediaTypeIndex)
 	r := runWith(t, "pull", "--platform", "plan9/386", reg.ref(index), t.TempDir())
 	assert.Equal(t, exitFailed, r.code)
 	assert.Contains(t, r.stderr, "choose with --platform linux/amd64, linux/arm64\n")
@@ -246,12 +252,10 @@ func TestTheSumsOfInspectAddUp(t *testing.T) {
 	ref := startedServer(t).url + "/me/model:v1"
 	must(t, "push", tree(t, map[string]string{"a": "12345", "b": "12345", "c": "1"}), ref)
 	text := must(t, "inspect", ref).stdout
-	assert.Contains(
-		t, text, "size      8 B in 3 layers and a config; those of the same content, 5 B more, count once\n",
-	)
-	assert.Equal(
-		t, 1, strings.Count(text, "     2 B  sha256:44136fa355b3  application/vnd.oci.empty.v1+json\n"),
-	)
+	const size = "8 B in 3 layers and a config; those of the same content, 5 B more, count once"
+	assert.Contains(t, text, "size      "+size+"\n")
+	const config = "     2 B  sha256:44136fa355b3  application/vnd.oci.empty.v1+json\n"
+	assert.Equal(t, 1, strings.Count(text, config))
 }
 
 func TestAModelThatIsNotThereIsToldFromSeveral(t *testing.T) {
@@ -270,9 +274,8 @@ func TestAModelThatIsNotThereIsToldFromSeveral(t *testing.T) {
 		require.NoError(t, os.WriteFile(filepath.Join(place, "v1"), data, 0o600))
 	}
 	r = runWith(t, "push", "--model", "m:v1", dir, "localhost:1/a")
-	assert.Contains(
-		t, r.stderr, `and "m:v1" fits registry.example/x/m:v1, registry.example/y/m:v1; say more of the name`,
-	)
+	const several = `"m:v1" fits registry.example/x/m:v1, registry.example/y/m:v1; say more of the name`
+	assert.Contains(t, r.stderr, "and "+several)
 }
 
 func TestUpperCaseIsSaidWhereNothingIsFound(t *testing.T) {

@@ -18,7 +18,8 @@ const tricks = "a\x1b[2Jb\u009b31mc\u202ed\re\x07"
 // assertPrintable fails where a terminal would obey something.
 func assertPrintable(t *testing.T, text string) {
 	t.Helper()
-	assert.False(t, strings.ContainsFunc(text, func(r rune) bool { return r != '\n' && !unicode.IsPrint(r) }), "%q", text)
+	obeyed := func(r rune) bool { return r != '\n' && !unicode.IsPrint(r) }
+	assert.False(t, strings.ContainsFunc(text, obeyed), "%q", text)
 }
 
 func TestH9NothingReachesATerminalAsItCame(t *testing.T) {

@@ -40,7 +40,10 @@ func TestL3TwoPullsIntoOneDirectoryFetchOnce(t *testing.T) {
 			server := httptest.NewServer(front)
 			defer server.Close()
 			dir, first := t.TempDir(), make(chan result)
-			pull := []string{"pull", "--json", "--into", form, "--limit-rate", "60M", "--body-concurrency", "1", server.URL + "/me/model", dir}
+			pull := []string{
+				"pull", "--json", "--into", form, "--limit-rate", "60M", "--body-concurrency", "1",
+				server.URL + "/me/model", dir,
+			}
 			go func() { first <- runIn(t.Context(), noEnv, pull...) }()
 			<-begun
 			second := must(t, pull...)
@@ -109,9 +112,8 @@ func TestL3PruneAndVerifyKnowAnInterruptedFirstPull(t *testing.T) {
 			ref, dir := interrupted(t, form)
 			r := runWith(t, "verify", dir)
 			assert.Equal(t, exitFailed, r.code)
-			assert.Contains(
-				t, r.stderr, dir+": a pull into it was interrupted, and no model is whole yet; run the same",
-			)
+			const state = "a pull into it was interrupted, and no model is whole yet; run the same"
+			assert.Contains(t, r.stderr, dir+": "+state)
 			before := partialsOf(t, dir)
 			require.NotEmpty(t, before)
 			r = must(t, "prune", "--dry-run", dir)
@@ -136,13 +138,13 @@ func TestL3WholeBlobsWithoutAManifestStay(t *testing.T) {
 			dir := dirs[form]
 			require.NoError(t, os.RemoveAll(filepath.Join(dir, remove)))
 			before := filesOf(t, dir)
-			assert.Contains(
-				t, must(t, "prune", dir).stdout, "there is no manifest yet that says which are needed",
-			)
+			r := must(t, "prune", dir)
+			assert.Contains(t, r.stdout, "there is no manifest yet that says which are needed")
 			assert.Equal(t, before, filesOf(t, dir))
-			r := runWith(t, "verify", dir)
+			r = runWith(t, "verify", dir)
 			assert.Equal(t, exitFailed, r.code)
-			assert.Regexp(t, `no model is whole yet; run the same pull again \(\d whole blobs, .*, are right\)`, r.stderr)
+			const advice = `run the same pull again \(\d whole blobs, .*, are right\)`
+			assert.Regexp(t, "no model is whole yet; "+advice, r.stderr)
 			path := largest(t, dir)
 			require.NoError(t, os.WriteFile(path, make([]byte, len(before[relative(t, dir, path)])), 0o600))
 			r = runWith(t, "verify", dir)

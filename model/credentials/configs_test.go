@@ -35,26 +35,30 @@ var configs = []struct{ name, config, host, want, docker, oras, why string }{
 		"0000::it", "0000::it", "0000::it", ""},
 	{"several lines", `{"auths":{"registry.example":{"auth":"KEY"}}}`, example,
 		"_json_key:{\n \"a\": 1\n}\n:", "_json_key:{\n \"a\": 1\n}\n:", "_json_key:{\n \"a\": 1\n}\n:", ""},
-	{"a colon", `{"auths":{"registry.example":{"auth":"COLON"}}}`, example, "me:p:w:", "me:p:w:", "me:p:w:", ""},
+	{"a colon", `{"auths":{"registry.example":{"auth":"COLON"}}}`, example,
+		"me:p:w:", "me:p:w:", "me:p:w:", ""},
 	{"padding", `{"auths":{"registry.example":{"auth":"PADDED"}}}`, example, "me:pw:", "me:pw:", "me:pw\x00:",
 		"Docker takes it off"},
 	{"a store", `{"auths":{"registry.example":{}},"credsStore":"fake"}`, example, "::it", "::it", "::it", ""},
 	{"a store, Docker Hub", `{"auths":{"https://index.docker.io/v1/":{}},"credsStore":"fake"}`, hub,
 		"hub:pw:", "hub:pw:", "hub:pw:", ""},
-	{"a store that has none", `{"auths":{"other.example":{"auth":"ME"}},"credsStore":"fake"}`, "other.example",
-		"::", "::", "::", ""},
+	{"a store that has none", `{"auths":{"other.example":{"auth":"ME"}},"credsStore":"fake"}`,
+		"other.example", "::", "::", "::", ""},
 	{"a helper", `{"credHelpers":{"registry.example":"fake"}}`, example, "::it", "::it", "::it", ""},
-	{"a helper of Docker Hub", `{"credHelpers":{"docker.io":"fake"}}`, hub, "hub:pw:", "::", "::", "podman asks it"},
-	{"a helper of another", `{"auths":{"registry.example":{"auth":"ME"}},"credHelpers":{"other.example":"fake"}}`,
-		example, "me:pw:", "me:pw:", "me:pw:", ""},
-	{"a store that is not installed", `{"auths":{},"credsStore":"desktop.exe"}`, example, "::", "error", "error",
-		"what is public needs none"},
+	{"a helper of Docker Hub", `{"credHelpers":{"docker.io":"fake"}}`, hub,
+		"hub:pw:", "::", "::", "podman asks it"},
+	{"a helper of another",
+		`{"auths":{"registry.example":{"auth":"ME"}},"credHelpers":{"other.example":"fake"}}`, example,
+		"me:pw:", "me:pw:", "me:pw:", ""},
+	{"a store that is not installed", `{"auths":{},"credsStore":"desktop.exe"}`, example,
+		"::", "error", "error", "what is public needs none"},
 	{"an empty entry", `{"auths":{"registry.example":{}}}`, example, "::", "::", "::", ""},
 	{"an empty file", ``, example, "::", "::", "::", ""},
 	{"a byte order mark", "\xef\xbb\xbf" + entry("registry.example"), example,
 		"me:pw:", "error", "error", "Notepad writes it"},
-	{"other settings", `{"HttpHeaders":{"User-Agent":"x"},"psFormat":"table","currentContext":"desktop-linux",` +
-		`"plugins":{},"auths":{"registry.example":{"auth":"ME"}}}`, example, "me:pw:", "me:pw:", "me:pw:", ""},
+	{"other settings", `{"HttpHeaders":{"User-Agent":"x"},"psFormat":"table",` +
+		`"currentContext":"desktop-linux","plugins":{},"auths":{"registry.example":{"auth":"ME"}}}`, example,
+		"me:pw:", "me:pw:", "me:pw:", ""},
 	{"null", `{"auths":null,"credHelpers":null}`, example, "::", "::", "::", ""},
 }
 
@@ -74,8 +78,12 @@ registry.example) echo '{"Username":"<token>","Secret":"it"}';;
 *) echo 'credentials not found in native keychain'; exit 1;;
 esac
 `)
-	secrets := strings.NewReplacer("ME", encoded("me:pw"), "NIL", encoded("0000:"), "COLON", encoded("me:p:w"),
-		"KEY", encoded("_json_key:{\n \"a\": 1\n}\n"), "PADDED", encoded("me:pw\x00"))
+	secrets := strings.NewReplacer(
+		"ME", encoded("me:pw"),
+		"NIL", encoded("0000:"),
+		"COLON", encoded("me:p:w"),
+		"KEY", encoded("_json_key:{\n \"a\": 1\n}\n"),
+		"PADDED", encoded("me:pw\x00"))
 	for _, test := range configs {
 		t.Run(test.name, func(t *testing.T) {
 			c, err := docker(t, secrets.Replace(test.config)).Get(t.Context(), test.host, "acme/model")

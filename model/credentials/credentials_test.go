@@ -41,7 +41,8 @@ func encoded(s string) string { return base64.StdEncoding.EncodeToString([]byte(
 func TestCredentialsAreFoundInTheDockerConfiguration(t *testing.T) {
 	f := docker(t, fmt.Sprintf(`{"auths":{
 		"registry.example:5000":{"auth":%[1]q}, "https://other.example/v2/":{"auth":%[1]q},
-		"plain.example":{"username":"me","password":"p:w"}, "token.example":{"auth":%[2]q,"identitytoken":"it"},
+		"plain.example":{"username":"me","password":"p:w"},
+		"token.example":{"auth":%[2]q,"identitytoken":"it"},
 		"https://index.docker.io/v1/":{"auth":%[1]q}, "padded.example":{"auth":%[3]q}}}`,
 		encoded("me:p:w"), encoded("<token>:"), encoded("me:p:w\x00")))
 	mine := registry.Credentials{Username: "me", Password: "p:w"}
@@ -91,20 +92,25 @@ func TestA4CredentialsThatCannotBeReadAreToldWithoutTheirSecret(t *testing.T) {
 	helper(t, "broken", `echo "cannot open the display"; exit 1`)
 	helper(t, "babbling", `echo "hello"`)
 	helper(t, "silent", `echo secret >&2; exit 3`)
+	const malformed, missing = "malformed entry of registry.example", "docker-credential-none-such"
 	for name, test := range map[string]struct{ config, want string }{
-		"not JSON":          {`{"auths":secret`, "not JSON of Docker's form"},
-		"another form":      {`{"auths":["secret"]}`, "not JSON of Docker's form: auths"},
-		"not base64":        {`{"auths":{"registry.example":{"auth":"secret!!"}}}`, "malformed entry of registry.example"},
-		"without a colon":   {`{"auths":{"registry.example":{"auth":"` + encoded("secret") + `"}}}`, "malformed entry of"},
-		"of another type":   {`{"auths":{"registry.example":"secret"}}`, "malformed entry of registry.example"},
+		"not JSON":     {`{"auths":secret`, "not JSON of Docker's form"},
+		"another form": {`{"auths":["secret"]}`, "not JSON of Docker's form: auths"},
+		"not base64":   {`{"auths":{"registry.example":{"auth":"secret!!"}}}`, malformed},
+		"without a colon": {
+			`{"auths":{"registry.example":{"auth":"` + encoded("secret") + `"}}}`, malformed,
+		},
+		"of another type":   {`{"auths":{"registry.example":"secret"}}`, malformed},
 		"a registry token":  {`{"auths":{"registry.example":{"registrytoken":"secret"}}}`, "a registrytoken"},
-		"a missing store":   {`{"auths":{"registry.example":{}},"credsStore":"none-such"}`, "docker-credential-none-such"},
-		"Docker Desktop's":  {`{"auths":{"registry.example":{}},"credsStore":"desktop.exe"}`, "docker-credential-desktop.exe"},
-		"the host's helper": {`{"credHelpers":{"registry.example":"none-such"}}`, "docker-credential-none-such"},
-		"a broken helper":   {`{"credsStore":"broken"}`, "cannot open the display"},
-		"one that babbles":  {`{"credsStore":"babbling"}`, "not JSON of its protocol"},
-		"one that is mute":  {`{"credsStore":"silent"}`, "exit status 3"},
-		"a path":            {`{"credsStore":"../../x"}`, "no name of a program"},
+		"a missing store":   {`{"auths":{"registry.example":{}},"credsStore":"none-such"}`, missing},
+		"the host's helper": {`{"credHelpers":{"registry.example":"none-such"}}`, missing},
+		"Docker Desktop's": {
+			`{"auths":{"registry.example":{}},"credsStore":"desktop.exe"}`, "docker-credential-desktop.exe",
+		},
+		"a broken helper":  {`{"credsStore":"broken"}`, "cannot open the display"},
+		"one that babbles": {`{"credsStore":"babbling"}`, "not JSON of its protocol"},
+		"one that is mute": {`{"credsStore":"silent"}`, "exit status 3"},
+		"a path":           {`{"credsStore":"../../x"}`, "no name of a program"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := docker(t, test.config)
@@ -140,7 +146,8 @@ func TestA4AProgramThatIsNotInstalledIsKnownAsThat(t *testing.T) {
 
 // A password in a file is the plain way where the store that is to have it does not work.
 func TestA4AFileIsReadWhereItsStoreDoesNotWork(t *testing.T) {
-	f := docker(t, fmt.Sprintf(`{"auths":{"registry.example":{"auth":%q}},"credsStore":"none-such"}`, encoded("me:pw")))
+	f := docker(t, fmt.Sprintf(`{"auths":{"registry.example":{"auth":%q}},"credsStore":"none-such"}`,
+		encoded("me:pw")))
 	c, err := f.Get(t.Context(), "registry.example", "me/model")
 	require.NoError(t, err)
 	assert.Equal(t, registry.Credentials{Username: "me", Password: "pw"}, c)
@@ -212,9 +219,8 @@ func helper(t *testing.T, name, script string) {
 }
 
 func TestHelpersAreAsked(t *testing.T) {
-	helper(
-		t, "fake", `read host; echo "{\"ServerURL\":\"$host\",\"Username\":\"me\",\"Secret\":\"pw of $host\"}"`,
-	)
+	helper(t, "fake", `read host
+echo "{\"ServerURL\":\"$host\",\"Username\":\"me\",\"Secret\":\"pw of $host\"}"`)
 	for _, config := range []string{`{"credsStore":"fake"}`, `{"credHelpers":{"registry.example":"fake"}}`} {
 		c, err := docker(t, config).Get(t.Context(), "registry.example", "")
 		require.NoError(t, err)

@@ -52,8 +52,8 @@ func TestReferencesAreParsed(t *testing.T) {
 func TestMalformedReferencesAreRefused(t *testing.T) {
 	for _, text := range []string{
 		"", "/", ":", "@", "model:", "model@", "model@sha256:abc", "model:v1@md5:abc", "a//b", "a/",
-		"../b", "localhost:5000/../b",
-		"localhost:5000/a/..", "localhost:5000/./b", "http://", "http://localhost:5000", "http:///repo", "ftp://localhost/repo",
+		"../b", "localhost:5000/../b", "localhost:5000/a/..", "localhost:5000/./b",
+		"http://", "http://localhost:5000", "http:///repo", "ftp://localhost/repo",
 		"oci://", "oci://oci://localhost/repo", "oci://ftp://localhost/repo", "a b",
 		"localhost:port/repo", "localhost:5000/repo?x", "localhost:5000/repo#x", "localhost:5000/re%2fpo",
 		"-a", "a/-b",

@@ -57,9 +57,8 @@ func TestH8WhatAnotherUserHasPutIntoADirectoryIsNotServed(t *testing.T) {
 		path := filepath.Join(dir, "uploads", id)
 		require.NoError(t, plant(path))
 		require.NoError(t, os.Lchown(path, 12345, 12345))
-		req, err := http.NewRequest(
-			http.MethodPatch, base+"/v2/a/blobs/uploads/"+id, strings.NewReader("evil"),
-		)
+		session := base + "/v2/a/blobs/uploads/" + id
+		req, err := http.NewRequest(http.MethodPatch, session, strings.NewReader("evil"))
 		require.NoError(t, err)
 		resp, err := client.Do(req)
 		require.NoError(t, err, name)
@@ -88,9 +87,8 @@ func TestH1ServeSweepsNothingThatIsNotItsOwn(t *testing.T) {
 		require.NoError(t, os.Mkdir(filepath.Join(dir, sub), 0o777))
 	}
 	old := time.Now().Add(-30 * 24 * time.Hour)
-	ours, theirs := filepath.Join(dir, "uploads", strings.Repeat("0", 32)), filepath.Join(
-		dir, "uploads", "photo.jpg",
-	)
+	ours := filepath.Join(dir, "uploads", strings.Repeat("0", 32))
+	theirs := filepath.Join(dir, "uploads", "photo.jpg")
 	for _, path := range []string{ours, theirs} {
 		require.NoError(t, os.WriteFile(path, nil, 0o666))
 		require.NoError(t, os.Chtimes(path, old, old))

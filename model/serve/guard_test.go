@@ -33,11 +33,24 @@ func TestH6OnLoopbackOnlyNamesOfThisMachineAreAnsweredTo(t *testing.T) {
 	base, stop := run(t, t.TempDir(), serve.Options{Hosts: []string{"Registry.Example"}})
 	defer stop()
 	for host, want := range map[string]int{
-		"localhost": 200, "localhost:5000": 200, "LOCALHOST.:5000": 200, "models.localhost": 200, "127.0.0.1:1": 200,
-		"127.1.2.3": 200, "[::1]:5000": 200, "[::1]": 200, "0.0.0.0:5000": 200, "192.168.1.5:5000": 200,
-		"registry.example:5000": 200,
-		"evil.example":          403, "evil.example:5000": 403, "localhost.evil.example": 403, "127.0.0.1.evil.example": 403,
-		"notlocalhost": 403, "203.0.113.5:5000": 403, "127.1": 403,
+		"localhost":              200,
+		"localhost:5000":         200,
+		"LOCALHOST.:5000":        200,
+		"models.localhost":       200,
+		"127.0.0.1:1":            200,
+		"127.1.2.3":              200,
+		"[::1]:5000":             200,
+		"[::1]":                  200,
+		"0.0.0.0:5000":           200,
+		"192.168.1.5:5000":       200,
+		"registry.example:5000":  200,
+		"evil.example":           403,
+		"evil.example:5000":      403,
+		"localhost.evil.example": 403,
+		"127.0.0.1.evil.example": 403,
+		"notlocalhost":           403,
+		"203.0.113.5:5000":       403,
+		"127.1":                  403,
 	} {
 		assert.Equal(t, want, asked(t, base+"/v2/", "GET", host), host)
 	}
@@ -92,21 +105,24 @@ func TestH6NothingThatWasPushedIsShownAsAPage(t *testing.T) {
 	base := start(t, t.TempDir(), false)
 	text := manifestOf(put(t, base, "{}"), 2)
 	html := strings.Replace(text, manifestType, "text/html", 1)
+	manifest := base + "/v2/me/model/manifests/v1"
 	for _, test := range []struct{ mediaType, text string }{
-		{"text/html", text}, {"application/json", text}, {"", html}, {manifestType, html}, {"image/svg+xml", html},
+		{"text/html", text},
+		{"application/json", text},
+		{"", html},
+		{manifestType, html},
+		{"image/svg+xml", html},
 	} {
-		resp, body := call(
-			t, "PUT", base+"/v2/me/model/manifests/v1", test.text, "Content-Type", test.mediaType,
-		)
+		resp, body := call(t, "PUT", manifest, test.text, "Content-Type", test.mediaType)
 		assert.Equal(t, 400, resp.StatusCode, test.mediaType)
 		assert.Contains(t, body, "MANIFEST_INVALID")
 	}
-	resp, body := call(
-		t, "PUT", base+"/v2/me/model/manifests/v1", text, "Content-Type", manifestType+"; charset=utf-8",
-	)
+	resp, body := call(t, "PUT", manifest, text, "Content-Type", manifestType+"; charset=utf-8")
 	require.Equal(t, 201, resp.StatusCode, body)
 	blob := put(t, base, "<script>alert(1)</script>")
-	for _, path := range []string{"/manifests/v1", "/blobs/" + blob.String(), "/tags/list", "/none", "/manifests/v2"} {
+	for _, path := range []string{
+		"/manifests/v1", "/blobs/" + blob.String(), "/tags/list", "/none", "/manifests/v2",
+	} {
 		resp, _ := call(t, "GET", base+"/v2/me/model"+path, "")
 		assert.Equal(t, "nosniff", resp.Header.Get("X-Content-Type-Options"), path)
 		assert.Contains(t, []string{"application/octet-stream", "application/json", manifestType},

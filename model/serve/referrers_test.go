@@ -43,7 +43,8 @@ func TestReferrersAreListed(t *testing.T) {
 	resp, body = call(t, "GET", list+model.String()+"?artifactType=x/signature", "")
 	assert.Equal(t, "artifactType", resp.Header.Get("OCI-Filters-Applied"))
 	assert.JSONEq(t, fmt.Sprintf(`{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json",
-		"manifests":[{"mediaType":%q,"digest":%q,"size":%d,"artifactType":"x/signature","annotations":{"a":"b"}}]}`,
+		"manifests":[{"mediaType":%q,"digest":%q,"size":%d,
+			"artifactType":"x/signature","annotations":{"a":"b"}}]}`,
 		manifestType, signature, len(about("x/signature"))), body)
 
 	resp, _ = call(t, "DELETE", base+"/v2/me/model/manifests/"+signature.String(), "")
@@ -86,7 +87,8 @@ func TestH12LayersThatMayNotBeDistributedAreNotAskedFor(t *testing.T) {
 		"application/vnd.oci.image.layer.v1.tar+gzip":                     400,
 		"application/vnd.oci.image.layer.nondistributablex.but.something": 400,
 	} {
-		layer := fmt.Sprintf(`"layers":[{"mediaType":%q,"digest":%q,"size":4,"urls":["https://other.example/x"]}]`,
+		layer := fmt.Sprintf(
+			`"layers":[{"mediaType":%q,"digest":%q,"size":4,"urls":["https://other.example/x"]}]`,
 			mediaType, digest.FromString("none"))
 		text := strings.Replace(manifestOf(put(t, base, "{}"), 2), `"layers":[]`, layer, 1)
 		resp, body := call(t, "PUT", base+"/v2/me/model/manifests/v1", text, "Content-Type", manifestType)

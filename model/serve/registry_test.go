@@ -139,10 +139,8 @@ func TestABlobIsMountedWhereItIsThere(t *testing.T) {
 	dg := put(t, base, "content")
 	resp, _ := call(t, "POST", base+"/v2/you/model/blobs/uploads/?mount="+dg.String()+"&from=me/model", "")
 	assert.Equal(t, 201, resp.StatusCode)
-	resp, _ = call(
-		t, "POST", base+"/v2/you/model/blobs/uploads/?mount="+digest.FromString("none").String()+"&from=me/model",
-		"",
-	)
+	none := digest.FromString("none").String()
+	resp, _ = call(t, "POST", base+"/v2/you/model/blobs/uploads/?mount="+none+"&from=me/model", "")
 	assert.Equal(t, 202, resp.StatusCode)
 }
 
@@ -191,9 +189,8 @@ func TestManifestsThatCannotBeServedAreRefused(t *testing.T) {
 		"too large":         {"v1", strings.Repeat(" ", 5<<20), "MANIFEST_INVALID"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			resp, body := call(
-				t, "PUT", base+"/v2/me/model/manifests/"+test.version, test.text, "Content-Type", manifestType,
-			)
+			manifest := base + "/v2/me/model/manifests/" + test.version
+			resp, body := call(t, "PUT", manifest, test.text, "Content-Type", manifestType)
 			assert.GreaterOrEqual(t, resp.StatusCode, 400)
 			assert.Contains(t, body, test.want)
 		})

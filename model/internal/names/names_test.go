@@ -15,12 +15,13 @@ func TestH2L1NamesThatMeanSomethingAreRefused(t *testing.T) {
 	for _, name := range []string{
 		// the tool's own state, as some file system spells it
 		".transfer", ".transfer/record.json", ".TRANSFER/x", "sub/.transfer/x", ".Transfer.", ".transfer ",
-		".transfer. . /x", ".tran\u200csfer", ".trans\u00adfer/x", "\ufeff.transfer", ".tran\u017ffer", "TRANSF~1/x",
-		".transfer.x.new",
+		".transfer. . /x", ".tran\u200csfer", ".trans\u00adfer/x", "\ufeff.transfer", ".tran\u017ffer",
+		"TRANSF~1/x", ".transfer.x.new",
 		// blobs, their partials, journals and places
 		"sha256-" + hex, "SHA256-" + strings.ToUpper(hex), "sub/sha256-" + hex, "sha256-" + hex + ".partial",
-		"sha256:" + hex, "sha512-" + hex + hex, "sha256-" + hex + ".", "blobs/sha256-" + hex, "sha\u200d256-" + hex,
-		"blobs/sha256/" + hex, "Blobs/SHA256/" + hex, "sub/blobs/sha256/" + hex, "sha256/" + hex, "sha256./" + hex,
+		"sha256:" + hex, "sha512-" + hex + hex, "sha256-" + hex + ".", "blobs/sha256-" + hex,
+		"sha\u200d256-" + hex, "blobs/sha256/" + hex, "Blobs/SHA256/" + hex, "sub/blobs/sha256/" + hex,
+		"sha256/" + hex, "sha256./" + hex,
 		"oci-layout", "OCI-Layout", "sub/oci-layout", "oci-layout.",
 		// what some system cannot have, or not alone
 		`a\b`, "a\nb", "a\rb", "Icon\r", "a\x00b", "a\x7fb", "a\u0085b", "a\xffb", "...", "a/ /b", "\u200b",
@@ -35,10 +36,10 @@ func TestH2L1NamesThatMeanSomethingAreRefused(t *testing.T) {
 
 func TestL1OrdinaryNamesPass(t *testing.T) {
 	for name, want := range map[string]string{
-		"model.safetensors": "", "a b/模型-é.gguf": "", "model.safetensors.index.json": "", "manifest.json": "",
-		"Model.mlpackage/Manifest.json": "", "index.json": "", "transfer": "", "sha256sums.txt": "", ".gitignore": "",
-		".github/x": "", "a/..b": "", "👩‍💻.md": "", "aux.c": "", hex: "", "./a//b/../c": "a/c",
-		"blobs/" + hex: "",
+		"model.safetensors": "", "a b/模型-é.gguf": "", "model.safetensors.index.json": "",
+		"manifest.json": "", "Model.mlpackage/Manifest.json": "", "index.json": "", "transfer": "",
+		"sha256sums.txt": "", ".gitignore": "", ".github/x": "", "a/..b": "", "👩‍💻.md": "",
+		"aux.c": "", hex: "", "./a//b/../c": "a/c", "blobs/" + hex: "",
 	} {
 		got, err := names.Check(name)
 		require.NoError(t, err, "%q", name)
@@ -52,8 +53,8 @@ func TestL1OrdinaryNamesPass(t *testing.T) {
 
 func TestH12WhatGitKeepsIsLeftOut(t *testing.T) {
 	for _, name := range []string{
-		".git", ".git/hooks/pre-commit", "sub/.git/config", ".GIT/x", ".git./x", ".g\u200cit/x", "git~1/x", "Icon\r",
-		"sub/icon\r",
+		".git", ".git/hooks/pre-commit", "sub/.git/config", ".GIT/x", ".git./x", ".g\u200cit/x", "git~1/x",
+		"Icon\r", "sub/icon\r",
 	} {
 		assert.True(t, names.LeftOut(name), "%q", name)
 	}

@@ -49,7 +49,8 @@ func TestTheArchitectureIsFoundBehindOtherPairs(t *testing.T) {
 
 func TestAFileWithoutAnArchitectureIsAModelToo(t *testing.T) {
 	for _, content := range [][]byte{
-		gguf(), gguf(pair("tokens", 9, make([]byte, 12)), pair("general.architecture", ggufString, text("llama"))),
+		gguf(),
+		gguf(pair("tokens", 9, make([]byte, 12)), pair("general.architecture", ggufString, text("llama"))),
 		gguf(pair("general.architecture", 4, make([]byte, 4))),
 	} {
 		got, err := architectureOf(t, content)

@@ -65,18 +65,22 @@ func TestH1LinksThatLeadOutByOtherLinksAreRefused(t *testing.T) {
 	}
 	file := func(name string) tar.Header { return tar.Header{Name: name} }
 	for name, headers := range map[string][]tar.Header{
-		"through a link":             {link("sub/a", "."), link("sub/b", "a/../../x")},
-		"up in the middle":           {file("sub/d/f"), link("sub/l", "d/../../x")},
-		"further up than deep":       {link("sub/l", "../../x")},
-		"up through slashes":         {link("sub/l", "..//../x")},
-		"up with a dot":              {link("sub/l", "./../../x")},
-		"to the directory above":     {link("sub/l", "..")},
-		"absolute":                   {link("sub/l", "/etc/passwd")},
-		"to nothing":                 {link("sub/l", "")},
-		"longer than links are":      {file("sub/f"), link("sub/l", strings.Repeat("./", 2048)+"f")},
-		"below a link":               {file("sub/d/f"), link("sub/l", "d"), file("sub/l/x")},
-		"a link below a link":        {file("sub/d/e/f"), link("sub/l", "d/e"), link("sub/l/m", "../../../x")},
-		"a directory over a link":    {file("sub/d/f"), link("sub/l", "d"), {Name: "sub/l/", Typeflag: tar.TypeDir}},
+		"through a link":         {link("sub/a", "."), link("sub/b", "a/../../x")},
+		"up in the middle":       {file("sub/d/f"), link("sub/l", "d/../../x")},
+		"further up than deep":   {link("sub/l", "../../x")},
+		"up through slashes":     {link("sub/l", "..//../x")},
+		"up with a dot":          {link("sub/l", "./../../x")},
+		"to the directory above": {link("sub/l", "..")},
+		"absolute":               {link("sub/l", "/etc/passwd")},
+		"to nothing":             {link("sub/l", "")},
+		"longer than links are":  {file("sub/f"), link("sub/l", strings.Repeat("./", 2048)+"f")},
+		"below a link":           {file("sub/d/f"), link("sub/l", "d"), file("sub/l/x")},
+		"a link below a link": {
+			file("sub/d/e/f"), link("sub/l", "d/e"), link("sub/l/m", "../../../x"),
+		},
+		"a directory over a link": {
+			file("sub/d/f"), link("sub/l", "d"), {Name: "sub/l/", Typeflag: tar.TypeDir},
+		},
 		"a hard link to a link":      {file("sub/f"), link("sub/l", "f"), hard("sub/h", "sub/l")},
 		"a hard link to what is not": {hard("sub/h", "sub/f")},
 		"a hard link to a directory": {{Name: "sub/d", Typeflag: tar.TypeDir}, hard("sub/h", "sub/d")},
@@ -155,8 +159,10 @@ func TestH4PathsOfLayersAreResolvedTogether(t *testing.T) {
 		"an archive and a file in it":      {unpacked("d", plain), layer("d/a", "y")},
 		"two archives of one place":        {unpacked("d", plain), unpacked("d/e", plain+" ")},
 		"what is in an archive and a file": {modelPack("w", plain), layer("a", "y")},
-		"what is in two archives":          {modelPack("w", plain), modelPack("v", archive(t, "gzip", tar.Header{Name: "a"}))},
-		"a directory of an archive":        {modelPack("w", plain), layer("d", "y")},
+		"what is in two archives": {
+			modelPack("w", plain), modelPack("v", archive(t, "gzip", tar.Header{Name: "a"})),
+		},
+		"a directory of an archive": {modelPack("w", plain), layer("d", "y")},
 	} {
 		t.Run(name, func(t *testing.T) {
 			entries, _, err := unpack.Entries(registry.Content{Layers: layers})
@@ -182,9 +188,8 @@ func bomb(t *testing.T, name string, members int, size int64) string {
 	w := tar.NewWriter(z)
 	zeros := make([]byte, size)
 	for i := range members {
-		require.NoError(
-			t, w.WriteHeader(&tar.Header{Name: name + fmt.Sprint(i), Size: size, Typeflag: tar.TypeReg}),
-		)
+		header := &tar.Header{Name: name + fmt.Sprint(i), Size: size, Typeflag: tar.TypeReg}
+		require.NoError(t, w.WriteHeader(header))
 		_, err := w.Write(zeros)
 		require.NoError(t, err)
 	}
@@ -217,6 +222,7 @@ func sparse(t *testing.T, size int64) string {
 
 func TestH5BombsAreRefusedBeforeAnythingIsWritten(t *testing.T) {
 	deep := strings.Repeat("e/", 70)
+	long := strings.Repeat(strings.Repeat("n", 200)+"/", 15)
 	for name, test := range map[string]struct {
 		content string
 		limits  unpack.Limits
@@ -226,9 +232,11 @@ func TestH5BombsAreRefusedBeforeAnythingIsWritten(t *testing.T) {
 		"what is left out": {bomb(t, ".git/", 1, 80<<20), unpack.Limits{}, limit.Bytes},
 		"a sparse file":    {sparse(t, 3<<30), unpack.Limits{}, limit.Bytes},
 		"files":            {bomb(t, "d/", 300, 0), unpack.Limits{Files: 200}, limit.Files},
-		"long names":       {bomb(t, "d/"+strings.Repeat(strings.Repeat("n", 200)+"/", 15), 50, 0), unpack.Limits{Files: 100}, limit.Files},
-		"depth":            {archive(t, "gzip", tar.Header{Name: "d/" + deep + "f"}), unpack.Limits{}, limit.Depth},
-		"a raised limit":   {bomb(t, "d/", 300, 0), unpack.Limits{Files: 400}, ""},
+		"long names":       {bomb(t, "d/"+long, 50, 0), unpack.Limits{Files: 100}, limit.Files},
+		"depth": {
+			archive(t, "gzip", tar.Header{Name: "d/" + deep + "f"}), unpack.Limits{}, limit.Depth,
+		},
+		"a raised limit": {bomb(t, "d/", 300, 0), unpack.Limits{Files: 400}, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			path, dir := staged(t, test.content)
@@ -287,7 +295,8 @@ func TestH5LicencesAreNumberedInOneGo(t *testing.T) {
 	var c registry.Content
 	for i := range 20_000 {
 		c.Layers = append(c.Layers, registry.Descriptor{
-			MediaType: "application/vnd.ollama.image.license", Digest: digest.FromString(fmt.Sprint(i)).String(),
+			MediaType: "application/vnd.ollama.image.license",
+			Digest:    digest.FromString(fmt.Sprint(i)).String(),
 		})
 	}
 	begin := time.Now()
@@ -343,10 +352,9 @@ func TestH11DirectoriesMayBeLinksAndFilesAreNot(t *testing.T) {
 	require.NoError(t, os.Remove(filepath.Join(path, "manifests", "h", "n", "m", "t")))
 	require.NoError(t, os.Symlink(victim, filepath.Join(path, "manifests", "h", "n", "m", "t")))
 	require.NoError(t, models.PutManifest("h", "n/m", "t", []byte("{}")))
-	require.NoError(
-		t, os.Rename(filepath.Join(path, "manifests", "h"), filepath.Join(path, "manifests", "g")),
-	)
-	require.NoError(t, os.Symlink("g", filepath.Join(path, "manifests", "h")))
+	host := filepath.Join(path, "manifests", "h")
+	require.NoError(t, os.Rename(host, filepath.Join(path, "manifests", "g")))
+	require.NoError(t, os.Symlink("g", host))
 	require.ErrorIs(t, models.PutManifest("h", "n/m", "t", []byte("{}")), unpack.ErrInTheWay)
 	require.NoError(t, unpack.WriteFile(filepath.Join(path, "index.json"), []byte("{}")))
 	data, err := os.ReadFile(victim)
@@ -371,8 +379,10 @@ func TestL2DamageOfWhatWasUnpackedIsSeen(t *testing.T) {
 		tar.Header{Name: "sub/l", Typeflag: tar.TypeSymlink, Linkname: "a"})
 	entry := entriesOf(t, unpacked("sub", content))[0]
 	for name, damage := range map[string]func(sub string) error{
-		"a file is gone":      func(sub string) error { return os.Remove(filepath.Join(sub, "a")) },
-		"a file was edited":   func(sub string) error { return os.WriteFile(filepath.Join(sub, "b", "c"), []byte("good"), 0o600) },
+		"a file is gone": func(sub string) error { return os.Remove(filepath.Join(sub, "a")) },
+		"a file was edited": func(sub string) error {
+			return os.WriteFile(filepath.Join(sub, "b", "c"), []byte("good"), 0o600)
+		},
 		"all is gone":         func(sub string) error { return os.RemoveAll(sub) },
 		"a directory is gone": func(sub string) error { return os.Remove(filepath.Join(sub, "empty")) },
 		"a link leads away":   func(sub string) error { return relink(filepath.Join(sub, "l"), "b/c") },

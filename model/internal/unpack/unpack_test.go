@@ -86,10 +86,8 @@ func staged(t *testing.T, content string) (string, *unpack.Dir) {
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = dir.Close() })
 	require.NoError(t, os.MkdirAll(dir.Stage(), 0o755))
-	require.NoError(
-		t,
-		os.WriteFile(filepath.Join(dir.Stage(), pack.BlobName(digest.FromString(content))), []byte(content), 0o600),
-	)
+	blob := filepath.Join(dir.Stage(), pack.BlobName(digest.FromString(content)))
+	require.NoError(t, os.WriteFile(blob, []byte(content), 0o600))
 	return path, dir
 }
 
@@ -181,7 +179,10 @@ func TestWhatHasAnothersTitleIsReplaced(t *testing.T) {
 	if err := os.Symlink("mine", filepath.Join(path, "a")); err != nil {
 		t.Skip(err)
 	}
-	entries := []unpack.Entry{{Title: "a", Layer: layer("a", "twice")}, {Title: "b", Layer: layer("b", "twice")}}
+	entries := []unpack.Entry{
+		{Title: "a", Layer: layer("a", "twice")},
+		{Title: "b", Layer: layer("b", "twice")},
+	}
 	require.NoError(t, place(t, dir, entries))
 	for name, want := range map[string]string{"mine": "precious", "a": "twice", "b": "twice"} {
 		data, err := os.ReadFile(filepath.Join(path, name))
@@ -262,7 +263,8 @@ func TestAnArchiveIsUnpackedAsItsContentSays(t *testing.T) {
 	annotated := map[string]string{pack.UnpackAnnotation: "true", ocispec.AnnotationTitle: "sub"}
 	for packing := range packings {
 		for mediaType, annotations := range map[string]map[string]string{
-			"application/vnd.oci.image.layer.v1.tar+gzip":         annotated, // what oras says of every directory
+			// what oras says of every directory
+			"application/vnd.oci.image.layer.v1.tar+gzip":         annotated,
 			"application/vnd.oci.image.layer.v1.tar+zstd":         annotated,
 			"application/vnd.example.model":                       annotated,
 			"application/vnd.cncf.model.weight.v1.tar+" + packing: {pack.FilepathAnnotation: "sub"},
@@ -299,7 +301,9 @@ func TestAnArchiveWithoutADirectoryIsUnpacked(t *testing.T) {
 // git archive writes the commit into a global header, which is no file.
 func TestAGlobalHeaderIsPassedOver(t *testing.T) {
 	global := tar.Header{
-		Typeflag: tar.TypeXGlobalHeader, Name: "pax_global_header", PAXRecords: map[string]string{"comment": "v1"},
+		Typeflag:   tar.TypeXGlobalHeader,
+		Name:       "pax_global_header",
+		PAXRecords: map[string]string{"comment": "v1"},
 	}
 	for packing := range packings {
 		content := archive(t, packing, global, tar.Header{Name: "sub/a"})
@@ -314,7 +318,9 @@ func TestAGlobalHeaderIsPassedOver(t *testing.T) {
 
 func TestALinkInsideAnArchiveIsKept(t *testing.T) {
 	content := archive(
-		t, "gzip", tar.Header{Name: "sub/a"}, tar.Header{Name: "sub/l", Typeflag: tar.TypeSymlink, Linkname: "a"},
+		t, "gzip",
+		tar.Header{Name: "sub/a"},
+		tar.Header{Name: "sub/l", Typeflag: tar.TypeSymlink, Linkname: "a"},
 		tar.Header{Name: "sub/h", Typeflag: tar.TypeLink, Linkname: "sub/a"},
 	)
 	path, dir := staged(t, content)

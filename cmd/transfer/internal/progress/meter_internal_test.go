@@ -136,7 +136,9 @@ func TestLinesOfAPushWaitUntilSomethingMoves(t *testing.T) {
 	}{
 		"all there": {there: 1000},
 		"half of it": {
-			there: 500, want: "push  60 %  600 B of 1.0 kB (500 B there already)\npush 100 %  1.0 kB of 1.0 kB\n",
+			there: 500,
+			want: "push  60 %  600 B of 1.0 kB (500 B there already)\n" +
+				"push 100 %  1.0 kB of 1.0 kB\n",
 		},
 	} {
 		var out bytes.Buffer
@@ -171,9 +173,8 @@ func TestOneNoteASecondIsEnough(t *testing.T) {
 
 func TestTheBarEndsWithItsLastLine(t *testing.T) {
 	var out bytes.Buffer
-	m := NewBar(
-		Options{Label: "pull", Out: &out, Blobs: func() []Blob { return []Blob{{"model.gguf", 5, 10}} }},
-	)
+	blobs := func() []Blob { return []Blob{{"model.gguf", 5, 10}} }
+	m := NewBar(Options{Label: "pull", Out: &out, Blobs: blobs})
 	m.Update(500, 1000)
 	m.Note("trying again: 503")
 	m.Update(400, 1000)
