@@ -60,23 +60,23 @@ func copyModel(ctx context.Context, a *app, source, target string, o model.CopyO
 		a.note("%s is no index of platforms; --platform %s chooses nothing", from, o.Platform)
 	}
 	if err != nil {
-		return a.copyError(from, err)
+		return copyError(a, from, err)
 	}
 	if o.DryRun {
-		a.planned("copy", fmt.Sprintf("%s to %s", from, to), result)
+		tellPlanned(a, "copy", fmt.Sprintf("%s to %s", from, to), result)
 		return nil
 	}
 	done := outcomeOf(result)
 	done.whole = time.Since(start)
-	a.tellCopied(from, result, done)
+	tellCopied(a, from, result, done)
 	return nil
 }
 
 // copyError is the error of a copy, with the flags that would help. The hint is about the registry that it
 // is of.
-func (a *app) copyError(from ref.Reference, err error) error {
+func copyError(a *app, from ref.Reference, err error) error {
 	if side, ok := errors.AsType[*model.SideError](err); ok {
-		a.asked(side.Reference)
+		a.asking(side.Reference)
 	}
 	if errors.Is(err, model.ErrReferrers) {
 		return fmt.Errorf("%w (--no-referrers leaves them out)", err)
@@ -85,7 +85,7 @@ func (a *app) copyError(from ref.Reference, err error) error {
 }
 
 // tellCopied says what was copied.
-func (a *app) tellCopied(from ref.Reference, r model.Result, done outcome) {
+func tellCopied(a *app, from ref.Reference, r model.Result, done outcome) {
 	if a.json {
 		a.event("copied", append([]field{
 			{"reference", r.Reference.URL()}, {"digest", r.Digest}, {"referrers", r.Referrers},

@@ -142,7 +142,7 @@ func (a demonstration) roundTrip(ctx context.Context, r ref.Reference, o demoOpt
 	}
 	a.say("made   a model of %s and a blob of %s in %.1f s", plural(o.model.tensors, "tensor"),
 		formatBytes(o.model.size), time.Since(start).Seconds())
-	pushed, err := a.sent(r, []string{made}, pushFlags{}, func(o model.PushOptions) (model.Result, error) {
+	pushed, err := send(a.app, r, []string{made}, pushFlags{}, func(o model.PushOptions) (model.Result, error) {
 		return model.Push(ctx, []string{made}, r.URL(), o)
 	})
 	if err != nil {

@@ -6,10 +6,10 @@ import (
 	"github.com/modeltransfer/transfer/model"
 )
 
-// planned tells what a command would do.
-func (a *app) planned(verb, what string, r model.Result) {
+// tellPlanned tells what a command would do.
+func tellPlanned(a *app, verb, what string, r model.Result) {
 	for _, f := range r.Missing {
-		a.wouldMove(f)
+		tellMissing(a, f)
 	}
 	missing := r.Bytes - r.There
 	if a.json {
@@ -28,8 +28,8 @@ func (a *app) planned(verb, what string, r model.Result) {
 	a.say("digest %s", r.Digest)
 }
 
-// wouldMove lists one thing that would move.
-func (a *app) wouldMove(f model.File) {
+// tellMissing lists one thing that would move.
+func tellMissing(a *app, f model.File) {
 	if a.json {
 		a.event("missing", field{"name", fileName(f)}, field{"bytes", f.Size})
 		return

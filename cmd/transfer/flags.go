@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/dustin/go-humanize"
-	"github.com/modeltransfer/transfer/model/ref"
 	"github.com/spf13/pflag"
 )
 
@@ -30,6 +29,10 @@ type connection struct {
 	insecure, plainHTTP bool
 	username            string
 	timeout             time.Duration
+
+	// usernameFor is the registry that --username is for, as that of the target of a copy. Empty means
+	// whichever is asked.
+	usernameFor string
 }
 
 // pace says how much is done at once, and for how long it is tried.
@@ -151,12 +154,4 @@ func plural(n int, noun string) string {
 		return "1 " + noun
 	}
 	return fmt.Sprintf("%s %ss", humanize.Comma(int64(n)), noun)
-}
-
-// withScheme applies --plain-http where the reference does not say its scheme itself.
-func (a *app) withScheme(r ref.Reference, text string) ref.Reference {
-	if a.plainHTTP && !strings.HasPrefix(text, "https://") {
-		r.Scheme = "http"
-	}
-	return r
 }

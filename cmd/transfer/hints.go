@@ -14,7 +14,6 @@ import (
 	"github.com/modeltransfer/transfer/internal/wire"
 	"github.com/modeltransfer/transfer/model"
 	"github.com/modeltransfer/transfer/model/credentials"
-	"github.com/modeltransfer/transfer/model/ref"
 	"github.com/modeltransfer/transfer/registry"
 )
 
@@ -230,6 +229,3 @@ func (a adviser) corruptHint(err error) string {
 	return fmt.Sprintf("the directory is damaged; repair it from where it came: transfer verify %s --from REF",
 		a.source)
 }
-
-// asked remembers where a command went, for hints.
-func (a *app) asked(r ref.Reference) { a.host, a.repository = r.Registry(), r }

@@ -58,7 +58,7 @@ func TestEachFailureHasItsHint(t *testing.T) {
 		"repair it with: transfer verify dir --from registry.example/m:v1": damaged,
 	} {
 		a := &app{source: "model"}
-		a.asked(r)
+		a.asking(r)
 		assert.Contains(t, adviser{a}.hint(fmt.Errorf("wrapped: %w", err)), want)
 	}
 	a := new(app)

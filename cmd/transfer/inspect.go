@@ -172,7 +172,7 @@ func (a inspector) tags(ctx context.Context, name string) error {
 	if err != nil {
 		return malformed(err)
 	}
-	repo, err := a.remote(a.withScheme(r, name), nil, new(notes))
+	repo, err := openRepository(a.app, a.withScheme(r, name), registry.Options{})
 	if err != nil {
 		return err
 	}

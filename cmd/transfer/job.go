@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"io"
 	"log/slog"
 	"os"
@@ -15,23 +14,6 @@ import (
 
 // hashDelay is how long hashing may take before it is told of.
 const hashDelay = 2 * time.Second
-
-// reference reads a reference as the shared flags want it.
-func (a *app) reference(text string) (ref.Reference, error) {
-	r, err := ref.Parse(text)
-	if err != nil {
-		return r, malformed(err)
-	}
-	return a.withScheme(r, text), nil
-}
-
-// malformed is a reference that cannot be read, with what to do about it.
-func malformed(err error) error {
-	if errors.Is(err, ref.ErrCredentials) {
-		return usagef("%v; use transfer login", err)
-	}
-	return usagef("%v", err)
-}
 
 // job is a call of package model as a person sees it.
 type job struct {
@@ -48,18 +30,17 @@ func newJob(a *app, label string) *job {
 
 // options say how the registry of a reference is reached, and that this job is told.
 func (j *job) options(r ref.Reference) (model.Options, error) {
-	j.asked(r)
+	j.asking(r)
 	client, err := j.client()
 	if err != nil {
 		return model.Options{}, err
 	}
 	o := j.told()
 	o.Client, o.Credentials = client, j.credentials
-	o.Logger = slog.New(j.noteHandler(j.notes))
+	o.Logger = slog.New(newNoteHandler(j.app, j.notes))
 	o.StallTimeout, o.RetryTimeout = j.stallTimeout, j.retryTimeout
-	o.Concurrency, o.BodyConcurrency, o.MaxBytesPerSecond = j.concurrency, j.bodyConcurrency, int64(
-		j.limitRate,
-	)
+	o.Concurrency, o.BodyConcurrency = j.concurrency, j.bodyConcurrency
+	o.MaxBytesPerSecond = int64(j.limitRate)
 	return o, nil
 }
 
@@ -74,7 +55,7 @@ func (j *job) told() model.Options {
 // hashing shows how far files are hashed.
 func (j *job) hashing(completed, total int64) {
 	if j.meter == nil {
-		j.meter = j.newMeter("hash", nil)
+		j.meter = newMeter(j.app, "hash", nil)
 	}
 	j.meter.Update(completed, total)
 }
@@ -83,7 +64,7 @@ func (j *job) hashing(completed, total int64) {
 func (j *job) begin(plan model.Result) {
 	j.close()
 	j.follow.named(plan.Files)
-	j.meter = j.newMeter(j.label, j.follow.moving)
+	j.meter = newMeter(j.app, j.label, j.follow.moving)
 	if j.label == "push" {
 		j.follow.there = j.meter.There
 	}
@@ -104,7 +85,7 @@ func (a *app) waiting(dir string) { a.note("waiting for another command that wri
 
 // newMeter shows a bar on a terminal, lines elsewhere, events with --json, and nothing with
 // --quiet. The log of --verbose would tear a bar apart, so it goes with lines.
-func (a *app) newMeter(label string, blobs func() []progress.Blob) *progress.Meter {
+func newMeter(a *app, label string, blobs func() []progress.Blob) *progress.Meter {
 	o := progress.Options{Label: label, Out: a.stderr, Blobs: blobs, UntilMoved: label == "push"}
 	if label == "hash" {
 		o.Delay = hashDelay

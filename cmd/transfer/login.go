@@ -45,13 +45,16 @@ func logoutCommand(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.logout(cmd.Context(), r.Host)
+			return authenticator{a}.logout(cmd.Context(), r.Host)
 		},
 	}
 }
 
+// authenticator logs in and out.
+type authenticator struct{ *app }
+
 // logout forgets what is kept for a host. It leaves alone what podman keeps, and says how to remove that.
-func (a *app) logout(ctx context.Context, host string) error {
+func (a authenticator) logout(ctx context.Context, host string) error {
 	files := a.logins(host)
 	where, err := files.Delete(ctx, host)
 	if err == nil && a.json {
@@ -65,18 +68,6 @@ func (a *app) logout(ctx context.Context, host string) error {
 	}
 	return err
 }
-
-// registryOf reads a registry, or the registry of a reference.
-func (a *app) registryOf(text string) (ref.Reference, error) {
-	r, err := ref.ParseRegistry(text)
-	if err != nil {
-		return r, malformed(err)
-	}
-	return a.withScheme(r, text), nil
-}
-
-// authenticator logs in.
-type authenticator struct{ *app }
 
 func (a authenticator) login(ctx context.Context, text string, fromStdin bool) error {
 	r, err := a.registryOf(text)
@@ -107,9 +98,7 @@ func (a authenticator) askCredentials(
 	ctx context.Context, r ref.Reference, fromStdin bool,
 ) (registry.Credentials, error) {
 	c := registry.Credentials{Username: a.username, Password: a.getenv(passwordVariable)}
-	terminal, interactive := a.stdin.(*os.File)
-	interactive = interactive && term.IsTerminal(int(terminal.Fd()))
-	switch {
+	switch terminal, ok := a.stdin.(*os.File); {
 	case fromStdin && c.Username == "":
 		return c, usagef("--password-stdin needs --username")
 	case fromStdin:
@@ -121,12 +110,18 @@ func (a authenticator) askCredentials(
 		return c, err
 	case c.Username != "" && c.Password != "":
 		return c, nil
-	case !interactive:
-		return c, usagef(
-			"there is no terminal to ask for the password; use --username and --password-stdin, or %s",
-			passwordVariable,
-		)
+	case ok && term.IsTerminal(int(terminal.Fd())):
+		return a.askPerson(ctx, r, terminal)
 	}
+	return c, usagef("there is no terminal to ask for the password; use --username and --password-stdin, or %s",
+		passwordVariable)
+}
+
+// askPerson asks a person for the password, and for the name where --username does not say it.
+func (a authenticator) askPerson(
+	ctx context.Context, r ref.Reference, terminal *os.File,
+) (registry.Credentials, error) {
+	c := registry.Credentials{Username: a.username}
 	if c.Username == "" {
 		fmt.Fprintf(a.stderr, "Name for %s: ", r.Host)
 		name, err := a.ask(ctx, terminal, readLine)
@@ -178,7 +173,7 @@ func readLine(f *os.File) ([]byte, error) { return bufio.NewReader(f).ReadBytes(
 
 // tryLogin asks the registry, with the credentials and for no repository, whether it lets us in.
 func (a authenticator) tryLogin(ctx context.Context, r ref.Reference, who registry.Credentials) error {
-	a.asked(r)
+	a.asking(r)
 	client, err := a.client()
 	if err != nil {
 		return err

@@ -54,16 +54,11 @@ type app struct {
 	getenv         func(string) string
 	settings
 
-	// host and repository say what was asked last, who as whom each registry is asked, and source which
-	// directory of blobs is pushed, for hints.
-	host       string
-	repository ref.Reference
-	who        identities
-	source     string
+	asked
+	who identities // as whom each registry is asked, for hints
 
-	// usernameFor is the registry that --username is for, as that of the target of a copy. Empty means
-	// whichever is asked.
-	usernameFor string
+	// source is the directory of blobs that is pushed, for hints.
+	source string
 
 	// terminal says that stdout is one.
 	terminal bool
@@ -71,6 +66,15 @@ type app struct {
 	// stop ends the clock of --timeout.
 	stop context.CancelFunc
 }
+
+// asked says which registry and repository were asked last, for hints.
+type asked struct {
+	host       string
+	repository ref.Reference
+}
+
+// asking remembers where a command goes. A command may ask two registries, and fails at the last.
+func (last *asked) asking(r ref.Reference) { last.host, last.repository = r.Registry(), r }
 
 // usageError is a command line that cannot be understood.
 type usageError struct{ message string }

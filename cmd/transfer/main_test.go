@@ -223,14 +223,14 @@ func TestTheDisplayFitsTheOutput(t *testing.T) {
 	assert.False(t, isTerminal(&out))
 	assert.False(t, isTerminal(file))
 	a := &app{stderr: &out, getenv: noEnv}
-	a.newMeter("pull", nil).Update(0, 1)
+	newMeter(a, "pull", nil).Update(0, 1)
 	assert.Contains(t, out.String(), "pull   0 %")
 	out.Reset()
 	a.quiet = true
-	a.newMeter("pull", nil).Update(0, 1)
+	newMeter(a, "pull", nil).Update(0, 1)
 	assert.Empty(t, out.String())
 	a.quiet, a.json, a.stdout = false, true, &out
-	a.newMeter("pull", nil).Update(0, 1)
+	newMeter(a, "pull", nil).Update(0, 1)
 	assert.Equal(t, `{"event":"progress","phase":"pull","completed":0,"total":1}`+"\n", out.String())
 }
 

@@ -42,7 +42,7 @@ func (a manager) tag(ctx context.Context, name string, tags []string) error {
 			return usagef("%q is no tag", tag)
 		}
 	}
-	repo, err := a.open(r, registry.Options{Push: true}, new(notes))
+	repo, err := openRepository(a.app, r, registry.Options{Push: true})
 	if err != nil {
 		return err
 	}
@@ -87,7 +87,7 @@ func (a manager) delete(ctx context.Context, name string) error {
 		return usagef("delete takes a tag or a digest: %s:TAG", name)
 	}
 	r = a.withScheme(r, name)
-	repo, err := a.open(r, registry.Options{Push: true}, new(notes))
+	repo, err := openRepository(a.app, r, registry.Options{Push: true})
 	if err != nil {
 		return err
 	}
@@ -117,7 +117,7 @@ func (a inspector) repos(ctx context.Context, name string) error {
 		return malformed(err)
 	}
 	r = a.withScheme(r, name)
-	o, err := a.registryOptions(r, registry.Options{}, new(notes))
+	o, err := registryOptions(a.app, r, registry.Options{})
 	if err != nil {
 		return err
 	}
@@ -154,7 +154,7 @@ func (a inspector) discover(ctx context.Context, name, artifactType string) erro
 	if err != nil {
 		return err
 	}
-	repo, err := a.remote(r, nil, new(notes))
+	repo, err := openRepository(a.app, r, registry.Options{})
 	if err != nil {
 		return err
 	}
@@ -250,7 +250,7 @@ func attachFiles(ctx context.Context, a *app, name string, paths []string, o pus
 	if err != nil {
 		return err
 	}
-	result, err := a.sent(r, paths, o, func(o model.PushOptions) (model.Result, error) {
+	result, err := send(a, r, paths, o, func(o model.PushOptions) (model.Result, error) {
 		return model.Attach(ctx, paths, r.URL(), o)
 	})
 	if err != nil {
@@ -258,6 +258,6 @@ func attachFiles(ctx context.Context, a *app, name string, paths []string, o pus
 	}
 	done := outcomeOf(result)
 	done.noun = ""
-	a.report("attached", strings.Join(paths, " "), r, digest.Digest(result.Digest), done)
+	tellMoved(a, "attached", strings.Join(paths, " "), r, digest.Digest(result.Digest), done)
 	return nil
 }

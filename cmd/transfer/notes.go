@@ -81,9 +81,9 @@ func (n *notes) due(at time.Time) bool {
 	return true
 }
 
-// noteHandler is the log of package registry, whose requests no Trace tells of: it makes notes of warnings,
+// newNoteHandler returns the log of package registry, whose requests no Trace tells of: it makes notes of warnings,
 // as they are, and writes what --verbose asks for.
-func (a *app) noteHandler(n *notes) slog.Handler {
+func newNoteHandler(a *app, n *notes) slog.Handler {
 	h := &noteHandler{app: a, notes: n}
 	if log := a.logger(); log != nil {
 		h.next = log.Handler()

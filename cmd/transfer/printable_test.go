@@ -34,7 +34,7 @@ func TestH9NothingReachesATerminalAsItCame(t *testing.T) {
 		a.explain(t.Context(), errors.New(tricks))
 		r := slog.NewRecord(time.Unix(0, 0), slog.LevelWarn, tricks, 0)
 		r.Add("error", errors.New(tricks))
-		assert.NoError(t, a.noteHandler(new(notes)).Handle(t.Context(), r))
+		assert.NoError(t, newNoteHandler(a, new(notes)).Handle(t.Context(), r))
 		a.verbose = true
 		a.logger().Info(tricks, "title", tricks, "error", errors.New(tricks))
 		assertPrintable(t, stdout.String())

@@ -118,9 +118,32 @@ func pull(ctx context.Context, a *app, args []string, o pullFlags) error {
 	case o.into == string(model.Ollama):
 		return usagef("--into ollama needs DIR, such as ~/.ollama/models")
 	}
-	j, start := newJob(a, "pull"), time.Now()
+	start := time.Now()
+	result, err := o.fetch(ctx, a, r, dir)
+	switch {
+	case err != nil:
+		return wrongOption(choice(r, err), pullFlagOf)
+	case o.DryRun:
+		tellPlanned(a, "pull", fmt.Sprintf("%s to %s", r, dir), result)
+		return nil
+	}
+	if result.Unnamed > 0 {
+		a.say("left out %s without a name; --into blobs fetches all", plural(result.Unnamed, "layer"))
+	}
+	done := outcomeOf(result)
+	done.whole = time.Since(start)
+	tellMoved(a, "pulled", dir, r, digest.Digest(result.Digest), done)
+	return nil
+}
+
+// pullFlagOf has the flags of pull by what the package calls an option.
+var pullFlagOf = map[string]string{"Form": "into", "Include": "include", "Reuse": "reuse"}
+
+// fetch fetches a model as the flags say, and tells what becomes of files that were there.
+func (o *pullFlags) fetch(ctx context.Context, a *app, r ref.Reference, dir string) (_ model.Result, err error) {
+	j := newJob(a, "pull")
 	if o.Options, err = j.options(r); err != nil {
-		return err
+		return model.Result{}, err
 	}
 	o.Mirrors, o.Limits = o.mirrors, o.limits.model()
 	if o.into != intoAuto {
@@ -129,21 +152,7 @@ func pull(ctx context.Context, a *app, args []string, o pullFlags) error {
 	result, err := model.Pull(ctx, r.URL(), dir, o.PullOptions)
 	j.close()
 	o.tell(a, result)
-	if err != nil {
-		flags := map[string]string{"Form": "into", "Include": "include", "Reuse": "reuse"}
-		return wrongOption(choice(r, err), flags)
-	}
-	if o.DryRun {
-		a.planned("pull", fmt.Sprintf("%s to %s", r, dir), result)
-		return nil
-	}
-	if result.Unnamed > 0 {
-		a.say("left out %s without a name; --into blobs fetches all", plural(result.Unnamed, "layer"))
-	}
-	done := outcomeOf(result)
-	done.whole = time.Since(start)
-	a.report("pulled", dir, r, digest.Digest(result.Digest), done)
-	return nil
+	return result, err
 }
 
 // tell says what was decided about the model and the files that were there, also of a pull that has failed
@@ -152,7 +161,7 @@ func (o *pullFlags) tell(a *app, r model.Result) {
 	if o.Platform != "" && r.Platform == "" && r.Digest != "" && r.Form != "" {
 		a.note("%s is no index of platforms; --platform %s chooses nothing", r.Reference, o.Platform)
 	}
-	a.tellChanges(r.Changes, o.DryRun)
+	tellChanges(a, r.Changes, o.DryRun)
 }
 
 // choice says what there is to choose from where an error is about that.

@@ -13,6 +13,7 @@ import (
 	"github.com/modeltransfer/transfer/model/ref"
 	"github.com/opencontainers/go-digest"
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 )
 
 // typeAuto is the value of --type that leaves the form to the paths.
@@ -44,7 +45,12 @@ func pushCommand(a *app) *cobra.Command {
 			return push(cmd.Context(), a, args[:len(args)-1], args[len(args)-1], o)
 		},
 	}
-	fs := c.Flags()
+	o.add(c.Flags())
+	return c
+}
+
+// add adds the flags.
+func (o *pushFlags) add(fs *pflag.FlagSet) {
 	fs.SortFlags = false
 	fs.StringVar(
 		&o.kind, "type", typeAuto, "what to make of files: `TYPE` files, modelpack (CNCF ModelPack) or ollama",
@@ -68,7 +74,6 @@ func pushCommand(a *app) *cobra.Command {
 	for _, part := range ollamaParts {
 		o.parts[part] = fs.StringArray(part, nil, "`FILE` with the "+part+", for ollama")
 	}
-	return c
 }
 
 func pushOperands(cmd *cobra.Command, args []string) error {
@@ -104,7 +109,7 @@ func push(ctx context.Context, a *app, paths []string, name string, o pushFlags)
 		o.Parts[part] = *files
 	}
 	start := time.Now()
-	result, err := a.sent(r, paths, o, func(o model.PushOptions) (model.Result, error) {
+	result, err := send(a, r, paths, o, func(o model.PushOptions) (model.Result, error) {
 		return model.Push(ctx, paths, r.URL(), o)
 	})
 	what := strings.Join(paths, " ")
@@ -115,25 +120,25 @@ func push(ctx context.Context, a *app, paths []string, name string, o pushFlags)
 	case err != nil:
 		return err
 	case o.DryRun:
-		a.planned("push", fmt.Sprintf("%s to %s", what, r), result)
+		tellPlanned(a, "push", fmt.Sprintf("%s to %s", what, r), result)
 		return nil
 	}
 	done := outcomeOf(result)
 	done.noun, done.whole = "", time.Since(start)
-	a.report("pushed", what, r, digest.Digest(result.Digest), done)
+	tellMoved(a, "pushed", what, r, digest.Digest(result.Digest), done)
 	return nil
 }
 
-// sent sends paths as the flags say, and tells what was left out.
-func (a *app) sent(
-	r ref.Reference, paths []string, o pushFlags, send func(model.PushOptions) (model.Result, error),
+// send sends paths as the flags say, and tells what was left out.
+func send(
+	a *app, r ref.Reference, paths []string, o pushFlags, call func(model.PushOptions) (model.Result, error),
 ) (model.Result, error) {
 	j := newJob(a, "push")
 	var err error
 	if o.Options, err = j.options(r); err != nil {
 		return model.Result{}, err
 	}
-	result, err := send(o.PushOptions)
+	result, err := call(o.PushOptions)
 	j.close()
 	if result.Form != "" && result.Form != model.Files {
 		a.source = paths[0]
@@ -155,8 +160,8 @@ var pushFlagOf = map[string]string{
 	"params": "params", "license": "license",
 }
 
-// report tells what was moved, and the digest to pin it by.
-func (a *app) report(verb, what string, r ref.Reference, dg digest.Digest, done outcome) {
+// tellMoved tells what was moved, and the digest to pin it by.
+func tellMoved(a *app, verb, what string, r ref.Reference, dg digest.Digest, done outcome) {
 	if a.json {
 		a.event(verb, append([]field{{"reference", r.URL()}, {"digest", dg.String()}}, done.fields()...)...)
 		return

@@ -17,7 +17,7 @@ func TestQuietSaysTheFirstRetryAndOneEachMinute(t *testing.T) {
 		var stderr lockedBuffer
 		a := &app{stderr: &stderr, stdout: &stderr}
 		a.quiet = true
-		log := slog.New(a.noteHandler(new(notes)))
+		log := slog.New(newNoteHandler(a, new(notes)))
 		log.Warn("something else", "error", errors.New("x"))
 		assert.Empty(t, stderr.String())
 		for range 21 {

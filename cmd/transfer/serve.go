@@ -74,6 +74,11 @@ func serveDir(ctx context.Context, a *app, dir string, o serveOptions) error {
 		a.event("serving", field{"dir", dir}, field{"url", url})
 	}
 	a.say("serving %s at %s; Ctrl-C ends it", dir, url)
+	return s.serveUntil(ctx, listener, config)
+}
+
+// serveUntil answers requests, by https where there is a configuration for it, until the context ends.
+func (s *server) serveUntil(ctx context.Context, listener net.Listener, config *tls.Config) error {
 	failed := make(chan error, 1)
 	go func() {
 		defer close(s.served)

@@ -9,7 +9,7 @@ import (
 
 // tellChanges tells what became of files that were in a directory already. With --quiet it warns of those
 // that somebody has written and that are lost.
-func (a *app) tellChanges(changes []model.Change, dry bool) {
+func tellChanges(a *app, changes []model.Change, dry bool) {
 	for _, c := range changes {
 		if a.json {
 			a.event("changed", field{"what", string(c.Kind)}, field{"name", c.Name}, field{"from", c.From},

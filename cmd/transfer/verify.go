@@ -55,12 +55,12 @@ func verify(ctx context.Context, a *app, dir, from string, most limits) (err err
 	result, err := model.Verify(ctx, dir, o)
 	j.close()
 	for _, w := range result.Wrong {
-		a.nameWrong(w)
+		tellWrong(a, w)
 	}
-	return a.verified(dir, result, err)
+	return tellVerified(a, dir, result, err)
 }
 
-func (a *app) nameWrong(w model.WrongFile) {
+func tellWrong(a *app, w model.WrongFile) {
 	if a.json {
 		a.event("wrong", field{"name", w.Name}, field{"digest", w.Digest}, field{"problem", w.Problem})
 	} else {
@@ -68,8 +68,8 @@ func (a *app) nameWrong(w model.WrongFile) {
 	}
 }
 
-// verified tells what was found, and returns what is an error of it.
-func (a *app) verified(dir string, r model.VerifyResult, err error) error {
+// tellVerified tells what was found, and returns what is an error of it.
+func tellVerified(a *app, dir string, r model.VerifyResult, err error) error {
 	switch {
 	case errors.Is(err, model.ErrUnfinished):
 		return unfinished(r, err)
