@@ -11,8 +11,8 @@ import (
 // ErrBusy is a directory that another registry writes to.
 var ErrBusy = errors.New("another registry serves it")
 
-// acquire locks a directory: two that append to one upload, or forget it, would serve what is wrong. Alone says
-// that the lock holds. Where the file system cannot lock, uploads are hashed again when they end.
+// acquire locks a directory: two that append to one upload, or forget it, would serve what is wrong. Alone
+// says that the lock holds. Where the file system cannot lock, uploads are hashed again when they end.
 func acquire(dir string) (lock *os.File, alone bool, err error) {
 	root, err := os.OpenRoot(dir)
 	if err != nil {

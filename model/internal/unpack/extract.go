@@ -42,16 +42,18 @@ type member struct {
 	target string
 }
 
-// members reads an archive and shows each member. What was read is taken from a budget, because a few bytes
-// may unpack to any number.
-func (p *placing) members(e Entry, stream *budget, visit func(m member, content io.Reader) error) error {
+// readArchive reads an archive of the stage and shows each member. What was read is taken from a budget,
+// because a few bytes may unpack to any number.
+func (t *tree) readArchive(
+	ctx context.Context, e Entry, depth int, stream *budget, visit func(m member, content io.Reader) error,
+) error {
 	blob := pack.BlobName(digest.Digest(e.Layer.Digest))
-	f, err := rootfile.Open(p.stage, blob, os.O_RDONLY)
+	f, err := rootfile.Open(t.stage, blob, os.O_RDONLY)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	content, err := decompress(p.ctx, f, stream)
+	content, err := decompress(ctx, f, stream)
 	if err != nil {
 		return err
 	}
@@ -66,12 +68,13 @@ func (p *placing) members(e Entry, stream *budget, visit func(m member, content 
 			return fmt.Errorf("%w: %w", ErrPacked, err)
 		case err != nil:
 			return err
-		case p.ctx.Err() != nil:
-			return context.Cause(p.ctx)
-		case header.Typeflag == tar.TypeXGlobalHeader, path.Clean(header.Name) == ".", names.LeftOut(header.Name):
+		case ctx.Err() != nil:
+			return context.Cause(ctx)
+		case header.Typeflag == tar.TypeXGlobalHeader, path.Clean(header.Name) == ".",
+			names.LeftOut(header.Name):
 			continue // the first two have no file; git archive begins with the former
 		}
-		m, err := p.member(e, header, files)
+		m, err := newMember(e, header, depth, files)
 		if err == nil {
 			err = visit(m, archive)
 		}
@@ -81,16 +84,16 @@ func (p *placing) members(e Entry, stream *budget, visit func(m member, content 
 	}
 }
 
-// member checks one member. Files are the files of the archive so far.
-func (p *placing) member(e Entry, h *tar.Header, files map[string]bool) (m member, err error) {
+// newMember checks one member. Files are the files of the archive so far.
+func newMember(e Entry, h *tar.Header, depth int, files map[string]bool) (m member, err error) {
 	if m.name, err = names.Check(h.Name); err != nil {
 		return m, err
 	}
 	if e.confined() && m.name != e.Title && !strings.HasPrefix(m.name, e.Title+"/") {
 		return m, fmt.Errorf("%w: %.200q is not in the directory %.200q", ErrTitle, m.name, e.Title)
 	}
-	if strings.Count(m.name, "/") >= p.limits.Depth {
-		return m, &limit.Error{Limit: limit.Depth, Most: int64(p.limits.Depth)}
+	if strings.Count(m.name, "/") >= depth {
+		return m, &limit.Error{Limit: limit.Depth, Most: int64(depth)}
 	}
 	switch h.Typeflag {
 	case tar.TypeDir:
@@ -186,13 +189,13 @@ func (b bounded) Read(p []byte) (int, error) {
 
 // extract unpacks an archive whose names were found good, and records each.
 func (p *placing) extract(e Entry) error {
-	for _, name := range p.Dir.members[e.Title] {
+	for _, name := range p.members[e.Title] {
 		delete(p.Record.Files, name)
 	}
 	delete(p.Record.Archives, e.Title)
-	p.Dir.members[e.Title] = nil
+	p.members[e.Title] = nil
 	again := budget{p.limits.Bytes, p.limits.Bytes}
-	return p.members(e, &again, func(m member, content io.Reader) error {
+	return p.readArchive(p.ctx, e, p.limits.Depth, &again, func(m member, content io.Reader) error {
 		extract := p.extractOne
 		if p.mine[m.name] || p.mine[m.target] && m.kind == isHardLink {
 			extract = p.meet
@@ -203,7 +206,7 @@ func (p *placing) extract(e Entry) error {
 		}
 		seen.Archive = e.Title
 		if _, ok := p.Record.Files[m.name]; !ok {
-			p.Dir.members[e.Title] = append(p.Dir.members[e.Title], m.name)
+			p.members[e.Title] = append(p.members[e.Title], m.name)
 		}
 		p.Record.Files[m.name] = seen
 		return nil
@@ -296,8 +299,5 @@ func (p *placing) hardLink(m member) (Seen, error) {
 		return Seen{}, err
 	}
 	defer src.Close()
-	return seen, create(p.root, m.name, 0o666, func(f *os.File) error {
-		_, err := io.Copy(f, pack.Reader(p.ctx, src))
-		return err
-	})
+	return seen, copyTo(p.root, m.name, pack.Reader(p.ctx, src))
 }

@@ -54,8 +54,8 @@ func inTheWay(root *os.Root, name string, info fs.FileInfo) error {
 	case info.Mode().IsRegular():
 		what = "a file"
 	}
-	return fmt.Errorf("%s: %w: %s %w", filepath.Join(root.Name(), filepath.FromSlash(name)), fs.ErrExist, what,
-		ErrInTheWay)
+	path := filepath.Join(root.Name(), filepath.FromSlash(name))
+	return fmt.Errorf("%s: %w: %s %w", path, fs.ErrExist, what, ErrInTheWay)
 }
 
 // openDir opens a directory of a directory. It may be a link to a directory, on another disk for instance,
@@ -110,6 +110,26 @@ func create(root *os.Root, name string, mode fs.FileMode, write func(f *os.File)
 	return nil
 }
 
+// replace is create for a file that has its name when it is whole.
+func replace(root *os.Root, name string, mode fs.FileMode, write func(f *os.File) error) error {
+	temporary := path.Join(path.Dir(name), temporaryName(path.Base(name)))
+	if err := create(root, temporary, mode, write); err != nil {
+		return err
+	}
+	if err := root.Rename(temporary, name); err != nil {
+		return errors.Join(err, root.Remove(temporary))
+	}
+	return nil
+}
+
+// copyTo writes a file anew and never through a link.
+func copyTo(root *os.Root, name string, content io.Reader) error {
+	return create(root, name, 0o666, func(f *os.File) error {
+		_, err := io.Copy(f, content)
+		return err
+	})
+}
+
 // move gives a file another name, in the same directory or in another. Across file systems it is copied,
 // synced and renamed.
 func move(from *os.Root, name string, to *os.Root, target string) error {
@@ -128,8 +148,7 @@ func move(from *os.Root, name string, to *os.Root, target string) error {
 	if err != nil {
 		return err
 	}
-	temporary := path.Join(path.Dir(target), temporaryName(path.Base(target)))
-	err = create(to, temporary, info.Mode().Perm(), func(f *os.File) error {
+	err = replace(to, target, info.Mode().Perm(), func(f *os.File) error {
 		if clone(f, src) == nil {
 			return nil
 		}
@@ -140,9 +159,6 @@ func move(from *os.Root, name string, to *os.Root, target string) error {
 	})
 	if err != nil {
 		return err
-	}
-	if err := to.Rename(temporary, target); err != nil {
-		return errors.Join(err, to.Remove(temporary))
 	}
 	return from.Remove(name)
 }
@@ -155,20 +171,12 @@ func temporaryName(base string) string {
 
 // writeFile gives a file its content, whole or not at all. The directory above it must be there.
 func writeFile(root *os.Root, name string, data []byte) error {
-	temporary := path.Join(path.Dir(name), temporaryName(path.Base(name)))
-	err := create(root, temporary, 0o666, func(f *os.File) error {
+	return replace(root, name, 0o666, func(f *os.File) error {
 		if _, err := f.Write(data); err != nil {
 			return err
 		}
 		return f.Sync()
 	})
-	if err != nil {
-		return err
-	}
-	if err := root.Rename(temporary, name); err != nil {
-		return errors.Join(err, root.Remove(temporary))
-	}
-	return nil
 }
 
 // WriteFile gives a file its content, whole or not at all, and makes the directories above it.

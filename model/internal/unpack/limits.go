@@ -1,6 +1,11 @@
 package unpack
 
-import "github.com/modeltransfer/transfer/model/internal/limit"
+import (
+	"strings"
+
+	"github.com/modeltransfer/transfer/model/internal/limit"
+	"github.com/modeltransfer/transfer/model/internal/names"
+)
 
 // Limits bound what a model may make of this machine. No real model meets them; a person can raise them.
 type Limits struct {
@@ -40,6 +45,39 @@ func (l Limits) withDefaults(fetched int64) Limits {
 		l.Depth = defaultDepth
 	}
 	return l
+}
+
+// within refuses more names than there may be.
+func (l Limits) within(taken *names.Set) error {
+	if most := l.withDefaults(0).Files; taken.Len() > most || taken.Size() > most*nameBytes {
+		return &limit.Error{Limit: limit.Files, Most: int64(most)}
+	}
+	return nil
+}
+
+// claim gives entries their places in a set. What is in archives gets its place when it is known.
+func (l Limits) claim(entries []Entry, folding bool) (*names.Set, error) {
+	taken := &names.Set{Folding: folding}
+	depth := l.withDefaults(0).Depth
+	for _, e := range entries {
+		switch {
+		case strings.Count(e.Title, "/") >= depth:
+			return nil, &limit.Error{Limit: limit.Depth, Most: int64(depth)}
+		case !e.Archive:
+			if err := taken.Add(e.Title, false); err != nil {
+				return nil, err
+			}
+		}
+	}
+	for _, e := range entries {
+		if !e.confined() {
+			continue // its names need not begin with its title
+		}
+		if err := taken.Own(e.Title); err != nil {
+			return nil, err
+		}
+	}
+	return taken, nil
 }
 
 // budget is how much may still be written.

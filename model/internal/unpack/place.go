@@ -48,7 +48,7 @@ type modes struct {
 // Place gives the missing of all entries their titles. Their blobs are in the stage. Nothing gets a name
 // before all archives were read through and all names have turned out to go together.
 func (d *Dir) Place(ctx context.Context, all, missing []Entry) error {
-	p, err := d.newPlacing(ctx, all, missing)
+	p, err := newPlacing(ctx, d, all, missing)
 	if err != nil {
 		return err
 	}
@@ -77,15 +77,16 @@ func (d *Dir) Place(ctx context.Context, all, missing []Entry) error {
 
 func named(e Entry, err error) error { return fmt.Errorf("%.200s: %w", e.Title, err) }
 
-func (d *Dir) newPlacing(ctx context.Context, all, missing []Entry) (*placing, error) {
-	taken, err := d.claim(all)
+func newPlacing(ctx context.Context, d *Dir, all, missing []Entry) (*placing, error) {
+	taken, err := d.Limits.claim(all, d.folds(d.Update.DryRun))
 	if err != nil {
 		return nil, err
 	}
 	_, fetched := Blobs(missing)
 	p := &placing{
 		Dir: d, ctx: ctx, limits: d.Limits.withDefaults(fetched), taken: taken, top: map[string]bool{},
-		real: map[string]bool{}, modes: make(map[string]modes, len(missing)), clones: true, mine: map[string]bool{},
+		real: map[string]bool{}, modes: make(map[string]modes, len(missing)), clones: true,
+		mine: map[string]bool{},
 	}
 	p.write, p.stream = budget{p.limits.Bytes, p.limits.Bytes}, budget{p.limits.Bytes, p.limits.Bytes}
 	gone := make(map[string]bool, len(missing))
@@ -111,18 +112,6 @@ func (d *Dir) newPlacing(ctx context.Context, all, missing []Entry) (*placing, e
 	return p, nil
 }
 
-// staysInside refuses a link that leads out by way of what is there already: a link that the user has made.
-func (p *placing) staysInside(m member) error {
-	if m.kind != isLink {
-		return nil
-	}
-	_, err := p.root.Stat(path.Join(path.Dir(m.name), m.target))
-	if err == nil || isMissing(err) {
-		return nil
-	}
-	return fmt.Errorf("%w: link %.200q leads through a link that was there before: %w", ErrTitle, m.name, err)
-}
-
 // owner is who has the places of an archive's names, as [names.Set] has it.
 func (e Entry) owner() string {
 	if e.confined() {
@@ -141,14 +130,14 @@ func (p *placing) plan(e Entry) error {
 		}
 		return p.want(e.Title, false)
 	}
-	err := p.members(e, &p.stream, func(m member, _ io.Reader) (err error) {
+	err := p.readArchive(p.ctx, e, p.limits.Depth, &p.stream, func(m member, _ io.Reader) (err error) {
 		if err := p.write.spend(m.size); err != nil {
 			return err
 		}
 		if err := p.taken.AddOf(e.owner(), m.name, m.kind == isDirectory); err != nil {
 			return err
 		}
-		if err := p.within(p.taken); err != nil {
+		if err := p.Limits.within(p.taken); err != nil {
 			return err
 		}
 		if err := p.staysInside(m); err != nil {
@@ -172,11 +161,11 @@ func (p *placing) placed(e Entry) bool {
 		if foreign || other.Archives[e.Title] != e.Layer.Digest {
 			return false
 		}
-		p.Record.Archives[e.Title], p.Dir.members[e.Title] = e.Layer.Digest, nil
+		p.Record.Archives[e.Title], p.members[e.Title] = e.Layer.Digest, nil
 		for name, seen := range other.Files {
 			if seen.Archive == e.Title {
 				p.Record.Files[name] = seen
-				p.Dir.members[e.Title] = append(p.Dir.members[e.Title], name)
+				p.members[e.Title] = append(p.members[e.Title], name)
 			}
 		}
 	}
@@ -209,8 +198,8 @@ func (p *placing) check() error {
 	}
 	need := p.write.most - p.write.left
 	if free, known := FreeSpace(p.path); known && need > free {
-		return fmt.Errorf("%s: %w: unpacked it is %d bytes, and %d are free", p.path, transfer.ErrInsufficientSpace,
-			need, free)
+		return fmt.Errorf("%s: %w: unpacked it is %d bytes, and %d are free", p.path,
+			transfer.ErrInsufficientSpace, need, free)
 	}
 	return nil
 }
@@ -240,14 +229,6 @@ func (p *placing) placeBlob(e Entry, blob string, last bool) error {
 		return move(from, name, p.root, e.Title)
 	}
 	return p.share(e, blob)
-}
-
-// staged is where something of the stage is: in the directory itself where the stage is no link.
-func (d *Dir) staged(name string) (*os.Root, string) {
-	if realDir(d.root, names.StateDir) == nil {
-		return d.root, path.Join(names.StateDir, name)
-	}
-	return d.stage, name
 }
 
 // share gives an entry a blob that other titles have too: by a reflink or, where it is large, a link. It is
@@ -301,23 +282,20 @@ func (p *placing) link(e Entry, blob, name string, src io.Reader) error {
 	if err := p.write.spend(e.Layer.Size); err != nil {
 		return err
 	}
-	return create(p.root, name, 0o666, func(f *os.File) error {
-		_, err := io.Copy(f, pack.Reader(p.ctx, src))
-		return err
-	})
+	return copyTo(p.root, name, pack.Reader(p.ctx, src))
 }
 
 // see records what has its place. It comes last: a link to a file is a change of the file.
 func (p *placing) see(entries []Entry) error {
 	for _, e := range entries {
 		if !e.Archive {
-			if err := p.Dir.see(e); err != nil {
+			if err := p.Dir.see(e, p.Update.DryRun); err != nil {
 				return named(e, err)
 			}
 			continue
 		}
 		p.Record.Archives[e.Title] = e.Layer.Digest
-		for _, name := range p.Dir.members[e.Title] {
+		for _, name := range p.members[e.Title] {
 			info, err := p.root.Lstat(name)
 			if err != nil && p.Record.Files[name].Kept {
 				continue

@@ -1,11 +1,14 @@
 package unpack
 
 import (
+	"context"
 	"encoding/json"
 	"io"
 	"io/fs"
 	"maps"
 	"os"
+	"runtime"
+	"slices"
 	"time"
 
 	"github.com/modeltransfer/transfer/internal/rootfile"
@@ -157,4 +160,120 @@ func (r *Record) members() map[string][]string {
 		}
 	}
 	return members
+}
+
+// known is what is recorded of a directory.
+type known struct {
+	Record Record
+
+	tree    *tree
+	foreign bool                // the record is another user's, who can have written anything
+	members map[string][]string // what the record has of each archive
+}
+
+func readKnown(t *tree) known {
+	k := known{Record: newRecord(), tree: t}
+	if t.stage != nil {
+		k.Record, k.foreign = readRecord(t.stage)
+	}
+	k.members = k.Record.members()
+	return k
+}
+
+// Save remembers the record, whole or not at all.
+func (k *known) Save() error { return k.Record.save(k.tree.stage) }
+
+// Remember says which model the directory is. Files of an earlier one that are not in it are forgotten.
+func (k *known) Remember(reference string, m registry.Manifest, entries []Entry) {
+	k.Record.remember(reference, m, entries)
+}
+
+// Names lists what is recorded of an entry: itself, or what it has unpacked to.
+func (k *known) Names(e Entry) []string {
+	if e.Archive {
+		if k.Record.Archives[e.Title] == "" {
+			return nil
+		}
+		return slices.DeleteFunc(slices.Clone(k.members[e.Title]), func(name string) bool {
+			return k.Record.Files[name].Kept
+		})
+	}
+	if _, ok := k.Record.Files[e.Title]; !ok {
+		return nil
+	}
+	return []string{e.Title}
+}
+
+// Check hashes a file that is recorded, and says what is wrong with it, or nothing.
+func (k *known) Check(ctx context.Context, name string) (problem string, err error) {
+	return k.check(ctx, name, true)
+}
+
+func (k *known) check(ctx context.Context, name string, again bool) (problem string, err error) {
+	return k.tree.compare(ctx, name, k.Record.Files[name], again)
+}
+
+// see records an entry that has its place, and gives it the permissions that the model says, unless it is to
+// change nothing.
+func (k *known) see(e Entry, dryRun bool) error {
+	info, err := k.tree.root.Lstat(e.Title)
+	if err != nil {
+		return err
+	}
+	if mode := permissions(info.Mode(), e.Mode); mode != info.Mode().Perm() && !dryRun {
+		if err := k.tree.root.Chmod(e.Title, mode); err != nil {
+			return err
+		}
+		if info, err = k.tree.root.Lstat(e.Title); err != nil {
+			return err
+		}
+	}
+	seen := Seen{Digest: e.Layer.Digest, Executable: e.Mode&0o100 != 0}
+	k.Record.Files[e.Title] = seen.stamp(info)
+	return nil
+}
+
+// permissions are those of a file that the model says, as far as the umask let the file have them.
+func permissions(is, want fs.FileMode) fs.FileMode {
+	is = is.Perm()
+	if want == 0 || runtime.GOOS == "windows" {
+		return is
+	}
+	if want&0o100 != 0 {
+		is |= is & 0o444 >> 2
+	}
+	return is & (want.Perm() | 0o600)
+}
+
+// current returns what tells whether a recorded name is one of a model.
+func (k *known) current(all []Entry, folds bool) func(name string) bool {
+	titles := make(map[string]bool, len(all))
+	folded := map[string]bool{}
+	for _, e := range all {
+		titles[e.Title] = true
+		folded[names.Fold(e.Title)] = true
+	}
+	return func(name string) bool {
+		seen, known := k.Record.Files[name]
+		inArchive := known && seen.Archive != "" && titles[seen.Archive]
+		return inArchive || titles[name] || folds && folded[names.Fold(name)]
+	}
+}
+
+// seeMoved looks again at files that have lost their other name: the system takes that for a change.
+func (k *known) seeMoved(all []Entry, reused map[string]bool) error {
+	for _, e := range all {
+		seen, known := k.Record.Files[e.Title]
+		if !known || !reused[e.Layer.Digest] {
+			continue
+		}
+		info, err := k.tree.root.Lstat(e.Title)
+		if err != nil {
+			return err
+		}
+		if info.Size() == seen.Size && info.ModTime().UTC().Equal(seen.Time) {
+			k.Record.Files[e.Title] = seen.stamp(info)
+		}
+	}
+	return nil
 }

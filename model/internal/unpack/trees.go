@@ -16,7 +16,6 @@ import (
 	"github.com/modeltransfer/transfer/model/internal/pack"
 	"github.com/modeltransfer/transfer/registry"
 	"github.com/opencontainers/go-digest"
-	"github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
@@ -89,7 +88,9 @@ func (o *OCI) algorithm(a digest.Algorithm) (*os.Root, error) {
 // onlyState tells whether a directory has nothing but what an interrupted pull has left.
 func onlyState(entries []fs.DirEntry) bool {
 	for _, e := range entries {
-		if e.Name() != names.StateDir && e.Name() != ocispec.ImageBlobsDir && e.Name() != ocispec.ImageLayoutFile {
+		switch e.Name() {
+		case names.StateDir, ocispec.ImageBlobsDir, ocispec.ImageLayoutFile:
+		default:
 			return false
 		}
 	}
@@ -162,7 +163,8 @@ func (o *OCI) PutManifest(m registry.Manifest) error {
 // Name gives a manifest that is among the blobs a name in the index, and takes it from any other.
 func (o *OCI) Name(m registry.Manifest, name string) error {
 	file := filepath.Join(o.dir, ocispec.ImageIndexFile)
-	index := ocispec.Index{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageIndex}
+	index := ocispec.Index{MediaType: ocispec.MediaTypeImageIndex}
+	index.SchemaVersion = 2
 	data, err := pack.ReadManifest(file)
 	if err == nil {
 		err = json.Unmarshal(data, &index)

@@ -2,15 +2,9 @@ package unpack
 
 import (
 	"context"
-	"io"
 	"maps"
-	"os"
-	"path"
-	"path/filepath"
 	"slices"
 
-	"github.com/modeltransfer/transfer/internal/rootfile"
-	"github.com/modeltransfer/transfer/model/internal/names"
 	"github.com/modeltransfer/transfer/model/internal/pack"
 	"github.com/opencontainers/go-digest"
 )
@@ -54,7 +48,7 @@ const (
 )
 
 func (d *Dir) changed(kind ChangeKind, name string) {
-	_, known := d.former[name]
+	_, known := d.former.files[name]
 	d.Update.Changes = append(d.Update.Changes, Change{Kind: kind, Name: name, Own: !known})
 }
 
@@ -98,33 +92,16 @@ func (d *Dir) meets(ctx context.Context, e Entry) (kept bool, err error) {
 	return false, nil
 }
 
-// notOurs tells whether a name has something that no pull has put there, or that was edited since.
-func (d *Dir) notOurs(ctx context.Context, name string) (bool, error) {
-	info, err := d.root.Lstat(name)
-	if isMissing(err) || err == nil && info.IsDir() {
-		return false, nil // a directory in the way is told elsewhere
-	}
-	if err != nil {
-		return false, err
-	}
-	seen, known := d.former[name]
-	if !known || seen.Kept {
-		return true, nil
-	}
-	problem, err := d.checkSeen(ctx, name, seen, false)
-	return problem != "", err
-}
-
 // Reuse puts what is missing and has another name in the directory into the stage, so that it need not be
 // fetched. It is a shortcut: what cannot be done is fetched.
 func (d *Dir) Reuse(ctx context.Context, all, missing []Entry) {
-	byDigest := make(map[string][]string, len(d.former))
-	for _, name := range slices.Sorted(maps.Keys(d.former)) {
-		if dg := d.former[name].Digest; dg != "" {
+	byDigest := make(map[string][]string, len(d.former.files))
+	for _, name := range slices.Sorted(maps.Keys(d.former.files)) {
+		if dg := d.former.files[name].Digest; dg != "" {
 			byDigest[dg] = append(byDigest[dg], name)
 		}
 	}
-	current := d.current(all)
+	current := d.current(all, d.folds(d.Update.DryRun))
 	for _, e := range missing {
 		for _, name := range byDigest[e.Layer.Digest] {
 			if e.Archive || !d.usable(ctx, name) {
@@ -143,82 +120,14 @@ func (d *Dir) Reuse(ctx context.Context, all, missing []Entry) {
 	}
 }
 
-// Earlier lists the paths of the files that pulls have put here, of those that have so many bytes and more.
-// Parts of what is missing may be in them.
-func (d *Dir) Earlier(least int64) (paths []string) {
-	for _, name := range slices.Sorted(maps.Keys(d.former)) {
-		seen := d.former[name]
-		if seen.Size < least || seen.Dir || seen.Link != "" || d.free(name, false) != nil {
-			continue
-		}
-		if info, err := d.root.Lstat(name); err == nil && info.Mode().IsRegular() {
-			paths = append(paths, filepath.Join(d.path, filepath.FromSlash(name)))
-		}
-	}
-	return paths
-}
-
 // Reused tells whether a missing entry has its content from the directory itself.
 func (d *Dir) Reused(e Entry) bool { return d.reused[e.Layer.Digest] }
-
-// usable tells whether a file is what was recorded of it.
-func (d *Dir) usable(ctx context.Context, name string) bool {
-	if d.free(name, false) != nil {
-		return false
-	}
-	problem, err := d.checkSeen(ctx, name, d.former[name], false)
-	return problem == "" && err == nil && !d.former[name].Kept
-}
-
-// bring makes a file a blob of the stage: by a link where it will lose its name, else by a reflink or a copy.
-func (d *Dir) bring(ctx context.Context, name, blob string, moves bool) error {
-	if _, err := d.stage.Lstat(blob); err == nil {
-		return nil
-	}
-	to, target := d.staged(blob)
-	if moves && to == d.root && d.root.Link(name, target) == nil {
-		return nil
-	}
-	src, err := rootfile.Open(d.root, name, os.O_RDONLY)
-	if err != nil {
-		return err
-	}
-	defer src.Close()
-	temporary := temporaryName(blob)
-	err = create(d.stage, temporary, 0o666, func(f *os.File) error {
-		if clone(f, src) == nil {
-			return nil
-		}
-		_, err := io.Copy(f, pack.Reader(ctx, src))
-		return err
-	})
-	if err == nil {
-		err = d.stage.Rename(temporary, blob)
-	}
-	return err
-}
-
-// current returns what tells whether a recorded name is one of a model.
-func (d *Dir) current(all []Entry) func(name string) bool {
-	titles := make(map[string]bool, len(all))
-	folded := map[string]bool{}
-	folds := d.folds()
-	for _, e := range all {
-		titles[e.Title] = true
-		folded[names.Fold(e.Title)] = true
-	}
-	return func(name string) bool {
-		seen, known := d.Record.Files[name]
-		inArchive := known && seen.Archive != "" && titles[seen.Archive]
-		return inArchive || titles[name] || folds && folded[names.Fold(name)]
-	}
-}
 
 // Clear deals with what earlier models have brought and this one has not: with Delete it is removed. All
 // entries of the model have their places.
 func (d *Dir) Clear(ctx context.Context, all []Entry) error {
-	current := d.current(all)
-	gone := slices.Sorted(maps.Keys(d.former))
+	current := d.current(all, d.folds(d.Update.DryRun))
+	gone := slices.Sorted(maps.Keys(d.former.files))
 	slices.Reverse(gone) // what is in a directory comes before it
 	d.Record.Removed = map[string]Seen{}
 	for _, name := range gone {
@@ -235,29 +144,11 @@ func (d *Dir) Clear(ctx context.Context, all []Entry) error {
 	if d.Update.DryRun {
 		return nil
 	}
-	return d.seeMoved(all)
-}
-
-// seeMoved looks again at files that have lost their other name: the system takes that for a change.
-func (d *Dir) seeMoved(all []Entry) error {
-	for _, e := range all {
-		seen, known := d.Record.Files[e.Title]
-		if !known || !d.reused[e.Layer.Digest] {
-			continue
-		}
-		info, err := d.root.Lstat(e.Title)
-		if err != nil {
-			return err
-		}
-		if info.Size() == seen.Size && info.ModTime().UTC().Equal(seen.Time) {
-			d.Record.Files[e.Title] = seen.stamp(info)
-		}
-	}
-	return nil
+	return d.seeMoved(all, d.reused)
 }
 
 func (d *Dir) clear(ctx context.Context, name string) error {
-	seen := d.former[name]
+	seen := d.former.files[name]
 	if d.yields(name) { // it has given way
 		if !seen.Dir && !d.moved[name] {
 			d.changed(Removed, name)
@@ -270,7 +161,7 @@ func (d *Dir) clear(ctx context.Context, name string) error {
 	}
 	problem := problemIf(!info.ModTime().UTC().Equal(seen.Time) || info.Size() != seen.Size, "edited")
 	if !d.moved[name] { // it was looked at before it got its other name
-		problem, err = d.checkSeen(ctx, name, seen, false)
+		problem, err = d.compare(ctx, name, seen, false)
 	}
 	switch {
 	case err != nil:
@@ -292,11 +183,5 @@ func (d *Dir) clear(ctx context.Context, name string) error {
 	if d.Update.DryRun {
 		return nil
 	}
-	if err := d.root.Remove(name); err != nil && !seen.Dir {
-		return err
-	}
-	for above := path.Dir(name); above != "." && d.root.Remove(above) == nil; { // those that are empty now
-		above = path.Dir(above)
-	}
-	return nil
+	return d.removeEarlier(name, seen.Dir)
 }

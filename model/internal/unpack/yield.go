@@ -5,67 +5,62 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"maps"
 	"path"
+	"path/filepath"
 	"slices"
 )
 
-// yield is free, where what an earlier model has put there gives way: a file in the place of a directory,
-// or a directory of such files in that of a file. It is removed when the new file has come. What somebody
-// has edited or made stays in the way.
-func (d *Dir) yield(ctx context.Context, name string, dir bool) error {
-	err := d.free(name, dir)
-	if !errors.Is(err, ErrInTheWay) {
-		return err
-	}
-	at := d.obstacle(name)
-	if d.yields(at) {
-		return nil
-	}
-	ours, failed := d.ours(ctx, at)
-	if failed != nil || !ours {
-		return errors.Join(err, failed)
-	}
-	d.yielding = append(d.yielding, at)
-	return nil
+// former is what pulls have put into a directory before this one. It may give way to what this one brings.
+type former struct {
+	tree     *tree
+	files    map[string]Seen
+	yielding []string // names that give way: to a directory, or with all that is below them to a file
 }
 
-// obstacle is what is in the way of a name: the first above it that is no directory, or what has the name
-// itself.
-func (d *Dir) obstacle(name string) string {
-	for i := range len(name) {
-		if name[i] == '/' && errors.Is(realDir(d.root, name[:i]), ErrInTheWay) {
-			return name[:i]
-		}
+// newFormer returns what a record has. That of another user may name what is ours.
+func newFormer(k known) former {
+	f := former{tree: k.tree, files: map[string]Seen{}}
+	if !k.foreign {
+		maps.Copy(f.files, k.Record.Removed)
+		maps.Copy(f.files, k.Record.Files)
 	}
-	return name
+	return f
 }
 
-// yields tells whether a name, or a directory above it, gives way.
-func (d *Dir) yields(name string) bool {
-	for ; name != "."; name = path.Dir(name) {
-		if slices.Contains(d.yielding, name) {
-			return true
-		}
+// notOurs tells whether a name has something that no pull has put there, or that was edited since.
+func (f *former) notOurs(ctx context.Context, name string) (bool, error) {
+	info, err := f.tree.root.Lstat(name)
+	if isMissing(err) || err == nil && info.IsDir() {
+		return false, nil // a directory in the way is told elsewhere
 	}
-	return false
+	if err != nil {
+		return false, err
+	}
+	seen, known := f.files[name]
+	if !known || seen.Kept {
+		return true, nil
+	}
+	problem, err := f.tree.compare(ctx, name, seen, false)
+	return problem != "", err
 }
 
 // ours tells whether a file, or a directory with all that is below it, is as a pull has left it. A link in
 // the way is somebody's.
-func (d *Dir) ours(ctx context.Context, name string) (ours bool, err error) {
-	info, err := d.root.Lstat(name)
+func (f *former) ours(ctx context.Context, name string) (ours bool, err error) {
+	info, err := f.tree.root.Lstat(name)
 	if err != nil || !info.IsDir() && !info.Mode().IsRegular() {
 		return false, err
 	}
-	err = fs.WalkDir(d.root.FS(), name, func(at string, entry fs.DirEntry, err error) error {
-		seen, known := d.former[at]
+	err = fs.WalkDir(f.tree.root.FS(), name, func(at string, entry fs.DirEntry, err error) error {
+		seen, known := f.files[at]
 		if err != nil || entry.IsDir() {
 			ours = ours || known && seen.Dir
 			return err
 		}
 		problem := ""
 		if known {
-			problem, err = d.checkSeen(ctx, at, seen, false)
+			problem, err = f.tree.compare(ctx, at, seen, false)
 		}
 		if ours = err == nil && known && !seen.Kept && !seen.Dir && problem == ""; !ours {
 			return cmp.Or(err, fs.SkipAll)
@@ -75,19 +70,73 @@ func (d *Dir) ours(ctx context.Context, name string) (ours bool, err error) {
 	return ours, err
 }
 
+// usable tells whether a file is what was recorded of it.
+func (f *former) usable(ctx context.Context, name string) bool {
+	if f.tree.free(name, false) != nil {
+		return false
+	}
+	problem, err := f.tree.compare(ctx, name, f.files[name], false)
+	return problem == "" && err == nil && !f.files[name].Kept
+}
+
+// Earlier lists the paths of the files that pulls have put here, of those that have so many bytes and more.
+// Parts of what is missing may be in them.
+func (f *former) Earlier(least int64) (paths []string) {
+	for _, name := range slices.Sorted(maps.Keys(f.files)) {
+		seen := f.files[name]
+		if seen.Size < least || seen.Dir || seen.Link != "" || f.tree.free(name, false) != nil {
+			continue
+		}
+		if info, err := f.tree.root.Lstat(name); err == nil && info.Mode().IsRegular() {
+			paths = append(paths, filepath.Join(f.tree.path, filepath.FromSlash(name)))
+		}
+	}
+	return paths
+}
+
+// yield is free, where what an earlier model has put there gives way: a file in the place of a directory,
+// or a directory of such files in that of a file. It is removed when the new file has come. What somebody
+// has edited or made stays in the way.
+func (f *former) yield(ctx context.Context, name string, dir bool) error {
+	err := f.tree.free(name, dir)
+	if !errors.Is(err, ErrInTheWay) {
+		return err
+	}
+	at := f.tree.obstacle(name)
+	if f.yields(at) {
+		return nil
+	}
+	ours, failed := f.ours(ctx, at)
+	if failed != nil || !ours {
+		return errors.Join(err, failed)
+	}
+	f.yielding = append(f.yielding, at)
+	return nil
+}
+
+// yields tells whether a name, or a directory above it, gives way.
+func (f *former) yields(name string) bool {
+	for ; name != "."; name = path.Dir(name) {
+		if slices.Contains(f.yielding, name) {
+			return true
+		}
+	}
+	return false
+}
+
 // makeWay removes what gives way, unless it was changed meanwhile.
-func (d *Dir) makeWay(ctx context.Context) error {
-	for _, name := range d.yielding {
-		info, err := d.root.Lstat(name)
+func (f *former) makeWay(ctx context.Context) error {
+	for _, name := range f.yielding {
+		info, err := f.tree.root.Lstat(name)
 		if err != nil {
 			return err
 		}
-		ours, err := d.ours(ctx, name)
+		ours, err := f.ours(ctx, name)
 		if err == nil && !ours {
-			err = inTheWay(d.root, name, info)
+			err = inTheWay(f.tree.root, name, info)
 		}
 		if err == nil {
-			err = d.root.RemoveAll(name)
+			err = f.tree.root.RemoveAll(name)
 		}
 		if err != nil {
 			return err
