@@ -1,6 +1,7 @@
 package model_test
 
 import (
+	"context"
 	"os"
 	"path/filepath"
 	"sync"
@@ -205,7 +206,8 @@ func TestMisuseIsAnOptionError(t *testing.T) {
 			return err
 		},
 		"no context": func() error {
-			_, err := model.Pull(nil, reference, t.TempDir(), model.PullOptions{}) //nolint:staticcheck
+			var none context.Context
+			_, err := model.Pull(none, reference, t.TempDir(), model.PullOptions{})
 			return err
 		},
 		"a malformed reference": func() error {
