@@ -3,6 +3,7 @@ package model
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"syscall"
 
 	"github.com/modeltransfer/transfer"
@@ -111,3 +112,10 @@ func plural(n int, noun string) string {
 	}
 	return fmt.Sprintf("%d %s", n, noun)
 }
+
+// absentError says what a directory lacks. It matches [fs.ErrNotExist], whose own words would say less.
+type absentError string
+
+func (e absentError) Error() string { return string(e) }
+
+func (e absentError) Is(target error) bool { return target == fs.ErrNotExist }

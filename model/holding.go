@@ -186,8 +186,8 @@ func (h *holding) addFiles() error {
 // recorded lists the files of the model that a directory says it has.
 func recorded(d *unpack.Dir) ([]unpack.Entry, error) {
 	if d.Record.Digest == "" {
-		return nil, fmt.Errorf("%s was not made by pull: it has neither %s/record.json nor a manifest.json, "+
-			"and is neither an OCI layout nor Ollama's models: %w", d.Path(), pack.StateDir, fs.ErrNotExist)
+		return nil, absentError(fmt.Sprintf("%s was not made by pull: it has neither %s/record.json nor a "+
+			"manifest.json, and is neither an OCI layout nor Ollama's models", d.Path(), pack.StateDir))
 	}
 	content, err := registry.NewManifest([]byte(d.Record.Manifest), "").Content()
 	if err != nil {

@@ -2,6 +2,7 @@ package model_test
 
 import (
 	"context"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"sync"
@@ -141,6 +142,11 @@ func TestVerifyFindsWhatIsWrongAndRepairsIt(t *testing.T) {
 	assert.Equal(t, "weights", read(t, filepath.Join(dir, "weights.bin")))
 	_, err = model.Verify(t.Context(), t.TempDir(), model.VerifyOptions{})
 	require.ErrorIs(t, err, model.ErrUnfinished, "an empty directory is one into which nothing has come")
+	other := t.TempDir()
+	require.NoError(t, os.WriteFile(filepath.Join(other, "notes.txt"), []byte("mine"), 0o600))
+	_, err = model.Verify(t.Context(), other, model.VerifyOptions{})
+	require.ErrorIs(t, err, fs.ErrNotExist)
+	assert.NotContains(t, err.Error(), fs.ErrNotExist.Error(), "it is the model that is not there")
 }
 
 func TestPruneRemovesWhatNoModelNeeds(t *testing.T) {

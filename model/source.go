@@ -4,8 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
-	"io/fs"
 	"os"
 	"path"
 	"path/filepath"
@@ -123,15 +121,11 @@ func checkPlain(dir string) error {
 		return err
 	}
 	if len(entries) == 0 {
-		return fmt.Errorf(
-			"%s is empty; push takes files, or a directory with files, with blobs and a manifest.json, "+
-				"an OCI layout or Ollama's models: %w", dir, fs.ErrNotExist,
-		)
+		return absentError(dir + " is empty; push takes files, or a directory with files, with blobs and a " +
+			"manifest.json, an OCI layout or Ollama's models")
 	}
 	if pack.HasBlobs(dir) {
-		return fmt.Errorf(
-			"%s has blobs but no manifest.json; if a pull was interrupted, run it again: %w", dir, fs.ErrNotExist,
-		)
+		return absentError(dir + " has blobs but no manifest.json; if a pull was interrupted, run it again")
 	}
 	return nil
 }

@@ -400,3 +400,48 @@ func TestACopyEndsWithTheErrorOfItsSource(t *testing.T) {
 	require.NoError(t, err)
 	assert.Empty(t, open, "no upload is left open")
 }
+
+func TestAnIndexIsInspectedAndCopied(t *testing.T) {
+	s := startedServer(t)
+	ref := s.url + "/me/model"
+	pushIndex(t, s, "me/model")
+	r := must(t, "inspect", ref)
+	for _, want := range []string{"lists     2 manifests", "linux/arm64", "linux/amd64"} {
+		assert.Contains(t, r.stdout, want)
+	}
+	assert.Contains(t, must(t, "inspect", "--json", ref).stdout, `"platform":"linux/arm64"`)
+	assert.Contains(t, must(t, "inspect", "--platform", "linux/arm64", ref).stdout, "1 layer")
+
+	to := startedServer(t).url + "/you/model"
+	stage := filepath.Join(t.TempDir(), "stage")
+	must(t, "copy", "--dir", stage, ref, to+":all")
+	assert.Equal(t, must(t, "inspect", "--raw", ref).stdout, must(t, "inspect", "--raw", to+":all").stdout)
+	must(t, "copy", "--dir", stage, "--platform", "linux/amd64", ref, to+":one")
+	assert.Contains(t, must(t, "inspect", to+":one").stdout, "1 layer")
+	must(t, "pull", "--platform", "linux/arm64", to+":all", t.TempDir())
+	r = runWith(t, "copy", "--dir", stage, ref, to+"@"+someDigest)
+	assert.Equal(t, exitFailed, r.code)
+	assert.Contains(t, r.stderr, "not "+someDigest)
+}
+
+func TestAModelIsCopied(t *testing.T) {
+	made, s := tree(t, someFiles), startedServer(t)
+	from := s.url + "/me/model:v1"
+	must(t, "push", made, from)
+	for name, to := range map[string]string{
+		"mounted": s.url + "/team/model:v1", "elsewhere": startedServer(t).url + "/you/model:v2",
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := filepath.Join(t.TempDir(), "stage")
+			first := must(t, "copy", "--dir", dir, from, to)
+			assert.NoDirExists(t, dir)
+			if name == "mounted" {
+				assert.Contains(t, first.stdout, "all there already")
+			}
+			pulled := t.TempDir()
+			must(t, "pull", to, pulled)
+			assert.Equal(t, someFiles, filesOf(t, pulled))
+			assert.Contains(t, must(t, "copy", "--dir", dir, from, to).stdout, "all there already")
+		})
+	}
+}

@@ -376,6 +376,7 @@ func TestWhatCannotBePushedIsNamed(t *testing.T) {
 			r := runWith(t, test.args...)
 			assert.Equal(t, test.code, r.code)
 			assert.Contains(t, r.stderr, test.want)
+			assert.NotContains(t, r.stderr, "file does not exist")
 		})
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"syscall"
 
 	"github.com/modeltransfer/transfer"
+	"github.com/modeltransfer/transfer/internal/retry"
 	"github.com/modeltransfer/transfer/internal/wire"
 	"github.com/modeltransfer/transfer/model"
 	"github.com/modeltransfer/transfer/model/credentials"
@@ -21,24 +22,14 @@ import (
 type adviser struct{ *app }
 
 // advise returns the message of an error, and what to do about it. That takes the place of the advice that
-// the error itself has for programs, as about tokens: a person logs in.
+// the error itself has for programs, as about tokens: a person logs in. Advice is made to be taken out of
+// messages, and no other part of them is touched.
 func (a adviser) advise(err error) (message, hint string) {
-	message, hint = withFlags(oneLine(err)), a.hint(err)
+	message, hint = oneLine(err), a.hint(err)
 	if advice := adviceOf(err); hint != "" && advice != "" {
 		message = strings.ReplaceAll(message, " ("+advice+")", "")
 	}
 	return message, hint
-}
-
-// flagOf has the flags that set what the library's errors call an option.
-var flagOf = map[string]string{"RetryTimeout": "retry-timeout"}
-
-// withFlags names the flags in a message in the place of options.
-func withFlags(message string) string {
-	for option, flag := range flagOf {
-		message = strings.ReplaceAll(message, "that "+option+" leaves", "that --"+flag+" leaves")
-	}
-	return message
 }
 
 // adviceOf returns the advice that an error has for programs. It is empty also where somebody else is to
@@ -57,9 +48,8 @@ func adviceOf(err error) string {
 // hint returns what to do about an error where that is known, or nothing.
 func (a adviser) hint(err error) string {
 	for _, find := range []func(error) string{
-		a.loginHint, a.certificateHint, a.schemeHint, proxyHint, a.notFoundHint, hostHint, spaceHint, a.corruptHint,
-		limitHint,
-		formHint,
+		a.loginHint, a.certificateHint, a.schemeHint, proxyHint, a.notFoundHint, hostHint, waitHint,
+		spaceHint, a.corruptHint, limitHint, formHint,
 	} {
 		if h := find(err); h != "" {
 			return h
@@ -176,6 +166,15 @@ func hostHint(err error) string {
 		return "nothing answers there; check the port, and that the registry runs"
 	}
 	return ""
+}
+
+// waitHint is for hosts that ask for a longer pause than the flags allow.
+func waitHint(err error) string {
+	long, ok := errors.AsType[*retry.LongWait](err)
+	if !ok {
+		return ""
+	}
+	return fmt.Sprintf("run the same command again in %v, or allow the wait with a longer --retry-timeout", long.Wait)
 }
 
 func spaceHint(err error) string {

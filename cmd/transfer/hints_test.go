@@ -11,7 +11,6 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
-	"reflect"
 	"strings"
 	"syscall"
 	"testing"
@@ -130,13 +129,9 @@ func TestAPersonIsToldOfFlagsAndNotOfOptions(t *testing.T) {
 	for _, args := range [][]string{{"tags", name}, {"push", made, name}} {
 		r := runWith(t, args...)
 		require.Equal(t, exitFailed, r.code, "%v", args)
-		assert.Contains(t, r.stderr, "that --retry-timeout leaves", "%v", args)
+		assert.Contains(t, r.stderr, "hint: run the same command again in 1h0m0s", "%v", args)
+		assert.Contains(t, r.stderr, "--retry-timeout", "%v", args)
 		assert.NotContains(t, r.stderr, "RetryTimeout", "%v", args)
-	}
-	for option, flag := range flagOf {
-		assert.NotNil(t, newRoot(new(app)).PersistentFlags().Lookup(flag), "%s for %s", flag, option)
-		_, known := reflect.TypeFor[transfer.DownloadOptions]().FieldByName(option)
-		assert.True(t, known, "%s", option)
 	}
 }
 
@@ -197,4 +192,25 @@ func TestNobodyIsSentToAnotherSchemeByAProxyAtFault(t *testing.T) {
 	require.Equal(t, exitFailed, r.code)
 	assert.Contains(t, r.stderr, "hint: ")
 	assert.NotContains(t, r.stderr, "base URL")
+}
+
+func TestHintsFollowTheFailure(t *testing.T) {
+	secure := httptest.NewTLSServer(http.NotFoundHandler())
+	defer secure.Close()
+	plain := httptest.NewServer(http.NotFoundHandler())
+	defer plain.Close()
+	secureHost := strings.TrimPrefix(secure.URL, "https://")
+	for name, test := range map[string]struct{ ref, want string }{
+		"an unknown authority": {secure.URL + "/me/model", "--ca-file FILE"},
+		"https to http":        {"https://" + plain.Listener.Addr().String() + "/m", " speaks http; use"},
+		"http to https":        {"http://" + secureHost + "/me/model", "speaks https"},
+		"nobody there":         {"http://127.0.0.1:1/me/model", "nothing answers there"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := runWith(t, "pull", "--retry-timeout", "1ms", test.ref, t.TempDir())
+			assert.Equal(t, exitFailed, r.code)
+			assert.Contains(t, r.stderr, "hint: ")
+			assert.Contains(t, r.stderr, test.want)
+		})
+	}
 }

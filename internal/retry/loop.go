@@ -96,7 +96,21 @@ func (l *Loop) sleep(ctx context.Context, n int, wait time.Duration, cause error
 // TooLong is the error of a wait that a host asked for and that the budget does not allow. It is not worth
 // another attempt.
 func TooLong(host string, wait, left time.Duration) error {
-	return Permanent(fmt.Errorf(
-		"%w: %s asks to be left alone for %v, longer than the %v that RetryTimeout leaves",
-		ErrExhausted, host, wait.Truncate(time.Second), max(0, left).Truncate(time.Second)))
+	return Permanent(&LongWait{host, wait.Truncate(time.Second), max(0, left).Truncate(time.Second)})
 }
+
+// LongWait says how long a host wants to be left alone, and how much of the budget is left.
+type LongWait struct {
+	Host       string
+	Wait, Left time.Duration
+}
+
+func (e *LongWait) Error() string {
+	return fmt.Sprintf("%v: %s asks to be left alone for %v, longer than the %v that are left (%s)",
+		ErrExhausted, e.Host, e.Wait, e.Left, e.Advice())
+}
+
+func (e *LongWait) Unwrap() error { return ErrExhausted }
+
+// Advice says what a program may do, as it is in brackets at the end of the message.
+func (e *LongWait) Advice() string { return "a longer RetryTimeout allows it" }

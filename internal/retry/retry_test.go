@@ -234,6 +234,9 @@ func TestN45RetryAfterBeyondTheBudget(t *testing.T) {
 		require.ErrorIs(t, err, retry.ErrExhausted)
 		require.ErrorIs(t, err, busy)
 		assert.ErrorContains(t, err, "1h0m0s")
+		long, ok := errors.AsType[*retry.LongWait](err)
+		require.True(t, ok)
+		assert.Equal(t, retry.LongWait{Host: "the server", Wait: time.Hour, Left: time.Minute}, *long)
 		assert.Zero(t, time.Since(start))
 	})
 }
