@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/modeltransfer/transfer"
 	"github.com/modeltransfer/transfer/internal/pace"
+	"github.com/modeltransfer/transfer/internal/wire"
 	"github.com/modeltransfer/transfer/model/internal/limit"
 	"github.com/modeltransfer/transfer/model/internal/pack"
 	"github.com/modeltransfer/transfer/model/ref"
@@ -48,9 +50,9 @@ type CopyOptions struct {
 // Copy copies a model, or an index with all it lists, from one reference to another, byte for byte, with
 // what refers to it. The target is asked first: whether it takes uploads, which blobs it has, and within
 // one registry whether they can be mounted. What it lacks is passed on as it comes, several blobs at once,
-// each with a buffer's worth of memory. A source that cuts a body is asked for the rest of it, and an
-// upload that is cut goes on where the target has it. What the target does not take so goes through the
-// disk.
+// each with one buffer of 128 KiB, and verified: the end of a blob is sent only where its digest is right.
+// A source that cuts a body is asked for the rest of it, and an upload that is cut goes on where the target
+// has it. What the target does not take so goes through the disk.
 //
 // The manifests go last: after a failure the tag is what it was. What the target has got stays, and the
 // next call does not send it again. A directory below Dir stays too where a blob of more than 256 MiB was
@@ -145,7 +147,8 @@ func newClient() *http.Client {
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true) // bodies ride on several connections
 	return &http.Client{Transport: &http.Transport{
-		Proxy: http.ProxyFromEnvironment, Protocols: protocols, MaxIdleConnsPerHost: 2 * streamsAtOnce,
+		DialContext: wire.InStrides((&net.Dialer{Timeout: 30 * time.Second}).DialContext),
+		Proxy:       http.ProxyFromEnvironment, Protocols: protocols, MaxIdleConnsPerHost: 2 * streamsAtOnce,
 		IdleConnTimeout: 30 * time.Second, TLSHandshakeTimeout: 30 * time.Second,
 		ExpectContinueTimeout: time.Second,
 	}}

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -59,6 +60,86 @@ func TestH10AStreamThatStallsEnds(t *testing.T) {
 		assert.Equal(t, 10*time.Second, time.Since(begin))
 		assert.Zero(t, moved, "what was thrown away is not counted")
 	})
+}
+
+// A target that checks nothing does not get the end of a wrong blob, and is not believed to have it.
+func TestWrongBytesNeverReachTheirEnd(t *testing.T) {
+	content := strings.Repeat("weights ", 100_000)
+	b := transfer.Blob{Digest: digest.FromString(content).String(), Size: int64(len(content))}
+	for name, at := range map[string]int{"first": 0, "middle": 400_000, "last": len(content) - 1} {
+		t.Run(name, func(t *testing.T) {
+			wrong := []byte(content)
+			wrong[at] ^= 1
+			var got, whole atomic.Int64
+			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				switch r.Method {
+				case http.MethodGet:
+					_, _ = w.Write(wrong)
+				case http.MethodHead:
+					w.Header().Set("Content-Length", strconv.Itoa(len(content)))
+				case http.MethodPost:
+					w.Header().Set("Location", "/v2/a/blobs/uploads/1")
+					w.WriteHeader(http.StatusAccepted)
+				case http.MethodPut:
+					n, err := io.Copy(io.Discard, r.Body)
+					if got.Add(n); err == nil {
+						whole.Add(1)
+					}
+					w.WriteHeader(http.StatusCreated)
+				}
+			}))
+			defer server.Close()
+			client := newClient()
+			defer client.CloseIdleConnections()
+			opts := registry.Options{BaseURL: server.URL, Repository: "a", Client: client}
+			source, err := registry.Open(opts)
+			require.NoError(t, err)
+			defer source.CloseIdleConnections()
+			p := &prober{client: client, base: server.URL + "/v2/a/blobs/", patience: 10 * time.Second}
+			var faults []error
+			s := &streamer{from: source, to: p, told: func(int64) {}, trace: transfer.Trace{
+				Failed: func(f transfer.FailInfo) { faults = append(faults, f.Err) },
+			}}
+			left, err := s.all(t.Context(), []transfer.Blob{b}, 1)
+			require.NoError(t, err)
+			assert.Equal(t, []transfer.Blob{b}, left)
+			require.Len(t, faults, 1)
+			require.ErrorIs(t, faults[0], transfer.ErrDigestMismatch)
+			require.ErrorAs(t, faults[0], new(*sourceError))
+			server.Close() // and so the target has read all that it gets
+			assert.Zero(t, whole.Load())
+			assert.Less(t, got.Load(), b.Size)
+		})
+	}
+}
+
+// longest notes the longest read.
+type longest struct {
+	io.Reader
+	most int
+}
+
+func (l *longest) Read(p []byte) (int, error) {
+	l.most = max(l.most, len(p))
+	return l.Reader.Read(p)
+}
+
+// Each read of a body costs a system call on both sides.
+func TestBodiesOfACopyGoInLongReads(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+	}))
+	defer server.Close()
+	client := newClient()
+	defer client.CloseIdleConnections()
+	body := &longest{Reader: strings.NewReader(strings.Repeat("x", 1<<20))}
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPut, server.URL, body)
+	require.NoError(t, err)
+	req.ContentLength = 1 << 20
+	resp, err := client.Do(req)
+	require.NoError(t, err)
+	require.NoError(t, resp.Body.Close())
+	assert.Equal(t, 128<<10, body.most)
 }
 
 // Who is cancelled while an upload begins still hears where it is, and ends it.

@@ -18,7 +18,7 @@ import (
 )
 
 const (
-	// streamsAtOnce is how many blobs go at once. Of each, one buffer is in memory.
+	// streamsAtOnce is how many blobs go at once. Of each, one buffer of wire.InStrides is in memory.
 	streamsAtOnce = 16
 
 	// maxContinued is how often the upload of a blob goes on after a fault. What the target has already is
@@ -246,8 +246,11 @@ func (w *window) Read(p []byte) (int, error) {
 	w.watch.Stop()
 	p = p[:w.s.pace.Chunk(int64(len(p)))]
 	n, err := w.from.Read(p)
-	if err != nil && err != io.EOF && w.ctx.Err() == nil {
-		w.fault = err
+	if err != nil && err != io.EOF {
+		if w.ctx.Err() == nil {
+			w.fault = err
+		}
+		return 0, err // a target that checks nothing would take the last bytes of a wrong blob for its end
 	}
 	if paid := w.s.pace.Pay(w.ctx, n); paid != nil {
 		return 0, paid

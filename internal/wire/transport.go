@@ -30,16 +30,9 @@ func newTransport(conns int) *http.Transport {
 	dialer := &net.Dialer{Timeout: 30 * time.Second, KeepAlive: 15 * time.Second, ControlContext: control}
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
-	buffers := &sync.Pool{New: func() any { return new([bodyStride]byte) }}
 	return &http.Transport{
-		Proxy: http.ProxyFromEnvironment,
-		DialContext: guardDial(func(ctx context.Context, network, address string) (net.Conn, error) {
-			c, err := dialer.DialContext(ctx, network, address)
-			if err != nil {
-				return nil, err
-			}
-			return bodyConn{c, buffers}, nil
-		}),
+		Proxy:                 http.ProxyFromEnvironment,
+		DialContext:           guardDial(InStrides(dialer.DialContext)),
 		Protocols:             protocols,
 		MaxIdleConnsPerHost:   conns,
 		IdleConnTimeout:       30 * time.Second,
@@ -89,8 +82,20 @@ func guardTransport(t *http.Transport) *http.Transport {
 	return guarded
 }
 
-// bodyConn sends request bodies in strides of bodyStride. Without it, io.Copy would allocate a buffer
-// for each body and send in strides of a quarter of that.
+// InStrides returns a dialer whose connections send request bodies in strides of bodyStride. Without it,
+// io.Copy would allocate a buffer for each body and send in strides of a quarter of that.
+func InStrides(dial dialFunc) dialFunc {
+	buffers := &sync.Pool{New: func() any { return new([bodyStride]byte) }}
+	return func(ctx context.Context, network, address string) (net.Conn, error) {
+		c, err := dial(ctx, network, address)
+		if err != nil {
+			return nil, err
+		}
+		return bodyConn{c, buffers}, nil
+	}
+}
+
+// bodyConn sends request bodies through its buffers.
 type bodyConn struct {
 	net.Conn
 	buffers *sync.Pool // of *[bodyStride]byte
