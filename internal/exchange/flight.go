@@ -89,7 +89,7 @@ func (f *flight) send() (*wire.Response, error) {
 			return nil, err
 		}
 		if redirected {
-			f.x.Tokens.redirected(f)
+			f.redirected()
 			continue
 		}
 		f.x.note(ctx, f.req.Request, resp)
@@ -114,7 +114,7 @@ func (f *flight) prepare(to *wire.Request) (err error) {
 		return err
 	}
 	if !to.Target.Left {
-		if to.Token, err = f.x.Tokens.take(f.watch.Context(), f); err != nil {
+		if to.Token, err = f.token(f.watch.Context()); err != nil {
 			return err
 		}
 	}

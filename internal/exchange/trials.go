@@ -15,10 +15,10 @@ type trial struct {
 	err  error // set before done is closed: that of all who would send the same
 }
 
-// take returns the newest token for a request, once no other request is trying that one out.
-func (t *Tokens) take(ctx context.Context, f *flight) (string, error) {
+// token returns the newest token for the request, once no other request is trying that one out.
+func (f *flight) token(ctx context.Context) (string, error) {
 	for {
-		other := t.try(f)
+		other := f.x.Tokens.try(f)
 		if other == nil {
 			return f.tokens.token, nil
 		}
@@ -44,7 +44,7 @@ func (t *Tokens) try(f *flight) *trial {
 	u := &f.tokens
 	u.token = t.newestFor(u)
 	key := acceptance{u.token, writes(f.req.Method)}
-	if !wire.IsBasic(u.token) || t.isGood(key) {
+	if !wire.IsBasic(u.token) || t.accepted.isGood(key) {
 		return nil
 	}
 	other := t.trials[key]
@@ -56,18 +56,11 @@ func (t *Tokens) try(f *flight) *trial {
 	return other
 }
 
-// isGood tells whether a token has let in a request of the kind, or one that writes. The caller holds mu.
-func (t *Tokens) isGood(key acceptance) bool {
-	_, good := t.accepted[key]
-	_, wrote := t.accepted[acceptance{key.token, true}]
-	return good || wrote
-}
-
 // redirected notes that whoever is redirected was let in, where that was not known of the password.
-func (t *Tokens) redirected(f *flight) {
+func (f *flight) redirected() {
 	if f.trial.Load() != nil {
-		t.accept(f)
-		t.judged(f, nil)
+		f.x.Tokens.accept(f)
+		f.x.Tokens.judged(f, nil)
 	}
 }
 

@@ -133,7 +133,7 @@ func (a *attempt) wrongRange(resp *exchange.Response) string {
 func (a *attempt) rangeViolated(why string) error {
 	err := fmt.Errorf("%w: %s", sentinel.ErrProtocol, why)
 	if a.src.mirror {
-		a.ignoredAt.Store(a.src, true)
+		a.mirrors.ignoredAt.Store(a.src, true)
 		a.Schedule.RangesIgnored(a.Index)
 		return err
 	}
@@ -161,7 +161,7 @@ func (a *attempt) rangeViolated(why string) error {
 // rangeIgnored says what the whole blob means as the answer to a range; nil where it is to be taken.
 func (a *attempt) rangeIgnored() error {
 	if a.src.mirror {
-		a.ignoredAt.Store(a.src, true)
+		a.mirrors.ignoredAt.Store(a.src, true)
 		return nil
 	}
 	if a.ifRange {

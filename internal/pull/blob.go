@@ -41,11 +41,16 @@ type Blob struct {
 	// TooLong says that the registry's blob is longer, so that nothing of it is worth keeping.
 	TooLong atomic.Bool
 
-	resolved   atomic.Pointer[wire.Target] // where the registry's redirects led, for the requests that follow
-	expired    atomic.Bool                 // a signed URL was refused, and no answer has brought bytes since
-	ranges     rangeHistory
-	notFoundAt sync.Map // the mirrors that do not have it
-	ignoredAt  sync.Map // the mirrors that do not serve ranges of it
+	resolved atomic.Pointer[wire.Target] // where the registry's redirects led, for the requests that follow
+	expired  atomic.Bool                 // a signed URL was refused, and no answer has brought bytes since
+	ranges   rangeHistory
+	mirrors  mirrorHistory
+}
+
+// mirrorHistory is what mirrors have answered about a blob.
+type mirrorHistory struct {
+	notFoundAt sync.Map // those that do not have it
+	ignoredAt  sync.Map // those that do not serve ranges of it
 }
 
 // rangesIgnored tells whether a source does not serve ranges of the blob.
@@ -53,7 +58,7 @@ func (b *Blob) rangesIgnored(src *source) bool {
 	if !src.mirror {
 		return b.ranges.isIgnored()
 	}
-	_, ignored := b.ignoredAt.Load(src)
+	_, ignored := b.mirrors.ignoredAt.Load(src)
 	return ignored
 }
 

@@ -113,7 +113,7 @@ func (s *Sources) fetchFrom(ctx context.Context, src *source, p *PieceFetch, w i
 // worthAsking tells whether a mirror may have the blob. One that wants to be left alone is passed over
 // meanwhile.
 func (s *Sources) worthAsking(ctx context.Context, mirror *source, b *Blob) bool {
-	_, lacking := b.notFoundAt.Load(mirror)
+	_, lacking := b.mirrors.notFoundAt.Load(mirror)
 	return !lacking && !b.SkipMirrors.Load() && s.Exchange.Held(mirror.Host()) <= 0 &&
 		mirror.health.ask(ctx, s.StallTimeout/3)
 }
@@ -124,7 +124,7 @@ func (s *Sources) mirrorFailed(ctx context.Context, mirror *source, p *PieceFetc
 	level, what := slog.LevelDebug, "mirror failed, asking the next"
 	switch {
 	case errors.Is(err, errNotFound):
-		p.notFoundAt.Store(mirror, true)
+		p.mirrors.notFoundAt.Store(mirror, true)
 		mirror.health.answered()
 	case moved, errors.Is(err, exchange.ErrHeld):
 		mirror.health.unknown()
