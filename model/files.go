@@ -35,60 +35,65 @@ func (p *puller) files(ctx context.Context, m registry.Manifest, content registr
 		return fmt.Errorf("%s: %w; there are %s", p.ref, ErrNoMatch, titles(entries))
 	}
 	p.result.Unnamed, p.result.Files = unnamed, filesOf(chosen)
+	files := filesPull{puller: p, all: entries, chosen: chosen}
 	if p.DryRun {
-		return p.planFiles(ctx, entries, chosen)
+		return files.plan(ctx)
 	}
 	unlock, err := p.lock(ctx, "")
 	if err != nil {
 		return err
 	}
 	defer unlock()
-	dir, err := unpack.Open(p.dir)
-	if err != nil {
+	if files.into, err = unpack.Open(p.dir); err != nil {
 		return err
 	}
-	defer dir.Close()
-	err = p.updateFiles(ctx, dir, m, entries, chosen)
-	if err == nil || dir.Update.Begun {
-		p.result.Changes = dir.Update.Changes
+	defer files.into.Close()
+	err = files.update(ctx, m)
+	if into := files.into; err == nil || into.Update.Begun {
+		p.result.Changes = into.Update.Changes
 	}
 	return err
 }
 
-// updateFiles makes the files of a directory those that were chosen.
-func (p *puller) updateFiles(
-	ctx context.Context, dir *unpack.Dir, m registry.Manifest, all, chosen []unpack.Entry,
-) error {
-	dir.Limits = p.Limits.unpacking()
-	dir.Update = unpack.Update{Keep: p.Keep, Delete: p.Delete}
-	if err := p.fetchFiles(ctx, dir, all, chosen); err != nil {
+// filesPull is a pull of named files.
+type filesPull struct {
+	*puller
+	into        *unpack.Dir
+	all, chosen []unpack.Entry
+}
+
+// update makes the files of the directory those that were chosen.
+func (p *filesPull) update(ctx context.Context, m registry.Manifest) error {
+	p.into.Limits = p.Limits.unpacking()
+	p.into.Update = unpack.Update{Keep: p.Keep, Delete: p.Delete}
+	if err := p.fetch(ctx); err != nil {
 		return err
 	}
-	if err := dir.Clear(ctx, all); err != nil {
+	if err := p.into.Clear(ctx, p.all); err != nil {
 		return err
 	}
 	// All of the model's files, because other patterns may have chosen others before.
-	dir.Remember(p.ref.String(), m, all)
-	return dir.Save()
+	p.into.Remember(p.ref.String(), m, p.all)
+	return p.into.Save()
 }
 
-// fetchFiles fetches the entries that are not in the directory yet.
-func (p *puller) fetchFiles(ctx context.Context, dir *unpack.Dir, all, entries []unpack.Entry) error {
-	if err := dir.Prepare(ctx, all, entries); err != nil {
+// fetch fetches the entries that are not in the directory yet.
+func (p *filesPull) fetch(ctx context.Context) error {
+	if err := p.into.Prepare(ctx, p.all, p.chosen); err != nil {
 		return named(p.ref, err)
 	}
-	missing, err := dir.Missing(ctx, entries, p.Verify)
+	missing, err := p.into.Missing(ctx, p.chosen, p.Verify)
 	if err != nil {
 		return err
 	}
-	dir.Reuse(ctx, all, missing)
-	p.reusable = append(p.reusable, dir.Earlier(leastReuse)...)
-	p.result.planEntries(entries, missing)
+	p.into.Reuse(ctx, p.all, missing)
+	p.reusable = append(p.reusable, p.into.Earlier(leastReuse)...)
+	p.result.planEntries(p.chosen, missing)
 	blobs, _ := unpack.Blobs(missing)
-	if err := p.stage(ctx, blobs, dir.Stage(), p.result.There); err != nil {
+	if err := p.stage(ctx, blobs, p.into.Stage(), p.result.There); err != nil {
 		return err
 	}
-	return dir.Place(ctx, all, missing)
+	return p.into.Place(ctx, p.all, missing)
 }
 
 // planEntries fills in which files are to be fetched.
@@ -98,9 +103,9 @@ func (r *Result) planEntries(entries, missing []unpack.Entry) {
 	r.Missing, r.Bytes, r.There = filesOf(missing), total, max(total-size, 0)
 }
 
-// planFiles finds out what a pull of named files would do.
-func (p *puller) planFiles(ctx context.Context, all, chosen []unpack.Entry) error {
-	p.result.planEntries(chosen, chosen)
+// plan finds out what a pull would do.
+func (p *filesPull) plan(ctx context.Context) error {
+	p.result.planEntries(p.chosen, p.chosen)
 	dir, err := unpack.OpenExisting(p.dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -111,15 +116,15 @@ func (p *puller) planFiles(ctx context.Context, all, chosen []unpack.Entry) erro
 	defer dir.Close()
 	dir.Limits = p.Limits.unpacking()
 	dir.Update = unpack.Update{Keep: p.Keep, Delete: p.Delete, DryRun: true}
-	if err := dir.Prepare(ctx, all, chosen); err != nil {
+	if err := dir.Prepare(ctx, p.all, p.chosen); err != nil {
 		return named(p.ref, err)
 	}
-	lacking, err := dir.Missing(ctx, chosen, p.Verify)
+	lacking, err := dir.Missing(ctx, p.chosen, p.Verify)
 	if err != nil {
 		return err
 	}
-	dir.Reuse(ctx, all, lacking)
-	if err := dir.Clear(ctx, all); err != nil {
+	dir.Reuse(ctx, p.all, lacking)
+	if err := dir.Clear(ctx, p.all); err != nil {
 		return err
 	}
 	var missing []unpack.Entry
@@ -128,7 +133,7 @@ func (p *puller) planFiles(ctx context.Context, all, chosen []unpack.Entry) erro
 			missing = append(missing, e)
 		}
 	}
-	p.result.planEntries(chosen, missing)
+	p.result.planEntries(p.chosen, missing)
 	p.result.Changes = dir.Update.Changes
 	return nil
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/modeltransfer/transfer"
 	"github.com/modeltransfer/transfer/model/internal/pack"
+	"github.com/modeltransfer/transfer/model/ref"
 	"github.com/modeltransfer/transfer/registry"
 	"github.com/opencontainers/go-digest"
 )
@@ -86,7 +87,7 @@ func (p *puller) earlier() (files []string) {
 		blobs, _, _ = pack.Referenced(p.dir, kind, p.Limits.Manifests)
 	case Ollama:
 		kind = pack.Ollama
-		blobs = p.otherTags()
+		blobs = otherTags(p.dir, p.ref)
 	}
 	for _, b := range blobs {
 		dg := digest.Digest(b.Digest)
@@ -100,9 +101,9 @@ func (p *puller) earlier() (files []string) {
 	return files
 }
 
-// otherTags lists the blobs of the tags of this model in Ollama's models directory.
-func (p *puller) otherTags() (blobs []transfer.Blob) {
-	dir := filepath.Join(p.dir, "manifests", p.ref.Host, filepath.FromSlash(p.ref.Repository))
+// otherTags lists the blobs of the tags of a model in Ollama's models directory.
+func otherTags(models string, r ref.Reference) (blobs []transfer.Blob) {
+	dir := filepath.Join(models, "manifests", r.Host, filepath.FromSlash(r.Repository))
 	tags, _ := os.ReadDir(dir)
 	for _, tag := range tags[:min(len(tags), mostReuse)] {
 		data, err := pack.ReadManifest(filepath.Join(dir, tag.Name()))
