@@ -19,9 +19,9 @@ func copyCommand(a *app) *cobra.Command {
 		Short: "Copy a model from one registry or repository to another",
 		Long: "Copy copies a model, or an index with all it lists, and what refers to them, such as " +
 			"signatures. Within one registry blobs are mounted where it lets us. What the target lacks is " +
-			"passed on as it comes; what cannot be passed on goes through a directory on this machine, which " +
-			"is removed when all is copied. After a failure or Ctrl-C, run the same command again. --username " +
-			"is for the registry of the second REF; log in to the other.",
+			"passed on as it comes; what cannot be passed on goes through a directory on this machine, " +
+			"which is removed when all is copied. After a failure or Ctrl-C, run the same command again. " +
+			"--username is for the registry of the second REF; log in to the other.",
 		Example: "  transfer copy all-minilm registry.example/me/all-minilm\n" +
 			"  transfer copy registry.example/me/model:v1 registry.example/team/model:v1",
 		Args: operands("REF", "REF"),
@@ -33,7 +33,9 @@ func copyCommand(a *app) *cobra.Command {
 	fs := c.Flags()
 	fs.StringVar(&o.Platform, "platform", "", "of an index, copy the manifest for this `OS/ARCH` alone")
 	fs.StringVar(&o.Dir, "dir", "", "keep blobs on their way below `DIR` (default in the user's cache)")
-	fs.BoolVar(&o.NoReferrers, "no-referrers", false, "leave out signatures and what else refers to the model")
+	fs.BoolVar(
+		&o.NoReferrers, "no-referrers", false, "leave out signatures and what else refers to the model",
+	)
 	fs.BoolVar(&o.DryRun, "dry-run", false, "only tell what would be copied")
 	most.addManifests(fs)
 	return c

@@ -142,8 +142,9 @@ func (a demonstration) roundTrip(ctx context.Context, r ref.Reference, o demoOpt
 	}
 	a.say("made   a model of %s and a blob of %s in %.1f s", plural(o.model.tensors, "tensor"),
 		formatBytes(o.model.size), time.Since(start).Seconds())
-	pushed, err := send(a.app, r, []string{made}, pushFlags{}, func(o model.PushOptions) (model.Result, error) {
-		return model.Push(ctx, []string{made}, r.URL(), o)
+	paths := []string{made}
+	pushed, err := send(a.app, r, paths, pushFlags{}, func(o model.PushOptions) (model.Result, error) {
+		return model.Push(ctx, paths, r.URL(), o)
 	})
 	if err != nil {
 		return err

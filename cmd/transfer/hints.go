@@ -70,8 +70,8 @@ func (a adviser) loginHint(err error) string {
 	case errors.As(err, &unreadable):
 		return repair(unreadable, a.host)
 	case denied && who != "":
-		return fmt.Sprintf("%s does not let %s do that in %s; log in as somebody who may: transfer login %[1]s",
-			a.host, who, a.repository.Repository)
+		return fmt.Sprintf("%s does not let %s do that in %s; log in as somebody who may: "+
+			"transfer login %[1]s", a.host, who, a.repository.Repository)
 	case denied:
 		return fmt.Sprintf("%s does not let everybody do that; log in with: transfer login %[1]s", a.host)
 	case !errors.Is(err, registry.ErrUnauthorized):
@@ -94,8 +94,8 @@ func (a adviser) certificateHint(err error) string {
 	var invalid x509.CertificateInvalidError
 	switch {
 	case errors.As(err, &unknown):
-		return fmt.Sprintf("the certificate of %s is signed by an authority that is not known here; name its "+
-			"certificate with --ca-file FILE, or let --insecure check nothing", a.host)
+		return fmt.Sprintf("the certificate of %s is signed by an authority that is not known here; name "+
+			"its certificate with --ca-file FILE, or let --insecure check nothing", a.host)
 	case errors.As(err, &name):
 		return fmt.Sprintf(
 			"the certificate of %s is for another name; use that name, or let --insecure check nothing",
@@ -174,16 +174,20 @@ func waitHint(err error) string {
 	if !ok {
 		return ""
 	}
-	return fmt.Sprintf("run the same command again in %v, or allow the wait with a longer --retry-timeout", long.Wait)
+	const later = "run the same command again in %v, or allow the wait with a longer --retry-timeout"
+	return fmt.Sprintf(later, long.Wait)
 }
+
+// roomHint is true of every form: what is whole or recorded stays.
+const roomHint = "make room and run the same command again: what is there is not fetched again"
 
 func spaceHint(err error) string {
 	var lack *model.SpaceError
 	switch {
 	case errors.As(err, &lack) && lack.Need > 0:
-		return missingRoom(lack) + "; make room and run the same command again: what is there is not fetched again"
+		return missingRoom(lack) + "; " + roomHint
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, transfer.ErrInsufficientSpace):
-		return "make room and run the same command again: what is there is not fetched again"
+		return roomHint
 	}
 	return ""
 }
@@ -225,6 +229,6 @@ func (a adviser) corruptHint(err error) string {
 	case a.source == "":
 		return "a file was changed or removed while it was pushed; run the same command again"
 	}
-	return fmt.Sprintf("the directory is damaged; repair it from where it came: transfer verify %s --from REF",
-		a.source)
+	const repair = "the directory is damaged; repair it from where it came: transfer verify %s --from REF"
+	return fmt.Sprintf(repair, a.source)
 }

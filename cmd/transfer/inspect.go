@@ -19,8 +19,8 @@ func inspectCommand(a *app) *cobra.Command {
 	var raw bool
 	c := &cobra.Command{
 		Use: "inspect REF", Short: "Show what a model consists of", GroupID: "look",
-		Long: "Inspect shows the digest of a model and its layers with sizes and names, or the platforms of an " +
-			"index. Nothing but manifests is fetched.",
+		Long: "Inspect shows the digest of a model and its layers with sizes and names, or the platforms " +
+			"of an index. Nothing but manifests is fetched.",
 		Example: "  transfer inspect all-minilm\n  transfer inspect --json registry.example/me/model:v1",
 		Args:    operands("REF"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -163,7 +163,9 @@ func tagsCommand(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use: "tags REPOSITORY", Short: "List the tags of a repository", GroupID: "look",
 		Example: "  transfer tags registry.example/me/model", Args: operands("REPOSITORY"),
-		RunE: func(cmd *cobra.Command, args []string) error { return inspector{a}.tags(cmd.Context(), args[0]) },
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return inspector{a}.tags(cmd.Context(), args[0])
+		},
 	}
 }
 

@@ -17,7 +17,10 @@ type limits struct {
 
 // addUnpacking adds the flags of commands that write named files.
 func (l *limits) addUnpacking(fs *pflag.FlagSet) {
-	fs.Var(&l.unpacked, "max-unpacked", "most bytes that archives unpack to: `SIZE` (default 64 times the archives)")
+	fs.Var(
+		&l.unpacked, "max-unpacked",
+		"most bytes that archives unpack to: `SIZE` (default 64 times the archives)",
+	)
 	fs.IntVar(&l.files, "max-files", 0, "most files and directories of a model: `N` (default 100000)")
 	fs.IntVar(&l.depth, "max-depth", 0, "deepest directory of a model: `N` (default 64)")
 }
@@ -29,7 +32,7 @@ func (l *limits) addManifests(fs *pflag.FlagSet) {
 
 // check refuses values that would be taken for the defaults.
 func (l *limits) check() error {
-	if l.files < 0 || l.depth < 0 || l.manifests < 0 || l.files > math.MaxInt32 || l.manifests > math.MaxInt32 {
+	if min(l.files, l.depth, l.manifests) < 0 || max(l.files, l.manifests) > math.MaxInt32 {
 		return usagef("a limit is negative or too large")
 	}
 	return nil

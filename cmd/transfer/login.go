@@ -23,8 +23,8 @@ func loginCommand(a *app) *cobra.Command {
 	var fromStdin bool
 	c := &cobra.Command{
 		Use: "login REGISTRY", Short: "Keep the name and password for a registry", GroupID: "look",
-		Long: "Login checks a name and a password with a registry and keeps them where Docker, oras and crane " +
-			"do too: in ~/.docker/config.json or the credential store that it names.",
+		Long: "Login checks a name and a password with a registry and keeps them where Docker, oras and " +
+			"crane do too: in ~/.docker/config.json or the credential store that it names.",
 		Example: "  transfer login registry.example\n" +
 			"  echo \"$TOKEN\" | transfer login --username me --password-stdin docker.io",
 		Args: operands("REGISTRY"),
@@ -113,8 +113,8 @@ func (a authenticator) askCredentials(
 	case ok && term.IsTerminal(int(terminal.Fd())):
 		return a.askPerson(ctx, r, terminal)
 	}
-	return c, usagef("there is no terminal to ask for the password; use --username and --password-stdin, or %s",
-		passwordVariable)
+	return c, usagef("there is no terminal to ask for the password; use --username and " +
+		"--password-stdin, or " + passwordVariable)
 }
 
 // askPerson asks a person for the password, and for the name where --username does not say it.

@@ -68,13 +68,15 @@ func (a manager) tag(ctx context.Context, name string, tags []string) error {
 func deleteCommand(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use: "delete REF", Short: "Delete a tag, or a model by its digest", GroupID: "move",
-		Long: "Delete deletes a tag, or with name@sha256:... the manifest of that digest and with it all its tags. " +
-			"A registry gets back the room of blobs when it removes those that nothing names. Some delete " +
-			"nothing, or no tags. The tag or digest must be said.",
+		Long: "Delete deletes a tag, or with name@sha256:... the manifest of that digest and with it all " +
+			"its tags. A registry gets back the room of blobs when it removes those that nothing names. " +
+			"Some delete nothing, or no tags. The tag or digest must be said.",
 		Example: "  transfer delete registry.example/me/model:v1\n" +
 			"  transfer delete registry.example/me/model@sha256:...",
 		Args: operands("REF"),
-		RunE: func(cmd *cobra.Command, args []string) error { return manager{a}.delete(cmd.Context(), args[0]) },
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return manager{a}.delete(cmd.Context(), args[0])
+		},
 	}
 }
 
@@ -107,7 +109,9 @@ func reposCommand(a *app) *cobra.Command {
 		Use: "repos REGISTRY", Short: "List the repositories of a registry", GroupID: "look",
 		Long:    "Repos lists the repositories of a registry. Many public ones list none.",
 		Example: "  transfer repos registry.example", Args: operands("REGISTRY"),
-		RunE: func(cmd *cobra.Command, args []string) error { return inspector{a}.repos(cmd.Context(), args[0]) },
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return inspector{a}.repos(cmd.Context(), args[0])
+		},
 	}
 }
 
@@ -138,8 +142,8 @@ func discoverCommand(a *app) *cobra.Command {
 	var artifactType string
 	c := &cobra.Command{
 		Use: "discover REF", Short: "Show what refers to a model, such as signatures", GroupID: "look",
-		Long: "Discover shows the manifests that refer to a model, and what refers to those, as a tree of digests " +
-			"and artifact types.",
+		Long: "Discover shows the manifests that refer to a model, and what refers to those, as a tree of " +
+			"digests and artifact types.",
 		Example: "  transfer discover registry.example/me/model:v1", Args: operands("REF"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return inspector{a}.discover(cmd.Context(), args[0], artifactType)
@@ -166,7 +170,8 @@ func (a inspector) discover(ctx context.Context, name, artifactType string) erro
 	if !a.json {
 		a.print("%s  %s", m.Digest, r)
 	}
-	d := discovery{inspector: a, repo: repo, artifactType: artifactType, seen: map[string]bool{m.Digest: true}}
+	d := discovery{inspector: a, repo: repo, artifactType: artifactType, seen: map[string]bool{}}
+	d.seen[m.Digest] = true
 	if err := d.show(ctx, m.Digest, ""); err != nil {
 		return fmt.Errorf("%s: %w", r, err)
 	}
@@ -196,8 +201,9 @@ func (d discovery) show(ctx context.Context, subject, indent string) error {
 			branch, below = "└── ", "    "
 		}
 		if d.json {
-			d.event("referrer", field{"subject", subject}, field{"digest", one.Digest}, field{"size", one.Size},
-				field{"mediaType", one.MediaType}, field{"artifactType", one.ArtifactType})
+			d.event("referrer", field{"subject", subject}, field{"digest", one.Digest},
+				field{"size", one.Size}, field{"mediaType", one.MediaType},
+				field{"artifactType", one.ArtifactType})
 		} else {
 			d.print("%s%s%s  %s", indent, branch, one.Digest, one.ArtifactType)
 		}
@@ -218,9 +224,10 @@ func (d discovery) show(ctx context.Context, subject, indent string) error {
 func attachCommand(a *app) *cobra.Command {
 	var o pushFlags
 	c := &cobra.Command{
-		Use: "attach REF PATH...", Short: "Send files that refer to a model, such as a signature", GroupID: "move",
-		Long: "Attach sends files as an artifact of their own whose subject is the model that REF names. Discover " +
-			"shows it, and copy takes it along.",
+		Use: "attach REF PATH...", GroupID: "move",
+		Short: "Send files that refer to a model, such as a signature",
+		Long: "Attach sends files as an artifact of their own whose subject is the model that REF names. " +
+			"Discover shows it, and copy takes it along.",
 		Example: "  transfer attach --artifact-type application/x.sig registry.example/me/m m.sig",
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) < 2 {

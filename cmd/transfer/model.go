@@ -108,7 +108,8 @@ func (m demoModel) writeTensor(ctx context.Context, dir string, i int) (descript
 // length of a JSON text in 8 bytes, and the text, padded so that the data is aligned.
 func safetensorsHeader(name string, rows, columns int) ([]byte, error) {
 	text, err := json.Marshal(map[string]any{name: map[string]any{
-		"dtype": "BF16", "shape": []int{rows, columns}, "data_offsets": []int{0, rows * columns * bytesPerBF16},
+		"dtype": "BF16", "shape": []int{rows, columns},
+		"data_offsets": []int{0, rows * columns * bytesPerBF16},
 	}})
 	if err != nil {
 		return nil, err

@@ -81,8 +81,8 @@ func (n *notes) due(at time.Time) bool {
 	return true
 }
 
-// newNoteHandler returns the log of package registry, whose requests no Trace tells of: it makes notes of warnings,
-// as they are, and writes what --verbose asks for.
+// newNoteHandler returns the log of package registry, whose requests no Trace tells of: it makes notes of
+// warnings, as they are, and writes what --verbose asks for.
 func newNoteHandler(a *app, n *notes) slog.Handler {
 	h := &noteHandler{app: a, notes: n}
 	if log := a.logger(); log != nil {

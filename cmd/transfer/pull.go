@@ -31,9 +31,9 @@ func pullCommand(a *app) *cobra.Command {
 	var o pullFlags
 	c := &cobra.Command{
 		Use: "pull REF [DIR]", Short: "Fetch a model into a directory", GroupID: "move",
-		Long: "Pull fetches a model into DIR, by default the model's name: its files under their names where it " +
-			"has names, otherwise its blobs as sha256-... with their manifest.json. What is there already is not fetched again: after " +
-			"a failure or Ctrl-C, run the same command again.",
+		Long: "Pull fetches a model into DIR, by default the model's name: its files under their names " +
+			"where it has names, otherwise its blobs as sha256-... with their manifest.json. What is there " +
+			"already is not fetched again: after a failure or Ctrl-C, run the same command again.",
 		Example: "  transfer pull all-minilm ./all-minilm\n" +
 			"  transfer pull --reuse ~/models/v1.gguf registry.example/me/model:v2 ./model\n" +
 			"  transfer pull --include '*.json' registry.example/me/model:v1 ./model\n" +
@@ -89,7 +89,8 @@ func pullOperands(_ *cobra.Command, args []string) error {
 
 // looksLikeDir tells a path from a reference.
 func looksLikeDir(s string) bool {
-	return s == "." || s == ".." || strings.HasPrefix(s, "./") || strings.HasPrefix(s, "../") || filepath.IsAbs(s)
+	return s == "." || s == ".." || filepath.IsAbs(s) ||
+		strings.HasPrefix(s, "./") || strings.HasPrefix(s, "../")
 }
 
 // hasHost tells whether an operand is a reference that names its registry.
@@ -140,7 +141,8 @@ func pull(ctx context.Context, a *app, args []string, o pullFlags) error {
 var pullFlagOf = map[string]string{"Form": "into", "Include": "include", "Reuse": "reuse"}
 
 // fetch fetches a model as the flags say, and tells what becomes of files that were there.
-func (o *pullFlags) fetch(ctx context.Context, a *app, r ref.Reference, dir string) (_ model.Result, err error) {
+func (o *pullFlags) fetch(ctx context.Context, a *app, r ref.Reference, dir string) (model.Result, error) {
+	var err error
 	j := newJob(a, "pull")
 	if o.Options, err = j.options(r); err != nil {
 		return model.Result{}, err

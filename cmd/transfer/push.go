@@ -34,8 +34,8 @@ func pushCommand(a *app) *cobra.Command {
 	o := pushFlags{parts: map[string]*[]string{}}
 	c := &cobra.Command{
 		Use: "push PATH... REF", Short: "Send a model to a registry", GroupID: "move",
-		Long: "Push sends files, or a directory as pull has made it: blobs with a manifest.json, an OCI layout, " +
-			"or Ollama's models directory. What the registry has already is not sent again.",
+		Long: "Push sends files, or a directory as pull has made it: blobs with a manifest.json, an OCI " +
+			"layout, or Ollama's models directory. What the registry has already is not sent again.",
 		Example: "  transfer push model.gguf README.md registry.example/me/model:v1\n" +
 			"  transfer push --type modelpack ./model registry.example/me/model:v1\n" +
 			"  transfer push --type ollama model.gguf --template t.txt registry.example/me/m\n" +
@@ -53,7 +53,8 @@ func pushCommand(a *app) *cobra.Command {
 func (o *pushFlags) add(fs *pflag.FlagSet) {
 	fs.SortFlags = false
 	fs.StringVar(
-		&o.kind, "type", typeAuto, "what to make of files: `TYPE` files, modelpack (CNCF ModelPack) or ollama",
+		&o.kind, "type", typeAuto,
+		"what to make of files: `TYPE` files, modelpack (CNCF ModelPack) or ollama",
 	)
 	fs.StringVar(&o.Model, "model", "", "the model of this `NAME`, where a directory has several")
 	fs.BoolVar(&o.Tar, "tar", false, "send each directory as one archive, as oras does")
@@ -154,9 +155,10 @@ func send(
 
 // pushFlagOf has the flags of push by what the package calls an option.
 var pushFlagOf = map[string]string{
-	"Form": "type", "Model": "model", "Tar": "tar", "ArtifactType": "artifact-type", "MediaType": "media-type",
-	"Annotations": "annotation", "Exclude": "exclude", "FollowLinks": "follow-links",
-	"adapter": "adapter", "projector": "projector", "template": "template", "system": "system",
+	"Form": "type", "Model": "model", "Tar": "tar", "ArtifactType": "artifact-type",
+	"MediaType": "media-type", "Annotations": "annotation", "Exclude": "exclude",
+	"FollowLinks": "follow-links",
+	"adapter":     "adapter", "projector": "projector", "template": "template", "system": "system",
 	"params": "params", "license": "license",
 }
 

@@ -39,9 +39,11 @@ func registryOptions(a *app, r ref.Reference, o registry.Options) (registry.Opti
 	}
 	return registry.Options{
 		BaseURL: r.BaseURL(), Repository: r.Repository, Push: o.Push, Client: client,
-		GetCredentials: func(ctx context.Context) (registry.Credentials, error) { return a.credentials(ctx, r) },
-		Logger:         slog.New(newNoteHandler(a, new(notes))),
-		StallTimeout:   a.stallTimeout, RetryTimeout: a.retryTimeout,
+		GetCredentials: func(ctx context.Context) (registry.Credentials, error) {
+			return a.credentials(ctx, r)
+		},
+		Logger:       slog.New(newNoteHandler(a, new(notes))),
+		StallTimeout: a.stallTimeout, RetryTimeout: a.retryTimeout,
 	}, nil
 }
 

@@ -53,7 +53,8 @@ func addCommands(a *app, root *cobra.Command) {
 	root.AddCommand(
 		pullCommand(a), pushCommand(a),
 		copyCommand(a), tagCommand(a), attachCommand(a), deleteCommand(a), demoCommand(a),
-		inspectCommand(a), tagsCommand(a), reposCommand(a), discoverCommand(a), loginCommand(a), logoutCommand(a),
+		inspectCommand(a), tagsCommand(a), reposCommand(a), discoverCommand(a),
+		loginCommand(a), logoutCommand(a),
 		verifyCommand(a), pruneCommand(a), serveCommand(a),
 		versionCommand(a), manCommand(),
 		referenceTopic(), flagsTopic(),

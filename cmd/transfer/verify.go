@@ -15,7 +15,8 @@ func dirCommand(
 	name, short, long, example string, run func(ctx context.Context, dir string) error,
 ) *cobra.Command {
 	return &cobra.Command{
-		Use: name + " DIR", Short: short, GroupID: "keep", Long: long, Example: example, Args: operands("DIR"),
+		Use: name + " DIR", GroupID: "keep", Args: operands("DIR"),
+		Short: short, Long: long, Example: example,
 		RunE: func(cmd *cobra.Command, args []string) error { return run(cmd.Context(), args[0]) },
 	}
 }
