@@ -148,7 +148,8 @@ func (o *Options) downloadOptions(r ref.Reference, repo *registry.Repository) tr
 	d := repo.DownloadOptions()
 	d.Logger = o.transferLogger(r)
 	d.Trace, d.Progress = o.Trace, o.Progress
-	d.Concurrency, d.BodyConcurrency, d.MaxBytesPerSecond = o.Concurrency, o.BodyConcurrency, o.MaxBytesPerSecond
+	d.Concurrency, d.BodyConcurrency = o.Concurrency, o.BodyConcurrency
+	d.MaxBytesPerSecond = o.MaxBytesPerSecond
 	return d
 }
 
@@ -157,7 +158,8 @@ func (o *Options) uploadOptions(r ref.Reference, repo *registry.Repository) tran
 	u := repo.UploadOptions()
 	u.Logger = o.transferLogger(r)
 	u.Trace, u.Progress = o.Trace, o.Progress
-	u.Concurrency, u.BodyConcurrency, u.MaxBytesPerSecond = o.Concurrency, o.BodyConcurrency, o.MaxBytesPerSecond
+	u.Concurrency, u.BodyConcurrency = o.Concurrency, o.BodyConcurrency
+	u.MaxBytesPerSecond = o.MaxBytesPerSecond
 	return u
 }
 

@@ -51,7 +51,8 @@ func Prune(ctx context.Context, dir string, opts PruneOptions) (PruneResult, err
 func (h *holding) prune(ctx context.Context, dry bool, r *PruneResult) error {
 	if h.partly {
 		return fmt.Errorf(
-			"%s: %w: a manifest is missing or wrong, and so it is not known which blobs are needed", h.path, ErrDamaged,
+			"%s: %w: a manifest is missing or wrong, and so it is not known which blobs are needed",
+			h.path, ErrDamaged,
 		)
 	}
 	needed := make(map[string]bool, len(h.items))

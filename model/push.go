@@ -154,7 +154,8 @@ func (p *pusher) name(src *source) error {
 	if p.ref.Digest != "" {
 		if dg = p.ref.Digest.Algorithm().FromBytes(last); dg != p.ref.Digest {
 			return fmt.Errorf(
-				"%s: %w: the manifest is %s, not %s", src.manifest, transfer.ErrDigestMismatch, dg, p.ref.Digest,
+				"%s: %w: the manifest is %s, not %s",
+				src.manifest, transfer.ErrDigestMismatch, dg, p.ref.Digest,
 			)
 		}
 	}
@@ -205,7 +206,9 @@ func (p *pusher) send(ctx context.Context, src *source) error {
 }
 
 // putManifests pushes manifests under their digests and the last, which lists them, under its name.
-func putManifests(ctx context.Context, repo *registry.Repository, manifests []registry.Manifest, name string) error {
+func putManifests(
+	ctx context.Context, repo *registry.Repository, manifests []registry.Manifest, name string,
+) error {
 	for i, m := range manifests {
 		version := ""
 		if i == len(manifests)-1 {

@@ -82,7 +82,8 @@ func Verify(ctx context.Context, dir string, opts VerifyOptions) (VerifyResult, 
 }
 
 // findWrong hashes all items, and returns those that are wrong.
-func (o *VerifyOptions) findWrong(ctx context.Context, h *holding, r *VerifyResult) (wrong []item, err error) {
+func (o *VerifyOptions) findWrong(ctx context.Context, h *holding, r *VerifyResult) ([]item, error) {
+	var wrong []item
 	for _, i := range h.items {
 		r.Bytes += i.size
 	}

@@ -50,8 +50,10 @@ func everythingOf(t *testing.T, dir string) map[string]string {
 // What push takes, pull returns; what pull would refuse, push refuses.
 func TestL1WhatPushTakesPullReturns(t *testing.T) {
 	elements := []string{
-		"a", "b", "A", "d", "e\u0301", "\u00e9", "模型", "with space", "a.", ".hidden", "-x", "index.json", "manifest.json",
-		"blobs", "x\\y", "x\ny", "x\ry", "x\xffy", ".Transfer", "sha256-" + someHexDigits, "oci-layout", "x\u202ey", "Icon\r",
+		"a", "b", "A", "d", "e\u0301", "\u00e9", "模型", "with space", "a.", ".hidden", "-x",
+		"index.json", "manifest.json",
+		"blobs", "x\\y", "x\ny", "x\ry", "x\xffy", ".Transfer",
+		"sha256-" + someHexDigits, "oci-layout", "x\u202ey", "Icon\r",
 		".gitignore", "~", "%2e", "a:b", "CON", strings.Repeat("n", 255),
 	}
 	s := startedServer(t)
@@ -86,7 +88,8 @@ func TestL1WhatPushTakesPullReturns(t *testing.T) {
 			ref := fmt.Sprintf("%s/me/m%d:%s", s.url, seed, strings.Trim(how[len(how)-1], "-"))
 			pushed := runWith(t, append(append([]string{"push"}, how...), made, ref)...)
 			if pushed.code != exitOK {
-				assert.Regexp(t, "nobody could pull it|no file in it|is empty|has blobs but no|is for --type", pushed.stderr)
+				const refusals = "nobody could pull it|no file in it|is empty|has blobs but no|is for --type"
+				assert.Regexp(t, refusals, pushed.stderr)
 				continue
 			}
 			good++
@@ -181,9 +184,11 @@ func TestL1AWholeDirectoryOfOrasIsPulled(t *testing.T) {
 		gzipped(t, map[string]string{"./": "", "a.txt": "a", "d/b.txt": "b", ".git/hooks/x": "evil"}),
 	)
 	config := reg.put("{}")
-	m := reg.putManifest(fmt.Appendf(nil, `{"schemaVersion":2,"mediaType":%q,"config":{"mediaType":"a/b","digest":%q,`+
-		`"size":2},"layers":[{"mediaType":"a/b","digest":%q,"size":%d,"annotations":{`+
-		`"org.opencontainers.image.title":".","io.deis.oras.content.unpack":"true"}}]}`, registry.MediaTypeManifest,
+	m := reg.putManifest(fmt.Appendf(nil,
+		`{"schemaVersion":2,"mediaType":%q,"config":{"mediaType":"a/b","digest":%q,`+
+			`"size":2},"layers":[{"mediaType":"a/b","digest":%q,"size":%d,"annotations":{`+
+			`"org.opencontainers.image.title":".","io.deis.oras.content.unpack":"true"}}]}`,
+		registry.MediaTypeManifest,
 		config.Digest, packed.Digest, packed.Size), registry.MediaTypeManifest)
 	dir := t.TempDir()
 	must(t, "pull", reg.ref(m), dir)
@@ -201,7 +206,8 @@ func TestH12WhatGitKeepsIsNeitherPushedNorPulled(t *testing.T) {
 	assert.Contains(t, pushed.stdout, "left out "+filepath.Join(made, ".git"))
 	reg := newAnyRegistry(t)
 	dir := t.TempDir()
-	must(t, "pull", reg.ref(reg.model(map[string]string{"a": "a", ".git/hooks/x": "evil", "b/.Git/config": "e"})), dir)
+	evil := map[string]string{"a": "a", ".git/hooks/x": "evil", "b/.Git/config": "e"}
+	must(t, "pull", reg.ref(reg.model(evil)), dir)
 	assert.Equal(t, map[string]string{"a": "a"}, filesOf(t, dir))
 }
 
@@ -211,7 +217,8 @@ func TestH5OneChildOfAnIndexIsReadOnce(t *testing.T) {
 	list := func(n int, m registry.Manifest) registry.Manifest {
 		one := fmt.Sprintf(`{"mediaType":%q,"digest":%q,"size":%d}`, m.MediaType, m.Digest, len(m.Data))
 		return reg.putManifest(fmt.Appendf(nil, `{"schemaVersion":2,"mediaType":%q,"manifests":[%s]}`,
-			registry.MediaTypeIndex, strings.TrimSuffix(strings.Repeat(one+",", n), ",")), registry.MediaTypeIndex)
+			registry.MediaTypeIndex, strings.TrimSuffix(strings.Repeat(one+",", n), ",")),
+			registry.MediaTypeIndex)
 	}
 	nested := list(600, list(600, list(600, child)))
 	dir := t.TempDir()

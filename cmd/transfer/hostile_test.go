@@ -82,12 +82,16 @@ func newHostile(t *testing.T, name string, seed uint64) *hostile {
 	t.Helper()
 	world := t.TempDir()
 	h := &hostile{
-		t: t, name: name, r: rand.New(rand.NewPCG(seed, 1)), world: world, dir: filepath.Join(world, "a", "b", "dir"),
+		t: t, name: name, r: rand.New(rand.NewPCG(seed, 1)),
+		world: world, dir: filepath.Join(world, "a", "b", "dir"),
 		reg: newAnyRegistry(t), files: map[string]string{
-			"a": "honest a", "d/a": "honest d/a", "l": "honest l", "LICENSE": strings.Repeat("honest ", 20_000),
+			"a": "honest a", "d/a": "honest d/a", "l": "honest l",
+			"LICENSE": strings.Repeat("honest ", 20_000),
 		},
 	}
-	for _, path := range []string{"victim", "a/victim", "a/b/victim", "a/x", "a/b/x", "a/b/sha256-" + someHex} {
+	for _, path := range []string{
+		"victim", "a/victim", "a/b/victim", "a/x", "a/b/x", "a/b/sha256-" + someHex,
+	} {
 		require.NoError(t, os.MkdirAll(filepath.Dir(filepath.Join(world, path)), 0o755))
 		require.NoError(t, os.WriteFile(filepath.Join(world, path), []byte(secret+path), 0o644))
 	}
@@ -148,7 +152,8 @@ func (h *hostile) round() {
 func (h *hostile) pick(from ...string) string { return from[h.r.IntN(len(from))] }
 
 func (h *hostile) pull(ref, into string) int {
-	return h.run("pull", "--into", into, "--max-unpacked", "1MiB", "--max-files", fmt.Sprint(maxHostileFiles), ref, h.dir)
+	return h.run("pull", "--into", into, "--max-unpacked", "1MiB",
+		"--max-files", fmt.Sprint(maxHostileFiles), ref, h.dir)
 }
 
 // run runs a command and looks at what it has done.
@@ -228,7 +233,8 @@ func (h *hostile) honestIsThere(form string) {
 		h.must(err == nil && bytes.Equal(data, h.honest.Data), "the manifest is not the honest one")
 	case "oci":
 		data, err := os.ReadFile(filepath.Join(h.dir, "index.json"))
-		h.must(err == nil && strings.Contains(string(data), h.honest.Digest), "the honest model is not in the index")
+		listed := err == nil && strings.Contains(string(data), h.honest.Digest)
+		h.must(listed, "the honest model is not in the index")
 	default:
 		for title, content := range h.files {
 			path := filepath.Join(h.dir, title)
@@ -247,11 +253,16 @@ func (h *hostile) words() []string {
 	planted := h.blobOf(h.pick("a", "d/a", "LICENSE"))
 	encoded := digest.Digest(planted).Encoded()
 	return []string{
-		"a", "d", "l", "x", "e", "victim", "..", ".", "", "LICENSE", "A", "D", "d.", "d ", ".transfer", ".TRANSFER",
-		".transfer.", ".tran\u200csfer", "record.json", "sha256-" + encoded, "SHA256-" + strings.ToUpper(encoded),
-		"sha256-" + encoded + ".partial", "sha256-" + encoded + ".journal", "blobs", "sha256", encoded, "manifests",
-		"oci-layout", "index.json", "manifest.json", ".git", ".GIT", "hooks", "git~1", "TRANSF~1", "a\\b", "a\nb",
-		"e\u0301", "\u00e9", ".transfer.a.new", "model.gguf", strings.Repeat("n", 300), "\u202ea", "a\x1b[2J", "blobs.",
+		"a", "d", "l", "x", "e", "victim", "..", ".", "", "LICENSE", "A", "D", "d.", "d ",
+		".transfer", ".TRANSFER",
+		".transfer.", ".tran\u200csfer", "record.json",
+		"sha256-" + encoded, "SHA256-" + strings.ToUpper(encoded),
+		"sha256-" + encoded + ".partial", "sha256-" + encoded + ".journal",
+		"blobs", "sha256", encoded, "manifests",
+		"oci-layout", "index.json", "manifest.json",
+		".git", ".GIT", "hooks", "git~1", "TRANSF~1", "a\\b", "a\nb",
+		"e\u0301", "\u00e9", ".transfer.a.new", "model.gguf", strings.Repeat("n", 300),
+		"\u202ea", "a\x1b[2J", "blobs.",
 	}
 }
 
@@ -286,7 +297,8 @@ func (h *hostile) target() string {
 	switch h.r.IntN(4) {
 	case 0:
 		return h.pick("..", "../..", "../victim", "../../victim", "../../../victim", "/etc/passwd", ".", "",
-			filepath.Join(h.world, "victim"), "l/../../victim", "d/../../x", "..//../x", "./..", "a", "../a", "../d/a")
+			filepath.Join(h.world, "victim"), "l/../../victim", "d/../../x", "..//../x",
+			"./..", "a", "../a", "../d/a")
 	case 1:
 		return strings.Repeat("../", h.r.IntN(4)) + h.path()
 	}
@@ -301,7 +313,8 @@ func (h *hostile) content() string {
 	case 1:
 		return strings.Repeat("evil", len(h.files["LICENSE"])/4)
 	case 2:
-		return fmt.Sprintf(`{"digest":%q,"manifest":%q,"files":{"a":{"digest":%q,"size":8}}}`, h.honest.Digest,
+		return fmt.Sprintf(`{"digest":%q,"manifest":%q,"files":{"a":{"digest":%q,"size":8}}}`,
+			h.honest.Digest,
 			h.honest.Data, h.blobOf("a"))
 	case 3:
 		return fmt.Sprintf(`{"schemaVersion":2,"manifests":[{"mediaType":%q,"digest":%q,"size":1}]}`,
@@ -353,7 +366,8 @@ func (h *hostile) member(w *tar.Writer, name string, zeros int) {
 	case 3:
 		header.Typeflag, header.Name = tar.TypeDir, name+"/"
 	case 4:
-		header.Typeflag = []byte{tar.TypeFifo, tar.TypeChar, tar.TypeBlock, tar.TypeCont, tar.TypeXGlobalHeader}[h.r.IntN(5)]
+		odd := []byte{tar.TypeFifo, tar.TypeChar, tar.TypeBlock, tar.TypeCont, tar.TypeXGlobalHeader}
+		header.Typeflag = odd[h.r.IntN(len(odd))]
 	case 5:
 		content = strings.Repeat("\x00", h.r.IntN(zeros))
 	default:
@@ -403,7 +417,8 @@ func (h *hostile) model() registry.Manifest {
 		}
 		for range h.r.IntN(3) * h.r.IntN(2) * 40 { // one blob of many titles
 			again := l
-			again.Annotations = map[string]string{"org.opencontainers.image.title": fmt.Sprintf("%s%d", title, len(layers))}
+			numbered := fmt.Sprintf("%s%d", title, len(layers))
+			again.Annotations = map[string]string{"org.opencontainers.image.title": numbered}
 			layers = append(layers, again)
 		}
 		layers = append(layers, l)

@@ -165,7 +165,7 @@ func TestServeEndsWhenItIsInterrupted(t *testing.T) {
 func TestServeSaysThatItServesOnlyWhenItDoes(t *testing.T) {
 	file := filepath.Join(tree(t, map[string]string{"a": "b"}), "a")
 	for name, args := range map[string][]string{
-		"no certificate":        {"--tls-cert", filepath.Join(t.TempDir(), "none"), "--tls-key", file, t.TempDir()},
+		"no certificate":        {"--tls-cert", file + "-none", "--tls-key", file, t.TempDir()},
 		"a malformed one":       {"--tls-cert", file, "--tls-key", file, t.TempDir()},
 		"a file":                {"--read-only", file},
 		"nothing":               {"--read-only", file + "-missing"},

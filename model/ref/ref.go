@@ -98,7 +98,8 @@ func ParseRepository(s string) (Reference, error) {
 	case slash && strings.Contains(host, "@"):
 		return r, ErrCredentials
 	case r.Scheme != "" && path == "", !slash && isAddress(rest):
-		return r, malformedf("reference %q names a registry but no repository; expected %s/NAME[:TAG]", s, host)
+		return r, malformedf("reference %q names a registry but no repository; expected %s/NAME[:TAG]",
+			s, host)
 	case r.Scheme != "", slash && IsHost(host):
 		r.Host = host
 	default:
@@ -139,7 +140,8 @@ func ParseRegistry(s string) (Reference, error) {
 	case strings.Contains(host, "@"):
 		return Reference{}, ErrCredentials
 	case !hostPattern.MatchString(host), ok && scheme != "http" && scheme != "https":
-		return Reference{}, malformedf("registry %q is not a host such as registry.example or localhost:5000", s)
+		return Reference{}, malformedf(
+			"registry %q is not a host such as registry.example or localhost:5000", s)
 	case !ok:
 		scheme = defaultScheme(host)
 	}

@@ -50,8 +50,9 @@ var kinds = map[string][]string{
 		".json", ".jinja", ".model", ".tiktoken", ".vocab", ".yaml", ".yml", ".toml", ".ini", ".txt",
 		".modelfile",
 	},
-	kindDoc:     {".md", ".rst", ".pdf", ".html", ".png", ".jpg", ".jpeg", ".gif", ".svg", ".webp"},
-	kindCode:    {".py", ".ipynb", ".sh", ".go", ".c", ".cc", ".cpp", ".h", ".cu", ".rs", ".js", ".ts", ".java"},
+	kindDoc: {".md", ".rst", ".pdf", ".html", ".png", ".jpg", ".jpeg", ".gif", ".svg", ".webp"},
+	kindCode: {".py", ".ipynb", ".sh", ".go", ".c", ".cc", ".cpp", ".h",
+		".cu", ".rs", ".js", ".ts", ".java"},
 	kindDataset: {".parquet", ".arrow", ".jsonl", ".csv", ".tsv", ".tfrecord"},
 }
 
@@ -170,7 +171,8 @@ func modelPackLayer(f File, dg digest.Digest) ocispec.Descriptor {
 		annotations[untestedAnnotation] = "true"
 	}
 	return ocispec.Descriptor{
-		MediaType: modelPackPrefix + kind + ".v1.raw", Digest: dg, Size: f.Info.Size(), Annotations: annotations,
+		MediaType: modelPackPrefix + kind + ".v1.raw", Digest: dg, Size: f.Info.Size(),
+		Annotations: annotations,
 	}
 }
 

@@ -94,7 +94,8 @@ func (s *Stage) directory(
 	return ocispec.Descriptor{
 		MediaType: directoryMediaType, Digest: whole.Digest(), Size: info.Size(),
 		Annotations: map[string]string{
-			ocispec.AnnotationTitle: name, UnpackAnnotation: "true", contentAnnotation: content.Digest().String(),
+			ocispec.AnnotationTitle: name, UnpackAnnotation: "true",
+			contentAnnotation: content.Digest().String(),
 		},
 	}, os.Rename(f.Name(), filepath.Join(s.Dir, BlobName(whole.Digest())))
 }

@@ -28,7 +28,9 @@ type tree struct {
 
 // Tree lists a manifest after all that it lists, each once. The error is a [*limit.Error] where there are
 // more than most; 0 means [DefaultManifests].
-func Tree(root string, most int, fetch func(dg string) (registry.Manifest, error)) ([]registry.Manifest, error) {
+func Tree(
+	root string, most int, fetch func(dg string) (registry.Manifest, error),
+) ([]registry.Manifest, error) {
 	t := tree{fetch: fetch, most: cmp.Or(most, DefaultManifests), seen: map[string]bool{}}
 	err := t.add(root, maxDepth)
 	return t.all, err
