@@ -112,19 +112,19 @@ type downloader struct {
 }
 
 // waiting says how this call waits for others that hold a blob. Their time counts as that of a server does.
-func (d *downloader) waiting(ctx context.Context) blobstore.Waiting {
+func (c *call) waiting(ctx context.Context) blobstore.Waiting {
 	return blobstore.Waiting{
-		Patience: min(d.stallTimeout, d.retryTimeout),
+		Patience: min(c.stallTimeout, c.retryTimeout),
 		Began: func(dg digest.Digest) {
-			d.logger.LogAttrs(ctx, slog.LevelDebug,
+			c.logger.LogAttrs(ctx, slog.LevelDebug,
 				"another call or process fetches the blob, waiting for it",
 				slog.String("digest", dg.String()))
-			d.tracer.blob(dg).Wait()
+			c.tracer.blob(dg).Wait()
 		},
 		GaveUp: func(dg digest.Digest) {
-			d.logger.LogAttrs(ctx, slog.LevelWarn, "the call or process that holds the blob brings nothing, "+
+			c.logger.LogAttrs(ctx, slog.LevelWarn, "the call or process that holds the blob brings nothing, "+
 				"fetching it too", slog.String("digest", dg.String()))
-			d.tracer.blob(dg).Retry("", 0, 0, errHolderStalled)
+			c.tracer.blob(dg).Retry("", 0, 0, errHolderStalled)
 		},
 	}
 }
@@ -164,6 +164,28 @@ func (c *claims) show() {
 			b.partial.Touch()
 		}
 	}
+}
+
+// keepShown shows the claims as long as bytes of any blob come, until the function that it returns is called.
+func (c *claims) keepShown(p *progressTracker) (end func()) {
+	done, ended := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		tick := time.NewTicker(showEvery)
+		defer tick.Stop()
+		for before := int64(0); ; {
+			select {
+			case <-done:
+				return
+			case <-tick.C:
+			}
+			if now := p.completed.Load(); now != before {
+				before = now
+				c.show()
+			}
+		}
+	}()
+	return func() { close(done); <-ended }
 }
 
 // pending is a blob that is missing, of which so many bytes are in place.
@@ -248,8 +270,8 @@ func (w counted) Write(p []byte) (int, error) {
 }
 
 // count counts bytes of a blob that are in place now or, where n is negative, not any more.
-func (d *downloader) count(b *pull.Blob, n int64) {
-	d.progress.add(n)
+func (c *call) count(b *pull.Blob, n int64) {
+	c.progress.add(n)
 	b.Trace.Complete(n)
 }
 
@@ -301,21 +323,21 @@ func (d *downloader) present(ctx context.Context, verify bool) ([]bool, error) {
 	return there, context.Cause(ctx)
 }
 
-func (d *downloader) scheduling() pieces.Config {
+func (c *call) scheduling() pieces.Config {
 	return pieces.Config{
 		PieceSize: pieceSize, WholeSize: pieceThreshold, MinSplit: minSplit, SplitAfter: splitAfter,
 		MaxTakeOvers: watchdog.MaxReplaced, Small: pace.Small, Ahead: piecesAhead,
-		Now: d.now, Large: d.largeAtOnce, SlotFree: d.bodies.SlotFree, Capped: d.rate.Full,
+		Now: c.now, Large: c.largeAtOnce, SlotFree: c.bodies.SlotFree, Capped: c.rate.Full,
 		Slow: func(flows bool, age time.Duration, speed float64, left int64) bool {
-			return d.watchdog.TakeOver(flows, age, speed, left < fewLeft)
+			return c.watchdog.TakeOver(flows, age, speed, left < fewLeft)
 		},
 	}
 }
 
 // largeAtOnce is how many large bodies may move at once, but for half of the workers, which small blobs need.
-func (d *downloader) largeAtOnce() int { return min(d.bodies.Large(), max(1, d.concurrency/2)) }
+func (c *call) largeAtOnce() int { return min(c.bodies.Large(), max(1, c.concurrency/2)) }
 
-func (d *downloader) now() time.Duration { return time.Since(d.started) }
+func (c *call) now() time.Duration { return time.Since(c.started) }
 
 // run has workers fetch all that is missing.
 func (d *downloader) run(ctx context.Context) error {
@@ -324,7 +346,7 @@ func (d *downloader) run(ctx context.Context) error {
 	defer context.AfterFunc(ctx, d.schedule.Wake)()
 	d.watchdog.OnScan(d.schedule.WakeOne)
 	d.startWorkers()
-	end := d.showClaims()
+	end := d.claims.keepShown(d.progress)
 	err := d.workers.Wait()
 	end()
 	for _, b := range d.downloads {
@@ -333,29 +355,6 @@ func (d *downloader) run(ctx context.Context) error {
 		}
 	}
 	return err
-}
-
-// showClaims shows the claims of this call as long as bytes of any blob come, until the function that it
-// returns is called.
-func (d *downloader) showClaims() (end func()) {
-	done, ended := make(chan struct{}), make(chan struct{})
-	go func() {
-		defer close(ended)
-		tick := time.NewTicker(showEvery)
-		defer tick.Stop()
-		for before := int64(0); ; {
-			select {
-			case <-done:
-				return
-			case <-tick.C:
-			}
-			if now := d.progress.completed.Load(); now != before {
-				before = now
-				d.claims.show()
-			}
-		}
-	}()
-	return func() { close(done); <-ended }
 }
 
 func (d *downloader) startWorkers() {
