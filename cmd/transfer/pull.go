@@ -66,6 +66,8 @@ func pullCommand(a *app) *cobra.Command {
 	return c
 }
 
+// pullOperands refuses operands in the wrong order: push takes the reference last and pull first, so people
+// swap them. A directory that exists is in its right place whatever its name looks like.
 func pullOperands(_ *cobra.Command, args []string) error {
 	switch len(args) {
 	case 1:

@@ -77,6 +77,7 @@ func (o *pushFlags) add(fs *pflag.FlagSet) {
 	}
 }
 
+// pushOperands refuses operands in the wrong order, as pullOperands does.
 func pushOperands(cmd *cobra.Command, args []string) error {
 	if len(args) < 2 {
 		return usagef("push takes PATH... and REF")

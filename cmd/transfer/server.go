@@ -58,6 +58,7 @@ func newServer(dir string, o serve.Options, url string) (*server, error) {
 	return s, nil
 }
 
+// track lets close wait for requests: http.Server.Close does not, and they write to the directory.
 func (s *server) track(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s.requests.RLock()
