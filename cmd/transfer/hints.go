@@ -130,7 +130,7 @@ func proxyHint(err error) string {
 	return "the proxy of HTTP_PROXY or HTTPS_PROXY cannot be reached; hosts in NO_PROXY are asked without it"
 }
 
-// notFoundHint is for what a registry does not have. A name in upper case is a 404 at some and a 400 at others.
+// notFoundHint is for what a registry does not have. A name in upper case is a 404 at some, a 400 at others.
 func (a adviser) notFoundHint(err error) string {
 	var status *transfer.StatusError
 	if !errors.As(err, &status) {
