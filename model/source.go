@@ -36,7 +36,8 @@ func (p *pusher) open(ctx context.Context, paths []string) (*source, error) {
 		m, err := pack.OpenOllama(paths[0], cmp.Or(p.Model, ollamaMatch(paths[0], p.ref)))
 		p.result.Model = m.Name
 		return &source{
-			dir: filepath.Join(paths[0], "blobs"), parts: m.Parts, tree: paths[0], kind: kind, manifest: m.Name,
+			dir: filepath.Join(paths[0], "blobs"), tree: paths[0],
+			parts: m.Parts, kind: kind, manifest: m.Name,
 		}, err
 	}
 	return p.stage(ctx, paths, kind)
@@ -167,8 +168,8 @@ func (p *pusher) packOllama(
 	ctx context.Context, s *pack.Stage, files []pack.File, digests []digest.Digest,
 ) (pack.Part, error) {
 	if len(files) != 1 {
-		return pack.Part{}, optionf("Form", "ollama takes one GGUF file, not %d; its other parts have options",
-			len(files))
+		return pack.Part{}, optionf("Form",
+			"ollama takes one GGUF file, not %d; its other parts have options", len(files))
 	}
 	return s.Ollama(ctx, files[0], digests[0], p.Parts)
 }
