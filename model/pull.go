@@ -139,7 +139,7 @@ func (p *puller) run(ctx context.Context) error {
 	if err != nil {
 		return named(p.ref, err)
 	}
-	p.result.Digest, p.result.Platform = chosen.Digest, platform
+	p.result.Platform = platform
 	return p.one(ctx, chosen)
 }
 

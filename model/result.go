@@ -29,7 +29,8 @@ func formOf(kind pack.Kind) Form { return [...]Form{Files, Blobs, OCILayout, Oll
 
 // Result is what a call came to. That of a call that failed says how far it came.
 type Result struct {
-	// Reference is what was pulled or pushed, and Digest that of its manifest, to pin it by.
+	// Reference is what was pulled or pushed, and Digest that of the manifest or index that it names, to pin
+	// it by.
 	Reference ref.Reference
 	Digest    string
 

@@ -232,6 +232,8 @@ func TestAnIndexNeedsAChoice(t *testing.T) {
 	chosen, direct := t.TempDir(), t.TempDir()
 	r = runWith(t, "pull", "--platform", "linux/amd64", ref, chosen)
 	require.Equal(t, exitOK, r.code, r.stderr)
+	index := digest.FromString(must(t, "inspect", "--raw", ref).stdout)
+	assert.Contains(t, r.stdout, "digest "+index.String(), "of what the reference names")
 	require.Equal(t, exitOK, runWith(t, "pull", ref+":amd64", direct).code)
 	assert.Equal(t, contents(t, direct), contents(t, chosen))
 }

@@ -71,7 +71,7 @@ func TestBodyLimitThatCannotBeMet(t *testing.T) {
 		},
 		{
 			"and no PATCH", bodiesUpTo(8*mib, without(http.MethodPatch, newDistribution(t).handler(t))),
-			http.StatusMethodNotAllowed,
+			http.StatusRequestEntityTooLarge,
 		},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
