@@ -133,21 +133,9 @@ func (r *blobReader) drop() {
 	}
 }
 
-// ask asks the sources in turn for the rest. The error that counts is the registry's.
-func (r *blobReader) ask(ctx context.Context, b *retry.Budget) (err error) {
-	for _, s := range r.sources {
-		if s.over || s.mirror && r.call.Exchange.Held(s.registry.Host()) > 0 {
-			continue
-		}
-		if err = r.askOne(ctx, b, s); err == nil || ctx.Err() != nil {
-			return err
-		}
-		if s.mirror {
-			s.over = !retry.Retryable(err)
-			r.call.logMirror(ctx, s, err)
-		}
-	}
-	return err
+// ask asks the sources in turn for the rest.
+func (r *blobReader) ask(ctx context.Context, b *retry.Budget) error {
+	return r.call.inTurn(ctx, r.sources, func(s *source) error { return r.askOne(ctx, b, s) })
 }
 
 // askOne asks one source for the rest.

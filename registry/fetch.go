@@ -103,7 +103,7 @@ func isNotFound(err error) bool {
 	return ok && status.StatusCode == http.StatusNotFound && !errors.Is(err, errNoMethod)
 }
 
-// source is a place that may have a manifest.
+// source is a place that may have a manifest or a blob.
 type source struct {
 	registry *wire.Registry
 	mirror   bool
@@ -129,22 +129,31 @@ func (c *call) manifest(ctx context.Context, ref string) (Manifest, error) {
 func (c *call) manifestFrom(ctx context.Context, sources []*source, ref string) (Manifest, error) {
 	var m Manifest
 	last := c.repo.registry.Manifest(c.repo.opts.Repository, ref)
-	err := c.Retry(ctx, last, func(ctx context.Context, b *retry.Budget) (err error) {
-		for _, s := range sources {
-			if s.over || s.mirror && c.Exchange.Held(s.registry.Host()) > 0 {
-				continue
-			}
-			if m, err = c.fetch(ctx, b, s, ref); err == nil || ctx.Err() != nil {
-				return err
-			}
-			if s.mirror {
-				s.over = !retry.Retryable(err)
-				c.logMirror(ctx, s, err)
-			}
-		}
-		return err
+	err := c.Retry(ctx, last, func(ctx context.Context, b *retry.Budget) error {
+		return c.inTurn(ctx, sources, func(s *source) (err error) {
+			m, err = c.fetch(ctx, b, s, ref)
+			return err
+		})
 	})
 	return m, err
+}
+
+// inTurn asks the sources one after the other until one gives what was asked for. The error is that of the
+// last, the registry.
+func (c *call) inTurn(ctx context.Context, sources []*source, ask func(*source) error) (err error) {
+	for _, s := range sources {
+		if s.over || s.mirror && c.Exchange.Held(s.registry.Host()) > 0 {
+			continue
+		}
+		if err = ask(s); err == nil || ctx.Err() != nil {
+			return err
+		}
+		if s.mirror {
+			s.over = !retry.Retryable(err)
+			c.logMirror(ctx, s, err)
+		}
+	}
+	return err
 }
 
 // logMirror logs why a mirror did not give what was asked for.
@@ -171,7 +180,7 @@ func manifestRequest(method string, target wire.Target) wire.Request {
 	return wire.Request{Method: method, Target: target, Header: http.Header{"Accept": {accepted}}}
 }
 
-// manifest returns the manifest that the answer is.
+// readManifest returns the manifest that the answer is.
 func readManifest(a *calls.Answer, ref string) (Manifest, error) {
 	contentType := a.Header.Get("Content-Type")
 	if a.StatusCode != http.StatusOK || wire.LooksLikeWebPage(a.Header) || !manifest.IsObject(a.Data) {
