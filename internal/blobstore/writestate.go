@@ -17,31 +17,20 @@ type writeState struct {
 }
 
 // fail ends all writing, and nothing is kept.
-func (w *writeState) fail(err error) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.ruined = true
-	if w.failed == nil {
-		w.failed = err
-	}
-}
+func (w *writeState) fail(err error) { w.end(err, true) }
 
 // stop ends all writing. What is recorded survives that.
-func (w *writeState) stop(err error) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.failed == nil {
-		w.failed = err
-	}
-}
+func (w *writeState) stop(err error) { w.end(err, false) }
 
 // failWrite ends all writing after a failed write. What is recorded survives where merely the space was used
 // up. After a failed sync call fail, even for want of space: the kernel may have dropped bytes that it still
 // shows to readers.
-func (w *writeState) failWrite(err error) {
+func (w *writeState) failWrite(err error) { w.end(err, !NoSpace(err)) }
+
+func (w *writeState) end(err error, ruined bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.ruined = w.ruined || !NoSpace(err)
+	w.ruined = w.ruined || ruined
 	if w.failed == nil {
 		w.failed = err
 	}
