@@ -13,6 +13,7 @@ import (
 	"github.com/modeltransfer/transfer"
 	"github.com/modeltransfer/transfer/internal/calls"
 	"github.com/modeltransfer/transfer/internal/exchange"
+	"github.com/modeltransfer/transfer/internal/manifest"
 	"github.com/modeltransfer/transfer/internal/retry"
 	"github.com/modeltransfer/transfer/internal/wire"
 )
@@ -33,9 +34,9 @@ const maxBodyFaults = 3
 // [transfer.ErrInvalidDigest], [transfer.ErrInvalidBlob], [transfer.ErrSizeMismatch], or one of
 // [Repository.Manifest].
 func (r *Repository) Blob(ctx context.Context, b transfer.Blob) (io.ReadCloser, error) {
-	dg := digest.Digest(b.Digest)
-	if err := dg.Validate(); err != nil {
-		return nil, fmt.Errorf("%w %.100q: %w", transfer.ErrInvalidDigest, b.Digest, err)
+	dg, err := manifest.ParseDigest(b.Digest)
+	if err != nil {
+		return nil, err
 	}
 	if b.Size < 0 {
 		return nil, fmt.Errorf("%w %s: negative size %d", transfer.ErrInvalidBlob, dg, b.Size)

@@ -8,6 +8,7 @@ import (
 	"github.com/modeltransfer/transfer/internal/calls"
 	"github.com/modeltransfer/transfer/internal/exchange"
 	"github.com/modeltransfer/transfer/internal/watchdog"
+	"github.com/modeltransfer/transfer/internal/wire"
 )
 
 // call is one call of a method: what its requests share.
@@ -16,6 +17,15 @@ type call struct {
 
 	repo *core
 }
+
+// manifestAt returns where the manifest under a tag or a digest is.
+func (r *core) manifestAt(ref string) wire.Target {
+	return r.registry.Manifest(r.opts.Repository, ref)
+}
+
+// near returns what is at a place relative to a manifest, such as a list. Where that leads on, the rules of a
+// redirect hold.
+func (r *core) near(place string) (wire.Target, error) { return r.manifestAt("latest").Resolve(place) }
 
 // usable reports whether a call can be made at all.
 func (r *core) usable(ctx context.Context) error {

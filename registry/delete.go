@@ -39,7 +39,7 @@ func (c *call) delete(ctx context.Context, ref string) error {
 	if err != nil {
 		return err
 	}
-	target := c.repo.registry.Manifest(c.repo.opts.Repository, ref)
+	target := c.repo.manifestAt(ref)
 	request := wire.Request{Method: http.MethodDelete, Target: target}
 	answerLost := false // and the attempt may have arrived
 	err = c.Retry(ctx, target, func(ctx context.Context, b *retry.Budget) error {

@@ -67,7 +67,7 @@ func (r *Repository) Exists(ctx context.Context, ref string) (bool, error) {
 // probe asks for the headers of a manifest, and for the manifest where these say too little.
 func (c *call) probe(ctx context.Context, ref string) error {
 	named := false
-	req := manifestRequest(http.MethodHead, c.repo.registry.Manifest(c.repo.opts.Repository, ref))
+	req := manifestRequest(http.MethodHead, c.repo.manifestAt(ref))
 	err := c.Retry(ctx, req.Target, func(ctx context.Context, b *retry.Budget) error {
 		ans, err := c.Send(ctx, req, b, 0)
 		if err == nil {
@@ -128,7 +128,7 @@ func (c *call) manifest(ctx context.Context, ref string) (Manifest, error) {
 // manifestFrom asks the sources in turn, and again while the failure of the last is temporary.
 func (c *call) manifestFrom(ctx context.Context, sources []*source, ref string) (Manifest, error) {
 	var m Manifest
-	last := c.repo.registry.Manifest(c.repo.opts.Repository, ref)
+	last := c.repo.manifestAt(ref)
 	err := c.Retry(ctx, last, func(ctx context.Context, b *retry.Budget) error {
 		return c.inTurn(ctx, sources, func(s *source) (err error) {
 			m, err = c.fetch(ctx, b, s, ref)

@@ -24,7 +24,7 @@ func (r *Repository) Ping(ctx context.Context) error {
 	if err := r.usable(ctx); err != nil {
 		return err
 	}
-	root, err := r.registry.Manifest(r.opts.Repository, "latest").Resolve(r.up())
+	root, err := r.near(r.up())
 	if err != nil {
 		return err
 	}

@@ -58,7 +58,7 @@ func (c *call) put(
 	ctx context.Context, ref string, data []byte, mediaType string, subject digest.Digest,
 ) (listed bool, err error) {
 	req := wire.Request{
-		Method: http.MethodPut, Target: c.repo.registry.Manifest(c.repo.opts.Repository, ref),
+		Method: http.MethodPut, Target: c.repo.manifestAt(ref),
 		Header: http.Header{"Content-Type": {mediaType}},
 		Data:   data,
 	}

@@ -8,7 +8,6 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
-	"github.com/modeltransfer/transfer"
 	"github.com/modeltransfer/transfer/internal/calls"
 	"github.com/modeltransfer/transfer/internal/manifest"
 	"github.com/modeltransfer/transfer/internal/referrers"
@@ -24,12 +23,12 @@ import (
 // The errors are those of [Repository.Manifest], and [transfer.ErrProtocol] for a list of more than 100,000.
 // Without such a list there are no referrers, and no error.
 func (r *Repository) Referrers(ctx context.Context, subject, artifactType string) ([]Descriptor, error) {
-	dg := digest.Digest(subject)
-	if err := dg.Validate(); err != nil {
-		return nil, fmt.Errorf("%w %.100q: %w", transfer.ErrInvalidDigest, subject, err)
+	dg, err := manifest.ParseDigest(subject)
+	if err != nil {
+		return nil, err
 	}
 	var list []Descriptor
-	err := r.with(ctx, toPull, func(ctx context.Context, c *call) (err error) {
+	err = r.with(ctx, toPull, func(ctx context.Context, c *call) (err error) {
 		list, err = c.referrers(ctx, dg, artifactType)
 		if errors.Is(err, errNoAPI) {
 			list, err = c.taggedReferrers(ctx, dg, artifactType)
@@ -55,8 +54,7 @@ var noAPI = []int{
 func (c *call) referrers(
 	ctx context.Context, subject digest.Digest, artifactType string,
 ) ([]Descriptor, error) {
-	place := "../referrers/" + subject.String()
-	page, err := c.repo.registry.Manifest(c.repo.opts.Repository, "latest").Resolve(place)
+	page, err := c.repo.near("../referrers/" + subject.String())
 	if err != nil {
 		return nil, err
 	}

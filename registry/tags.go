@@ -64,8 +64,7 @@ func (r *core) list(ctx context.Context, a access, place, field string) iter.Seq
 	return func(yield func(string, error) bool) {
 		stopped := false
 		err := r.with(ctx, a, func(ctx context.Context, c *call) error {
-			// Resolve keeps the rules of a redirect for the pages that follow.
-			page, err := r.registry.Manifest(r.opts.Repository, "latest").Resolve(place)
+			page, err := r.near(place)
 			if err != nil {
 				return err
 			}

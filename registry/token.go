@@ -240,7 +240,7 @@ func (a *authorizer) fetch(ctx context.Context, p tokenPlan, who Credentials) (s
 		a.keep(grant{token: who.basic()}, p)
 		return who.basic(), nil
 	}
-	realm, err := a.repo.registry.Manifest(a.repo.opts.Repository, "latest").Realm(p.realm)
+	realm, err := a.repo.manifestAt("latest").Realm(p.realm)
 	if err != nil {
 		return "", err
 	}

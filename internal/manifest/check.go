@@ -15,15 +15,22 @@ import (
 // CheckReference checks a tag or a digest before a URL is made of it.
 func CheckReference(ref string) error {
 	if strings.Contains(ref, ":") {
-		if err := digest.Digest(ref).Validate(); err != nil {
-			return fmt.Errorf("%w %.100q: %w", sentinel.ErrInvalidDigest, ref, err)
-		}
-		return nil
+		_, err := ParseDigest(ref)
+		return err
 	}
 	if err := wire.CheckTag(ref); err != nil {
 		return fmt.Errorf("%w: %w", sentinel.ErrInvalidOption, err)
 	}
 	return nil
+}
+
+// ParseDigest returns the digest that a text is.
+func ParseDigest(text string) (digest.Digest, error) {
+	dg := digest.Digest(text)
+	if err := dg.Validate(); err != nil {
+		return "", fmt.Errorf("%w %.100q: %w", sentinel.ErrInvalidDigest, text, err)
+	}
+	return dg, nil
 }
 
 // CheckPush checks whether a manifest can be pushed under a tag or a digest.
