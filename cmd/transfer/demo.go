@@ -81,7 +81,7 @@ func (a demonstration) in(ctx context.Context, o demoOptions) (err error) {
 	if o.dir, err = tempdir.Make("transfer-demo-*"); err != nil {
 		return err
 	}
-	err = moreRoom(a.with(ctx, o))
+	err = moreSpace(a.with(ctx, o))
 	if failed := os.RemoveAll(o.dir); failed != nil {
 		return errors.Join(err, failed)
 	}
@@ -95,10 +95,10 @@ func (a demonstration) in(ctx context.Context, o demoOptions) (err error) {
 	return nil
 }
 
-// moreRoom says what to do where an error is a lack of room.
-func moreRoom(err error) error {
+// moreSpace says what to do where an error is a lack of space.
+func moreSpace(err error) error {
 	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, transfer.ErrInsufficientSpace) {
-		return fmt.Errorf("%w (--dir or TMPDIR can name a place with more room, --size a smaller model)", err)
+		return fmt.Errorf("%w (--dir or TMPDIR can name a place with more space, --size a smaller model)", err)
 	}
 	return err
 }
@@ -112,7 +112,7 @@ func (a demonstration) with(ctx context.Context, o demoOptions) error {
 		}
 		defer func() {
 			s.close()
-			_ = s.registry.RemoveUploads() // uploads that did not end take room in --dir, and nothing else
+			_ = s.registry.RemoveUploads() // uploads that did not end take space in --dir, and nothing else
 		}()
 		o.registry = s.url
 	}

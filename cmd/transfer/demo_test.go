@@ -77,15 +77,15 @@ func TestARegistryIsAURLOrAHost(t *testing.T) {
 	}
 }
 
-func TestALackOfRoomSaysWhatToDo(t *testing.T) {
+func TestALackOfSpaceSaysWhatToDo(t *testing.T) {
 	full := &fs.PathError{Op: "write", Path: "f", Err: syscall.ENOSPC}
 	for _, err := range []error{full, transfer.ErrInsufficientSpace} {
-		told := moreRoom(err)
+		told := moreSpace(err)
 		require.ErrorIs(t, told, err)
 		assert.Contains(t, told.Error(), "TMPDIR")
 	}
-	assert.Equal(t, fs.ErrNotExist, moreRoom(fs.ErrNotExist))
-	assert.NoError(t, moreRoom(nil))
+	assert.Equal(t, fs.ErrNotExist, moreSpace(fs.ErrNotExist))
+	assert.NoError(t, moreSpace(nil))
 }
 
 func startedServer(t *testing.T) *server {

@@ -18,7 +18,11 @@ func tellPlanned(a *app, verb, what string, r model.Result) {
 			field{"there", r.There}, field{"missing", missing})
 		return
 	}
-	text := fmt.Sprintf("%s, %s", plural(len(r.Files), nounOf(r)), formatBytes(r.Bytes))
+	noun := "blob"
+	if verb == "pull" {
+		noun = nounOf(r)
+	}
+	text := fmt.Sprintf("%s, %s", plural(len(r.Files), noun), formatBytes(r.Bytes))
 	if missing == 0 {
 		text += ", all there already"
 	} else {

@@ -19,17 +19,16 @@ const largeBlob = 32 << 20 // 32 MiB
 // follower follows the blobs of a transfer: how far the large ones are that are on their way, and what of an
 // upload the registry had already.
 type follower struct {
-	names map[string]string // of blobs, by digest
 	there func(bytes int64) // is told what the registry had; nil for a download
 
 	mu       sync.Mutex               // guards the fields that follow
+	names    map[string]string        // that blobs have for people, by digest
 	begun    map[string]bool          // bytes of these were sent
 	onTheWay map[string]progress.Blob // large ones
 }
 
-// newFollower returns the follower of a transfer. The names are those that blobs have for people.
-func newFollower(names map[string]string) *follower {
-	return &follower{names: names, begun: map[string]bool{}, onTheWay: map[string]progress.Blob{}}
+func newFollower() *follower {
+	return &follower{begun: map[string]bool{}, onTheWay: map[string]progress.Blob{}}
 }
 
 // named tells the follower what the blobs are called.

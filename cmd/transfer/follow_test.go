@@ -15,7 +15,8 @@ import (
 
 // followed is a follower of an upload, and what it has found.
 func followed(names map[string]string) (f *follower, there *int64) {
-	f, there = newFollower(names), new(int64)
+	f, there = newFollower(), new(int64)
+	f.names = names
 	f.there = func(n int64) { *there += n }
 	return f, there
 }
@@ -65,7 +66,7 @@ func TestNotesOfATransfer(t *testing.T) {
 			var stderr lockedBuffer
 			a := &app{stderr: &stderr, stdout: &stderr, getenv: noEnv}
 			a.quiet, a.verbose = quiet, verbose
-			trace := new(notes).trace(a, newFollower(nil))
+			trace := new(notes).trace(a, newFollower())
 			if verbose {
 				require.Nil(t, trace.Retried, "the log says so")
 				require.Nil(t, trace.Skipped)

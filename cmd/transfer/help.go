@@ -141,5 +141,5 @@ const credentialsText = `Sizes end in k, M, G or T (powers of 1000) or Ki, Mi, G
 Without --username, credentials come from the Docker configuration
 (~/.docker/config.json, or DOCKER_CONFIG/config.json) with its helpers and
 stores, then from podman's auth.json; without any, access is anonymous.
-HTTP_PROXY, HTTPS_PROXY and NO_PROXY are honoured.
+HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY are honoured.
 `

@@ -127,7 +127,7 @@ func proxyHint(err error) string {
 	if !errors.As(err, &op) || op.Op != "proxyconnect" {
 		return ""
 	}
-	return "the proxy of HTTP_PROXY or HTTPS_PROXY cannot be reached; hosts in NO_PROXY are asked without it"
+	return "the proxy of HTTP_PROXY, HTTPS_PROXY or ALL_PROXY cannot be reached; hosts in NO_PROXY are asked without it"
 }
 
 // notFoundHint is for what a registry does not have. A name in upper case is a 404 at some, a 400 at others.
@@ -179,16 +179,16 @@ func waitHint(err error) string {
 	return fmt.Sprintf(later, long.Wait)
 }
 
-// roomHint is true of every form: what is whole or recorded stays.
-const roomHint = "make room and run the same command again: what is there is not fetched again"
+// freeSome is true of every form: what is whole or recorded stays.
+const freeSome = "free some space and run the same command again: what is there is not fetched again"
 
 func spaceHint(err error) string {
 	var lack *model.SpaceError
 	switch {
 	case errors.As(err, &lack) && lack.Need > 0:
-		return missingRoom(lack) + "; " + roomHint
+		return missingSpace(lack) + "; " + freeSome
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, transfer.ErrInsufficientSpace):
-		return roomHint
+		return freeSome
 	}
 	return ""
 }
@@ -204,8 +204,8 @@ func formHint(err error) string {
 	return ""
 }
 
-// missingRoom says how much room is missing, as far as that is known.
-func missingRoom(e *model.SpaceError) string {
+// missingSpace says how much space is missing, as far as that is known.
+func missingSpace(e *model.SpaceError) string {
 	text := fmt.Sprintf("%s are still to be fetched to %s", formatBytes(e.Need), e.Dir)
 	if e.Free >= 0 && e.Free < e.Need {
 		text = fmt.Sprintf(

@@ -44,13 +44,13 @@ func TestEachFailureHasItsHint(t *testing.T) {
 		repair: unreadable,
 		"the certificate of registry.example is signed by an authority": x509.UnknownAuthorityError{},
 		"the certificate of registry.example is for another name":       x509.HostnameError{},
-		"has expired":                                      expired,
-		"HTTPS_PROXY cannot be reached":                    proxy,
-		"check the name registry.example":                  missing,
-		"nothing answers there":                            syscall.ECONNREFUSED,
-		"choose another address with --listen":             syscall.EADDRINUSE,
-		"make room and run the same command again":         full,
-		"105 MB are still to be fetched to dir; make room": space,
+		"has expired":                                            expired,
+		"ALL_PROXY cannot be reached":                            proxy,
+		"check the name registry.example":                        missing,
+		"nothing answers there":                                  syscall.ECONNREFUSED,
+		"choose another address with --listen":                   syscall.EADDRINUSE,
+		"free some space and run the same command again":         full,
+		"105 MB are still to be fetched to dir; free some space": space,
 		tags: &transfer.StatusError{StatusCode: 404, URL: "x/manifests/v1"},
 		"registry.example does not answer as a registry does":              notRegistry,
 		"repair it from where it came: transfer verify model --from REF":   corrupt,
@@ -65,9 +65,9 @@ func TestEachFailureHasItsHint(t *testing.T) {
 	assert.Contains(t, adviser{a}.hint(corrupt), "a file was changed or removed while it was pushed")
 }
 
-func TestTheHintSaysHowMuchRoomIsMissing(t *testing.T) {
+func TestTheHintSaysHowMuchSpaceIsMissing(t *testing.T) {
 	hint := adviser{new(app)}.hint(&model.SpaceError{Dir: "d", Need: 11e11, Free: 1e9, Err: syscall.ENOSPC})
-	const want = "1.1 TB are missing: 1.1 TB are still to be fetched to d and 1.0 GB are free; make room"
+	const want = "1.1 TB are missing: 1.1 TB are still to be fetched to d and 1.0 GB are free; free some space"
 	assert.True(t, strings.HasPrefix(hint, want), hint)
 }
 

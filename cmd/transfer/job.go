@@ -25,7 +25,7 @@ type job struct {
 }
 
 func newJob(a *app, label string) *job {
-	return &job{app: a, label: label, notes: new(notes), follow: newFollower(nil)}
+	return &job{app: a, label: label, notes: new(notes), follow: newFollower()}
 }
 
 // options say how the registry of a reference is reached, and that this job is told.

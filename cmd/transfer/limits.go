@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"math"
 
 	"github.com/modeltransfer/transfer/model"
 	"github.com/spf13/pflag"
@@ -28,14 +27,6 @@ func (l *limits) addUnpacking(fs *pflag.FlagSet) {
 // addManifests adds the flag of commands that read an index.
 func (l *limits) addManifests(fs *pflag.FlagSet) {
 	fs.IntVar(&l.manifests, "max-manifests", 0, "most manifests of an index: `N` (default 512)")
-}
-
-// check refuses values that would be taken for the defaults.
-func (l *limits) check() error {
-	if min(l.files, l.depth, l.manifests) < 0 || max(l.files, l.manifests) > math.MaxInt32 {
-		return usagef("a limit is negative or too large")
-	}
-	return nil
 }
 
 func (l *limits) model() model.Limits {

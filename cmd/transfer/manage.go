@@ -69,7 +69,7 @@ func deleteCommand(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use: "delete REF", Short: "Delete a tag, or a model by its digest", GroupID: "move",
 		Long: "Delete deletes a tag, or with name@sha256:... the manifest of that digest and with it all " +
-			"its tags. A registry gets back the room of blobs when it removes those that nothing names. " +
+			"its tags. A registry gets back the space of blobs when it removes those that nothing names. " +
 			"Some delete nothing, or no tags. The tag or digest must be said.",
 		Example: "  transfer delete registry.example/me/model:v1\n" +
 			"  transfer delete registry.example/me/model@sha256:...",
@@ -263,8 +263,6 @@ func attachFiles(ctx context.Context, a *app, name string, paths []string, o pus
 	if err != nil {
 		return err
 	}
-	done := outcomeOf(result)
-	done.noun = ""
-	tellMoved(a, "attached", strings.Join(paths, " "), r, digest.Digest(result.Digest), done)
+	tellMoved(a, "attached", strings.Join(paths, " "), r, digest.Digest(result.Digest), outcomeOf(result))
 	return nil
 }

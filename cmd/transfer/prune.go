@@ -23,9 +23,6 @@ func pruneCommand(a *app) *cobra.Command {
 
 // prune removes what no model of a directory needs.
 func prune(ctx context.Context, a *app, dir string, most limits, dry bool) error {
-	if err := most.check(); err != nil {
-		return err
-	}
 	result, err := model.Prune(
 		ctx, dir, model.PruneOptions{DryRun: dry, Limits: most.model(), Waiting: a.waiting},
 	)
@@ -37,7 +34,7 @@ func prune(ctx context.Context, a *app, dir string, most limits, dry bool) error
 		}
 	}
 	if err != nil {
-		return err
+		return wrongOption(err, nil)
 	}
 	verb := "removed"
 	if dry {

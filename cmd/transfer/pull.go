@@ -74,7 +74,7 @@ func pullOperands(_ *cobra.Command, args []string) error {
 		return nil
 	case 2:
 	default:
-		return usagef("pull takes REF and DIR")
+		return usagef("pull takes REF [DIR]")
 	}
 	if args[1] == "" {
 		return usagef("DIR is empty; . is the current directory")
@@ -107,9 +107,6 @@ func hasHost(s string) bool {
 
 // pull fetches the model of a reference into a directory.
 func pull(ctx context.Context, a *app, args []string, o pullFlags) error {
-	if err := o.limits.check(); err != nil {
-		return err
-	}
 	r, err := a.reference(args[0])
 	if err != nil {
 		return err
@@ -134,7 +131,7 @@ func pull(ctx context.Context, a *app, args []string, o pullFlags) error {
 		a.say("left out %s without a name; --into blobs fetches all", plural(result.Unnamed, "layer"))
 	}
 	done := outcomeOf(result)
-	done.whole = time.Since(start)
+	done.noun, done.whole = nounOf(result), time.Since(start)
 	tellMoved(a, "pulled", dir, r, digest.Digest(result.Digest), done)
 	return nil
 }

@@ -95,9 +95,6 @@ func pushOperands(cmd *cobra.Command, args []string) error {
 
 // push sends files or a model to the repository of a reference.
 func push(ctx context.Context, a *app, paths []string, name string, o pushFlags) error {
-	if err := o.limits.check(); err != nil {
-		return err
-	}
 	r, err := a.reference(name)
 	if err != nil {
 		return err
@@ -126,7 +123,7 @@ func push(ctx context.Context, a *app, paths []string, name string, o pushFlags)
 		return nil
 	}
 	done := outcomeOf(result)
-	done.noun, done.whole = "", time.Since(start)
+	done.whole = time.Since(start)
 	tellMoved(a, "pushed", what, r, digest.Digest(result.Digest), done)
 	return nil
 }
@@ -169,10 +166,9 @@ func tellMoved(a *app, verb, what string, r ref.Reference, dg digest.Digest, don
 		a.event(verb, append([]field{{"reference", r.URL()}, {"digest", dg.String()}}, done.fields()...)...)
 		return
 	}
-	switch verb {
-	case "pulled":
+	if verb == "pulled" {
 		a.say("pulled %s to %s: %s", r, what, done)
-	default:
+	} else {
 		a.say("%s %s to %s: %s", verb, what, r, done)
 	}
 	a.say("digest %s", dg)

@@ -80,12 +80,11 @@ type outcome struct {
 // outcomeOf is what a call of package model has come to.
 func outcomeOf(r model.Result) outcome {
 	return outcome{
-		blobs: len(r.Files), noun: nounOf(r), total: r.Bytes, there: r.There, moved: r.Moved,
-		reuse: r.Reused, took: r.Took,
+		blobs: len(r.Files), total: r.Bytes, there: r.There, moved: r.Moved, reuse: r.Reused, took: r.Took,
 	}
 }
 
-// nounOf is what that is called of which there are several.
+// nounOf is what that is called of which a pull makes several.
 func nounOf(r model.Result) string {
 	if r.Form == model.Files {
 		return "file"

@@ -282,6 +282,7 @@ func TestADryRunChangesNothing(t *testing.T) {
 	assert.Contains(t, r.stdout, "     2 B  z\n")
 	assert.NotContains(t, r.stdout, " a\n")
 	assert.Contains(t, r.stdout, "would push "+made+" to ")
+	assert.Contains(t, r.stdout, ": 3 blobs, 5 B (3 B there already)\n", "two files and a config")
 	assert.Equal(t, exitFailed, runWith(t, "inspect", v.ref(9)).code)
 	target := startedServer(t).url + "/to/model:v1"
 	r = must(t, "copy", "--dry-run", v.ref(2), target)

@@ -36,10 +36,7 @@ func verifyCommand(a *app) *cobra.Command {
 }
 
 // verify hashes what is in a directory, and repairs it from where a reference says.
-func verify(ctx context.Context, a *app, dir, from string, most limits) (err error) {
-	if err := most.check(); err != nil {
-		return err
-	}
+func verify(ctx context.Context, a *app, dir, from string, most limits) error {
 	j, o := newJob(a, "pull"), model.VerifyOptions{Limits: most.model()}
 	if from == "" {
 		o.Options = j.told()
@@ -58,7 +55,7 @@ func verify(ctx context.Context, a *app, dir, from string, most limits) (err err
 	for _, w := range result.Wrong {
 		tellWrong(a, w)
 	}
-	return tellVerified(a, dir, result, err)
+	return tellVerified(a, dir, result, wrongOption(err, nil))
 }
 
 func tellWrong(a *app, w model.WrongFile) {
