@@ -13,7 +13,6 @@ import (
 	"reflect"
 	"runtime"
 	"strings"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -248,15 +247,9 @@ func TestDownloadWaitingForAnotherCallIsNoFailure(t *testing.T) {
 		w.reg.Fault("GET", b.Digest, "slow(100)->503")
 		ctx, cancel := withCancelAfter(t, 10*time.Minute)
 		defer cancel()
-		var other sync.WaitGroup
-		other.Go(func() {
-			opts := w.downloadOptions(b)
-			opts.Progress = nil
-			assert.ErrorIs(t, transfer.Download(ctx, opts), errOurs)
-		})
-		time.Sleep(time.Second)
+		wait := w.hold(ctx, w.downloadOptions(b))
 		require.NoError(t, w.download(w.downloadOptions(b)))
-		other.Wait()
+		wait()
 	})
 }
 

@@ -352,20 +352,14 @@ func TestS12WaiterGoesOn(t *testing.T) {
 		w := newWorld(t, mode, registrytest.Options{})
 		b := w.remoteLarge()
 		w.reg.Fault("GET", b.Digest, "ok->stall(1M)")
-		var first sync.WaitGroup
-		first.Go(func() {
-			ctx, cancel := withCancelAfter(t, 5*time.Second)
-			defer cancel()
-			opts := w.downloadOptions(b)
-			opts.Progress, opts.Concurrency = nil, 1
-			assert.ErrorIs(t, transfer.Download(ctx, opts), errOurs)
-		})
-		time.Sleep(time.Second) // of the bubble's clock: the first call has the claim by then
+		ctx, cancel := withCancelAfter(t, 5*time.Second)
+		defer cancel()
 		opts := w.downloadOptions(b)
 		opts.Concurrency = 1
+		wait := w.hold(ctx, opts)
 		took, err := w.timed(opts)
 		require.NoError(t, err)
-		first.Wait()
+		wait()
 		assert.Less(t, took, 10*time.Second)
 		assert.LessOrEqual(t, w.reg.BytesSent(), b.Size+mebibyte)
 	})
@@ -379,16 +373,11 @@ func TestS24HolderThatBringsNothing(t *testing.T) {
 			b := w.remoteOf(size)
 			w.reg.Fault("GET", b.Digest, "stall(500)")
 			ctx, cancel := context.WithCancelCause(t.Context())
-			var first sync.WaitGroup
-			first.Go(func() {
-				opts := w.downloadOptions(b)
-				opts.Progress, opts.StallTimeout, opts.RetryTimeout = nil, time.Hour, time.Hour
-				opts.Concurrency = 1
-				assert.ErrorIs(t, transfer.Download(ctx, opts), errOurs)
-			})
-			time.Sleep(time.Second)
-			var log logBook
 			opts := w.downloadOptions(b)
+			opts.StallTimeout, opts.RetryTimeout, opts.Concurrency = time.Hour, time.Hour, 1
+			wait := w.hold(ctx, opts)
+			var log logBook
+			opts = w.downloadOptions(b)
 			opts.StallTimeout, opts.Logger = 2*time.Second, log.logger()
 			took, err := w.timedAlone(opts)
 			require.NoError(t, err)
@@ -396,7 +385,7 @@ func TestS24HolderThatBringsNothing(t *testing.T) {
 			assert.Contains(t, log.String(), "waiting for it")
 			assert.Contains(t, log.String(), "fetching it too")
 			cancel(errOurs)
-			first.Wait()
+			wait()
 			w.reg.Wait()
 			w.requireOnly(b)
 		})
@@ -410,20 +399,15 @@ func TestS24HolderAndWaiterOfADeadRegistry(t *testing.T) {
 		b := w.remote(mebibyte)
 		w.reg.Fault("GET", b.Digest, "**stallheaders")
 		ctx, cancel := context.WithCancelCause(t.Context())
-		var first sync.WaitGroup
-		first.Go(func() {
-			opts := w.downloadOptions(b)
-			opts.Progress, opts.RetryTimeout = nil, time.Hour
-			assert.ErrorIs(t, transfer.Download(ctx, opts), errOurs)
-		})
-		time.Sleep(time.Second)
 		opts := w.downloadOptions(b)
+		opts.RetryTimeout = time.Hour
+		wait := w.hold(ctx, opts)
 		opts.StallTimeout, opts.RetryTimeout = time.Minute, 3*time.Second
 		took, err := w.timedAlone(opts)
 		require.ErrorIs(t, err, transfer.ErrRetriesExhausted)
 		assert.Less(t, took, 3*time.Second+time.Minute+5*time.Second)
 		cancel(errOurs)
-		first.Wait()
+		wait()
 		w.reg.Wait()
 	})
 }

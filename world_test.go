@@ -97,13 +97,7 @@ func inBubble(t *testing.T, name string, test func(t *testing.T)) {
 }
 
 // named returns cases that are their own names.
-func named(cases ...string) map[string]string {
-	all := make(map[string]string, len(cases))
-	for _, c := range cases {
-		all[c] = c
-	}
-	return all
-}
+var named = registrytest.Named[string]
 
 // sizeName names a size for subtests.
 func sizeName(size int) string { return " " + strconv.Itoa(size) }
@@ -303,6 +297,16 @@ func (w *world) timed(opts transfer.DownloadOptions) (time.Duration, error) {
 	err := w.download(opts)
 	w.reg.Wait()
 	return time.Since(start), err
+}
+
+// hold has another call download with the options until the context ends with errOurs. It returns when that
+// call has the claim of its blobs; wait returns when the call has ended.
+func (w *world) hold(ctx context.Context, opts transfer.DownloadOptions) (wait func()) {
+	opts.Progress = nil
+	var call sync.WaitGroup
+	call.Go(func() { assert.ErrorIs(w.t, transfer.Download(ctx, opts), errOurs) })
+	time.Sleep(time.Second) // of the bubble's clock
+	return call.Wait
 }
 
 // leavePartial has a call end when it has fetched the first bytes of a blob.
