@@ -47,25 +47,24 @@ func (l *link) gone() <-chan struct{} {
 }
 
 // await waits until the client of r, its connection or the server is gone.
-func await(r *http.Request) {
-	l := linkOf(r)
-	select {
-	case <-r.Context().Done():
-	case <-l.gone():
-	case <-l.done:
-	}
-}
+func await(r *http.Request) { isThere(r, nil) }
 
 // pause waits for d and reports whether the client of r is still there.
 func pause(r *http.Request, d time.Duration) bool {
 	if d <= 0 {
 		return true
 	}
-	l := linkOf(r)
 	timer := time.NewTimer(d)
 	defer timer.Stop()
+	return isThere(r, timer.C)
+}
+
+// isThere waits until the client of r, its connection or the server is gone, and reports whether it is there
+// still when the time comes.
+func isThere(r *http.Request, then <-chan time.Time) bool {
+	l := linkOf(r)
 	select {
-	case <-timer.C:
+	case <-then:
 		return true
 	case <-r.Context().Done():
 	case <-l.gone():
