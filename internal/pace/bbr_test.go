@@ -60,7 +60,7 @@ func (m *model) rate(now, rtt, round time.Duration) float64 {
 	return max(speed, leastWindow/round.Seconds())
 }
 
-// sent notes what arrived in a step, after the bottleneck had queued as many bytes of this sender.
+// deliver notes what arrived in a step, after the bottleneck had queued as many bytes of this sender.
 func (m *model) deliver(n *network, came, queued float64, limited bool) {
 	if n.now-m.last > n.round {
 		m.begun, m.arrived = n.now-n.dt, 0

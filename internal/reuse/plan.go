@@ -185,8 +185,8 @@ func (p *plan) pending() []pieces.Range {
 	return join(union(all), joinGap, p.size/joinShare)
 }
 
-// judge compares the probes with all places of their tensors, and drops the places that differ. It tells of
-// how many tensors the likeliest place was one, and how many have one that agrees.
+// judge compares the probes with all places of their tensors, and drops the places that differ. It tells how
+// many probes refuted the likeliest place of their tensor, and how many left it one.
 func (p *plan) judge(file io.ReaderAt, sources []Source) (refuted, agreed int) {
 	var want, got [probeSize]byte
 	for _, x := range p.probes {
