@@ -11,8 +11,8 @@ const (
 	smallerBy  = 4
 
 	// fewBodies is the least to begin with, and to shrink to without need. With two, the hash waits for the
-	// network and the network for the hash (notes.md). Where the link is far, farStart begin: with 32, a
-	// server that collapses above 8 took 2.6 times as long, simulated.
+	// network and the network for the hash (notes.md). Where the link is far, farStart begin: with 32, BBR
+	// on a busy machine takes 1.36 times the best fixed number instead of 1.24, simulated.
 	fewBodies = 4
 	farStart  = fewBodies * farStep
 
