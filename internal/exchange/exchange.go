@@ -7,7 +7,7 @@
 //  5. A Retry-After is noted for the host that answered, and the answer is logged.
 //  6. After a 401 the token is renewed, and the steps are taken again.
 //
-// The loop is in flight.send. Nothing calls back from here but through [Caller].
+// The loop is in flight.send. Nothing calls back from here but through [Caller] and [GetToken].
 //
 // The bodies of a request and of its answer count what moves, keep to the rate, feed the watchdog, and give
 // their slot back: a request's when it was sent, an answer's when it is closed. A stall or a slow connection
@@ -179,9 +179,9 @@ func (r *Response) Pause() { r.flight.watch.Pause() }
 // Resume ends a Pause.
 func (r *Response) Resume() { r.flight.watch.Resume() }
 
-// Do sends a request. Whatever status the answer has, it is no error. The error matches [watchdog.ErrStalled]
-// and [watchdog.ErrSlow] where the watchdog has ended the request, and [ErrUnanswered] where all of it was
-// sent before.
+// Do sends a request. Whatever status the answer has, it is no error. Where the watchdog has ended the
+// request, the error is one of [watchdog.ErrStalled] or of [watchdog.IsSlow], and matches [ErrUnanswered]
+// where all of a stalled one was sent before.
 func (x *Exchange) Do(ctx context.Context, r Request) (*Response, error) {
 	f := x.begin(ctx, r)
 	resp, err := f.send()

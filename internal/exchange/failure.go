@@ -20,7 +20,7 @@ type Failure struct {
 	Status     int
 	Errors     []wire.RegistryError // what the body told, without tokens
 	Digests    []digest.Digest      // named in the body
-	RetryAfter time.Duration
+	retryAfter time.Duration
 	Elsewhere  bool   // the answer is not the registry's, but that of where it has sent us
 	Denied     bool   // the credentials are good, but not for this (RFC 6750 section 3.1)
 	Secure     string // the registry's https URL, to which its http one redirects; "" where it does not
@@ -39,7 +39,7 @@ func (f *Failure) Temporary() bool { return wire.TemporaryAnswer(f.Status, f.Err
 func (x *Exchange) Failure(resp *Response) Failure {
 	f := Failure{
 		Method: resp.Request.Method, URL: wire.Redact(resp.Target.URL), Status: resp.StatusCode,
-		RetryAfter: retryAfter(resp.Response), Elsewhere: resp.Target.Left, Secure: resp.Target.Secure(),
+		retryAfter: retryAfter(resp.Response), Elsewhere: resp.Target.Left, Secure: resp.Target.Secure(),
 		Denied: challenge.IsDenied(resp.Header.Values("WWW-Authenticate")...),
 	}
 	trial := resp.flight.trial.Swap(nil) // before the end of the body ends it
@@ -69,7 +69,7 @@ func (x *Exchange) Err(f Failure) error {
 	if !f.Temporary() {
 		return retry.Permanent(err)
 	}
-	return retry.After(f.RetryAfter, retry.Transient(err))
+	return retry.After(f.retryAfter, retry.Transient(err))
 }
 
 // Error returns the error of an answer that is a failure, and closes the answer.

@@ -16,12 +16,12 @@ var (
 	// ErrStalled ends a request that made no progress for the stall timeout.
 	ErrStalled = errors.New("stalled")
 
-	// ErrSlow ends a request that is far slower than its peers.
-	ErrSlow = errors.New("connection far slower than its peers")
+	// errSlow ends a request that is far slower than its peers.
+	errSlow = errors.New("connection far slower than its peers")
 )
 
-// IsSlow tells whether an error is ErrSlow.
-func IsSlow(err error) bool { return errors.Is(err, ErrSlow) }
+// IsSlow tells whether an error is that of a request that was ended because its peers are far faster.
+func IsSlow(err error) bool { return errors.Is(err, errSlow) }
 
 // scanEvery is the longest time between two scans.
 const scanEvery = 200 * time.Millisecond
@@ -95,7 +95,7 @@ func (w *Watchdog) scan(now time.Duration) {
 		return
 	}
 	for _, r := range slow {
-		r.cancel(ErrSlow)
+		r.cancel(errSlow)
 	}
 }
 
@@ -167,7 +167,7 @@ func (w *Watch) End(err error) error {
 func (w *Watch) Reason(err error) error { return reason(context.Cause(w.ctx), err) }
 
 func reason(cause, err error) error {
-	if err != nil && (errors.Is(cause, ErrStalled) || errors.Is(cause, ErrSlow)) {
+	if err != nil && (errors.Is(cause, ErrStalled) || IsSlow(cause)) {
 		return cause
 	}
 	return err

@@ -107,7 +107,7 @@ func TestN9WatchdogEndsWhatIsSlow(t *testing.T) {
 					}
 				}
 				err := slow.End(slow.Context().Err())
-				assert.Equal(t, c.ended, errors.Is(err, watchdog.ErrSlow))
+				assert.Equal(t, c.ended, watchdog.IsSlow(err))
 				for _, p := range peers {
 					require.NoError(t, p.End(nil))
 				}

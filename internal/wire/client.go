@@ -52,7 +52,7 @@ type Request struct {
 	NewConn bool
 
 	redirects int         // that were followed
-	referral  http.Header // see [Response.Referral]
+	referral  http.Header // see Response
 }
 
 // Response is the answer at the end of a chain of redirects.
@@ -62,9 +62,9 @@ type Response struct {
 	// Target is what gave the answer.
 	Target Target
 
-	// Referral is the header of the last redirect with which the registry itself, at its own origin,
+	// referral is the header of the last redirect with which the registry itself, at its own origin,
 	// led elsewhere. Nil means that it led nowhere.
-	Referral http.Header
+	referral http.Header
 }
 
 // Discard closes the body, and reads what is left of a small one first, so that the connection can be
@@ -192,7 +192,7 @@ func (c *Client) Send(ctx context.Context, r Request) (*Response, error) {
 	if cookies {
 		c.jar.SetCookies(req.URL, resp.Cookies())
 	}
-	return &Response{Response: resp, Target: r.Target, Referral: r.referral}, nil
+	return &Response{Response: resp, Target: r.Target, referral: r.referral}, nil
 }
 
 // transportFor returns what a request is sent through.

@@ -338,11 +338,11 @@ func TestU22ResponseTellsWhoRedirected(t *testing.T) {
 	r := mustParse(t, "http://registry.test")
 	resp, err := follow(t, c, Request{Method: http.MethodHead, Target: r.Blob("a", "sha256:x")})
 	require.NoError(t, err)
-	assert.Equal(t, "http://registry.test/here", resp.Referral.Get("From"))
+	assert.Equal(t, "http://registry.test/here", resp.referral.Get("From"))
 
 	resp, err = follow(t, c, Request{Method: http.MethodHead, Target: r.Blob("b", "sha256:x")})
 	require.NoError(t, err)
-	assert.Nil(t, resp.Referral)
+	assert.Nil(t, resp.referral)
 }
 
 // What a caller's transport adds to the header of a request, though it should not, is not in the next one.

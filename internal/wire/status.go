@@ -3,6 +3,7 @@ package wire
 import (
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 
 	"github.com/opencontainers/go-digest"
@@ -23,15 +24,8 @@ func Temporary(status int) bool {
 // TemporaryAnswer reports the same of an answer whose errors are known. Amazon S3 and its kin have codes
 // for what passes, and send them with statuses that do not say so.
 func TemporaryAnswer(status int, errs []RegistryError) bool {
-	if Temporary(status) {
-		return true
-	}
-	for _, e := range errs {
-		if status == http.StatusBadRequest && e.Code == "RequestTimeout" {
-			return true
-		}
-	}
-	return false
+	timedOut := func(e RegistryError) bool { return e.Code == "RequestTimeout" }
+	return Temporary(status) || status == http.StatusBadRequest && slices.ContainsFunc(errs, timedOut)
 }
 
 // RefusesRange reports whether a status may be the refusal of a range by a server that serves the blob
@@ -79,11 +73,11 @@ func (r *Response) ExistsBehindRedirect(dg digest.Digest) bool {
 	default:
 		return false
 	}
-	if r.Referral == nil || r.Target.atHome() {
+	if r.referral == nil || r.Target.atHome() {
 		return false
 	}
 	u := r.Target.URL
-	return isFromRegistry(r.Referral) || strings.Contains(u.Path, dg.Encoded()) || isSigned(u.Query())
+	return isFromRegistry(r.referral) || strings.Contains(u.Path, dg.Encoded()) || isSigned(u.Query())
 }
 
 // isSigned reports whether a query is that of a signed URL of Amazon S3, Google Cloud Storage, Azure or their

@@ -75,7 +75,7 @@ func TestU22StoreThatRefusesHEAD(t *testing.T) {
 			u, err := url.Parse(c.url)
 			require.NoError(t, err)
 			resp := &Response{
-				Response: &http.Response{StatusCode: c.status}, Referral: c.referral,
+				Response: &http.Response{StatusCode: c.status}, referral: c.referral,
 				Target: Target{URL: u, Left: true, registry: mustParse(t, "https://registry.test")},
 			}
 			assert.Equal(t, c.want, resp.ExistsBehindRedirect(dg))
