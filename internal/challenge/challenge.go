@@ -158,17 +158,24 @@ func cutValue(s string) (value, rest string) {
 		}
 		return s, ""
 	}
+	value, rest, _ = CutQuoted(quoted)
+	return value, rest
+}
+
+// CutQuoted cuts a quoted string (RFC 9110 section 5.6.4), of which the first quote was cut off before, off
+// the front of s. closed reports whether it ends there; otherwise it is all of s.
+func CutQuoted(s string) (value, rest string, closed bool) {
 	var b strings.Builder
-	for i := 0; i < len(quoted); i++ {
-		switch c := quoted[i]; {
+	for i := 0; i < len(s); i++ {
+		switch c := s[i]; {
 		case c == '"':
-			return b.String(), quoted[i+1:]
-		case c == '\\' && i+1 < len(quoted):
+			return b.String(), s[i+1:], true
+		case c == '\\' && i+1 < len(s):
 			i++
-			b.WriteByte(quoted[i])
+			b.WriteByte(s[i])
 		default:
 			b.WriteByte(c)
 		}
 	}
-	return b.String(), ""
+	return b.String(), "", false
 }

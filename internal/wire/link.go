@@ -4,8 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"net/url"
 	"strings"
+
+	"github.com/modeltransfer/transfer/internal/challenge"
 )
 
 var errLink = errors.New("malformed Link header")
@@ -110,19 +111,11 @@ func cutParameter(s string) (value, rest string, err error) {
 		}
 		return strings.TrimSpace(s[:end]), s[end:], nil
 	}
-	var b strings.Builder
-	for i := 0; i < len(quoted); i++ {
-		switch c := quoted[i]; {
-		case c == '"':
-			return b.String(), quoted[i+1:], nil
-		case c == '\\' && i+1 < len(quoted):
-			i++
-			b.WriteByte(quoted[i])
-		default:
-			b.WriteByte(c)
-		}
+	value, rest, closed := challenge.CutQuoted(quoted)
+	if !closed {
+		return "", "", errLink
 	}
-	return "", "", errLink
+	return value, rest, nil
 }
 
 // NextPage returns where the next page of a list is that the target is a page of. A registry behind a proxy
@@ -144,5 +137,3 @@ func (t Target) NextPage(link string) (Target, error) {
 	t.URL = &next
 	return t, nil
 }
-
-func isHTTP(u *url.URL) bool { return u.Scheme == "http" || u.Scheme == "https" }

@@ -100,7 +100,7 @@ func lineForms(secret string) (forms []string) {
 // authentication, decoded. Of several lines, each that is long may be quoted alone.
 func tokenForms(token string) []string {
 	forms := []string{token}
-	if scheme, encoded, ok := strings.Cut(token, " "); ok && strings.EqualFold(scheme, "Basic") {
+	if encoded, ok := cutBasic(token); ok {
 		encoded = strings.TrimSpace(encoded)
 		forms = []string{encoded}
 		if decoded, err := base64.StdEncoding.DecodeString(encoded); err == nil {

@@ -41,7 +41,7 @@ func ParseRegistry(raw string) (*Registry, error) {
 	switch {
 	case raw == "":
 		return nil, errors.New("no base URL")
-	case u.Scheme != "http" && u.Scheme != "https":
+	case !isHTTP(u):
 		return nil, fmt.Errorf("base URL %q: the scheme must be http or https", Redact(u))
 	case u.Hostname() == "": // as of an opaque one
 		return nil, fmt.Errorf("base URL %q has no host", Redact(u))
@@ -127,7 +127,7 @@ func (t Target) Resolve(location string) (Target, error) {
 		return t, fmt.Errorf("%w: %s leads to %s: %s", ErrRedirectRefused, Redact(t.URL), Redact(u), why)
 	}
 	switch {
-	case u.Scheme != "http" && u.Scheme != "https":
+	case !isHTTP(u):
 		return refuse("the scheme is not http or https")
 	case u.Hostname() == "": // as of an opaque one
 		return refuse("no host")
@@ -188,6 +188,8 @@ func sameOrigin(a, b *url.URL) bool {
 }
 
 func sameHost(a, b *url.URL) bool { return strings.EqualFold(a.Hostname(), b.Hostname()) }
+
+func isHTTP(u *url.URL) bool { return u.Scheme == "http" || u.Scheme == "https" }
 
 func port(u *url.URL) string {
 	switch p := u.Port(); {
