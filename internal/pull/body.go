@@ -41,7 +41,10 @@ func (b body) takeWhole() error {
 			return err
 		}
 	}
-	if b.src.plain.Store(b.src.plain.Load() || b.rangeRefused); !b.whole {
+	if b.rangeRefused {
+		b.src.plain.Store(true)
+	}
+	if !b.whole {
 		if !b.Schedule.TakeWhole(pieces.Job{Blob: b.Index, Piece: b.Piece}) {
 			b.Piece.Lose()
 			return retry.OtherWay(fmt.Errorf("%w: a whole blob for one of its pieces", sentinel.ErrProtocol))
