@@ -221,11 +221,11 @@ func (e *StatusError) Advice() string {
 // Temporary reports whether the same request may succeed later: 408, 425, 429, 500, 502, 503 and 504 (RFC
 // 9110 section 15), 520 to 524 and 530 of proxies, and 400 where an object store says RequestTimeout.
 func (e *StatusError) Temporary() bool {
-	f := exchange.Failure{Status: e.StatusCode}
-	for _, r := range e.Errors {
-		f.Errors = append(f.Errors, wire.RegistryError(r))
+	errs := make([]wire.RegistryError, len(e.Errors))
+	for i, r := range e.Errors {
+		errs[i] = wire.RegistryError(r)
 	}
-	return f.Temporary()
+	return wire.TemporaryAnswer(e.StatusCode, errs)
 }
 
 // BlobError says which blob an error is about. It wraps the cause.

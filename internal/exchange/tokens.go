@@ -129,7 +129,7 @@ func (t *Tokens) newestFor(u *tokenUse) string {
 //     requests;
 //   - one that has let in others that read, where this one writes: a third, because it has expired, or is not
 //     good for writing;
-//   - any other: all.
+//   - any other, and the one that the call began with: all.
 //
 // The others may be let in after the refusal, so all refusals are judged anew each time.
 func (t *Tokens) refused(f *flight) (tooOften bool) {
