@@ -51,7 +51,8 @@ func (c *Challenge) set(name, value string) {
 func (c *Challenge) rank() int {
 	r := 0
 	scheme, _, isURL := strings.Cut(c.Realm, "://")
-	if isURL && (strings.EqualFold(scheme, "https") || strings.EqualFold(scheme, "http")) {
+	isHTTP := strings.EqualFold(scheme, "https") || strings.EqualFold(scheme, "http")
+	if NamesServer(c.Realm) && (isHTTP || !isURL) {
 		r += 4
 	}
 	if c.Realm != "" {

@@ -84,6 +84,9 @@ func TestA3BestOfSeveralChallengesIsTaken(t *testing.T) {
 		"a realm that can be asked": {
 			[]string{`Bearer realm="Registry",scope="s", Bearer realm="HTTPS://a.test"`},
 			bearer{"HTTPS://a.test", "", "", true}},
+		"a path that can be asked": {
+			[]string{`Bearer realm="Registry",scope="s", Bearer realm="/token"`},
+			bearer{"/token", "", "", true}},
 		"any realm": {[]string{`Bearer scope="s", Bearer realm="x"`}, bearer{"x", "", "", true}},
 		"with a scope": {
 			[]string{`Bearer realm="http://a.test"`, `Bearer realm="http://b.test",scope="s"`},
