@@ -240,9 +240,7 @@ func (d *downloader) plan(ctx context.Context, verify bool) error {
 	d.schedule = pieces.NewScheduler(sizes, d.scheduling())
 	d.sources = pull.New(pull.Config{
 		Exchange: d.exchange, Registry: d.registry, Mirrors: d.mirrors, Repository: d.repository,
-		Schedule:     d.schedule,
-		StallTimeout: d.stallTimeout, Log: d.logger, OnRedirects: d.askAhead,
-		OnSkipped: d.tracer.skipped,
+		Schedule: d.schedule, Log: d.logger, OnRedirects: d.askAhead, OnSkipped: d.tracer.skipped,
 	})
 	d.progress.start(have + partly)
 	return nil

@@ -78,7 +78,7 @@ func (s *Sources) attempt(src *source, p *PieceFetch) *attempt {
 	a := &attempt{Sources: s, PieceFetch: p, src: src, start: p.Piece.Pos()}
 	a.request = exchange.Request{
 		SlotFor: a.slotFor(), Caller: a, MayRecall: p.Size > pace.Small, // others end soon
-		AnswerTime: s.StallTimeout * (1<<min(p.unanswered, maxDoublings) - 1),
+		AnswerTime: s.stallTimeout() * (1<<min(p.unanswered, maxDoublings) - 1),
 		MaySlow:    p.slow >= watchdog.MaxReplaced, Elsewhere: src.mirror, Budget: p.Budget,
 	}
 	a.request.Method, a.request.NewConn = http.MethodGet, p.SkipMirrors.Load()

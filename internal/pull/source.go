@@ -32,13 +32,12 @@ import (
 
 // Config says where pieces come from.
 type Config struct {
-	Exchange     *exchange.Exchange
-	Registry     *wire.Registry
-	Mirrors      []*wire.Registry
-	Repository   string
-	Schedule     *pieces.Scheduler
-	StallTimeout time.Duration
-	Log          *slog.Logger
+	Exchange   *exchange.Exchange
+	Registry   *wire.Registry
+	Mirrors    []*wire.Registry
+	Repository string
+	Schedule   *pieces.Scheduler
+	Log        *slog.Logger
 
 	// OnRedirects is called once, when the registry is found to answer with redirects to a host. Asking needs
 	// no slot then.
@@ -66,6 +65,8 @@ func New(c Config) *Sources {
 	s.all = append(s.all, &source{Registry: c.Registry})
 	return s
 }
+
+func (s *Sources) stallTimeout() time.Duration { return s.Exchange.Watchdog.StallTimeout() }
 
 func (s *Sources) now() time.Duration { return time.Since(s.started) }
 
@@ -115,7 +116,7 @@ func (s *Sources) fetchFrom(ctx context.Context, src *source, p *PieceFetch, w i
 func (s *Sources) worthAsking(ctx context.Context, mirror *source, b *Blob) bool {
 	_, lacking := b.mirrors.notFoundAt.Load(mirror)
 	return !lacking && !b.SkipMirrors.Load() && s.Exchange.Held(mirror.Host()) <= 0 &&
-		mirror.health.ask(ctx, s.StallTimeout/3)
+		mirror.health.ask(ctx, s.stallTimeout()/3)
 }
 
 // mirrorFailed remembers what a failure of a mirror means, after which the next source is asked. A mirror

@@ -89,7 +89,7 @@ func (w *world) begin(missing ...pieces.Range) {
 	})
 	config := pull.Config{
 		Exchange: w.exchange, Registry: registry, Repository: "library/model", Schedule: w.schedule,
-		StallTimeout: stallTimeout, Log: log,
+		Log:         log,
 		OnRedirects: func(host string) { w.redirects = append(w.redirects, host) },
 	}
 	for _, host := range w.mirrors {
