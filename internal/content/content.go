@@ -54,8 +54,8 @@ func New(f *os.File, dg digest.Digest, size, chunk int64) *File {
 // which ends with the context. The body that was returned before ends: its request has failed or was sent
 // elsewhere.
 //
-// It calls use with the number of bytes before it gives them out. The body ends with an error of use.
-func (c *File) Body(ctx context.Context, start, end int64, use func(n int) error) (io.ReadCloser, error) {
+// It calls use with the number of bytes before it gives them out.
+func (c *File) Body(ctx context.Context, start, end int64, use func(n int)) (io.ReadCloser, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.current = nil
@@ -142,7 +142,7 @@ func (c *File) Close() error {
 type body struct {
 	*File
 	pos, end int64
-	use      func(n int) error
+	use      func(n int)
 }
 
 func (b *body) Read(p []byte) (int, error) {
@@ -163,7 +163,8 @@ func (b *body) Read(p []byte) (int, error) {
 		return 0, b.err
 	}
 	b.pos += int64(len(p))
-	return len(p), b.use(len(p))
+	b.use(len(p))
+	return len(p), nil
 }
 
 // Close does nothing: File.Close ends the body.

@@ -93,11 +93,10 @@ func (s *source) body(ctx context.Context, start, end int64) (io.ReadCloser, err
 		s.rewinds.Add(1)
 	}
 	pos := start
-	return s.file.Body(ctx, start, end, func(n int) error {
+	return s.file.Body(ctx, start, end, func(n int) {
 		pos += int64(n)
 		s.trace.Move(n)
 		s.moved(pos)
-		return nil
 	})
 }
 
