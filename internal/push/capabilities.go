@@ -35,7 +35,7 @@ const (
 // capabilities are what the answers of a registry have shown that it can do, so that it is not asked in vain
 // again.
 type capabilities struct {
-	single   atomic.Int32 // whether it takes a blob with the request that begins its upload
+	single   single
 	asking   asking
 	ollama   atomic.Bool  // it speaks the protocol of the Ollama registry
 	direct   atomic.Bool  // it gives out URLs of its object store
@@ -171,30 +171,15 @@ func (t *turn) end() {
 	t.mine = false
 }
 
-const (
-	singleUnknown = iota
-	singleTried
-	singleYes
-	singleNo
-)
-
-// trySingle tells whether a blob goes with the request that begins its upload, and whether that is the trial
-// that finds out if the registry takes it.
-func (c *capabilities) trySingle(size int64) (single, trial bool) {
-	if size == 0 || size > smallBody {
-		return false, false
-	}
-	trial = c.single.CompareAndSwap(singleUnknown, singleTried)
-	return trial || c.single.Load() == singleYes, trial
+// single is whether a registry takes a blob with the request that begins its upload.
+type single struct {
+	tried atomic.Bool // with the first small blob
+	taken atomic.Bool // it has taken one: a broken connection is how some refuse it
 }
 
-// takesSingle notes what the trial has found.
-func (c *capabilities) takesSingle(yes bool) {
-	if yes {
-		c.single.Store(singleYes)
-	} else {
-		c.single.Store(singleNo)
-	}
+// try tells whether a blob goes with the request that begins its upload.
+func (s *single) try(size int64) bool {
+	return size > 0 && size <= smallBody && (s.taken.Load() || !s.tried.Swap(true))
 }
 
 // likelyAbsent tells whether a small blob need not be asked about: the registry had none of many before, and

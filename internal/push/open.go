@@ -13,10 +13,8 @@ import (
 // open begins an upload, with the blob itself where it is small and the registry takes that. The first small
 // blob finds out.
 func (b *Blob) open(ctx context.Context) (outcome, error) {
-	if !b.refusals.whole && !b.refusals.post {
-		if single, trial := b.capabilities.trySingle(b.size); single {
-			return b.openWithBody(ctx, trial)
-		}
+	if !b.refusals.whole && !b.refusals.post && b.capabilities.single.try(b.size) {
+		return b.openWithBody(ctx)
 	}
 	large := b.size > smallBody
 	if large {
@@ -50,12 +48,12 @@ func (b *Blob) open(ctx context.Context) (outcome, error) {
 
 // openWithBody sends a small blob with the request that begins its upload. Where the registry refuses that,
 // it is asked once without the body.
-func (b *Blob) openWithBody(ctx context.Context, trial bool) (outcome, error) {
+func (b *Blob) openWithBody(ctx context.Context) (outcome, error) {
 	a, err := b.source.send(ctx, b.beginning(url.Values{"digest": {b.digest.String()}}), 0, b.size)
 	b.turn.asked = true
 	created := err == nil && a.is(http.StatusCreated)
-	if trial { // a broken connection is how some refuse a body
-		b.capabilities.takesSingle(created && a.whole())
+	if created && a.whole() {
+		b.capabilities.single.taken.Store(true)
 	}
 	switch {
 	case err != nil:
