@@ -69,12 +69,7 @@ func (b *Blob) probe(ctx context.Context) (outcome, error) {
 
 // mount asks the registry to mount the blob from another repository.
 func (b *Blob) mount(ctx context.Context) (outcome, error) {
-	query := url.Values{"mount": {b.digest.String()}, "from": {b.existence.from[0]}}
-	told := b.wantsDigest()
-	if told {
-		query.Set("digest", b.digest.String())
-	}
-	r := b.beginning(query)
+	r, told := b.beginning(url.Values{"mount": {b.digest.String()}, "from": {b.existence.from[0]}})
 	r.Hint = true
 	a, err := b.ask(ctx, r)
 	switch {

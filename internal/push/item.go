@@ -38,11 +38,15 @@ func (i *item) request(method string, t wire.Target) exchange.Request {
 	return exchange.Request{Request: wire.Request{Method: method, Target: t}, Budget: i.budget}
 }
 
-// beginning is the request that begins an upload.
-func (i *item) beginning(query url.Values) exchange.Request {
-	r := i.request(http.MethodPost, i.Registry.Uploads(i.Repository, query))
+// beginning is the request that begins an upload. It tells the digest where the query does, or the registry
+// wants it.
+func (i *item) beginning(query url.Values) (r exchange.Request, told bool) {
+	if i.wantsDigest() {
+		query.Set("digest", i.digest.String())
+	}
+	r = i.request(http.MethodPost, i.Registry.Uploads(i.Repository, query))
 	r.Header = http.Header{"X-Redirect-Uploads": {"2"}, "X-Content-Length": {strconv.FormatInt(i.size, 10)}}
-	return r
+	return r, query.Has("digest")
 }
 
 // wantsDigest tells whether the registry may have the blob without its bytes, once it is told the digest, as

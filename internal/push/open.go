@@ -22,12 +22,7 @@ func (b *Blob) open(ctx context.Context) (outcome, error) {
 			return failed, err
 		}
 	}
-	query := url.Values{}
-	told := b.wantsDigest()
-	if told {
-		query.Set("digest", b.digest.String())
-	}
-	r := b.beginning(query)
+	r, told := b.beginning(url.Values{})
 	if b.capabilities.direct.Load() { // the URL that it answers with may be too old once there is a slot
 		r.SlotFor, r.Keep = b.size, &b.source.slot
 	}
@@ -49,7 +44,8 @@ func (b *Blob) open(ctx context.Context) (outcome, error) {
 // openWithBody sends a small blob with the request that begins its upload. Where the registry refuses that,
 // it is asked once without the body.
 func (b *Blob) openWithBody(ctx context.Context) (outcome, error) {
-	a, err := b.source.send(ctx, b.beginning(url.Values{"digest": {b.digest.String()}}), 0, b.size)
+	r, told := b.beginning(url.Values{"digest": {b.digest.String()}})
+	a, err := b.source.send(ctx, r, 0, b.size)
 	b.turn.asked = true
 	created := err == nil && a.is(http.StatusCreated)
 	if created && a.whole() {
@@ -68,7 +64,7 @@ func (b *Blob) openWithBody(ctx context.Context) (outcome, error) {
 	case a.failed:
 		return failed, b.err(a)
 	}
-	return b.session.accept(a, true, b.refusals.inParts)
+	return b.session.accept(a, told, b.refusals.inParts)
 }
 
 // errUnsettled is why a session is asked again.
