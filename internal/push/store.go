@@ -41,7 +41,16 @@ func newDirect(a answer) (*directUpload, error) {
 func (d *directUpload) send(ctx context.Context, b *Blob) (outcome, error) {
 	r := b.request(http.MethodPut, d.target)
 	r.Header = d.header.Clone()
-	a, err := b.source.send(ctx, r, 0, b.size)
+	got, err := b.atStore(b.source.send(ctx, r, 0, b.size))
+	if got == complete {
+		d.complete = true
+		arrived(b, b.size)
+	}
+	return got, err
+}
+
+// atStore says what the answer of an object store to a body means: complete, where all of it is there.
+func (b *Blob) atStore(a answer, err error) (outcome, error) {
 	switch {
 	case err != nil:
 		return lost, err
@@ -51,10 +60,9 @@ func (d *directUpload) send(ctx context.Context, b *Blob) (outcome, error) {
 		return b.tried.unread(a)
 	case a.webPage():
 		return failed, a.unexpected("200 of an object store")
+	default:
+		return complete, nil
 	}
-	d.complete = true
-	arrived(b, b.size)
-	return complete, nil
 }
 
 // partsUpload sends the blob in parts, each to a URL of the registry's object store that the registry gives
@@ -93,15 +101,8 @@ func (p *partsUpload) send(ctx context.Context, b *Blob) (outcome, error) {
 		r = exchange.Request{Request: put, Budget: b.budget}
 		part, err = p.sendPart(ctx, &b.source, r, start, end)
 	}
-	switch {
-	case err != nil:
-		return lost, err
-	case part.failed:
-		return part.classify(b), b.err(part)
-	case !part.whole():
-		return b.tried.unread(part)
-	case part.webPage():
-		return failed, part.unexpected("200 of an object store")
+	if got, err := b.atStore(part, err); got != complete {
+		return got, err
 	}
 	p.sums.Write(p.sum.Sum(nil))
 	p.sent++
