@@ -2,7 +2,6 @@ package push
 
 import (
 	"context"
-	"errors"
 	"net/http"
 
 	"github.com/opencontainers/go-digest"
@@ -20,7 +19,7 @@ type Manifest struct {
 	ref     string
 	budget  *retry.Budget
 	putSent bool // and may have arrived
-	overdue int  // answers that did not come in time
+	overdue overdue
 	lacking []digest.Digest
 	header  http.Header // of the answer that confirmed it, nil where another request has
 }
@@ -58,12 +57,10 @@ func (m *Manifest) put(ctx context.Context) error {
 			Header: http.Header{"Content-Type": {manifest.MediaType(m.data)}},
 			Data:   m.data,
 		},
-		AnswerTime: overtime(m.Exchange.Watchdog.StallTimeout(), m.overdue, m.budget),
+		AnswerTime: m.overdue.extra(m.Exchange.Watchdog.StallTimeout(), m.budget),
 		Budget:     m.budget,
 	})
-	if errors.Is(err, exchange.ErrUnanswered) {
-		m.overdue = min(m.overdue+1, maxOverdue)
-	}
+	m.overdue.add(err)
 	switch {
 	case err != nil:
 		return err

@@ -39,8 +39,8 @@ type source struct {
 	rewinds  atomic.Int32  // bodies since farthest has grown that began before the end of the last one
 	counted  bool          // all of it was told as progress before
 	slot     exchange.Slot // for a body, kept from the request for a URL that does not live long
-	overdue  int           // answers that did not come in time though all was sent
-	pending  bool          // the last one was such: a proxy may still be passing on what it got
+	overdue  overdue
+	pending  bool // the last answer was overdue: a proxy may still be passing on what it got
 }
 
 // outgoing is the bytes [start, end) of a blob, which a request sends.
@@ -205,19 +205,13 @@ func (s *source) sent(resp *exchange.Response, err error) (answer, error) {
 	return s.read(resp), nil
 }
 
-// unanswered waits longer for the next answer, where all was sent and none has come: the registry may be
-// busy with what it got, and on a slow link buffers on the way may hold the end of it.
-func (s *source) unanswered(err error) {
-	if s.pending = errors.Is(err, exchange.ErrUnanswered); s.pending {
-		s.overdue = min(s.overdue+1, maxOverdue)
-	}
-}
+// unanswered notes why no answer has come.
+func (s *source) unanswered(err error) { s.pending = s.overdue.add(err) }
 
 // answerTime is how much longer than the stall timeout the answer to the last byte of a body may take, of
-// which the registry digests so many bytes. It doubles with each one that did not come, as far as the retry
-// budget lets it.
+// which the registry digests so many bytes.
 func (s *source) answerTime(digested int64) time.Duration {
-	return digestTime(digested) + overtime(s.Exchange.Watchdog.StallTimeout(), s.overdue, s.budget)
+	return digestTime(digested) + s.overdue.extra(s.Exchange.Watchdog.StallTimeout(), s.budget)
 }
 
 // digestTime is how long a registry may take to hash or copy so many bytes.
@@ -225,6 +219,22 @@ func digestTime(n int64) time.Duration {
 	return time.Duration(float64(n) / digestRate * float64(time.Second))
 }
 
-func overtime(stall time.Duration, overdue int, budget *retry.Budget) time.Duration {
-	return min(stall<<overdue-stall, max(0, budget.Left()-stall))
+// overdue counts the answers that did not come in time though all was sent. The next one is waited for
+// longer: the registry may be busy with what it got, and on a slow link buffers on the way may hold the end
+// of it.
+type overdue int
+
+// add counts an answer that, as its error says, is overdue, and tells whether it is.
+func (o *overdue) add(err error) bool {
+	unanswered := errors.Is(err, exchange.ErrUnanswered)
+	if unanswered {
+		*o = min(*o+1, maxOverdue)
+	}
+	return unanswered
+}
+
+// extra is how much longer than the stall timeout the next answer may take. The whole wait doubles with each
+// answer that did not come, as far as the retry budget lets it.
+func (o overdue) extra(stall time.Duration, budget *retry.Budget) time.Duration {
+	return min(stall<<o-stall, max(0, budget.Left()-stall))
 }
