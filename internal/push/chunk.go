@@ -23,17 +23,13 @@ func (c *chunkSize) Size() int64 {
 	return c.size
 }
 
-// Refused makes chunks smaller than the one of that size that was refused, and keeps them so. It reports
-// whether a smaller chunk is allowed; otherwise another attempt cannot help.
-func (c *chunkSize) Refused(size int64) bool {
+// Refused makes chunks smaller than the one of that size that was refused, where they may be, and keeps them
+// so.
+func (c *chunkSize) Refused(size int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if size <= c.least {
-		return false
-	}
 	c.size = min(c.size, max(size/2, c.least))
 	c.most = c.size
-	return true
 }
 
 // Taken doubles the size after a whole chunk was taken.

@@ -149,7 +149,7 @@ func (a answer) classify(b *Blob) outcome {
 	case a.temporary():
 		return lost
 	case a.is(http.StatusRequestEntityTooLarge, http.StatusLengthRequired):
-		if asWhole && when != late && r.refusesChunks() || inChunks && !r.canShrink(s) {
+		if asWhole && when != late && r.refusesChunks() || inChunks && !s.canShrink() {
 			return failed
 		}
 		return tooLarge | when

@@ -48,11 +48,6 @@ func (r *refusals) chunkSize() int64 {
 	return r.limit
 }
 
-// canShrink tells whether the last chunk could have been smaller.
-func (r *refusals) canShrink(s *session) bool {
-	return s.chunk > s.minChunk && (s.chunk > minChunk || s.chunk > r.capabilities.chunk.Size())
-}
-
 // chunkRefused returns an outcome after a chunk was refused in a session that has what it should, or that is
 // lost: chunks of mediumChunk follow, then of minChunk, and then one PUT. Where that was refused before, the
 // upload has failed.

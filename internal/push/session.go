@@ -104,7 +104,6 @@ func (s *session) begin(a answer, told, inParts bool) (_ outcome, err error) {
 		s.capabilities.direct.Store(true)
 	case ollama || inParts:
 		s.parts = newParts(s.size)
-		ollama = true
 	}
 	if ollama {
 		s.capabilities.ollama.Store(true)
@@ -122,6 +121,9 @@ func (s *session) patch(start, end int64) exchange.Request {
 	r.NoFollow = true
 	return r
 }
+
+// canShrink tells whether the last chunk could have been smaller.
+func (s *session) canShrink() bool { return s.chunk > max(s.minChunk, minChunk) }
 
 // end is where the session is ended.
 func (s *session) end() wire.Target {
