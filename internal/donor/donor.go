@@ -54,7 +54,8 @@ func (f *Files) Close() {
 	}
 }
 
-// used notes that a file is read now. Where too many are open, it closes the one that was unused for longest.
+// used notes that a file was read. Where too many are open, it closes the one that was unused for longest. It
+// is called when the file is open: closed before, it would be opened again, and nobody would know.
 func (f *Files) used(x *File) {
 	var last *File
 	f.mu.Lock()
@@ -103,7 +104,7 @@ func (x *File) Tensors() []tensorfile.Tensor {
 
 // ReadAt reads the file as it is now.
 func (x *File) ReadAt(b []byte, off int64) (int, error) {
-	x.files.used(x)
+	defer x.files.used(x)
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if x.file == nil {

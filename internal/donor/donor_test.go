@@ -1,6 +1,7 @@
 package donor
 
 import (
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"sync"
@@ -45,16 +46,18 @@ func TestFewFilesAreOpen(t *testing.T) {
 		paths = append(paths, put(t, "abcdef"))
 	}
 	files := New(paths)
-	var running sync.WaitGroup
-	for range 4 {
-		running.Go(func() {
-			for _, x := range files.All() {
-				assert.Equal(t, "cde", read(x, 2))
-			}
-		})
+	for range 10 {
+		var running sync.WaitGroup
+		for range 4 * maxOpen {
+			running.Go(func() {
+				for _, i := range rand.Perm(len(paths)) {
+					assert.Equal(t, "cde", read(files.All()[i], 2))
+				}
+			})
+		}
+		running.Wait()
+		assert.LessOrEqual(t, files.opened(), maxOpen)
 	}
-	running.Wait()
-	assert.LessOrEqual(t, files.opened(), maxOpen+4)
 	files.Close()
 	assert.Zero(t, files.opened())
 }
