@@ -84,7 +84,8 @@ func TestTagsThatNeverEnd(t *testing.T) {
 			registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 				w := newWorld(t, mode)
 				w.answers("GET", func(rw http.ResponseWriter, r *http.Request) {
-					rw.Header().Set("Link", `<?again>; rel="next"`)
+					at, _ := strconv.Atoi(r.FormValue("at")) // no page comes again
+					rw.Header().Set("Link", fmt.Sprintf(`<?at=%d>; rel="next"`, at+1))
 					fmt.Fprint(rw, body)
 				})
 				_, err := w.open().Tags(t.Context())
