@@ -88,8 +88,13 @@ func TestG1NextPage(t *testing.T) {
 	page := mustParse(t, "https://registry.example").Manifest("a/b", "x")
 	for _, link := range []string{
 		"http://registry.example/x", "ftp://x.example/", "http://other.example/v2/a/b/manifests/x", "%zz\n",
+		"https://user@registry.example/v2/a/b/manifests/x", "ftp://registry.example/v2/a/b/manifests/x",
 	} {
 		_, err := page.NextPage(link)
 		require.ErrorIs(t, err, ErrRedirectRefused, link)
 	}
+	elsewhere, err := page.Resolve("https://other.example/v2/a/b/manifests/x")
+	require.NoError(t, err)
+	_, err = elsewhere.NextPage("http://other.example/v2/a/b/manifests/x?n=1")
+	require.ErrorIs(t, err, ErrRedirectRefused, "only the registry may not know its scheme")
 }
