@@ -12,7 +12,7 @@ const (
 
 	// fewBodies is the least to begin with, and to shrink to without need. With two, the hash waits for the
 	// network and the network for the hash (notes.md). Where the link is far, farStart begin: with 32, BBR
-	// on a busy machine takes 1.36 times the best fixed number instead of 1.24, simulated.
+	// on a busy machine takes up to 1.36 times the best fixed number instead of 1.24, simulated.
 	fewBodies = 4
 	farStart  = fewBodies * farStep
 
