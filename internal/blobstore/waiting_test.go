@@ -110,11 +110,13 @@ func TestS24HolderThatGetsOn(t *testing.T) {
 	}
 }
 
-// S24: what one waiter fetched for himself is there for the others, though the first holder still holds.
+// S24: what one waiter fetched for himself is there for the others, though the first holder still holds. What
+// that one has is of no use then.
 func TestS24AnotherWaiterIsFaster(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		content, dir := random(1000), t.TempDir()
+		content, dir := random(1<<20), t.TempDir()
 		stopped := claim(t, open(t, dir), content)
+		write(t, stopped, content, 0, KeepThreshold)
 		d, _, _ := patient(t, dir, time.Second)
 		go func() {
 			p := claim(t, d, content)
@@ -122,10 +124,11 @@ func TestS24AnotherWaiterIsFaster(t *testing.T) {
 			commit(t, p)
 		}()
 		slow, _, gaveUp := patient(t, dir, time.Hour)
-		_, err := slow.Claim(t.Context(), digestOf(content), 1000)
+		_, err := slow.Claim(t.Context(), digestOf(content), int64(len(content)))
 		require.ErrorIs(t, err, fs.ErrExist)
 		assert.Zero(t, *gaveUp)
-		require.NoError(t, stopped.Close(false))
+		require.NoError(t, stopped.Close(true))
+		requireBlob(t, dir, content)
 	})
 }
 
