@@ -138,3 +138,17 @@ func TestH8FileSystemThatGivesAllToAnother(t *testing.T) {
 	require.NoError(t, p.Close(false))
 	assert.Empty(t, files(t, dir))
 }
+
+// H8: a link to what another call is writing does not have it taken away from that call.
+func TestH8LinkToWhatIsBeingWritten(t *testing.T) {
+	content, dir := random(1<<20), t.TempDir()
+	holder := claim(t, open(t, dir), content)
+	name := filepath.Join(dir, holder.data.name)
+	require.NoError(t, os.Link(name, filepath.Join(t.TempDir(), "link")))
+	other := claim(t, open(t, dir), content)
+	fill(t, other, content)
+	commit(t, other)
+	require.FileExists(t, name)
+	require.NoError(t, holder.Close(true))
+	requireBlob(t, dir, content)
+}
