@@ -234,7 +234,8 @@ func (s *tokenServer) failure(resp *exchange.Response) error {
 	return err
 }
 
-// readGrant reads the answer of a token server. Its errors do not quote it, because there may be a token in it.
+// readGrant reads the answer of a token server. Its errors do not quote it, because there may be a token in
+// it.
 func readGrant(a *calls.Answer, asked time.Time) (grant, error) {
 	var told struct {
 		Token        string          `json:"token"`

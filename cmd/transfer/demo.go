@@ -98,7 +98,8 @@ func (a demonstration) in(ctx context.Context, o demoOptions) (err error) {
 // moreSpace says what to do where an error is a lack of space.
 func moreSpace(err error) error {
 	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, transfer.ErrInsufficientSpace) {
-		return fmt.Errorf("%w (--dir or TMPDIR can name a place with more space, --size a smaller model)", err)
+		return fmt.Errorf("%w (--dir or TMPDIR can name a place with more space, --size a smaller model)",
+			err)
 	}
 	return err
 }

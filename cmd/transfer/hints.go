@@ -127,7 +127,8 @@ func proxyHint(err error) string {
 	if !errors.As(err, &op) || op.Op != "proxyconnect" {
 		return ""
 	}
-	return "the proxy of HTTP_PROXY, HTTPS_PROXY or ALL_PROXY cannot be reached; hosts in NO_PROXY are asked without it"
+	return "the proxy of HTTP_PROXY, HTTPS_PROXY or ALL_PROXY cannot be reached; " +
+		"hosts in NO_PROXY are asked without it"
 }
 
 // notFoundHint is for what a registry does not have. A name in upper case is a 404 at some, a 400 at others.

@@ -67,7 +67,8 @@ func TestEachFailureHasItsHint(t *testing.T) {
 
 func TestTheHintSaysHowMuchSpaceIsMissing(t *testing.T) {
 	hint := adviser{new(app)}.hint(&model.SpaceError{Dir: "d", Need: 11e11, Free: 1e9, Err: syscall.ENOSPC})
-	const want = "1.1 TB are missing: 1.1 TB are still to be fetched to d and 1.0 GB are free; free some space"
+	const want = "1.1 TB are missing: 1.1 TB are still to be fetched to d and 1.0 GB are free; " +
+		"free some space"
 	assert.True(t, strings.HasPrefix(hint, want), hint)
 }
 
