@@ -198,7 +198,7 @@ func TestS17FewDescriptors(t *testing.T) {
 		}
 		opts.Concurrency = 30
 		// 8: what the runtime has itself
-		limitSelf(t, syscall.RLIMIT_NOFILE, uint64(descriptors()+opts.Concurrency*2+8))
+		limitSelf(t, syscall.RLIMIT_NOFILE, uint64(registrytest.Descriptors()+opts.Concurrency*2+8))
 		require.NoError(t, transfer.Download(t.Context(), opts))
 	})
 }
@@ -219,7 +219,7 @@ func TestS17FewDescriptorsToFinishWith(t *testing.T) {
 			opts.Blobs = append(opts.Blobs, w.remote(100+i))
 		}
 		opts.Concurrency = 40
-		limitSelf(t, syscall.RLIMIT_NOFILE, uint64(descriptors()+opts.Concurrency+5))
+		limitSelf(t, syscall.RLIMIT_NOFILE, uint64(registrytest.Descriptors()+opts.Concurrency+5))
 		require.NoError(t, transfer.Download(t.Context(), opts))
 	})
 }

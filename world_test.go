@@ -44,27 +44,7 @@ const (
 const mebibyte = 1 << 20
 
 // TestMain fails when a test has left a goroutine or a descriptor behind.
-func TestMain(m *testing.M) {
-	before := descriptors()
-	registrytest.Main(m, func() error {
-		if after := descriptors(); after > before {
-			return fmt.Errorf("descriptors left behind: %d before, %d after", before, after)
-		}
-		return nil
-	})
-}
-
-// descriptors counts the open files of the process; where that cannot be known it is 0.
-func descriptors() (n int) {
-	entries, _ := os.ReadDir("/proc/self/fd")
-	for _, e := range entries {
-		target, err := os.Readlink("/proc/self/fd/" + e.Name())
-		if err == nil && !strings.HasPrefix(target, "anon_inode") && !strings.Contains(target, "/proc/") {
-			n++
-		}
-	}
-	return n
-}
+func TestMain(m *testing.M) { registrytest.Main(m, registrytest.NoDescriptorLeft()) }
 
 // inBubbles runs a test for each protocol at the same time, with faked time.
 func inBubbles(t *testing.T, test func(t *testing.T, mode registrytest.Mode)) {

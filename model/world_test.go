@@ -12,6 +12,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
+// TestMain fails when a call has left a goroutine or a descriptor behind.
+func TestMain(m *testing.M) { registrytest.Main(m, registrytest.NoDescriptorLeft()) }
+
 // serve runs a registry and returns it with its host.
 func serve(t *testing.T, opts registrytest.Options) (*registrytest.Registry, string) {
 	t.Helper()

@@ -61,6 +61,29 @@ func checkGoroutines() error {
 	}
 }
 
+// NoDescriptorLeft is a check for [Main]: it fails when more files are open than now.
+func NoDescriptorLeft() func() error {
+	before := Descriptors()
+	return func() error {
+		if after := Descriptors(); after > before {
+			return fmt.Errorf("descriptors left behind: %d before, %d after", before, after)
+		}
+		return nil
+	}
+}
+
+// Descriptors counts the open files of the process; where that cannot be known it is 0.
+func Descriptors() (n int) {
+	entries, _ := os.ReadDir("/proc/self/fd")
+	for _, e := range entries {
+		target, err := os.Readlink("/proc/self/fd/" + e.Name())
+		if err == nil && !strings.HasPrefix(target, "anon_inode") && !strings.Contains(target, "/proc/") {
+			n++
+		}
+	}
+	return n
+}
+
 // InBubbles runs a test in HTTP/1.1 and in HTTP/2, with faked time.
 func InBubbles(t *testing.T, test func(t *testing.T, mode Mode)) {
 	t.Helper()
