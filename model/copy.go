@@ -125,10 +125,26 @@ func (c *copier) copy(ctx context.Context, from, to string) (err error) {
 	if err != nil {
 		return side(c.from, err)
 	}
+	c.way = newDetour(c.Dir, c.result.Digest, c.to)
+	defer c.way.release()
+	if !c.DryRun && c.way.isNeeded(blobs) {
+		if err := c.keepWay(ctx); err != nil {
+			return err
+		}
+	}
 	if err := c.probe(ctx, blobs); err != nil || c.DryRun {
 		return side(c.to, err)
 	}
 	return c.run(ctx)
+}
+
+// keepWay keeps the directory for this copy: another one of the same model to the same target would remove
+// it. The lock is beside it: that the directory is there means that a copy has ended in its middle.
+func (c *copier) keepWay(ctx context.Context) (err error) {
+	if c.way.unlock == nil {
+		c.way.unlock, err = c.lockDir(ctx, filepath.Dir(c.way.dir), filepath.Base(c.way.dir))
+	}
+	return side(c.to, err)
 }
 
 // open opens both repositories, that of the target first: what it does not take need not be asked for.
@@ -269,7 +285,6 @@ func (c *copier) probe(ctx context.Context, blobs []transfer.Blob) error {
 
 // run copies the blobs that the target lacks, then the manifests.
 func (c *copier) run(ctx context.Context) error {
-	c.way = newDetour(c.Dir, c.result.Digest, c.to)
 	if len(c.missing) > 0 {
 		if err := c.bring(ctx); err != nil {
 			return err
@@ -343,6 +358,9 @@ func (c *copier) pass(ctx context.Context, n *ferried) error {
 
 // detour takes blobs from the source to the target through the disk.
 func (c *copier) detour(ctx context.Context, n *ferried) error {
+	if err := c.keepWay(ctx); err != nil {
+		return err
+	}
 	d := c.downloadOptions(c.from, c.source)
 	d.Blobs, d.DestDir = c.missing, c.way.dir
 	d.Progress = func(completed, _ int64) { n.add(0, completed-n.fetched, 0) }
@@ -390,6 +408,8 @@ type detour struct {
 	dir  string
 	made bool  // the directory above is the cache's, or was not there
 	err  error // why there is none
+
+	unlock func() // nil where this copy does not keep it
 }
 
 // newDetour returns the directory that a copy has for itself, because it is removed at the end. The same
@@ -414,6 +434,8 @@ func newDetour(dir, dg string, to ref.Reference) detour {
 // maxLost is the size of the largest blob of which nothing need be kept when a call ends in its middle.
 const maxLost = 256 << 20 // 256 MiB
 
+func isLarge(b transfer.Blob) bool { return b.Size > maxLost }
+
 // split returns the blobs that go from one registry to the other without the disk between, and those that
 // do not: large ones in the middle of which an earlier call has ended. What is on the disk is continued by
 // another call, and what is not is fetched again: the first time that costs less than the second pass over
@@ -422,11 +444,11 @@ func (d *detour) split(blobs []transfer.Blob) (direct, kept []transfer.Blob, err
 	_, err = os.Lstat(d.dir)
 	again, large := err == nil, false
 	for _, b := range blobs {
-		if again && b.Size > maxLost {
+		if again && isLarge(b) {
 			kept = append(kept, b)
 			continue
 		}
-		direct, large = append(direct, b), large || b.Size > maxLost
+		direct, large = append(direct, b), large || isLarge(b)
 	}
 	if !large || d.err != nil {
 		return direct, kept, nil
@@ -434,14 +456,31 @@ func (d *detour) split(blobs []transfer.Blob) (direct, kept []transfer.Blob, err
 	return direct, kept, os.MkdirAll(d.dir, 0o777)
 }
 
-// clear removes the directory, and the one above it where that was made for it and has nothing else.
-func (d *detour) clear() error {
+// isNeeded tells whether an earlier copy has left the directory, or one of these blobs may leave it.
+func (d *detour) isNeeded(blobs []transfer.Blob) bool {
 	if d.err != nil {
+		return false
+	}
+	_, err := os.Lstat(d.dir)
+	return err == nil || slices.ContainsFunc(blobs, isLarge)
+}
+
+// clear removes the directory.
+func (d *detour) clear() error {
+	if d.unlock == nil {
 		return nil
 	}
-	err := os.RemoveAll(d.dir)
+	return os.RemoveAll(d.dir)
+}
+
+// release leaves the directory to others, and removes the one above it where that was made for it and has
+// nothing in it.
+func (d *detour) release() {
+	if d.unlock == nil {
+		return
+	}
+	d.unlock()
 	if d.made {
 		_ = os.Remove(filepath.Dir(d.dir)) // fails where something is in it
 	}
-	return err
 }

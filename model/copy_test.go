@@ -8,7 +8,9 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/modeltransfer/transfer"
 	"github.com/modeltransfer/transfer/internal/registrytest"
@@ -108,6 +110,49 @@ func TestCopyTakesAModelWithWhatRefersToIt(t *testing.T) {
 }
 
 func blobOf(f model.File) transfer.Blob { return transfer.Blob{Digest: f.Digest, Size: f.Size} }
+
+// The second of two copies that go through one directory waits for the first, and finds all done.
+func TestTwoCopiesDoNotRemoveEachOthersDirectory(t *testing.T) {
+	from, _ := source(t)
+	reg := registrytest.New(registrytest.Options{})
+	sending, waited := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	target := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		isBlob := strings.Contains(r.URL.Path, "/blobs/")
+		if isBlob && r.Method == http.MethodPut && r.ContentLength > 0 { // as it comes
+			w.WriteHeader(http.StatusRequestEntityTooLarge)
+			return
+		}
+		if r.Method == http.MethodPatch {
+			once.Do(func() { close(sending) })
+			<-waited
+		}
+		reg.ServeHTTP(w, r)
+	}))
+	defer target.Close()
+	opts := model.CopyOptions{Dir: t.TempDir()}
+	run := func(opts model.CopyOptions) model.Result {
+		r, err := model.Copy(t.Context(), from+"/me/model:v1", target.URL+"/you/model:v1", opts)
+		assert.NoError(t, err)
+		return r
+	}
+	var first model.Result
+	var running sync.WaitGroup
+	running.Go(func() { first = run(opts) })
+	<-sending
+	told := sync.OnceFunc(func() { close(waited) })
+	second := opts
+	second.Waiting = func(string) { told() }
+	time.AfterFunc(10*time.Second, told) // else it would never end where nobody waits
+	r := run(second)
+	running.Wait()
+	assert.Equal(t, first.Bytes, first.Moved)
+	assert.Equal(t, r.Bytes, r.There)
+	assert.Zero(t, r.Moved)
+	left, err := os.ReadDir(opts.Dir)
+	require.NoError(t, err)
+	assert.Empty(t, left)
+}
 
 func TestCopyWithDryRunCopiesNothing(t *testing.T) {
 	from, _ := source(t)
