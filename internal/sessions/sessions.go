@@ -123,46 +123,40 @@ func sweep(dir *os.Root, name string) {
 	}
 }
 
-// open opens and locks the file, and reads it. Whatever else has its name is removed, and never written: it
-// may be a link to another file, or another name of one.
+// open opens the file or makes it, locks it, and reads it. Whatever else has its name is removed, and never
+// written: it may be a link to another file, or another name of one.
 func (e *Entry) open(dir *os.Root) bool {
 	for range 3 {
-		if f, err := rootfile.Open(dir, e.name, os.O_RDWR); err == nil {
+		f, err := rootfile.Open(dir, e.name, os.O_RDWR)
+		if errors.Is(err, fs.ErrNotExist) {
+			f, err = rootfile.Create(dir, e.name, 0o600)
+		}
+		if err == nil {
 			if filelock.Lock(f) != nil {
 				_ = f.Close()
 				return false
 			}
-			if e.load(dir, f) {
+			var info fs.FileInfo
+			if info, err = rootfile.Named(dir, f, e.name); err == nil && e.load(f, info) {
 				e.file = f
 				return true
 			}
 			_ = f.Close()
 		}
+		if errors.Is(err, fs.ErrExist) || errors.Is(err, rootfile.ErrReplaced) {
+			continue // what has the name now is another upload's
+		}
 		if fi, err := dir.Lstat(e.name); err == nil && !fi.IsDir() {
 			_ = dir.Remove(e.name)
 		}
-		f, err := rootfile.Create(dir, e.name, 0o600)
-		if errors.Is(err, fs.ErrExist) {
-			continue // another process was faster
-		}
-		if err != nil {
-			return false
-		}
-		if filelock.Lock(f) == nil {
-			e.file = f
-			return true
-		}
-		_ = f.Close()
-		return false
 	}
 	return false
 }
 
-// load reads the file, and tells whether it is one that this package may write: of this user, still of that
-// name, and either empty or with what Save writes.
-func (e *Entry) load(dir *os.Root, f *os.File) bool {
-	info, err := rootfile.Named(dir, f, e.name)
-	if err != nil || info.Size() >= maxFile || !rootfile.IsOwn(info) {
+// load reads the file, and tells whether it is one that this package may write: of this user, and either
+// empty or with what Save writes.
+func (e *Entry) load(f *os.File, info fs.FileInfo) bool {
+	if info.Size() >= maxFile || !rootfile.IsOwn(info) {
 		return false
 	}
 	if info.Size() == 0 {

@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strconv"
+	"sync"
 	"testing"
 	"time"
 
@@ -189,6 +190,32 @@ func TestE17TheFirstSessionIsRemembered(t *testing.T) {
 	e := s.Claim("blob")
 	assert.Equal(t, "1", e.Session())
 	e.Close(false)
+}
+
+// E17: of several uploads that have a session at the same moment, one remembers its own.
+func TestE17OfManyAtOnceOneIsRemembered(t *testing.T) {
+	for range 200 {
+		s := Store{dir: t.TempDir()}
+		var entries [4]*Entry
+		var all sync.WaitGroup
+		for i := range entries {
+			entries[i] = s.Claim("blob")
+		}
+		for _, e := range entries {
+			all.Go(func() { e.Save("x") })
+		}
+		all.Wait()
+		holders := 0
+		for _, e := range entries {
+			if e.Holds() {
+				holders++
+			}
+		}
+		require.Equal(t, 1, holders)
+		for _, e := range entries {
+			e.Close(false)
+		}
+	}
 }
 
 // What calls have left that nobody has run again does not stay for ever.
