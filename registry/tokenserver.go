@@ -223,6 +223,7 @@ func (s *tokenServer) follow(
 // failure returns the error of an answer, without what is secret in it.
 func (s *tokenServer) failure(resp *exchange.Response) error {
 	f := s.call.Exchange.Failure(resp)
+	_ = resp.Body.Close()
 	f.Elsewhere = true // what is said of the registry's token is not said of the password
 	for i, e := range f.Errors {
 		f.Errors[i] = wire.RegistryError{Code: s.secrets.Mask(e.Code), Message: s.secrets.Mask(e.Message)}

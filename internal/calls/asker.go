@@ -47,6 +47,7 @@ func (a *Asker) Send(
 		return nil, err
 	}
 	if exchange.Failed(resp.StatusCode) && !slices.Contains(expected, resp.StatusCode) {
+		defer resp.Body.Close()
 		return nil, a.Exchange.Error(resp)
 	}
 	return Read(resp, limit)

@@ -35,19 +35,18 @@ func (f *Failure) Has(codes ...string) bool {
 // Temporary tells whether the same request may succeed later.
 func (f *Failure) Temporary() bool { return wire.TemporaryAnswer(f.Status, f.Errors) }
 
-// Failure reads the failure that an answer is, and closes the answer.
+// Failure reads the failure that an answer is. The caller closes the answer, which gives its slot back, when
+// it has remembered what the failure tells.
 func (x *Exchange) Failure(resp *Response) Failure {
 	f := Failure{
 		Method: resp.Request.Method, URL: wire.Redact(resp.Target.URL), Status: resp.StatusCode,
 		retryAfter: retryAfter(resp.Response), Elsewhere: resp.Target.Left, Secure: resp.Target.Secure(),
 		Denied: challenge.IsDenied(resp.Header.Values("WWW-Authenticate")...),
 	}
-	trial := resp.flight.trial.Swap(nil) // before the end of the body ends it
 	f.Errors, f.Digests = wire.ReadErrors(resp.Body)
 	for i, e := range f.Errors {
 		f.Errors[i] = wire.RegistryError{Code: x.Tokens.Mask(e.Code), Message: x.Tokens.Mask(e.Message)}
 	}
-	resp.flight.trial.Store(trial)
 	x.Tokens.judged(resp.flight, x.refusal(f, resp))
 	return f
 }
@@ -72,7 +71,7 @@ func (x *Exchange) Err(f Failure) error {
 	return retry.After(f.retryAfter, retry.Transient(err))
 }
 
-// Error returns the error of an answer that is a failure, and closes the answer.
+// Error returns the error of an answer that is a failure, see [Exchange.Failure].
 func (x *Exchange) Error(resp *Response) error { return x.Err(x.Failure(resp)) }
 
 // loginError is an error that other credentials may mend.

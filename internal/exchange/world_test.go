@@ -127,6 +127,7 @@ func (w *world) ask(r exchange.Request) error {
 		return err
 	}
 	if exchange.Failed(resp.StatusCode) {
+		defer resp.Body.Close()
 		return w.Error(resp)
 	}
 	resp.Discard()

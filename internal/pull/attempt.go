@@ -128,13 +128,23 @@ func (a *attempt) slotFor() int64 {
 }
 
 // run makes the request, and stores what it brings.
-func (a *attempt) run(ctx context.Context, w io.Writer) (err error) {
-	defer func() { a.end(err) }()
+func (a *attempt) run(ctx context.Context, w io.Writer) error {
 	resp, err := a.Exchange.Do(ctx, a.request)
 	if err != nil {
+		a.end(err)
 		return err
 	}
-	defer resp.Body.Close()
+	err = a.take(resp, w)
+	a.end(err) // before the slot is given back: who gets it next would ask there too
+	_ = resp.Body.Close()
+	if a.stale {
+		a.Exchange.CloseIdle() // the connection is idle only now that the body is closed
+	}
+	return err
+}
+
+// take stores what an answer brings.
+func (a *attempt) take(resp *exchange.Response, w io.Writer) error {
 	a.learn(resp)
 	if err := a.check(resp); err != nil {
 		return err
@@ -160,9 +170,6 @@ func (a *attempt) end(err error) {
 	a.Piece.Rest(a.now())
 	if err != nil && a.remembered != nil && a.Piece.Pos() == a.start {
 		a.resolved.CompareAndSwap(a.remembered, nil)
-	}
-	if a.stale {
-		a.Exchange.CloseIdle() // the connection is idle only now that the body is closed
 	}
 }
 

@@ -29,6 +29,7 @@ func (p *Pusher) read(resp *exchange.Response) answer {
 	a := answer{Response: resp, failed: exchange.Failed(resp.StatusCode)}
 	if a.failed {
 		a.failure = p.Exchange.Failure(resp)
+		_ = resp.Body.Close()
 	} else {
 		resp.Discard()
 	}

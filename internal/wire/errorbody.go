@@ -27,14 +27,12 @@ type RegistryError struct {
 	Message string
 }
 
-// ReadErrors reads what the body of an error answer says, and all digests that are named in it, and
-// closes it.
+// ReadErrors reads what the body of an error answer says, and all digests that are named in it.
 //
 // Besides the form of the OCI distribution spec it understands other JSON, the XML of object stores,
 // the title of a web page, and plain text. An error of these may have no code. A body in another form,
 // or a text that goes on beyond the limit, has no errors.
-func ReadErrors(body io.ReadCloser) (errs []RegistryError, digests []digest.Digest) {
-	defer body.Close()
+func ReadErrors(body io.Reader) (errs []RegistryError, digests []digest.Digest) {
 	data, _ := io.ReadAll(io.LimitReader(body, maxErrorBody))
 	for _, d := range digest.DigestRegexp.FindAll(data, -1) {
 		digests = append(digests, digest.Digest(d))
