@@ -26,29 +26,29 @@ func (d *Dir) BytesOnDisk(dg digest.Digest, size int64) int64 {
 		case err != nil:
 			return 0
 		}
-		return journaled(d.folder, journalName(name), have, size)
+		return journaled(d.folder, name, have, size).bytes()
 	}
 	return 0
 }
 
-// journaled returns how many bytes of a data file, which has so many, are complete according to its journal.
-func journaled(d *folder, name string, have, size int64) int64 {
-	f, err := d.openOwn(name, os.O_RDONLY)
+// journaled returns what of a data file, which has so many bytes, is complete according to its journal.
+func journaled(d *folder, data string, have, size int64) extents {
+	f, err := d.openOwn(journalName(data), os.O_RDONLY)
 	if errors.Is(err, fs.ErrNotExist) && have == size {
-		return size
+		return adoptedExtents(size)
 	}
 	if err != nil {
-		return 0
+		return nil
 	}
 	defer f.Close()
 	recorded, _, err := readJournal(f, size)
 	if err != nil {
-		return 0
+		return nil
 	}
-	return recorded.within(have).bytes()
+	return recorded.within(have)
 }
 
-// Reclaim removes what earlier runs have left of a blob and no claim goes on with. It returns how much space
+// Reclaim removes what earlier runs have left of a blob and a claim could only copy from. It returns how much space
 // the file already takes that a claim would write to.
 func (d *Dir) Reclaim(dg digest.Digest) (taken int64) {
 	final := nameOf(dg)

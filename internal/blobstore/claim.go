@@ -23,8 +23,8 @@ const (
 
 // Claim gives one caller of all processes the right to write a blob. It must call Close of the partial, which
 // ends that. The others wait for that until their contexts end, or until the holder has brought nothing
-// for as long as [Waiting] says. Then they write a file of their own, and the first who is done gives it the
-// final name.
+// for as long as [Waiting] says. Then they write a file of their own, which begins with what the holder has
+// recorded, and the first who is done gives it the final name.
 //
 // The error matches [fs.ErrExist] when the blob has its final name, most often because the caller that had
 // the claim before has finished it. A file that [Dir.Check] found wrong does not count.
@@ -64,7 +64,10 @@ func (d *Dir) tryClaim(ctx context.Context, dg digest.Digest, size int64, passed
 	p.record.state.path = p.data.Name()
 	p.hasher.want, p.hasher.record = dg, &p.record
 	p.hasher.ordered = orderedHash{data: &p.data, record: &p.record, hash: prefixhash.New(dg.Algorithm())}
-	if err := p.begin(ctx); err != nil {
+	if err = p.begin(ctx); err == nil {
+		err = p.takeOver(ctx, passed)
+	}
+	if err != nil {
 		return nil, errors.Join(err, p.Close(true))
 	}
 	return p, nil

@@ -70,6 +70,24 @@ func (s extents) missing(size int64) []pieces.Range {
 	return gaps
 }
 
+// common returns what of some ranges, which are in order, is in an extent.
+func (s extents) common(ranges []pieces.Range) (both []pieces.Range) {
+	for _, e := range s {
+		for len(ranges) > 0 && ranges[0].End <= e.Start {
+			ranges = ranges[1:]
+		}
+		for i := 0; i < len(ranges) && e.overlaps(ranges[i].Start, ranges[i].End); i++ {
+			r := pieces.Range{Start: max(e.Start, ranges[i].Start), End: min(e.End, ranges[i].End)}
+			if n := len(both); n > 0 && both[n-1].End == r.Start {
+				both[n-1].End = r.End
+			} else {
+				both = append(both, r)
+			}
+		}
+	}
+	return both
+}
+
 // within returns the extents that a file of that size can hold.
 func (s extents) within(size int64) extents {
 	for len(s) > 0 && s[len(s)-1].End > size {

@@ -71,13 +71,15 @@ func (s *staleFiles) hasAny(final string) bool {
 	return len(s.names[final]) > 0
 }
 
-// hasPrefix tells whether a program that writes from front to back has left the first bytes of a blob.
-func (s *staleFiles) hasPrefix(final string) bool {
+// has tells whether a file of a blob was left under a name.
+func (s *staleFiles) has(final, name string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	names := s.names[final] // of most blobs there are none
-	return len(names) > 0 && slices.Contains(names, final+prefixSuffix)
+	return slices.Contains(s.names[final], name)
 }
+
+// hasPrefix tells whether a program that writes from front to back has left the first bytes of a blob.
+func (s *staleFiles) hasPrefix(final string) bool { return s.has(final, final+prefixSuffix) }
 
 // prefixSize returns how many bytes of a blob such a program has left, 0 when they cannot be used.
 func (s *staleFiles) prefixSize(final string, size int64) int64 {

@@ -184,3 +184,72 @@ func TestS24FileOfAWaiterIsKept(t *testing.T) {
 		requireBlob(t, dir, content)
 	})
 }
+
+// S27: who gives up a holder goes on with what that one has recorded, which is checked as all else is.
+func TestS27WaiterGoesOnWithWhatTheHolderHas(t *testing.T) {
+	t.Parallel()
+	for what, c := range map[string]struct {
+		size   int64
+		spoil  bool // what the holder has recorded is wrong on disk
+		closes bool // the holder ends meanwhile
+	}{
+		"medium": {5 << 20, false, false}, "large": {large, false, false},
+		"large and wrong": {large, true, false}, "large, and it ends": {large, false, true},
+	} {
+		t.Run(what, func(t *testing.T) {
+			content, dir, half := random(int(c.size)), t.TempDir(), int64(2<<20)
+			synctest.Test(t, func(t *testing.T) {
+				holder := claim(t, open(t, dir), content)
+				write(t, holder, content, 0, 1<<20)
+				write(t, holder, content, 1<<20, half)
+				if c.spoil {
+					flip(t, filepath.Join(dir, holder.name+partialSuffix), 5)
+				}
+				d, _, gaveUp := patient(t, dir, time.Second)
+				p := claim(t, d, content)
+				assert.Equal(t, 1, *gaveUp)
+				assert.Equal(t, []pieces.Range{{Start: half, End: c.size}}, p.Missing())
+				if c.closes {
+					require.NoError(t, holder.Close(true))
+				}
+				fill(t, p, content)
+				if c.spoil {
+					var mismatch *MismatchError
+					require.ErrorAs(t, p.Commit(t.Context()), &mismatch)
+					assert.True(t, mismatch.Adopted)
+					assert.Equal(t, []pieces.Range{{End: half}}, p.Missing())
+					fill(t, p, content)
+				}
+				commit(t, p)
+				require.NoError(t, holder.Close(true))
+			})
+			requireBlob(t, dir, content)
+		})
+	}
+}
+
+// S27: the next claim goes on with all that is there, whoever had passed over whom, and keeps one file.
+func TestS27ClaimGoesOnWithWhatAWaiterHasLeft(t *testing.T) {
+	t.Parallel()
+	for what, keeps := range map[string]bool{"and a holder": true, "alone": false} {
+		t.Run(what, func(t *testing.T) {
+			content, dir := random(large), t.TempDir()
+			synctest.Test(t, func(t *testing.T) {
+				holder := claim(t, open(t, dir), content)
+				write(t, holder, content, 9<<20, 10<<20)
+				d, _, _ := patient(t, dir, time.Second)
+				waiter := claim(t, d, content)
+				write(t, waiter, content, 0, 8<<20)
+				require.NoError(t, holder.Close(keeps))
+				require.NoError(t, waiter.Close(true))
+			})
+			p := claim(t, open(t, dir), content)
+			missing := []pieces.Range{{Start: 8 << 20, End: 9 << 20}, {Start: 10 << 20, End: large}}
+			assert.Equal(t, missing, p.Missing())
+			assert.Equal(t, []string{p.name + journalSuffix, p.name + partialSuffix}, files(t, dir))
+			fill(t, p, content)
+			commit(t, p)
+			requireBlob(t, dir, content)
+		})
+	}
+}
