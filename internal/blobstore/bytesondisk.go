@@ -48,8 +48,8 @@ func journaled(d *folder, data string, have, size int64) extents {
 	return recorded.within(have)
 }
 
-// Reclaim removes what earlier runs have left of a blob and a claim could only copy from. It returns how much space
-// the file already takes that a claim would write to.
+// Reclaim removes what earlier runs have left of a blob and a claim could only copy from. It returns how much
+// space the file already takes that a claim would write to.
 func (d *Dir) Reclaim(dg digest.Digest) (taken int64) {
 	final := nameOf(dg)
 	d.stale.sweep(final, false)
