@@ -158,7 +158,6 @@ func nameOf(d registry.Descriptor) string {
 // blobsOf lists the blobs of manifests, each once.
 func blobsOf(manifests []registry.Manifest) ([]transfer.Blob, error) {
 	var blobs []transfer.Blob
-	seen := map[string]bool{}
 	for _, m := range manifests {
 		if m.IsIndex() {
 			continue
@@ -167,14 +166,9 @@ func blobsOf(manifests []registry.Manifest) ([]transfer.Blob, error) {
 		if err != nil {
 			return nil, named(m.Digest, err)
 		}
-		for _, b := range of {
-			if !seen[b.Digest] {
-				seen[b.Digest] = true
-				blobs = append(blobs, b)
-			}
-		}
+		blobs = append(blobs, of...)
 	}
-	return blobs, nil
+	return pack.Distinct(blobs), nil
 }
 
 // tree lists a manifest of a repository after all that it lists, each once.

@@ -8,6 +8,7 @@ import (
 	"os"
 	"strings"
 
+	"github.com/modeltransfer/transfer/model/internal/pack"
 	"github.com/modeltransfer/transfer/model/internal/unpack"
 	"github.com/modeltransfer/transfer/registry"
 )
@@ -89,8 +90,7 @@ func (p *filesPull) fetch(ctx context.Context) error {
 	p.into.Reuse(ctx, p.all, missing)
 	p.reusable = append(p.reusable, p.into.Earlier(leastReuse)...)
 	p.result.planEntries(p.chosen, missing)
-	blobs, _ := unpack.Blobs(missing)
-	if err := p.stage(ctx, blobs, p.into.Stage(), p.result.There); err != nil {
+	if err := p.stage(ctx, unpack.Blobs(missing), p.into.Stage(), p.result.There); err != nil {
 		return err
 	}
 	return p.into.Place(ctx, p.all, missing)
@@ -98,9 +98,9 @@ func (p *filesPull) fetch(ctx context.Context) error {
 
 // planEntries fills in which files are to be fetched.
 func (r *Result) planEntries(entries, missing []unpack.Entry) {
-	_, total := unpack.Blobs(entries)
-	_, size := unpack.Blobs(missing)
-	r.Missing, r.Bytes, r.There = filesOf(missing), total, max(total-size, 0)
+	total := pack.Size(unpack.Blobs(entries))
+	r.Missing, r.Bytes = filesOf(missing), total
+	r.There = max(total-pack.Size(unpack.Blobs(missing)), 0)
 }
 
 // plan finds out what a pull would do.

@@ -1,6 +1,7 @@
 package model_test
 
 import (
+	"bytes"
 	"context"
 	"io/fs"
 	"os"
@@ -118,6 +119,29 @@ func TestFortyCallersOfOneCacheFetchOnce(t *testing.T) {
 			assert.Equal(t, result.Bytes, moved.Load())
 			assert.Empty(t, result.Missing)
 		})
+	}
+}
+
+// A digest that two layers give two sizes is refused in every form, and not fetched in one of them.
+func TestS13LayersOfOneDigestAndTwoSizesAreRefused(t *testing.T) {
+	_, host := serve(t, registrytest.Options{})
+	reference := host + "/me/model:v1"
+	dir := files(t, map[string]string{"a": "weights", "b": "weights"})
+	_, err := model.Push(t.Context(), []string{dir}, reference, model.PushOptions{})
+	require.NoError(t, err)
+	about, err := model.Inspect(t.Context(), reference, model.InspectOptions{})
+	require.NoError(t, err)
+	assert.Equal(t, about.Bytes+int64(len("weights")), about.Sum)
+	repo, err := model.Open(about.Reference, model.Options{})
+	require.NoError(t, err)
+	defer repo.CloseIdleConnections()
+	two := bytes.Replace(about.Manifest.Data, []byte(`"size":7`), []byte(`"size":8`), 1)
+	require.NoError(t, repo.PutManifest(t.Context(), "v1", registry.NewManifest(two, "")))
+	for _, form := range []model.Form{model.Files, model.Blobs, model.OCILayout} {
+		dir := filepath.Join(t.TempDir(), "model")
+		_, err := model.Pull(t.Context(), reference, dir, model.PullOptions{Form: form})
+		require.ErrorContains(t, err, "sizes 8 and 7", form)
+		assert.NoFileExists(t, filepath.Join(dir, "b"))
 	}
 }
 

@@ -306,18 +306,16 @@ func (p *puller) fillLayout(ctx context.Context, layout *unpack.OCI, manifests [
 		return err
 	}
 	var missing []transfer.Blob
-	total, size := int64(0), int64(0)
 	for _, b := range blobs {
-		total += b.Size
 		there, err := layout.There(b)
 		if err != nil {
 			return err
 		}
 		if p.Verify || !there {
-			missing, size = append(missing, b), size+b.Size
+			missing = append(missing, b)
 		}
 	}
-	if err := p.stage(ctx, missing, layout.Stage(), total-size); err != nil {
+	if err := p.stage(ctx, missing, layout.Stage(), pack.Size(blobs)-pack.Size(missing)); err != nil {
 		return err
 	}
 	return layout.Place(missing)

@@ -252,16 +252,10 @@ func (s *source) manifests() []registry.Manifest {
 // blobs lists the blobs of all parts, each once.
 func (s *source) blobs() []transfer.Blob {
 	var blobs []transfer.Blob
-	seen := map[string]bool{}
 	for _, p := range s.parts {
-		for _, b := range p.Blobs {
-			if !seen[b.Digest] {
-				seen[b.Digest] = true
-				blobs = append(blobs, b)
-			}
-		}
+		blobs = append(blobs, p.Blobs...)
 	}
-	return blobs
+	return pack.Distinct(blobs)
 }
 
 // checkLinks hashes the blobs of a directory that are links before anything is sent: a wrong link may lead to

@@ -112,14 +112,11 @@ func (o *VerifyOptions) repair(ctx context.Context, h *holding, wrong []item) er
 		return err
 	}
 	defer p.repo.CloseIdleConnections()
-	var blobs []transfer.Blob
-	seen := map[string]bool{}
-	for _, i := range wrong {
-		if !seen[i.blob.Digest] {
-			seen[i.blob.Digest] = true
-			blobs = append(blobs, i.blob)
-		}
+	blobs := make([]transfer.Blob, len(wrong))
+	for i, w := range wrong {
+		blobs[i] = w.blob
 	}
+	blobs = pack.Distinct(blobs)
 	p.result.plan(blobs, nil, func(transfer.Blob) bool { return false })
 	switch h.kind {
 	case pack.Blobs:

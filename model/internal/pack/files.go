@@ -4,7 +4,6 @@ import (
 	"archive/tar"
 	"bytes"
 	"compress/gzip"
-	"encoding/json"
 	"errors"
 	"io"
 
@@ -93,15 +92,7 @@ func (s *Stage) Layers(layers []ocispec.Descriptor, o Options) (Part, error) {
 		Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageManifest,
 		ArtifactType: orDefault(o.ArtifactType, defaultArtifactType),
 		Config:       config, Layers: layers, Annotations: o.Annotations, Subject: o.Subject,
-	})
-}
-
-func newPart(m ocispec.Manifest) (Part, error) {
-	data, err := json.Marshal(m)
-	if err != nil {
-		return Part{}, err
-	}
-	return Part{Manifest: data, Blobs: blobsOf(append([]ocispec.Descriptor{m.Config}, m.Layers...)...)}, nil
+	}, config, layers)
 }
 
 func orDefault(s, value string) string {

@@ -309,13 +309,13 @@ func TreePath(dir string, kind Kind, dg digest.Digest) string {
 // not known what it names; then they are not the whole. There may be so many manifests at most; 0 means
 // [DefaultManifests].
 func Referenced(dir string, kind Kind, most int) (blobs []transfer.Blob, whole bool, err error) {
-	w := walker{dir: dir, seen: map[string]bool{}, whole: true, most: cmp.Or(most, DefaultManifests)}
+	w := walker{dir: dir, whole: true, most: cmp.Or(most, DefaultManifests)}
 	if kind == OCI {
 		data, err := ReadManifest(filepath.Join(dir, ocispec.ImageIndexFile))
 		if err == nil {
 			err = w.walk(data)
 		}
-		return w.blobs, w.whole, err
+		return Distinct(w.blobs), w.whole, err
 	}
 	names, unknown, err := ollamaNames(dir)
 	if err == nil && unknown != "" {
@@ -331,17 +331,14 @@ func Referenced(dir string, kind Kind, most int) (blobs []transfer.Blob, whole b
 		if err != nil {
 			return nil, false, fmt.Errorf("%s: %w", name, err)
 		}
-		for _, b := range blobs {
-			w.see(b)
-		}
+		w.blobs = append(w.blobs, blobs...)
 	}
-	return w.blobs, true, err
+	return Distinct(w.blobs), true, err
 }
 
 // walker lists what a layout names.
 type walker struct {
 	dir   string
-	seen  map[string]bool
 	blobs []transfer.Blob
 	whole bool
 
@@ -349,13 +346,6 @@ type walker struct {
 	size    int64           // of the manifests that were read
 	listed  map[string]bool // as manifests: what is one may be named as a layer too
 	waiting []digest.Digest // manifests that were not read yet
-}
-
-func (w *walker) see(b transfer.Blob) {
-	if !w.seen[b.Digest] {
-		w.seen[b.Digest] = true
-		w.blobs = append(w.blobs, b)
-	}
 }
 
 // walk lists what an index names, and what that names, however deep.
@@ -390,13 +380,13 @@ func (w *walker) add(data []byte) error {
 		return err
 	}
 	if content.Config != nil {
-		w.see(content.Config.Blob())
+		w.blobs = append(w.blobs, content.Config.Blob())
 	}
 	for _, l := range content.Layers {
-		w.see(l.Blob())
+		w.blobs = append(w.blobs, l.Blob())
 	}
 	for _, d := range content.Manifests {
-		w.see(d.Blob())
+		w.blobs = append(w.blobs, d.Blob())
 		if w.listed[d.Digest] {
 			continue
 		}

@@ -137,7 +137,7 @@ func (s *Stage) ModelPack(name string, files []File, digests []digest.Digest, o 
 	return newPart(ocispec.Manifest{
 		Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageManifest,
 		ArtifactType: modelPackManifest, Config: config, Layers: layers, Annotations: o.Annotations,
-	})
+	}, config, layers)
 }
 
 // metadataOf is what a manifest says of a file besides its content. The same files make the same manifest.

@@ -108,9 +108,5 @@ func (s *Stage) ollamaPartOf(config ollamaConfig, layers []ocispec.Descriptor) (
 	if err != nil {
 		return Part{}, err
 	}
-	m := ollamaManifest{specs.Versioned{SchemaVersion: 2}, dockerManifest, c, layers}
-	if data, err = json.Marshal(m); err != nil {
-		return Part{}, err
-	}
-	return Part{Manifest: data, Blobs: blobsOf(append([]ocispec.Descriptor{c}, layers...)...)}, nil
+	return newPart(ollamaManifest{specs.Versioned{SchemaVersion: 2}, dockerManifest, c, layers}, c, layers)
 }

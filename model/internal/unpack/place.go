@@ -82,11 +82,10 @@ func newPlacing(ctx context.Context, d *Dir, all, missing []Entry) (*placing, er
 	if err != nil {
 		return nil, err
 	}
-	_, fetched := Blobs(missing)
 	p := &placing{
-		Dir: d, ctx: ctx, limits: d.Limits.withDefaults(fetched), taken: taken, top: map[string]bool{},
-		real: map[string]bool{}, modes: make(map[string]modes, len(missing)), clones: true,
-		mine: map[string]bool{},
+		Dir: d, ctx: ctx, limits: d.Limits.withDefaults(pack.Size(Blobs(missing))), taken: taken,
+		top: map[string]bool{}, real: map[string]bool{}, modes: make(map[string]modes, len(missing)),
+		clones: true, mine: map[string]bool{},
 	}
 	p.write, p.stream = budget{p.limits.Bytes, p.limits.Bytes}, budget{p.limits.Bytes, p.limits.Bytes}
 	gone := make(map[string]bool, len(missing))
