@@ -15,7 +15,6 @@ import (
 	"time"
 
 	"github.com/modeltransfer/transfer"
-	"github.com/modeltransfer/transfer/internal/pace"
 	"github.com/modeltransfer/transfer/internal/wire"
 	"github.com/modeltransfer/transfer/model/internal/limit"
 	"github.com/modeltransfer/transfer/model/internal/pack"
@@ -345,7 +344,8 @@ func (c *copier) pass(ctx context.Context, n *ferried) error {
 		return side(c.from, err)
 	}
 	s := &streamer{
-		from: source, to: c.prober, host: c.from.Registry(), pace: pace.New(c.MaxBytesPerSecond),
+		from: source, to: c.prober, host: c.from.Registry(),
+		own: transfer.NewLimiter(c.MaxBytesPerSecond), shared: c.Limiter,
 		told: func(moved int64) { n.add(moved-n.streamed, 0, 0) },
 	}
 	if c.Trace != nil {
@@ -365,7 +365,7 @@ func (c *copier) detour(ctx context.Context, n *ferried) error {
 	d.Blobs, d.DestDir = c.missing, c.way.dir
 	d.Progress = func(completed, _ int64) { n.add(0, completed-n.fetched, 0) }
 	if err := transfer.Download(ctx, d); err != nil {
-		need := bytesOf(c.missing) - n.fetched
+		need := pack.Size(c.missing) - n.fetched
 		return side(c.from, lackOfRoom(err, need, c.way.dir))
 	}
 	u := c.uploadOptions(c.to, c.target)
@@ -394,14 +394,6 @@ func (f *ferried) add(streamed, fetched, sent int64) {
 
 // moved is how much has come to the target.
 func (f *ferried) moved() int64 { return f.streamed + f.sent }
-
-// bytesOf is the sum of the sizes of blobs.
-func bytesOf(blobs []transfer.Blob) (size int64) {
-	for _, b := range blobs {
-		size += b.Size
-	}
-	return size
-}
 
 // detour is the directory of a copy, through which goes what cannot be passed on.
 type detour struct {
