@@ -50,7 +50,7 @@ func (s *Stage) Files(files []File, digests []digest.Digest, o Options) (Part, e
 			return Part{}, err
 		}
 	}
-	return s.Layers(layers, o)
+	return s.manifest(layers, o)
 }
 
 func fileLayer(f File, dg digest.Digest, o Options) ocispec.Descriptor {
@@ -81,8 +81,8 @@ func (s *Stage) emptyDirectory(title string) (ocispec.Descriptor, error) {
 	return d, err
 }
 
-// Layers returns the manifest of layers that are in the stage.
-func (s *Stage) Layers(layers []ocispec.Descriptor, o Options) (Part, error) {
+// manifest returns the manifest of layers that are in the stage.
+func (s *Stage) manifest(layers []ocispec.Descriptor, o Options) (Part, error) {
 	config, err := s.AddBytes(ocispec.MediaTypeEmptyJSON, []byte("{}"))
 	if err != nil {
 		return Part{}, err
