@@ -18,6 +18,7 @@ import (
 	"github.com/modeltransfer/transfer/internal/wire"
 	"github.com/modeltransfer/transfer/model/internal/limit"
 	"github.com/modeltransfer/transfer/model/internal/pack"
+	"github.com/modeltransfer/transfer/model/internal/unpack"
 	"github.com/modeltransfer/transfer/model/ref"
 	"github.com/modeltransfer/transfer/registry"
 	"github.com/opencontainers/go-digest"
@@ -141,7 +142,8 @@ func (c *copier) copy(ctx context.Context, from, to string) (err error) {
 // it. The lock is beside it: that the directory is there means that a copy has ended in its middle.
 func (c *copier) keepWay(ctx context.Context) (err error) {
 	if c.way.unlock == nil {
-		c.way.unlock, err = c.lockDir(ctx, filepath.Dir(c.way.dir), filepath.Base(c.way.dir))
+		above, name := filepath.Dir(c.way.dir), filepath.Base(c.way.dir)
+		c.way.unlock, err = unpack.Lock(ctx, above, name, c.waiting(above))
 	}
 	return side(c.to, err)
 }

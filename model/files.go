@@ -40,7 +40,7 @@ func (p *puller) files(ctx context.Context, m registry.Manifest, content registr
 	if p.DryRun {
 		return files.plan(ctx)
 	}
-	unlock, err := p.lock(ctx, "")
+	unlock, err := p.lock(ctx)
 	if err != nil {
 		return err
 	}

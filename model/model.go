@@ -11,11 +11,11 @@ import (
 	"log/slog"
 	"net/http"
 	"os"
+	"sync"
 	"time"
 
 	"github.com/modeltransfer/transfer"
 	"github.com/modeltransfer/transfer/model/credentials"
-	"github.com/modeltransfer/transfer/model/internal/unpack"
 	"github.com/modeltransfer/transfer/model/ref"
 	"github.com/modeltransfer/transfer/registry"
 )
@@ -96,9 +96,9 @@ func (o *Options) tellHashing(completed, total int64) {
 	}
 }
 
-// lockDir keeps a directory for one call.
-func (o *Options) lockDir(ctx context.Context, dir, what string) (unlock func(), err error) {
-	return unpack.Lock(ctx, dir, what, func() {
+// waiting returns what tells, once, that a directory is waited for.
+func (o *Options) waiting(dir string) func() {
+	return sync.OnceFunc(func() {
 		if o.Waiting != nil {
 			o.Waiting(dir)
 		}

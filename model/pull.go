@@ -196,10 +196,9 @@ func (p *puller) one(ctx context.Context, m registry.Manifest) error {
 	return p.blobs(ctx, m)
 }
 
-// lock keeps the directory for this call. What is part of the lock's name where models do not share their
-// places.
-func (p *puller) lock(ctx context.Context, what string) (unlock func(), err error) {
-	return p.lockDir(ctx, p.dir, what)
+// lock keeps the directory for this call.
+func (p *puller) lock(ctx context.Context) (unlock func(), err error) {
+	return unpack.Lock(ctx, p.dir, "", p.waiting(p.dir))
 }
 
 // blobs pulls blobs and their manifest.json.
@@ -207,7 +206,7 @@ func (p *puller) blobs(ctx context.Context, m registry.Manifest) error {
 	if p.DryRun {
 		return p.planBlobs(pack.Blobs, m)
 	}
-	unlock, err := p.lock(ctx, "")
+	unlock, err := p.lock(ctx)
 	if err != nil {
 		return err
 	}
@@ -223,7 +222,7 @@ func (p *puller) ollama(ctx context.Context, m registry.Manifest) error {
 		return p.planBlobs(pack.Ollama, m)
 	}
 	// Other models go beside this one: what they share is fetched once, as each blob is locked.
-	unlock, err := p.lock(ctx, digest.Digest(m.Digest).Encoded()[:16])
+	unlock, err := unpack.LockOne(ctx, p.dir, digest.Digest(m.Digest).Encoded()[:16], p.waiting(p.dir))
 	if err != nil {
 		return err
 	}
@@ -278,7 +277,7 @@ func (p *puller) layout(ctx context.Context, m registry.Manifest) error {
 	if err := p.planBlobs(pack.OCI, manifests...); err != nil || p.DryRun {
 		return err
 	}
-	unlock, err := p.lock(ctx, "")
+	unlock, err := p.lock(ctx)
 	if err != nil {
 		return err
 	}
@@ -318,7 +317,7 @@ func (p *puller) fillLayout(ctx context.Context, layout *unpack.OCI, manifests [
 	if err := p.stage(ctx, missing, layout.Stage(), pack.Size(blobs)-pack.Size(missing)); err != nil {
 		return err
 	}
-	return layout.Place(missing)
+	return layout.Place(ctx, missing)
 }
 
 // stage fetches blobs into a directory from where they get their places. What is there already is hashed: it

@@ -138,7 +138,7 @@ func (p *puller) repairLayout(ctx context.Context, blobs []transfer.Blob) error 
 	if err := p.download(ctx, blobs, layout.Stage(), 0); err != nil {
 		return err
 	}
-	return errors.Join(layout.Place(blobs), layout.Done())
+	return errors.Join(layout.Place(ctx, blobs), layout.Done())
 }
 
 func (p *puller) repairFiles(ctx context.Context, h *holding, wrong []item, blobs []transfer.Blob) error {

@@ -79,22 +79,18 @@ func KindOf(dir string) Kind {
 // looksLikeBlobs tells a model's manifest.json from a file that only has the name.
 func looksLikeBlobs(dir string) bool {
 	entries, err := os.ReadDir(dir)
-	if err == nil && slices.ContainsFunc(entries, isBlob) {
-		return true
-	}
 	others := len(entries) - 1
-	if isDir(filepath.Join(dir, StateDir)) && !isFile(filepath.Join(dir, StateDir, "record.json")) {
+	state := filepath.Join(dir, names.StateDir)
+	if isDir(state) && !isFile(filepath.Join(state, names.RecordName)) {
 		others-- // a lock, and no record of named files
 	}
-	return err == nil && others == 0
+	return err == nil && others == 0 || HasBlobs(dir)
 }
-
-func isBlob(e fs.DirEntry) bool { return names.IsBlob(e.Name()) }
 
 // HasBlobs tells whether there are blobs in a directory.
 func HasBlobs(dir string) bool {
 	entries, err := os.ReadDir(dir)
-	return err == nil && slices.ContainsFunc(entries, isBlob)
+	return err == nil && slices.ContainsFunc(entries, func(e fs.DirEntry) bool { return names.IsBlob(e.Name()) })
 }
 
 func isFile(path string) bool {

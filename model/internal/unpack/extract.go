@@ -273,7 +273,7 @@ func (p *placing) extractFile(m member, content io.Reader) (Seen, error) {
 	if err != nil {
 		return Seen{}, err
 	}
-	if err := move(root, temporary, p.root, m.name); err != nil {
+	if err := move(p.ctx, root, temporary, p.root, m.name); err != nil {
 		return Seen{}, errors.Join(err, root.Remove(temporary))
 	}
 	return Seen{Digest: digester.Digest().String(), Size: m.size, Executable: m.mode&0o100 != 0}, nil

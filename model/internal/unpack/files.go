@@ -1,6 +1,7 @@
 package unpack
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -12,6 +13,7 @@ import (
 	"syscall"
 
 	"github.com/modeltransfer/transfer/internal/rootfile"
+	"github.com/modeltransfer/transfer/model/internal/pack"
 )
 
 // ErrInTheWay is something that has a name and is neither replaced nor written through.
@@ -122,6 +124,15 @@ func replace(root *os.Root, name string, mode fs.FileMode, write func(f *os.File
 	return nil
 }
 
+// fill gives a file the content of another: by a reflink where the disk has them, else by a copy.
+func fill(ctx context.Context, f, src *os.File) error {
+	if clone(f, src) == nil {
+		return nil
+	}
+	_, err := io.Copy(f, pack.Reader(ctx, src))
+	return err
+}
+
 // copyTo writes a file anew and never through a link.
 func copyTo(root *os.Root, name string, content io.Reader) error {
 	return create(root, name, 0o666, func(f *os.File) error {
@@ -131,8 +142,8 @@ func copyTo(root *os.Root, name string, content io.Reader) error {
 }
 
 // move gives a file another name, in the same directory or in another. Across file systems it is copied,
-// synced and renamed.
-func move(from *os.Root, name string, to *os.Root, target string) error {
+// synced and renamed, for no longer than ctx.
+func move(ctx context.Context, from *os.Root, name string, to *os.Root, target string) error {
 	if from == to {
 		err := from.Rename(name, target)
 		if !errors.Is(err, syscall.EXDEV) {
@@ -149,13 +160,7 @@ func move(from *os.Root, name string, to *os.Root, target string) error {
 		return err
 	}
 	err = replace(to, target, info.Mode().Perm(), func(f *os.File) error {
-		if clone(f, src) == nil {
-			return nil
-		}
-		if _, err := io.Copy(f, src); err != nil {
-			return err
-		}
-		return f.Sync()
+		return errors.Join(fill(ctx, f, src), f.Sync())
 	})
 	if err != nil {
 		return err

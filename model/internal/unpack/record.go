@@ -17,10 +17,7 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-const (
-	recordName = "record.json"
-	maxRecord  = 64 << 20 // 64 MiB
-)
+const maxRecord = 64 << 20 // 64 MiB
 
 // Record is what is remembered of a directory of files: which model it is, and what each file was when it was
 // last looked at.
@@ -76,7 +73,7 @@ func (s Seen) stamp(info fs.FileInfo) Seen {
 // here: it decides what is not hashed. What another user has written may say what is there, and is foreign:
 // all is hashed.
 func readRecord(stage *os.Root) (r Record, foreign bool) {
-	f, err := rootfile.Open(stage, recordName, os.O_RDONLY)
+	f, err := rootfile.Open(stage, names.RecordName, os.O_RDONLY)
 	if err != nil {
 		return newRecord(), false
 	}
@@ -148,7 +145,7 @@ func (r *Record) save(stage *os.Root) error {
 	if err != nil {
 		return err
 	}
-	return writeFile(stage, recordName, data)
+	return writeFile(stage, names.RecordName, data)
 }
 
 // members lists what came in archives, by their titles.

@@ -196,13 +196,7 @@ func (t *tree) bring(ctx context.Context, name, blob string, moves bool) error {
 		return err
 	}
 	defer src.Close()
-	return replace(t.stage, blob, 0o666, func(f *os.File) error {
-		if clone(f, src) == nil {
-			return nil
-		}
-		_, err := io.Copy(f, pack.Reader(ctx, src))
-		return err
-	})
+	return replace(t.stage, blob, 0o666, func(f *os.File) error { return fill(ctx, f, src) })
 }
 
 // removeEarlier removes what an earlier model has brought, and the directories above it that are empty now. A

@@ -1,6 +1,7 @@
 package unpack
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -115,14 +116,14 @@ func (o *OCI) There(b transfer.Blob) (bool, error) {
 }
 
 // Place moves blobs from the stage to their place.
-func (o *OCI) Place(blobs []transfer.Blob) error {
+func (o *OCI) Place(ctx context.Context, blobs []transfer.Blob) error {
 	for _, b := range blobs {
 		dg := digest.Digest(b.Digest)
 		to, err := o.algorithm(dg.Algorithm())
 		if err != nil {
 			return err
 		}
-		if err := o.place(pack.BlobName(dg), to, dg); err != nil {
+		if err := o.place(ctx, pack.BlobName(dg), to, dg); err != nil {
 			return err
 		}
 	}
@@ -130,7 +131,7 @@ func (o *OCI) Place(blobs []transfer.Blob) error {
 }
 
 // place moves one blob: within the directory itself where no link is on the way.
-func (o *OCI) place(name string, to *os.Root, dg digest.Digest) error {
+func (o *OCI) place(ctx context.Context, name string, to *os.Root, dg digest.Digest) error {
 	from, target := o.stage, dg.Encoded()
 	dir := path.Join(ocispec.ImageBlobsDir, dg.Algorithm().String())
 	direct := realDir(o.root, names.StateDir) == nil && realDir(o.root, ocispec.ImageBlobsDir) == nil &&
@@ -139,7 +140,7 @@ func (o *OCI) place(name string, to *os.Root, dg digest.Digest) error {
 		from, name = o.root, path.Join(names.StateDir, name)
 		to, target = o.root, path.Join(dir, target)
 	}
-	return move(from, name, to, target)
+	return move(ctx, from, name, to, target)
 }
 
 // Done removes the stage.

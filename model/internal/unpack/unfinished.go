@@ -25,7 +25,7 @@ func Unfinished(dir string) (kind pack.Kind, found bool) {
 		return 0, false
 	}
 	switch {
-	case !isMissing(lstat(filepath.Join(dir, names.StateDir, recordName))):
+	case !isMissing(lstat(filepath.Join(dir, names.StateDir, names.RecordName))):
 		return 0, false
 	case hasBlobs(dir):
 		return pack.Blobs, isMissing(lstat(filepath.Join(dir, pack.ManifestName)))
