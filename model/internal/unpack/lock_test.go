@@ -145,3 +145,35 @@ func TestALockIsNotTakenWhereTheCallHasEnded(t *testing.T) {
 	require.ErrorIs(t, err, context.Canceled)
 	assert.NoDirExists(t, dir)
 }
+
+// Who waits for a model is one of those that come: the lock on it is not free in between.
+func TestL3WhoWaitsForAModelIsWaitedFor(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "new")
+	synctest.Test(t, func(t *testing.T) {
+		first, err := unpack.LockOne(t.Context(), dir, "0123", quiet)
+		require.NoError(t, err)
+		second, all := make(chan func()), make(chan func())
+		go func() {
+			unlock, err := unpack.LockOne(t.Context(), dir, "0123", quiet)
+			assert.NoError(t, err)
+			second <- unlock
+		}()
+		time.Sleep(30 * time.Millisecond) // this one looks sooner after the first has ended
+		go func() {
+			unlock, err := unpack.LockAll(t.Context(), dir, quiet)
+			assert.NoError(t, err)
+			all <- unlock
+		}()
+		time.Sleep(time.Minute - 20*time.Millisecond)
+		first()
+		unlock := <-second
+		time.Sleep(time.Minute)
+		select {
+		case <-all:
+			t.Fatal("there are two holders")
+		default:
+		}
+		unlock()
+		(<-all)()
+	})
+}
