@@ -189,7 +189,8 @@ func recorded(d *unpack.Dir) ([]unpack.Entry, error) {
 	record := filepath.Join(d.Stage(), names.RecordName)
 	if _, err := os.Lstat(record); d.Record.Digest == "" && err == nil {
 		return nil, absentError(fmt.Sprintf(
-			"%s was not made by pull, or is damaged: %s cannot be used; pull the model again", d.Path(), record,
+			"%s was not made by pull, or is damaged: %s cannot be used; pull the model again",
+			d.Path(), record,
 		))
 	}
 	if d.Record.Digest == "" {

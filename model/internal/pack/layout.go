@@ -90,7 +90,8 @@ func looksLikeBlobs(dir string) bool {
 // HasBlobs tells whether there are blobs in a directory.
 func HasBlobs(dir string) bool {
 	entries, err := os.ReadDir(dir)
-	return err == nil && slices.ContainsFunc(entries, func(e fs.DirEntry) bool { return names.IsBlob(e.Name()) })
+	isBlob := func(e fs.DirEntry) bool { return names.IsBlob(e.Name()) }
+	return err == nil && slices.ContainsFunc(entries, isBlob)
 }
 
 func isFile(path string) bool {

@@ -77,8 +77,8 @@ func Lock(ctx context.Context, dir, what string, waiting func()) (unlock func(),
 	}
 }
 
-// LockOne keeps one of several models of a directory, which come at the same time. It waits for who has all of
-// them.
+// LockOne keeps one of several models of a directory, which come at the same time. It waits for who has all
+// of them.
 func LockOne(ctx context.Context, dir, model string, waiting func()) (unlock func(), err error) {
 	all, err := Lock(ctx, dir, "", waiting)
 	if err != nil {
