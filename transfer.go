@@ -301,11 +301,11 @@ type DownloadOptions struct {
 
 	// Client sends the requests. It is copied, never changed; its redirect policy
 	// and its Timeout are not used, because this package follows redirects itself
-	// and judges a transfer by its progress. Its transport should keep as many idle
-	// connections for a host as there are requests in flight, or most are thrown
-	// away after one request (http.Transport.MaxIdleConnsPerHost, 2 by default).
-	// Nil means a client of the package's own, which keeps to HTTP/1.1 so that
-	// bodies ride on several connections.
+	// and judges a transfer by its progress. Of an http.Transport that sets only
+	// TLS, the copy has the dialer of the package's own client, and keeps as many
+	// idle connections for a host as there are requests in flight. Nil means a
+	// client of the package's own, which keeps to HTTP/1.1 so that bodies ride on
+	// several connections.
 	Client *http.Client
 
 	// Token is the bearer token to start with. Empty means none.

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -160,16 +159,7 @@ func (c *copier) open(ctx context.Context) (err error) {
 }
 
 // newClient returns a client that keeps as many connections as there may be requests.
-func newClient() *http.Client {
-	protocols := new(http.Protocols)
-	protocols.SetHTTP1(true) // bodies ride on several connections
-	return &http.Client{Transport: &http.Transport{
-		DialContext: wire.InStrides((&net.Dialer{Timeout: 30 * time.Second}).DialContext),
-		Proxy:       http.ProxyFromEnvironment, Protocols: protocols, MaxIdleConnsPerHost: 2 * streamsAtOnce,
-		IdleConnTimeout: 30 * time.Second, TLSHandshakeTimeout: 30 * time.Second,
-		ExpectContinueTimeout: time.Second,
-	}}
-}
+func newClient() *http.Client { return &http.Client{Transport: wire.NewTransport(2 * streamsAtOnce)} }
 
 // list finds out what is to be copied.
 func (c *copier) list(ctx context.Context) ([]transfer.Blob, error) {

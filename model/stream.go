@@ -17,7 +17,7 @@ import (
 )
 
 const (
-	// streamsAtOnce is how many blobs go at once. Of each, one buffer of wire.InStrides is in memory.
+	// streamsAtOnce is how many blobs go at once. Of each, one buffer of a connection is in memory.
 	streamsAtOnce = 16
 
 	// maxContinued is how often the upload of a blob goes on after a fault. What the target has already is

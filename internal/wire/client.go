@@ -109,7 +109,7 @@ func NewClient(c *http.Client, userAgent string, conns int) *Client {
 		"Accept-Encoding": {"identity"},
 	}}
 	if c == nil {
-		client.own = newTransport(conns)
+		client.own = NewTransport(conns)
 		client.transport = client.own
 		return client
 	}
@@ -118,7 +118,7 @@ func NewClient(c *http.Client, userAgent string, conns int) *Client {
 		client.transport = http.DefaultTransport
 	}
 	if t, ok := client.transport.(*http.Transport); ok {
-		client.own, client.guarded = guardTransport(t), true
+		client.own, client.guarded = guardTransport(t, conns), true
 		client.transport = client.own
 	}
 	return client

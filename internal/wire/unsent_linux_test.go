@@ -15,7 +15,7 @@ func TestKernelTakesLittleOfABody(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	defer l.Close()
-	conn, err := newTransport(1).DialContext(t.Context(), "tcp", l.Addr().String())
+	conn, err := NewTransport(1).DialContext(t.Context(), "tcp", l.Addr().String())
 	require.NoError(t, err)
 	defer conn.Close()
 	peer, err := l.Accept()
