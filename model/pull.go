@@ -1,6 +1,7 @@
 package model
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -117,12 +118,16 @@ func (o *PullOptions) check(r ref.Reference) error {
 	default:
 		return optionf("Form", "%q is none of files, blobs, oci and ollama", o.Form)
 	}
-	for _, patterns := range [][]string{o.Include, o.Exclude} {
-		if err := names.CheckPatterns(patterns); err != nil {
-			return optionf("", "%v", err)
-		}
+	return cmp.Or(
+		checkPatterns("Include", o.Include), checkPatterns("Exclude", o.Exclude), o.Limits.check(),
+	)
+}
+
+func checkPatterns(option string, patterns []string) error {
+	if err := names.CheckPatterns(patterns); err != nil {
+		return optionf(option, "has a %v", err)
 	}
-	return o.Limits.check()
+	return nil
 }
 
 // run pulls into the form that was asked for.
@@ -182,8 +187,12 @@ func (p *puller) one(ctx context.Context, m registry.Manifest) error {
 		}
 	}
 	p.result.Form = p.Form
-	if p.Form != Files && len(p.Include)+len(p.Exclude) > 0 {
-		return optionf("Include", "and Exclude choose among named files; this pull is of %s", p.Form)
+	const unchosen = "chooses among named files; this pull is of %s"
+	switch {
+	case p.Form != Files && len(p.Include) > 0:
+		return optionf("Include", unchosen, p.Form)
+	case p.Form != Files && len(p.Exclude) > 0:
+		return optionf("Exclude", unchosen, p.Form)
 	}
 	switch p.Form {
 	case Files:

@@ -10,7 +10,6 @@ import (
 	"slices"
 
 	"github.com/modeltransfer/transfer"
-	"github.com/modeltransfer/transfer/model/internal/names"
 	"github.com/modeltransfer/transfer/model/internal/pack"
 	"github.com/modeltransfer/transfer/model/ref"
 	"github.com/modeltransfer/transfer/registry"
@@ -141,10 +140,7 @@ func (p *pusher) check(paths []string) error {
 	if len(paths) == 0 || slices.Contains(paths, "") {
 		return optionf("", "a path is empty, or there is none; . is the current directory")
 	}
-	if err := names.CheckPatterns(p.Exclude); err != nil {
-		return optionf("", "%v", err)
-	}
-	return p.Limits.check()
+	return cmp.Or(checkPatterns("Exclude", p.Exclude), p.Limits.check())
 }
 
 // name finds the digest of what is sent, which must be that of the reference where that has one.

@@ -80,18 +80,18 @@ func (p *pusher) checkFor(kind pack.Kind) error {
 		case !slices.Contains(pack.OllamaParts, part):
 			return optionf("Parts", "has %q, which is none of %s", part, strings.Join(pack.OllamaParts, ", "))
 		case p.Form != Ollama && len(paths) > 0:
-			return optionf(part, "is for Form ollama")
+			return onlyFor(Ollama, part)
 		}
 	}
 	switch {
 	case p.Model != "" && kind != pack.OCI && kind != pack.Ollama:
 		return optionf("Model", "is for an OCI layout and for Ollama's models")
 	case p.Tar && !files:
-		return optionf("Tar", "is for Form files")
+		return onlyFor(Files, "Tar")
 	case p.ArtifactType != "" && !files:
-		return optionf("ArtifactType", "is for Form files")
+		return onlyFor(Files, "ArtifactType")
 	case p.MediaType != "" && !files:
-		return optionf("MediaType", "is for Form files")
+		return onlyFor(Files, "MediaType")
 	case len(p.Exclude) > 0 && !plain:
 		return optionf("Exclude", "is for files; what is sent here is a whole model")
 	case p.FollowLinks && !plain:
