@@ -62,7 +62,10 @@ func (s *settings) add(fs *pflag.FlagSet) {
 	)
 	fs.DurationVar(&s.stallTimeout, "stall-timeout", 0, "try again after `TIME` without a byte (default 10s)")
 	fs.IntVar(&s.concurrency, "concurrency", 0, "most requests at once: `N` (default 64 down, 32 up)")
-	fs.IntVar(&s.bodyConcurrency, "body-concurrency", 0, "most bodies (blobs or pieces) at once: `N`, for weak links")
+	fs.IntVar(
+		&s.bodyConcurrency, "body-concurrency", 0,
+		"most bodies (blobs or pieces) at once: `N`, for weak links",
+	)
 	fs.Var(&s.limitRate, "limit-rate", "most bytes per second: `RATE`, such as 10M")
 	fs.BoolVar(&s.json, "json", false, "print one JSON event a line")
 	fs.BoolVarP(&s.quiet, "quiet", "q", false, "print nothing but errors and warnings")

@@ -30,8 +30,8 @@ func openRepository(a *app, r ref.Reference, o registry.Options) (*registry.Repo
 	return registry.Open(o)
 }
 
-// registryOptions fills in how a registry is reached: with the log-in that is kept unless the options have one.
-// What is tried again is told in notes of its own.
+// registryOptions fills in how a registry is reached: with the log-in that is kept unless the options have
+// one. What is tried again is told in notes of its own.
 func registryOptions(a *app, r ref.Reference, o registry.Options) (_ registry.Options, err error) {
 	a.asking(r)
 	if o.Client, err = a.client(); err != nil {

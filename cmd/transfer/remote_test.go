@@ -41,7 +41,8 @@ func TestAClientOfTheFlagsSendsAsThePackageDoes(t *testing.T) {
 			most = max(most, len(p))
 			return len(p), nil
 		})
-		r, err := http.NewRequestWithContext(t.Context(), http.MethodPut, plain.URL, io.LimitReader(body, 1<<20))
+		sent := io.LimitReader(body, 1<<20)
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodPut, plain.URL, sent)
 		require.NoError(t, err)
 		r.ContentLength = 1 << 20
 		resp, err := c.Do(r)
