@@ -48,7 +48,7 @@ func (l *Limiter) shared() *pace.Limiter {
 // newLoop returns the loop that makes the attempts of a call at its blobs and its manifest.
 func newLoop(x *exchange.Exchange, bodies *pace.BodyLimiter, log *slog.Logger) *retry.Loop {
 	return &retry.Loop{
-		Answered:   func() bool { return x.Answered(x.Registry.Host()) },
+		Answered:   func() bool { return x.Answers.Has(x.Registry.Host()) },
 		Overloaded: bodies.Overloaded,
 		Unhurried:  watchdog.IsSlow,
 		Log:        log,

@@ -170,7 +170,7 @@ func (u *uploader) finish(ctx context.Context, b blob, budget *retry.Budget, up 
 	up.Trace(b.trace)
 	b.trace.Begin()
 	loop := u.tracedLoop(b.trace, up.Host)
-	err := loop.Run(ctx, budget, b.digest.String(), func() (bool, error) { return up.Attempt(ctx) })
+	err := loop.Run(ctx, budget, b.digest.String(), up.Attempt)
 	if err = up.Close(ctx, err); err != nil {
 		return u.blobError(b, budget, err)
 	}
@@ -228,7 +228,7 @@ func (u *uploader) putManifest(
 	loop.Retrying = func(attempt int, wait time.Duration, err error) {
 		u.tracer.retriedManifest(u.registry.Host(), attempt, wait, err)
 	}
-	err = loop.Run(ctx, budget, ref, func() (bool, error) { return m.Attempt(ctx) })
+	err = loop.Run(ctx, budget, ref, m.Attempt)
 	return m.Lacking(), m.Header(), err
 }
 

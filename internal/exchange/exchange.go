@@ -62,7 +62,7 @@ type Config struct {
 // Exchange sends the requests of one call. It is safe for concurrent use.
 type Exchange struct {
 	Config
-	holds holds
+	holds
 }
 
 // New returns an exchange.
@@ -90,7 +90,8 @@ func (a *Answers) add(u *url.URL) {
 	}
 }
 
-func (a *Answers) has(host string) bool {
+// Has tells whether a host, with or without its port, has answered.
+func (a *Answers) Has(host string) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	_, ok := a.hosts[host]
@@ -165,19 +166,16 @@ type Caller interface {
 type Response struct {
 	*wire.Response
 
+	// Watch is the request's. It is to be paused while the answer's body waits for us, perhaps for the disk,
+	// and not for the network.
+	Watch *watchdog.Watch
+
 	// Sent tells whether the whole body of the request was sent, and Wanted whether the server asked for it
 	// (RFC 9110 section 10.1.1).
 	Sent, Wanted bool
 
 	flight *flight
 }
-
-// Pause keeps the watchdog from the answer until Resume is called: its body waits for us, perhaps for the
-// disk, and not for the network.
-func (r *Response) Pause() { r.flight.watch.Pause() }
-
-// Resume ends a Pause.
-func (r *Response) Resume() { r.flight.watch.Resume() }
 
 // Do sends a request. Whatever status the answer has, it is no error. Where the watchdog has ended the
 // request, the error is one of [watchdog.ErrStalled] or of [watchdog.IsSlow], and matches [ErrUnanswered]
@@ -193,7 +191,9 @@ func (x *Exchange) Do(ctx context.Context, r Request) (*Response, error) {
 	}
 	f.answer = answerBody{body: resp.Body, f: f, failed: Failed(resp.StatusCode)}
 	resp.Body = &f.answer
-	f.resp = Response{Response: resp, Sent: f.sent.Load(), Wanted: f.wanted.Load(), flight: f}
+	f.resp = Response{
+		Response: resp, Watch: f.watch, Sent: f.sent.Load(), Wanted: f.wanted.Load(), flight: f,
+	}
 	return &f.resp, nil
 }
 
@@ -204,7 +204,7 @@ func (x *Exchange) note(ctx context.Context, r wire.Request, resp *wire.Response
 		x.Answers.add(r.Target.URL)
 	}
 	if wait := retryAfter(resp); wait > 0 {
-		x.holds.add(resp.Target.URL.Host, wait)
+		x.hold(resp.Target.Host(), wait)
 	}
 	if x.Log.Enabled(ctx, slog.LevelDebug) { // the URL is dear
 		x.Log.LogAttrs(ctx, slog.LevelDebug, "answer", slog.String("method", r.Method),
@@ -212,15 +212,8 @@ func (x *Exchange) note(ctx context.Context, r wire.Request, resp *wire.Response
 	}
 }
 
-// Answered tells whether a host, with or without its port, has answered in this call, or where Answers
-// outlives that, before.
-func (x *Exchange) Answered(host string) bool { return x.Answers.has(host) }
-
 // CloseIdle closes the connections that are idle, so that the next request is sent on a new one.
 func (x *Exchange) CloseIdle() { x.Client.Close() }
-
-// Held returns for how long a host still wants to be left alone.
-func (x *Exchange) Held(host string) time.Duration { return x.holds.remaining(host) }
 
 // Failed tells whether a status is no success. A 3xx that leads nowhere, such as 304, confirms nothing.
 func Failed(status int) bool {

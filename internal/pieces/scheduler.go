@@ -3,6 +3,7 @@ package pieces
 import (
 	"context"
 	"sync"
+	"time"
 )
 
 // Scheduler decides what workers fetch next of many blobs, which it knows by their index: a piece of a blob
@@ -182,6 +183,9 @@ func (s *Scheduler) Wake() {
 	defer s.mu.Unlock()
 	s.changed.Broadcast()
 }
+
+// Now returns the time by which pieces are judged.
+func (s *Scheduler) Now() time.Duration { return s.plan.Now() }
 
 // WakeOne wakes one who waits in Next, to look whether a piece has become slow.
 func (s *Scheduler) WakeOne() { s.changed.Signal() }

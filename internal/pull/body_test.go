@@ -49,7 +49,7 @@ func TestSmallPortionsAreGathered(t *testing.T) {
 			body.body = portions{body.body, c.pause}
 			w.answers = []answer{body}
 			var got writes
-			require.NoError(t, w.sources.Fetch(t.Context(), w.request, &got))
+			require.NoError(t, w.request.Fetch(t.Context(), &got))
 			assert.Equal(t, content(0, 100), got.String())
 			assert.Equal(t, c.count, got.count)
 		})
@@ -87,7 +87,7 @@ func TestPieceThatIsTakenOver(t *testing.T) {
 		body.body = portions{body.body, time.Second}
 		w.answers = []answer{body}
 		o := &takingOver{w: w}
-		require.NoError(t, w.sources.Fetch(t.Context(), w.request, o))
+		require.NoError(t, w.request.Fetch(t.Context(), o))
 		assert.Equal(t, content(0, 20), o.left, "two portions came within the time that is waited for more")
 	})
 }

@@ -160,7 +160,7 @@ func TestE1BudgetRunsInTheLoop(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := retry.NewBudget(time.Minute)
 		for left := range 3 {
-			require.NoError(t, newLoop(true).Run(t.Context(), b, "x", func() (bool, error) {
+			require.NoError(t, newLoop(true).Run(t.Context(), b, "x", func(context.Context) (bool, error) {
 				time.Sleep(10 * time.Second)
 				return false, nil
 			}))
@@ -195,7 +195,7 @@ func TestLoopGivesUp(t *testing.T) {
 		inBubble(t, name, func(t *testing.T) {
 			start, tries := time.Now(), 0
 			budget := retry.NewBudget(time.Minute)
-			err := newLoop(c.answered).Run(t.Context(), budget, "x", func() (bool, error) {
+			err := newLoop(c.answered).Run(t.Context(), budget, "x", func(context.Context) (bool, error) {
 				tries++
 				return false, broken
 			})
@@ -210,7 +210,8 @@ func TestLoopGivesUp(t *testing.T) {
 func TestLoopBeginsAgainWithNewBytes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tries := 0
-		err := newLoop(true).Run(t.Context(), retry.NewBudget(time.Second), "x", func() (bool, error) {
+		b := retry.NewBudget(time.Second)
+		err := newLoop(true).Run(t.Context(), b, "x", func(context.Context) (bool, error) {
 			if tries++; tries == 100 {
 				return true, nil
 			}
@@ -225,7 +226,8 @@ func TestLoopBeginsAgainWithNewBytes(t *testing.T) {
 func TestN45RetryAfterBeyondTheBudget(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		start, busy, tries := time.Now(), errors.New("busy"), 0
-		err := newLoop(true).Run(t.Context(), retry.NewBudget(time.Minute), "x", func() (bool, error) {
+		b := retry.NewBudget(time.Minute)
+		err := newLoop(true).Run(t.Context(), b, "x", func(context.Context) (bool, error) {
 			if tries++; tries > 1 {
 				return false, nil
 			}
@@ -245,7 +247,8 @@ func TestN45RetryAfterBeyondTheBudget(t *testing.T) {
 func TestE13RetryAfterIsWaitedForWhoeverComesNext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		start, tries := time.Now(), 0
-		err := newLoop(true).Run(t.Context(), retry.NewBudget(time.Minute), "x", func() (bool, error) {
+		b := retry.NewBudget(time.Minute)
+		err := newLoop(true).Run(t.Context(), b, "x", func(context.Context) (bool, error) {
 			tries++
 			return false, retry.After(time.Second, retry.Transient(errors.New("busy")))
 		})
@@ -259,7 +262,8 @@ func TestE13RetryAfterIsWaitedForWhoeverComesNext(t *testing.T) {
 func TestE13LongRetryAfter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		start, tries := time.Now(), 0
-		err := newLoop(true).Run(t.Context(), retry.NewBudget(time.Hour), "x", func() (bool, error) {
+		b := retry.NewBudget(time.Hour)
+		err := newLoop(true).Run(t.Context(), b, "x", func(context.Context) (bool, error) {
 			if tries++; tries == 2 {
 				return false, nil
 			}
