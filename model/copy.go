@@ -15,7 +15,6 @@ import (
 
 	"github.com/modeltransfer/transfer"
 	"github.com/modeltransfer/transfer/internal/wire"
-	"github.com/modeltransfer/transfer/model/internal/limit"
 	"github.com/modeltransfer/transfer/model/internal/pack"
 	"github.com/modeltransfer/transfer/model/internal/unpack"
 	"github.com/modeltransfer/transfer/model/ref"
@@ -93,8 +92,8 @@ type copier struct {
 	source    *registry.Repository
 	target    *registry.Repository
 	prober    *prober             // asks the target
-	manifests []registry.Manifest // the last is what is copied
-	referrers []registry.Manifest // of the manifests, and of each other
+	manifests []registry.Manifest // what is copied, then what refers to it
+	own       int                 // how many there are before what refers to them
 	missing   []transfer.Blob
 	way       detour
 	result    Result
@@ -174,80 +173,36 @@ func (c *copier) list(ctx context.Context) ([]transfer.Blob, error) {
 	if c.to.Digest != "" && c.to.Digest.String() != m.Digest {
 		return nil, fmt.Errorf("%w: it is %s, not %s", transfer.ErrDigestMismatch, m.Digest, c.to.Digest)
 	}
-	if c.manifests, err = tree(ctx, c.source, m, c.Limits.Manifests); err != nil {
+	tree, err := treeOf(ctx, c.source, m, c.Limits.Manifests)
+	if err != nil {
 		return nil, err
 	}
+	c.own = len(tree.All)
 	if !c.NoReferrers {
-		if err := c.refer(ctx); err != nil {
+		if err := c.refer(ctx, tree); err != nil {
 			return nil, err
 		}
 	}
-	return blobsOf(slices.Concat(c.manifests, c.referrers))
+	c.manifests, c.result.Referrers = tree.All, len(tree.All)-c.own
+	return blobsOf(c.manifests)
 }
 
 // ErrReferrers is a registry that does not say what refers to a model. [CopyOptions].NoReferrers does not
 // ask.
 var ErrReferrers = errors.New("what refers to it cannot be told")
 
-// refer finds what refers to the manifests, and to what refers to them.
-func (c *copier) refer(ctx context.Context) error {
-	f := &family{seen: map[string]bool{}, most: cmp.Or(c.Limits.Manifests, pack.DefaultManifests)}
-	for _, m := range c.manifests {
-		f.seen[m.Digest] = true
-	}
-	for all := slices.Clone(c.manifests); len(all) > 0; all = all[1:] {
-		list, err := c.source.Referrers(ctx, all[0].Digest, "")
+// refer finds what refers to the manifests of a tree, and to what refers to them, and adds it.
+func (c *copier) refer(ctx context.Context, tree *pack.Tree) error {
+	for i := 0; i < len(tree.All); i++ {
+		list, err := c.source.Referrers(ctx, tree.All[i].Digest, "")
 		if err != nil {
 			return fmt.Errorf("%w: %w", ErrReferrers, err)
 		}
-		known := len(f.found)
 		for _, d := range list {
-			if err := c.follow(ctx, d, f); err != nil {
+			if err := tree.Add(d.Digest); err != nil {
 				return err
 			}
 		}
-		all = append(all, f.found[known:]...)
-	}
-	c.referrers, c.result.Referrers = f.found, len(f.found)
-	return nil
-}
-
-// follow adds a referrer to the family, with what it lists.
-func (c *copier) follow(ctx context.Context, d registry.Descriptor, f *family) error {
-	if f.seen[d.Digest] {
-		return nil
-	}
-	m, err := c.source.Manifest(ctx, d.Digest)
-	if err != nil {
-		return err
-	}
-	below, err := tree(ctx, c.source, m, c.Limits.Manifests)
-	if err != nil {
-		return err
-	}
-	for _, m := range below {
-		if err := f.add(m); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// family are the manifests that refer to a model. All are kept in memory, and so bounded.
-type family struct {
-	found []registry.Manifest
-	seen  map[string]bool // with the model's own
-	size  int64
-	most  int
-}
-
-func (f *family) add(m registry.Manifest) error {
-	if f.seen[m.Digest] {
-		return nil
-	}
-	f.seen[m.Digest], f.found, f.size = true, append(f.found, m), f.size+int64(len(m.Data))
-	if len(f.seen) > f.most || f.size > int64(f.most)*pack.ManifestBytes {
-		return &limit.Error{Limit: limit.Manifests, Most: int64(f.most)}
 	}
 	return nil
 }
@@ -263,8 +218,7 @@ func (c *copier) probe(ctx context.Context, blobs []transfer.Blob) error {
 	if err = errors.Join(err, context.Cause(ctx)); err != nil {
 		return err
 	}
-	manifests := slices.Concat(c.manifests, c.referrers)
-	c.result.plan(blobs, namesOf(manifests), func(b transfer.Blob) bool { return there[b.Digest] })
+	c.result.plan(blobs, namesOf(c.manifests), func(b transfer.Blob) bool { return there[b.Digest] })
 	for _, b := range blobs {
 		if !there[b.Digest] {
 			b.From = from
@@ -281,26 +235,15 @@ func (c *copier) run(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := c.putManifests(ctx); err != nil {
+	name := cmp.Or(c.to.Tag, c.to.Digest.String())
+	err := putManifests(ctx, c.target, c.manifests[:c.own], name)
+	if err == nil {
+		err = putManifests(ctx, c.target, c.manifests[c.own:], "")
+	}
+	if err != nil {
 		return side(c.to, err)
 	}
 	return c.way.clear()
-}
-
-// putManifests pushes manifests under their digests and the last, which lists them, under its name. What
-// refers to them follows.
-func (c *copier) putManifests(ctx context.Context) error {
-	last := len(c.manifests) - 1
-	for i, m := range slices.Concat(c.manifests, c.referrers) {
-		name := ""
-		if i == last {
-			name = cmp.Or(c.to.Tag, c.to.Digest.String())
-		}
-		if err := c.target.PutManifest(ctx, name, m); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // bring takes blobs from the source to the target: as they come where that works, and the rest through the

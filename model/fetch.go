@@ -1,7 +1,6 @@
 package model
 
 import (
-	"cmp"
 	"context"
 	"sync"
 	"time"
@@ -144,15 +143,10 @@ func namesOf(manifests []registry.Manifest) map[string]string {
 			continue // it is refused elsewhere
 		}
 		for _, l := range content.Layers {
-			names[l.Digest] = nameOf(l)
+			names[l.Digest] = pack.TitleOf(l)
 		}
 	}
 	return names
-}
-
-// nameOf is the name of a layer's file, as those who write it say.
-func nameOf(d registry.Descriptor) string {
-	return cmp.Or(d.Annotations[pack.FilepathAnnotation], d.Title())
 }
 
 // blobsOf lists the blobs of manifests, each once.
@@ -171,14 +165,15 @@ func blobsOf(manifests []registry.Manifest) ([]transfer.Blob, error) {
 	return pack.Distinct(blobs), nil
 }
 
-// tree lists a manifest of a repository after all that it lists, each once.
-func tree(
+// treeOf returns a manifest of a repository with all that it lists.
+func treeOf(
 	ctx context.Context, repo *registry.Repository, m registry.Manifest, most int,
-) ([]registry.Manifest, error) {
-	return pack.Tree(m.Digest, most, func(dg string) (registry.Manifest, error) {
+) (*pack.Tree, error) {
+	t := pack.NewTree(most, func(dg string) (registry.Manifest, error) {
 		if dg == m.Digest {
 			return m, nil
 		}
 		return repo.Manifest(ctx, dg)
 	})
+	return t, t.Add(m.Digest)
 }

@@ -125,7 +125,7 @@ func holdingOf(dir string, most Limits) (*holding, error) {
 	}
 	switch h.kind {
 	case pack.Blobs:
-		m, err := readModel(dir)
+		m, err := pack.ReadPart(filepath.Join(dir, pack.ManifestName))
 		if err == nil {
 			h.add(m.Blobs)
 		}
@@ -144,20 +144,6 @@ func (h *holding) add(blobs []transfer.Blob) {
 	for _, b := range blobs {
 		h.items = append(h.items, blobItem(pack.TreePath(h.path, h.kind, digest.Digest(b.Digest)), b))
 	}
-}
-
-// readModel reads the manifest of a directory of blobs.
-func readModel(dir string) (pack.Part, error) {
-	manifest := filepath.Join(dir, pack.ManifestName)
-	data, err := pack.ReadManifest(manifest)
-	if err != nil {
-		return pack.Part{}, err
-	}
-	blobs, err := registry.NewManifest(data, "").Blobs()
-	if err != nil {
-		return pack.Part{}, named(manifest, err)
-	}
-	return pack.Part{Manifest: data, Blobs: blobs}, nil
 }
 
 // addFiles adds named files, as the record of their directory says.

@@ -72,7 +72,7 @@ func (d *Description) addLayers() {
 	}
 	for _, l := range d.Content.Layers {
 		blobs = append(blobs, l.Blob())
-		d.Files = append(d.Files, File{Name: nameOf(l), Digest: l.Digest, Size: l.Size, Mode: pack.ModeOf(l)})
+		d.Files = append(d.Files, File{Name: pack.TitleOf(l), Digest: l.Digest, Size: l.Size, Mode: pack.ModeOf(l)})
 	}
 	d.Bytes, d.Sum = pack.Size(pack.Distinct(blobs)), pack.Size(blobs)
 }

@@ -279,11 +279,11 @@ func (p *puller) planBlobs(kind pack.Kind, manifests ...registry.Manifest) error
 
 // layout pulls a manifest, or an index with all it lists, into an OCI layout.
 func (p *puller) layout(ctx context.Context, m registry.Manifest) error {
-	manifests, err := tree(ctx, p.repo, m, p.Limits.Manifests)
+	tree, err := treeOf(ctx, p.repo, m, p.Limits.Manifests)
 	if err != nil {
 		return named(p.ref, err)
 	}
-	if err := p.planBlobs(pack.OCI, manifests...); err != nil || p.DryRun {
+	if err := p.planBlobs(pack.OCI, tree.All...); err != nil || p.DryRun {
 		return err
 	}
 	unlock, err := p.lock(ctx)
@@ -296,10 +296,10 @@ func (p *puller) layout(ctx context.Context, m registry.Manifest) error {
 		return err
 	}
 	defer layout.Close()
-	if err := p.fillLayout(ctx, layout, manifests); err != nil {
+	if err := p.fillLayout(ctx, layout, tree.All); err != nil {
 		return err
 	}
-	for _, one := range manifests {
+	for _, one := range tree.All {
 		if err := layout.PutManifest(one); err != nil {
 			return err
 		}

@@ -13,7 +13,6 @@ import (
 	"github.com/modeltransfer/transfer"
 	"github.com/modeltransfer/transfer/model/internal/pack"
 	"github.com/modeltransfer/transfer/model/ref"
-	"github.com/modeltransfer/transfer/registry"
 	"github.com/opencontainers/go-digest"
 )
 
@@ -80,8 +79,8 @@ func (p *puller) earlier() (files []string) {
 	kind := pack.Blobs
 	switch p.Form {
 	case Blobs:
-		m, _ := readModel(p.dir)
-		blobs = m.Blobs
+		part, _ := pack.ReadPart(filepath.Join(p.dir, pack.ManifestName))
+		blobs = part.Blobs
 	case OCILayout:
 		kind = pack.OCI
 		blobs, _, _ = pack.Referenced(p.dir, kind, p.Limits.Manifests)
@@ -106,13 +105,8 @@ func otherTags(models string, r ref.Reference) (blobs []transfer.Blob) {
 	dir := filepath.Join(models, "manifests", r.Host, filepath.FromSlash(r.Repository))
 	tags, _ := os.ReadDir(dir)
 	for _, tag := range tags[:min(len(tags), mostReuse)] {
-		data, err := pack.ReadManifest(filepath.Join(dir, tag.Name()))
-		if err != nil {
-			continue
-		}
-		if of, err := registry.NewManifest(data, "").Blobs(); err == nil {
-			blobs = append(blobs, of...)
-		}
+		part, _ := pack.ReadPart(filepath.Join(dir, tag.Name()))
+		blobs = append(blobs, part.Blobs...)
 	}
 	return blobs
 }

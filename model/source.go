@@ -27,10 +27,10 @@ func (p *pusher) open(ctx context.Context, paths []string) (*source, error) {
 	}
 	switch kind {
 	case pack.Blobs:
-		part, err := readModel(paths[0])
+		manifest := filepath.Join(paths[0], pack.ManifestName)
+		part, err := pack.ReadPart(manifest)
 		return &source{
-			dir: paths[0], parts: []pack.Part{part}, tree: paths[0], kind: kind,
-			manifest: filepath.Join(paths[0], pack.ManifestName),
+			dir: paths[0], parts: []pack.Part{part}, tree: paths[0], kind: kind, manifest: manifest,
 		}, err
 	case pack.Ollama:
 		m, err := pack.OpenOllama(paths[0], cmp.Or(p.Model, ollamaMatch(paths[0], p.ref)))

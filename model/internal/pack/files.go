@@ -44,7 +44,7 @@ func (s *Stage) Files(files []File, digests []digest.Digest, o Options) (Part, e
 			layers[i], err = s.emptyDirectory(f.Title)
 		} else {
 			layers[i] = fileLayer(f, digests[i], o)
-			err = s.Add(f.Path, digests[i])
+			err = s.add(f.Path, digests[i])
 		}
 		if err != nil {
 			return Part{}, err
@@ -73,7 +73,7 @@ func (s *Stage) emptyDirectory(title string) (ocispec.Descriptor, error) {
 	if err := errors.Join(archive.WriteHeader(header), archive.Close(), zip.Close()); err != nil {
 		return ocispec.Descriptor{}, err
 	}
-	d, err := s.AddBytes(directoryMediaType, packed.Bytes())
+	d, err := s.addBytes(directoryMediaType, packed.Bytes())
 	d.Annotations = map[string]string{
 		ocispec.AnnotationTitle: title, UnpackAnnotation: "true",
 		contentAnnotation: digest.FromBytes(content.Bytes()).String(),
@@ -83,7 +83,7 @@ func (s *Stage) emptyDirectory(title string) (ocispec.Descriptor, error) {
 
 // manifest returns the manifest of layers that are in the stage.
 func (s *Stage) manifest(layers []ocispec.Descriptor, o Options) (Part, error) {
-	config, err := s.AddBytes(ocispec.MediaTypeEmptyJSON, []byte("{}"))
+	config, err := s.addBytes(ocispec.MediaTypeEmptyJSON, []byte("{}"))
 	if err != nil {
 		return Part{}, err
 	}

@@ -104,7 +104,20 @@ func isDir(path string) bool {
 	return err == nil && info.IsDir()
 }
 
-// ReadManifest reads the manifest of a directory of blobs.
+// ReadPart reads a manifest, and lists its blobs.
+func ReadPart(path string) (Part, error) {
+	data, err := ReadManifest(path)
+	if err != nil {
+		return Part{}, err
+	}
+	blobs, err := registry.NewManifest(data, "").Blobs()
+	if err != nil {
+		return Part{}, fmt.Errorf("%s: %w", path, err)
+	}
+	return Part{Manifest: data, Blobs: blobs}, nil
+}
+
+// ReadManifest reads a manifest.
 func ReadManifest(path string) ([]byte, error) {
 	f, err := rootfile.OpenLinked(path)
 	if err != nil {
@@ -133,11 +146,8 @@ type Model struct {
 	Parts []Part // the last is the model; before it come the manifests that it lists
 }
 
-// blobFile is where a directory has a blob.
-type blobFile func(dg digest.Digest) string
-
 // OpenOCI returns the models of an OCI image layout: one, or the one of the name or digest wanted.
-// Its blobs are added to the stage. It may name so many manifests at most; see [Tree].
+// Its blobs are added to the stage. It may name so many manifests at most; see [NewTree].
 func (s *Stage) OpenOCI(dir, want string, most int) (Model, error) {
 	data, err := ReadManifest(filepath.Join(dir, ocispec.ImageIndexFile))
 	if err != nil {
@@ -164,19 +174,21 @@ func (s *Stage) OpenOCI(dir, want string, most int) (Model, error) {
 		}
 		return Model{}, choiceError(dir, want, names, fitting)
 	}
-	file := func(dg digest.Digest) string {
-		return filepath.Join(dir, ocispec.ImageBlobsDir, dg.Algorithm().String(), dg.Encoded())
-	}
 	m := Model{Name: orDefault(found[0].Annotations[ocispec.AnnotationRefName], found[0].Digest.String())}
-	manifests, err := Tree(found[0].Digest.String(), most, func(dg string) (registry.Manifest, error) {
-		return readBlobManifest(file(digest.Digest(dg)), digest.Digest(dg))
+	tree := NewTree(most, func(dg string) (registry.Manifest, error) {
+		return readBlobManifest(TreePath(dir, OCI, digest.Digest(dg)), digest.Digest(dg))
 	})
-	for _, one := range manifests {
-		if err := s.collect(&m, file, one); err != nil {
+	if err := tree.Add(found[0].Digest.String()); err != nil {
+		return m, err
+	}
+	for _, one := range tree.All {
+		part, err := s.collect(dir, one)
+		if err != nil {
 			return m, err
 		}
+		m.Parts = append(m.Parts, part)
 	}
-	return m, err
+	return m, nil
 }
 
 // readBlobManifest reads a manifest that is a blob.
@@ -193,21 +205,23 @@ func readBlobManifest(path string, dg digest.Digest) (registry.Manifest, error) 
 	return m, nil
 }
 
-// collect adds a manifest and its blobs.
-func (s *Stage) collect(m *Model, file blobFile, one registry.Manifest) (err error) {
-	part := Part{Manifest: one.Data}
-	if !one.IsIndex() {
-		if part.Blobs, err = one.Blobs(); err != nil {
-			return fmt.Errorf("%s: %w", file(digest.Digest(one.Digest)), err)
-		}
+// collect adds the blobs of a manifest of a layout.
+func (s *Stage) collect(dir string, m registry.Manifest) (Part, error) {
+	part := Part{Manifest: m.Data}
+	if m.IsIndex() {
+		return part, nil
+	}
+	var err error
+	if part.Blobs, err = m.Blobs(); err != nil {
+		return part, fmt.Errorf("%s: %w", TreePath(dir, OCI, digest.Digest(m.Digest)), err)
 	}
 	for _, b := range part.Blobs {
-		if err := s.Add(file(digest.Digest(b.Digest)), digest.Digest(b.Digest)); err != nil {
-			return fmt.Errorf("%w: %w", ErrNoBlob, err)
+		dg := digest.Digest(b.Digest)
+		if err := s.add(TreePath(dir, OCI, dg), dg); err != nil {
+			return part, fmt.Errorf("%w: %w", ErrNoBlob, err)
 		}
 	}
-	m.Parts = append(m.Parts, part)
-	return nil
+	return part, nil
 }
 
 // OpenOllama returns a model of an Ollama directory: the only one, or the one of the name wanted,
@@ -227,18 +241,14 @@ func OpenOllama(dir, want string) (Model, error) {
 	if len(found) != 1 {
 		return Model{}, choiceError(dir, want, names, found)
 	}
-	i := strings.LastIndexByte(found[0], ':')
-	data, err := ReadManifest(
-		filepath.Join(dir, "manifests", filepath.FromSlash(found[0][:i]), found[0][i+1:]),
-	)
-	if err != nil {
-		return Model{}, err
-	}
-	blobs, err := registry.NewManifest(data, "").Blobs()
-	if err != nil {
-		return Model{}, fmt.Errorf("%s: %w", found[0], err)
-	}
-	return Model{Name: found[0], Parts: []Part{{Manifest: data, Blobs: blobs}}}, nil
+	part, err := ReadPart(ollamaPath(dir, found[0]))
+	return Model{Name: found[0], Parts: []Part{part}}, err
+}
+
+// ollamaPath is where an Ollama directory has the manifest of a model.
+func ollamaPath(dir, name string) string {
+	i := strings.LastIndexByte(name, ':')
+	return filepath.Join(dir, "manifests", filepath.FromSlash(name[:i]), name[i+1:])
 }
 
 // ollamaNames lists the models of an Ollama directory: host/namespace/name:tag. Unknown is a link in it that
@@ -290,17 +300,6 @@ func listOf(names []string) string {
 	return list
 }
 
-// TreePath is where an OCI layout or Ollama's models have a blob. The digest must be valid.
-func TreePath(dir string, kind Kind, dg digest.Digest) string {
-	switch kind {
-	case OCI:
-		return filepath.Join(dir, ocispec.ImageBlobsDir, dg.Algorithm().String(), dg.Encoded())
-	case Blobs:
-		return filepath.Join(dir, BlobName(dg))
-	}
-	return filepath.Join(dir, "blobs", BlobName(dg))
-}
-
 // Referenced lists the blobs that the models of an OCI layout or of Ollama's models directory name,
 // each once; in a layout the manifests are blobs too. Of a manifest that is missing or damaged it is
 // not known what it names; then they are not the whole. There may be so many manifests at most; 0 means
@@ -319,16 +318,11 @@ func Referenced(dir string, kind Kind, most int) (blobs []transfer.Blob, whole b
 		err = fmt.Errorf("%s: %w: which models it has is not known", unknown, ErrNotRegular)
 	}
 	for _, name := range names {
-		i := strings.LastIndexByte(name, ':')
-		data, err := ReadManifest(filepath.Join(dir, "manifests", filepath.FromSlash(name[:i]), name[i+1:]))
+		part, err := ReadPart(ollamaPath(dir, name))
 		if err != nil {
 			return nil, false, err
 		}
-		blobs, err := registry.NewManifest(data, "").Blobs()
-		if err != nil {
-			return nil, false, fmt.Errorf("%s: %w", name, err)
-		}
-		w.blobs = append(w.blobs, blobs...)
+		w.blobs = append(w.blobs, part.Blobs...)
 	}
 	return Distinct(w.blobs), true, err
 }

@@ -37,8 +37,8 @@ func NewStage() (*Stage, error) {
 // Close removes the stage.
 func (s *Stage) Close() error { return os.RemoveAll(s.Dir) }
 
-// Add gives a file a place under its digest.
-func (s *Stage) Add(path string, dg digest.Digest) error {
+// add gives a file a place under its digest.
+func (s *Stage) add(path string, dg digest.Digest) error {
 	absolute, err := filepath.Abs(path)
 	if err != nil {
 		return err
@@ -55,8 +55,8 @@ func (s *Stage) Add(path string, dg digest.Digest) error {
 	return copyFile(name, absolute) // where nobody may make links
 }
 
-// AddBytes makes a blob of bytes.
-func (s *Stage) AddBytes(mediaType string, data []byte) (ocispec.Descriptor, error) {
+// addBytes makes a blob of bytes.
+func (s *Stage) addBytes(mediaType string, data []byte) (ocispec.Descriptor, error) {
 	dg := digest.FromBytes(data)
 	d := ocispec.Descriptor{MediaType: mediaType, Digest: dg, Size: int64(len(data))}
 	return d, os.WriteFile(filepath.Join(s.Dir, BlobName(dg)), data, 0o600)

@@ -38,7 +38,7 @@ func (s *Stage) Archives(ctx context.Context, paths []string, o Options, c Choic
 		}
 		dg, err := HashFile(ctx, top.Path, digest.Canonical)
 		if err == nil {
-			err = s.Add(top.Path, dg)
+			err = s.add(top.Path, dg)
 		}
 		if err != nil {
 			return Part{}, err

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
+	"slices"
 	"strings"
 
 	"github.com/modeltransfer/transfer/model/internal/names"
@@ -46,19 +47,7 @@ var ollamaNames = map[string]string{
 
 // Titled tells whether a layer says what file it is.
 func Titled(c registry.Content) bool {
-	for _, l := range c.Layers {
-		if titleOf(l) != "" {
-			return true
-		}
-	}
-	return false
-}
-
-func titleOf(d registry.Descriptor) string {
-	if t := d.Annotations[pack.FilepathAnnotation]; t != "" {
-		return t
-	}
-	return d.Title()
+	return slices.ContainsFunc(c.Layers, func(l registry.Descriptor) bool { return pack.TitleOf(l) != "" })
 }
 
 // Entries lists the layers that have a name, and says how many have none, and which are left out on both
@@ -67,7 +56,7 @@ func Entries(c registry.Content) (entries []Entry, unnamed int, err error) {
 	taken := make(map[string]string, len(c.Layers))
 	numbers := map[string]int{}
 	for _, l := range c.Layers {
-		title := titleOf(l)
+		title := pack.TitleOf(l)
 		if title == "" {
 			title = ollamaName(l.MediaType, taken, numbers)
 		}

@@ -44,7 +44,7 @@ type Leftover struct {
 func Leftovers(dir string, kind pack.Kind, needed map[string]bool) ([]Leftover, error) {
 	keep := make(map[string]bool, len(needed))
 	for dg := range needed {
-		keep[blobPlace(kind, digest.Digest(dg))] = true
+		keep[pack.BlobPath(kind, digest.Digest(dg))] = true
 	}
 	var found []Leftover
 	for _, place := range places(kind) {
@@ -99,19 +99,6 @@ func places(kind pack.Kind) [][]string {
 		return all
 	}
 	return [][]string{{names.StateDir}}
-}
-
-// blobPlace is where a directory has a blob, with slashes.
-func blobPlace(kind pack.Kind, dg digest.Digest) string {
-	switch kind {
-	case pack.OCI:
-		return ocispec.ImageBlobsDir + "/" + dg.Algorithm().String() + "/" + dg.Encoded()
-	case pack.Ollama:
-		return "blobs/" + pack.BlobName(dg)
-	case pack.Blobs:
-		return pack.BlobName(dg)
-	}
-	return "" // named files are elsewhere
 }
 
 // isBlobFile tells the files of blobs by their names.
