@@ -61,11 +61,6 @@ func Inspect(ctx context.Context, reference string, opts InspectOptions) (Descri
 	if err != nil {
 		return d, named(r, err)
 	}
-	d.addLayers()
-	return d, nil
-}
-
-func (d *Description) addLayers() {
 	var blobs []transfer.Blob
 	if d.Content.Config != nil {
 		blobs = append(blobs, d.Content.Config.Blob())
@@ -75,4 +70,5 @@ func (d *Description) addLayers() {
 		d.Files = append(d.Files, File{Name: pack.TitleOf(l), Digest: l.Digest, Size: l.Size, Mode: pack.ModeOf(l)})
 	}
 	d.Bytes, d.Sum = pack.Size(pack.Distinct(blobs)), pack.Size(blobs)
+	return d, nil
 }

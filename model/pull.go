@@ -236,13 +236,12 @@ func (p *puller) ollama(ctx context.Context, m registry.Manifest) error {
 		return err
 	}
 	defer unlock()
-	models, err := unpack.OpenOllama(p.dir)
+	stage, err := unpack.OllamaStage(p.dir)
 	if err != nil {
 		return err
 	}
-	defer models.Close()
-	return p.allBlobs(ctx, pack.Ollama, m, models.Stage(), func() error {
-		return models.PutManifest(p.ref.Host, p.ref.Repository, p.ref.Tag, m.Data)
+	return p.allBlobs(ctx, pack.Ollama, m, stage, func() error {
+		return unpack.PutOllama(p.dir, p.ref.Host, p.ref.Repository, p.ref.Tag, m.Data)
 	})
 }
 
@@ -343,23 +342,21 @@ func (p *puller) stage(ctx context.Context, blobs []transfer.Blob, dir string, t
 // of the whole.
 func (p *puller) download(ctx context.Context, blobs []transfer.Blob, dir string, there int64) error {
 	p.tellBegin(&p.result)
-	t, reused := newTally(there, p.Progress), reuses{}
+	t := newTally(there, p.Progress)
 	o := p.downloadOptions(p.ref, p.repo)
 	o.Blobs, o.DestDir, o.Verify, o.Progress = blobs, dir, p.Verify, t.progress
-	o.Reuse, o.Trace = append(p.reusable, p.earlier()...), t.received(reused.trace(p.Trace))
+	o.Reuse, o.Trace = append(p.reusable, p.earlier()...), t.received(p.Trace)
 	var err error
 	if len(blobs) > 0 {
 		if err = transfer.Download(ctx, o); err == nil {
-			t.shared(reused.total())
+			t.shared()
 		}
 	} else {
 		t.progress(0, 0)
 	}
 	refused := p.result.Bytes - p.result.There // what was to come, where it ended before the first byte
 	if t.count(&p.result); t.began {
-		refused = p.result.Bytes - p.result.There - p.result.Moved
+		refused = p.result.Bytes - p.result.There - p.result.Moved - p.result.Reused
 	}
-	p.result.Reused = min(reused.total(), p.result.Moved)
-	p.result.Moved -= p.result.Reused
 	return lackOfRoom(err, refused, dir)
 }

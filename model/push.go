@@ -189,7 +189,7 @@ func (p *pusher) send(ctx context.Context, src *source) error {
 	p.tellBegin(&p.result)
 	t, name := newTally(0, p.Progress), cmp.Or(p.ref.Tag, p.ref.Digest.String())
 	o := p.uploadOptions(p.ref, repo)
-	o.SrcDir, o.Blobs, o.Progress, o.Trace = src.dir, src.blobs(), t.progress, t.trace(p.Trace)
+	o.SrcDir, o.Blobs, o.Progress, o.Trace = src.dir, src.blobs(), t.progress, t.uploaded(p.Trace)
 	if len(src.parts) == 1 {
 		o.Manifest, o.ManifestRef = src.parts[0].Manifest, name
 	}

@@ -2,13 +2,11 @@ package model
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 
 	"github.com/modeltransfer/transfer"
 	"github.com/modeltransfer/transfer/model/internal/pack"
@@ -109,44 +107,4 @@ func otherTags(models string, r ref.Reference) (blobs []transfer.Blob) {
 		blobs = append(blobs, part.Blobs...)
 	}
 	return blobs
-}
-
-// reuses counts what the blobs of a transfer have of other files.
-type reuses struct {
-	mu    sync.Mutex       // guards bytes
-	bytes map[string]int64 // by digest
-}
-
-// trace has a transfer count, beside what somebody else is told.
-func (r *reuses) trace(other *transfer.Trace) *transfer.Trace {
-	var all transfer.Trace
-	if other != nil {
-		all = *other
-	}
-	r.bytes = map[string]int64{}
-	set := func(b transfer.Blob, bytes func(had int64) int64) {
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		r.bytes[b.Digest] = bytes(r.bytes[b.Digest])
-	}
-	all.Reused = both(func(i transfer.ReuseInfo) {
-		set(i.Blob, func(had int64) int64 { return had + i.Bytes })
-	}, all.Reused)
-	all.Retried = both(func(i transfer.RetryInfo) {
-		if errors.Is(i.Err, transfer.ErrDigestMismatch) { // it was thrown away
-			set(i.Blob, func(int64) int64 { return 0 })
-		}
-	}, all.Retried)
-	all.Done = both(func(i transfer.DoneInfo) {
-		set(i.Blob, func(had int64) int64 { return min(had, i.Reused) })
-	}, all.Done)
-	return &all
-}
-
-// total returns how many bytes that is in all. The transfer has ended.
-func (r *reuses) total() (n int64) {
-	for _, bytes := range r.bytes {
-		n += bytes
-	}
-	return n
 }

@@ -14,16 +14,8 @@ import (
 	"github.com/modeltransfer/transfer/registry"
 )
 
-var (
-	// ErrTitle is a file name that is refused (see package names), or that two files share.
-	ErrTitle = names.ErrName
-
-	// ErrPacked is an archive that cannot be unpacked.
-	ErrPacked = errors.New("not a tar archive, plain or by gzip or zstd")
-
-	// ErrPattern is a malformed pattern.
-	ErrPattern = names.ErrPattern
-)
+// ErrPacked is an archive that cannot be unpacked.
+var ErrPacked = errors.New("not a tar archive, plain or by gzip or zstd")
 
 // Entry is a layer with the name that its content gets.
 type Entry struct {
@@ -73,7 +65,7 @@ func Entries(c registry.Content) (entries []Entry, unnamed int, err error) {
 		case names.LeftOut(e.Title) || again && first == l.Digest:
 			continue
 		case again:
-			return nil, 0, fmt.Errorf("%w: %.200q is the name of two different files", ErrTitle, e.Title)
+			return nil, 0, fmt.Errorf("%w: %.200q is the name of two different files", names.ErrName, e.Title)
 		}
 		taken[e.Title] = l.Digest
 		entries = append(entries, e)
@@ -132,15 +124,12 @@ func knownPacking(mediaType string) bool {
 
 // Filter keeps the entries that match one of the patterns to include, where there are any, and none
 // of those to exclude (see [names.Match]).
-func Filter(entries []Entry, include, exclude []string) ([]Entry, error) {
-	if err := names.CheckPatterns(append(append([]string{}, include...), exclude...)); err != nil {
-		return nil, err
-	}
+func Filter(entries []Entry, include, exclude []string) []Entry {
 	var kept []Entry
 	for _, e := range entries {
 		if (len(include) == 0 || names.Match(include, e.Title)) && !names.Match(exclude, e.Title) {
 			kept = append(kept, e)
 		}
 	}
-	return kept, nil
+	return kept
 }

@@ -186,14 +186,9 @@ func writeFile(root *os.Root, name string, data []byte) error {
 
 // WriteFile gives a file its content, whole or not at all, and makes the directories above it.
 func WriteFile(name string, data []byte) error {
-	dir, base := filepath.Split(name)
-	if err := os.MkdirAll(filepath.Join(dir, "."), 0o777); err != nil {
+	dir := filepath.Dir(name)
+	if err := os.MkdirAll(dir, 0o777); err != nil {
 		return err
 	}
-	root, err := os.OpenRoot(filepath.Join(dir, "."))
-	if err != nil {
-		return err
-	}
-	defer root.Close()
-	return writeFile(root, base, data)
+	return inPlace(dir, nil, func(root *os.Root) error { return writeFile(root, filepath.Base(name), data) })
 }

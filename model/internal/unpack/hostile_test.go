@@ -97,7 +97,7 @@ func TestH1LinksThatLeadOutByOtherLinksAreRefused(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			content := archive(t, "gzip", headers...)
 			path, dir := staged(t, content)
-			require.ErrorIs(t, place(t, dir, entriesOf(t, unpacked("sub", content))), unpack.ErrTitle)
+			require.ErrorIs(t, place(t, dir, entriesOf(t, unpacked("sub", content))), names.ErrName)
 			assert.Empty(t, namesIn(t, path), "nothing is written before all is known")
 		})
 	}
@@ -176,7 +176,7 @@ func TestH4PathsOfLayersAreResolvedTogether(t *testing.T) {
 			if err == nil {
 				err = place(t, dir, entries)
 			}
-			require.ErrorIs(t, err, unpack.ErrTitle)
+			require.ErrorIs(t, err, names.ErrName)
 			assert.Empty(t, namesIn(t, path))
 		})
 	}
@@ -347,17 +347,16 @@ func TestH11DirectoriesMayBeLinksAndFilesAreNot(t *testing.T) {
 	assert.True(t, there)
 	assert.NoDirExists(t, filepath.Join(path, "blobs.new"))
 
-	models, err := unpack.OpenOllama(path)
+	_, err = unpack.OllamaStage(path)
 	require.NoError(t, err)
-	defer models.Close()
-	require.NoError(t, models.PutManifest("h", "n/m", "t", []byte("{}")))
+	require.NoError(t, unpack.PutOllama(path, "h", "n/m", "t", []byte("{}")))
 	require.NoError(t, os.Remove(filepath.Join(path, "manifests", "h", "n", "m", "t")))
 	require.NoError(t, os.Symlink(victim, filepath.Join(path, "manifests", "h", "n", "m", "t")))
-	require.NoError(t, models.PutManifest("h", "n/m", "t", []byte("{}")))
+	require.NoError(t, unpack.PutOllama(path, "h", "n/m", "t", []byte("{}")))
 	host := filepath.Join(path, "manifests", "h")
 	require.NoError(t, os.Rename(host, filepath.Join(path, "manifests", "g")))
 	require.NoError(t, os.Symlink("g", host))
-	require.ErrorIs(t, models.PutManifest("h", "n/m", "t", []byte("{}")), unpack.ErrInTheWay)
+	require.ErrorIs(t, unpack.PutOllama(path, "h", "n/m", "t", []byte("{}")), unpack.ErrInTheWay)
 	require.NoError(t, unpack.WriteFile(filepath.Join(path, "index.json"), []byte("{}")))
 	data, err := os.ReadFile(victim)
 	require.NoError(t, err)

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/modeltransfer/transfer/model/internal/names"
@@ -47,36 +48,39 @@ func Leftovers(dir string, kind pack.Kind, needed map[string]bool) ([]Leftover, 
 		keep[pack.BlobPath(kind, digest.Digest(dg))] = true
 	}
 	var found []Leftover
-	for _, place := range places(kind) {
+	err := filesAt(dir, places(kind), func(place []string, info fs.FileInfo) {
+		key := strings.Join(append(slices.Clone(place), info.Name()), "/")
+		if isBlobFile(place, info.Name()) && !keep[key] {
+			path := filepath.Join(dir, filepath.FromSlash(key))
+			found = append(found, Leftover{path, sizeOnDisk(info), place, info.Name()})
+		}
+	})
+	return found, err
+}
+
+// filesAt shows the regular files of places below a directory.
+func filesAt(dir string, places [][]string, visit func(place []string, info fs.FileInfo)) error {
+	for _, place := range places {
 		err := inPlace(dir, place, func(root *os.Root) error {
 			entries, err := fs.ReadDir(root.FS(), ".")
 			for _, e := range entries {
-				key := strings.Join(append(append([]string{}, place...), e.Name()), "/")
-				if !e.Type().IsRegular() || !isBlobFile(place, e.Name()) || keep[key] {
+				if !e.Type().IsRegular() {
 					continue
 				}
-				info, err := e.Info()
-				if err != nil {
+				switch info, err := e.Info(); {
+				case err == nil:
+					visit(place, info)
+				case !errors.Is(err, fs.ErrNotExist): // it was removed meanwhile
 					return err
 				}
-				path := filepath.Join(dir, filepath.FromSlash(key))
-				found = append(found, Leftover{path, sizeOnDisk(info), place, e.Name()})
 			}
 			return err
 		})
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return nil, fmt.Errorf("%s: %w", dir, err)
+			return fmt.Errorf("%s: %w", dir, err)
 		}
 	}
-	return found, nil
-}
-
-// sizeOnDisk is what the disk gets back of a file: a partial has holes.
-func sizeOnDisk(info fs.FileInfo) int64 {
-	if n, known := written(info); known {
-		return n
-	}
-	return info.Size()
+	return nil
 }
 
 // Remove removes what was found in a directory.

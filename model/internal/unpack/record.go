@@ -117,8 +117,8 @@ func (r *Record) sound() bool {
 	return true
 }
 
-// remember makes the record that of a model. Files of an earlier one that are not in it are forgotten.
-func (r *Record) remember(reference string, m registry.Manifest, entries []Entry) {
+// Remember makes the record that of a model. Files of an earlier one that are not in it are forgotten.
+func (r *Record) Remember(reference string, m registry.Manifest, entries []Entry) {
 	titles := make(map[string]bool, len(entries))
 	for _, e := range entries {
 		titles[e.Title] = true
@@ -137,15 +137,6 @@ func (r *Record) remember(reference string, m registry.Manifest, entries []Entry
 		}
 	}
 	*r = kept
-}
-
-// save writes the record into a stage, whole or not at all.
-func (r *Record) save(stage *os.Root) error {
-	data, err := json.MarshalIndent(r, "", " ")
-	if err != nil {
-		return err
-	}
-	return writeFile(stage, names.RecordName, data)
 }
 
 // members lists what came in archives, by their titles.
@@ -177,12 +168,13 @@ func readKnown(t *tree) known {
 	return k
 }
 
-// Save remembers the record, whole or not at all.
-func (k *known) Save() error { return k.Record.save(k.tree.stage) }
-
-// Remember says which model the directory is. Files of an earlier one that are not in it are forgotten.
-func (k *known) Remember(reference string, m registry.Manifest, entries []Entry) {
-	k.Record.remember(reference, m, entries)
+// Save writes the record into the stage, whole or not at all.
+func (k *known) Save() error {
+	data, err := json.MarshalIndent(k.Record, "", " ")
+	if err != nil {
+		return err
+	}
+	return writeFile(k.tree.stage, names.RecordName, data)
 }
 
 // Names lists what is recorded of an entry: itself, or what it has unpacked to.
