@@ -58,8 +58,8 @@ func readGGUF(c *cursor, version uint32) (t table) {
 }
 
 // Architecture returns the architecture that a GGUF file of that size names. It is empty where the file names
-// none before its first array: the arrays are vocabularies of many MB. The error matches [ErrNone] where it is
-// no such file; any other is of r.
+// none before its first array: the arrays are vocabularies of many MB. The error matches [ErrNone] where it
+// is no such file; any other is of r.
 func Architecture(r io.ReaderAt, size int64) (string, error) {
 	c := newCursor(r, size, size)
 	if magic, version := c.uint32(), c.uint32(); magic != ggufMagic || version < 2 {

@@ -107,12 +107,16 @@ func newMember(e Entry, h *tar.Header, depth int, files map[string]bool) (m memb
 	case tar.TypeLink:
 		m.kind, m.target = isHardLink, path.Clean(h.Linkname)
 		if !files[m.target] {
-			err = fmt.Errorf("%w: hard link %.200q leads to no file of the archive", names.ErrName, m.name)
+			err = noTarget(m.name)
 		}
 	default:
 		err = fmt.Errorf("%w: %.200q is neither a file nor a directory", names.ErrName, m.name)
 	}
 	return m, err
+}
+
+func noTarget(name string) error {
+	return fmt.Errorf("%w: hard link %.200q leads to no file of the archive", names.ErrName, name)
 }
 
 // maxTarget is the longest target of a link that file systems take.
@@ -283,7 +287,7 @@ func (p *placing) extractFile(m member, content io.Reader) (Seen, error) {
 func (p *placing) hardLink(m member) (Seen, error) {
 	seen, ok := p.Record.Files[m.target]
 	if !ok || seen.Digest == "" {
-		return Seen{}, fmt.Errorf("%w: hard link %.200q leads to no file of the archive", names.ErrName, m.name)
+		return Seen{}, noTarget(m.name)
 	}
 	if err := remove(p.root, m.name); err != nil {
 		return Seen{}, err

@@ -220,5 +220,7 @@ func (t *tree) staysInside(m member) error {
 	if err == nil || isMissing(err) {
 		return nil
 	}
-	return fmt.Errorf("%w: link %.200q leads through a link that was there before: %w", names.ErrName, m.name, err)
+	return fmt.Errorf(
+		"%w: link %.200q leads through a link that was there before: %w", names.ErrName, m.name, err,
+	)
 }

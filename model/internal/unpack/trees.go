@@ -191,7 +191,8 @@ func (o *OCI) Name(m registry.Manifest, name string) error {
 	return writeFile(o.root, ocispec.ImageIndexFile, data)
 }
 
-// OllamaStage makes Ollama's models directory where it is missing, and returns where its blobs arrive, and stay.
+// OllamaStage makes Ollama's models directory where it is missing, and returns where its blobs arrive, and
+// stay.
 func OllamaStage(dir string) (string, error) {
 	if err := os.MkdirAll(dir, 0o777); err != nil {
 		return "", err
