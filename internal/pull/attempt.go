@@ -86,7 +86,7 @@ func (p *PieceFetch) from(src *source) *attempt {
 	a := &attempt{PieceFetch: p, src: src, start: p.Piece.Pos()}
 	a.request = exchange.Request{
 		SlotFor: a.slotFor(), Caller: a, MayRecall: p.Size > pace.Small, // others end soon
-		AnswerTime: p.Exchange.Watchdog.StallTimeout() * (1<<min(p.unanswered, maxDoublings) - 1),
+		AnswerTime: p.Budget.Longer(p.Exchange.Watchdog.StallTimeout(), p.unanswered),
 		MaySlow:    p.slow >= watchdog.MaxReplaced, Elsewhere: src.mirror, Budget: p.Budget,
 	}
 	a.request.Method, a.request.NewConn = http.MethodGet, p.SkipMirrors.Load()

@@ -20,9 +20,6 @@ const maxViolations = 3
 // largeSize is the size from which on the whole blob costs more than to ask for a range once more.
 const largeSize = 32 << 20 // 32 MiB
 
-// maxDoublings is how often the wait for the first byte is doubled at most.
-const maxDoublings = 10
-
 // Blob is a blob that is fetched, and what the answers for it have taught. It is safe for concurrent use.
 type Blob struct {
 	Digest digest.Digest

@@ -25,9 +25,6 @@ const (
 	// digestRate is the speed, in bytes per second, at which a registry is trusted to hash or copy a body
 	// before it answers. Object stores copy at some 100 MB/s.
 	digestRate = 16 << 20 // 16 MiB/s
-
-	// maxOverdue is how often the time for an answer is doubled at most.
-	maxOverdue = 16
 )
 
 // source is the file of a blob, from which the bodies of its requests are read.
@@ -218,13 +215,12 @@ type overdue int
 func (o *overdue) add(err error) bool {
 	unanswered := errors.Is(err, exchange.ErrUnanswered)
 	if unanswered {
-		*o = min(*o+1, maxOverdue)
+		*o++
 	}
 	return unanswered
 }
 
-// extra is how much longer than the stall timeout the next answer may take. The whole wait doubles with each
-// answer that did not come, as far as the retry budget lets it.
+// extra is how much longer than the stall timeout the next answer may take.
 func (o overdue) extra(stall time.Duration, budget *retry.Budget) time.Duration {
-	return min(stall<<o-stall, max(0, budget.Left()-stall))
+	return budget.Longer(stall, int(o))
 }

@@ -9,6 +9,7 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"math"
 	"net"
 	"os"
 	"syscall"
@@ -168,6 +169,24 @@ func TestE1BudgetRunsInTheLoop(t *testing.T) {
 			assert.Equal(t, time.Minute-time.Duration(left+1)*10*time.Second, b.Left())
 		}
 	})
+}
+
+// The waits double as far as the budget lets them, whatever their numbers are.
+func TestN44WaitsDoubleWithinTheBudget(t *testing.T) {
+	const second, most = time.Second, time.Duration(math.MaxInt64)
+	for _, c := range []struct {
+		budget, first time.Duration
+		missed        int
+		want          time.Duration // in all
+	}{
+		{100 * second, 10 * second, 0, 10 * second}, {100 * second, 10 * second, 3, 80 * second},
+		{100 * second, 10 * second, 4, 100 * second}, {100 * second, 60 * second, 1, 100 * second},
+		{second, 10 * second, 5, 10 * second}, {most, most, 5, most}, {most, 10 * second, math.MaxInt, most},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			assert.Equal(t, c.want, c.first+retry.NewBudget(c.budget).Longer(c.first, c.missed), "%+v", c)
+		})
+	}
 }
 
 func newLoop(answered bool) *retry.Loop {
