@@ -2,9 +2,9 @@
 //
 //  1. It waits until the host may be asked, where that has sent a Retry-After.
 //  2. It waits for a slot, the permission to move a body, where it sends or fetches one.
-//  3. It takes the newest token, opens its body, and is sent.
+//  3. It takes the newest token, opens its body, and is sent. The answer is logged.
 //  4. Where a redirect leads, these steps are taken again, from the first.
-//  5. A Retry-After is noted for the host that answered, and the answer is logged.
+//  5. A Retry-After is noted for the host that answered.
 //  6. After a 401 the token is renewed, and the steps are taken again.
 //
 // The loop is in flight.send. Nothing calls back from here but through [Caller] and [GetToken].
@@ -197,18 +197,22 @@ func (x *Exchange) Do(ctx context.Context, r Request) (*Response, error) {
 	return &f.resp, nil
 }
 
-// note remembers what an answer says about its host, and logs it.
-func (x *Exchange) note(ctx context.Context, r wire.Request, resp *wire.Response) {
+// log logs an answer, those that redirect too.
+func (x *Exchange) log(ctx context.Context, resp *wire.Response) {
+	if x.Log.Enabled(ctx, slog.LevelDebug) { // the URL is dear
+		x.Log.LogAttrs(ctx, slog.LevelDebug, "answer", slog.String("method", resp.Request.Method),
+			slog.String("url", wire.Redact(resp.Target.URL)), slog.Int("status", resp.StatusCode))
+	}
+}
+
+// note remembers what an answer says about its host.
+func (x *Exchange) note(r wire.Request, resp *wire.Response) {
 	x.Answers.add(resp.Target.URL)
 	if !r.Target.Left { // whoever it sent us to
 		x.Answers.add(r.Target.URL)
 	}
 	if wait := retryAfter(resp); wait > 0 {
 		x.hold(resp.Target.Host(), wait)
-	}
-	if x.Log.Enabled(ctx, slog.LevelDebug) { // the URL is dear
-		x.Log.LogAttrs(ctx, slog.LevelDebug, "answer", slog.String("method", r.Method),
-			slog.String("url", wire.Redact(resp.Target.URL)), slog.Int("status", resp.StatusCode))
 	}
 }
 

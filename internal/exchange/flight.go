@@ -84,6 +84,7 @@ func (f *flight) send() (*wire.Response, error) {
 		if err != nil {
 			return nil, err
 		}
+		f.x.log(ctx, resp)
 		redirected, err := to.Follow(resp)
 		if err != nil {
 			return nil, err
@@ -92,7 +93,7 @@ func (f *flight) send() (*wire.Response, error) {
 			f.redirected()
 			continue
 		}
-		f.x.note(ctx, f.req.Request, resp)
+		f.x.note(f.req.Request, resp)
 		again, err := f.renewed(resp, refusals)
 		if err != nil {
 			return nil, err
