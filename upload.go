@@ -192,6 +192,7 @@ func (u *uploader) pushManifest(ctx context.Context, data []byte, ref string) er
 		u.logger.LogAttrs(ctx, slog.LevelWarn, "registry lacks blobs it said it has, sending them again",
 			slog.Int("blobs", len(blobs)))
 		for _, b := range blobs {
+			b.trace.Begin() // or one that is not come to would have neither succeeded nor failed
 			b.trace.Retry(u.registry.Host(), 0, 0, err)
 		}
 		if err := u.sendBlobs(ctx, blobs, u.sendAgain); err != nil {
