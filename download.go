@@ -481,7 +481,10 @@ func (d *downloader) repair(ctx context.Context, b *blobDownload, m *blobstore.M
 	case disk && b.repaired:
 		b.discard = true
 		return fmt.Errorf("%w: it changed on disk after it was written, twice", ErrDigestMismatch)
-	case whole && (b.refetched || b.Size == 0):
+	case b.Size == 0:
+		b.discard = true
+		return fmt.Errorf("%w: no bytes are %s", ErrDigestMismatch, m.Got)
+	case whole && b.refetched:
 		b.discard = true
 		return fmt.Errorf("%w: it came with %s from the registry, twice", ErrDigestMismatch, m.Got)
 	}
