@@ -488,6 +488,12 @@ func TestHeadersThatCannotBeSent(t *testing.T) {
 		require.Error(t, err)
 		assert.NotContains(t, err.Error(), "secret")
 		assert.NotErrorIs(t, err, transfer.ErrRetriesExhausted)
+		if name != "manifest" {
+			require.ErrorIs(t, err, transfer.ErrInvalidOption)
+		}
+		if name == "token" || name == "agent" {
+			assert.Empty(t, w.reg.Requests())
+		}
 		assert.Less(t, time.Since(begun), noBackoff)
 	})
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/modeltransfer/transfer/internal/challenge"
 	"github.com/modeltransfer/transfer/internal/retry"
+	"github.com/modeltransfer/transfer/internal/sentinel"
 	"github.com/modeltransfer/transfer/internal/wire"
 )
 
@@ -270,7 +271,9 @@ func (t *Tokens) fetch(r *renewal, c Challenge) {
 		}
 		t.settle(r, c, token, err)
 	}()
-	token, err = t.get(t.run, c)
+	if token, err = t.get(t.run, c); err == nil && wire.CheckHeader("", token) != nil {
+		err = fmt.Errorf("%w: a token with a control character in it", sentinel.ErrInvalidOption)
+	}
 }
 
 // settle ends a renewal for all who wait for it.

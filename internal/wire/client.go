@@ -273,6 +273,15 @@ func IsBearerToken(token string) bool {
 		token == strings.TrimSpace(token) && !strings.ContainsFunc(token, isControl)
 }
 
+// CheckHeader reports whether a text, which the error calls what, can be sent in a header (RFC 9110 section
+// 5.5).
+func CheckHeader(what, text string) error {
+	if strings.ContainsFunc(text, func(r rune) bool { return isControl(r) && r != '\t' }) {
+		return fmt.Errorf("%s has a control character in it, such as a line break", what)
+	}
+	return nil
+}
+
 // redactError names the request. An *url.Error, which a transport may return, would quote the
 // URL and with it signatures and session states; so would the error of a malformed header.
 func redactError(r Request, err error) error {
