@@ -88,7 +88,7 @@ func (r *blobReader) Read(p []byte) (n int, err error) {
 		return 0, r.err
 	}
 	if r.body != nil {
-		r.body.Resume()
+		r.body.Watch.Resume()
 	}
 	defer r.pause()
 	if p = p[:min(int64(len(p)), r.size-r.at)]; len(p) > 0 {
@@ -115,7 +115,7 @@ func (r *blobReader) Read(p []byte) (n int, err error) {
 // pause keeps the time until the next Read from being that of the source.
 func (r *blobReader) pause() {
 	if r.body != nil {
-		r.body.Pause()
+		r.body.Watch.Pause()
 	}
 }
 
