@@ -482,7 +482,8 @@ func TestN44FirstByteAfterALongScan(t *testing.T) {
 // StallTimeout of the last.
 func TestN44WaitsForTheFirstByteEndWithTheBudget(t *testing.T) {
 	for name, c := range map[string]struct{ stall, retry time.Duration }{
-		"14s of 5m": {14 * time.Second, 5 * time.Minute}, "50s of 1m40s": {50 * time.Second, 100 * time.Second},
+		"14s of 5m":    {14 * time.Second, 5 * time.Minute},
+		"50s of 1m40s": {50 * time.Second, 100 * time.Second},
 	} {
 		inBubble(t, name, func(t *testing.T) {
 			w := newWorld(t, registrytest.H1, registrytest.Options{})

@@ -520,7 +520,8 @@ func newCall(o options) (*call, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrInvalidOption, err)
 	}
-	if err := cmp.Or(wire.CheckHeader("Token", o.token), wire.CheckHeader("UserAgent", o.userAgent)); err != nil {
+	err = cmp.Or(wire.CheckHeader("Token", o.token), wire.CheckHeader("UserAgent", o.userAgent))
+	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrInvalidOption, err)
 	}
 	if o.stallTimeout < 0 || o.retryTimeout < 0 || o.maxBytesPerSecond < 0 {

@@ -37,8 +37,8 @@
 //
 // # Concurrency
 //
-// A [Repository] may be used by several goroutines at once. No goroutine of it outlives a call, but for those of
-// the connections that wait for the next, see [Repository.CloseIdleConnections].
+// A [Repository] may be used by several goroutines at once. No goroutine of it outlives a call, but for those
+// of the connections that wait for the next, see [Repository.CloseIdleConnections].
 package registry
 
 import (

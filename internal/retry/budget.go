@@ -77,8 +77,8 @@ func (b *Budget) Left() time.Duration {
 	return left
 }
 
-// Longer returns how much longer than a first one an answer is waited for after so many that did not come: each
-// wait is twice as long as the one before, as far as the budget lets it.
+// Longer returns how much longer than a first one an answer is waited for after so many that did not come:
+// each wait is twice as long as the one before, as far as the budget lets it.
 func (b *Budget) Longer(first time.Duration, missed int) time.Duration {
 	wait, left := first, b.Left()
 	for ; missed > 0 && wait < left; missed-- {
