@@ -396,7 +396,8 @@ func TestTraceOfBlobsThatAreLost(t *testing.T) {
 		w := newWorld(t, mode, registrytest.Options{})
 		one, two := w.local(3<<20), w.local(2<<20)
 		w.reg.Fault("PUT", "/manifests/", fmt.Sprintf(
-			`says(400, {"errors":[{"code":"MANIFEST_BLOB_UNKNOWN","detail":"%s %s"}]})`, one.Digest, two.Digest))
+			`says(400, {"errors":[{"code":"MANIFEST_BLOB_UNKNOWN","detail":"%s %s"}]})`,
+			one.Digest, two.Digest))
 		opts := w.uploadOptions(one, two)
 		opts.Concurrency, opts.Manifest, opts.ManifestRef = 1, []byte(`{"schemaVersion":2}`), "latest"
 		log := tracedUpload(&opts)
