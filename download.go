@@ -309,7 +309,7 @@ func (c *call) scheduling() pieces.Config {
 	return pieces.Config{
 		PieceSize: pieceSize, WholeSize: pieceThreshold, MinSplit: minSplit, SplitAfter: splitAfter,
 		MaxTakeOvers: watchdog.MaxReplaced, Small: pace.Small, Ahead: piecesAhead,
-		Now: c.now, Large: c.largeAtOnce, SlotFree: c.bodies.SlotFree, Capped: c.rate.Full,
+		Large: c.largeAtOnce, SlotFree: c.bodies.SlotFree, Capped: c.rate.Full,
 		Slow: func(flows bool, age time.Duration, speed float64, left int64) bool {
 			return c.watchdog.TakeOver(flows, age, speed, left < fewLeft)
 		},
@@ -318,8 +318,6 @@ func (c *call) scheduling() pieces.Config {
 
 // largeAtOnce is how many large bodies may move at once, but for half of the workers, which small blobs need.
 func (c *call) largeAtOnce() int { return min(c.bodies.Large(), max(1, c.concurrency/2)) }
-
-func (c *call) now() time.Duration { return time.Since(c.started) }
 
 // run has workers fetch all that is missing.
 func (d *downloader) run(ctx context.Context) error {

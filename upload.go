@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
-	"os"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -56,7 +55,7 @@ func upload(ctx context.Context, c *call, o UploadOptions) (err error) {
 	u.pusher = push.New(push.Config{
 		Exchange: c.exchange, Registry: c.registry, Repository: c.repository, Sessions: sessions.Open(),
 		Log: c.logger, First: smallest(c.list),
-		Open: u.open, Moved: c.progress.add, KeepSize: blobstore.LargeThreshold,
+		Moved: c.progress.add, KeepSize: blobstore.LargeThreshold,
 	})
 	if len(c.list) > 0 {
 		if o.SrcDir == "" {
@@ -66,6 +65,7 @@ func upload(ctx context.Context, c *call, o UploadOptions) (err error) {
 			return err
 		}
 		defer func() { err = errors.Join(err, u.dir.Close()) }()
+		u.pusher.Open = u.dir.Source
 		if err := u.checkSources(ctx); err != nil {
 			return err
 		}
@@ -118,22 +118,13 @@ func (u *uploader) checkSources(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		f, err := u.open(b.digest, b.size)
+		f, err := u.dir.Source(b.digest, b.size)
 		if err != nil {
 			return u.blobError(b, nil, err)
 		}
 		f.Close()
 	}
 	return nil
-}
-
-// open opens the file of a blob.
-func (u *uploader) open(dg digest.Digest, size int64) (*os.File, error) {
-	f, err := u.dir.Source(dg, size)
-	if errors.Is(err, blobstore.ErrSize) {
-		return nil, fmt.Errorf("%w: %w", ErrSizeMismatch, err)
-	}
-	return f, err
 }
 
 // sendBlobs sends blobs, several at once.

@@ -35,6 +35,10 @@ type Job struct {
 
 // NewScheduler returns a scheduler of blobs with these sizes, largest first.
 func NewScheduler(sizes []int64, c Config) *Scheduler {
+	if c.Now == nil {
+		began := time.Now()
+		c.Now = func() time.Duration { return time.Since(began) }
+	}
 	s := &Scheduler{plan: newPlan(sizes, c)}
 	s.changed.L = &s.mu
 	return s

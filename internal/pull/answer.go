@@ -76,7 +76,10 @@ func isBlob(size int64, coding string, resp *exchange.Response) bool {
 // blob.
 func (a *attempt) refusal(resp *exchange.Response) error {
 	status := resp.StatusCode
-	err := notFound(status, a.Exchange.Error(resp))
+	err := a.Exchange.Error(resp)
+	if status == http.StatusNotFound {
+		err = notFoundError{err}
+	}
 	fromStore := !a.src.mirror && resp.Target.Left && resp.Target.Host() != a.Registry.Host()
 	if fromStore && !retry.Retryable(err) {
 		if err = a.signatureRefused(err); retry.IsOtherWay(err) {

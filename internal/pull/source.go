@@ -21,7 +21,6 @@ import (
 	"errors"
 	"io"
 	"log/slog"
-	"net/http"
 	"sync/atomic"
 	"time"
 
@@ -128,7 +127,7 @@ func (p *PieceFetch) worthAsking(ctx context.Context, mirror *source) bool {
 func (p *PieceFetch) mirrorFailed(ctx context.Context, mirror *source, moved bool, err error) {
 	level, what := slog.LevelDebug, "mirror failed, asking the next"
 	switch {
-	case errors.Is(err, errNotFound):
+	case errors.As(err, new(notFoundError)):
 		p.mirrors.notFoundAt.Store(mirror, true)
 		mirror.health.answered()
 	case moved, errors.Is(err, exchange.ErrHeld):
@@ -136,33 +135,15 @@ func (p *PieceFetch) mirrorFailed(ctx context.Context, mirror *source, moved boo
 	case mirror.health.failed():
 		level, what = slog.LevelWarn, "mirror keeps failing and is left alone for a while"
 	}
-	p.skipped(mirror, err)
+	until, news := mirror.health.leftAlone(p.Exchange.Held(mirror.Host()))
+	if news && p.OnSkipped != nil {
+		p.OnSkipped(mirror.Host(), err, until)
+	}
 	p.Log.LogAttrs(ctx, level, what, slog.String("mirror", mirror.Host()),
 		slog.String("digest", p.Digest.String()), slog.Any("error", err))
 }
 
-// skipped tells of a mirror that is left alone since its last failure.
-func (s *Sources) skipped(mirror *source, err error) {
-	if s.OnSkipped == nil {
-		return
-	}
-	if until, news := mirror.health.leftAlone(s.Exchange.Held(mirror.Host())); news {
-		s.OnSkipped(mirror.Host(), err, until)
-	}
-}
-
-// errNotFound goes with the failure of a source that does not have the blob.
-var errNotFound = errors.New("not there")
-
-// notFound marks the error of a 404.
-func notFound(status int, err error) error {
-	if status != http.StatusNotFound {
-		return err
-	}
-	return &notFoundError{err}
-}
-
+// notFoundError is the failure of a source that does not have the blob.
 type notFoundError struct{ error }
 
-func (e *notFoundError) Unwrap() error        { return e.error }
-func (e *notFoundError) Is(target error) bool { return target == errNotFound }
+func (e notFoundError) Unwrap() error { return e.error }
