@@ -28,8 +28,8 @@ type Config struct {
 	// Now returns monotonic time. Nil means that since the scheduler was made.
 	Now func() time.Duration
 
-	// Large tells how many large bodies may move at once, SlotFree whether one more may now, and Capped whether
-	// all wait for the cap on the rate.
+	// Large tells how many large bodies may move at once, SlotFree whether one more may now, and Capped
+	// whether all wait for the cap on the rate.
 	Large    func() int
 	SlotFree func() bool
 	Capped   func() bool

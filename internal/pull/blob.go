@@ -52,11 +52,13 @@ type mirrorHistory struct {
 
 // rangesIgnored tells whether a source does not serve ranges of the blob.
 func (b *Blob) rangesIgnored(src *source) bool {
-	if !src.mirror {
-		return b.ranges.isIgnored()
+	if src.mirror {
+		_, ignored := b.mirrors.ignoredAt.Load(src)
+		return ignored
 	}
-	_, ignored := b.mirrors.ignoredAt.Load(src)
-	return ignored
+	b.ranges.mu.Lock()
+	defer b.ranges.mu.Unlock()
+	return b.ranges.ignored
 }
 
 // rangeHistory is how the registry itself has answered requests for ranges of a blob.
@@ -90,12 +92,6 @@ func (h *rangeHistory) violate(habit int) (again, before bool) {
 		h.ignored = true
 	}
 	return !h.ignored, before
-}
-
-func (h *rangeHistory) isIgnored() bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.ignored
 }
 
 // disagree notes that If-Range was answered with the whole blob. It tells whether ranges are served all the

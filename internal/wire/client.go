@@ -177,7 +177,13 @@ func (c *Client) Send(ctx context.Context, r Request) (*Response, error) {
 			req.AddCookie(cookie)
 		}
 	}
-	resp, err := c.transportFor(r).RoundTrip(req)
+	transport := c.transport
+	if r.NewConn && c.own != nil {
+		once := c.own.Clone()
+		once.DisableKeepAlives = true
+		transport = once
+	}
+	resp, err := transport.RoundTrip(req)
 	if err != nil {
 		return nil, redactError(r, explain(r.Target, err, c.hasAnswered(r.Target)))
 	}
@@ -193,16 +199,6 @@ func (c *Client) Send(ctx context.Context, r Request) (*Response, error) {
 		c.jar.SetCookies(req.URL, resp.Cookies())
 	}
 	return &Response{Response: resp, Target: r.Target, referral: r.referral}, nil
-}
-
-// transportFor returns what a request is sent through.
-func (c *Client) transportFor(r Request) http.RoundTripper {
-	if !r.NewConn || c.own == nil {
-		return c.transport
-	}
-	once := c.own.Clone()
-	once.DisableKeepAlives = true
-	return once
 }
 
 // origin is a scheme, a host and a port.
