@@ -9,7 +9,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"strings"
 	"sync/atomic"
@@ -231,27 +230,4 @@ func (h hour) upload(t *testing.T) {
 		assert.True(t, w.reg.Has(repository, digest.Digest(b.Digest)))
 	}
 	assert.Greater(t, time.Since(begun), 50*time.Minute)
-}
-
-// up returns a handler whose requests pass the link.
-func (l *slowLink) up(h http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.ContentLength > 0 {
-			r.Body = &slowBody{r.Body, l, r.Context()}
-		}
-		h.ServeHTTP(w, r)
-	})
-}
-
-// slowBody is the body of a request that passes a link.
-type slowBody struct {
-	io.ReadCloser
-	link *slowLink
-	ctx  context.Context
-}
-
-func (b *slowBody) Read(p []byte) (int, error) {
-	n, err := b.ReadCloser.Read(p[:min(len(p), 64<<10)])
-	b.link.pass(b.ctx, n)
-	return n, err
 }

@@ -2,9 +2,11 @@ package transfer_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"math"
 	"net/http"
 	"os"
@@ -369,7 +371,8 @@ func TestAWaitForASharedLimiterEndsWithTheCall(t *testing.T) {
 
 // slowLink is a link that all bodies share, whatever server they come from.
 type slowLink struct {
-	speed int // bytes a second
+	speed   int // bytes a second
+	portion int // what passes at once, bytes; 0: 64 KiB up and 16 KiB down
 
 	mu   sync.Mutex
 	free time.Time // when all that was written so far has passed; guarded by mu
@@ -406,7 +409,7 @@ type slowWriter struct {
 func (w *slowWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
 func (w *slowWriter) Write(p []byte) (n int, err error) {
-	const portion = 16 << 10
+	portion := cmp.Or(w.link.portion, 16<<10)
 	for err == nil && n < len(p) {
 		part := p[n:min(n+portion, len(p))]
 		w.link.pass(w.ctx, len(part))
@@ -415,6 +418,29 @@ func (w *slowWriter) Write(p []byte) (n int, err error) {
 		n += m
 	}
 	return n, err
+}
+
+// up returns a handler whose requests pass the link.
+func (l *slowLink) up(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.ContentLength > 0 {
+			r.Body = &slowBody{r.Body, l, r.Context()}
+		}
+		h.ServeHTTP(w, r)
+	})
+}
+
+// slowBody is the body of a request that passes a link.
+type slowBody struct {
+	io.ReadCloser
+	link *slowLink
+	ctx  context.Context
+}
+
+func (b *slowBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p[:min(len(p), cmp.Or(b.link.portion, 64<<10))])
+	b.link.pass(b.ctx, n)
+	return n, cmp.Or(err, b.ctx.Err())
 }
 
 // A slow link does not begin with 64 bodies: calls that are cut short again and again still come to an end

@@ -27,10 +27,10 @@ func (p *pusher) open(ctx context.Context, paths []string) (*source, error) {
 	}
 	switch kind {
 	case pack.Blobs:
-		manifest := filepath.Join(paths[0], pack.ManifestName)
-		part, err := pack.ReadPart(manifest)
+		part, err := readModel(paths[0])
 		return &source{
-			dir: paths[0], parts: []pack.Part{part}, tree: paths[0], kind: kind, manifest: manifest,
+			dir: paths[0], parts: []pack.Part{part}, tree: paths[0], kind: kind,
+			manifest: filepath.Join(paths[0], pack.ManifestName),
 		}, err
 	case pack.Ollama:
 		m, err := pack.OpenOllama(paths[0], cmp.Or(p.Model, ollamaMatch(paths[0], p.ref)))
@@ -80,18 +80,18 @@ func (p *pusher) checkFor(kind pack.Kind) error {
 		case !slices.Contains(pack.OllamaParts, part):
 			return optionf("Parts", "has %q, which is none of %s", part, strings.Join(pack.OllamaParts, ", "))
 		case p.Form != Ollama && len(paths) > 0:
-			return onlyFor(Ollama, part)
+			return optionf(part, "is for Form ollama")
 		}
 	}
 	switch {
 	case p.Model != "" && kind != pack.OCI && kind != pack.Ollama:
 		return optionf("Model", "is for an OCI layout and for Ollama's models")
 	case p.Tar && !files:
-		return onlyFor(Files, "Tar")
+		return optionf("Tar", "is for Form files")
 	case p.ArtifactType != "" && !files:
-		return onlyFor(Files, "ArtifactType")
+		return optionf("ArtifactType", "is for Form files")
 	case p.MediaType != "" && !files:
-		return onlyFor(Files, "MediaType")
+		return optionf("MediaType", "is for Form files")
 	case len(p.Exclude) > 0 && !plain:
 		return optionf("Exclude", "is for files; what is sent here is a whole model")
 	case p.FollowLinks && !plain:

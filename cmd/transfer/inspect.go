@@ -9,6 +9,7 @@ import (
 
 	"github.com/modeltransfer/transfer/cmd/transfer/internal/printable"
 	"github.com/modeltransfer/transfer/model"
+	"github.com/modeltransfer/transfer/model/ref"
 	"github.com/modeltransfer/transfer/registry"
 	"github.com/spf13/cobra"
 )
@@ -45,7 +46,7 @@ func (a inspector) inspect(ctx context.Context, name, platform string, raw bool)
 	}
 	d, err := model.Inspect(ctx, r.URL(), o)
 	if platform != "" && d.Manifest.Data != nil && !d.Index {
-		a.noChoice(r, platform)
+		a.note("%s is no index of platforms; --platform %s chooses nothing", r, platform)
 	}
 	switch {
 	case raw && (err == nil || errors.Is(err, registry.ErrManifest)):
@@ -169,11 +170,11 @@ func tagsCommand(a *app) *cobra.Command {
 }
 
 func (a inspector) tags(ctx context.Context, name string) error {
-	r, err := a.repositoryOf(name)
+	r, err := ref.ParseRepository(name)
 	if err != nil {
-		return err
+		return malformed(err)
 	}
-	repo, err := openRepository(a.app, r, registry.Options{})
+	repo, err := openRepository(a.app, a.withScheme(r, name), registry.Options{})
 	if err != nil {
 		return err
 	}

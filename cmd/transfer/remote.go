@@ -10,8 +10,8 @@ import (
 	"log/slog"
 	"net/http"
 	"os"
+	"time"
 
-	"github.com/modeltransfer/transfer/internal/wire"
 	"github.com/modeltransfer/transfer/model/ref"
 	"github.com/modeltransfer/transfer/registry"
 )
@@ -30,22 +30,21 @@ func openRepository(a *app, r ref.Reference, o registry.Options) (*registry.Repo
 	return registry.Open(o)
 }
 
-// registryOptions fills in how a registry is reached: with the log-in that is kept unless the options have
-// one. What is tried again is told in notes of its own.
-func registryOptions(a *app, r ref.Reference, o registry.Options) (_ registry.Options, err error) {
+// registryOptions fills in how a registry is reached. What is tried again is told in notes of its own.
+func registryOptions(a *app, r ref.Reference, o registry.Options) (registry.Options, error) {
 	a.asking(r)
-	if o.Client, err = a.client(); err != nil {
+	client, err := a.client()
+	if err != nil {
 		return o, err
 	}
-	o.BaseURL, o.Repository = r.BaseURL(), r.Repository
-	if o.GetCredentials == nil {
-		o.GetCredentials = func(ctx context.Context) (registry.Credentials, error) {
+	return registry.Options{
+		BaseURL: r.BaseURL(), Repository: r.Repository, Push: o.Push, Client: client,
+		GetCredentials: func(ctx context.Context) (registry.Credentials, error) {
 			return a.credentials(ctx, r)
-		}
-	}
-	o.Logger = slog.New(newNoteHandler(a, new(notes)))
-	o.StallTimeout, o.RetryTimeout = a.stallTimeout, a.retryTimeout
-	return o, nil
+		},
+		Logger:       slog.New(newNoteHandler(a, new(notes))),
+		StallTimeout: a.stallTimeout, RetryTimeout: a.retryTimeout,
+	}, nil
 }
 
 // client returns a client that trusts as the flags say, or nil where the library's own does.
@@ -75,7 +74,11 @@ func (c *connection) client() (*http.Client, error) {
 		}
 		config.Certificates = []tls.Certificate{own}
 	}
-	transport := wire.NewTransport(maxIdle)
-	transport.TLSClientConfig = config
-	return &http.Client{Transport: transport}, nil
+	protocols := new(http.Protocols)
+	protocols.SetHTTP1(true) // bodies ride on several connections
+	return &http.Client{Transport: &http.Transport{
+		Proxy: http.ProxyFromEnvironment, TLSClientConfig: config, Protocols: protocols,
+		MaxIdleConnsPerHost: maxIdle, IdleConnTimeout: 30 * time.Second,
+		TLSHandshakeTimeout: 30 * time.Second, ExpectContinueTimeout: time.Second,
+	}}, nil
 }

@@ -34,6 +34,7 @@ func (f *flight) open() (body io.ReadCloser, err error) {
 	}
 	if f.req.Length > 0 {
 		f.watch.Allow(0)
+		f.linkTime.Store(0)
 	}
 	return &requestBody{body: body, f: f, remaining: f.req.Length}, nil
 }
@@ -67,19 +68,23 @@ type requestBody struct {
 	body      io.ReadCloser
 	f         *flight
 	remaining int64
+	strides   strides
 }
 
 func (b *requestBody) Read(p []byte) (int, error) {
-	n, err := b.body.Read(p[:b.f.x.Rate.Chunk(int64(len(p)))])
+	n, err := b.body.Read(p[:b.f.x.Rate.Chunk(b.strides.next(len(p)))])
 	b.remaining -= int64(n)
 	if n > 0 && b.remaining == 0 {
 		b.f.sent.Store(true)
-		b.f.watch.Allow(b.f.req.AnswerTime)
+		link := b.strides.linkTime(b.f.req.Length)
+		b.f.linkTime.Store(int64(link))
+		b.f.watch.Allow(b.f.req.AnswerTime + link)
 		defer b.f.slot.Close() // others may send while the registry digests this one
 	}
 	if paid := b.f.moved(n); paid != nil && (err == nil || err == io.EOF) {
 		err = paid
 	}
+	b.strides.given(n)
 	return n, err
 }
 

@@ -32,6 +32,9 @@ type flight struct {
 	tokens tokenUse
 	trial  atomic.Pointer[trial] // nil: the request tries no password out
 
+	asked    time.Time    // when it was last sent; zero before
+	linkTime atomic.Int64 // nanoseconds that the answer may take because buffers hold the end of its body
+
 	progress
 
 	// In one piece with the rest, because each would be an allocation for each request.
@@ -61,6 +64,7 @@ func (x *Exchange) begin(ctx context.Context, r Request) *flight {
 	}
 	if f.req.Length > 0 {
 		f.trace.Got100Continue = func() { f.wanted.Store(true) }
+		f.trace.GotConn = func(info httptrace.GotConnInfo) { f.watch.Drains(wire.Drained(info.Conn)) }
 		return f
 	}
 	f.watch.Allow(r.AnswerTime)
@@ -84,7 +88,6 @@ func (f *flight) send() (*wire.Response, error) {
 		if err != nil {
 			return nil, err
 		}
-		f.x.log(ctx, resp)
 		redirected, err := to.Follow(resp)
 		if err != nil {
 			return nil, err
@@ -93,7 +96,7 @@ func (f *flight) send() (*wire.Response, error) {
 			f.redirected()
 			continue
 		}
-		f.x.note(f.req.Request, resp)
+		f.x.note(ctx, f.req.Request, resp)
 		again, err := f.renewed(resp, refusals)
 		if err != nil {
 			return nil, err
@@ -120,7 +123,7 @@ func (f *flight) prepare(to *wire.Request) (err error) {
 		}
 	}
 	to.Body, err = f.open()
-	to.GetBody = f.reopen
+	to.GetBody, f.asked = f.reopen, time.Now()
 	return err
 }
 
@@ -131,14 +134,14 @@ func (f *flight) await(to *wire.Target, body bool) error {
 	f.watch.Pause()
 	defer f.watch.Resume()
 	for {
-		if err := f.awaitHost(to.Host()); err != nil || !body {
+		if err := f.awaitHost(*to); err != nil || !body {
 			return err
 		}
 		if f.req.SlotFor > 0 && f.x.Bodies != nil && f.slot.held.Load() == nil {
 			if err := f.acquire(); err != nil {
 				return err
 			}
-			if f.x.Held(to.Host()) > 0 {
+			if f.hold(*to) > 0 {
 				f.slot.Close()
 				continue
 			}
@@ -155,17 +158,25 @@ func (f *flight) await(to *wire.Target, body bool) error {
 	}
 }
 
+// hold is for how much longer a host wants to be left alone.
+func (f *flight) hold(to wire.Target) time.Duration {
+	if to.IsZero() {
+		return 0
+	}
+	return f.x.Held(to.URL.Host)
+}
+
 // awaitHost waits until a host may be asked.
-func (f *flight) awaitHost(host string) error {
-	wait := f.x.Held(host)
+func (f *flight) awaitHost(to wire.Target) error {
+	wait := f.hold(to)
 	if wait <= 0 {
 		return nil
 	}
 	if f.req.Elsewhere {
-		return fmt.Errorf("%s %w for another %v", host, ErrHeld, wait.Truncate(time.Millisecond))
+		return fmt.Errorf("%s %w for another %v", to.URL.Host, ErrHeld, wait.Truncate(time.Millisecond))
 	}
 	if b := f.req.Budget; b != nil && wait > b.Left() {
-		return retry.TooLong(host, wait, b.Left())
+		return retry.TooLong(to.URL.Host, wait, b.Left())
 	}
 	return retry.Sleep(f.watch.Context(), wait)
 }
@@ -209,6 +220,14 @@ func (f *flight) renewed(resp *wire.Response, refusals int) (again bool, err err
 	return err == nil, err
 }
 
+// forgive gives the budget back the time in which bytes were on their way, though not new ones.
+func (f *flight) forgive() {
+	if b := f.req.Budget; b != nil && !f.asked.IsZero() {
+		silent := max(0, f.watch.Silent()-time.Duration(f.linkTime.Load()))
+		b.Forgive(max(0, time.Since(f.asked)-silent))
+	}
+}
+
 // end ends the flight. It returns err or, where that came from the watchdog, its reason.
 func (f *flight) end(err error) error {
 	f.ended.Do(func() {
@@ -238,7 +257,7 @@ func (x *Exchange) judge(err error) error {
 	}
 	op, ok := errors.AsType[*net.OpError](err)
 	viaProxy := ok && op.Op == "proxyconnect" && !x.Answers.none() // that answers have come through
-	if viaProxy || x.Answers.Has(dns.Name) {
+	if viaProxy || x.Answered(dns.Name) {
 		return retry.Transient(err) // a host that has answered exists: it is the network that is broken
 	}
 	return err

@@ -43,13 +43,8 @@ func (t *Tokens) try(f *flight) *trial {
 	defer t.mu.Unlock()
 	u := &f.tokens
 	u.token = t.newestFor(u)
-	if !wire.IsBasic(u.token) {
-		return nil
-	}
 	key := acceptance{u.token, writes(f.req.Method)}
-	_, good := t.accepted[key]
-	_, wrote := t.accepted[acceptance{u.token, true}]
-	if good || wrote {
+	if !wire.IsBasic(u.token) || t.accepted.isGood(key) {
 		return nil
 	}
 	other := t.trials[key]

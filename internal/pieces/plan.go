@@ -25,11 +25,9 @@ type Config struct {
 	Small int64
 	Ahead int
 
-	// Now returns monotonic time. Nil means that since the scheduler was made.
-	Now func() time.Duration
-
-	// Large tells how many large bodies may move at once, SlotFree whether one more may now, and Capped
-	// whether all wait for the cap on the rate.
+	// Now returns monotonic time, Large how many large bodies may move at once, SlotFree whether one more may
+	// now, and Capped whether all wait for the cap on the rate.
+	Now      func() time.Duration
 	Large    func() int
 	SlotFree func() bool
 	Capped   func() bool

@@ -49,6 +49,13 @@ func (c *memConn) Write(p []byte) (int, error) {
 	return n, c.opError("write", err)
 }
 
+// Drained returns how many bytes the peer has read.
+func (c *memConn) Drained() int64 {
+	c.out.mu.Lock()
+	defer c.out.mu.Unlock()
+	return c.out.drained
+}
+
 // Close ends the connection: the peer reads what was written, then io.EOF.
 func (c *memConn) Close() error { return c.CloseWithError(io.EOF) }
 
@@ -120,6 +127,7 @@ type stream struct {
 	changed *sync.Cond
 	buf     []byte
 	off     int   // where what was not read begins in buf
+	drained int64 // bytes that were read
 	err     error // what the reader gets after buf; nil while the writer is there
 	deaf    bool  // the reader has closed
 	readBy  deadline
@@ -146,6 +154,7 @@ func (s *stream) read(p []byte) (int, error) {
 		case len(s.buf) > s.off:
 			n := copy(p, s.buf[s.off:])
 			s.off += n
+			s.drained += int64(n)
 			s.changed.Broadcast()
 			return n, nil
 		case s.err != nil:

@@ -66,6 +66,17 @@ func (b *Budget) Renew() {
 	b.since, b.spent = time.Now(), 0
 }
 
+// Forgive does not count so much of the time that was spent: bytes were on their way, though not new ones.
+func (b *Budget) Forgive(d time.Duration) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	running := time.Duration(0)
+	if b.trying > 0 {
+		running = time.Since(b.since)
+	}
+	b.spent = max(b.spent-d, -running)
+}
+
 // Left returns how much of the budget is left. It is negative when more than all is spent.
 func (b *Budget) Left() time.Duration {
 	b.mu.Lock()
@@ -75,19 +86,6 @@ func (b *Budget) Left() time.Duration {
 		left -= time.Since(b.since)
 	}
 	return left
-}
-
-// Longer returns how much longer than a first one an answer is waited for after so many that did not come:
-// each wait is twice as long as the one before, as far as the budget lets it.
-func (b *Budget) Longer(first time.Duration, missed int) time.Duration {
-	wait, left := first, b.Left()
-	for ; missed > 0 && wait < left; missed-- {
-		if wait > left/2 {
-			return left - first
-		}
-		wait *= 2
-	}
-	return wait - first
 }
 
 // Timeout returns the size of the full budget.

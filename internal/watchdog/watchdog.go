@@ -26,6 +26,10 @@ func IsSlow(err error) bool { return errors.Is(err, errSlow) }
 // scanEvery is the longest time between two scans.
 const scanEvery = 200 * time.Millisecond
 
+// MaxHidden is how many bytes of a body buffers on the way hold at most, of the kernels on both sides and of
+// what is between: an HTTP/2 server takes 1 MiB before anybody reads it.
+const MaxHidden = 1 << 20 // 1 MiB
+
 // Watchdog scans all requests of a call.
 type Watchdog struct {
 	// Speeds are those of the connections that it has seen.
@@ -36,8 +40,9 @@ type Watchdog struct {
 	start        time.Time
 	onScan       atomic.Pointer[func()]
 
-	mu      sync.Mutex // guards watches, and of each the fields that say so
+	mu      sync.Mutex // guards the fields that follow, and of each watch those that say so
 	watches map[*Watch]struct{}
+	moved   int64 // bytes of all, as of the last scan
 }
 
 // New returns a watchdog for requests that may stand still for stallTimeout. While the rate is what holds
@@ -79,6 +84,7 @@ func (w *Watchdog) scan(now time.Duration) {
 	defer w.mu.Unlock()
 	var slow []*Watch
 	flowing := 0
+	w.look(now)
 	for r := range w.watches {
 		if r.stalled(now) {
 			still := (now - r.lastMoved).Truncate(time.Millisecond)
@@ -99,6 +105,29 @@ func (w *Watchdog) scan(now time.Duration) {
 	}
 }
 
+// look sees which requests have moved. One that has not waits for the link, and not for its peer, while the
+// others move no more than buffers may hold of it and of them: all share the link, and none is seen to get
+// its share. The caller holds mu.
+func (w *Watchdog) look(now time.Duration) {
+	before, hidden := w.moved, int64(MaxHidden)
+	for r := range w.watches {
+		w.moved += r.look(now)
+		if r.seen > 0 {
+			hidden += MaxHidden
+		}
+	}
+	if w.moved == before {
+		return
+	}
+	for r := range w.watches {
+		if r.lastMoved == now {
+			r.others = w.moved
+		} else if w.moved-r.others <= hidden {
+			r.lastMoved = now
+		}
+	}
+}
+
 // Watch is one watched request, from before it is sent to the last byte of its body.
 type Watch struct {
 	ctx      context.Context
@@ -111,6 +140,9 @@ type Watch struct {
 	extra    atomic.Int64 // nanoseconds that it may stand still beyond the stall timeout
 
 	// Guarded by watchdog.mu.
+	drained   func() int64  // changes when the peer gets more of the body; may be nil
+	got       int64         // what drained told at the last scan
+	others    int64         // bytes of all requests when it last moved itself
 	seen      int64         // bytes at the last scan
 	lastMoved time.Duration // when a scan last saw bytes move
 	mark      int64         // bytes at markTime, for the speed
@@ -126,6 +158,7 @@ func (w *Watchdog) Watch(ctx context.Context, maySlow bool) *Watch {
 	r.ctx, r.cancel = context.WithCancelCause(ctx)
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	r.others = w.moved
 	w.watches[r] = struct{}{}
 	return r
 }
@@ -142,11 +175,29 @@ func (w *Watch) Pause() { w.paused.Add(1) }
 // Resume ends a Pause.
 func (w *Watch) Resume() { w.paused.Add(-1) }
 
+// Drains sets what changes whenever the peer gets more of what was sent. That is progress too: a kernel takes
+// much of a body at once. A nil drained tells nothing.
+func (w *Watch) Drains(drained func() int64) {
+	w.watchdog.mu.Lock()
+	defer w.watchdog.mu.Unlock()
+	w.drained, w.got = drained, 0
+}
+
 // Restart judges the speed of the request from now on.
 func (w *Watch) Restart() { w.began.Store(int64(w.watchdog.now())) }
 
 // Allow lets the request stand still for so much longer than the stall timeout.
 func (w *Watch) Allow(longer time.Duration) { w.extra.Store(int64(longer)) }
+
+// Silent returns how long nothing has moved, as far as scans have seen.
+func (w *Watch) Silent() time.Duration {
+	w.watchdog.mu.Lock()
+	defer w.watchdog.mu.Unlock()
+	if w.bytes.Load() != w.seen {
+		return 0
+	}
+	return w.watchdog.now() - w.lastMoved
+}
 
 // End ends the watch. It returns err or, where that came from the watchdog, its reason. Where err is nil, the
 // speed of the request is recorded.
@@ -173,11 +224,20 @@ func reason(cause, err error) error {
 	return err
 }
 
+// look sees whether the request has moved, and how many bytes of it have. The caller holds watchdog.mu.
+func (w *Watch) look(now time.Duration) (moved int64) {
+	bytes, got := w.bytes.Load(), w.got
+	if w.drained != nil {
+		got = w.drained()
+	}
+	if moved = bytes - w.seen; moved > 0 || got != w.got || w.paused.Load() > 0 {
+		w.seen, w.got, w.lastMoved = bytes, got, now
+	}
+	return moved
+}
+
 // stalled tells whether the request has stood still for too long. The caller holds watchdog.mu.
 func (w *Watch) stalled(now time.Duration) bool {
-	if moved := w.bytes.Load(); moved != w.seen || w.paused.Load() > 0 {
-		w.seen, w.lastMoved = moved, now
-	}
 	return now-w.lastMoved >= w.watchdog.stallTimeout+time.Duration(w.extra.Load())
 }
 

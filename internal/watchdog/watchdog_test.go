@@ -143,3 +143,39 @@ func BenchmarkWatch(b *testing.B) {
 		}
 	})
 }
+
+// Requests that share a link wait for it while others move what buffers may hold, and no longer.
+func TestE19WaitingForTheLinkIsNoStall(t *testing.T) {
+	for name, c := range map[string]struct{ others, seconds int }{
+		"slow link":       {100 << 10, 30}, // 2 MiB in 20 s, and then 10 s
+		"quick link":      {10 << 20, 10},
+		"nobody moves":    {0, 10},
+		"slower than all": {1 << 10, 200},
+	} {
+		t.Run(name, func(t *testing.T) {
+			watched(t, 10*time.Second, 0, func(t *testing.T, w *watchdog.Watchdog, _ *pace.Limiter) {
+				start := time.Now()
+				silent, other := w.Watch(t.Context(), true), w.Watch(t.Context(), true)
+				for silent.Context().Err() == nil && time.Since(start) < 200*time.Second {
+					other.Moved(c.others)
+					time.Sleep(time.Second)
+				}
+				assert.InDelta(t, c.seconds, time.Since(start).Seconds(), 2.5)
+				_ = silent.End(nil)
+				_ = other.End(nil)
+			})
+		})
+	}
+}
+
+// What leaves the kernel moves, though nothing more is given to it.
+func TestE19DrainingIsNoStall(t *testing.T) {
+	watched(t, time.Second, 0, func(t *testing.T, w *watchdog.Watchdog, _ *pace.Limiter) {
+		start := time.Now()
+		a := w.Watch(t.Context(), true)
+		a.Drains(func() int64 { return min(time.Since(start), 10*time.Second).Milliseconds() })
+		<-a.Context().Done()
+		require.ErrorIs(t, a.End(a.Context().Err()), watchdog.ErrStalled)
+		assert.InDelta(t, 11, time.Since(start).Seconds(), 0.5)
+	})
+}

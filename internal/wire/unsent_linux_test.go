@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"crypto/tls"
 	"io"
 	"net"
 	"testing"
@@ -15,7 +16,7 @@ func TestKernelTakesLittleOfABody(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	defer l.Close()
-	conn, err := NewTransport(1).DialContext(t.Context(), "tcp", l.Addr().String())
+	conn, err := newTransport(1).DialContext(t.Context(), "tcp", l.Addr().String())
 	require.NoError(t, err)
 	defer conn.Close()
 	peer, err := l.Accept()
@@ -32,3 +33,28 @@ func TestKernelTakesLittleOfABody(t *testing.T) {
 type endless struct{}
 
 func (endless) Read(p []byte) (int, error) { return len(p), nil }
+
+// What waits in the kernel is seen to leave it.
+func TestE19BytesAreSeenToLeaveTheKernel(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer l.Close()
+	conn, err := newTransport(1).DialContext(t.Context(), "tcp", l.Addr().String())
+	require.NoError(t, err)
+	defer conn.Close()
+	peer, err := l.Accept()
+	require.NoError(t, err)
+	defer peer.Close()
+	drained := Drained(conn)
+	require.NotNil(t, drained)
+	require.NoError(t, conn.SetWriteDeadline(time.Now().Add(500*time.Millisecond)))
+	_, err = io.Copy(conn, endless{})
+	require.Error(t, err)
+	assert.Greater(t, drained(), int64(64<<10))
+
+	require.NoError(t, peer.SetReadDeadline(time.Now().Add(500*time.Millisecond)))
+	_, err = io.Copy(io.Discard, peer)
+	require.Error(t, err)
+	assert.Zero(t, drained())
+	assert.NotNil(t, Drained(tls.Client(conn, &tls.Config{})))
+}

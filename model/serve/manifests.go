@@ -122,12 +122,7 @@ func (r *Registry) putManifest(w http.ResponseWriter, req *http.Request, name, w
 		refuse(w, http.StatusBadRequest, "MANIFEST_INVALID", why)
 		return
 	}
-	missing, err := r.store.missing(content)
-	switch {
-	case err != nil:
-		fail(w, err)
-		return
-	case missing != "":
+	if missing := r.store.missing(content); missing != "" {
 		refuse(w, http.StatusBadRequest, "MANIFEST_BLOB_UNKNOWN", "there is no blob "+missing)
 		return
 	}

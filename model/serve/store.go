@@ -34,18 +34,12 @@ func (s store) entry(name, what string) string {
 }
 
 // has tells whether a blob is there.
-func (s store) has(dg digest.Digest) (bool, error) {
+func (s store) has(dg digest.Digest) bool {
 	if dg.Validate() != nil {
-		return false, nil
+		return false
 	}
 	f, err := open(s.blobFile(dg), os.O_RDONLY)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return false, nil
-	case err != nil:
-		return false, err
-	}
-	return true, f.Close()
+	return err == nil && f.Close() == nil
 }
 
 // readManifest returns a manifest of a repository. One whose type is not that of a manifest is not there.
@@ -109,17 +103,17 @@ func place(from, to string) error {
 
 // missing returns the first blob or manifest that is named and not there. A layer
 // that may not be distributed is fetched from elsewhere.
-func (s store) missing(c registry.Content) (string, error) {
+func (s store) missing(c registry.Content) string {
 	all := slices.Concat(c.Manifests, slices.DeleteFunc(slices.Clone(c.Layers), isForeign))
 	if c.Config != nil {
 		all = append(all, *c.Config)
 	}
 	for _, d := range all {
-		if there, err := s.has(digest.Digest(d.Digest)); err != nil || !there {
-			return d.Digest, err
+		if !s.has(digest.Digest(d.Digest)) {
+			return d.Digest
 		}
 	}
-	return "", nil
+	return ""
 }
 
 func isForeign(d registry.Descriptor) bool {
@@ -143,14 +137,10 @@ func (s store) tags(name string) (map[string]digest.Digest, error) {
 			return nil, err
 		}
 		dg := digest.Digest(strings.TrimSpace(string(text)))
-		there, err := s.has(dg)
-		if there {
-			_, err = os.Stat(s.entry(name, dg.String()))
+		if !s.has(dg) {
+			continue
 		}
-		switch {
-		case err != nil && !errors.Is(err, fs.ErrNotExist):
-			return nil, err
-		case there && err == nil:
+		if _, err := os.Stat(s.entry(name, dg.String())); err == nil {
 			tags[e.Name()] = dg
 		}
 	}

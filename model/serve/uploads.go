@@ -39,12 +39,8 @@ func (r *Registry) serveUpload(w http.ResponseWriter, req *http.Request, name, i
 		return
 	}
 	u, err := r.uploads.find(id)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
+	if err != nil {
 		refuse(w, http.StatusNotFound, "BLOB_UPLOAD_UNKNOWN", "there is no such upload")
-		return
-	case err != nil:
-		fail(w, err)
 		return
 	}
 	u.Lock()
@@ -71,8 +67,7 @@ func (r *Registry) serveUpload(w http.ResponseWriter, req *http.Request, name, i
 // begin mounts a blob that is there, takes one with the request, or opens an upload.
 func (r *Registry) begin(w http.ResponseWriter, req *http.Request, name string) {
 	query := req.URL.Query()
-	dg := digest.Digest(query.Get("mount"))
-	if there, err := r.store.has(dg); there && err == nil { // else it can be sent
+	if dg := digest.Digest(query.Get("mount")); r.store.has(dg) {
 		created(w, name, dg)
 		return
 	}

@@ -18,13 +18,8 @@ import (
 	"golang.org/x/text/unicode/norm"
 )
 
-const (
-	// StateDir is where pull keeps what belongs to a directory and not to its model.
-	StateDir = ".transfer"
-
-	// RecordName is the file in it that says what the files of a model were.
-	RecordName = "record.json"
-)
+// StateDir is where pull keeps what belongs to a directory and not to its model.
+const StateDir = ".transfer"
 
 // The longest element and path that file systems take.
 const (

@@ -15,46 +15,67 @@ import (
 )
 
 // Archives returns the manifest of paths: a directory is one layer, and so is a file.
-func (s *Stage) Archives(ctx context.Context, paths []string, o Options, c Choice) (Part, error) {
-	tops, err := topsOf(paths)
-	if err == nil {
-		err = together(tops)
+func (s *Stage) Archives(
+	ctx context.Context, paths []string, o Options, c Choice,
+) (Part, error) {
+	var layers []ocispec.Descriptor
+	var tops []File
+	for _, path := range paths {
+		top, err := topOf(path)
+		if err != nil {
+			return Part{}, err
+		}
+		tops = append(tops, top)
 	}
-	if err != nil {
+	if err := together(tops); err != nil {
 		return Part{}, err
 	}
-	var layers []ocispec.Descriptor
-	for _, top := range tops {
-		switch {
-		case top.Info.IsDir():
-			layer, err := s.directory(ctx, top, c)
+	for _, path := range paths {
+		if isDir(path) {
+			layer, err := s.directory(ctx, path, c)
 			if err != nil {
 				return Part{}, err
 			}
 			layers = append(layers, layer)
 			continue
-		case top.isExcluded(c):
-			continue
 		}
-		dg, err := HashFile(ctx, top.Path, digest.Canonical)
-		if err == nil {
-			err = s.add(top.Path, dg)
-		}
+		files, err := Walk([]string{path}, c)
 		if err != nil {
 			return Part{}, err
 		}
-		layers = append(layers, fileLayer(top, dg, o))
+		dg, err := HashFile(ctx, path, digest.Canonical)
+		if err != nil {
+			return Part{}, err
+		}
+		layers = append(layers, fileLayer(files[0], dg, o))
+		if err := s.Add(path, dg); err != nil {
+			return Part{}, err
+		}
 	}
-	if len(layers) == 0 {
-		return Part{}, errNoneLeft
+	return s.Layers(layers, o)
+}
+
+// topOf is what a path will be called.
+func topOf(path string) (File, error) {
+	absolute, err := filepath.Abs(path)
+	if err != nil {
+		return File{}, err
 	}
-	return s.manifest(layers, o)
+	info, err := os.Stat(path)
+	return File{Path: path, Title: filepath.Base(absolute), Info: info}, err
 }
 
 // directory packs a directory into one layer, a compressed tar archive, as oras does. The same
 // files make the same archive: it has no times and no owners in it.
-func (s *Stage) directory(ctx context.Context, top File, c Choice) (d ocispec.Descriptor, err error) {
-	files, err := Walk([]string{top.Path}, c)
+func (s *Stage) directory(
+	ctx context.Context, path string, c Choice,
+) (d ocispec.Descriptor, err error) {
+	absolute, err := filepath.Abs(path)
+	if err != nil {
+		return d, err
+	}
+	name := filepath.Base(absolute)
+	files, err := Walk([]string{path}, c)
 	if err != nil {
 		return d, err
 	}
@@ -64,7 +85,7 @@ func (s *Stage) directory(ctx context.Context, top File, c Choice) (d ocispec.De
 	}
 	whole, content := digest.Canonical.Digester(), digest.Canonical.Digester()
 	zip := gzip.NewWriter(io.MultiWriter(f, whole.Hash()))
-	err = writeTar(ctx, io.MultiWriter(zip, content.Hash()), top.Title, files)
+	err = writeTar(ctx, io.MultiWriter(zip, content.Hash()), name, files)
 	err = errors.Join(err, zip.Close())
 	info, statErr := f.Stat()
 	if err = errors.Join(err, statErr, f.Close()); err != nil {
@@ -73,7 +94,7 @@ func (s *Stage) directory(ctx context.Context, top File, c Choice) (d ocispec.De
 	return ocispec.Descriptor{
 		MediaType: directoryMediaType, Digest: whole.Digest(), Size: info.Size(),
 		Annotations: map[string]string{
-			ocispec.AnnotationTitle: top.Title, UnpackAnnotation: "true",
+			ocispec.AnnotationTitle: name, UnpackAnnotation: "true",
 			contentAnnotation: content.Digest().String(),
 		},
 	}, os.Rename(f.Name(), filepath.Join(s.Dir, BlobName(whole.Digest())))

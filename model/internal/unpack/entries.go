@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
-	"slices"
 	"strings"
 
 	"github.com/modeltransfer/transfer/model/internal/names"
@@ -14,8 +13,16 @@ import (
 	"github.com/modeltransfer/transfer/registry"
 )
 
-// ErrPacked is an archive that cannot be unpacked.
-var ErrPacked = errors.New("not a tar archive, plain or by gzip or zstd")
+var (
+	// ErrTitle is a file name that is refused (see package names), or that two files share.
+	ErrTitle = names.ErrName
+
+	// ErrPacked is an archive that cannot be unpacked.
+	ErrPacked = errors.New("not a tar archive, plain or by gzip or zstd")
+
+	// ErrPattern is a malformed pattern.
+	ErrPattern = names.ErrPattern
+)
 
 // Entry is a layer with the name that its content gets.
 type Entry struct {
@@ -39,7 +46,19 @@ var ollamaNames = map[string]string{
 
 // Titled tells whether a layer says what file it is.
 func Titled(c registry.Content) bool {
-	return slices.ContainsFunc(c.Layers, func(l registry.Descriptor) bool { return pack.TitleOf(l) != "" })
+	for _, l := range c.Layers {
+		if titleOf(l) != "" {
+			return true
+		}
+	}
+	return false
+}
+
+func titleOf(d registry.Descriptor) string {
+	if t := d.Annotations[pack.FilepathAnnotation]; t != "" {
+		return t
+	}
+	return d.Title()
 }
 
 // Entries lists the layers that have a name, and says how many have none, and which are left out on both
@@ -48,7 +67,7 @@ func Entries(c registry.Content) (entries []Entry, unnamed int, err error) {
 	taken := make(map[string]string, len(c.Layers))
 	numbers := map[string]int{}
 	for _, l := range c.Layers {
-		title := pack.TitleOf(l)
+		title := titleOf(l)
 		if title == "" {
 			title = ollamaName(l.MediaType, taken, numbers)
 		}
@@ -65,7 +84,7 @@ func Entries(c registry.Content) (entries []Entry, unnamed int, err error) {
 		case names.LeftOut(e.Title) || again && first == l.Digest:
 			continue
 		case again:
-			return nil, 0, fmt.Errorf("%w: %.200q is the name of two different files", names.ErrName, e.Title)
+			return nil, 0, fmt.Errorf("%w: %.200q is the name of two different files", ErrTitle, e.Title)
 		}
 		taken[e.Title] = l.Digest
 		entries = append(entries, e)
@@ -124,12 +143,15 @@ func knownPacking(mediaType string) bool {
 
 // Filter keeps the entries that match one of the patterns to include, where there are any, and none
 // of those to exclude (see [names.Match]).
-func Filter(entries []Entry, include, exclude []string) []Entry {
+func Filter(entries []Entry, include, exclude []string) ([]Entry, error) {
+	if err := names.CheckPatterns(append(append([]string{}, include...), exclude...)); err != nil {
+		return nil, err
+	}
 	var kept []Entry
 	for _, e := range entries {
 		if (len(include) == 0 || names.Match(include, e.Title)) && !names.Match(exclude, e.Title) {
 			kept = append(kept, e)
 		}
 	}
-	return kept
+	return kept, nil
 }

@@ -1,0 +1,105 @@
+package transfer_test
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/modeltransfer/transfer/internal/registrytest"
+	"github.com/modeltransfer/transfer/internal/wire"
+)
+
+// Bodies that share a slow link are silent for longer than the options allow for, though bytes flow all the
+// time: that is no stall, and spends nobody's budget.
+func TestE19UploadsThatShareASlowLink(t *testing.T) {
+	type test struct {
+		count, size int
+		opts        registrytest.Options
+		strides     bool // bodies are sent as the package's own transport does
+		hides       bool // what has reached the peer cannot be seen
+	}
+	cases := map[string]test{
+		"POST":       {8, mebibyte, registrytest.Options{SingleShot: true}, false, false},
+		"PUT":        {8, mebibyte, registrytest.Options{}, false, false},
+		"PUT, large": {3, 9 * mebibyte, registrytest.Options{}, true, false},
+		"PATCH":      {4, 3 * mebibyte, registrytest.Options{MaxBody: mebibyte}, true, false},
+		"strides":    {12, mebibyte, registrytest.Options{SingleShot: true}, true, false},
+		"hidden":     {8, mebibyte, registrytest.Options{}, false, true},
+		"many small": {40, 128 << 10, registrytest.Options{SingleShot: true}, true, false},
+	}
+	eachInBubbles(t, cases, func(t *testing.T, mode registrytest.Mode, _ string, c test) {
+		w := newWorld(t, mode, c.opts)
+		link := &slowLink{speed: 64 << 10, portion: 4 << 10}
+		transport := w.client.Transport.(*http.Transport)
+		dial := transport.DialContext
+		if c.strides {
+			transport.DialContext = wire.InStrides(dial)
+		}
+		if c.hides {
+			transport.DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
+				conn, err := dial(ctx, network, addr)
+				return struct{ net.Conn }{conn}, err
+			}
+		}
+		opts := w.uploadOptions()
+		total := 0
+		for i := range c.count {
+			opts.Blobs = append(opts.Blobs, w.local(c.size+i))
+			total += c.size + i
+		}
+		opts.BaseURL = w.net.Serve("slow.test", link.up(w.reg), mode).URL
+		opts.StallTimeout, opts.RetryTimeout = 3*time.Second, 5*time.Second
+		if mode == registrytest.H2 { // whose server takes the first MiB at once, and is silent for 16 s
+			opts.StallTimeout, opts.RetryTimeout = 10*time.Second, 20*time.Second
+		}
+		begun := time.Now()
+		require.NoError(t, w.upload(opts))
+		needed := time.Duration(total) * time.Second / time.Duration(link.speed)
+		t.Logf("%v, the link alone needs %v", time.Since(begun), needed)
+		assert.Less(t, time.Since(begun), needed*13/10)
+	})
+}
+
+// Bytes that are sent again are no new ones, but while they move nobody is idle. An HTTP/2 server would take
+// them at once.
+func TestE19BytesThatAreSentAgainSpendNoBudget(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, registrytest.H1, registrytest.Options{})
+		link := &slowLink{speed: 256 << 10, portion: 4 << 10}
+		opts := w.uploadOptions(w.local(mebibyte + 1))
+		opts.BaseURL = w.net.Serve("slow.test", link.up(w.reg), registrytest.H1).URL
+		opts.StallTimeout, opts.RetryTimeout = 5*time.Second, 3*time.Second
+		fault := w.reg.Fault("PUT", "/uploads/", "2*reset(1000K)")
+		require.NoError(t, w.upload(opts))
+		assert.True(t, fault.Done())
+	})
+}
+
+// The same for downloads.
+func TestE19DownloadsThatShareASlowLink(t *testing.T) {
+	type test struct{ count, size int }
+	cases := map[string]test{"medium": {12, mebibyte}, "large": {3, 9 * mebibyte}}
+	eachInBubbles(t, cases, func(t *testing.T, mode registrytest.Mode, _ string, c test) {
+		w := newWorld(t, mode, registrytest.Options{})
+		link := &slowLink{speed: 64 << 10, portion: 4 << 10}
+		opts := w.downloadOptions()
+		total := 0
+		for i := range c.count {
+			opts.Blobs = append(opts.Blobs, w.remote(c.size+i))
+			total += c.size + i
+		}
+		opts.BaseURL = w.net.Serve("slow.test", link.over(w.reg), mode).URL
+		opts.StallTimeout, opts.RetryTimeout = 3*time.Second, 5*time.Second
+		begun := time.Now()
+		require.NoError(t, w.download(opts))
+		needed := time.Duration(total) * time.Second / time.Duration(link.speed)
+		t.Logf("%v, the link alone needs %v", time.Since(begun), needed)
+		assert.Less(t, time.Since(begun), needed*13/10)
+	})
+}
