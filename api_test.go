@@ -27,6 +27,7 @@ import (
 
 	"github.com/modeltransfer/transfer"
 	"github.com/modeltransfer/transfer/internal/registrytest"
+	"github.com/modeltransfer/transfer/internal/sentinel"
 )
 
 // getToken is the type of the field GetToken.
@@ -488,6 +489,14 @@ func TestHeadersThatCannotBeSent(t *testing.T) {
 		require.Error(t, err)
 		assert.NotContains(t, err.Error(), "secret")
 		assert.NotErrorIs(t, err, transfer.ErrRetriesExhausted)
+		if name == "manifest" {
+			require.ErrorIs(t, err, sentinel.ErrManifest)
+		} else {
+			require.ErrorIs(t, err, transfer.ErrInvalidOption)
+		}
+		if name != "new token" {
+			assert.Empty(t, w.reg.Requests())
+		}
 		assert.Less(t, time.Since(begun), noBackoff)
 	})
 }

@@ -2,6 +2,7 @@ package transfer
 
 import (
 	"context"
+	"io"
 	"log/slog"
 	"time"
 
@@ -30,6 +31,12 @@ type Limiter struct{ rate *pace.Limiter }
 // NewLimiter returns a limiter of that many bytes per second. Zero or less means no cap.
 func NewLimiter(bytesPerSecond int64) *Limiter { return &Limiter{pace.New(bytesPerSecond)} }
 
+// Reader returns a reader of r whose bytes count as those of a call: of what a program moves itself, such as
+// a blob that it streams by package registry. A Read that waits for the cap ends with ctx.
+func (l *Limiter) Reader(ctx context.Context, r io.Reader) io.Reader {
+	return l.shared().Reader(ctx, r)
+}
+
 // shared is nil where nothing is capped.
 func (l *Limiter) shared() *pace.Limiter {
 	if l == nil {
@@ -41,7 +48,7 @@ func (l *Limiter) shared() *pace.Limiter {
 // newLoop returns the loop that makes the attempts of a call at its blobs and its manifest.
 func newLoop(x *exchange.Exchange, bodies *pace.BodyLimiter, log *slog.Logger) *retry.Loop {
 	return &retry.Loop{
-		Answered:   func() bool { return x.Answered(x.Registry.Host()) },
+		Answered:   func() bool { return x.Answers.Has(x.Registry.Host()) },
 		Overloaded: bodies.Overloaded,
 		Unhurried:  watchdog.IsSlow,
 		Log:        log,

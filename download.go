@@ -240,7 +240,8 @@ func (d *downloader) plan(ctx context.Context, verify bool) error {
 	d.schedule = pieces.NewScheduler(sizes, d.scheduling())
 	d.sources = pull.New(pull.Config{
 		Exchange: d.exchange, Registry: d.registry, Mirrors: d.mirrors, Repository: d.repository,
-		Schedule: d.schedule, Log: d.logger, OnRedirects: d.askAhead, OnSkipped: d.tracer.skipped,
+		Schedule: d.schedule, Log: d.logger, Moved: d.progress.add,
+		OnRedirects: d.askAhead, OnSkipped: d.tracer.skipped,
 	})
 	d.progress.start(have + partly)
 	return nil
@@ -249,25 +250,8 @@ func (d *downloader) plan(ctx context.Context, verify bool) error {
 // nobody is the host that an attempt has asked that asks none.
 func nobody() string { return "" }
 
-// counted is a writer of bytes that come over the network, which counts them.
-type counted struct {
-	*blobstore.Writer
-	d *downloader
-	b *pull.Blob
-}
-
-var _ pull.Mover = counted{}
-
-func (w counted) Write(p []byte) (int, error) {
-	n, err := w.Writer.Write(p)
-	if err == nil {
-		w.b.Trace.Move(n)
-		w.d.count(w.b, int64(n))
-	}
-	return n, err
-}
-
-// count counts bytes of a blob that are in place now or, where n is negative, not any more.
+// count counts bytes of a blob that are in place now though none were fetched or, where n is negative, not
+// any more.
 func (c *call) count(b *pull.Blob, n int64) {
 	c.progress.add(n)
 	b.Trace.Complete(n)
@@ -325,7 +309,7 @@ func (c *call) scheduling() pieces.Config {
 	return pieces.Config{
 		PieceSize: pieceSize, WholeSize: pieceThreshold, MinSplit: minSplit, SplitAfter: splitAfter,
 		MaxTakeOvers: watchdog.MaxReplaced, Small: pace.Small, Ahead: piecesAhead,
-		Now: c.now, Large: c.largeAtOnce, SlotFree: c.bodies.SlotFree, Capped: c.rate.Full,
+		Large: c.largeAtOnce, SlotFree: c.bodies.SlotFree, Capped: c.rate.Full,
 		Slow: func(flows bool, age time.Duration, speed float64, left int64) bool {
 			return c.watchdog.TakeOver(flows, age, speed, left < fewLeft)
 		},
@@ -334,8 +318,6 @@ func (c *call) scheduling() pieces.Config {
 
 // largeAtOnce is how many large bodies may move at once, but for half of the workers, which small blobs need.
 func (c *call) largeAtOnce() int { return min(c.bodies.Large(), max(1, c.concurrency/2)) }
-
-func (c *call) now() time.Duration { return time.Since(c.started) }
 
 // run has workers fetch all that is missing.
 func (d *downloader) run(ctx context.Context) error {
@@ -431,7 +413,7 @@ func (d *downloader) claim(ctx context.Context, i int) (missing []pieces.Range, 
 	p.trace.Begin()
 	// There may be no descriptor free for a while.
 	loop := d.tracedLoop(p.trace, nobody)
-	err = loop.Run(ctx, budget, p.digest.String(), func() (moved bool, err error) {
+	err = loop.Run(ctx, budget, p.digest.String(), func(ctx context.Context) (moved bool, err error) {
 		b.partial, err = d.dir.Claim(ctx, p.digest, p.size)
 		return false, err
 	})
@@ -467,7 +449,7 @@ func (d *downloader) commit(ctx context.Context, b *blobDownload) error {
 	err := b.partial.Commit(ctx)
 	if retry.NoDescriptor(err) {
 		loop := d.tracedLoop(b.Trace, nobody)
-		err = loop.Run(ctx, b.Budget, b.Digest.String(), func() (moved bool, err error) {
+		err = loop.Run(ctx, b.Budget, b.Digest.String(), func(ctx context.Context) (bool, error) {
 			return false, b.partial.Commit(ctx)
 		})
 	}
@@ -497,7 +479,10 @@ func (d *downloader) repair(ctx context.Context, b *blobDownload, m *blobstore.M
 	case disk && b.repaired:
 		b.discard = true
 		return fmt.Errorf("%w: it changed on disk after it was written, twice", ErrDigestMismatch)
-	case whole && (b.refetched || b.Size == 0):
+	case b.Size == 0:
+		b.discard = true
+		return fmt.Errorf("%w: no bytes are %s", ErrDigestMismatch, m.Got)
+	case whole && b.refetched:
 		b.discard = true
 		return fmt.Errorf("%w: it came with %s from the registry, twice", ErrDigestMismatch, m.Got)
 	}
@@ -668,21 +653,8 @@ func (d *downloader) fetchPiece(ctx context.Context, b *blobDownload, p *pieces.
 	ctx, lose := context.WithCancelCause(ctx)
 	defer lose(nil)
 	p.OnLost(func() { lose(errLost) })
-	fetch := pull.NewPieceFetch(&b.Blob, p)
-	loop := d.tracedLoop(b.Trace, fetch.Host)
-	err := loop.Run(ctx, b.Budget, b.Digest.String(), func() (moved bool, err error) {
-		at := p.Pos()
-		if at >= p.End() {
-			return false, nil // another worker took the rest
-		}
-		b.Budget.Attempt()
-		w := counted{b.partial.WriterAt(at), d, &b.Blob}
-		err = d.sources.Fetch(ctx, fetch, w)
-		if closing := w.Close(); err == nil {
-			err = closing
-		}
-		return p.Pos() > at, err
-	})
+	fetch := pull.NewPieceFetch(d.sources, &b.Blob, p, b.partial)
+	err := d.tracedLoop(b.Trace, fetch.Host).Run(ctx, b.Budget, b.Digest.String(), fetch.Attempt)
 	if errors.Is(context.Cause(ctx), errLost) {
 		return nil // should the disk have failed, whoever goes on finds that out
 	}

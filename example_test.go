@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"os"
+	"strings"
 	"sync/atomic"
 
 	"github.com/opencontainers/go-digest"
@@ -118,6 +120,14 @@ func ExampleAuthChallenge() {
 
 // askTokenServer stands for what reads the token out of the answer.
 func askTokenServer(req *http.Request) (string, error) { return "token for " + req.URL.Path, nil }
+
+// What a program moves itself counts too.
+func ExampleLimiter_Reader() {
+	limiter := transfer.NewLimiter(50 << 20) // of the calls that go on meanwhile, too
+	n, err := io.Copy(io.Discard, limiter.Reader(context.Background(), strings.NewReader("weights")))
+	fmt.Println(n, err)
+	// Output: 7 <nil>
+}
 
 // A program gives all its calls one limiter, so that together they leave bandwidth to others.
 func ExampleNewLimiter() {

@@ -136,8 +136,8 @@ type Trace struct {
 	// blob has many, several at once.
 	Started func(StartInfo)
 
-	// Moving is called for each MiB of a blob that is in place, and when some are found there, or were thrown
-	// away. Smaller blobs get no call.
+	// Moving is called for each MiB of a blob that is in place, and when bytes were thrown away. Blobs below
+	// 1 MiB get no call.
 	Moving func(MoveInfo)
 
 	// Retried is called when an attempt has failed and another follows, before the wait. What another mirror

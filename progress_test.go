@@ -374,6 +374,51 @@ func TestTraceOfAFailureBeforeTheFirstRequest(t *testing.T) {
 	requireBlobError(t, log.failed[bad.Digest], bad, "download")
 }
 
+// Of a blob below 1 MiB Moving is not told, also where bytes are thrown away.
+func TestTraceOfASmallBlobThatIsWrong(t *testing.T) {
+	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		w := newWorld(t, mode, registrytest.Options{})
+		b := w.remote(100_000)
+		w.reg.Fault("GET", b.Digest, "flip(7)")
+		opts := w.downloadOptions(b)
+		log := tracedDownload(&opts)
+		require.NoError(t, w.download(opts))
+		assert.Equal(t, []string{"Started", "Retried", "Started", "Done"}, log.order[b.Digest])
+	})
+}
+
+// Blobs that the registry has confirmed and lacks when it gets the manifest are begun again: none of their
+// bytes is in place any more, and each gets Done or Failed.
+func TestTraceOfBlobsThatAreLost(t *testing.T) {
+	eachInBubbles(t, named("sent again", "refused"), func(
+		t *testing.T, mode registrytest.Mode, name string, _ string,
+	) {
+		w := newWorld(t, mode, registrytest.Options{})
+		one, two := w.local(3<<20), w.local(2<<20)
+		w.reg.Fault("PUT", "/manifests/", fmt.Sprintf(
+			`says(400, {"errors":[{"code":"MANIFEST_BLOB_UNKNOWN","detail":"%s %s"}]})`,
+			one.Digest, two.Digest))
+		opts := w.uploadOptions(one, two)
+		opts.Concurrency, opts.Manifest, opts.ManifestRef = 1, []byte(`{"schemaVersion":2}`), "latest"
+		log := tracedUpload(&opts)
+		if name == "sent again" {
+			require.NoError(t, w.upload(opts))
+			log.check(t, opts.Blobs, nil)
+			return
+		}
+		retried := opts.Trace.Retried
+		opts.Trace.Retried = func(i transfer.RetryInfo) {
+			retried(i)
+			if i.Blob.Digest == two.Digest {
+				w.reg.Fault("", "", "**403")
+			}
+		}
+		err := w.upload(opts)
+		requireStatus(t, err, 403)
+		log.check(t, opts.Blobs, err)
+	})
+}
+
 // What the registry lacks though it has said that it has it is sent after all, and told so.
 func TestTraceOfABlobThatWasBelieved(t *testing.T) {
 	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
@@ -602,6 +647,7 @@ func TestLoggerGetsWhatHappens(t *testing.T) {
 				w.server.URL + "/v2/library/model/blobs/" + b.Digest + " status=503",
 			`level=WARN msg="attempt failed, trying again" digest=` + b.Digest + " attempt=1 wait=",
 			`level=DEBUG msg="token refused, asking for a new one"`,
+			`/blobs/` + b.Digest + " status=307",
 			`level=DEBUG msg=answer method=GET url="` + cdn,
 			`level=DEBUG msg="registry redirects" host=cdn.test`,
 			`level=DEBUG msg="blob in place" digest=` + b.Digest + " size=1000",

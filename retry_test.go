@@ -478,6 +478,27 @@ func TestN44FirstByteAfterALongScan(t *testing.T) {
 	}
 }
 
+// N44: however long StallTimeout is, the waits for the first byte end with the retry budget, or with the
+// StallTimeout of the last.
+func TestN44WaitsForTheFirstByteEndWithTheBudget(t *testing.T) {
+	for name, c := range map[string]struct{ stall, retry time.Duration }{
+		"14s of 5m":    {14 * time.Second, 5 * time.Minute},
+		"50s of 1m40s": {50 * time.Second, 100 * time.Second},
+	} {
+		inBubble(t, name, func(t *testing.T) {
+			w := newWorld(t, registrytest.H1, registrytest.Options{})
+			b := w.remote(1000)
+			w.reg.Fault("GET", b.Digest, "**stallheaders")
+			opts := w.downloadOptions(b)
+			opts.StallTimeout, opts.RetryTimeout = c.stall, c.retry
+			took, err := w.timed(opts)
+			require.ErrorIs(t, err, transfer.ErrRetriesExhausted)
+			require.ErrorIs(t, err, transfer.ErrStalled)
+			assert.LessOrEqual(t, took, c.retry+c.stall)
+		})
+	}
+}
+
 // N44: once bytes have come, a stall is a stall again.
 func TestN44StallAfterTheFirstByte(t *testing.T) {
 	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {

@@ -2,6 +2,7 @@ package transfer_test
 
 import (
 	"context"
+	"io"
 	"net"
 	"net/http"
 	"testing"
@@ -12,7 +13,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/modeltransfer/transfer/internal/registrytest"
-	"github.com/modeltransfer/transfer/internal/wire"
 )
 
 // Bodies that share a slow link are silent for longer than the options allow for, though bytes flow all the
@@ -38,14 +38,15 @@ func TestE19UploadsThatShareASlowLink(t *testing.T) {
 		link := &slowLink{speed: 64 << 10, portion: 4 << 10}
 		transport := w.client.Transport.(*http.Transport)
 		dial := transport.DialContext
-		if c.strides {
-			transport.DialContext = wire.InStrides(dial)
-		}
-		if c.hides {
-			transport.DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
-				conn, err := dial(ctx, network, addr)
-				return struct{ net.Conn }{conn}, err
+		transport.DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
+			conn, err := dial(ctx, network, addr)
+			switch {
+			case c.strides:
+				conn = strideConn{conn}
+			case c.hides:
+				conn = struct{ net.Conn }{conn}
 			}
+			return conn, err
 		}
 		opts := w.uploadOptions()
 		total := 0
@@ -65,6 +66,15 @@ func TestE19UploadsThatShareASlowLink(t *testing.T) {
 		assert.Less(t, time.Since(begun), needed*13/10)
 	})
 }
+
+// strideConn is a connection that sends bodies as those of the package's own transport do.
+type strideConn struct{ net.Conn }
+
+func (c strideConn) ReadFrom(r io.Reader) (int64, error) {
+	return io.CopyBuffer(struct{ io.Writer }{c.Conn}, r, make([]byte, 128<<10))
+}
+
+func (c strideConn) Drained() int64 { return c.Conn.(interface{ Drained() int64 }).Drained() }
 
 // Bytes that are sent again are no new ones, but while they move nobody is idle. An HTTP/2 server would take
 // them at once.

@@ -51,10 +51,11 @@
 // stalls are tried again, with exponential backoff, for as long as new bytes keep
 // arriving and then for RetryTimeout; six times where the registry has not answered
 // at all. All other answers, certificates that do not hold, a full or read-only
-// disk and bad input are permanent: they fail the call with one request. The error
-// of a call matches, with [errors.Is] and [errors.As], the sentinels of this
-// package, [*StatusError], [*BlobError], the error of the context, and the error of
-// the file system or the network that lies behind it.
+// disk and bad input are permanent: they fail the call without a wait, once a plainer
+// request, such as one without a Range, is refused too. The error of a call matches,
+// with [errors.Is] and [errors.As], the sentinels of this package, [*StatusError],
+// [*BlobError], the error of the context, and the error of the file system or the
+// network that lies behind it.
 package transfer
 
 import (
@@ -301,11 +302,11 @@ type DownloadOptions struct {
 
 	// Client sends the requests. It is copied, never changed; its redirect policy
 	// and its Timeout are not used, because this package follows redirects itself
-	// and judges a transfer by its progress. Its transport should keep as many idle
-	// connections for a host as there are requests in flight, or most are thrown
-	// away after one request (http.Transport.MaxIdleConnsPerHost, 2 by default).
-	// Nil means a client of the package's own, which keeps to HTTP/1.1 so that
-	// bodies ride on several connections.
+	// and judges a transfer by its progress. Of an http.Transport that sets only
+	// TLS, the copy has the dialer of the package's own client, and keeps as many
+	// idle connections for a host as there are requests in flight. Nil means a
+	// client of the package's own, which keeps to HTTP/1.1 so that bodies ride on
+	// several connections.
 	Client *http.Client
 
 	// Token is the bearer token to start with. Empty means none.
@@ -313,7 +314,8 @@ type DownloadOptions struct {
 
 	// GetToken is asked for a new token when the registry answers 401, or 403 to a
 	// push with a token that may only pull. However many requests are refused at
-	// once, it is asked once for each challenge. Nil means that these are final.
+	// once, it is asked once for each challenge. It must return when its context
+	// ends. Nil means that these are final.
 	GetToken func(ctx context.Context, challenge AuthChallenge) (string, error)
 
 	// Logger gets each answer, redirect and commit at level Debug, and what a
@@ -324,7 +326,8 @@ type DownloadOptions struct {
 	UserAgent string
 
 	// StallTimeout is how long a request may go without one byte of
-	// progress before it is given up and tried again. Zero means 10 s.
+	// progress before it is given up and tried again. Zero means 10 s. The first
+	// byte of a blob is waited for twice as long each time that none came.
 	StallTimeout time.Duration
 
 	// BodyConcurrency is the most bodies in flight at once, for weak links. Zero
@@ -332,7 +335,8 @@ type DownloadOptions struct {
 	BodyConcurrency int
 
 	// RetryTimeout is how long a blob is tried without one new byte before it is
-	// given up. The time in which it waits for its turn is not counted. Zero means
+	// given up: no attempt begins later, and one that has begun is ended by StallTimeout
+	// alone. The time in which it waits for its turn is not counted. Zero means
 	// 5 min. Permanent errors never wait.
 	RetryTimeout time.Duration
 
@@ -365,7 +369,8 @@ type DownloadOptions struct {
 // UploadOptions say what [Upload] sends and how. The fields that
 // [DownloadOptions] has too mean the same.
 type UploadOptions struct {
-	// Blobs are the blobs to send. A digest that is listed twice is sent once.
+	// Blobs are the blobs to send. A digest that is listed twice is sent once. With
+	// none, only the manifest is sent, and Progress is not called.
 	Blobs []Blob
 
 	// BaseURL is the registry, as in "https://registry.example".
@@ -427,8 +432,7 @@ type UploadOptions struct {
 	StallTimeout time.Duration
 
 	// RetryTimeout is how long a blob is tried without one new byte before it is
-	// given up. The time in which it waits for its turn is not counted. Zero means
-	// 5 min. Permanent errors never wait.
+	// given up; see [DownloadOptions.RetryTimeout]. Zero means 5 min.
 	RetryTimeout time.Duration
 
 	// MaxBytesPerSecond caps the speed of the whole call. Zero means no cap.
@@ -513,6 +517,10 @@ func newCall(o options) (*call, error) {
 	c.logger = cmp.Or(o.logger, slog.New(slog.DiscardHandler))
 	var err error
 	c.registry, c.mirrors, err = calls.Places(c.baseURL, c.repository, o.mirrors)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrInvalidOption, err)
+	}
+	err = cmp.Or(wire.CheckHeader("Token", o.token), wire.CheckHeader("UserAgent", o.userAgent))
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrInvalidOption, err)
 	}

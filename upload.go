@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
-	"os"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -56,7 +55,7 @@ func upload(ctx context.Context, c *call, o UploadOptions) (err error) {
 	u.pusher = push.New(push.Config{
 		Exchange: c.exchange, Registry: c.registry, Repository: c.repository, Sessions: sessions.Open(),
 		Log: c.logger, First: smallest(c.list),
-		Open: u.open, Moved: c.progress.add, KeepSize: blobstore.LargeThreshold,
+		Moved: c.progress.add, KeepSize: blobstore.LargeThreshold,
 	})
 	if len(c.list) > 0 {
 		if o.SrcDir == "" {
@@ -66,6 +65,7 @@ func upload(ctx context.Context, c *call, o UploadOptions) (err error) {
 			return err
 		}
 		defer func() { err = errors.Join(err, u.dir.Close()) }()
+		u.pusher.Open = u.dir.Source
 		if err := u.checkSources(ctx); err != nil {
 			return err
 		}
@@ -118,22 +118,13 @@ func (u *uploader) checkSources(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		f, err := u.open(b.digest, b.size)
+		f, err := u.dir.Source(b.digest, b.size)
 		if err != nil {
 			return u.blobError(b, nil, err)
 		}
 		f.Close()
 	}
 	return nil
-}
-
-// open opens the file of a blob.
-func (u *uploader) open(dg digest.Digest, size int64) (*os.File, error) {
-	f, err := u.dir.Source(dg, size)
-	if errors.Is(err, blobstore.ErrSize) {
-		return nil, fmt.Errorf("%w: %w", ErrSizeMismatch, err)
-	}
-	return f, err
 }
 
 // sendBlobs sends blobs, several at once.
@@ -170,7 +161,7 @@ func (u *uploader) finish(ctx context.Context, b blob, budget *retry.Budget, up 
 	up.Trace(b.trace)
 	b.trace.Begin()
 	loop := u.tracedLoop(b.trace, up.Host)
-	err := loop.Run(ctx, budget, b.digest.String(), func() (bool, error) { return up.Attempt(ctx) })
+	err := loop.Run(ctx, budget, b.digest.String(), up.Attempt)
 	if err = up.Close(ctx, err); err != nil {
 		return u.blobError(b, budget, err)
 	}
@@ -192,6 +183,7 @@ func (u *uploader) pushManifest(ctx context.Context, data []byte, ref string) er
 		u.logger.LogAttrs(ctx, slog.LevelWarn, "registry lacks blobs it said it has, sending them again",
 			slog.Int("blobs", len(blobs)))
 		for _, b := range blobs {
+			b.trace.Begin() // or one that is not come to would have neither succeeded nor failed
 			b.trace.Retry(u.registry.Host(), 0, 0, err)
 		}
 		if err := u.sendBlobs(ctx, blobs, u.sendAgain); err != nil {
@@ -228,7 +220,7 @@ func (u *uploader) putManifest(
 	loop.Retrying = func(attempt int, wait time.Duration, err error) {
 		u.tracer.retriedManifest(u.registry.Host(), attempt, wait, err)
 	}
-	err = loop.Run(ctx, budget, ref, func() (bool, error) { return m.Attempt(ctx) })
+	err = loop.Run(ctx, budget, ref, m.Attempt)
 	return m.Lacking(), m.Header(), err
 }
 

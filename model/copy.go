@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -15,10 +14,9 @@ import (
 	"time"
 
 	"github.com/modeltransfer/transfer"
-	"github.com/modeltransfer/transfer/internal/pace"
 	"github.com/modeltransfer/transfer/internal/wire"
-	"github.com/modeltransfer/transfer/model/internal/limit"
 	"github.com/modeltransfer/transfer/model/internal/pack"
+	"github.com/modeltransfer/transfer/model/internal/unpack"
 	"github.com/modeltransfer/transfer/model/ref"
 	"github.com/modeltransfer/transfer/registry"
 	"github.com/opencontainers/go-digest"
@@ -94,8 +92,8 @@ type copier struct {
 	source    *registry.Repository
 	target    *registry.Repository
 	prober    *prober             // asks the target
-	manifests []registry.Manifest // the last is what is copied
-	referrers []registry.Manifest // of the manifests, and of each other
+	manifests []registry.Manifest // what is copied, then what refers to it
+	own       int                 // how many there are before what refers to them
 	missing   []transfer.Blob
 	way       detour
 	result    Result
@@ -142,7 +140,8 @@ func (c *copier) copy(ctx context.Context, from, to string) (err error) {
 // it. The lock is beside it: that the directory is there means that a copy has ended in its middle.
 func (c *copier) keepWay(ctx context.Context) (err error) {
 	if c.way.unlock == nil {
-		c.way.unlock, err = c.lockDir(ctx, filepath.Dir(c.way.dir), filepath.Base(c.way.dir))
+		above, name := filepath.Dir(c.way.dir), filepath.Base(c.way.dir)
+		c.way.unlock, err = unpack.Lock(ctx, above, name, c.waiting(above))
 	}
 	return side(c.to, err)
 }
@@ -159,16 +158,7 @@ func (c *copier) open(ctx context.Context) (err error) {
 }
 
 // newClient returns a client that keeps as many connections as there may be requests.
-func newClient() *http.Client {
-	protocols := new(http.Protocols)
-	protocols.SetHTTP1(true) // bodies ride on several connections
-	return &http.Client{Transport: &http.Transport{
-		DialContext: wire.InStrides((&net.Dialer{Timeout: 30 * time.Second}).DialContext),
-		Proxy:       http.ProxyFromEnvironment, Protocols: protocols, MaxIdleConnsPerHost: 2 * streamsAtOnce,
-		IdleConnTimeout: 30 * time.Second, TLSHandshakeTimeout: 30 * time.Second,
-		ExpectContinueTimeout: time.Second,
-	}}
-}
+func newClient() *http.Client { return &http.Client{Transport: wire.NewTransport(2 * streamsAtOnce)} }
 
 // list finds out what is to be copied.
 func (c *copier) list(ctx context.Context) ([]transfer.Blob, error) {
@@ -183,80 +173,36 @@ func (c *copier) list(ctx context.Context) ([]transfer.Blob, error) {
 	if c.to.Digest != "" && c.to.Digest.String() != m.Digest {
 		return nil, fmt.Errorf("%w: it is %s, not %s", transfer.ErrDigestMismatch, m.Digest, c.to.Digest)
 	}
-	if c.manifests, err = tree(ctx, c.source, m, c.Limits.Manifests); err != nil {
+	tree, err := treeOf(ctx, c.source, m, c.Limits.Manifests)
+	if err != nil {
 		return nil, err
 	}
+	c.own = len(tree.All)
 	if !c.NoReferrers {
-		if err := c.refer(ctx); err != nil {
+		if err := c.refer(ctx, tree); err != nil {
 			return nil, err
 		}
 	}
-	return blobsOf(slices.Concat(c.manifests, c.referrers))
+	c.manifests, c.result.Referrers = tree.All, len(tree.All)-c.own
+	return blobsOf(c.manifests)
 }
 
 // ErrReferrers is a registry that does not say what refers to a model. [CopyOptions].NoReferrers does not
 // ask.
 var ErrReferrers = errors.New("what refers to it cannot be told")
 
-// refer finds what refers to the manifests, and to what refers to them.
-func (c *copier) refer(ctx context.Context) error {
-	f := &family{seen: map[string]bool{}, most: cmp.Or(c.Limits.Manifests, pack.DefaultManifests)}
-	for _, m := range c.manifests {
-		f.seen[m.Digest] = true
-	}
-	for all := slices.Clone(c.manifests); len(all) > 0; all = all[1:] {
-		list, err := c.source.Referrers(ctx, all[0].Digest, "")
+// refer finds what refers to the manifests of a tree, and to what refers to them, and adds it.
+func (c *copier) refer(ctx context.Context, tree *pack.Tree) error {
+	for i := 0; i < len(tree.All); i++ {
+		list, err := c.source.Referrers(ctx, tree.All[i].Digest, "")
 		if err != nil {
 			return fmt.Errorf("%w: %w", ErrReferrers, err)
 		}
-		known := len(f.found)
 		for _, d := range list {
-			if err := c.follow(ctx, d, f); err != nil {
+			if err := tree.Add(d.Digest); err != nil {
 				return err
 			}
 		}
-		all = append(all, f.found[known:]...)
-	}
-	c.referrers, c.result.Referrers = f.found, len(f.found)
-	return nil
-}
-
-// follow adds a referrer to the family, with what it lists.
-func (c *copier) follow(ctx context.Context, d registry.Descriptor, f *family) error {
-	if f.seen[d.Digest] {
-		return nil
-	}
-	m, err := c.source.Manifest(ctx, d.Digest)
-	if err != nil {
-		return err
-	}
-	below, err := tree(ctx, c.source, m, c.Limits.Manifests)
-	if err != nil {
-		return err
-	}
-	for _, m := range below {
-		if err := f.add(m); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// family are the manifests that refer to a model. All are kept in memory, and so bounded.
-type family struct {
-	found []registry.Manifest
-	seen  map[string]bool // with the model's own
-	size  int64
-	most  int
-}
-
-func (f *family) add(m registry.Manifest) error {
-	if f.seen[m.Digest] {
-		return nil
-	}
-	f.seen[m.Digest], f.found, f.size = true, append(f.found, m), f.size+int64(len(m.Data))
-	if len(f.seen) > f.most || f.size > int64(f.most)*pack.ManifestBytes {
-		return &limit.Error{Limit: limit.Manifests, Most: int64(f.most)}
 	}
 	return nil
 }
@@ -272,8 +218,7 @@ func (c *copier) probe(ctx context.Context, blobs []transfer.Blob) error {
 	if err = errors.Join(err, context.Cause(ctx)); err != nil {
 		return err
 	}
-	manifests := slices.Concat(c.manifests, c.referrers)
-	c.result.plan(blobs, namesOf(manifests), func(b transfer.Blob) bool { return there[b.Digest] })
+	c.result.plan(blobs, namesOf(c.manifests), func(b transfer.Blob) bool { return there[b.Digest] })
 	for _, b := range blobs {
 		if !there[b.Digest] {
 			b.From = from
@@ -290,26 +235,15 @@ func (c *copier) run(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := c.putManifests(ctx); err != nil {
+	name := cmp.Or(c.to.Tag, c.to.Digest.String())
+	err := putManifests(ctx, c.target, c.manifests[:c.own], name)
+	if err == nil {
+		err = putManifests(ctx, c.target, c.manifests[c.own:], "")
+	}
+	if err != nil {
 		return side(c.to, err)
 	}
 	return c.way.clear()
-}
-
-// putManifests pushes manifests under their digests and the last, which lists them, under its name. What
-// refers to them follows.
-func (c *copier) putManifests(ctx context.Context) error {
-	last := len(c.manifests) - 1
-	for i, m := range slices.Concat(c.manifests, c.referrers) {
-		name := ""
-		if i == last {
-			name = cmp.Or(c.to.Tag, c.to.Digest.String())
-		}
-		if err := c.target.PutManifest(ctx, name, m); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // bring takes blobs from the source to the target: as they come where that works, and the rest through the
@@ -345,7 +279,8 @@ func (c *copier) pass(ctx context.Context, n *ferried) error {
 		return side(c.from, err)
 	}
 	s := &streamer{
-		from: source, to: c.prober, host: c.from.Registry(), pace: pace.New(c.MaxBytesPerSecond),
+		from: source, to: c.prober, host: c.from.Registry(),
+		own: transfer.NewLimiter(c.MaxBytesPerSecond), shared: c.Limiter,
 		told: func(moved int64) { n.add(moved-n.streamed, 0, 0) },
 	}
 	if c.Trace != nil {
@@ -365,7 +300,7 @@ func (c *copier) detour(ctx context.Context, n *ferried) error {
 	d.Blobs, d.DestDir = c.missing, c.way.dir
 	d.Progress = func(completed, _ int64) { n.add(0, completed-n.fetched, 0) }
 	if err := transfer.Download(ctx, d); err != nil {
-		need := bytesOf(c.missing) - n.fetched
+		need := pack.Size(c.missing) - n.fetched
 		return side(c.from, lackOfRoom(err, need, c.way.dir))
 	}
 	u := c.uploadOptions(c.to, c.target)
@@ -394,14 +329,6 @@ func (f *ferried) add(streamed, fetched, sent int64) {
 
 // moved is how much has come to the target.
 func (f *ferried) moved() int64 { return f.streamed + f.sent }
-
-// bytesOf is the sum of the sizes of blobs.
-func bytesOf(blobs []transfer.Blob) (size int64) {
-	for _, b := range blobs {
-		size += b.Size
-	}
-	return size
-}
 
 // detour is the directory of a copy, through which goes what cannot be passed on.
 type detour struct {

@@ -164,6 +164,32 @@ func TestAnUploadThatBeginsWhileACopyEndsIsEnded(t *testing.T) {
 	assert.True(t, ended.Load())
 }
 
+// countedContext counts what is still to be called when it ends.
+type countedContext struct {
+	context.Context
+	registered atomic.Int64
+}
+
+// Value hides that there is a context of the standard library behind it.
+func (c *countedContext) Value(any) any { return nil }
+
+func (c *countedContext) AfterFunc(f func()) (stop func() bool) {
+	leave := context.AfterFunc(c.Context, f)
+	c.registered.Add(1)
+	return func() bool {
+		c.registered.Add(-1)
+		return leave()
+	}
+}
+
+func TestARequestLeavesNothingWithAContextThatLivesOn(t *testing.T) {
+	ctx := &countedContext{Context: t.Context()}
+	_, stop := lingering(ctx)
+	assert.EqualValues(t, 1, ctx.registered.Load())
+	stop()
+	assert.Zero(t, ctx.registered.Load())
+}
+
 func TestLargeBlobsGoThroughTheDiskAfterACopyThatHasEnded(t *testing.T) {
 	d := detour{dir: filepath.Join(t.TempDir(), "dir")}
 	small, large := transfer.Blob{Size: maxLost}, transfer.Blob{Size: maxLost + 1}

@@ -46,20 +46,27 @@ var (
 type OptionError struct {
 	Option  string // the field's name, or empty
 	Problem string // what follows it in a sentence
+	Form    Form   // where the option is for this form alone; Problem is empty then
 }
 
 func (e *OptionError) Error() string {
-	if e.Option == "" {
-		return "invalid option: " + e.Problem
+	problem := e.Problem
+	if e.Form != "" {
+		problem = "is for Form " + string(e.Form)
 	}
-	return "invalid option: " + e.Option + " " + e.Problem
+	if e.Option == "" {
+		return "invalid option: " + problem
+	}
+	return "invalid option: " + e.Option + " " + problem
 }
 
 func (e *OptionError) Unwrap() error { return transfer.ErrInvalidOption }
 
 func optionf(option, format string, args ...any) error {
-	return &OptionError{option, fmt.Sprintf(format, args...)}
+	return &OptionError{Option: option, Problem: fmt.Sprintf(format, args...)}
 }
+
+func onlyFor(form Form, option string) error { return &OptionError{Option: option, Form: form} }
 
 // PlatformError is an index of which one manifest must be chosen. It matches [registry.ErrPlatform].
 type PlatformError struct {

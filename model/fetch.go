@@ -3,6 +3,7 @@ package model
 import (
 	"cmp"
 	"context"
+	"errors"
 	"sync"
 	"time"
 
@@ -24,10 +25,14 @@ type tally struct {
 	total int64
 	sent  map[string]bool // of these, bytes were sent
 	came  int64           // bytes that a download has moved for blobs that are there now
+
+	reused map[string]int64 // bytes of blobs that came from other files, by digest
 }
 
 func newTally(base int64, tell func(completed, total int64)) *tally {
-	return &tally{base: base, tell: tell, begin: time.Now(), sent: map[string]bool{}}
+	return &tally{
+		base: base, tell: tell, begin: time.Now(), sent: map[string]bool{}, reused: map[string]int64{},
+	}
 }
 
 // progress is the callback of the transfer.
@@ -59,12 +64,9 @@ func (t *tally) first(b transfer.Blob) bool {
 	return !known
 }
 
-// trace has an upload tell what it finds at the registry, beside what somebody else is told.
-func (t *tally) trace(other *transfer.Trace) *transfer.Trace {
-	var all transfer.Trace
-	if other != nil {
-		all = *other
-	}
+// uploaded has an upload tell what it finds at the registry, beside what somebody else is told.
+func (t *tally) uploaded(other *transfer.Trace) *transfer.Trace {
+	all := *cmp.Or(other, &transfer.Trace{})
 	all.Present = both(func(i transfer.PresentInfo) { t.found(i.Blob.Size) }, all.Present)
 	all.Started = both(func(i transfer.StartInfo) {
 		if t.first(i.Blob) { // what lies before the first byte is what an earlier call has sent
@@ -79,27 +81,43 @@ func (t *tally) trace(other *transfer.Trace) *transfer.Trace {
 	return &all
 }
 
-// received has a download tell what it moves itself: another call may have brought a blob that both have
-// waited for.
+// received has a download tell what it moves itself, because another call may have brought a blob that both
+// have waited for, and what it has of other files.
 func (t *tally) received(other *transfer.Trace) *transfer.Trace {
-	var all transfer.Trace
-	if other != nil {
-		all = *other
-	}
-	all.Done = both(func(i transfer.DoneInfo) {
+	all := *cmp.Or(other, &transfer.Trace{})
+	count := func(b transfer.Blob, moved int64, reused func(had int64) int64) {
 		t.mu.Lock()
 		defer t.mu.Unlock()
-		t.came += i.Moved
+		t.came += moved
+		t.reused[b.Digest] = reused(t.reused[b.Digest])
+	}
+	all.Reused = both(func(i transfer.ReuseInfo) {
+		count(i.Blob, 0, func(had int64) int64 { return had + i.Bytes })
+	}, all.Reused)
+	all.Retried = both(func(i transfer.RetryInfo) {
+		if errors.Is(i.Err, transfer.ErrDigestMismatch) { // it was thrown away
+			count(i.Blob, 0, func(int64) int64 { return 0 })
+		}
+	}, all.Retried)
+	all.Done = both(func(i transfer.DoneInfo) {
+		count(i.Blob, i.Moved, func(had int64) int64 { return min(had, i.Reused) })
 	}, all.Done)
 	return &all
 }
 
-// shared counts what others have brought during a download that has come to its end, in which so many bytes
-// are from other files.
-func (t *tally) shared(reused int64) {
+// shared counts what others have brought during a download that has come to its end.
+func (t *tally) shared() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.there += max(t.done-t.there-t.came-reused, 0)
+	t.there += max(t.done-t.there-t.came-t.fromFiles(), 0)
+}
+
+// fromFiles is how many bytes came from other files. The lock is held.
+func (t *tally) fromFiles() (n int64) {
+	for _, bytes := range t.reused {
+		n += bytes
+	}
+	return n
 }
 
 // both calls two functions, of which the second may be nil.
@@ -118,7 +136,9 @@ func (t *tally) count(r *Result) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	r.Bytes, r.There = t.total+t.base, t.there+t.base
-	r.Moved, r.Took = max(t.done-t.there, 0), time.Since(t.begin)
+	came := max(t.done-t.there, 0)
+	r.Reused, r.Took = min(t.fromFiles(), came), time.Since(t.begin)
+	r.Moved = came - r.Reused
 }
 
 // plan fills in what a transfer is to move, in the order of the blobs.
@@ -144,21 +164,15 @@ func namesOf(manifests []registry.Manifest) map[string]string {
 			continue // it is refused elsewhere
 		}
 		for _, l := range content.Layers {
-			names[l.Digest] = nameOf(l)
+			names[l.Digest] = pack.TitleOf(l)
 		}
 	}
 	return names
 }
 
-// nameOf is the name of a layer's file, as those who write it say.
-func nameOf(d registry.Descriptor) string {
-	return cmp.Or(d.Annotations[pack.FilepathAnnotation], d.Title())
-}
-
 // blobsOf lists the blobs of manifests, each once.
 func blobsOf(manifests []registry.Manifest) ([]transfer.Blob, error) {
 	var blobs []transfer.Blob
-	seen := map[string]bool{}
 	for _, m := range manifests {
 		if m.IsIndex() {
 			continue
@@ -167,24 +181,20 @@ func blobsOf(manifests []registry.Manifest) ([]transfer.Blob, error) {
 		if err != nil {
 			return nil, named(m.Digest, err)
 		}
-		for _, b := range of {
-			if !seen[b.Digest] {
-				seen[b.Digest] = true
-				blobs = append(blobs, b)
-			}
-		}
+		blobs = append(blobs, of...)
 	}
-	return blobs, nil
+	return pack.Distinct(blobs), nil
 }
 
-// tree lists a manifest of a repository after all that it lists, each once.
-func tree(
+// treeOf returns a manifest of a repository with all that it lists.
+func treeOf(
 	ctx context.Context, repo *registry.Repository, m registry.Manifest, most int,
-) ([]registry.Manifest, error) {
-	return pack.Tree(m.Digest, most, func(dg string) (registry.Manifest, error) {
+) (*pack.Tree, error) {
+	t := pack.NewTree(most, func(dg string) (registry.Manifest, error) {
 		if dg == m.Digest {
 			return m, nil
 		}
 		return repo.Manifest(ctx, dg)
 	})
+	return t, t.Add(m.Digest)
 }

@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
 	"strings"
 
+	"github.com/modeltransfer/transfer/model/internal/pack"
 	"github.com/modeltransfer/transfer/model/internal/unpack"
 	"github.com/modeltransfer/transfer/registry"
 )
@@ -27,10 +29,7 @@ func (p *puller) files(ctx context.Context, m registry.Manifest, content registr
 	if len(entries) == 0 && unnamed > 0 {
 		return fmt.Errorf("%s: none of its %s %w", p.ref, plural(unnamed, "layer"), ErrUnnamed)
 	}
-	chosen, err := unpack.Filter(entries, p.Include, p.Exclude)
-	if err != nil {
-		return err
-	}
+	chosen := unpack.Filter(entries, p.Include, p.Exclude)
 	if len(chosen) == 0 && len(entries) > 0 {
 		return fmt.Errorf("%s: %w; there are %s", p.ref, ErrNoMatch, titles(entries))
 	}
@@ -39,7 +38,7 @@ func (p *puller) files(ctx context.Context, m registry.Manifest, content registr
 	if p.DryRun {
 		return files.plan(ctx)
 	}
-	unlock, err := p.lock(ctx, "")
+	unlock, err := p.lock(ctx)
 	if err != nil {
 		return err
 	}
@@ -64,77 +63,66 @@ type filesPull struct {
 
 // update makes the files of the directory those that were chosen.
 func (p *filesPull) update(ctx context.Context, m registry.Manifest) error {
-	p.into.Limits = p.Limits.unpacking()
-	p.into.Update = unpack.Update{Keep: p.Keep, Delete: p.Delete}
-	if err := p.fetch(ctx); err != nil {
+	missing, err := p.lacking(ctx)
+	if err != nil {
+		return err
+	}
+	p.reusable = append(p.reusable, p.into.Earlier(leastReuse)...)
+	p.result.planEntries(p.chosen, missing)
+	if err := p.stage(ctx, unpack.Blobs(missing), p.into.Stage(), p.result.There); err != nil {
+		return err
+	}
+	if err := p.into.Place(ctx, p.all, missing); err != nil {
 		return err
 	}
 	if err := p.into.Clear(ctx, p.all); err != nil {
 		return err
 	}
 	// All of the model's files, because other patterns may have chosen others before.
-	p.into.Remember(p.ref.String(), m, p.all)
+	p.into.Record.Remember(p.ref.String(), m, p.all)
 	return p.into.Save()
 }
 
-// fetch fetches the entries that are not in the directory yet.
-func (p *filesPull) fetch(ctx context.Context) error {
+// lacking finds out which of the chosen entries are not in their places.
+func (p *filesPull) lacking(ctx context.Context) (missing []unpack.Entry, err error) {
+	p.into.Limits = p.Limits.unpacking()
+	p.into.Update = unpack.Update{Keep: p.Keep, Delete: p.Delete, DryRun: p.DryRun}
 	if err := p.into.Prepare(ctx, p.all, p.chosen); err != nil {
-		return named(p.ref, err)
+		return nil, named(p.ref, err)
 	}
-	missing, err := p.into.Missing(ctx, p.chosen, p.Verify)
-	if err != nil {
-		return err
+	if missing, err = p.into.Missing(ctx, p.chosen, p.Verify); err == nil {
+		p.into.Reuse(ctx, p.all, missing)
 	}
-	p.into.Reuse(ctx, p.all, missing)
-	p.reusable = append(p.reusable, p.into.Earlier(leastReuse)...)
-	p.result.planEntries(p.chosen, missing)
-	blobs, _ := unpack.Blobs(missing)
-	if err := p.stage(ctx, blobs, p.into.Stage(), p.result.There); err != nil {
-		return err
-	}
-	return p.into.Place(ctx, p.all, missing)
+	return missing, err
 }
 
 // planEntries fills in which files are to be fetched.
 func (r *Result) planEntries(entries, missing []unpack.Entry) {
-	_, total := unpack.Blobs(entries)
-	_, size := unpack.Blobs(missing)
-	r.Missing, r.Bytes, r.There = filesOf(missing), total, max(total-size, 0)
+	total := pack.Size(unpack.Blobs(entries))
+	r.Missing, r.Bytes = filesOf(missing), total
+	r.There = max(total-pack.Size(unpack.Blobs(missing)), 0)
 }
 
 // plan finds out what a pull would do.
-func (p *filesPull) plan(ctx context.Context) error {
+func (p *filesPull) plan(ctx context.Context) (err error) {
 	p.result.planEntries(p.chosen, p.chosen)
-	dir, err := unpack.OpenExisting(p.dir)
+	p.into, err = unpack.OpenExisting(p.dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	defer dir.Close()
-	dir.Limits = p.Limits.unpacking()
-	dir.Update = unpack.Update{Keep: p.Keep, Delete: p.Delete, DryRun: true}
-	if err := dir.Prepare(ctx, p.all, p.chosen); err != nil {
-		return named(p.ref, err)
-	}
-	lacking, err := dir.Missing(ctx, p.chosen, p.Verify)
+	defer p.into.Close()
+	missing, err := p.lacking(ctx)
 	if err != nil {
 		return err
 	}
-	dir.Reuse(ctx, p.all, lacking)
-	if err := dir.Clear(ctx, p.all); err != nil {
+	if err := p.into.Clear(ctx, p.all); err != nil {
 		return err
 	}
-	var missing []unpack.Entry
-	for _, e := range lacking {
-		if !dir.Reused(e) {
-			missing = append(missing, e)
-		}
-	}
-	p.result.planEntries(p.chosen, missing)
-	p.result.Changes = dir.Update.Changes
+	p.result.planEntries(p.chosen, slices.DeleteFunc(missing, p.into.Reused))
+	p.result.Changes = p.into.Update.Changes
 	return nil
 }
 

@@ -10,6 +10,7 @@ import (
 	"slices"
 
 	"github.com/modeltransfer/transfer"
+	"github.com/modeltransfer/transfer/model/internal/names"
 	"github.com/modeltransfer/transfer/model/internal/pack"
 	"github.com/modeltransfer/transfer/model/internal/unpack"
 	"github.com/modeltransfer/transfer/model/ref"
@@ -100,7 +101,7 @@ func (o *Options) withHolding(
 		return err
 	}
 	if changes {
-		unlock, err := o.lockDir(ctx, dir, "")
+		unlock, err := unpack.LockAll(ctx, dir, o.waiting(dir))
 		if err != nil {
 			return err
 		}
@@ -124,7 +125,7 @@ func holdingOf(dir string, most Limits) (*holding, error) {
 	}
 	switch h.kind {
 	case pack.Blobs:
-		m, err := readModel(dir)
+		m, err := pack.ReadPart(filepath.Join(dir, pack.ManifestName))
 		if err == nil {
 			h.add(m.Blobs)
 		}
@@ -143,20 +144,6 @@ func (h *holding) add(blobs []transfer.Blob) {
 	for _, b := range blobs {
 		h.items = append(h.items, blobItem(pack.TreePath(h.path, h.kind, digest.Digest(b.Digest)), b))
 	}
-}
-
-// readModel reads the manifest of a directory of blobs.
-func readModel(dir string) (pack.Part, error) {
-	manifest := filepath.Join(dir, pack.ManifestName)
-	data, err := pack.ReadManifest(manifest)
-	if err != nil {
-		return pack.Part{}, err
-	}
-	blobs, err := registry.NewManifest(data, "").Blobs()
-	if err != nil {
-		return pack.Part{}, named(manifest, err)
-	}
-	return pack.Part{Manifest: data, Blobs: blobs}, nil
 }
 
 // addFiles adds named files, as the record of their directory says.
@@ -185,9 +172,16 @@ func (h *holding) addFiles() error {
 
 // recorded lists the files of the model that a directory says it has.
 func recorded(d *unpack.Dir) ([]unpack.Entry, error) {
+	record := filepath.Join(d.Stage(), names.RecordName)
+	if _, err := os.Lstat(record); d.Record.Digest == "" && err == nil {
+		return nil, absentError(fmt.Sprintf(
+			"%s was not made by pull, or is damaged: %s cannot be used; pull the model again",
+			d.Path(), record,
+		))
+	}
 	if d.Record.Digest == "" {
 		return nil, absentError(fmt.Sprintf("%s was not made by pull: it has neither %s/record.json nor a "+
-			"manifest.json, and is neither an OCI layout nor Ollama's models", d.Path(), pack.StateDir))
+			"manifest.json, and is neither an OCI layout nor Ollama's models", d.Path(), names.StateDir))
 	}
 	content, err := registry.NewManifest([]byte(d.Record.Manifest), "").Content()
 	if err != nil {

@@ -3,6 +3,7 @@ package model
 import (
 	"context"
 
+	"github.com/modeltransfer/transfer"
 	"github.com/modeltransfer/transfer/model/internal/pack"
 	"github.com/modeltransfer/transfer/model/ref"
 	"github.com/modeltransfer/transfer/registry"
@@ -60,24 +61,14 @@ func Inspect(ctx context.Context, reference string, opts InspectOptions) (Descri
 	if err != nil {
 		return d, named(r, err)
 	}
-	d.addLayers()
-	return d, nil
-}
-
-func (d *Description) addLayers() {
-	seen := map[string]bool{}
-	count := func(one registry.Descriptor) {
-		d.Sum += one.Size
-		if !seen[one.Digest] {
-			seen[one.Digest] = true
-			d.Bytes += one.Size
-		}
-	}
+	var blobs []transfer.Blob
 	if d.Content.Config != nil {
-		count(*d.Content.Config)
+		blobs = append(blobs, d.Content.Config.Blob())
 	}
 	for _, l := range d.Content.Layers {
-		count(l)
-		d.Files = append(d.Files, File{Name: nameOf(l), Digest: l.Digest, Size: l.Size, Mode: pack.ModeOf(l)})
+		blobs = append(blobs, l.Blob())
+		d.Files = append(d.Files, File{pack.TitleOf(l), l.Digest, l.Size, pack.ModeOf(l)})
 	}
+	d.Bytes, d.Sum = pack.Size(pack.Distinct(blobs)), pack.Size(blobs)
+	return d, nil
 }

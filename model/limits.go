@@ -24,8 +24,18 @@ type Limits struct {
 }
 
 func (l Limits) check() error {
-	if l.Bytes < 0 || min(l.Files, l.Depth, l.Manifests) < 0 || max(l.Files, l.Manifests) > math.MaxInt32 {
-		return optionf("", "a limit is negative or too large")
+	for _, bound := range []struct {
+		option      string
+		value, most int64
+	}{
+		{"Limits.Bytes", l.Bytes, math.MaxInt64},
+		{"Limits.Files", int64(l.Files), math.MaxInt32},
+		{"Limits.Depth", int64(l.Depth), math.MaxInt64},
+		{"Limits.Manifests", int64(l.Manifests), math.MaxInt32},
+	} {
+		if bound.value < 0 || bound.value > bound.most {
+			return optionf(bound.option, "is negative or too large")
+		}
 	}
 	return nil
 }

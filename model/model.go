@@ -11,11 +11,11 @@ import (
 	"log/slog"
 	"net/http"
 	"os"
+	"sync"
 	"time"
 
 	"github.com/modeltransfer/transfer"
 	"github.com/modeltransfer/transfer/model/credentials"
-	"github.com/modeltransfer/transfer/model/internal/unpack"
 	"github.com/modeltransfer/transfer/model/ref"
 	"github.com/modeltransfer/transfer/registry"
 )
@@ -38,6 +38,10 @@ type Options struct {
 	// [transfer.DownloadOptions] do. Zero means the same as there.
 	Concurrency, BodyConcurrency int
 	MaxBytesPerSecond            int64
+
+	// Limiter caps the speed of all calls that have it, together. What [Copy] passes on as it comes counts
+	// once, and what it takes through the disk twice. Nil means no cap but MaxBytesPerSecond.
+	Limiter *transfer.Limiter
 
 	// StallTimeout and RetryTimeout are how long a request may go without a byte, and a blob or a manifest
 	// without success. Zero means 10 s and 5 min.
@@ -92,9 +96,9 @@ func (o *Options) tellHashing(completed, total int64) {
 	}
 }
 
-// lockDir keeps a directory for one call.
-func (o *Options) lockDir(ctx context.Context, dir, what string) (unlock func(), err error) {
-	return unpack.Lock(ctx, dir, what, func() {
+// waiting returns what tells, once, that a directory is waited for.
+func (o *Options) waiting(dir string) func() {
+	return sync.OnceFunc(func() {
 		if o.Waiting != nil {
 			o.Waiting(dir)
 		}
@@ -149,7 +153,7 @@ func (o *Options) downloadOptions(r ref.Reference, repo *registry.Repository) tr
 	d.Logger = o.transferLogger(r)
 	d.Trace, d.Progress = o.Trace, o.Progress
 	d.Concurrency, d.BodyConcurrency = o.Concurrency, o.BodyConcurrency
-	d.MaxBytesPerSecond = o.MaxBytesPerSecond
+	d.MaxBytesPerSecond, d.Limiter = o.MaxBytesPerSecond, o.Limiter
 	return d
 }
 
@@ -159,7 +163,7 @@ func (o *Options) uploadOptions(r ref.Reference, repo *registry.Repository) tran
 	u.Logger = o.transferLogger(r)
 	u.Trace, u.Progress = o.Trace, o.Progress
 	u.Concurrency, u.BodyConcurrency = o.Concurrency, o.BodyConcurrency
-	u.MaxBytesPerSecond = o.MaxBytesPerSecond
+	u.MaxBytesPerSecond, u.Limiter = o.MaxBytesPerSecond, o.Limiter
 	return u
 }
 

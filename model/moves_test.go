@@ -1,18 +1,24 @@
 package model_test
 
 import (
+	"bytes"
 	"context"
 	"io/fs"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/modeltransfer/transfer"
 	"github.com/modeltransfer/transfer/internal/registrytest"
 	"github.com/modeltransfer/transfer/model"
 	"github.com/modeltransfer/transfer/registry"
+	"github.com/opencontainers/go-digest"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
@@ -121,6 +127,29 @@ func TestFortyCallersOfOneCacheFetchOnce(t *testing.T) {
 	}
 }
 
+// A digest that two layers give two sizes is refused in every form, and not fetched in one of them.
+func TestS13LayersOfOneDigestAndTwoSizesAreRefused(t *testing.T) {
+	_, host := serve(t, registrytest.Options{})
+	reference := host + "/me/model:v1"
+	dir := files(t, map[string]string{"a": "weights", "b": "weights"})
+	_, err := model.Push(t.Context(), []string{dir}, reference, model.PushOptions{})
+	require.NoError(t, err)
+	about, err := model.Inspect(t.Context(), reference, model.InspectOptions{})
+	require.NoError(t, err)
+	assert.Equal(t, about.Bytes+int64(len("weights")), about.Sum)
+	repo, err := model.Open(about.Reference, model.Options{})
+	require.NoError(t, err)
+	defer repo.CloseIdleConnections()
+	two := bytes.Replace(about.Manifest.Data, []byte(`"size":7`), []byte(`"size":8`), 1)
+	require.NoError(t, repo.PutManifest(t.Context(), "v1", registry.NewManifest(two, "")))
+	for _, form := range []model.Form{model.Files, model.Blobs, model.OCILayout} {
+		dir := filepath.Join(t.TempDir(), "model")
+		_, err := model.Pull(t.Context(), reference, dir, model.PullOptions{Form: form})
+		require.ErrorContains(t, err, "sizes 8 and 7", form)
+		assert.NoFileExists(t, filepath.Join(dir, "b"))
+	}
+}
+
 func TestVerifyFindsWhatIsWrongAndRepairsIt(t *testing.T) {
 	_, _, reference := pushed(t)
 	dir := t.TempDir()
@@ -168,6 +197,59 @@ func TestPruneRemovesWhatNoModelNeeds(t *testing.T) {
 	result, err := model.Prune(t.Context(), dir, model.PruneOptions{})
 	require.NoError(t, err)
 	assert.Equal(t, 3, result.Kept, "two files and one that is the config too")
+}
+
+// A pull into Ollama's models has blobs that no manifest names yet: who prunes waits for it.
+func TestL3PruneWaitsForAPullIntoOllamasModels(t *testing.T) {
+	reg := registrytest.New(registrytest.Options{})
+	weights := digest.FromString("weights").String()
+	begun, waited := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodGet && strings.HasSuffix(r.URL.Path, weights) {
+			once.Do(func() { close(begun) })
+			<-waited
+		}
+		reg.ServeHTTP(w, r)
+	}))
+	defer server.Close()
+	made := files(t, map[string]string{"config.json": "{ }", "weights.bin": "weights"})
+	reference := server.URL + "/me/model:v1"
+	_, err := model.Push(t.Context(), []string{made}, reference, model.PushOptions{})
+	require.NoError(t, err)
+
+	dir := t.TempDir()
+	var pulling sync.WaitGroup
+	pulling.Go(func() {
+		opts := model.PullOptions{Form: model.Ollama, Options: model.Options{Concurrency: 1}}
+		_, err := model.Pull(t.Context(), reference, dir, opts)
+		assert.NoError(t, err)
+	})
+	<-begun
+	told := sync.OnceFunc(func() { close(waited) })
+	time.AfterFunc(10*time.Second, told) // else it would never end where nobody waits
+	_, err = model.Prune(t.Context(), dir, model.PruneOptions{Waiting: func(string) { told() }})
+	told()
+	require.NoError(t, err)
+	pulling.Wait()
+	_, err = model.Verify(t.Context(), dir, model.VerifyOptions{})
+	require.NoError(t, err)
+}
+
+// A record that cannot be used is not called missing, and a pull makes it anew.
+func TestL2ADamagedRecordIsSaidToBeDamaged(t *testing.T) {
+	_, _, reference := pushed(t)
+	dir := t.TempDir()
+	for range 2 {
+		_, err := model.Pull(t.Context(), reference, dir, model.PullOptions{})
+		require.NoError(t, err)
+		_, err = model.Verify(t.Context(), dir, model.VerifyOptions{})
+		require.NoError(t, err)
+		require.NoError(t, os.Truncate(filepath.Join(dir, ".transfer", "record.json"), 10))
+		_, err = model.Verify(t.Context(), dir, model.VerifyOptions{})
+		require.ErrorIs(t, err, fs.ErrNotExist)
+		require.ErrorContains(t, err, "record.json cannot be used; pull the model again")
+	}
 }
 
 func TestInspectSaysWhatAModelConsistsOf(t *testing.T) {

@@ -139,8 +139,11 @@ func (p *prober) begin(ctx context.Context) (upload string, status int, err erro
 // behind, which nobody could end who has not heard the answer.
 func lingering(ctx context.Context) (context.Context, context.CancelFunc) {
 	asking, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	context.AfterFunc(ctx, func() { time.AfterFunc(endTime, cancel) })
-	return asking, cancel
+	leave := context.AfterFunc(ctx, func() { time.AfterFunc(endTime, cancel) })
+	return asking, func() {
+		leave() // or it would stay with a context that outlives the call
+		cancel()
+	}
 }
 
 // offset asks how much an upload has, and where it goes on.

@@ -1,6 +1,7 @@
 package model
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -117,12 +118,16 @@ func (o *PullOptions) check(r ref.Reference) error {
 	default:
 		return optionf("Form", "%q is none of files, blobs, oci and ollama", o.Form)
 	}
-	for _, patterns := range [][]string{o.Include, o.Exclude} {
-		if err := names.CheckPatterns(patterns); err != nil {
-			return optionf("", "%v", err)
-		}
+	return cmp.Or(
+		checkPatterns("Include", o.Include), checkPatterns("Exclude", o.Exclude), o.Limits.check(),
+	)
+}
+
+func checkPatterns(option string, patterns []string) error {
+	if err := names.CheckPatterns(patterns); err != nil {
+		return optionf(option, "has a %v", err)
 	}
-	return o.Limits.check()
+	return nil
 }
 
 // run pulls into the form that was asked for.
@@ -182,8 +187,12 @@ func (p *puller) one(ctx context.Context, m registry.Manifest) error {
 		}
 	}
 	p.result.Form = p.Form
-	if p.Form != Files && len(p.Include)+len(p.Exclude) > 0 {
-		return optionf("Include", "and Exclude choose among named files; this pull is of %s", p.Form)
+	const unchosen = "chooses among named files; this pull is of %s"
+	switch {
+	case p.Form != Files && len(p.Include) > 0:
+		return optionf("Include", unchosen, p.Form)
+	case p.Form != Files && len(p.Exclude) > 0:
+		return optionf("Exclude", unchosen, p.Form)
 	}
 	switch p.Form {
 	case Files:
@@ -196,10 +205,9 @@ func (p *puller) one(ctx context.Context, m registry.Manifest) error {
 	return p.blobs(ctx, m)
 }
 
-// lock keeps the directory for this call. What is part of the lock's name where models do not share their
-// places.
-func (p *puller) lock(ctx context.Context, what string) (unlock func(), err error) {
-	return p.lockDir(ctx, p.dir, what)
+// lock keeps the directory for this call.
+func (p *puller) lock(ctx context.Context) (unlock func(), err error) {
+	return unpack.Lock(ctx, p.dir, "", p.waiting(p.dir))
 }
 
 // blobs pulls blobs and their manifest.json.
@@ -207,7 +215,7 @@ func (p *puller) blobs(ctx context.Context, m registry.Manifest) error {
 	if p.DryRun {
 		return p.planBlobs(pack.Blobs, m)
 	}
-	unlock, err := p.lock(ctx, "")
+	unlock, err := p.lock(ctx)
 	if err != nil {
 		return err
 	}
@@ -223,18 +231,17 @@ func (p *puller) ollama(ctx context.Context, m registry.Manifest) error {
 		return p.planBlobs(pack.Ollama, m)
 	}
 	// Other models go beside this one: what they share is fetched once, as each blob is locked.
-	unlock, err := p.lock(ctx, digest.Digest(m.Digest).Encoded()[:16])
+	unlock, err := unpack.LockOne(ctx, p.dir, digest.Digest(m.Digest).Encoded()[:16], p.waiting(p.dir))
 	if err != nil {
 		return err
 	}
 	defer unlock()
-	models, err := unpack.OpenOllama(p.dir)
+	stage, err := unpack.OllamaStage(p.dir)
 	if err != nil {
 		return err
 	}
-	defer models.Close()
-	return p.allBlobs(ctx, pack.Ollama, m, models.Stage(), func() error {
-		return models.PutManifest(p.ref.Host, p.ref.Repository, p.ref.Tag, m.Data)
+	return p.allBlobs(ctx, pack.Ollama, m, stage, func() error {
+		return unpack.PutOllama(p.dir, p.ref.Host, p.ref.Repository, p.ref.Tag, m.Data)
 	})
 }
 
@@ -271,14 +278,14 @@ func (p *puller) planBlobs(kind pack.Kind, manifests ...registry.Manifest) error
 
 // layout pulls a manifest, or an index with all it lists, into an OCI layout.
 func (p *puller) layout(ctx context.Context, m registry.Manifest) error {
-	manifests, err := tree(ctx, p.repo, m, p.Limits.Manifests)
+	tree, err := treeOf(ctx, p.repo, m, p.Limits.Manifests)
 	if err != nil {
 		return named(p.ref, err)
 	}
-	if err := p.planBlobs(pack.OCI, manifests...); err != nil || p.DryRun {
+	if err := p.planBlobs(pack.OCI, tree.All...); err != nil || p.DryRun {
 		return err
 	}
-	unlock, err := p.lock(ctx, "")
+	unlock, err := p.lock(ctx)
 	if err != nil {
 		return err
 	}
@@ -288,10 +295,10 @@ func (p *puller) layout(ctx context.Context, m registry.Manifest) error {
 		return err
 	}
 	defer layout.Close()
-	if err := p.fillLayout(ctx, layout, manifests); err != nil {
+	if err := p.fillLayout(ctx, layout, tree.All); err != nil {
 		return err
 	}
-	for _, one := range manifests {
+	for _, one := range tree.All {
 		if err := layout.PutManifest(one); err != nil {
 			return err
 		}
@@ -306,21 +313,19 @@ func (p *puller) fillLayout(ctx context.Context, layout *unpack.OCI, manifests [
 		return err
 	}
 	var missing []transfer.Blob
-	total, size := int64(0), int64(0)
 	for _, b := range blobs {
-		total += b.Size
 		there, err := layout.There(b)
 		if err != nil {
 			return err
 		}
 		if p.Verify || !there {
-			missing, size = append(missing, b), size+b.Size
+			missing = append(missing, b)
 		}
 	}
-	if err := p.stage(ctx, missing, layout.Stage(), total-size); err != nil {
+	if err := p.stage(ctx, missing, layout.Stage(), pack.Size(blobs)-pack.Size(missing)); err != nil {
 		return err
 	}
-	return layout.Place(missing)
+	return layout.Place(ctx, missing)
 }
 
 // stage fetches blobs into a directory from where they get their places. What is there already is hashed: it
@@ -337,23 +342,21 @@ func (p *puller) stage(ctx context.Context, blobs []transfer.Blob, dir string, t
 // of the whole.
 func (p *puller) download(ctx context.Context, blobs []transfer.Blob, dir string, there int64) error {
 	p.tellBegin(&p.result)
-	t, reused := newTally(there, p.Progress), reuses{}
+	t := newTally(there, p.Progress)
 	o := p.downloadOptions(p.ref, p.repo)
 	o.Blobs, o.DestDir, o.Verify, o.Progress = blobs, dir, p.Verify, t.progress
-	o.Reuse, o.Trace = append(p.reusable, p.earlier()...), t.received(reused.trace(p.Trace))
+	o.Reuse, o.Trace = append(p.reusable, p.earlier()...), t.received(p.Trace)
 	var err error
 	if len(blobs) > 0 {
 		if err = transfer.Download(ctx, o); err == nil {
-			t.shared(reused.total())
+			t.shared()
 		}
 	} else {
 		t.progress(0, 0)
 	}
 	refused := p.result.Bytes - p.result.There // what was to come, where it ended before the first byte
 	if t.count(&p.result); t.began {
-		refused = p.result.Bytes - p.result.There - p.result.Moved
+		refused = p.result.Bytes - p.result.There - p.result.Moved - p.result.Reused
 	}
-	p.result.Reused = min(reused.total(), p.result.Moved)
-	p.result.Moved -= p.result.Reused
 	return lackOfRoom(err, refused, dir)
 }

@@ -10,7 +10,6 @@ import (
 	"slices"
 
 	"github.com/modeltransfer/transfer"
-	"github.com/modeltransfer/transfer/model/internal/names"
 	"github.com/modeltransfer/transfer/model/internal/pack"
 	"github.com/modeltransfer/transfer/model/ref"
 	"github.com/modeltransfer/transfer/registry"
@@ -141,10 +140,7 @@ func (p *pusher) check(paths []string) error {
 	if len(paths) == 0 || slices.Contains(paths, "") {
 		return optionf("", "a path is empty, or there is none; . is the current directory")
 	}
-	if err := names.CheckPatterns(p.Exclude); err != nil {
-		return optionf("", "%v", err)
-	}
-	return p.Limits.check()
+	return cmp.Or(checkPatterns("Exclude", p.Exclude), p.Limits.check())
 }
 
 // name finds the digest of what is sent, which must be that of the reference where that has one.
@@ -193,7 +189,7 @@ func (p *pusher) send(ctx context.Context, src *source) error {
 	p.tellBegin(&p.result)
 	t, name := newTally(0, p.Progress), cmp.Or(p.ref.Tag, p.ref.Digest.String())
 	o := p.uploadOptions(p.ref, repo)
-	o.SrcDir, o.Blobs, o.Progress, o.Trace = src.dir, src.blobs(), t.progress, t.trace(p.Trace)
+	o.SrcDir, o.Blobs, o.Progress, o.Trace = src.dir, src.blobs(), t.progress, t.uploaded(p.Trace)
 	if len(src.parts) == 1 {
 		o.Manifest, o.ManifestRef = src.parts[0].Manifest, name
 	}
@@ -252,16 +248,10 @@ func (s *source) manifests() []registry.Manifest {
 // blobs lists the blobs of all parts, each once.
 func (s *source) blobs() []transfer.Blob {
 	var blobs []transfer.Blob
-	seen := map[string]bool{}
 	for _, p := range s.parts {
-		for _, b := range p.Blobs {
-			if !seen[b.Digest] {
-				seen[b.Digest] = true
-				blobs = append(blobs, b)
-			}
-		}
+		blobs = append(blobs, p.Blobs...)
 	}
-	return blobs
+	return pack.Distinct(blobs)
 }
 
 // checkLinks hashes the blobs of a directory that are links before anything is sent: a wrong link may lead to

@@ -2,18 +2,15 @@ package model
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 
 	"github.com/modeltransfer/transfer"
 	"github.com/modeltransfer/transfer/model/internal/pack"
 	"github.com/modeltransfer/transfer/model/ref"
-	"github.com/modeltransfer/transfer/registry"
 	"github.com/opencontainers/go-digest"
 )
 
@@ -80,8 +77,8 @@ func (p *puller) earlier() (files []string) {
 	kind := pack.Blobs
 	switch p.Form {
 	case Blobs:
-		m, _ := readModel(p.dir)
-		blobs = m.Blobs
+		part, _ := pack.ReadPart(filepath.Join(p.dir, pack.ManifestName))
+		blobs = part.Blobs
 	case OCILayout:
 		kind = pack.OCI
 		blobs, _, _ = pack.Referenced(p.dir, kind, p.Limits.Manifests)
@@ -106,53 +103,8 @@ func otherTags(models string, r ref.Reference) (blobs []transfer.Blob) {
 	dir := filepath.Join(models, "manifests", r.Host, filepath.FromSlash(r.Repository))
 	tags, _ := os.ReadDir(dir)
 	for _, tag := range tags[:min(len(tags), mostReuse)] {
-		data, err := pack.ReadManifest(filepath.Join(dir, tag.Name()))
-		if err != nil {
-			continue
-		}
-		if of, err := registry.NewManifest(data, "").Blobs(); err == nil {
-			blobs = append(blobs, of...)
-		}
+		part, _ := pack.ReadPart(filepath.Join(dir, tag.Name()))
+		blobs = append(blobs, part.Blobs...)
 	}
 	return blobs
-}
-
-// reuses counts what the blobs of a transfer have of other files.
-type reuses struct {
-	mu    sync.Mutex       // guards bytes
-	bytes map[string]int64 // by digest
-}
-
-// trace has a transfer count, beside what somebody else is told.
-func (r *reuses) trace(other *transfer.Trace) *transfer.Trace {
-	var all transfer.Trace
-	if other != nil {
-		all = *other
-	}
-	r.bytes = map[string]int64{}
-	set := func(b transfer.Blob, bytes func(had int64) int64) {
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		r.bytes[b.Digest] = bytes(r.bytes[b.Digest])
-	}
-	all.Reused = both(func(i transfer.ReuseInfo) {
-		set(i.Blob, func(had int64) int64 { return had + i.Bytes })
-	}, all.Reused)
-	all.Retried = both(func(i transfer.RetryInfo) {
-		if errors.Is(i.Err, transfer.ErrDigestMismatch) { // it was thrown away
-			set(i.Blob, func(int64) int64 { return 0 })
-		}
-	}, all.Retried)
-	all.Done = both(func(i transfer.DoneInfo) {
-		set(i.Blob, func(had int64) int64 { return min(had, i.Reused) })
-	}, all.Done)
-	return &all
-}
-
-// total returns how many bytes that is in all. The transfer has ended.
-func (r *reuses) total() (n int64) {
-	for _, bytes := range r.bytes {
-		n += bytes
-	}
-	return n
 }

@@ -27,10 +27,10 @@ func (p *pusher) open(ctx context.Context, paths []string) (*source, error) {
 	}
 	switch kind {
 	case pack.Blobs:
-		part, err := readModel(paths[0])
+		manifest := filepath.Join(paths[0], pack.ManifestName)
+		part, err := pack.ReadPart(manifest)
 		return &source{
-			dir: paths[0], parts: []pack.Part{part}, tree: paths[0], kind: kind,
-			manifest: filepath.Join(paths[0], pack.ManifestName),
+			dir: paths[0], parts: []pack.Part{part}, tree: paths[0], kind: kind, manifest: manifest,
 		}, err
 	case pack.Ollama:
 		m, err := pack.OpenOllama(paths[0], cmp.Or(p.Model, ollamaMatch(paths[0], p.ref)))
@@ -80,18 +80,18 @@ func (p *pusher) checkFor(kind pack.Kind) error {
 		case !slices.Contains(pack.OllamaParts, part):
 			return optionf("Parts", "has %q, which is none of %s", part, strings.Join(pack.OllamaParts, ", "))
 		case p.Form != Ollama && len(paths) > 0:
-			return optionf(part, "is for Form ollama")
+			return onlyFor(Ollama, part)
 		}
 	}
 	switch {
 	case p.Model != "" && kind != pack.OCI && kind != pack.Ollama:
 		return optionf("Model", "is for an OCI layout and for Ollama's models")
 	case p.Tar && !files:
-		return optionf("Tar", "is for Form files")
+		return onlyFor(Files, "Tar")
 	case p.ArtifactType != "" && !files:
-		return optionf("ArtifactType", "is for Form files")
+		return onlyFor(Files, "ArtifactType")
 	case p.MediaType != "" && !files:
-		return optionf("MediaType", "is for Form files")
+		return onlyFor(Files, "MediaType")
 	case len(p.Exclude) > 0 && !plain:
 		return optionf("Exclude", "is for files; what is sent here is a whole model")
 	case p.FollowLinks && !plain:

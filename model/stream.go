@@ -12,13 +12,12 @@ import (
 	"time"
 
 	"github.com/modeltransfer/transfer"
-	"github.com/modeltransfer/transfer/internal/pace"
 	"github.com/modeltransfer/transfer/registry"
 	"golang.org/x/sync/errgroup"
 )
 
 const (
-	// streamsAtOnce is how many blobs go at once. Of each, one buffer of wire.InStrides is in memory.
+	// streamsAtOnce is how many blobs go at once. Of each, one buffer of a connection is in memory.
 	streamsAtOnce = 16
 
 	// maxContinued is how often the upload of a blob goes on after a fault. What the target has already is
@@ -40,9 +39,10 @@ type streamer struct {
 	from  *registry.Repository
 	to    *prober
 	host  string // of the source
-	pace  *pace.Limiter
 	trace transfer.Trace
 	told  func(moved int64)
+
+	own, shared *transfer.Limiter // both rule
 
 	off   atomic.Bool // the target does not let it work
 	mu    sync.Mutex  // guards the field that follows, and the calls of told
@@ -135,12 +135,13 @@ func (p *passage) send(ctx context.Context) error {
 		return &sourceError{err}
 	}
 	defer source.Close()
-	if _, err := io.CopyN(io.Discard, source, p.at); err != nil {
+	from := p.s.shared.Reader(ctx, p.s.own.Reader(ctx, source))
+	if _, err := io.CopyN(io.Discard, from, p.at); err != nil {
 		return &sourceError{err}
 	}
 	rest := p.blob.Size - p.at
 	tell(p.s.trace.Started, transfer.StartInfo{Blob: p.blob, Host: p.s.host, Offset: p.at, Size: rest})
-	body := &window{passage: p, ctx: ctx, from: source, watch: time.AfterFunc(p.s.to.patience, cancel)}
+	body := &window{passage: p, ctx: ctx, from: from, watch: time.AfterFunc(p.s.to.patience, cancel)}
 	err = p.put(ctx, body)
 	cancel() // the transport may still read
 	if fault := body.end(); fault != nil {
@@ -244,16 +245,12 @@ func (w *window) Read(p []byte) (int, error) {
 		return 0, errNoStream
 	}
 	w.watch.Stop()
-	p = p[:w.s.pace.Chunk(int64(len(p)))]
 	n, err := w.from.Read(p)
 	if err != nil && err != io.EOF {
 		if w.ctx.Err() == nil {
 			w.fault = err
 		}
 		return 0, err // a target that checks nothing would take the last bytes of a wrong blob for its end
-	}
-	if paid := w.s.pace.Pay(w.ctx, n); paid != nil {
-		return 0, paid
 	}
 	before := w.at
 	if w.at += int64(n); w.at == w.blob.Size {

@@ -112,14 +112,11 @@ func (o *VerifyOptions) repair(ctx context.Context, h *holding, wrong []item) er
 		return err
 	}
 	defer p.repo.CloseIdleConnections()
-	var blobs []transfer.Blob
-	seen := map[string]bool{}
-	for _, i := range wrong {
-		if !seen[i.blob.Digest] {
-			seen[i.blob.Digest] = true
-			blobs = append(blobs, i.blob)
-		}
+	blobs := make([]transfer.Blob, len(wrong))
+	for i, w := range wrong {
+		blobs[i] = w.blob
 	}
+	blobs = pack.Distinct(blobs)
 	p.result.plan(blobs, nil, func(transfer.Blob) bool { return false })
 	switch h.kind {
 	case pack.Blobs:
@@ -141,7 +138,7 @@ func (p *puller) repairLayout(ctx context.Context, blobs []transfer.Blob) error 
 	if err := p.download(ctx, blobs, layout.Stage(), 0); err != nil {
 		return err
 	}
-	return errors.Join(layout.Place(blobs), layout.Done())
+	return errors.Join(layout.Place(ctx, blobs), layout.Done())
 }
 
 func (p *puller) repairFiles(ctx context.Context, h *holding, wrong []item, blobs []transfer.Blob) error {

@@ -55,6 +55,7 @@ func (r *Repository) Blob(ctx context.Context, b transfer.Blob) (io.ReadCloser, 
 	if err := c.Retry(ctx, reader.target, reader.ask); err != nil {
 		return nil, reader.fail(err)
 	}
+	reader.pause()
 	return reader, nil
 }
 
@@ -75,9 +76,9 @@ type blobReader struct {
 	err  error     // of all Reads that follow
 }
 
-// blobBody is the body of an answer, and whose it is.
+// blobBody is an answer, and whose it is.
 type blobBody struct {
-	io.ReadCloser
+	*exchange.Response
 	from *source
 }
 
@@ -86,6 +87,10 @@ func (r *blobReader) Read(p []byte) (n int, err error) {
 	if r.err != nil || len(p) == 0 {
 		return 0, r.err
 	}
+	if r.body != nil {
+		r.body.Watch.Resume()
+	}
+	defer r.pause()
 	if p = p[:min(int64(len(p)), r.size-r.at)]; len(p) > 0 {
 		err = r.call.Retry(r.ctx, r.target, func(ctx context.Context, b *retry.Budget) error {
 			if r.body == nil {
@@ -107,10 +112,17 @@ func (r *blobReader) Read(p []byte) (n int, err error) {
 	return n, r.finish()
 }
 
+// pause keeps the time until the next Read from being that of the source.
+func (r *blobReader) pause() {
+	if r.body != nil {
+		r.body.Watch.Pause()
+	}
+}
+
 // some reads at least one byte of the body. Where no byte comes, it gives the body up.
 func (r *blobReader) some(p []byte) (n int, err error) {
 	for n == 0 && err == nil {
-		n, err = r.body.Read(p)
+		n, err = r.body.Body.Read(p)
 	}
 	if n > 0 {
 		return n, nil // the error comes again
@@ -129,7 +141,7 @@ func (r *blobReader) some(p []byte) (n int, err error) {
 // drop gives up the body.
 func (r *blobReader) drop() {
 	if r.body != nil {
-		_ = r.body.Close()
+		_ = r.body.Body.Close()
 		r.body = nil
 	}
 }
@@ -159,7 +171,7 @@ func (r *blobReader) askOne(ctx context.Context, b *retry.Budget, s *source) err
 		}
 		return err
 	}
-	r.body = &blobBody{resp.Body, s}
+	r.body = &blobBody{resp, s}
 	if resp.StatusCode == http.StatusOK && r.at > 0 {
 		s.whole = true
 		if _, err := io.CopyN(io.Discard, resp.Body, r.at); err != nil {
@@ -206,7 +218,7 @@ func (r *blobReader) check(resp *exchange.Response, ranged bool) error {
 func (r *blobReader) finish() error {
 	if r.body != nil {
 		var one [1]byte
-		if n, _ := io.ReadFull(r.body, one[:]); n > 0 {
+		if n, _ := io.ReadFull(r.body.Body, one[:]); n > 0 {
 			return r.fail(fmt.Errorf("%w: the body goes on after %d bytes", transfer.ErrSizeMismatch, r.size))
 		}
 	}

@@ -159,6 +159,30 @@ func TestBlobForASlowReader(t *testing.T) {
 	})
 }
 
+// The time that a reader takes is no fault of a mirror.
+func TestBlobOfAMirrorForASlowReader(t *testing.T) {
+	registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		w := newWorld(t, mode)
+		content := bytes.Repeat(weights, 16) // more than what buffers hold
+		mirror := registrytest.New(registrytest.Options{})
+		mirror.Put(repository, content)
+		repo := w.open(func(o *registry.Options) {
+			o.Mirrors = []string{w.net.Serve("mirror.test", mirror, mode).URL}
+		})
+		r, err := repo.Blob(t.Context(), blobOf(content))
+		require.NoError(t, err)
+		defer r.Close()
+		part := make([]byte, 1<<20)
+		for n := int64(0); n < int64(len(content)); n += int64(len(part)) {
+			time.Sleep(10 * time.Minute)
+			_, err = io.ReadFull(r, part)
+			require.NoError(t, err)
+		}
+		assert.Equal(t, 1, mirror.Count("GET", "/blobs/"))
+		assert.Empty(t, w.reg.Requests())
+	})
+}
+
 func TestBlobThatIsNotReadToItsEnd(t *testing.T) {
 	registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 		w := newWorld(t, mode)

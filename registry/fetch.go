@@ -31,7 +31,8 @@ var accepted = strings.Join(manifestTypes, ", ")
 //
 // Errors are [transfer.ErrInvalidOption] for a malformed tag, [transfer.ErrInvalidDigest],
 // [transfer.ErrDigestMismatch], [transfer.ErrProtocol] for an answer that is no manifest or larger than
-// 4 MiB, [transfer.ErrRetriesExhausted], [transfer.ErrStalled], [transfer.ErrRedirectRefused],
+// 4 MiB, [ErrManifest] for one that can be read as two, [transfer.ErrRetriesExhausted],
+// [transfer.ErrStalled], [transfer.ErrRedirectRefused], [transfer.ErrWrongScheme],
 // [*transfer.StatusError], those of [Repository.GetToken], and the error of ctx.
 func (r *Repository) Manifest(ctx context.Context, ref string) (Manifest, error) {
 	if err := manifest.CheckReference(ref); err != nil {
@@ -69,7 +70,7 @@ func (c *call) probe(ctx context.Context, ref string) error {
 	named := false
 	req := manifestRequest(http.MethodHead, c.repo.manifestAt(ref))
 	err := c.Retry(ctx, req.Target, func(ctx context.Context, b *retry.Budget) error {
-		ans, err := c.Send(ctx, req, b, 0)
+		ans, err := c.Send(ctx, req, b, 0, http.StatusMethodNotAllowed, http.StatusNotImplemented)
 		if err == nil {
 			named = ans.StatusCode == http.StatusOK && namesManifest(ans.Header)
 		}

@@ -323,6 +323,22 @@ func TestExists(t *testing.T) {
 	})
 }
 
+// A server that does not know HEAD is asked for the manifest.
+func TestExistsWhereHeadIsRefused(t *testing.T) {
+	for _, script := range []string{"**405", "**501"} {
+		registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+			w := newWorld(t, mode)
+			w.put("latest", "weights")
+			w.reg.Fault("HEAD", "", script)
+			for ref, want := range map[string]bool{"latest": true, "other": false} {
+				got, err := w.open().Exists(t.Context(), ref)
+				require.NoError(t, err)
+				assert.Equal(t, want, got, ref)
+			}
+		})
+	}
+}
+
 func TestU15PageInsteadOfHeaders(t *testing.T) {
 	registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 		w := newWorld(t, mode)

@@ -35,7 +35,8 @@ var (
 	// ErrIndex is an index where a manifest is needed. [Repository.Platform] picks one of its manifests.
 	ErrIndex = errors.New("an index of several manifests")
 
-	// ErrPlatform is an index without a manifest for the platform. The error lists those there are.
+	// ErrPlatform is an index without a manifest for the platform, or with several where none was named. The
+	// error lists those there are.
 	ErrPlatform = errors.New("no manifest for the platform")
 )
 

@@ -37,7 +37,8 @@
 //
 // # Concurrency
 //
-// A [Repository] may be used by several goroutines at once. No goroutine of it outlives a call.
+// A [Repository] may be used by several goroutines at once. No goroutine of it outlives a call, but for those
+// of the connections that wait for the next, see [Repository.CloseIdleConnections].
 package registry
 
 import (
@@ -82,8 +83,8 @@ type Options struct {
 	// Credentials are used.
 	GetCredentials func(ctx context.Context) (Credentials, error)
 
-	// Push asks for tokens that may push as well as pull. False means for pulling only, except in
-	// [Repository.PutManifest] and where the registry's challenge wants more.
+	// Push asks for tokens that may push as well as pull. False means for pulling only, except where a method
+	// or the registry's challenge wants more.
 	Push bool
 
 	// Client sends the requests; see [transfer.DownloadOptions]. Its Timeout and its redirect policy
@@ -144,6 +145,9 @@ func (r *core) check() (err error) {
 	}
 	if r.opts.StallTimeout < 0 || r.opts.RetryTimeout < 0 {
 		return fmt.Errorf("a timeout is negative")
+	}
+	if err := wire.CheckHeader("UserAgent", r.opts.UserAgent); err != nil {
+		return err
 	}
 	return r.opts.Credentials.check()
 }

@@ -27,6 +27,7 @@ func TestOpenChecksOptions(t *testing.T) {
 		"malformed repository":   func(o *registry.Options) { o.Repository = "../x" },
 		"negative stall timeout": func(o *registry.Options) { o.StallTimeout = -1 },
 		"negative retry timeout": func(o *registry.Options) { o.RetryTimeout = -1 },
+		"line in the agent":      func(o *registry.Options) { o.UserAgent = "a\nb" },
 		"colon in the user name": func(o *registry.Options) { o.Credentials.Username = "a:b" },
 		"password without user":  func(o *registry.Options) { o.Credentials.Password = password },
 	} {

@@ -59,7 +59,7 @@ func copyModel(ctx context.Context, a *app, source, target string, o model.CopyO
 	result, err := model.Copy(ctx, from.URL(), to.URL(), o)
 	j.close()
 	if o.Platform != "" && result.Platform == "" && result.Digest != "" {
-		a.note("%s is no index of platforms; --platform %s chooses nothing", from, o.Platform)
+		a.noChoice(from, o.Platform)
 	}
 	if err != nil {
 		return copyError(a, from, err)
@@ -83,7 +83,7 @@ func copyError(a *app, from ref.Reference, err error) error {
 	if errors.Is(err, model.ErrReferrers) {
 		return fmt.Errorf("%w (--no-referrers leaves them out)", err)
 	}
-	return wrongOption(choice(from, err), map[string]string{"Dir": "dir"})
+	return wrongOption(choice(from, err), "")
 }
 
 // tellCopied says what was copied.

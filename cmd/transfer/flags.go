@@ -62,7 +62,10 @@ func (s *settings) add(fs *pflag.FlagSet) {
 	)
 	fs.DurationVar(&s.stallTimeout, "stall-timeout", 0, "try again after `TIME` without a byte (default 10s)")
 	fs.IntVar(&s.concurrency, "concurrency", 0, "most requests at once: `N` (default 64 down, 32 up)")
-	fs.IntVar(&s.bodyConcurrency, "body-concurrency", 0, "most blobs moving at once: `N`, for weak links")
+	fs.IntVar(
+		&s.bodyConcurrency, "body-concurrency", 0,
+		"most bodies (blobs or pieces) at once: `N`, for weak links",
+	)
 	fs.Var(&s.limitRate, "limit-rate", "most bytes per second: `RATE`, such as 10M")
 	fs.BoolVar(&s.json, "json", false, "print one JSON event a line")
 	fs.BoolVarP(&s.quiet, "quiet", "q", false, "print nothing but errors and warnings")
@@ -71,15 +74,17 @@ func (s *settings) add(fs *pflag.FlagSet) {
 
 // check refuses values that the library would take for its defaults.
 func (s *settings) check() error {
-	switch {
-	case s.concurrency < 0:
-		return usagef("--concurrency is negative")
-	case s.bodyConcurrency < 0:
-		return usagef("--body-concurrency is negative")
-	case s.keyFile != "" && s.certFile == "":
+	if s.keyFile != "" && s.certFile == "" {
 		return usagef("--key is for --cert")
-	case s.timeout < 0, s.retryTimeout < 0, s.stallTimeout < 0:
-		return usagef("a timeout is negative")
+	}
+	for flag, value := range map[string]int64{
+		"concurrency": int64(s.concurrency), "body-concurrency": int64(s.bodyConcurrency),
+		"timeout": int64(s.timeout), "retry-timeout": int64(s.retryTimeout),
+		"stall-timeout": int64(s.stallTimeout),
+	} {
+		if value < 0 {
+			return usagef("--%s is negative", flag)
+		}
 	}
 	return nil
 }

@@ -41,3 +41,31 @@ func TestCountsHaveTheirNoun(t *testing.T) {
 	assert.Equal(t, "0 blobs", plural(0, "blob"))
 	assert.Equal(t, "2,000 blobs", plural(2000, "blob"))
 }
+
+// Who types a command line knows flags, and not what package model calls them.
+func TestAnOptionThatCannotBeIsNamedByItsFlag(t *testing.T) {
+	blobs, _ := makeModel(t, demoModel{tensors: 1, seed: 1})
+	ref := startedServer(t).url + "/me/model:v1"
+	must(t, "push", blobs, ref)
+	for says, args := range map[string][]string{
+		"--timeout is negative":                        {"tags", "--timeout", "-1s", ref},
+		"--stall-timeout is negative":                  {"tags", "--stall-timeout", "-1s", ref},
+		"--max-files is negative":                      {"pull", "--max-files", "-1", ref, "d"},
+		"--max-depth is negative":                      {"verify", "--max-depth", "-1", "d"},
+		"--max-manifests is negative":                  {"copy", "--max-manifests", "-1", ref, ref},
+		`--into "zip" is none of files, blobs`:         {"pull", "--into", "zip", ref, "d"},
+		`--type "zip" is none of files, modelpack`:     {"push", "--type", "zip", blobs, ref},
+		`--include has a malformed pattern: "["`:       {"pull", "--include", "[", ref, "d"},
+		`--exclude has a malformed pattern: "["`:       {"push", "--exclude", "[", blobs, ref},
+		"--include chooses among named files":          {"pull", "--include", "*", ref, t.TempDir()},
+		"--exclude chooses among named files":          {"pull", "--exclude", "x", ref, t.TempDir()},
+		"--exclude is for files; what is sent here is": {"push", "--exclude", "x", blobs, ref},
+		"--tar is for --type files":                    {"push", "--tar", blobs, ref},
+		"--artifact-type is needed, such as":           {"attach", ref, "flags.go"},
+		"--reuse /dev/null is neither a file":          {"pull", "--reuse", "/dev/null", ref, t.TempDir()},
+	} {
+		r := runWith(t, args...)
+		assert.Equal(t, exitUsage, r.code, "%v", args)
+		assert.Contains(t, r.stderr, "transfer: "+says, "%v", args)
+	}
+}

@@ -68,10 +68,17 @@ func (a *app) credentials(ctx context.Context, r ref.Reference) (c registry.Cred
 	} else if c, err = a.logins(r.Registry()).Get(ctx, r.Host, r.Repository); err == nil {
 		a.who.set(r.Registry(), c.Username)
 	}
-	if c != (registry.Credentials{}) && r.Scheme == "http" && !isLoopback(r.Host) {
-		a.warn("the log-in to " + r.Host + " is sent unencrypted, because it is asked over http")
+	if c != (registry.Credentials{}) {
+		a.warnOfHTTP(r)
 	}
 	return c, err
+}
+
+// warnOfHTTP warns of a registry to which everybody on the way can read the log-in.
+func (a *app) warnOfHTTP(r ref.Reference) {
+	if r.Scheme == "http" && !isLoopback(r.Host) {
+		a.warn("the log-in to " + r.Host + " is sent unencrypted, because it is asked over http")
+	}
 }
 
 // isLoopback tells whether a host is this machine, so that nobody else can read what is sent to it.

@@ -1,12 +1,14 @@
 package main
 
 import (
+	"context"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/modeltransfer/transfer/model/ref"
 	"github.com/stretchr/testify/assert"
@@ -62,6 +64,19 @@ func guardedPublic(t *testing.T, s *server) string {
 	}))
 	t.Cleanup(front.Close)
 	return front.URL
+}
+
+// A log-in tells its password too.
+func TestH12ALogInIsWarnedOfHTTPBeforeItSendsThePassword(t *testing.T) {
+	var stderr lockedBuffer
+	a := &app{
+		stdin: strings.NewReader("pw\n"), stdout: &stderr, stderr: &stderr,
+		getenv: env(map[string]string{"HOME": t.TempDir()}),
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	a.run(ctx, []string{"login", "--username", "me", "--password-stdin", "http://registry.invalid"})
+	assert.Contains(t, stderr.String(), "the log-in to registry.invalid is sent unencrypted")
 }
 
 // An advice that cannot work is worse than none: another log-in would go to the same store.

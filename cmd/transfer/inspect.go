@@ -9,7 +9,6 @@ import (
 
 	"github.com/modeltransfer/transfer/cmd/transfer/internal/printable"
 	"github.com/modeltransfer/transfer/model"
-	"github.com/modeltransfer/transfer/model/ref"
 	"github.com/modeltransfer/transfer/registry"
 	"github.com/spf13/cobra"
 )
@@ -46,7 +45,7 @@ func (a inspector) inspect(ctx context.Context, name, platform string, raw bool)
 	}
 	d, err := model.Inspect(ctx, r.URL(), o)
 	if platform != "" && d.Manifest.Data != nil && !d.Index {
-		a.note("%s is no index of platforms; --platform %s chooses nothing", r, platform)
+		a.noChoice(r, platform)
 	}
 	switch {
 	case raw && (err == nil || errors.Is(err, registry.ErrManifest)):
@@ -170,11 +169,11 @@ func tagsCommand(a *app) *cobra.Command {
 }
 
 func (a inspector) tags(ctx context.Context, name string) error {
-	r, err := ref.ParseRepository(name)
+	r, err := a.repositoryOf(name)
 	if err != nil {
-		return malformed(err)
+		return err
 	}
-	repo, err := openRepository(a.app, a.withScheme(r, name), registry.Options{})
+	repo, err := openRepository(a.app, r, registry.Options{})
 	if err != nil {
 		return err
 	}

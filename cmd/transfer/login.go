@@ -102,7 +102,9 @@ func (a authenticator) askCredentials(
 	case fromStdin && c.Username == "":
 		return c, usagef("--password-stdin needs --username")
 	case fromStdin:
-		data, err := io.ReadAll(io.LimitReader(a.stdin, maxPassword))
+		data, err := awaited(ctx, func() ([]byte, error) {
+			return io.ReadAll(io.LimitReader(a.stdin, maxPassword))
+		})
 		c.Password = strings.TrimRight(string(data), "\r\n")
 		if err == nil && c.Password == "" {
 			err = usagef("there is no password on stdin")
@@ -149,23 +151,32 @@ func (a authenticator) ask(
 	if err != nil {
 		return nil, err
 	}
+	answer, err := awaited(ctx, func() ([]byte, error) { return read(terminal) })
+	if errors.Is(err, io.EOF) {
+		err = nil
+	}
+	if ctx.Err() != nil {
+		err = errors.Join(err, term.Restore(int(terminal.Fd()), state))
+	}
+	return answer, err
+}
+
+// awaited reads what somebody types, or until the context ends.
+func awaited(ctx context.Context, read func() ([]byte, error)) ([]byte, error) {
 	type result struct {
 		answer []byte
 		err    error
 	}
 	done := make(chan result, 1)
-	go func() { // a read of a terminal cannot be ended; the process ends soon
-		answer, err := read(terminal)
-		if errors.Is(err, io.EOF) {
-			err = nil
-		}
+	go func() { // a read of a terminal or a pipe cannot be ended; the process ends soon
+		answer, err := read()
 		done <- result{answer, err}
 	}()
 	select {
 	case r := <-done:
 		return r.answer, r.err
 	case <-ctx.Done():
-		return nil, errors.Join(context.Cause(ctx), term.Restore(int(terminal.Fd()), state))
+		return nil, context.Cause(ctx)
 	}
 }
 
@@ -173,18 +184,24 @@ func readLine(f *os.File) ([]byte, error) { return bufio.NewReader(f).ReadBytes(
 
 // tryLogin asks the registry, with the credentials and for no repository, whether it lets us in.
 func (a authenticator) tryLogin(ctx context.Context, r ref.Reference, who registry.Credentials) error {
-	a.asking(r)
-	client, err := a.client()
-	if err != nil {
-		return err
-	}
-	repo, err := registry.Open(registry.Options{
-		BaseURL: r.BaseURL(), Repository: "library/_", Client: client, Credentials: who,
-		StallTimeout: a.stallTimeout, RetryTimeout: a.retryTimeout,
+	a.warnOfHTTP(r)
+	r.Repository = "library/_" // a repository must have a name
+	asked := false
+	repo, err := openRepository(a.app, r, registry.Options{
+		GetCredentials: func(context.Context) (registry.Credentials, error) {
+			asked = true
+			return who, nil
+		},
 	})
 	if err != nil {
 		return err
 	}
 	defer repo.CloseIdleConnections()
-	return repo.Ping(ctx)
+	if err := repo.Ping(ctx); err != nil {
+		return err
+	}
+	if !asked {
+		a.warn(r.Registry() + " asks nobody to log in, so it has not checked the name and the password")
+	}
+	return nil
 }

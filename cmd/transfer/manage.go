@@ -81,14 +81,13 @@ func deleteCommand(a *app) *cobra.Command {
 }
 
 func (a manager) delete(ctx context.Context, name string) error {
-	r, err := ref.ParseRepository(name)
+	r, err := a.repositoryOf(name)
 	if err != nil {
-		return malformed(err)
+		return err
 	}
 	if r.Tag == "" && r.Digest == "" {
 		return usagef("delete takes a tag or a digest: %s:TAG", name)
 	}
-	r = a.withScheme(r, name)
 	repo, err := openRepository(a.app, r, registry.Options{Push: true})
 	if err != nil {
 		return err
@@ -116,11 +115,10 @@ func reposCommand(a *app) *cobra.Command {
 }
 
 func (a inspector) repos(ctx context.Context, name string) error {
-	r, err := ref.ParseRegistry(name)
+	r, err := a.registryOf(name)
 	if err != nil {
-		return malformed(err)
+		return err
 	}
-	r = a.withScheme(r, name)
 	o, err := registryOptions(a.app, r, registry.Options{})
 	if err != nil {
 		return err
@@ -181,6 +179,9 @@ func (a inspector) discover(ctx context.Context, name, artifactType string) erro
 // maxReferrers is how many are shown: whoever may push can make a tree without end.
 const maxReferrers = 512
 
+var errTooMany = fmt.Errorf("more than %d manifests refer to it; --artifact-type shows those of one type",
+	maxReferrers)
+
 // discovery walks through what refers to a manifest.
 type discovery struct {
 	inspector
@@ -212,7 +213,7 @@ func (d discovery) show(ctx context.Context, subject, indent string) error {
 		}
 		d.seen[one.Digest] = true
 		if len(d.seen) > maxReferrers {
-			return &model.LimitError{Limit: "manifests", Most: maxReferrers}
+			return errTooMany
 		}
 		if err := d.show(ctx, one.Digest, indent+below); err != nil {
 			return err
@@ -239,20 +240,12 @@ func attachCommand(a *app) *cobra.Command {
 			return attachFiles(cmd.Context(), a, args[0], args[1:], o)
 		},
 	}
-	c.Flags().StringVar(&o.ArtifactType, "artifact-type", "", "`TYPE` of the artifact")
-	c.Flags().StringVar(&o.MediaType, "media-type", "", "`TYPE` of each file")
-	c.Flags().StringToStringVar(
-		&o.Annotations, "annotation", nil, "annotation of the manifest, `KEY=VALUE`; may be repeated",
-	)
-	c.Flags().Lookup("annotation").DefValue = "" // none
+	o.addArtifact(c.Flags(), "")
 	return c
 }
 
 // attachFiles sends files that refer to the model of a reference.
 func attachFiles(ctx context.Context, a *app, name string, paths []string, o pushFlags) error {
-	if o.ArtifactType == "" {
-		return usagef("attach needs --artifact-type, such as application/vnd.example.signature")
-	}
 	r, err := a.reference(name)
 	if err != nil {
 		return err

@@ -36,8 +36,8 @@ func (n *notes) trace(a *app, f *follower) *transfer.Trace {
 	}
 	t.Retried = func(i transfer.RetryInfo) { n.tell(a, retryNote(i.Wait, i.Err), i.Wait > 0) }
 	t.Skipped = func(i transfer.MirrorInfo) {
-		pause := time.Until(i.Until).Round(time.Second)
-		n.tell(a, fmt.Sprintf("mirror %s is left alone for %v: %v", i.Host, pause, i.Err), false)
+		wait := time.Until(i.Until).Round(time.Second)
+		n.tell(a, fmt.Sprintf("mirror %s is left alone for %v: %v", i.Host, wait, i.Err), false)
 	}
 	return t
 }

@@ -11,8 +11,9 @@ func pruneCommand(a *app) *cobra.Command {
 	var dry bool
 	var most limits
 	c := dirCommand("prune", "Remove blobs that no model of a directory needs",
-		"Prune removes blobs that no manifest in DIR names, and what interrupted pulls have left. DIR is "+
-			"as pull has made it, in any of its forms. Where no manifest is there yet, whole blobs stay. "+
+		"Prune removes blobs that no manifest in DIR names, and stale files: what interrupted pulls have "+
+			"left of unfinished blobs. DIR is as pull has made it, in any of its forms. Where no manifest "+
+			"is there yet, whole blobs stay. "+
 			"Nothing may be pulled into Ollama's models at the same time.",
 		"  transfer prune --dry-run ~/.ollama/models\n  transfer prune ./model",
 		func(ctx context.Context, dir string) error { return prune(ctx, a, dir, most, dry) })
@@ -34,7 +35,7 @@ func prune(ctx context.Context, a *app, dir string, most limits, dry bool) error
 		}
 	}
 	if err != nil {
-		return wrongOption(err, nil)
+		return wrongOption(err, "")
 	}
 	verb := "removed"
 	if dry {

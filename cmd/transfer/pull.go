@@ -122,7 +122,7 @@ func pull(ctx context.Context, a *app, args []string, o pullFlags) error {
 	result, err := o.fetch(ctx, a, r, dir)
 	switch {
 	case err != nil:
-		return wrongOption(choice(r, err), pullFlagOf)
+		return wrongOption(choice(r, err), "into")
 	case o.DryRun:
 		tellPlanned(a, "pull", fmt.Sprintf("%s to %s", r, dir), result)
 		return nil
@@ -135,9 +135,6 @@ func pull(ctx context.Context, a *app, args []string, o pullFlags) error {
 	tellMoved(a, "pulled", dir, r, digest.Digest(result.Digest), done)
 	return nil
 }
-
-// pullFlagOf has the flags of pull by what the package calls an option.
-var pullFlagOf = map[string]string{"Form": "into", "Include": "include", "Reuse": "reuse"}
 
 // fetch fetches a model as the flags say, and tells what becomes of files that were there.
 func (o *pullFlags) fetch(ctx context.Context, a *app, r ref.Reference, dir string) (model.Result, error) {
@@ -160,9 +157,14 @@ func (o *pullFlags) fetch(ctx context.Context, a *app, r ref.Reference, dir stri
 // then.
 func (o *pullFlags) tell(a *app, r model.Result) {
 	if o.Platform != "" && r.Platform == "" && r.Digest != "" && r.Form != "" {
-		a.note("%s is no index of platforms; --platform %s chooses nothing", r.Reference, o.Platform)
+		a.noChoice(r.Reference, o.Platform)
 	}
 	tellChanges(a, r.Changes, o.DryRun)
+}
+
+// noChoice says that --platform has nothing to choose from.
+func (a *app) noChoice(r ref.Reference, platform string) {
+	a.note("%s is no index of platforms; --platform %s chooses nothing", r, platform)
 }
 
 // choice says what there is to choose from where an error is about that.
@@ -190,15 +192,33 @@ func choice(r ref.Reference, err error) error {
 // noPlatform is what attestations of docker buildx have, which nobody wants to choose.
 const noPlatform = "unknown/unknown"
 
-// wrongOption is an option that cannot be, by the name of its flag, where an error is about that.
-func wrongOption(err error, flags map[string]string) error {
+// flagOf has the flags by what package model calls an option.
+var flagOf = map[string]string{
+	"Include": "include", "Exclude": "exclude", "Reuse": "reuse", "Dir": "dir",
+	"Model": "model", "Tar": "tar", "ArtifactType": "artifact-type", "MediaType": "media-type",
+	"Annotations": "annotation", "FollowLinks": "follow-links",
+	"adapter": "adapter", "projector": "projector", "template": "template", "system": "system",
+	"params": "params", "license": "license",
+	"Limits.Bytes": "max-unpacked", "Limits.Files": "max-files", "Limits.Depth": "max-depth",
+	"Limits.Manifests": "max-manifests",
+}
+
+// wrongOption is an option that cannot be, by the name of its flag, where an error is about that. form is the
+// flag that the command has for Form.
+func wrongOption(err error, form string) error {
 	wrong, ok := errors.AsType[*model.OptionError](err)
 	if !ok {
 		return err
 	}
-	problem := strings.ReplaceAll(wrong.Problem, "Form ", "--"+flags["Form"]+" ")
-	if flag := flags[wrong.Option]; flag != "" {
-		return usagef("--%s %s", flag, problem)
+	flag, problem := flagOf[wrong.Option], wrong.Problem
+	if wrong.Option == "Form" {
+		flag = form
+	}
+	if wrong.Form != "" {
+		problem = fmt.Sprintf("is for --%s %s", form, wrong.Form)
+	}
+	if flag != "" {
+		problem = "--" + flag + " " + problem
 	}
 	return usagef("%s", problem)
 }

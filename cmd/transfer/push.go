@@ -58,12 +58,7 @@ func (o *pushFlags) add(fs *pflag.FlagSet) {
 	)
 	fs.StringVar(&o.Model, "model", "", "the model of this `NAME`, where a directory has several")
 	fs.BoolVar(&o.Tar, "tar", false, "send each directory as one archive, as oras does")
-	fs.StringVar(&o.ArtifactType, "artifact-type", "", "`TYPE` of the artifact, for files")
-	fs.StringVar(&o.MediaType, "media-type", "", "`TYPE` of each file, for files")
-	fs.StringToStringVar(
-		&o.Annotations, "annotation", nil, "annotation of the manifest, `KEY=VALUE`; may be repeated",
-	)
-	fs.Lookup("annotation").DefValue = "" // none
+	o.addArtifact(fs, ", for files")
 	fs.StringArrayVar(
 		&o.Exclude, "exclude", nil, "leave out files that match this `PATTERN`; may be repeated",
 	)
@@ -75,6 +70,16 @@ func (o *pushFlags) add(fs *pflag.FlagSet) {
 	for _, part := range ollamaParts {
 		o.parts[part] = fs.StringArray(part, nil, "`FILE` with the "+part+", for ollama")
 	}
+}
+
+// addArtifact adds the flags that describe an artifact of files, each with what it is for.
+func (o *pushFlags) addArtifact(fs *pflag.FlagSet, what string) {
+	fs.StringVar(&o.ArtifactType, "artifact-type", "", "`TYPE` of the artifact"+what)
+	fs.StringVar(&o.MediaType, "media-type", "", "`TYPE` of each file"+what)
+	fs.StringToStringVar(
+		&o.Annotations, "annotation", nil, "annotation of the manifest, `KEY=VALUE`; may be repeated",
+	)
+	fs.Lookup("annotation").DefValue = "" // none
 }
 
 // pushOperands refuses operands in the wrong order, as pullOperands does.
@@ -148,16 +153,7 @@ func send(
 		}
 		a.say("left out %s", path)
 	}
-	return result, wayOut(wrongOption(err, pushFlagOf))
-}
-
-// pushFlagOf has the flags of push by what the package calls an option.
-var pushFlagOf = map[string]string{
-	"Form": "type", "Model": "model", "Tar": "tar", "ArtifactType": "artifact-type",
-	"MediaType": "media-type", "Annotations": "annotation", "Exclude": "exclude",
-	"FollowLinks": "follow-links",
-	"adapter":     "adapter", "projector": "projector", "template": "template", "system": "system",
-	"params": "params", "license": "license",
+	return result, wayOut(wrongOption(err, "type"))
 }
 
 // tellMoved tells what was moved, and the digest to pin it by.

@@ -8,17 +8,20 @@ import (
 )
 
 // reference reads a reference as the shared flags want it.
-func (c *connection) reference(text string) (ref.Reference, error) {
-	r, err := ref.Parse(text)
-	if err != nil {
-		return r, malformed(err)
-	}
-	return c.withScheme(r, text), nil
+func (c *connection) reference(text string) (ref.Reference, error) { return c.read(ref.Parse, text) }
+
+// repositoryOf reads a repository, or a reference whose tag and digest may be missing.
+func (c *connection) repositoryOf(text string) (ref.Reference, error) {
+	return c.read(ref.ParseRepository, text)
 }
 
-// registryOf reads a registry, or the registry of a reference.
+// registryOf reads a registry.
 func (c *connection) registryOf(text string) (ref.Reference, error) {
-	r, err := ref.ParseRegistry(text)
+	return c.read(ref.ParseRegistry, text)
+}
+
+func (c *connection) read(parse func(string) (ref.Reference, error), text string) (ref.Reference, error) {
+	r, err := parse(text)
 	if err != nil {
 		return r, malformed(err)
 	}

@@ -10,8 +10,8 @@ import (
 	"log/slog"
 	"net/http"
 	"os"
-	"time"
 
+	"github.com/modeltransfer/transfer/internal/wire"
 	"github.com/modeltransfer/transfer/model/ref"
 	"github.com/modeltransfer/transfer/registry"
 )
@@ -30,21 +30,22 @@ func openRepository(a *app, r ref.Reference, o registry.Options) (*registry.Repo
 	return registry.Open(o)
 }
 
-// registryOptions fills in how a registry is reached. What is tried again is told in notes of its own.
-func registryOptions(a *app, r ref.Reference, o registry.Options) (registry.Options, error) {
+// registryOptions fills in how a registry is reached: with the log-in that is kept unless the options have
+// one. What is tried again is told in notes of its own.
+func registryOptions(a *app, r ref.Reference, o registry.Options) (_ registry.Options, err error) {
 	a.asking(r)
-	client, err := a.client()
-	if err != nil {
+	if o.Client, err = a.client(); err != nil {
 		return o, err
 	}
-	return registry.Options{
-		BaseURL: r.BaseURL(), Repository: r.Repository, Push: o.Push, Client: client,
-		GetCredentials: func(ctx context.Context) (registry.Credentials, error) {
+	o.BaseURL, o.Repository = r.BaseURL(), r.Repository
+	if o.GetCredentials == nil {
+		o.GetCredentials = func(ctx context.Context) (registry.Credentials, error) {
 			return a.credentials(ctx, r)
-		},
-		Logger:       slog.New(newNoteHandler(a, new(notes))),
-		StallTimeout: a.stallTimeout, RetryTimeout: a.retryTimeout,
-	}, nil
+		}
+	}
+	o.Logger = slog.New(newNoteHandler(a, new(notes)))
+	o.StallTimeout, o.RetryTimeout = a.stallTimeout, a.retryTimeout
+	return o, nil
 }
 
 // client returns a client that trusts as the flags say, or nil where the library's own does.
@@ -74,11 +75,7 @@ func (c *connection) client() (*http.Client, error) {
 		}
 		config.Certificates = []tls.Certificate{own}
 	}
-	protocols := new(http.Protocols)
-	protocols.SetHTTP1(true) // bodies ride on several connections
-	return &http.Client{Transport: &http.Transport{
-		Proxy: http.ProxyFromEnvironment, TLSClientConfig: config, Protocols: protocols,
-		MaxIdleConnsPerHost: maxIdle, IdleConnTimeout: 30 * time.Second,
-		TLSHandshakeTimeout: 30 * time.Second, ExpectContinueTimeout: time.Second,
-	}}, nil
+	transport := wire.NewTransport(maxIdle)
+	transport.TLSClientConfig = config
+	return &http.Client{Transport: transport}, nil
 }

@@ -55,7 +55,7 @@ func verify(ctx context.Context, a *app, dir, from string, most limits) error {
 	for _, w := range result.Wrong {
 		tellWrong(a, w)
 	}
-	return tellVerified(a, dir, result, wrongOption(err, nil))
+	return tellVerified(a, dir, result, wrongOption(err, ""))
 }
 
 func tellWrong(a *app, w model.WrongFile) {

@@ -27,6 +27,7 @@ package blobstore
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"syscall"
@@ -38,6 +39,7 @@ import (
 
 	"github.com/modeltransfer/transfer/internal/filelock"
 	"github.com/modeltransfer/transfer/internal/rootfile"
+	"github.com/modeltransfer/transfer/internal/sentinel"
 )
 
 // ErrSize is a file or a write that is longer or shorter than the blob.
@@ -143,9 +145,13 @@ func (d *Dir) Check(ctx context.Context, dg digest.Digest, size int64) (bool, er
 }
 
 // Source opens a blob for reading, also through a link at its final name. The error matches
-// [rootfile.ErrNotRegular] for a pipe or a device, and [ErrSize] for a file of another size.
+// [rootfile.ErrNotRegular] for a pipe or a device, and [sentinel.ErrSizeMismatch] for a file of another size.
 func (d *Dir) Source(dg digest.Digest, size int64) (*os.File, error) {
-	return d.finalNames.open(nameOf(dg), size)
+	f, err := d.finalNames.open(nameOf(dg), size)
+	if errors.Is(err, ErrSize) {
+		err = fmt.Errorf("%w: %w", sentinel.ErrSizeMismatch, err)
+	}
+	return f, err
 }
 
 // Path returns the path that the directory was opened with.

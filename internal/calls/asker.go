@@ -27,12 +27,12 @@ func (a *Asker) Retry(
 	ctx context.Context, target wire.Target, attempt func(context.Context, *retry.Budget) error,
 ) error {
 	loop := retry.Loop{
-		Answered:   func() bool { return a.Exchange.Answered(target.URL.Host) },
+		Answered:   func() bool { return a.Exchange.Answers.Has(target.Host()) },
 		Overloaded: func() {},
 		Log:        a.Log,
 	}
 	budget := retry.NewBudget(a.RetryTimeout)
-	return loop.Run(ctx, budget, wire.Redact(target.URL), func() (bool, error) {
+	return loop.Run(ctx, budget, wire.Redact(target.URL), func(ctx context.Context) (bool, error) {
 		return false, attempt(ctx, budget)
 	})
 }

@@ -39,7 +39,7 @@ type Listener interface {
 
 // Done is how a blob got to where it is now.
 type Done struct {
-	Host   string        // the last that was asked for bytes or got some; empty where none was
+	Host   string        // the last that was asked for bytes or got some; empty where none moved
 	Moved  int64         // bytes, those that moved again too
 	Reused int64         // bytes that need not move
 	Took   time.Duration // from when it was begun
@@ -76,9 +76,10 @@ func NewBlob(l Listener, index int, size int64, upload bool) *Blob {
 	return &Blob{listener: l, index: index, size: size, upload: upload, story: story{lowest: size}}
 }
 
-// Begin notes that somebody works on the blob from now on, or again.
+// Begin notes that somebody works on the blob from now on, or again: then nothing of it is in place.
 func (b *Blob) Begin() {
 	if b != nil {
+		b.completed.Store(0)
 		b.note(func() { b.ended = false })
 	}
 }
@@ -133,7 +134,8 @@ func (b *Blob) Complete(n int64) {
 	if b == nil || n == 0 {
 		return
 	}
-	if now := b.completed.Add(n); n < 0 || now/every != (now-n)/every {
+	now := b.completed.Add(n)
+	if b.size >= every && (n < 0 || now/every != (now-n)/every) {
 		b.listener.Moving(b.index, now)
 	}
 }
@@ -169,11 +171,15 @@ func (b *Blob) Succeed() {
 	b.note(func() {
 		b.ended, b.err = true, nil
 		present = b.there != nowhere && !b.started
-		d = Done{Host: b.host, Moved: b.moved.Load(), Reused: b.lowest, Took: time.Since(b.begun)}
+		moved := b.moved.Load()
+		d = Done{Moved: moved, Reused: max(0, b.size-moved), Took: time.Since(b.begun)}
+		if moved > 0 {
+			d.Host = b.host
+		}
+		if b.upload { // what a session had is not sent, whatever is sent twice
+			d.Reused = max(d.Reused, b.lowest)
+		}
 	})
-	if !b.upload {
-		d.Reused = max(0, b.size-d.Moved)
-	}
 	if present {
 		b.listener.Present(b.index, b.there)
 	} else {

@@ -69,7 +69,7 @@ func TestBlob(t *testing.T) {
 			b.Start("h", 0, size)
 			b.Find(events.AtRegistry)
 			b.Succeed()
-		}, []string{"7 started h 0+10485760", "7 done h 0 0 0s"}},
+		}, []string{"7 started h 0+10485760", "7 done  0 10485760 0s"}},
 		"resumed": {do: func(b *events.Blob) {
 			b.Begin()
 			b.Complete(size / 2)

@@ -2,9 +2,9 @@
 //
 //  1. It waits until the host may be asked, where that has sent a Retry-After.
 //  2. It waits for a slot, the permission to move a body, where it sends or fetches one.
-//  3. It takes the newest token, opens its body, and is sent.
+//  3. It takes the newest token, opens its body, and is sent. The answer is logged.
 //  4. Where a redirect leads, these steps are taken again, from the first.
-//  5. A Retry-After is noted for the host that answered, and the answer is logged.
+//  5. A Retry-After is noted for the host that answered.
 //  6. After a 401 the token is renewed, and the steps are taken again.
 //
 // The loop is in flight.send. Nothing calls back from here but through [Caller] and [GetToken].
@@ -62,7 +62,7 @@ type Config struct {
 // Exchange sends the requests of one call. It is safe for concurrent use.
 type Exchange struct {
 	Config
-	holds holds
+	holds
 }
 
 // New returns an exchange.
@@ -90,7 +90,8 @@ func (a *Answers) add(u *url.URL) {
 	}
 }
 
-func (a *Answers) has(host string) bool {
+// Has tells whether a host, with or without its port, has answered.
+func (a *Answers) Has(host string) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	_, ok := a.hosts[host]
@@ -165,19 +166,16 @@ type Caller interface {
 type Response struct {
 	*wire.Response
 
+	// Watch is the request's. It is to be paused while the answer's body waits for us, perhaps for the disk,
+	// and not for the network.
+	Watch *watchdog.Watch
+
 	// Sent tells whether the whole body of the request was sent, and Wanted whether the server asked for it
 	// (RFC 9110 section 10.1.1).
 	Sent, Wanted bool
 
 	flight *flight
 }
-
-// Pause keeps the watchdog from the answer until Resume is called: its body waits for us, perhaps for the
-// disk, and not for the network.
-func (r *Response) Pause() { r.flight.watch.Pause() }
-
-// Resume ends a Pause.
-func (r *Response) Resume() { r.flight.watch.Resume() }
 
 // Do sends a request. Whatever status the answer has, it is no error. Where the watchdog has ended the
 // request, the error is one of [watchdog.ErrStalled] or of [watchdog.IsSlow], and matches [ErrUnanswered]
@@ -194,34 +192,33 @@ func (x *Exchange) Do(ctx context.Context, r Request) (*Response, error) {
 	}
 	f.answer = answerBody{body: resp.Body, f: f, failed: Failed(resp.StatusCode)}
 	resp.Body = &f.answer
-	f.resp = Response{Response: resp, Sent: f.sent.Load(), Wanted: f.wanted.Load(), flight: f}
+	f.resp = Response{
+		Response: resp, Watch: f.watch, Sent: f.sent.Load(), Wanted: f.wanted.Load(), flight: f,
+	}
 	return &f.resp, nil
 }
 
-// note remembers what an answer says about its host, and logs it.
-func (x *Exchange) note(ctx context.Context, r wire.Request, resp *wire.Response) {
+// log logs an answer, those that redirect too.
+func (x *Exchange) log(ctx context.Context, resp *wire.Response) {
+	if x.Log.Enabled(ctx, slog.LevelDebug) { // the URL is dear
+		x.Log.LogAttrs(ctx, slog.LevelDebug, "answer", slog.String("method", resp.Request.Method),
+			slog.String("url", wire.Redact(resp.Target.URL)), slog.Int("status", resp.StatusCode))
+	}
+}
+
+// note remembers what an answer says about its host.
+func (x *Exchange) note(r wire.Request, resp *wire.Response) {
 	x.Answers.add(resp.Target.URL)
 	if !r.Target.Left { // whoever it sent us to
 		x.Answers.add(r.Target.URL)
 	}
 	if wait := retryAfter(resp); wait > 0 {
-		x.holds.add(resp.Target.URL.Host, wait)
-	}
-	if x.Log.Enabled(ctx, slog.LevelDebug) { // the URL is dear
-		x.Log.LogAttrs(ctx, slog.LevelDebug, "answer", slog.String("method", r.Method),
-			slog.String("url", wire.Redact(resp.Target.URL)), slog.Int("status", resp.StatusCode))
+		x.hold(resp.Target.Host(), wait)
 	}
 }
 
-// Answered tells whether a host, with or without its port, has answered in this call, or where Answers
-// outlives that, before.
-func (x *Exchange) Answered(host string) bool { return x.Answers.has(host) }
-
 // CloseIdle closes the connections that are idle, so that the next request is sent on a new one.
 func (x *Exchange) CloseIdle() { x.Client.Close() }
-
-// Held returns for how long a host still wants to be left alone.
-func (x *Exchange) Held(host string) time.Duration { return x.holds.remaining(host) }
 
 // Failed tells whether a status is no success. A 3xx that leads nowhere, such as 304, confirms nothing.
 func Failed(status int) bool {

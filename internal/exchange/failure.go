@@ -44,8 +44,9 @@ func (x *Exchange) Failure(resp *Response) Failure {
 		Denied: challenge.IsDenied(resp.Header.Values("WWW-Authenticate")...),
 	}
 	f.Errors, f.Digests = wire.ReadErrors(resp.Body)
+	secrets := &x.Tokens.secrets // which a server may quote
 	for i, e := range f.Errors {
-		f.Errors[i] = wire.RegistryError{Code: x.Tokens.Mask(e.Code), Message: x.Tokens.Mask(e.Message)}
+		f.Errors[i] = wire.RegistryError{Code: secrets.Mask(e.Code), Message: secrets.Mask(e.Message)}
 	}
 	x.Tokens.judged(resp.flight, x.refusal(f, resp))
 	return f

@@ -88,6 +88,7 @@ func (f *flight) send() (*wire.Response, error) {
 		if err != nil {
 			return nil, err
 		}
+		f.x.log(ctx, resp)
 		redirected, err := to.Follow(resp)
 		if err != nil {
 			return nil, err
@@ -96,7 +97,7 @@ func (f *flight) send() (*wire.Response, error) {
 			f.redirected()
 			continue
 		}
-		f.x.note(ctx, f.req.Request, resp)
+		f.x.note(f.req.Request, resp)
 		again, err := f.renewed(resp, refusals)
 		if err != nil {
 			return nil, err
@@ -134,14 +135,14 @@ func (f *flight) await(to *wire.Target, body bool) error {
 	f.watch.Pause()
 	defer f.watch.Resume()
 	for {
-		if err := f.awaitHost(*to); err != nil || !body {
+		if err := f.awaitHost(to.Host()); err != nil || !body {
 			return err
 		}
 		if f.req.SlotFor > 0 && f.x.Bodies != nil && f.slot.held.Load() == nil {
 			if err := f.acquire(); err != nil {
 				return err
 			}
-			if f.hold(*to) > 0 {
+			if f.x.Held(to.Host()) > 0 {
 				f.slot.Close()
 				continue
 			}
@@ -158,25 +159,17 @@ func (f *flight) await(to *wire.Target, body bool) error {
 	}
 }
 
-// hold is for how much longer a host wants to be left alone.
-func (f *flight) hold(to wire.Target) time.Duration {
-	if to.IsZero() {
-		return 0
-	}
-	return f.x.Held(to.URL.Host)
-}
-
 // awaitHost waits until a host may be asked.
-func (f *flight) awaitHost(to wire.Target) error {
-	wait := f.hold(to)
+func (f *flight) awaitHost(host string) error {
+	wait := f.x.Held(host)
 	if wait <= 0 {
 		return nil
 	}
 	if f.req.Elsewhere {
-		return fmt.Errorf("%s %w for another %v", to.URL.Host, ErrHeld, wait.Truncate(time.Millisecond))
+		return fmt.Errorf("%s %w for another %v", host, ErrHeld, wait.Truncate(time.Millisecond))
 	}
 	if b := f.req.Budget; b != nil && wait > b.Left() {
-		return retry.TooLong(to.URL.Host, wait, b.Left())
+		return retry.TooLong(host, wait, b.Left())
 	}
 	return retry.Sleep(f.watch.Context(), wait)
 }
@@ -257,7 +250,7 @@ func (x *Exchange) judge(err error) error {
 	}
 	op, ok := errors.AsType[*net.OpError](err)
 	viaProxy := ok && op.Op == "proxyconnect" && !x.Answers.none() // that answers have come through
-	if viaProxy || x.Answered(dns.Name) {
+	if viaProxy || x.Answers.Has(dns.Name) {
 		return retry.Transient(err) // a host that has answered exists: it is the network that is broken
 	}
 	return err

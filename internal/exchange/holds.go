@@ -28,7 +28,8 @@ type holds struct {
 	until map[string]time.Time // guarded by mu
 }
 
-func (h *holds) add(host string, wait time.Duration) {
+// hold notes that a host asks to be left alone.
+func (h *holds) hold(host string, wait time.Duration) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.until == nil {
@@ -44,7 +45,8 @@ func (h *holds) add(host string, wait time.Duration) {
 	}
 }
 
-func (h *holds) remaining(host string) time.Duration {
+// Held returns for how long a host still wants to be left alone.
+func (h *holds) Held(host string) time.Duration {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	until, held := h.until[host]

@@ -164,7 +164,7 @@ func TestN46RetryAfterIsNotedByHost(t *testing.T) {
 		w := newWorld(t, nil, inTurn(to("store.test"), leaveAlone(), to("other.test"), says(200, "")))
 		err := w.ask(w.head())
 		require.Error(t, err)
-		assert.Equal(t, time.Minute, retry.Wait(err))
+		assert.Equal(t, time.Minute, asked(t, err))
 		assert.Equal(t, time.Minute, w.Held("store.test"))
 		assert.Zero(t, w.Held("registry.test"))
 		began := time.Now()
@@ -178,7 +178,7 @@ func TestN19HoldIsCapped(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, nil, inTurn(says(503, "", "Retry-After", "600")))
 		err := w.ask(w.head())
-		assert.Equal(t, 10*time.Minute, retry.Wait(err))
+		assert.Equal(t, 10*time.Minute, asked(t, err))
 		assert.Equal(t, retry.MaxAsked, w.Held("registry.test"))
 	})
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/modeltransfer/transfer/internal/challenge"
 	"github.com/modeltransfer/transfer/internal/retry"
+	"github.com/modeltransfer/transfer/internal/sentinel"
 	"github.com/modeltransfer/transfer/internal/wire"
 )
 
@@ -59,7 +60,7 @@ type Tokens struct {
 
 	mu               sync.Mutex // guards the fields that follow
 	current          string
-	accepted         acceptances
+	accepted         map[acceptance]struct{}
 	currentChallenge Challenge              // what current was made for
 	made             map[Challenge]string   // by key
 	renewals         map[Challenge]*renewal // by key
@@ -71,36 +72,16 @@ func NewTokens(ctx context.Context, first string, get GetToken) *Tokens {
 	t := &Tokens{
 		get: get, run: ctx, first: first, current: first,
 		made: make(map[Challenge]string), renewals: make(map[Challenge]*renewal),
-		accepted: make(acceptances), trials: make(map[acceptance]*trial),
+		accepted: make(map[acceptance]struct{}), trials: make(map[acceptance]*trial),
 	}
 	t.secrets.Add(first)
 	return t
 }
 
-// Mask takes all tokens of the call out of a text.
-func (t *Tokens) Mask(text string) string { return t.secrets.Mask(text) }
-
 // acceptance records that a request, one that reads or one that writes, was let in with a token.
 type acceptance struct {
 	token  string
 	writes bool
-}
-
-// acceptances are those that are known.
-type acceptances map[acceptance]struct{}
-
-func (a acceptances) add(key acceptance) {
-	if len(a) >= maxAccepted {
-		clear(a)
-	}
-	a[key] = struct{}{}
-}
-
-// isGood tells whether a token has let in a request of the kind, or one that writes.
-func (a acceptances) isGood(key acceptance) bool {
-	_, good := a[key]
-	_, wrote := a[acceptance{key.token, true}]
-	return good || wrote
 }
 
 // tokenUse is which token a request uses, and why.
@@ -193,7 +174,10 @@ func (t *Tokens) renewable(f *flight, resp *wire.Response) bool {
 func (t *Tokens) accept(f *flight) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.accepted.add(acceptance{f.tokens.token, writes(f.req.Method)})
+	if len(t.accepted) >= maxAccepted {
+		clear(t.accepted)
+	}
+	t.accepted[acceptance{f.tokens.token, writes(f.req.Method)}] = struct{}{}
 }
 
 // letIn tells whether a status says that the token was good: only who has looked at it succeeds, redirects,
@@ -287,7 +271,9 @@ func (t *Tokens) fetch(r *renewal, c Challenge) {
 		}
 		t.settle(r, c, token, err)
 	}()
-	token, err = t.get(t.run, c)
+	if token, err = t.get(t.run, c); err == nil && wire.CheckHeader("", token) != nil {
+		err = fmt.Errorf("%w: a token with a control character in it", sentinel.ErrInvalidOption)
+	}
 }
 
 // settle ends a renewal for all who wait for it.

@@ -43,8 +43,13 @@ func (t *Tokens) try(f *flight) *trial {
 	defer t.mu.Unlock()
 	u := &f.tokens
 	u.token = t.newestFor(u)
+	if !wire.IsBasic(u.token) {
+		return nil
+	}
 	key := acceptance{u.token, writes(f.req.Method)}
-	if !wire.IsBasic(u.token) || t.accepted.isGood(key) {
+	_, good := t.accepted[key]
+	_, wrote := t.accepted[acceptance{u.token, true}]
+	if good || wrote {
 		return nil
 	}
 	other := t.trials[key]

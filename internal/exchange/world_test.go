@@ -212,4 +212,16 @@ func inTurn(answers ...*http.Response) roundTripper {
 	}
 }
 
+// asked is for how long an error has a loop wait.
+func asked(t *testing.T, err error) time.Duration {
+	t.Helper()
+	loop := retry.Loop{Answered: func() bool { return true }, Overloaded: func() {}}
+	err = loop.Run(t.Context(), retry.NewBudget(time.Second), "x", func(context.Context) (bool, error) {
+		return false, err
+	})
+	var long *retry.LongWait
+	require.ErrorAs(t, err, &long)
+	return long.Wait
+}
+
 func budget() *retry.Budget { return retry.NewBudget(5 * time.Minute) }

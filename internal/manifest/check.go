@@ -41,6 +41,9 @@ func CheckPush(ref string, manifest []byte) error {
 	if want := digest.Digest(ref); want.Validate() == nil && want.Algorithm().FromBytes(manifest) != want {
 		return fmt.Errorf("%w: the manifest to push is not %s", sentinel.ErrDigestMismatch, ref)
 	}
+	if err := wire.CheckHeader("its media type", MediaType(manifest)); err != nil {
+		return fmt.Errorf("%w: %w", sentinel.ErrManifest, err)
+	}
 	return nil
 }
 

@@ -2,6 +2,7 @@ package pace
 
 import (
 	"context"
+	"io"
 	"sync"
 	"time"
 )
@@ -64,6 +65,28 @@ func (l *Limiter) Pay(ctx context.Context, n int) error {
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
+}
+
+// Reader returns a reader of r that keeps to the cap. A wait ends with ctx.
+func (l *Limiter) Reader(ctx context.Context, r io.Reader) io.Reader {
+	if l == nil {
+		return r
+	}
+	return &limitedReader{ctx, r, l}
+}
+
+type limitedReader struct {
+	ctx     context.Context
+	from    io.Reader
+	limiter *Limiter
+}
+
+func (r *limitedReader) Read(p []byte) (int, error) {
+	n, err := r.from.Read(p[:r.limiter.Chunk(int64(len(p)))])
+	if ended := r.limiter.Pay(r.ctx, n); ended != nil {
+		return 0, ended
+	}
+	return n, err
 }
 
 // Full reports whether somebody waits in Pay. Then it is the cap, not the link, that holds everybody up.

@@ -3,6 +3,8 @@ package pace
 import (
 	"context"
 	"errors"
+	"io"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -90,6 +92,22 @@ func TestPayEndsWithItsContext(t *testing.T) {
 		start := time.Now()
 		require.ErrorIs(t, New(1).Pay(ctx, 1<<30), cause)
 		assert.Equal(t, time.Second, time.Since(start))
+	})
+}
+
+func TestAReaderKeepsToTheCap(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		content := strings.Repeat("x", 10<<10)
+		start := time.Now()
+		got, err := io.ReadAll(New(1<<10).Reader(t.Context(), strings.NewReader(content)))
+		require.NoError(t, err)
+		assert.Equal(t, content, string(got))
+		assert.InEpsilon(t, 10, time.Since(start).Seconds(), 0.05)
+
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		_, err = io.ReadAll(New(1).Reader(ctx, strings.NewReader(content)))
+		require.ErrorIs(t, err, context.DeadlineExceeded)
 	})
 }
 

@@ -25,9 +25,11 @@ type Config struct {
 	Small int64
 	Ahead int
 
-	// Now returns monotonic time, Large how many large bodies may move at once, SlotFree whether one more may
-	// now, and Capped whether all wait for the cap on the rate.
-	Now      func() time.Duration
+	// Now returns monotonic time. Nil means that since the scheduler was made.
+	Now func() time.Duration
+
+	// Large tells how many large bodies may move at once, SlotFree whether one more may now, and Capped
+	// whether all wait for the cap on the rate.
 	Large    func() int
 	SlotFree func() bool
 	Capped   func() bool

@@ -3,6 +3,7 @@ package pieces
 import (
 	"context"
 	"sync"
+	"time"
 )
 
 // Scheduler decides what workers fetch next of many blobs, which it knows by their index: a piece of a blob
@@ -34,6 +35,10 @@ type Job struct {
 
 // NewScheduler returns a scheduler of blobs with these sizes, largest first.
 func NewScheduler(sizes []int64, c Config) *Scheduler {
+	if c.Now == nil {
+		began := time.Now()
+		c.Now = func() time.Duration { return time.Since(began) }
+	}
 	s := &Scheduler{plan: newPlan(sizes, c)}
 	s.changed.L = &s.mu
 	return s
@@ -182,6 +187,9 @@ func (s *Scheduler) Wake() {
 	defer s.mu.Unlock()
 	s.changed.Broadcast()
 }
+
+// Now returns the time by which pieces are judged.
+func (s *Scheduler) Now() time.Duration { return s.plan.Now() }
 
 // WakeOne wakes one who waits in Next, to look whether a piece has become slow.
 func (s *Scheduler) WakeOne() { s.changed.Signal() }

@@ -25,7 +25,7 @@ func (a *attempt) learn(resp *exchange.Response) {
 	a.remembered = &resp.Target // so that this attempt can still drop it
 	a.resolved.Store(a.remembered)
 	if !a.redirects.Swap(true) {
-		a.OnRedirects(resp.Target.URL.Host)
+		a.OnRedirects(resp.Target.Host())
 	}
 }
 
@@ -76,8 +76,11 @@ func isBlob(size int64, coding string, resp *exchange.Response) bool {
 // blob.
 func (a *attempt) refusal(resp *exchange.Response) error {
 	status := resp.StatusCode
-	err := notFound(status, a.Exchange.Error(resp))
-	fromStore := !a.src.mirror && resp.Target.Left && resp.Target.URL.Host != a.Registry.Host()
+	err := a.Exchange.Error(resp)
+	if status == http.StatusNotFound {
+		err = notFoundError{err}
+	}
+	fromStore := !a.src.mirror && resp.Target.Left && resp.Target.Host() != a.Registry.Host()
 	if fromStore && !retry.Retryable(err) {
 		if err = a.signatureRefused(err); retry.IsOtherWay(err) {
 			return err

@@ -2,11 +2,11 @@ package pull
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
 
+	"github.com/modeltransfer/transfer/internal/blobstore"
 	"github.com/modeltransfer/transfer/internal/exchange"
 	"github.com/modeltransfer/transfer/internal/pace"
 	"github.com/modeltransfer/transfer/internal/pieces"
@@ -24,11 +24,12 @@ const (
 
 // PieceFetch is a piece that a worker fetches, in as many attempts as it takes.
 type PieceFetch struct {
+	*Sources
 	*Blob
 	Piece *pieces.Piece
 
+	partial      *blobstore.Partial
 	host         string    // that was asked last
-	told         bool      // that it was asked
 	begin        int64     // where the piece began
 	slow         int       // attempts that were ended for being slow
 	unanswered   int       // attempts in a row in which no byte came in time
@@ -38,30 +39,36 @@ type PieceFetch struct {
 	rangeRefused bool      // the next request is to be made without a range
 }
 
-// NewPieceFetch returns the fetch of a piece of a blob.
-func NewPieceFetch(b *Blob, p *pieces.Piece) *PieceFetch {
-	return &PieceFetch{Blob: b, Piece: p, begin: p.Pos()}
+// NewPieceFetch returns the fetch of a piece of a blob from the sources, to where the blob is stored.
+func NewPieceFetch(from *Sources, b *Blob, p *pieces.Piece, to *blobstore.Partial) *PieceFetch {
+	return &PieceFetch{Sources: from, Blob: b, Piece: p, partial: to, begin: p.Pos()}
 }
 
 // Host is the host that was asked last.
 func (p *PieceFetch) Host() string { return p.host }
 
-// count notes how an attempt has ended, for the next one.
-func (p *PieceFetch) count(err error) {
-	switch {
-	case watchdog.IsSlow(err):
-		p.slow++
-	case errors.Is(err, exchange.ErrUnanswered):
-		p.unanswered++
+// Attempt makes one attempt at what is left of the piece, and tells whether it has brought any of it. What
+// came is stored and recorded, also on failure.
+func (p *PieceFetch) Attempt(ctx context.Context) (moved bool, err error) {
+	start := p.Piece.Pos()
+	if start >= p.Piece.End() {
+		return false, nil // another worker took the rest
 	}
+	p.Budget.Attempt()
+	w := p.partial.WriterAt(start)
+	err = p.Fetch(ctx, w)
+	if closing := w.Close(); err == nil {
+		err = closing
+	}
+	return p.Piece.Pos() > start, err
 }
 
 // attempt is one request to a source for what is left of a piece.
 type attempt struct {
-	*Sources
 	*PieceFetch
 	src     *source
 	request exchange.Request
+	told    bool // that the piece was asked for
 
 	start      int64        // of what is left
 	ranged     bool         // it asks for a range
@@ -73,16 +80,16 @@ type attempt struct {
 
 var _ exchange.Caller = (*attempt)(nil)
 
-// attempt returns an attempt at what is left of a piece. It asks for a range unless that is the whole blob.
-func (s *Sources) attempt(src *source, p *PieceFetch) *attempt {
-	a := &attempt{Sources: s, PieceFetch: p, src: src, start: p.Piece.Pos()}
+// from returns a request to a source for what is left of the piece: for a range, unless that is the whole
+// blob.
+func (p *PieceFetch) from(src *source) *attempt {
+	a := &attempt{PieceFetch: p, src: src, start: p.Piece.Pos()}
 	a.request = exchange.Request{
 		SlotFor: a.slotFor(), Caller: a, MayRecall: p.Size > pace.Small, // others end soon
-		AnswerTime: s.stallTimeout() * (1<<min(p.unanswered, maxDoublings) - 1),
+		AnswerTime: p.Budget.Longer(p.Exchange.Watchdog.StallTimeout(), p.unanswered),
 		MaySlow:    p.slow >= watchdog.MaxReplaced, Elsewhere: src.mirror, Budget: p.Budget,
 	}
 	a.request.Method, a.request.NewConn = http.MethodGet, p.SkipMirrors.Load()
-	a.told = false
 	a.choose()
 	end := p.Piece.End()
 	a.whole = a.start == 0 && end == p.Size
@@ -105,7 +112,7 @@ func (a *attempt) choose() {
 	if at := a.resolved.Load(); at != nil && !a.src.mirror {
 		a.request.Target, a.remembered = *at, at
 	}
-	a.host = a.request.Target.URL.Host
+	a.host = a.request.Target.Host()
 	a.request.AskFirst = !a.request.Target.Left && a.redirects.Load() && !a.refused && !a.expired.Load()
 }
 
@@ -150,8 +157,8 @@ func (a *attempt) take(resp *exchange.Response, w io.Writer) error {
 		return err
 	}
 	a.src.serves(a.Blob)
-	a.Piece.Flowing(a.now())
-	a.Trace.From(resp.Target.URL.Host)
+	a.Piece.Flowing(a.Schedule.Now())
+	a.Trace.From(resp.Target.Host())
 	b := body{resp, a, w}
 	if resp.StatusCode == http.StatusOK {
 		return b.takeWhole()
@@ -167,7 +174,7 @@ func (a *attempt) take(resp *exchange.Response, w io.Writer) error {
 // end drops the URL that was remembered where it brought nothing, unless another worker has resolved it anew:
 // it may have expired, and its host be dead, or a stale node, and one of several.
 func (a *attempt) end(err error) {
-	a.Piece.Rest(a.now())
+	a.Piece.Rest(a.Schedule.Now())
 	if err != nil && a.remembered != nil && a.Piece.Pos() == a.start {
 		a.resolved.CompareAndSwap(a.remembered, nil)
 	}
@@ -183,7 +190,7 @@ func (a *attempt) Ready(to wire.Target) wire.Target {
 		a.choose()
 		to = a.request.Target
 	}
-	a.Piece.Requested(a.now())
+	a.Piece.Requested(a.Schedule.Now())
 	if !a.told {
 		a.Trace.Start(a.host, a.start, a.Piece.End()-a.start)
 	}

@@ -20,9 +20,6 @@ const maxViolations = 3
 // largeSize is the size from which on the whole blob costs more than to ask for a range once more.
 const largeSize = 32 << 20 // 32 MiB
 
-// maxDoublings is how often the wait for the first byte is doubled at most.
-const maxDoublings = 10
-
 // Blob is a blob that is fetched, and what the answers for it have taught. It is safe for concurrent use.
 type Blob struct {
 	Digest digest.Digest
@@ -55,11 +52,13 @@ type mirrorHistory struct {
 
 // rangesIgnored tells whether a source does not serve ranges of the blob.
 func (b *Blob) rangesIgnored(src *source) bool {
-	if !src.mirror {
-		return b.ranges.isIgnored()
+	if src.mirror {
+		_, ignored := b.mirrors.ignoredAt.Load(src)
+		return ignored
 	}
-	_, ignored := b.mirrors.ignoredAt.Load(src)
-	return ignored
+	b.ranges.mu.Lock()
+	defer b.ranges.mu.Unlock()
+	return b.ranges.ignored
 }
 
 // rangeHistory is how the registry itself has answered requests for ranges of a blob.
@@ -93,12 +92,6 @@ func (h *rangeHistory) violate(habit int) (again, before bool) {
 		h.ignored = true
 	}
 	return !h.ignored, before
-}
-
-func (h *rangeHistory) isIgnored() bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.ignored
 }
 
 // disagree notes that If-Range was answered with the whole blob. It tells whether ranges are served all the

@@ -85,8 +85,8 @@ func (b body) skip(n int64) error {
 	return nil
 }
 
-// Mover is a writer that can go on at another offset.
-type Mover interface {
+// mover is a writer that can go on at another offset.
+type mover interface {
 	io.Writer
 	Move(off int64) error
 }
@@ -94,14 +94,14 @@ type Mover interface {
 // follow takes the ranges behind the piece that nobody has taken out of a body that is the whole blob: for
 // each of them all of it would have to be sent again.
 func (b body) follow() error {
-	mover, ok := b.to.(Mover)
+	to, ok := b.to.(mover)
 	for ok {
 		var gap int64
 		if gap, ok = b.Schedule.Follow(pieces.Job{Blob: b.Index, Piece: b.Piece}); !ok {
 			break
 		}
-		if err := mover.Move(b.Piece.Pos()); err != nil {
-			return &StoreError{err}
+		if err := to.Move(b.Piece.Pos()); err != nil {
+			return storeError{err}
 		}
 		if err := b.skip(gap); err != nil {
 			return err
@@ -147,7 +147,7 @@ func (b body) copy() error {
 // gatherTime from the first byte on, so that a slow body is stored as it comes.
 func (b body) gather(buffer []byte) (n int, err error) {
 	n, err = b.Response.Body.Read(buffer)
-	for began := b.now(); err == nil && n < len(buffer) && b.now()-began < gatherTime; {
+	for began := time.Now(); err == nil && n < len(buffer) && time.Since(began) < gatherTime; {
 		var more int
 		more, err = b.Response.Body.Read(buffer[n:])
 		n += more
@@ -162,13 +162,18 @@ func (b body) store(data []byte) error {
 		b.src.health.answered()
 	}
 	data = data[:b.Piece.Take(len(data))]
-	b.Pause()
-	b.Piece.Pause(b.now())
-	_, err := b.to.Write(data)
-	b.Piece.Resume(b.now())
-	b.Resume()
+	b.Watch.Pause()
+	b.Piece.Pause(b.Schedule.Now())
+	n, err := b.to.Write(data)
+	if err == nil {
+		b.Trace.Move(n)
+		b.Moved(int64(n))
+		b.Trace.Complete(int64(n))
+	}
+	b.Piece.Resume(b.Schedule.Now())
+	b.Watch.Resume()
 	if err != nil {
-		return &StoreError{err}
+		return storeError{err}
 	}
 	b.unanswered, b.refused = 0, false
 	b.Budget.Renew()

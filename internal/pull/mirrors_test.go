@@ -79,7 +79,7 @@ func TestN46MirrorWithoutTheBlob(t *testing.T) {
 	assert.NotContains(t, w.log.String(), "level=WARN")
 	another := &pull.Blob{Digest: w.blob.Digest, Size: w.size, Budget: w.blob.Budget}
 	w.next()
-	w.request = pull.NewPieceFetch(another, w.request.Piece)
+	w.request = pull.NewPieceFetch(w.sources, another, w.request.Piece, nil)
 	w.fetched(part(200, 300))
 	assert.Equal(t, []string{"one.test bytes=200-299"}, w.requests(), "it may have another one")
 }
@@ -219,9 +219,6 @@ func (fullDisk) Write([]byte) (int, error) { return 0, errDisk }
 func TestS1FullDiskIsNoFailureOfAMirror(t *testing.T) {
 	w := mirrored(t)
 	w.answers = []answer{part(0, 100)}
-	err := w.sources.Fetch(t.Context(), w.request, fullDisk{})
-	require.ErrorIs(t, err, errDisk)
-	var store *pull.StoreError
-	require.ErrorAs(t, err, &store)
+	require.ErrorIs(t, w.request.Fetch(t.Context(), fullDisk{}), errDisk)
 	assert.Equal(t, []string{"one.test bytes=0-99"}, w.requests())
 }

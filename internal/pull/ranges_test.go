@@ -165,7 +165,7 @@ func TestN10WholeBlobForItsGaps(t *testing.T) {
 		pieces.Range{Start: 300, End: 400})
 	w.answers = []answer{whole()}
 	var got moving
-	require.NoError(t, w.sources.Fetch(t.Context(), w.request, &got))
+	require.NoError(t, w.request.Fetch(t.Context(), &got))
 	assert.Equal(t, content(50, 100)+content(200, 220)+content(300, 400), got.String())
 	assert.Equal(t, []int64{200, 300}, got.moves)
 	w.request.Piece.Finish()
@@ -176,12 +176,12 @@ func TestN10WholeBlobBreaksOffInAGap(t *testing.T) {
 	w := newWorld(t, pieces.Range{Start: 50, End: 100}, pieces.Range{Start: 200, End: 400})
 	w.answers = []answer{whole().cut(150)}
 	var got moving
-	require.Error(t, w.sources.Fetch(t.Context(), w.request, &got))
+	require.Error(t, w.request.Fetch(t.Context(), &got))
 	assert.EqualValues(t, 200, w.request.Piece.Pos())
 	broken := &moving{err: errDisk}
 	w = newWorld(t, pieces.Range{Start: 50, End: 100}, pieces.Range{Start: 200, End: 400})
 	w.answers = []answer{whole()}
-	require.ErrorIs(t, w.sources.Fetch(t.Context(), w.request, broken), errDisk)
+	require.ErrorIs(t, w.request.Fetch(t.Context(), broken), errDisk)
 }
 
 // beside takes a piece beside the one that is fetched.
@@ -190,7 +190,7 @@ func (w *world) beside() *pull.PieceFetch {
 	job, ok, err := w.schedule.Next(w.t.Context())
 	require.NoError(w.t, err)
 	require.True(w.t, ok)
-	return pull.NewPieceFetch(w.blob, job.Piece)
+	return w.fetchOf(job.Piece)
 }
 
 // A range is refused that was asked for before another worker had found out that ranges are.
@@ -200,7 +200,7 @@ func TestN47LateRefusalOfARange(t *testing.T) {
 	other := w.beside()
 	refused := says(416, "")
 	refused.before = func(*http.Request) {
-		assert.Error(t, w.sources.Fetch(t.Context(), other, io.Discard))
+		assert.Error(t, other.Fetch(t.Context(), io.Discard))
 		other.Piece.Finish()
 	}
 	assert.Equal(t, tryAgain, w.verdict(refused, says(416, "")))

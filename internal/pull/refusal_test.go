@@ -158,15 +158,14 @@ func TestE18WholePieceThatIsTakenOver(t *testing.T) {
 
 // slowDisk takes its time, in which it looks how slow the piece seems to be.
 type slowDisk struct {
+	*world
 	takes  time.Duration
-	piece  *pieces.Piece
-	opened time.Time
 	oldest time.Duration
 }
 
 func (d *slowDisk) Write(p []byte) (int, error) {
 	time.Sleep(d.takes)
-	_, age, _ := d.piece.Judge(time.Since(d.opened))
+	_, age, _ := d.request.Piece.Judge(d.schedule.Now())
 	d.oldest = max(d.oldest, age)
 	return len(p), nil
 }
@@ -184,8 +183,8 @@ func TestE9SlowDiskIsNoStall(t *testing.T) {
 		portions := &portionsOf{Reader: a.body, n: 25, pause: time.Second}
 		a.body, a.before = portions, func(r *http.Request) { portions.ctx = r.Context() }
 		w.answers = []answer{a}
-		disk := &slowDisk{takes: 12 * time.Second, piece: w.request.Piece, opened: time.Now()}
-		require.NoError(t, w.sources.Fetch(ctx, w.request, disk))
+		disk := &slowDisk{world: w, takes: 12 * time.Second}
+		require.NoError(t, w.request.Fetch(ctx, disk))
 		assert.Equal(t, []string{"one.test bytes=0-99"}, w.requests())
 		assert.Equal(t, w.blob.Budget.Timeout(), w.blob.Budget.Left())
 		assert.LessOrEqual(t, disk.oldest, 4*time.Second, "the piece seems to be as slow as the network is")

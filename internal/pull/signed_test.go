@@ -10,7 +10,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/modeltransfer/transfer/internal/pace"
-	"github.com/modeltransfer/transfer/internal/pull"
 )
 
 // redirected returns a world whose registry has sent the first piece to an object store.
@@ -168,9 +167,9 @@ func (w *world) another(answers ...answer) {
 	require.NoError(w.t, err)
 	defer job.Piece.Finish()
 	w.answers = answers
-	r := pull.NewPieceFetch(w.blob, job.Piece)
-	if w.sources.Fetch(w.t.Context(), r, io.Discard) != nil {
-		require.NoError(w.t, w.sources.Fetch(w.t.Context(), r, io.Discard))
+	r := w.fetchOf(job.Piece)
+	if r.Fetch(w.t.Context(), io.Discard) != nil {
+		require.NoError(w.t, r.Fetch(w.t.Context(), io.Discard))
 	}
 }
 
@@ -202,7 +201,7 @@ func TestN40URLIsAskedForWhenThereIsASlot(t *testing.T) {
 			w.requests()
 			w.answers = []answer{to("store.test"), part(w.request.Piece.Pos(), 200)}
 			done := make(chan error)
-			go func() { done <- w.sources.Fetch(t.Context(), w.request, io.Discard) }()
+			go func() { done <- w.request.Fetch(t.Context(), io.Discard) }()
 			synctest.Wait()
 			assert.Equal(t, c.waits, len(w.requests()) == 0, "the registry waits for a slot too")
 			slot.Release()
@@ -256,13 +255,13 @@ func TestN40URLIsChosenWhenThereIsASlot(t *testing.T) {
 			last.before = func(*http.Request) {
 				w.answers, w.requested = c.mine[0], nil
 				go func() {
-					done <- w.sources.Fetch(t.Context(), pull.NewPieceFetch(w.blob, job.Piece), io.Discard)
+					done <- w.fetchOf(job.Piece).Fetch(t.Context(), io.Discard)
 				}()
 				synctest.Wait()
 				w.answers = c.mine[1]
 			}
 			w.answers = c.slot
-			_ = w.sources.Fetch(t.Context(), w.request, io.Discard)
+			_ = w.request.Fetch(t.Context(), io.Discard)
 			require.NoError(t, <-done)
 			assert.Equal(t, c.then, w.requests())
 		})
@@ -283,7 +282,7 @@ func TestE1RefusedURLIsAskedForWhenThereIsASlot(t *testing.T) {
 		other := func() {
 			job, _, err := w.schedule.Next(t.Context())
 			require.NoError(t, err)
-			w.request = pull.NewPieceFetch(w.blob, job.Piece)
+			w.request = w.fetchOf(job.Piece)
 		}
 		other()
 		w.fetched(to("store.test"), part(200, 300))
@@ -295,7 +294,7 @@ func TestE1RefusedURLIsAskedForWhenThereIsASlot(t *testing.T) {
 		w.requests()
 		w.answers = []answer{to("store.test"), part(100, 200)}
 		done := make(chan error)
-		go func() { done <- w.sources.Fetch(t.Context(), w.request, io.Discard) }()
+		go func() { done <- w.request.Fetch(t.Context(), io.Discard) }()
 		synctest.Wait()
 		assert.Empty(t, w.requests(), "it waits for a slot first")
 		slot.Release()

@@ -21,12 +21,12 @@ import (
 	"errors"
 	"io"
 	"log/slog"
-	"net/http"
 	"sync/atomic"
 	"time"
 
 	"github.com/modeltransfer/transfer/internal/exchange"
 	"github.com/modeltransfer/transfer/internal/pieces"
+	"github.com/modeltransfer/transfer/internal/watchdog"
 	"github.com/modeltransfer/transfer/internal/wire"
 )
 
@@ -38,6 +38,9 @@ type Config struct {
 	Repository string
 	Schedule   *pieces.Scheduler
 	Log        *slog.Logger
+
+	// Moved is told of n bytes that are stored.
+	Moved func(n int64)
 
 	// OnRedirects is called once, when the registry is found to answer with redirects to a host. Asking needs
 	// no slot then.
@@ -53,12 +56,11 @@ type Sources struct {
 	Config
 	all       []*source
 	redirects atomic.Bool
-	started   time.Time
 }
 
 // New returns sources. Mirrors are asked first, in their order.
 func New(c Config) *Sources {
-	s := &Sources{Config: c, started: time.Now()}
+	s := &Sources{Config: c}
 	for _, m := range c.Mirrors {
 		s.all = append(s.all, &source{Registry: m, mirror: true})
 	}
@@ -66,33 +68,27 @@ func New(c Config) *Sources {
 	return s
 }
 
-func (s *Sources) stallTimeout() time.Duration { return s.Exchange.Watchdog.StallTimeout() }
+// storeError is an error of the writer, and so of the disk. No source is to blame.
+type storeError struct{ error }
 
-func (s *Sources) now() time.Duration { return time.Since(s.started) }
+func (e storeError) Unwrap() error { return e.error }
 
-// StoreError is an error of the writer, and so of the disk. No source is to blame.
-type StoreError struct{ Err error }
-
-func (e *StoreError) Error() string { return e.Err.Error() }
-func (e *StoreError) Unwrap() error { return e.Err }
-
-// Fetch makes one attempt at what is left of a piece, at each source that is worth it until one succeeds. The
-// error that counts is the registry's. What came is in w, also on failure.
-func (s *Sources) Fetch(ctx context.Context, p *PieceFetch, w io.Writer) (err error) {
-	for _, src := range s.all {
-		if src.mirror && !s.worthAsking(ctx, src, p.Blob) {
+// Fetch fetches what is left of the piece, from each source that is worth it until one succeeds. The error
+// that counts is the registry's. What came is in w, also on failure.
+func (p *PieceFetch) Fetch(ctx context.Context, w io.Writer) (err error) {
+	for _, src := range p.all {
+		if src.mirror && !p.worthAsking(ctx, src) {
 			continue
 		}
 		start := p.Piece.Pos()
-		err = s.fetchFrom(ctx, src, p, w)
-		p.count(err)
-		_, disk := errors.AsType[*StoreError](err)
+		err = p.fetchFrom(ctx, src, w)
+		_, disk := errors.AsType[storeError](err)
 		if err == nil || disk || ctx.Err() != nil { // the latter where another took the piece over
 			src.health.unknown()
 			return err
 		}
 		if src.mirror {
-			s.mirrorFailed(ctx, src, p, p.Piece.Pos() > start, err)
+			p.mirrorFailed(ctx, src, p.Piece.Pos() > start, err)
 			if p.Piece.Pos() == p.Piece.End() {
 				return nil // it failed behind the end of the piece
 			}
@@ -101,30 +97,37 @@ func (s *Sources) Fetch(ctx context.Context, p *PieceFetch, w io.Writer) (err er
 	return err
 }
 
-// fetchFrom makes one attempt at a source, and another without a range where that was refused.
-func (s *Sources) fetchFrom(ctx context.Context, src *source, p *PieceFetch, w io.Writer) error {
+// fetchFrom asks a source, and once more without a range where that was refused. It notes what the next
+// attempt needs to know of the error.
+func (p *PieceFetch) fetchFrom(ctx context.Context, src *source, w io.Writer) error {
 	p.rangeRefused = false
-	err := s.attempt(src, p).run(ctx, w)
+	err := p.from(src).run(ctx, w)
 	if p.rangeRefused && ctx.Err() == nil {
-		return s.attempt(src, p).run(ctx, w)
+		err = p.from(src).run(ctx, w)
+	}
+	switch {
+	case watchdog.IsSlow(err):
+		p.slow++
+	case errors.Is(err, exchange.ErrUnanswered):
+		p.unanswered++
 	}
 	return err
 }
 
 // worthAsking tells whether a mirror may have the blob. One that wants to be left alone is passed over
 // meanwhile.
-func (s *Sources) worthAsking(ctx context.Context, mirror *source, b *Blob) bool {
-	_, lacking := b.mirrors.notFoundAt.Load(mirror)
-	return !lacking && !b.SkipMirrors.Load() && s.Exchange.Held(mirror.Host()) <= 0 &&
-		mirror.health.ask(ctx, s.stallTimeout()/3)
+func (p *PieceFetch) worthAsking(ctx context.Context, mirror *source) bool {
+	_, lacking := p.mirrors.notFoundAt.Load(mirror)
+	return !lacking && !p.SkipMirrors.Load() && p.Exchange.Held(mirror.Host()) <= 0 &&
+		mirror.health.ask(ctx, p.Exchange.Watchdog.StallTimeout()/3)
 }
 
 // mirrorFailed remembers what a failure of a mirror means, after which the next source is asked. A mirror
 // need not have every blob, and one that has brought bytes is there.
-func (s *Sources) mirrorFailed(ctx context.Context, mirror *source, p *PieceFetch, moved bool, err error) {
+func (p *PieceFetch) mirrorFailed(ctx context.Context, mirror *source, moved bool, err error) {
 	level, what := slog.LevelDebug, "mirror failed, asking the next"
 	switch {
-	case errors.Is(err, errNotFound):
+	case errors.As(err, new(notFoundError)):
 		p.mirrors.notFoundAt.Store(mirror, true)
 		mirror.health.answered()
 	case moved, errors.Is(err, exchange.ErrHeld):
@@ -132,33 +135,15 @@ func (s *Sources) mirrorFailed(ctx context.Context, mirror *source, p *PieceFetc
 	case mirror.health.failed():
 		level, what = slog.LevelWarn, "mirror keeps failing and is left alone for a while"
 	}
-	s.skipped(mirror, err)
-	s.Log.LogAttrs(ctx, level, what, slog.String("mirror", mirror.Host()),
+	until, news := mirror.health.leftAlone(p.Exchange.Held(mirror.Host()))
+	if news && p.OnSkipped != nil {
+		p.OnSkipped(mirror.Host(), err, until)
+	}
+	p.Log.LogAttrs(ctx, level, what, slog.String("mirror", mirror.Host()),
 		slog.String("digest", p.Digest.String()), slog.Any("error", err))
 }
 
-// skipped tells of a mirror that is left alone since its last failure.
-func (s *Sources) skipped(mirror *source, err error) {
-	if s.OnSkipped == nil {
-		return
-	}
-	if until, news := mirror.health.leftAlone(s.Exchange.Held(mirror.Host())); news {
-		s.OnSkipped(mirror.Host(), err, until)
-	}
-}
-
-// errNotFound goes with the failure of a source that does not have the blob.
-var errNotFound = errors.New("not there")
-
-// notFound marks the error of a 404.
-func notFound(status int, err error) error {
-	if status != http.StatusNotFound {
-		return err
-	}
-	return &notFoundError{err}
-}
-
+// notFoundError is the failure of a source that does not have the blob.
 type notFoundError struct{ error }
 
-func (e *notFoundError) Unwrap() error        { return e.error }
-func (e *notFoundError) Is(target error) bool { return target == errNotFound }
+func (e notFoundError) Unwrap() error { return e.error }

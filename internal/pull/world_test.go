@@ -83,13 +83,14 @@ func (w *world) begin(missing ...pieces.Range) {
 		Tokens:      exchange.NewTokens(w.t.Context(), "", nil),
 		StatusError: func(f exchange.Failure) error { return &statusError{f.Status} },
 	})
+	called := time.Now().Add(-time.Hour) // what is there may have been verified first
 	w.schedule = pieces.NewScheduler([]int64{w.size}, pieces.Config{
 		PieceSize: pieceSize, MinSplit: pieceSize, Capped: func() bool { return true },
-		Now: func() time.Duration { return 0 },
+		Now: func() time.Duration { return time.Since(called) },
 	})
 	config := pull.Config{
 		Exchange: w.exchange, Registry: registry, Repository: "library/model", Schedule: w.schedule,
-		Log:         log,
+		Log: log, Moved: func(int64) {},
 		OnRedirects: func(host string) { w.redirects = append(w.redirects, host) },
 	}
 	for _, host := range w.mirrors {
@@ -103,7 +104,12 @@ func (w *world) begin(missing ...pieces.Range) {
 	}
 	_, _, err = w.schedule.Next(w.t.Context())
 	require.NoError(w.t, err)
-	w.request = pull.NewPieceFetch(w.blob, w.schedule.Start(0, missing))
+	w.request = w.fetchOf(w.schedule.Start(0, missing))
+}
+
+// fetchOf returns the fetch of a piece of the blob.
+func (w *world) fetchOf(p *pieces.Piece) *pull.PieceFetch {
+	return pull.NewPieceFetch(w.sources, w.blob, p, nil)
 }
 
 // next begins with the next piece.
@@ -113,7 +119,7 @@ func (w *world) next() {
 	job, ok, err := w.schedule.Next(w.t.Context())
 	require.NoError(w.t, err)
 	require.True(w.t, ok, "another piece")
-	w.request = pull.NewPieceFetch(w.blob, job.Piece)
+	w.request = w.fetchOf(job.Piece)
 }
 
 // fetch makes one attempt at the piece, which meets these answers. It returns how many bytes came.
@@ -122,7 +128,7 @@ func (w *world) fetch(answers ...answer) (stored int64, err error) {
 	w.answers = answers
 	var got bytes.Buffer
 	at := w.request.Piece.Pos()
-	err = w.sources.Fetch(w.t.Context(), w.request, &got)
+	err = w.request.Fetch(w.t.Context(), &got)
 	require.Empty(w.t, w.answers, "all answers were fetched")
 	require.Equal(w.t, content(at, at+int64(got.Len())), got.String(), "what was stored")
 	return int64(got.Len()), err

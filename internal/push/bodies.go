@@ -33,7 +33,7 @@ func (b *Blob) send(ctx context.Context) (outcome, error) {
 // sendWhole sends the blob with the request that ends the session.
 func (b *Blob) sendWhole(ctx context.Context) (outcome, error) {
 	b.session.ends++
-	a, err := b.source.send(ctx, b.request(http.MethodPut, b.session.end()), 0, b.size)
+	a, err := b.source.send(ctx, b.request(http.MethodPut, b.session.end()), 0, b.size, nil)
 	switch {
 	case err != nil:
 		return lost, err
@@ -65,7 +65,7 @@ func (b *Blob) sendChunk(ctx context.Context) (outcome, error) {
 	if b.refusals.limit > 0 { // the connection may last for no more than this chunk
 		r.Header.Set("Connection", "close")
 	}
-	a, err := b.source.send(ctx, r, start, end)
+	a, err := b.source.send(ctx, r, start, end, nil)
 	if err == nil && wire.IsRedirect(a.StatusCode) {
 		if a.Header.Get("Docker-Upload-Location") != "" {
 			return b.refusals.useParts(s), nil
@@ -74,7 +74,7 @@ func (b *Blob) sendChunk(ctx context.Context) (outcome, error) {
 			return failed, err
 		}
 		r.NoFollow = false
-		a, err = b.source.send(ctx, r, start, end)
+		a, err = b.source.send(ctx, r, start, end, nil)
 	}
 	switch {
 	case err != nil:

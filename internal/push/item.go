@@ -34,7 +34,7 @@ func (i *item) Host() string { return i.host }
 
 // request is a request that has no body.
 func (i *item) request(method string, t wire.Target) exchange.Request {
-	i.host = t.URL.Host
+	i.host = t.Host()
 	return exchange.Request{Request: wire.Request{Method: method, Target: t}, Budget: i.budget}
 }
 

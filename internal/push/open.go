@@ -45,7 +45,7 @@ func (b *Blob) open(ctx context.Context) (outcome, error) {
 // it is asked once without the body.
 func (b *Blob) openWithBody(ctx context.Context) (outcome, error) {
 	r, told := b.beginning(url.Values{"digest": {b.digest.String()}})
-	a, err := b.source.send(ctx, r, 0, b.size)
+	a, err := b.source.send(ctx, r, 0, b.size, nil)
 	b.turn.asked = true
 	created := err == nil && a.is(http.StatusCreated)
 	if created && a.whole() {

@@ -25,9 +25,6 @@ const (
 	// digestRate is the speed, in bytes per second, at which a registry is trusted to hash or copy a body
 	// before it answers. Object stores copy at some 100 MB/s.
 	digestRate = 16 << 20 // 16 MiB/s
-
-	// maxOverdue is how often the time for an answer is doubled at most.
-	maxOverdue = 16
 )
 
 // source is the file of a blob, from which the bodies of its requests are read.
@@ -49,7 +46,7 @@ type outgoing struct {
 	ctx        context.Context
 	host       string // that the request goes to
 	start, end int64
-	sum        *hash.Hash // sums up the bytes that were sent last; nil: nothing does
+	sum        *hash.Hash // becomes that of the bytes that were sent last; nil: nothing does
 	began      bool
 }
 
@@ -67,11 +64,24 @@ func (o *outgoing) Ready(to wire.Target) wire.Target {
 // Recall is not called: nothing that was sent is worth sending again.
 func (o *outgoing) Recall() {}
 
-// Body returns the bytes.
+// Body returns the bytes. The file is opened for the first of them.
 func (o *outgoing) Body() (io.ReadCloser, error) {
-	body, err := o.body(o.ctx, o.start, o.end)
-	if err != nil || o.sum == nil {
-		return body, err
+	if o.file == nil {
+		f, err := o.Open(o.digest, o.size)
+		if err != nil {
+			return nil, err
+		}
+		o.file = content.New(f, o.digest, o.size, readSize)
+	}
+	body, err := o.file.Body(o.ctx, o.start, o.end, o.moved)
+	if err != nil {
+		return nil, err
+	}
+	if o.start < o.last.Swap(o.start) { // from now on no other body is read
+		o.rewinds.Add(1)
+	}
+	if o.sum == nil {
+		return body, nil
 	}
 	*o.sum = md5.New()
 	return struct {
@@ -80,30 +90,10 @@ func (o *outgoing) Body() (io.ReadCloser, error) {
 	}{io.TeeReader(body, *o.sum), body}, nil
 }
 
-// body returns the bytes [start, end) of the blob. The file is opened for the first of them.
-func (s *source) body(ctx context.Context, start, end int64) (io.ReadCloser, error) {
-	if s.file == nil {
-		f, err := s.Open(s.digest, s.size)
-		if err != nil {
-			return nil, err
-		}
-		s.file = content.New(f, s.digest, s.size, readSize)
-	}
-	if start < s.last.Swap(start) {
-		s.rewinds.Add(1)
-	}
-	pos := start
-	return s.file.Body(ctx, start, end, func(n int) {
-		pos += int64(n)
-		s.trace.Move(n)
-		s.moved(pos)
-	})
-}
-
-// moved notes that the bytes up to pos have left. Those that leave again are no news.
-func (s *source) moved(pos int64) {
-	s.last.Store(pos)
-	before := s.farthest.Load()
+// moved notes that the next n bytes of the body have left. Those that leave again are no news.
+func (s *source) moved(n int) {
+	s.trace.Move(n)
+	pos, before := s.last.Add(int64(n)), s.farthest.Load()
 	if pos <= before {
 		return
 	}
@@ -143,17 +133,14 @@ func (s *source) close() error {
 	return s.file.Close()
 }
 
-// send sends the bytes [start, end) of the blob with a request.
-func (s *source) send(ctx context.Context, r exchange.Request, start, end int64) (answer, error) {
-	return s.sendBody(r, &outgoing{source: s, ctx: ctx, start: start, end: end})
-}
-
-// sendBody sends a body with a request. A 401 or a redirect costs no large one, because the server is asked
-// first.
-func (s *source) sendBody(r exchange.Request, o *outgoing) (answer, error) {
-	size := o.end - o.start
-	o.host = r.Target.URL.Host
-	r.Caller, r.MaySlow, r.AnswerTime = o, true, s.answerTime(size)
+// send sends the bytes [start, end) of the blob with a request. A 401 or a redirect costs no large body,
+// because the server is asked first. Where sum is not nil, it becomes that of the bytes.
+func (s *source) send(
+	ctx context.Context, r exchange.Request, start, end int64, sum *hash.Hash,
+) (answer, error) {
+	size := end - start
+	r.Caller = &outgoing{source: s, ctx: ctx, host: r.Target.Host(), start: start, end: end, sum: sum}
+	r.MaySlow, r.AnswerTime = true, s.answerTime(size)
 	r.SlotFor, r.Keep, r.Length = size, &s.slot, size
 	if r.Header == nil {
 		r.Header = make(http.Header, 2)
@@ -165,16 +152,16 @@ func (s *source) sendBody(r exchange.Request, o *outgoing) (answer, error) {
 	if expects {
 		r.Header.Set("Expect", "100-continue")
 	}
-	resp, err := s.Exchange.Do(o.ctx, r)
+	resp, err := s.Exchange.Do(ctx, r)
 	if err == nil && expects && resp.StatusCode == http.StatusExpectationFailed { // RFC 9110 section 10.1.1
 		resp.Discard()
 		s.capabilities.asking.refused.Store(true)
 		r.Header.Del("Expect")
-		resp, err = s.Exchange.Do(o.ctx, r)
+		resp, err = s.Exchange.Do(ctx, r)
 	}
 	a, err := s.sent(resp, err)
 	if err == nil {
-		s.trace.From(a.Target.URL.Host)
+		s.trace.From(a.Target.Host())
 	}
 	switch {
 	case err != nil:
@@ -228,13 +215,12 @@ type overdue int
 func (o *overdue) add(err error) bool {
 	unanswered := errors.Is(err, exchange.ErrUnanswered)
 	if unanswered {
-		*o = min(*o+1, maxOverdue)
+		*o++
 	}
 	return unanswered
 }
 
-// extra is how much longer than the stall timeout the next answer may take. The whole wait doubles with each
-// answer that did not come, as far as the retry budget lets it.
+// extra is how much longer than the stall timeout the next answer may take.
 func (o overdue) extra(stall time.Duration, budget *retry.Budget) time.Duration {
-	return min(stall<<o-stall, max(0, budget.Left()-stall))
+	return budget.Longer(stall, int(o))
 }

@@ -41,7 +41,7 @@ func newDirect(a answer) (*directUpload, error) {
 func (d *directUpload) send(ctx context.Context, b *Blob) (outcome, error) {
 	r := b.request(http.MethodPut, d.target)
 	r.Header = d.header.Clone()
-	got, err := b.atStore(b.source.send(ctx, r, 0, b.size))
+	got, err := b.atStore(b.source.send(ctx, r, 0, b.size, nil))
 	if got == complete {
 		d.complete = true
 		arrived(b, b.size)
@@ -90,7 +90,7 @@ func (p *partsUpload) send(ctx context.Context, b *Blob) (outcome, error) {
 	}
 	r := b.session.patch(start, end)
 	r.Header.Set("X-Redirect-Uploads", "1")
-	a, err := p.sendPart(ctx, &b.source, r, start, end)
+	a, err := b.source.send(ctx, r, start, end, &p.sum)
 	part := a
 	if err == nil && wire.IsRedirect(a.StatusCode) {
 		if r.Target, err = a.Target.Resolve(a.Header.Get("Location")); err != nil {
@@ -99,7 +99,7 @@ func (p *partsUpload) send(ctx context.Context, b *Blob) (outcome, error) {
 		a.Header.Del("Location") // it is the part's
 		put := wire.Request{Method: http.MethodPut, Target: r.Target}
 		r = exchange.Request{Request: put, Budget: b.budget}
-		part, err = p.sendPart(ctx, &b.source, r, start, end)
+		part, err = b.source.send(ctx, r, start, end, &p.sum)
 	}
 	if got, err := b.atStore(part, err); got != complete {
 		return got, err
@@ -109,13 +109,6 @@ func (p *partsUpload) send(ctx context.Context, b *Blob) (outcome, error) {
 	b.session.offset = end
 	arrived(b, end)
 	return b.session.follow(a, nextBody)
-}
-
-// sendPart sends the bytes of a part, and sums them up.
-func (p *partsUpload) sendPart(
-	ctx context.Context, s *source, r exchange.Request, start, end int64,
-) (answer, error) {
-	return s.sendBody(r, &outgoing{source: s, ctx: ctx, start: start, end: end, sum: &p.sum})
 }
 
 // etag is the sum of all parts as object stores tell it: that of the sums, and how many they were.

@@ -158,7 +158,7 @@ func (w *world) run(
 		Answered: func() bool { return true }, Overloaded: func() { w.overloads.Add(1) },
 		Log: slog.New(slog.DiscardHandler),
 	}
-	return loop.Run(ctx, budget, "test", func() (bool, error) { return attempt(ctx) })
+	return loop.Run(ctx, budget, "test", attempt)
 }
 
 func (w *world) budget() *retry.Budget { return retry.NewBudget(cmp.Or(w.timeout, 5*time.Minute)) }

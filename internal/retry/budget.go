@@ -88,5 +88,18 @@ func (b *Budget) Left() time.Duration {
 	return left
 }
 
+// Longer returns how much longer than a first one an answer is waited for after so many that did not come:
+// each wait is twice as long as the one before, as far as the budget lets it.
+func (b *Budget) Longer(first time.Duration, missed int) time.Duration {
+	wait, left := first, b.Left()
+	for ; missed > 0 && wait < left; missed-- {
+		if wait > left/2 {
+			return left - first
+		}
+		wait *= 2
+	}
+	return wait - first
+}
+
 // Timeout returns the size of the full budget.
 func (b *Budget) Timeout() time.Duration { return b.timeout }

@@ -59,14 +59,6 @@ type afterError struct {
 
 func (e afterError) Unwrap() error { return e.error }
 
-// Wait returns how long the server that caused err asked to be left alone, 0 when it did not.
-func Wait(err error) time.Duration {
-	if after, ok := errors.AsType[afterError](err); ok {
-		return after.wait
-	}
-	return 0
-}
-
 // NoDescriptor tells whether a file or a socket could not be opened because too many are open. That says
 // nothing about it.
 func NoDescriptor(err error) bool {

@@ -2,6 +2,7 @@ package retry
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"time"
@@ -37,12 +38,12 @@ type Loop struct {
 // which makes the budget full. The error is that of the last attempt, with [ErrExhausted] where it was worth
 // another, or the cause of the context. The budget runs meanwhile.
 func (l *Loop) Run(
-	ctx context.Context, b *Budget, subject string, attempt func() (moved bool, err error),
+	ctx context.Context, b *Budget, subject string, attempt func(context.Context) (moved bool, err error),
 ) error {
 	b.Begin()
 	defer b.End()
 	for n := 0; ; n++ {
-		moved, err := attempt()
+		moved, err := attempt(ctx)
 		if err == nil {
 			return nil
 		}
@@ -71,7 +72,8 @@ func (l *Loop) wait(ctx context.Context, b *Budget, subject string, n int, cause
 	if !IsOtherWay(cause) && (l.Unhurried == nil || !l.Unhurried(cause)) {
 		l.Overloaded()
 	}
-	if asked := Wait(cause); asked > left {
+	after, _ := errors.AsType[afterError](cause)
+	if asked := after.wait; asked > left {
 		return fmt.Errorf("%w: %w", TooLong("the server", asked, left), cause)
 	} else if asked > 0 {
 		l.Log.LogAttrs(ctx, slog.LevelWarn, "server asks to be left alone", slog.String("digest", subject),

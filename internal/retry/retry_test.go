@@ -9,6 +9,7 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"math"
 	"net"
 	"os"
 	"syscall"
@@ -160,7 +161,7 @@ func TestE1BudgetRunsInTheLoop(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := retry.NewBudget(time.Minute)
 		for left := range 3 {
-			require.NoError(t, newLoop(true).Run(t.Context(), b, "x", func() (bool, error) {
+			require.NoError(t, newLoop(true).Run(t.Context(), b, "x", func(context.Context) (bool, error) {
 				time.Sleep(10 * time.Second)
 				return false, nil
 			}))
@@ -168,6 +169,24 @@ func TestE1BudgetRunsInTheLoop(t *testing.T) {
 			assert.Equal(t, time.Minute-time.Duration(left+1)*10*time.Second, b.Left())
 		}
 	})
+}
+
+// The waits double as far as the budget lets them, whatever their numbers are.
+func TestN44WaitsDoubleWithinTheBudget(t *testing.T) {
+	const second, most = time.Second, time.Duration(math.MaxInt64)
+	for _, c := range []struct {
+		budget, first time.Duration
+		missed        int
+		want          time.Duration // in all
+	}{
+		{100 * second, 10 * second, 0, 10 * second}, {100 * second, 10 * second, 3, 80 * second},
+		{100 * second, 10 * second, 4, 100 * second}, {100 * second, 60 * second, 1, 100 * second},
+		{second, 10 * second, 5, 10 * second}, {most, most, 5, most}, {most, 10 * second, math.MaxInt, most},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			assert.Equal(t, c.want, c.first+retry.NewBudget(c.budget).Longer(c.first, c.missed), "%+v", c)
+		})
+	}
 }
 
 func newLoop(answered bool) *retry.Loop {
@@ -195,7 +214,7 @@ func TestLoopGivesUp(t *testing.T) {
 		inBubble(t, name, func(t *testing.T) {
 			start, tries := time.Now(), 0
 			budget := retry.NewBudget(time.Minute)
-			err := newLoop(c.answered).Run(t.Context(), budget, "x", func() (bool, error) {
+			err := newLoop(c.answered).Run(t.Context(), budget, "x", func(context.Context) (bool, error) {
 				tries++
 				return false, broken
 			})
@@ -210,7 +229,8 @@ func TestLoopGivesUp(t *testing.T) {
 func TestLoopBeginsAgainWithNewBytes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tries := 0
-		err := newLoop(true).Run(t.Context(), retry.NewBudget(time.Second), "x", func() (bool, error) {
+		b := retry.NewBudget(time.Second)
+		err := newLoop(true).Run(t.Context(), b, "x", func(context.Context) (bool, error) {
 			if tries++; tries == 100 {
 				return true, nil
 			}
@@ -225,7 +245,8 @@ func TestLoopBeginsAgainWithNewBytes(t *testing.T) {
 func TestN45RetryAfterBeyondTheBudget(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		start, busy, tries := time.Now(), errors.New("busy"), 0
-		err := newLoop(true).Run(t.Context(), retry.NewBudget(time.Minute), "x", func() (bool, error) {
+		b := retry.NewBudget(time.Minute)
+		err := newLoop(true).Run(t.Context(), b, "x", func(context.Context) (bool, error) {
 			if tries++; tries > 1 {
 				return false, nil
 			}
@@ -245,7 +266,8 @@ func TestN45RetryAfterBeyondTheBudget(t *testing.T) {
 func TestE13RetryAfterIsWaitedForWhoeverComesNext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		start, tries := time.Now(), 0
-		err := newLoop(true).Run(t.Context(), retry.NewBudget(time.Minute), "x", func() (bool, error) {
+		b := retry.NewBudget(time.Minute)
+		err := newLoop(true).Run(t.Context(), b, "x", func(context.Context) (bool, error) {
 			tries++
 			return false, retry.After(time.Second, retry.Transient(errors.New("busy")))
 		})
@@ -259,7 +281,8 @@ func TestE13RetryAfterIsWaitedForWhoeverComesNext(t *testing.T) {
 func TestE13LongRetryAfter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		start, tries := time.Now(), 0
-		err := newLoop(true).Run(t.Context(), retry.NewBudget(time.Hour), "x", func() (bool, error) {
+		b := retry.NewBudget(time.Hour)
+		err := newLoop(true).Run(t.Context(), b, "x", func(context.Context) (bool, error) {
 			if tries++; tries == 2 {
 				return false, nil
 			}

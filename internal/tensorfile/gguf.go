@@ -2,7 +2,9 @@ package tensorfile
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
+	"io"
 	"math/bits"
 	"slices"
 )
@@ -53,6 +55,36 @@ func readGGUF(c *cursor, version uint32) (t table) {
 	}
 	ggufPlace(c, &t, all, (c.at+alignment-1)/alignment*alignment)
 	return t
+}
+
+// Architecture returns the architecture that a GGUF file of that size names. It is empty where the file names
+// none before its first array: the arrays are vocabularies of many MB. The error matches [ErrNone] where it
+// is no such file; any other is of r.
+func Architecture(r io.ReaderAt, size int64) (string, error) {
+	c := newCursor(r, size, size)
+	if magic, version := c.uint32(), c.uint32(); magic != ggufMagic || version < 2 {
+		c.none()
+	}
+	_, pairs := c.uint64(), c.uint64()
+	if c.err != nil {
+		return "", c.err
+	}
+	for i := uint64(0); i < pairs && c.err == nil; i++ {
+		key := string(c.bytes(c.uint64()))
+		switch kind := c.uint32(); {
+		case key == "general.architecture" && kind == ggufString:
+			name := string(c.bytes(c.uint64()))
+			return name, c.err
+		case kind == ggufArray:
+			return "", nil
+		default:
+			ggufSkip(c, kind, 0)
+		}
+	}
+	if errors.Is(c.err, ErrNone) {
+		return "", nil // it is a GGUF file all the same
+	}
+	return "", c.err
 }
 
 // ggufPlace moves tensors from offsets to where the data begins, and gives each the bytes up to the next one.

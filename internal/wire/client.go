@@ -109,7 +109,7 @@ func NewClient(c *http.Client, userAgent string, conns int) *Client {
 		"Accept-Encoding": {"identity"},
 	}}
 	if c == nil {
-		client.own = newTransport(conns)
+		client.own = NewTransport(conns)
 		client.transport = client.own
 		return client
 	}
@@ -118,7 +118,7 @@ func NewClient(c *http.Client, userAgent string, conns int) *Client {
 		client.transport = http.DefaultTransport
 	}
 	if t, ok := client.transport.(*http.Transport); ok {
-		client.own, client.guarded = guardTransport(t), true
+		client.own, client.guarded = guardTransport(t, conns), true
 		client.transport = client.own
 	}
 	return client
@@ -177,7 +177,13 @@ func (c *Client) Send(ctx context.Context, r Request) (*Response, error) {
 			req.AddCookie(cookie)
 		}
 	}
-	resp, err := c.transportFor(r).RoundTrip(req)
+	transport := c.transport
+	if r.NewConn && c.own != nil {
+		once := c.own.Clone()
+		once.DisableKeepAlives = true
+		transport = once
+	}
+	resp, err := transport.RoundTrip(req)
 	if err != nil {
 		return nil, redactError(r, explain(r.Target, err, c.hasAnswered(r.Target)))
 	}
@@ -193,16 +199,6 @@ func (c *Client) Send(ctx context.Context, r Request) (*Response, error) {
 		c.jar.SetCookies(req.URL, resp.Cookies())
 	}
 	return &Response{Response: resp, Target: r.Target, referral: r.referral}, nil
-}
-
-// transportFor returns what a request is sent through.
-func (c *Client) transportFor(r Request) http.RoundTripper {
-	if !r.NewConn || c.own == nil {
-		return c.transport
-	}
-	once := c.own.Clone()
-	once.DisableKeepAlives = true
-	return once
 }
 
 // origin is a scheme, a host and a port.
@@ -271,6 +267,15 @@ func cutBasic(token string) (credentials string, ok bool) {
 func IsBearerToken(token string) bool {
 	return token != "" && !IsBasic(token) &&
 		token == strings.TrimSpace(token) && !strings.ContainsFunc(token, isControl)
+}
+
+// CheckHeader reports whether a text, which the error calls what, can be sent in a header (RFC 9110 section
+// 5.5).
+func CheckHeader(what, text string) error {
+	if strings.ContainsFunc(text, func(r rune) bool { return isControl(r) && r != '\t' }) {
+		return fmt.Errorf("%s has a control character in it, such as a line break", what)
+	}
+	return nil
 }
 
 // redactError names the request. An *url.Error, which a transport may return, would quote the

@@ -151,6 +151,14 @@ const reachRefused = "an address of this machine or link, while the registry is 
 // atHome reports whether the target is at the registry's origin.
 func (t Target) atHome() bool { return sameOrigin(t.URL, t.registry.base) }
 
+// Host returns the host and port of the URL, "" of the zero target.
+func (t Target) Host() string {
+	if t.IsZero() {
+		return ""
+	}
+	return t.URL.Host
+}
+
 // IsZero reports whether the target is none.
 func (t Target) IsZero() bool { return t.URL == nil }
 

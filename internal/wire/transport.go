@@ -25,15 +25,15 @@ const (
 	continueTimeout = time.Second
 )
 
-// newTransport returns the transport for callers who bring none. It speaks HTTP/1.1 only: HTTP/2 would
-// put all bodies on one TCP connection, and one lost packet would hold up them all.
-func newTransport(conns int) *http.Transport {
-	dialer := &net.Dialer{Timeout: 30 * time.Second, KeepAlive: 15 * time.Second, ControlContext: control}
+// NewTransport returns the transport for callers who bring none, and for those who change only its TLS. It
+// keeps conns idle connections to a host. It speaks HTTP/1.1 only: HTTP/2 would put all bodies on one TCP
+// connection, and one lost packet would hold up them all.
+func NewTransport(conns int) *http.Transport {
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
 	return &http.Transport{
 		Proxy:                 http.ProxyFromEnvironment,
-		DialContext:           guardDial(InStrides(dialer.DialContext)),
+		DialContext:           guardDial(newDialer()),
 		Protocols:             protocols,
 		MaxIdleConnsPerHost:   conns,
 		IdleConnTimeout:       30 * time.Second,
@@ -45,19 +45,31 @@ func newTransport(conns int) *http.Transport {
 	}
 }
 
+// newDialer returns the dialer of transports that have none of their own.
+func newDialer() dialFunc {
+	dialer := &net.Dialer{Timeout: 30 * time.Second, KeepAlive: 15 * time.Second, ControlContext: control}
+	return inStrides(dialer.DialContext)
+}
+
 // guardTransport returns a copy of a caller's transport that checks the addresses it dials. The copy has
 // connections of its own, so that none of them was dialled for somebody else.
+//
+// Who sets only TLS in it has not thought of the rest: without a dialer it gets the one of NewTransport, and
+// without a number of idle connections it keeps conns, since net/http keeps two.
 //
 // A body that waits to be asked for (RFC 9110 section 10.1.1) does so in the copy even where the caller
 // set no time for it: an answer that does not want the body, such as a redirect, would otherwise cost it,
 // and often the connection with the answer on it.
-func guardTransport(t *http.Transport) *http.Transport {
+func guardTransport(t *http.Transport, conns int) *http.Transport {
 	guarded := t.Clone()
 	if t.TLSNextProto["h2"] != nil && guarded.TLSNextProto == nil {
 		guarded.ForceAttemptHTTP2 = true // a dialer of one's own turns HTTP/2 off
 	}
 	if guarded.ExpectContinueTimeout <= 0 {
 		guarded.ExpectContinueTimeout = continueTimeout
+	}
+	if guarded.MaxIdleConnsPerHost == 0 {
+		guarded.MaxIdleConnsPerHost = conns
 	}
 	switch {
 	case t.DialContext != nil:
@@ -67,10 +79,7 @@ func guardTransport(t *http.Transport) *http.Transport {
 		//lint:ignore SA1019 as above
 		guarded.DialContext = guardDial(ignoreContext(t.Dial))
 	default:
-		check := func(ctx context.Context, _, address string, _ syscall.RawConn) error {
-			return checkDial(ctx, address)
-		}
-		guarded.DialContext = guardDial((&net.Dialer{ControlContext: check}).DialContext)
+		guarded.DialContext = guardDial(newDialer())
 	}
 	switch {
 	case t.DialTLSContext != nil:
@@ -83,9 +92,9 @@ func guardTransport(t *http.Transport) *http.Transport {
 	return guarded
 }
 
-// InStrides returns a dialer whose connections send request bodies in strides of bodyStride. Without it,
+// inStrides returns a dialer whose connections send request bodies in strides of bodyStride. Without it,
 // io.Copy would allocate a buffer for each body and send in strides of a quarter of that.
-func InStrides(dial dialFunc) dialFunc {
+func inStrides(dial dialFunc) dialFunc {
 	buffers := &sync.Pool{New: func() any { return new([bodyStride]byte) }}
 	return func(ctx context.Context, network, address string) (net.Conn, error) {
 		c, err := dial(ctx, network, address)

@@ -122,7 +122,12 @@ func (r *Registry) putManifest(w http.ResponseWriter, req *http.Request, name, w
 		refuse(w, http.StatusBadRequest, "MANIFEST_INVALID", why)
 		return
 	}
-	if missing := r.store.missing(content); missing != "" {
+	missing, err := r.store.missing(content)
+	switch {
+	case err != nil:
+		fail(w, err)
+		return
+	case missing != "":
 		refuse(w, http.StatusBadRequest, "MANIFEST_BLOB_UNKNOWN", "there is no blob "+missing)
 		return
 	}

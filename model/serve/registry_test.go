@@ -110,6 +110,29 @@ func TestAnUploadGoesOnWhereItWasCutAlsoAfterARestart(t *testing.T) {
 	assert.Equal(t, 404, resp.StatusCode)
 }
 
+// Who cannot read what there is does not say that there is nothing: the client would send it all again, or
+// take the model for gone.
+func TestWhatCannotBeReadIsNotMissing(t *testing.T) {
+	dir := t.TempDir()
+	base := start(t, dir, false)
+	repository := base + "/v2/me/model"
+	text := manifestOf(put(t, base, "{}"), 2)
+	resp, body := call(t, "PUT", repository+"/manifests/v1", text)
+	require.Equal(t, 201, resp.StatusCode, body)
+	for _, c := range []struct{ unreadable, method, path string }{
+		{"blobs/sha256", "PUT", "/manifests/v1"}, {"blobs/sha256", "GET", "/tags/list"},
+		{"uploads", "GET", "/blobs/uploads/00000000000000000000000000000000"},
+	} {
+		name, away := filepath.Join(dir, c.unreadable), filepath.Join(dir, "away")
+		require.NoError(t, os.Rename(name, away))
+		require.NoError(t, os.WriteFile(name, nil, 0o600))
+		resp, body := call(t, c.method, repository+c.path, text)
+		assert.Equal(t, 500, resp.StatusCode, "%s: %s", c.path, body)
+		require.NoError(t, os.Remove(name))
+		require.NoError(t, os.Rename(away, name))
+	}
+}
+
 func TestWhatIsNotItsDigestIsNotKept(t *testing.T) {
 	dir := t.TempDir()
 	base := start(t, dir, false)

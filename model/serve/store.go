@@ -34,12 +34,18 @@ func (s store) entry(name, what string) string {
 }
 
 // has tells whether a blob is there.
-func (s store) has(dg digest.Digest) bool {
+func (s store) has(dg digest.Digest) (bool, error) {
 	if dg.Validate() != nil {
-		return false
+		return false, nil
 	}
 	f, err := open(s.blobFile(dg), os.O_RDONLY)
-	return err == nil && f.Close() == nil
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return false, nil
+	case err != nil:
+		return false, err
+	}
+	return true, f.Close()
 }
 
 // readManifest returns a manifest of a repository. One whose type is not that of a manifest is not there.
@@ -103,17 +109,17 @@ func place(from, to string) error {
 
 // missing returns the first blob or manifest that is named and not there. A layer
 // that may not be distributed is fetched from elsewhere.
-func (s store) missing(c registry.Content) string {
+func (s store) missing(c registry.Content) (string, error) {
 	all := slices.Concat(c.Manifests, slices.DeleteFunc(slices.Clone(c.Layers), isForeign))
 	if c.Config != nil {
 		all = append(all, *c.Config)
 	}
 	for _, d := range all {
-		if !s.has(digest.Digest(d.Digest)) {
-			return d.Digest
+		if there, err := s.has(digest.Digest(d.Digest)); err != nil || !there {
+			return d.Digest, err
 		}
 	}
-	return ""
+	return "", nil
 }
 
 func isForeign(d registry.Descriptor) bool {
@@ -137,10 +143,14 @@ func (s store) tags(name string) (map[string]digest.Digest, error) {
 			return nil, err
 		}
 		dg := digest.Digest(strings.TrimSpace(string(text)))
-		if !s.has(dg) {
-			continue
+		there, err := s.has(dg)
+		if there {
+			_, err = os.Stat(s.entry(name, dg.String()))
 		}
-		if _, err := os.Stat(s.entry(name, dg.String())); err == nil {
+		switch {
+		case err != nil && !errors.Is(err, fs.ErrNotExist):
+			return nil, err
+		case there && err == nil:
 			tags[e.Name()] = dg
 		}
 	}

@@ -39,8 +39,12 @@ func (r *Registry) serveUpload(w http.ResponseWriter, req *http.Request, name, i
 		return
 	}
 	u, err := r.uploads.find(id)
-	if err != nil {
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
 		refuse(w, http.StatusNotFound, "BLOB_UPLOAD_UNKNOWN", "there is no such upload")
+		return
+	case err != nil:
+		fail(w, err)
 		return
 	}
 	u.Lock()
@@ -67,7 +71,8 @@ func (r *Registry) serveUpload(w http.ResponseWriter, req *http.Request, name, i
 // begin mounts a blob that is there, takes one with the request, or opens an upload.
 func (r *Registry) begin(w http.ResponseWriter, req *http.Request, name string) {
 	query := req.URL.Query()
-	if dg := digest.Digest(query.Get("mount")); r.store.has(dg) {
+	dg := digest.Digest(query.Get("mount"))
+	if there, err := r.store.has(dg); there && err == nil { // else it can be sent
 		created(w, name, dg)
 		return
 	}

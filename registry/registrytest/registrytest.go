@@ -194,7 +194,7 @@ func (s *Server) Count(method, path string) int { return s.registry.Count(method
 //	stall(n)               nothing comes after n bytes until the client goes away
 //	long(n)                n bytes too many, without Content-Length
 //	endless                the same for ever
-//	flip(n)            ↑   one bit of byte n is wrong
+//	flip(n)            ↑   one bit of byte n is wrong, where there is such a byte
 //	slow(n)            ↑   n bytes per second
 //
 // The body of the request:

@@ -18,8 +18,13 @@ import (
 	"golang.org/x/text/unicode/norm"
 )
 
-// StateDir is where pull keeps what belongs to a directory and not to its model.
-const StateDir = ".transfer"
+const (
+	// StateDir is where pull keeps what belongs to a directory and not to its model.
+	StateDir = ".transfer"
+
+	// RecordName is the file in it that says what the files of a model were.
+	RecordName = "record.json"
+)
 
 // The longest element and path that file systems take.
 const (

@@ -4,7 +4,6 @@ import (
 	"archive/tar"
 	"bytes"
 	"compress/gzip"
-	"encoding/json"
 	"errors"
 	"io"
 
@@ -45,13 +44,13 @@ func (s *Stage) Files(files []File, digests []digest.Digest, o Options) (Part, e
 			layers[i], err = s.emptyDirectory(f.Title)
 		} else {
 			layers[i] = fileLayer(f, digests[i], o)
-			err = s.Add(f.Path, digests[i])
+			err = s.add(f.Path, digests[i])
 		}
 		if err != nil {
 			return Part{}, err
 		}
 	}
-	return s.Layers(layers, o)
+	return s.manifest(layers, o)
 }
 
 func fileLayer(f File, dg digest.Digest, o Options) ocispec.Descriptor {
@@ -74,7 +73,7 @@ func (s *Stage) emptyDirectory(title string) (ocispec.Descriptor, error) {
 	if err := errors.Join(archive.WriteHeader(header), archive.Close(), zip.Close()); err != nil {
 		return ocispec.Descriptor{}, err
 	}
-	d, err := s.AddBytes(directoryMediaType, packed.Bytes())
+	d, err := s.addBytes(directoryMediaType, packed.Bytes())
 	d.Annotations = map[string]string{
 		ocispec.AnnotationTitle: title, UnpackAnnotation: "true",
 		contentAnnotation: digest.FromBytes(content.Bytes()).String(),
@@ -82,9 +81,9 @@ func (s *Stage) emptyDirectory(title string) (ocispec.Descriptor, error) {
 	return d, err
 }
 
-// Layers returns the manifest of layers that are in the stage.
-func (s *Stage) Layers(layers []ocispec.Descriptor, o Options) (Part, error) {
-	config, err := s.AddBytes(ocispec.MediaTypeEmptyJSON, []byte("{}"))
+// manifest returns the manifest of layers that are in the stage.
+func (s *Stage) manifest(layers []ocispec.Descriptor, o Options) (Part, error) {
+	config, err := s.addBytes(ocispec.MediaTypeEmptyJSON, []byte("{}"))
 	if err != nil {
 		return Part{}, err
 	}
@@ -93,15 +92,7 @@ func (s *Stage) Layers(layers []ocispec.Descriptor, o Options) (Part, error) {
 		Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageManifest,
 		ArtifactType: orDefault(o.ArtifactType, defaultArtifactType),
 		Config:       config, Layers: layers, Annotations: o.Annotations, Subject: o.Subject,
-	})
-}
-
-func newPart(m ocispec.Manifest) (Part, error) {
-	data, err := json.Marshal(m)
-	if err != nil {
-		return Part{}, err
-	}
-	return Part{Manifest: data, Blobs: blobsOf(append([]ocispec.Descriptor{m.Config}, m.Layers...)...)}, nil
+	}, config, layers)
 }
 
 func orDefault(s, value string) string {

@@ -1,15 +1,22 @@
 package pack
 
 import (
+	"bytes"
 	"encoding/binary"
+	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
+	"github.com/modeltransfer/transfer/internal/tensorfile"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
+
+// ggufString is the type of a string in the header of a GGUF file.
+const ggufString = 8
 
 // gguf makes the beginning of a file of pairs.
 func gguf(pairs ...[]byte) []byte {
@@ -75,13 +82,29 @@ func TestWhatIsNoGGUFIsRefused(t *testing.T) {
 	}
 }
 
+// brokenDisk reads no more than the beginning of a file.
+type brokenDisk struct{ io.ReaderAt }
+
+var errBroken = errors.New("the disk is broken")
+
+func (d brokenDisk) ReadAt(p []byte, at int64) (int, error) {
+	n, _ := d.ReaderAt.ReadAt(p[:24], at)
+	return n, errBroken
+}
+
+func TestAFileThatCannotBeReadIsNoFileWithoutAnArchitecture(t *testing.T) {
+	content := gguf(pair("general.architecture", ggufString, text("llama")))
+	_, err := tensorfile.Architecture(brokenDisk{bytes.NewReader(content)}, int64(len(content)))
+	require.ErrorIs(t, err, errBroken)
+}
+
 func FuzzGGUF(f *testing.F) {
 	f.Add(gguf(pair("general.architecture", ggufString, text("llama"))))
 	f.Add(gguf(pair("tokens", 9, make([]byte, 12))))
 	f.Fuzz(func(t *testing.T, content []byte) {
 		got, err := architectureOf(t, content)
 		assert.LessOrEqual(t, len(got), len(content))
-		assert.True(t, err == nil || got == "" || len(got) <= maxGGUFString)
+		assert.True(t, err == nil || got == "" || len(got) <= 1<<20)
 	})
 }
 

@@ -79,21 +79,18 @@ func KindOf(dir string) Kind {
 // looksLikeBlobs tells a model's manifest.json from a file that only has the name.
 func looksLikeBlobs(dir string) bool {
 	entries, err := os.ReadDir(dir)
-	if err == nil && slices.ContainsFunc(entries, isBlob) {
-		return true
-	}
 	others := len(entries) - 1
-	if isDir(filepath.Join(dir, StateDir)) && !isFile(filepath.Join(dir, StateDir, "record.json")) {
+	state := filepath.Join(dir, names.StateDir)
+	if isDir(state) && !isFile(filepath.Join(state, names.RecordName)) {
 		others-- // a lock, and no record of named files
 	}
-	return err == nil && others == 0
+	return err == nil && others == 0 || HasBlobs(dir)
 }
-
-func isBlob(e fs.DirEntry) bool { return names.IsBlob(e.Name()) }
 
 // HasBlobs tells whether there are blobs in a directory.
 func HasBlobs(dir string) bool {
 	entries, err := os.ReadDir(dir)
+	isBlob := func(e fs.DirEntry) bool { return names.IsBlob(e.Name()) }
 	return err == nil && slices.ContainsFunc(entries, isBlob)
 }
 
@@ -107,7 +104,20 @@ func isDir(path string) bool {
 	return err == nil && info.IsDir()
 }
 
-// ReadManifest reads the manifest of a directory of blobs.
+// ReadPart reads a manifest, and lists its blobs.
+func ReadPart(path string) (Part, error) {
+	data, err := ReadManifest(path)
+	if err != nil {
+		return Part{}, err
+	}
+	blobs, err := registry.NewManifest(data, "").Blobs()
+	if err != nil {
+		return Part{}, fmt.Errorf("%s: %w", path, err)
+	}
+	return Part{Manifest: data, Blobs: blobs}, nil
+}
+
+// ReadManifest reads a manifest.
 func ReadManifest(path string) ([]byte, error) {
 	f, err := rootfile.OpenLinked(path)
 	if err != nil {
@@ -136,11 +146,8 @@ type Model struct {
 	Parts []Part // the last is the model; before it come the manifests that it lists
 }
 
-// blobFile is where a directory has a blob.
-type blobFile func(dg digest.Digest) string
-
 // OpenOCI returns the models of an OCI image layout: one, or the one of the name or digest wanted.
-// Its blobs are added to the stage. It may name so many manifests at most; see [Tree].
+// Its blobs are added to the stage. It may name so many manifests at most; see [NewTree].
 func (s *Stage) OpenOCI(dir, want string, most int) (Model, error) {
 	data, err := ReadManifest(filepath.Join(dir, ocispec.ImageIndexFile))
 	if err != nil {
@@ -167,19 +174,21 @@ func (s *Stage) OpenOCI(dir, want string, most int) (Model, error) {
 		}
 		return Model{}, choiceError(dir, want, names, fitting)
 	}
-	file := func(dg digest.Digest) string {
-		return filepath.Join(dir, ocispec.ImageBlobsDir, dg.Algorithm().String(), dg.Encoded())
-	}
 	m := Model{Name: orDefault(found[0].Annotations[ocispec.AnnotationRefName], found[0].Digest.String())}
-	manifests, err := Tree(found[0].Digest.String(), most, func(dg string) (registry.Manifest, error) {
-		return readBlobManifest(file(digest.Digest(dg)), digest.Digest(dg))
+	tree := NewTree(most, func(dg string) (registry.Manifest, error) {
+		return readBlobManifest(TreePath(dir, OCI, digest.Digest(dg)), digest.Digest(dg))
 	})
-	for _, one := range manifests {
-		if err := s.collect(&m, file, one); err != nil {
+	if err := tree.Add(found[0].Digest.String()); err != nil {
+		return m, err
+	}
+	for _, one := range tree.All {
+		part, err := s.collect(dir, one)
+		if err != nil {
 			return m, err
 		}
+		m.Parts = append(m.Parts, part)
 	}
-	return m, err
+	return m, nil
 }
 
 // readBlobManifest reads a manifest that is a blob.
@@ -196,21 +205,23 @@ func readBlobManifest(path string, dg digest.Digest) (registry.Manifest, error) 
 	return m, nil
 }
 
-// collect adds a manifest and its blobs.
-func (s *Stage) collect(m *Model, file blobFile, one registry.Manifest) (err error) {
-	part := Part{Manifest: one.Data}
-	if !one.IsIndex() {
-		if part.Blobs, err = one.Blobs(); err != nil {
-			return fmt.Errorf("%s: %w", file(digest.Digest(one.Digest)), err)
-		}
+// collect adds the blobs of a manifest of a layout.
+func (s *Stage) collect(dir string, m registry.Manifest) (Part, error) {
+	part := Part{Manifest: m.Data}
+	if m.IsIndex() {
+		return part, nil
+	}
+	var err error
+	if part.Blobs, err = m.Blobs(); err != nil {
+		return part, fmt.Errorf("%s: %w", TreePath(dir, OCI, digest.Digest(m.Digest)), err)
 	}
 	for _, b := range part.Blobs {
-		if err := s.Add(file(digest.Digest(b.Digest)), digest.Digest(b.Digest)); err != nil {
-			return fmt.Errorf("%w: %w", ErrNoBlob, err)
+		dg := digest.Digest(b.Digest)
+		if err := s.add(TreePath(dir, OCI, dg), dg); err != nil {
+			return part, fmt.Errorf("%w: %w", ErrNoBlob, err)
 		}
 	}
-	m.Parts = append(m.Parts, part)
-	return nil
+	return part, nil
 }
 
 // OpenOllama returns a model of an Ollama directory: the only one, or the one of the name wanted,
@@ -230,18 +241,14 @@ func OpenOllama(dir, want string) (Model, error) {
 	if len(found) != 1 {
 		return Model{}, choiceError(dir, want, names, found)
 	}
-	i := strings.LastIndexByte(found[0], ':')
-	data, err := ReadManifest(
-		filepath.Join(dir, "manifests", filepath.FromSlash(found[0][:i]), found[0][i+1:]),
-	)
-	if err != nil {
-		return Model{}, err
-	}
-	blobs, err := registry.NewManifest(data, "").Blobs()
-	if err != nil {
-		return Model{}, fmt.Errorf("%s: %w", found[0], err)
-	}
-	return Model{Name: found[0], Parts: []Part{{Manifest: data, Blobs: blobs}}}, nil
+	part, err := ReadPart(ollamaPath(dir, found[0]))
+	return Model{Name: found[0], Parts: []Part{part}}, err
+}
+
+// ollamaPath is where an Ollama directory has the manifest of a model.
+func ollamaPath(dir, name string) string {
+	i := strings.LastIndexByte(name, ':')
+	return filepath.Join(dir, "manifests", filepath.FromSlash(name[:i]), name[i+1:])
 }
 
 // ollamaNames lists the models of an Ollama directory: host/namespace/name:tag. Unknown is a link in it that
@@ -293,55 +300,36 @@ func listOf(names []string) string {
 	return list
 }
 
-// TreePath is where an OCI layout or Ollama's models have a blob. The digest must be valid.
-func TreePath(dir string, kind Kind, dg digest.Digest) string {
-	switch kind {
-	case OCI:
-		return filepath.Join(dir, ocispec.ImageBlobsDir, dg.Algorithm().String(), dg.Encoded())
-	case Blobs:
-		return filepath.Join(dir, BlobName(dg))
-	}
-	return filepath.Join(dir, "blobs", BlobName(dg))
-}
-
 // Referenced lists the blobs that the models of an OCI layout or of Ollama's models directory name,
 // each once; in a layout the manifests are blobs too. Of a manifest that is missing or damaged it is
 // not known what it names; then they are not the whole. There may be so many manifests at most; 0 means
 // [DefaultManifests].
 func Referenced(dir string, kind Kind, most int) (blobs []transfer.Blob, whole bool, err error) {
-	w := walker{dir: dir, seen: map[string]bool{}, whole: true, most: cmp.Or(most, DefaultManifests)}
+	w := walker{dir: dir, whole: true, most: cmp.Or(most, DefaultManifests)}
 	if kind == OCI {
 		data, err := ReadManifest(filepath.Join(dir, ocispec.ImageIndexFile))
 		if err == nil {
 			err = w.walk(data)
 		}
-		return w.blobs, w.whole, err
+		return Distinct(w.blobs), w.whole, err
 	}
 	names, unknown, err := ollamaNames(dir)
 	if err == nil && unknown != "" {
 		err = fmt.Errorf("%s: %w: which models it has is not known", unknown, ErrNotRegular)
 	}
 	for _, name := range names {
-		i := strings.LastIndexByte(name, ':')
-		data, err := ReadManifest(filepath.Join(dir, "manifests", filepath.FromSlash(name[:i]), name[i+1:]))
+		part, err := ReadPart(ollamaPath(dir, name))
 		if err != nil {
 			return nil, false, err
 		}
-		blobs, err := registry.NewManifest(data, "").Blobs()
-		if err != nil {
-			return nil, false, fmt.Errorf("%s: %w", name, err)
-		}
-		for _, b := range blobs {
-			w.see(b)
-		}
+		w.blobs = append(w.blobs, part.Blobs...)
 	}
-	return w.blobs, true, err
+	return Distinct(w.blobs), true, err
 }
 
 // walker lists what a layout names.
 type walker struct {
 	dir   string
-	seen  map[string]bool
 	blobs []transfer.Blob
 	whole bool
 
@@ -349,13 +337,6 @@ type walker struct {
 	size    int64           // of the manifests that were read
 	listed  map[string]bool // as manifests: what is one may be named as a layer too
 	waiting []digest.Digest // manifests that were not read yet
-}
-
-func (w *walker) see(b transfer.Blob) {
-	if !w.seen[b.Digest] {
-		w.seen[b.Digest] = true
-		w.blobs = append(w.blobs, b)
-	}
 }
 
 // walk lists what an index names, and what that names, however deep.
@@ -390,13 +371,13 @@ func (w *walker) add(data []byte) error {
 		return err
 	}
 	if content.Config != nil {
-		w.see(content.Config.Blob())
+		w.blobs = append(w.blobs, content.Config.Blob())
 	}
 	for _, l := range content.Layers {
-		w.see(l.Blob())
+		w.blobs = append(w.blobs, l.Blob())
 	}
 	for _, d := range content.Manifests {
-		w.see(d.Blob())
+		w.blobs = append(w.blobs, d.Blob())
 		if w.listed[d.Digest] {
 			continue
 		}

@@ -1,6 +1,7 @@
 package pack
 
 import (
+	"cmp"
 	"encoding/json"
 	"io/fs"
 	"path"
@@ -120,7 +121,7 @@ func (s *Stage) ModelPack(name string, files []File, digests []digest.Digest, o 
 			digests[i] = layers[i].Digest
 		} else {
 			layers[i] = modelPackLayer(f, digests[i])
-			err = s.Add(f.Path, digests[i])
+			err = s.add(f.Path, digests[i])
 		}
 		if err != nil {
 			return Part{}, err
@@ -130,14 +131,14 @@ func (s *Stage) ModelPack(name string, files []File, digests []digest.Digest, o 
 	if err != nil {
 		return Part{}, err
 	}
-	config, err := s.AddBytes(modelPackConfig, data)
+	config, err := s.addBytes(modelPackConfig, data)
 	if err != nil {
 		return Part{}, err
 	}
 	return newPart(ocispec.Manifest{
 		Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageManifest,
 		ArtifactType: modelPackManifest, Config: config, Layers: layers, Annotations: o.Annotations,
-	})
+	}, config, layers)
 }
 
 // metadataOf is what a manifest says of a file besides its content. The same files make the same manifest.
@@ -159,6 +160,11 @@ func ModeOf(d registry.Descriptor) fs.FileMode {
 		return 0
 	}
 	return fs.FileMode(metadata.Mode).Perm()
+}
+
+// TitleOf is the name that a manifest gives a file, or "".
+func TitleOf(d registry.Descriptor) string {
+	return cmp.Or(d.Annotations[FilepathAnnotation], d.Title())
 }
 
 func modelPackLayer(f File, dg digest.Digest) ocispec.Descriptor {

@@ -53,7 +53,7 @@ func (s *Stage) Ollama(
 	if err != nil {
 		return Part{}, fmt.Errorf("%s: %w", model.Path, err)
 	}
-	if err := s.Add(model.Path, dg); err != nil {
+	if err := s.add(model.Path, dg); err != nil {
 		return Part{}, err
 	}
 	layers := []ocispec.Descriptor{{MediaType: ollamaPrefix + "model", Digest: dg, Size: model.Info.Size()}}
@@ -96,7 +96,7 @@ func (s *Stage) ollamaPart(ctx context.Context, kind, path string) (ocispec.Desc
 	if err != nil {
 		return ocispec.Descriptor{}, err
 	}
-	return ocispec.Descriptor{MediaType: ollamaPrefix + kind, Digest: dg, Size: info.Size()}, s.Add(path, dg)
+	return ocispec.Descriptor{MediaType: ollamaPrefix + kind, Digest: dg, Size: info.Size()}, s.add(path, dg)
 }
 
 func (s *Stage) ollamaPartOf(config ollamaConfig, layers []ocispec.Descriptor) (Part, error) {
@@ -104,13 +104,9 @@ func (s *Stage) ollamaPartOf(config ollamaConfig, layers []ocispec.Descriptor) (
 	if err != nil {
 		return Part{}, err
 	}
-	c, err := s.AddBytes(dockerConfig, data)
+	c, err := s.addBytes(dockerConfig, data)
 	if err != nil {
 		return Part{}, err
 	}
-	m := ollamaManifest{specs.Versioned{SchemaVersion: 2}, dockerManifest, c, layers}
-	if data, err = json.Marshal(m); err != nil {
-		return Part{}, err
-	}
-	return Part{Manifest: data, Blobs: blobsOf(append([]ocispec.Descriptor{c}, layers...)...)}, nil
+	return newPart(ollamaManifest{specs.Versioned{SchemaVersion: 2}, dockerManifest, c, layers}, c, layers)
 }

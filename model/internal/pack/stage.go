@@ -2,13 +2,13 @@ package pack
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime"
-	"strings"
 	"sync"
 
 	"github.com/modeltransfer/transfer"
@@ -37,11 +37,8 @@ func NewStage() (*Stage, error) {
 // Close removes the stage.
 func (s *Stage) Close() error { return os.RemoveAll(s.Dir) }
 
-// BlobName is the name of a blob's file. The digest must be valid.
-func BlobName(dg digest.Digest) string { return strings.Replace(dg.String(), ":", "-", 1) }
-
-// Add gives a file a place under its digest.
-func (s *Stage) Add(path string, dg digest.Digest) error {
+// add gives a file a place under its digest.
+func (s *Stage) add(path string, dg digest.Digest) error {
 	absolute, err := filepath.Abs(path)
 	if err != nil {
 		return err
@@ -58,8 +55,8 @@ func (s *Stage) Add(path string, dg digest.Digest) error {
 	return copyFile(name, absolute) // where nobody may make links
 }
 
-// AddBytes makes a blob of bytes.
-func (s *Stage) AddBytes(mediaType string, data []byte) (ocispec.Descriptor, error) {
+// addBytes makes a blob of bytes.
+func (s *Stage) addBytes(mediaType string, data []byte) (ocispec.Descriptor, error) {
 	dg := digest.FromBytes(data)
 	d := ocispec.Descriptor{MediaType: mediaType, Digest: dg, Size: int64(len(data))}
 	return d, os.WriteFile(filepath.Join(s.Dir, BlobName(dg)), data, 0o600)
@@ -147,15 +144,15 @@ type Part struct {
 	Blobs    []transfer.Blob
 }
 
-// blobsOf lists descriptors as blobs, each once.
-func blobsOf(descriptors ...ocispec.Descriptor) []transfer.Blob {
-	seen := make(map[digest.Digest]bool, len(descriptors))
-	blobs := make([]transfer.Blob, 0, len(descriptors))
-	for _, d := range descriptors {
-		if !seen[d.Digest] {
-			seen[d.Digest] = true
-			blobs = append(blobs, transfer.Blob{Digest: d.Digest.String(), Size: d.Size})
-		}
+// newPart returns a part whose manifest has a config and layers.
+func newPart(manifest any, config ocispec.Descriptor, layers []ocispec.Descriptor) (Part, error) {
+	data, err := json.Marshal(manifest)
+	if err != nil {
+		return Part{}, err
 	}
-	return blobs
+	blobs := []transfer.Blob{{Digest: config.Digest.String(), Size: config.Size}}
+	for _, l := range layers {
+		blobs = append(blobs, transfer.Blob{Digest: l.Digest.String(), Size: l.Size})
+	}
+	return Part{Manifest: data, Blobs: Distinct(blobs)}, nil
 }

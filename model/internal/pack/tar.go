@@ -15,67 +15,46 @@ import (
 )
 
 // Archives returns the manifest of paths: a directory is one layer, and so is a file.
-func (s *Stage) Archives(
-	ctx context.Context, paths []string, o Options, c Choice,
-) (Part, error) {
-	var layers []ocispec.Descriptor
-	var tops []File
-	for _, path := range paths {
-		top, err := topOf(path)
-		if err != nil {
-			return Part{}, err
-		}
-		tops = append(tops, top)
+func (s *Stage) Archives(ctx context.Context, paths []string, o Options, c Choice) (Part, error) {
+	tops, err := topsOf(paths)
+	if err == nil {
+		err = together(tops)
 	}
-	if err := together(tops); err != nil {
+	if err != nil {
 		return Part{}, err
 	}
-	for _, path := range paths {
-		if isDir(path) {
-			layer, err := s.directory(ctx, path, c)
+	var layers []ocispec.Descriptor
+	for _, top := range tops {
+		switch {
+		case top.Info.IsDir():
+			layer, err := s.directory(ctx, top, c)
 			if err != nil {
 				return Part{}, err
 			}
 			layers = append(layers, layer)
 			continue
+		case top.isExcluded(c):
+			continue
 		}
-		files, err := Walk([]string{path}, c)
+		dg, err := HashFile(ctx, top.Path, digest.Canonical)
+		if err == nil {
+			err = s.add(top.Path, dg)
+		}
 		if err != nil {
 			return Part{}, err
 		}
-		dg, err := HashFile(ctx, path, digest.Canonical)
-		if err != nil {
-			return Part{}, err
-		}
-		layers = append(layers, fileLayer(files[0], dg, o))
-		if err := s.Add(path, dg); err != nil {
-			return Part{}, err
-		}
+		layers = append(layers, fileLayer(top, dg, o))
 	}
-	return s.Layers(layers, o)
-}
-
-// topOf is what a path will be called.
-func topOf(path string) (File, error) {
-	absolute, err := filepath.Abs(path)
-	if err != nil {
-		return File{}, err
+	if len(layers) == 0 {
+		return Part{}, errNoneLeft
 	}
-	info, err := os.Stat(path)
-	return File{Path: path, Title: filepath.Base(absolute), Info: info}, err
+	return s.manifest(layers, o)
 }
 
 // directory packs a directory into one layer, a compressed tar archive, as oras does. The same
 // files make the same archive: it has no times and no owners in it.
-func (s *Stage) directory(
-	ctx context.Context, path string, c Choice,
-) (d ocispec.Descriptor, err error) {
-	absolute, err := filepath.Abs(path)
-	if err != nil {
-		return d, err
-	}
-	name := filepath.Base(absolute)
-	files, err := Walk([]string{path}, c)
+func (s *Stage) directory(ctx context.Context, top File, c Choice) (d ocispec.Descriptor, err error) {
+	files, err := Walk([]string{top.Path}, c)
 	if err != nil {
 		return d, err
 	}
@@ -85,7 +64,7 @@ func (s *Stage) directory(
 	}
 	whole, content := digest.Canonical.Digester(), digest.Canonical.Digester()
 	zip := gzip.NewWriter(io.MultiWriter(f, whole.Hash()))
-	err = writeTar(ctx, io.MultiWriter(zip, content.Hash()), name, files)
+	err = writeTar(ctx, io.MultiWriter(zip, content.Hash()), top.Title, files)
 	err = errors.Join(err, zip.Close())
 	info, statErr := f.Stat()
 	if err = errors.Join(err, statErr, f.Close()); err != nil {
@@ -94,7 +73,7 @@ func (s *Stage) directory(
 	return ocispec.Descriptor{
 		MediaType: directoryMediaType, Digest: whole.Digest(), Size: info.Size(),
 		Annotations: map[string]string{
-			ocispec.AnnotationTitle: name, UnpackAnnotation: "true",
+			ocispec.AnnotationTitle: top.Title, UnpackAnnotation: "true",
 			contentAnnotation: content.Digest().String(),
 		},
 	}, os.Rename(f.Name(), filepath.Join(s.Dir, BlobName(whole.Digest())))

@@ -17,26 +17,27 @@ const (
 	ManifestBytes = 128 << 10 // 128 KiB
 )
 
-// tree is a manifest with all that it lists.
-type tree struct {
+// Tree is manifests with all that they list, each once: what is listed comes before what lists it.
+type Tree struct {
+	All []registry.Manifest
+
 	fetch func(dg string) (registry.Manifest, error)
 	most  int
 	size  int64
 	seen  map[string]bool
-	all   []registry.Manifest
 }
 
-// Tree lists a manifest after all that it lists, each once. The error is a [*limit.Error] where there are
-// more than most; 0 means [DefaultManifests].
-func Tree(
-	root string, most int, fetch func(dg string) (registry.Manifest, error),
-) ([]registry.Manifest, error) {
-	t := tree{fetch: fetch, most: cmp.Or(most, DefaultManifests), seen: map[string]bool{}}
-	err := t.add(root, maxDepth)
-	return t.all, err
+// NewTree returns a tree of so many manifests at most, which fetch gets by their digests. 0 means
+// [DefaultManifests].
+func NewTree(most int, fetch func(dg string) (registry.Manifest, error)) *Tree {
+	return &Tree{fetch: fetch, most: cmp.Or(most, DefaultManifests), seen: map[string]bool{}}
 }
 
-func (t *tree) add(dg string, depth int) error {
+// Add adds a manifest after all that it lists. The error is a [*limit.Error] where there are more than there
+// may be.
+func (t *Tree) Add(dg string) error { return t.add(dg, maxDepth) }
+
+func (t *Tree) add(dg string, depth int) error {
 	switch {
 	case t.seen[dg]:
 		return nil
@@ -65,6 +66,6 @@ func (t *tree) add(dg string, depth int) error {
 			return err
 		}
 	}
-	t.all = append(t.all, m)
+	t.All = append(t.All, m)
 	return nil
 }

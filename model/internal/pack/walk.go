@@ -12,9 +12,6 @@ import (
 	"github.com/modeltransfer/transfer/model/internal/names"
 )
 
-// StateDir is where pull keeps what belongs to a directory and not to its model.
-const StateDir = names.StateDir
-
 var (
 	// ErrEmpty is a directory without a file in it.
 	ErrEmpty = errors.New("there is no file in it")
@@ -27,6 +24,9 @@ var (
 
 	// ErrTwice is two files that would get the same title.
 	ErrTwice = errors.New("two files of the same name")
+
+	// errNoneLeft is what would be sent without a file.
+	errNoneLeft = fmt.Errorf("%w: the patterns exclude all that was named", ErrEmpty)
 )
 
 // File is a file to be packed, or a directory with nothing in it.
@@ -80,29 +80,50 @@ func Walk(paths []string, c Choice) ([]File, error) {
 
 // List is Walk where names do not matter.
 func List(paths []string, c Choice) ([]File, error) {
+	tops, err := topsOf(paths)
+	if err != nil {
+		return nil, err
+	}
+	if len(tops) == 1 && tops[0].Info.IsDir() {
+		tops[0].Title = ""
+	}
 	var files []File
-	for _, path := range paths {
-		prefix := filepath.Base(filepath.Clean(path))
-		if absolute, err := filepath.Abs(path); err == nil {
-			prefix = filepath.Base(absolute) // "." has a name too
-		}
-		info, err := os.Stat(path)
-		if err != nil {
-			return nil, err
-		}
-		if info.IsDir() && len(paths) == 1 {
-			prefix = ""
-		}
-		found, err := walk(path, prefix, info, c)
+	for _, top := range tops {
+		found, err := walk(top, c)
 		if err != nil {
 			return nil, err
 		}
 		files = append(files, found...)
 	}
+	if len(files) == 0 {
+		return nil, errNoneLeft
+	}
 	return files, nil
 }
 
-// lister lists one path.
+// topsOf says what paths are called. "." has a name too.
+func topsOf(paths []string) ([]File, error) {
+	tops := make([]File, len(paths))
+	for i, path := range paths {
+		absolute, err := filepath.Abs(path)
+		if err != nil {
+			return nil, err
+		}
+		info, err := os.Stat(path)
+		if err != nil {
+			return nil, err
+		}
+		if !info.IsDir() && !info.Mode().IsRegular() {
+			return nil, fmt.Errorf("%s: %w", path, ErrNotRegular)
+		}
+		tops[i] = File{Path: path, Title: filepath.Base(absolute), Info: info}
+	}
+	return tops, nil
+}
+
+func (f File) isExcluded(c Choice) bool { return names.Match(c.Exclude, f.Title) }
+
+// lister lists one directory.
 type lister struct {
 	root, prefix string
 	choice       Choice
@@ -110,17 +131,17 @@ type lister struct {
 	above        map[string]bool // directories that have something in them
 }
 
-func walk(path, prefix string, info fs.FileInfo, c Choice) ([]File, error) {
+func walk(top File, c Choice) ([]File, error) {
 	switch {
-	case info.Mode().IsRegular() && names.Match(c.Exclude, prefix):
+	case top.Info.IsDir():
+	case top.isExcluded(c):
 		return nil, nil
-	case info.Mode().IsRegular():
-		return []File{{Path: path, Title: prefix, Info: info}}, nil
-	case !info.IsDir():
-		return nil, fmt.Errorf("%s: %w", path, ErrNotRegular)
+	default:
+		return []File{top}, nil
 	}
-	l := &lister{root: path, prefix: prefix, choice: c, above: map[string]bool{}}
-	if err := WalkDir(path, l.visit); err != nil {
+	l := &lister{root: top.Path, prefix: top.Title, choice: c, above: map[string]bool{}}
+	behindALink := top.Path + string(filepath.Separator) // where it is one
+	if err := filepath.WalkDir(behindALink, l.visit); err != nil {
 		return nil, err
 	}
 	kept, found := l.files[:0], false
@@ -131,7 +152,7 @@ func walk(path, prefix string, info fs.FileInfo, c Choice) ([]File, error) {
 		}
 	}
 	if !found {
-		return nil, fmt.Errorf("%s: %w", path, ErrEmpty)
+		return nil, fmt.Errorf("%s: %w", top.Path, ErrEmpty)
 	}
 	return kept, nil
 }
@@ -145,7 +166,7 @@ func (l *lister) visit(path string, d fs.DirEntry, err error) error {
 	switch {
 	case err != nil || inside == ".":
 		return err
-	case d.IsDir() && d.Name() == StateDir:
+	case d.IsDir() && d.Name() == names.StateDir:
 		return fs.SkipDir
 	case names.LeftOut(d.Name()), d.IsDir() && names.Kept(d.Name()):
 		if l.choice.LeftOut != nil {
@@ -204,11 +225,6 @@ func realPath(path string) (string, error) {
 		return "", err
 	}
 	return filepath.EvalSymlinks(absolute)
-}
-
-// WalkDir is [filepath.WalkDir], also of a directory behind a link.
-func WalkDir(dir string, visit fs.WalkDirFunc) error {
-	return filepath.WalkDir(dir+string(filepath.Separator), visit)
 }
 
 // together refuses files that pull would refuse.

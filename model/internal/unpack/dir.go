@@ -136,15 +136,11 @@ func isMissing(err error) bool {
 	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR)
 }
 
-// Blobs lists what entries still need, and how many bytes that is.
-func Blobs(entries []Entry) (blobs []transfer.Blob, size int64) {
-	seen := make(map[string]bool, len(entries))
-	for _, e := range entries {
-		if !seen[e.Layer.Digest] {
-			seen[e.Layer.Digest] = true
-			blobs = append(blobs, e.Layer.Blob())
-			size += e.Layer.Size
-		}
+// Blobs lists the blobs of entries, each once.
+func Blobs(entries []Entry) []transfer.Blob {
+	blobs := make([]transfer.Blob, len(entries))
+	for i, e := range entries {
+		blobs[i] = e.Layer.Blob()
 	}
-	return blobs, size
+	return pack.Distinct(blobs)
 }

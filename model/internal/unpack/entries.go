@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
+	"slices"
 	"strings"
 
 	"github.com/modeltransfer/transfer/model/internal/names"
@@ -13,16 +14,8 @@ import (
 	"github.com/modeltransfer/transfer/registry"
 )
 
-var (
-	// ErrTitle is a file name that is refused (see package names), or that two files share.
-	ErrTitle = names.ErrName
-
-	// ErrPacked is an archive that cannot be unpacked.
-	ErrPacked = errors.New("not a tar archive, plain or by gzip or zstd")
-
-	// ErrPattern is a malformed pattern.
-	ErrPattern = names.ErrPattern
-)
+// ErrPacked is an archive that cannot be unpacked.
+var ErrPacked = errors.New("not a tar archive, plain or by gzip or zstd")
 
 // Entry is a layer with the name that its content gets.
 type Entry struct {
@@ -46,19 +39,7 @@ var ollamaNames = map[string]string{
 
 // Titled tells whether a layer says what file it is.
 func Titled(c registry.Content) bool {
-	for _, l := range c.Layers {
-		if titleOf(l) != "" {
-			return true
-		}
-	}
-	return false
-}
-
-func titleOf(d registry.Descriptor) string {
-	if t := d.Annotations[pack.FilepathAnnotation]; t != "" {
-		return t
-	}
-	return d.Title()
+	return slices.ContainsFunc(c.Layers, func(l registry.Descriptor) bool { return pack.TitleOf(l) != "" })
 }
 
 // Entries lists the layers that have a name, and says how many have none, and which are left out on both
@@ -67,7 +48,7 @@ func Entries(c registry.Content) (entries []Entry, unnamed int, err error) {
 	taken := make(map[string]string, len(c.Layers))
 	numbers := map[string]int{}
 	for _, l := range c.Layers {
-		title := titleOf(l)
+		title := pack.TitleOf(l)
 		if title == "" {
 			title = ollamaName(l.MediaType, taken, numbers)
 		}
@@ -84,7 +65,7 @@ func Entries(c registry.Content) (entries []Entry, unnamed int, err error) {
 		case names.LeftOut(e.Title) || again && first == l.Digest:
 			continue
 		case again:
-			return nil, 0, fmt.Errorf("%w: %.200q is the name of two different files", ErrTitle, e.Title)
+			return nil, 0, fmt.Errorf("%w: %.200q is the name of two different files", names.ErrName, e.Title)
 		}
 		taken[e.Title] = l.Digest
 		entries = append(entries, e)
@@ -143,15 +124,12 @@ func knownPacking(mediaType string) bool {
 
 // Filter keeps the entries that match one of the patterns to include, where there are any, and none
 // of those to exclude (see [names.Match]).
-func Filter(entries []Entry, include, exclude []string) ([]Entry, error) {
-	if err := names.CheckPatterns(append(append([]string{}, include...), exclude...)); err != nil {
-		return nil, err
-	}
+func Filter(entries []Entry, include, exclude []string) []Entry {
 	var kept []Entry
 	for _, e := range entries {
 		if (len(include) == 0 || names.Match(include, e.Title)) && !names.Match(exclude, e.Title) {
 			kept = append(kept, e)
 		}
 	}
-	return kept, nil
+	return kept
 }

@@ -90,7 +90,7 @@ func newMember(e Entry, h *tar.Header, depth int, files map[string]bool) (m memb
 		return m, err
 	}
 	if e.confined() && m.name != e.Title && !strings.HasPrefix(m.name, e.Title+"/") {
-		return m, fmt.Errorf("%w: %.200q is not in the directory %.200q", ErrTitle, m.name, e.Title)
+		return m, fmt.Errorf("%w: %.200q is not in the directory %.200q", names.ErrName, m.name, e.Title)
 	}
 	if strings.Count(m.name, "/") >= depth {
 		return m, &limit.Error{Limit: limit.Depth, Most: int64(depth)}
@@ -107,12 +107,16 @@ func newMember(e Entry, h *tar.Header, depth int, files map[string]bool) (m memb
 	case tar.TypeLink:
 		m.kind, m.target = isHardLink, path.Clean(h.Linkname)
 		if !files[m.target] {
-			err = fmt.Errorf("%w: hard link %.200q leads to no file of the archive", ErrTitle, m.name)
+			err = noTarget(m.name)
 		}
 	default:
-		err = fmt.Errorf("%w: %.200q is neither a file nor a directory", ErrTitle, m.name)
+		err = fmt.Errorf("%w: %.200q is neither a file nor a directory", names.ErrName, m.name)
 	}
 	return m, err
+}
+
+func noTarget(name string) error {
+	return fmt.Errorf("%w: hard link %.200q leads to no file of the archive", names.ErrName, name)
 }
 
 // maxTarget is the longest target of a link that file systems take.
@@ -129,15 +133,15 @@ func checkLink(name, target string) error {
 	base := names.Fold(path.Base(name))
 	switch {
 	case len(target) > maxTarget:
-		return fmt.Errorf("%w: link %.200q is too long", ErrTitle, name)
+		return fmt.Errorf("%w: link %.200q is too long", names.ErrName, name)
 	case target == "", path.IsAbs(target), strings.Contains("/"+rest+"/", "/../"):
-		return fmt.Errorf("%w: link %.200q leads out of the directory", ErrTitle, name)
+		return fmt.Errorf("%w: link %.200q leads out of the directory", names.ErrName, name)
 	case base == "blobs", base == "manifests": // these may be the user's own links
-		return fmt.Errorf("%w: link %.200q is kept for this program", ErrTitle, name)
+		return fmt.Errorf("%w: link %.200q is kept for this program", names.ErrName, name)
 	}
 	where, err := names.Check(path.Join(path.Dir(name), target)) // not further up than the link is deep
 	if err == nil && names.LeftOut(where) {
-		err = fmt.Errorf("%w: link %.200q leads to what is left out", ErrTitle, name)
+		err = fmt.Errorf("%w: link %.200q leads to what is left out", names.ErrName, name)
 	}
 	return err
 }
@@ -273,7 +277,7 @@ func (p *placing) extractFile(m member, content io.Reader) (Seen, error) {
 	if err != nil {
 		return Seen{}, err
 	}
-	if err := move(root, temporary, p.root, m.name); err != nil {
+	if err := move(p.ctx, root, temporary, p.root, m.name); err != nil {
 		return Seen{}, errors.Join(err, root.Remove(temporary))
 	}
 	return Seen{Digest: digester.Digest().String(), Size: m.size, Executable: m.mode&0o100 != 0}, nil
@@ -283,7 +287,7 @@ func (p *placing) extractFile(m member, content io.Reader) (Seen, error) {
 func (p *placing) hardLink(m member) (Seen, error) {
 	seen, ok := p.Record.Files[m.target]
 	if !ok || seen.Digest == "" {
-		return Seen{}, fmt.Errorf("%w: hard link %.200q leads to no file of the archive", ErrTitle, m.name)
+		return Seen{}, noTarget(m.name)
 	}
 	if err := remove(p.root, m.name); err != nil {
 		return Seen{}, err

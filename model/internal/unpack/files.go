@@ -1,6 +1,7 @@
 package unpack
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -12,6 +13,7 @@ import (
 	"syscall"
 
 	"github.com/modeltransfer/transfer/internal/rootfile"
+	"github.com/modeltransfer/transfer/model/internal/pack"
 )
 
 // ErrInTheWay is something that has a name and is neither replaced nor written through.
@@ -122,6 +124,15 @@ func replace(root *os.Root, name string, mode fs.FileMode, write func(f *os.File
 	return nil
 }
 
+// fill gives a file the content of another: by a reflink where the disk has them, else by a copy.
+func fill(ctx context.Context, f, src *os.File) error {
+	if clone(f, src) == nil {
+		return nil
+	}
+	_, err := io.Copy(f, pack.Reader(ctx, src))
+	return err
+}
+
 // copyTo writes a file anew and never through a link.
 func copyTo(root *os.Root, name string, content io.Reader) error {
 	return create(root, name, 0o666, func(f *os.File) error {
@@ -131,8 +142,8 @@ func copyTo(root *os.Root, name string, content io.Reader) error {
 }
 
 // move gives a file another name, in the same directory or in another. Across file systems it is copied,
-// synced and renamed.
-func move(from *os.Root, name string, to *os.Root, target string) error {
+// synced and renamed, for no longer than ctx.
+func move(ctx context.Context, from *os.Root, name string, to *os.Root, target string) error {
 	if from == to {
 		err := from.Rename(name, target)
 		if !errors.Is(err, syscall.EXDEV) {
@@ -149,13 +160,7 @@ func move(from *os.Root, name string, to *os.Root, target string) error {
 		return err
 	}
 	err = replace(to, target, info.Mode().Perm(), func(f *os.File) error {
-		if clone(f, src) == nil {
-			return nil
-		}
-		if _, err := io.Copy(f, src); err != nil {
-			return err
-		}
-		return f.Sync()
+		return errors.Join(fill(ctx, f, src), f.Sync())
 	})
 	if err != nil {
 		return err
@@ -181,14 +186,9 @@ func writeFile(root *os.Root, name string, data []byte) error {
 
 // WriteFile gives a file its content, whole or not at all, and makes the directories above it.
 func WriteFile(name string, data []byte) error {
-	dir, base := filepath.Split(name)
-	if err := os.MkdirAll(filepath.Join(dir, "."), 0o777); err != nil {
+	dir := filepath.Dir(name)
+	if err := os.MkdirAll(dir, 0o777); err != nil {
 		return err
 	}
-	root, err := os.OpenRoot(filepath.Join(dir, "."))
-	if err != nil {
-		return err
-	}
-	defer root.Close()
-	return writeFile(root, base, data)
+	return inPlace(dir, nil, func(root *os.Root) error { return writeFile(root, filepath.Base(name), data) })
 }

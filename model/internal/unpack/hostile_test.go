@@ -6,6 +6,7 @@ import (
 	"archive/tar"
 	"bytes"
 	"compress/gzip"
+	"context"
 	"encoding/json"
 	"fmt"
 	"io/fs"
@@ -18,6 +19,7 @@ import (
 
 	"github.com/modeltransfer/transfer"
 	"github.com/modeltransfer/transfer/model/internal/limit"
+	"github.com/modeltransfer/transfer/model/internal/names"
 	"github.com/modeltransfer/transfer/model/internal/pack"
 	"github.com/modeltransfer/transfer/model/internal/unpack"
 	"github.com/modeltransfer/transfer/registry"
@@ -43,17 +45,17 @@ func stage(t *testing.T, dir *unpack.Dir, content string) {
 // namesIn are all names of a directory but the tool's own.
 func namesIn(t *testing.T, dir string) []string {
 	t.Helper()
-	var names []string
+	var found []string
 	require.NoError(t, filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
-		if d != nil && d.Name() == pack.StateDir {
+		if d != nil && d.Name() == names.StateDir {
 			return fs.SkipDir
 		}
 		if name, _ := filepath.Rel(dir, path); name != "." {
-			names = append(names, filepath.ToSlash(name))
+			found = append(found, filepath.ToSlash(name))
 		}
 		return err
 	}))
-	return names
+	return found
 }
 
 func TestH1LinksThatLeadOutByOtherLinksAreRefused(t *testing.T) {
@@ -95,7 +97,7 @@ func TestH1LinksThatLeadOutByOtherLinksAreRefused(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			content := archive(t, "gzip", headers...)
 			path, dir := staged(t, content)
-			require.ErrorIs(t, place(t, dir, entriesOf(t, unpacked("sub", content))), unpack.ErrTitle)
+			require.ErrorIs(t, place(t, dir, entriesOf(t, unpacked("sub", content))), names.ErrName)
 			assert.Empty(t, namesIn(t, path), "nothing is written before all is known")
 		})
 	}
@@ -174,7 +176,7 @@ func TestH4PathsOfLayersAreResolvedTogether(t *testing.T) {
 			if err == nil {
 				err = place(t, dir, entries)
 			}
-			require.ErrorIs(t, err, unpack.ErrTitle)
+			require.ErrorIs(t, err, names.ErrName)
 			assert.Empty(t, namesIn(t, path))
 		})
 	}
@@ -339,23 +341,22 @@ func TestH11DirectoriesMayBeLinksAndFilesAreNot(t *testing.T) {
 	require.NoError(t, os.Symlink(victim, filepath.Join(elsewhere, "sha256", dg.Encoded())))
 	require.NoError(t, os.Symlink(victim, filepath.Join(path, "index.json")))
 	b := transfer.Blob{Digest: dg.String(), Size: 1}
-	require.NoError(t, layout.Place([]transfer.Blob{b}))
+	require.NoError(t, layout.Place(t.Context(), []transfer.Blob{b}))
 	there, err := layout.There(b)
 	require.NoError(t, err)
 	assert.True(t, there)
 	assert.NoDirExists(t, filepath.Join(path, "blobs.new"))
 
-	models, err := unpack.OpenOllama(path)
+	_, err = unpack.OllamaStage(path)
 	require.NoError(t, err)
-	defer models.Close()
-	require.NoError(t, models.PutManifest("h", "n/m", "t", []byte("{}")))
+	require.NoError(t, unpack.PutOllama(path, "h", "n/m", "t", []byte("{}")))
 	require.NoError(t, os.Remove(filepath.Join(path, "manifests", "h", "n", "m", "t")))
 	require.NoError(t, os.Symlink(victim, filepath.Join(path, "manifests", "h", "n", "m", "t")))
-	require.NoError(t, models.PutManifest("h", "n/m", "t", []byte("{}")))
+	require.NoError(t, unpack.PutOllama(path, "h", "n/m", "t", []byte("{}")))
 	host := filepath.Join(path, "manifests", "h")
 	require.NoError(t, os.Rename(host, filepath.Join(path, "manifests", "g")))
 	require.NoError(t, os.Symlink("g", host))
-	require.ErrorIs(t, models.PutManifest("h", "n/m", "t", []byte("{}")), unpack.ErrInTheWay)
+	require.ErrorIs(t, unpack.PutOllama(path, "h", "n/m", "t", []byte("{}")), unpack.ErrInTheWay)
 	require.NoError(t, unpack.WriteFile(filepath.Join(path, "index.json"), []byte("{}")))
 	data, err := os.ReadFile(victim)
 	require.NoError(t, err)
@@ -430,7 +431,11 @@ func relink(name, target string) error {
 // A stage behind a link is another file system as far as a rename goes.
 func TestS26FilesOfAnotherFileSystemAreCopied(t *testing.T) {
 	path, elsewhere := t.TempDir(), t.TempDir()
-	require.NoError(t, os.Symlink(elsewhere, filepath.Join(path, pack.StateDir)))
+	if memory, err := os.MkdirTemp("/dev/shm", "stage-*"); err == nil { // without reflinks to it
+		elsewhere = memory
+		defer os.RemoveAll(memory)
+	}
+	require.NoError(t, os.Symlink(elsewhere, filepath.Join(path, names.StateDir)))
 	dir, err := unpack.Open(path)
 	require.NoError(t, err)
 	defer dir.Close()
@@ -442,6 +447,9 @@ func TestS26FilesOfAnotherFileSystemAreCopied(t *testing.T) {
 	}})
 	require.NoError(t, err)
 	require.NoError(t, dir.Prepare(t.Context(), entries, entries))
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	require.ErrorIs(t, dir.Place(ended, entries, entries[1:]), context.Canceled, "a copy may take long")
 	require.NoError(t, place(t, dir, entries))
 	require.NoError(t, dir.Save())
 	for _, e := range entries {

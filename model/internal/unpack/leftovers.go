@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/modeltransfer/transfer/model/internal/names"
@@ -44,39 +45,42 @@ type Leftover struct {
 func Leftovers(dir string, kind pack.Kind, needed map[string]bool) ([]Leftover, error) {
 	keep := make(map[string]bool, len(needed))
 	for dg := range needed {
-		keep[blobPlace(kind, digest.Digest(dg))] = true
+		keep[pack.BlobPath(kind, digest.Digest(dg))] = true
 	}
 	var found []Leftover
-	for _, place := range places(kind) {
+	err := filesAt(dir, places(kind), func(place []string, info fs.FileInfo) {
+		key := strings.Join(append(slices.Clone(place), info.Name()), "/")
+		if isBlobFile(place, info.Name()) && !keep[key] {
+			path := filepath.Join(dir, filepath.FromSlash(key))
+			found = append(found, Leftover{path, sizeOnDisk(info), place, info.Name()})
+		}
+	})
+	return found, err
+}
+
+// filesAt shows the regular files of places below a directory.
+func filesAt(dir string, places [][]string, visit func(place []string, info fs.FileInfo)) error {
+	for _, place := range places {
 		err := inPlace(dir, place, func(root *os.Root) error {
 			entries, err := fs.ReadDir(root.FS(), ".")
 			for _, e := range entries {
-				key := strings.Join(append(append([]string{}, place...), e.Name()), "/")
-				if !e.Type().IsRegular() || !isBlobFile(place, e.Name()) || keep[key] {
+				if !e.Type().IsRegular() {
 					continue
 				}
-				info, err := e.Info()
-				if err != nil {
+				switch info, err := e.Info(); {
+				case err == nil:
+					visit(place, info)
+				case !errors.Is(err, fs.ErrNotExist): // it was removed meanwhile
 					return err
 				}
-				path := filepath.Join(dir, filepath.FromSlash(key))
-				found = append(found, Leftover{path, sizeOnDisk(info), place, e.Name()})
 			}
 			return err
 		})
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return nil, fmt.Errorf("%s: %w", dir, err)
+			return fmt.Errorf("%s: %w", dir, err)
 		}
 	}
-	return found, nil
-}
-
-// sizeOnDisk is what the disk gets back of a file: a partial has holes.
-func sizeOnDisk(info fs.FileInfo) int64 {
-	if n, known := written(info); known {
-		return n
-	}
-	return info.Size()
+	return nil
 }
 
 // Remove removes what was found in a directory.
@@ -99,19 +103,6 @@ func places(kind pack.Kind) [][]string {
 		return all
 	}
 	return [][]string{{names.StateDir}}
-}
-
-// blobPlace is where a directory has a blob, with slashes.
-func blobPlace(kind pack.Kind, dg digest.Digest) string {
-	switch kind {
-	case pack.OCI:
-		return ocispec.ImageBlobsDir + "/" + dg.Algorithm().String() + "/" + dg.Encoded()
-	case pack.Ollama:
-		return "blobs/" + pack.BlobName(dg)
-	case pack.Blobs:
-		return pack.BlobName(dg)
-	}
-	return "" // named files are elsewhere
 }
 
 // isBlobFile tells the files of blobs by their names.

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/modeltransfer/transfer/internal/filelock"
@@ -45,6 +47,9 @@ func Lock(ctx context.Context, dir, what string, waiting func()) (unlock func(),
 	}
 	var last, since time.Time
 	for told, gone := false, 0; ; {
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
 		l, beat, err := tryLock(dir, name)
 		switch {
 		case err == nil:
@@ -68,9 +73,41 @@ func Lock(ctx context.Context, dir, what string, waiting func()) (unlock func(),
 		select {
 		case <-time.After(lookEvery):
 		case <-ctx.Done():
-			return nil, context.Cause(ctx)
 		}
 	}
+}
+
+// LockOne keeps one of several models of a directory, which come at the same time. It waits for who has all
+// of them.
+func LockOne(ctx context.Context, dir, model string, waiting func()) (unlock func(), err error) {
+	all, err := Lock(ctx, dir, "", waiting)
+	if err != nil {
+		return nil, err
+	}
+	defer all() // who waits for all of them has it meanwhile
+	return Lock(ctx, dir, model, waiting)
+}
+
+// LockAll keeps a directory with all of its models, whether they share their places or not.
+func LockAll(ctx context.Context, dir string, waiting func()) (unlock func(), err error) {
+	unlock, err = Lock(ctx, dir, "", waiting)
+	if err != nil {
+		return nil, err
+	}
+	entries, _ := os.ReadDir(filepath.Join(dir, names.StateDir)) // without it nobody has a lock
+	for _, e := range entries {
+		model, isLock := strings.CutPrefix(e.Name(), lockName+"-")
+		if !isLock {
+			continue
+		}
+		ended, err := Lock(ctx, dir, model, waiting)
+		if err != nil {
+			unlock()
+			return nil, err
+		}
+		ended() // another one of it waits for us
+	}
+	return unlock, nil
 }
 
 // dirLock is a lock that is held.

@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"github.com/modeltransfer/transfer/internal/filelock"
-	"github.com/modeltransfer/transfer/model/internal/pack"
+	"github.com/modeltransfer/transfer/model/internal/names"
 	"github.com/modeltransfer/transfer/model/internal/unpack"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -48,8 +48,8 @@ func TestL3OneHolderAtATime(t *testing.T) {
 
 func TestL3AHolderThatDoesNotLiveIsNotWaitedFor(t *testing.T) {
 	dir := t.TempDir()
-	require.NoError(t, os.Mkdir(filepath.Join(dir, pack.StateDir), 0o755))
-	f, err := os.Create(filepath.Join(dir, pack.StateDir, "lock"))
+	require.NoError(t, os.Mkdir(filepath.Join(dir, names.StateDir), 0o755))
+	f, err := os.Create(filepath.Join(dir, names.StateDir, "lock"))
 	require.NoError(t, err)
 	defer f.Close()
 	require.NoError(t, filelock.Lock(f))
@@ -68,11 +68,11 @@ func TestL3AHolderThatDoesNotLiveIsNotWaitedFor(t *testing.T) {
 
 func TestL3ALockThatCannotBeHadIsGoneWithout(t *testing.T) {
 	dir := t.TempDir()
-	require.NoError(t, os.WriteFile(filepath.Join(dir, pack.StateDir), []byte("a file"), 0o600))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, names.StateDir), []byte("a file"), 0o600))
 	unlock, err := unpack.Lock(t.Context(), dir, "", quiet)
 	require.NoError(t, err)
 	unlock()
-	data, err := os.ReadFile(filepath.Join(dir, pack.StateDir))
+	data, err := os.ReadFile(filepath.Join(dir, names.StateDir))
 	require.NoError(t, err)
 	assert.Equal(t, "a file", string(data))
 }
@@ -82,8 +82,8 @@ func TestH8ALockOfAnotherUserIsNotWaitedFor(t *testing.T) {
 		t.Skip("only root can make a file of somebody else")
 	}
 	dir := t.TempDir()
-	require.NoError(t, os.Mkdir(filepath.Join(dir, pack.StateDir), 0o755))
-	path := filepath.Join(dir, pack.StateDir, "lock")
+	require.NoError(t, os.Mkdir(filepath.Join(dir, names.StateDir), 0o755))
+	path := filepath.Join(dir, names.StateDir, "lock")
 	f, err := os.Create(path)
 	require.NoError(t, err)
 	defer f.Close()
@@ -97,4 +97,83 @@ func TestH8ALockOfAnotherUserIsNotWaitedFor(t *testing.T) {
 		assert.Zero(t, time.Since(start))
 	})
 	assert.FileExists(t, path, "it is the other's")
+}
+
+// Who has all models of a directory has waited for those that come, and those that follow wait.
+func TestL3AllModelsOfADirectoryAreKeptTogether(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "new")
+	synctest.Test(t, func(t *testing.T) {
+		one, err := unpack.LockOne(t.Context(), dir, "0123", quiet)
+		require.NoError(t, err)
+		other, err := unpack.LockOne(t.Context(), dir, "4567", quiet) // at the same time
+		require.NoError(t, err)
+		other()
+		waited, all, later := 0, make(chan func()), make(chan func())
+		go func() {
+			unlock, err := unpack.LockAll(t.Context(), dir, func() { waited++ })
+			assert.NoError(t, err)
+			all <- unlock
+		}()
+		time.Sleep(time.Minute)
+		assert.Equal(t, 1, waited)
+		go func() {
+			unlock, err := unpack.LockOne(t.Context(), dir, "89ab", quiet)
+			assert.NoError(t, err)
+			later <- unlock
+		}()
+		one()
+		unlock := <-all
+		time.Sleep(time.Minute)
+		select {
+		case <-later:
+			t.Fatal("a model comes while somebody has all of them")
+		default:
+		}
+		unlock()
+		(<-later)()
+	})
+	left, err := os.ReadDir(dir)
+	require.NoError(t, err)
+	assert.Empty(t, left)
+}
+
+func TestALockIsNotTakenWhereTheCallHasEnded(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "new")
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	_, err := unpack.Lock(ctx, dir, "", quiet)
+	require.ErrorIs(t, err, context.Canceled)
+	assert.NoDirExists(t, dir)
+}
+
+// Who waits for a model is one of those that come: the lock on it is not free in between.
+func TestL3WhoWaitsForAModelIsWaitedFor(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "new")
+	synctest.Test(t, func(t *testing.T) {
+		first, err := unpack.LockOne(t.Context(), dir, "0123", quiet)
+		require.NoError(t, err)
+		second, all := make(chan func()), make(chan func())
+		go func() {
+			unlock, err := unpack.LockOne(t.Context(), dir, "0123", quiet)
+			assert.NoError(t, err)
+			second <- unlock
+		}()
+		time.Sleep(30 * time.Millisecond) // this one looks sooner after the first has ended
+		go func() {
+			unlock, err := unpack.LockAll(t.Context(), dir, quiet)
+			assert.NoError(t, err)
+			all <- unlock
+		}()
+		time.Sleep(time.Minute - 20*time.Millisecond)
+		first()
+		unlock := <-second
+		time.Sleep(time.Minute)
+		select {
+		case <-all:
+			t.Fatal("there are two holders")
+		default:
+		}
+		unlock()
+		(<-all)()
+	})
 }

@@ -82,11 +82,10 @@ func newPlacing(ctx context.Context, d *Dir, all, missing []Entry) (*placing, er
 	if err != nil {
 		return nil, err
 	}
-	_, fetched := Blobs(missing)
 	p := &placing{
-		Dir: d, ctx: ctx, limits: d.Limits.withDefaults(fetched), taken: taken, top: map[string]bool{},
-		real: map[string]bool{}, modes: make(map[string]modes, len(missing)), clones: true,
-		mine: map[string]bool{},
+		Dir: d, ctx: ctx, limits: d.Limits.withDefaults(pack.Size(Blobs(missing))), taken: taken,
+		top: map[string]bool{}, real: map[string]bool{}, modes: make(map[string]modes, len(missing)),
+		clones: true, mine: map[string]bool{},
 	}
 	p.write, p.stream = budget{p.limits.Bytes, p.limits.Bytes}, budget{p.limits.Bytes, p.limits.Bytes}
 	gone := make(map[string]bool, len(missing))
@@ -226,7 +225,7 @@ func (p *placing) placeBlob(e Entry, blob string, last bool) error {
 	}
 	if last {
 		from, name := p.staged(blob)
-		return move(from, name, p.root, e.Title)
+		return move(p.ctx, from, name, p.root, e.Title)
 	}
 	return p.share(e, blob)
 }
@@ -243,7 +242,7 @@ func (p *placing) share(e Entry, blob string) error {
 	large := e.Layer.Size > smallFile
 	err = errNoClone
 	if p.clones || !large {
-		err = create(p.root, temporary, 0o666, func(f *os.File) error { return p.fill(f, src, large) })
+		err = create(p.root, temporary, 0o666, func(f *os.File) error { return p.fillShared(f, src, large) })
 	}
 	if errors.Is(err, errNoClone) {
 		err = p.link(e, blob, temporary, src)
@@ -254,8 +253,8 @@ func (p *placing) share(e Entry, blob string) error {
 	return p.root.Rename(temporary, e.Title)
 }
 
-// fill gives a file the content of another. A large one is not copied.
-func (p *placing) fill(f, src *os.File, large bool) error {
+// fillShared gives a file the content of another. A large one is not copied.
+func (p *placing) fillShared(f, src *os.File, large bool) error {
 	if p.clones = p.clones && clone(f, src) == nil; p.clones {
 		return nil
 	}

@@ -17,10 +17,7 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-const (
-	recordName = "record.json"
-	maxRecord  = 64 << 20 // 64 MiB
-)
+const maxRecord = 64 << 20 // 64 MiB
 
 // Record is what is remembered of a directory of files: which model it is, and what each file was when it was
 // last looked at.
@@ -76,7 +73,7 @@ func (s Seen) stamp(info fs.FileInfo) Seen {
 // here: it decides what is not hashed. What another user has written may say what is there, and is foreign:
 // all is hashed.
 func readRecord(stage *os.Root) (r Record, foreign bool) {
-	f, err := rootfile.Open(stage, recordName, os.O_RDONLY)
+	f, err := rootfile.Open(stage, names.RecordName, os.O_RDONLY)
 	if err != nil {
 		return newRecord(), false
 	}
@@ -120,8 +117,8 @@ func (r *Record) sound() bool {
 	return true
 }
 
-// remember makes the record that of a model. Files of an earlier one that are not in it are forgotten.
-func (r *Record) remember(reference string, m registry.Manifest, entries []Entry) {
+// Remember makes the record that of a model. Files of an earlier one that are not in it are forgotten.
+func (r *Record) Remember(reference string, m registry.Manifest, entries []Entry) {
 	titles := make(map[string]bool, len(entries))
 	for _, e := range entries {
 		titles[e.Title] = true
@@ -140,15 +137,6 @@ func (r *Record) remember(reference string, m registry.Manifest, entries []Entry
 		}
 	}
 	*r = kept
-}
-
-// save writes the record into a stage, whole or not at all.
-func (r *Record) save(stage *os.Root) error {
-	data, err := json.MarshalIndent(r, "", " ")
-	if err != nil {
-		return err
-	}
-	return writeFile(stage, recordName, data)
 }
 
 // members lists what came in archives, by their titles.
@@ -180,12 +168,13 @@ func readKnown(t *tree) known {
 	return k
 }
 
-// Save remembers the record, whole or not at all.
-func (k *known) Save() error { return k.Record.save(k.tree.stage) }
-
-// Remember says which model the directory is. Files of an earlier one that are not in it are forgotten.
-func (k *known) Remember(reference string, m registry.Manifest, entries []Entry) {
-	k.Record.remember(reference, m, entries)
+// Save writes the record into the stage, whole or not at all.
+func (k *known) Save() error {
+	data, err := json.MarshalIndent(k.Record, "", " ")
+	if err != nil {
+		return err
+	}
+	return writeFile(k.tree.stage, names.RecordName, data)
 }
 
 // Names lists what is recorded of an entry: itself, or what it has unpacked to.

@@ -196,13 +196,7 @@ func (t *tree) bring(ctx context.Context, name, blob string, moves bool) error {
 		return err
 	}
 	defer src.Close()
-	return replace(t.stage, blob, 0o666, func(f *os.File) error {
-		if clone(f, src) == nil {
-			return nil
-		}
-		_, err := io.Copy(f, pack.Reader(ctx, src))
-		return err
-	})
+	return replace(t.stage, blob, 0o666, func(f *os.File) error { return fill(ctx, f, src) })
 }
 
 // removeEarlier removes what an earlier model has brought, and the directories above it that are empty now. A
@@ -226,5 +220,7 @@ func (t *tree) staysInside(m member) error {
 	if err == nil || isMissing(err) {
 		return nil
 	}
-	return fmt.Errorf("%w: link %.200q leads through a link that was there before: %w", ErrTitle, m.name, err)
+	return fmt.Errorf(
+		"%w: link %.200q leads through a link that was there before: %w", names.ErrName, m.name, err,
+	)
 }

@@ -1,6 +1,7 @@
 package unpack
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -115,14 +116,14 @@ func (o *OCI) There(b transfer.Blob) (bool, error) {
 }
 
 // Place moves blobs from the stage to their place.
-func (o *OCI) Place(blobs []transfer.Blob) error {
+func (o *OCI) Place(ctx context.Context, blobs []transfer.Blob) error {
 	for _, b := range blobs {
 		dg := digest.Digest(b.Digest)
 		to, err := o.algorithm(dg.Algorithm())
 		if err != nil {
 			return err
 		}
-		if err := o.place(pack.BlobName(dg), to, dg); err != nil {
+		if err := o.place(ctx, pack.BlobName(dg), to, dg); err != nil {
 			return err
 		}
 	}
@@ -130,7 +131,7 @@ func (o *OCI) Place(blobs []transfer.Blob) error {
 }
 
 // place moves one blob: within the directory itself where no link is on the way.
-func (o *OCI) place(name string, to *os.Root, dg digest.Digest) error {
+func (o *OCI) place(ctx context.Context, name string, to *os.Root, dg digest.Digest) error {
 	from, target := o.stage, dg.Encoded()
 	dir := path.Join(ocispec.ImageBlobsDir, dg.Algorithm().String())
 	direct := realDir(o.root, names.StateDir) == nil && realDir(o.root, ocispec.ImageBlobsDir) == nil &&
@@ -139,7 +140,7 @@ func (o *OCI) place(name string, to *os.Root, dg digest.Digest) error {
 		from, name = o.root, path.Join(names.StateDir, name)
 		to, target = o.root, path.Join(dir, target)
 	}
-	return move(from, name, to, target)
+	return move(ctx, from, name, to, target)
 }
 
 // Done removes the stage.
@@ -190,50 +191,34 @@ func (o *OCI) Name(m registry.Manifest, name string) error {
 	return writeFile(o.root, ocispec.ImageIndexFile, data)
 }
 
-// Ollama is Ollama's models directory.
-type Ollama struct {
-	dir         string
-	root, blobs *os.Root
-}
-
-// OpenOllama opens Ollama's models directory and makes it where it is missing. It must be closed.
-func OpenOllama(dir string) (*Ollama, error) {
+// OllamaStage makes Ollama's models directory where it is missing, and returns where its blobs arrive, and
+// stay.
+func OllamaStage(dir string) (string, error) {
 	if err := os.MkdirAll(dir, 0o777); err != nil {
-		return nil, err
+		return "", err
 	}
-	o := &Ollama{dir: dir}
-	var err error
-	if o.root, err = os.OpenRoot(dir); err != nil {
-		return nil, err
-	}
-	if o.blobs, err = openDir(o.root, "blobs"); err != nil {
-		return nil, errors.Join(err, o.Close())
-	}
-	return o, nil
+	return filepath.Join(dir, ocispec.ImageBlobsDir), inPlace(dir, nil, func(root *os.Root) error {
+		blobs, err := openDir(root, ocispec.ImageBlobsDir)
+		if err != nil {
+			return err
+		}
+		return blobs.Close()
+	})
 }
 
-// Close closes the directory.
-func (o *Ollama) Close() error {
-	err := o.root.Close()
-	if o.blobs != nil {
-		err = errors.Join(err, o.blobs.Close())
-	}
-	return err
-}
-
-// Stage is where blobs arrive, and stay.
-func (o *Ollama) Stage() string { return filepath.Join(o.dir, "blobs") }
-
-// PutManifest names a model whose blobs are there: by its host, its repository and its tag.
-func (o *Ollama) PutManifest(host, repository, tag string, data []byte) error {
-	manifests, err := openDir(o.root, "manifests")
-	if err != nil {
-		return err
-	}
-	defer manifests.Close()
-	dir := path.Join(host, repository)
-	if err := makeDirs(manifests, dir); err != nil {
-		return err
-	}
-	return writeFile(manifests, path.Join(dir, tag), data)
+// PutOllama names a model of Ollama's models directory whose blobs are there: by its host, its repository and
+// its tag.
+func PutOllama(dir, host, repository, tag string, data []byte) error {
+	return inPlace(dir, nil, func(root *os.Root) error {
+		manifests, err := openDir(root, "manifests")
+		if err != nil {
+			return err
+		}
+		defer manifests.Close()
+		above := path.Join(host, repository)
+		if err := makeDirs(manifests, above); err != nil {
+			return err
+		}
+		return writeFile(manifests, path.Join(above, tag), data)
+	})
 }

@@ -1,10 +1,10 @@
 package unpack
 
 import (
-	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/modeltransfer/transfer"
@@ -25,11 +25,11 @@ func Unfinished(dir string) (kind pack.Kind, found bool) {
 		return 0, false
 	}
 	switch {
-	case !isMissing(lstat(filepath.Join(dir, names.StateDir, recordName))):
+	case !isMissing(lstat(filepath.Join(dir, names.StateDir, names.RecordName))):
 		return 0, false
-	case hasBlobs(dir):
+	case pack.HasBlobs(dir):
 		return pack.Blobs, isMissing(lstat(filepath.Join(dir, pack.ManifestName)))
-	case hasBlobs(filepath.Join(dir, "blobs")):
+	case pack.HasBlobs(filepath.Join(dir, "blobs")):
 		return pack.Ollama, isMissing(lstat(filepath.Join(dir, "manifests")))
 	}
 	entries, err := os.ReadDir(dir)
@@ -41,43 +41,17 @@ func lstat(path string) error {
 	return err
 }
 
-func hasBlobs(dir string) bool {
-	entries, _ := os.ReadDir(dir) // what cannot be read is told by what needs it
-	for _, e := range entries {
-		if e.Type().IsRegular() && blobFile.MatchString(e.Name()) {
-			return true
-		}
-	}
-	return false
-}
-
 // WholeBlobs lists the blobs of an unfinished directory that have their final names.
 func WholeBlobs(dir string, kind pack.Kind) ([]transfer.Blob, error) {
 	var whole []transfer.Blob
-	for _, place := range places(kind) {
-		if len(place) > 0 && place[0] == names.StateDir {
-			continue
+	isState := func(place []string) bool { return len(place) > 0 && place[0] == names.StateDir }
+	final := slices.DeleteFunc(places(kind), isState)
+	err := filesAt(dir, final, func(place []string, info fs.FileInfo) {
+		if dg, ok := digestOf(place, info.Name()); ok {
+			whole = append(whole, transfer.Blob{Digest: dg, Size: info.Size()})
 		}
-		err := inPlace(dir, place, func(root *os.Root) error {
-			entries, err := fs.ReadDir(root.FS(), ".")
-			for _, e := range entries {
-				dg, ok := digestOf(place, e.Name())
-				if !ok || !e.Type().IsRegular() {
-					continue
-				}
-				info, err := e.Info()
-				if err != nil {
-					return err
-				}
-				whole = append(whole, transfer.Blob{Digest: dg, Size: info.Size()})
-			}
-			return err
-		})
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return nil, err
-		}
-	}
-	return whole, nil
+	})
+	return whole, err
 }
 
 // digestOf reads the name of a whole blob.

@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"github.com/klauspost/compress/zstd"
+	"github.com/modeltransfer/transfer/model/internal/names"
 	"github.com/modeltransfer/transfer/model/internal/pack"
 	"github.com/modeltransfer/transfer/model/internal/unpack"
 	"github.com/modeltransfer/transfer/registry"
@@ -35,11 +36,11 @@ func TestTitlesThatLeadOutAreRefused(t *testing.T) {
 		".transfer/record.json", ".Transfer/x", ".transfer",
 	} {
 		_, _, err := unpack.Entries(registry.Content{Layers: []registry.Descriptor{layer(title, "x")}})
-		require.ErrorIs(t, err, unpack.ErrTitle, "%q", title)
+		require.ErrorIs(t, err, names.ErrName, "%q", title)
 	}
 	if runtime.GOOS != "windows" {
 		_, _, err := unpack.Entries(registry.Content{Layers: []registry.Descriptor{layer(`..\x`, "x")}})
-		require.ErrorIs(t, err, unpack.ErrTitle)
+		require.ErrorIs(t, err, names.ErrName)
 	}
 }
 
@@ -57,7 +58,7 @@ func TestOneTitleOfTwoFilesIsRefused(t *testing.T) {
 	_, _, err := unpack.Entries(
 		registry.Content{Layers: []registry.Descriptor{layer("a", "x"), layer("./a", "y")}},
 	)
-	require.ErrorIs(t, err, unpack.ErrTitle)
+	require.ErrorIs(t, err, names.ErrName)
 }
 
 func TestOllamaLayersAreNumbered(t *testing.T) {
@@ -251,7 +252,7 @@ func TestArchivesStayInTheirDirectory(t *testing.T) {
 				path, dir := staged(t, content)
 				l := layer("sub", content)
 				l.Annotations[pack.UnpackAnnotation] = "true"
-				require.ErrorIs(t, place(t, dir, entriesOf(t, l)), unpack.ErrTitle)
+				require.ErrorIs(t, place(t, dir, entriesOf(t, l)), names.ErrName)
 				assert.NoFileExists(t, filepath.Join(path, "..", "x"))
 				assert.NoFileExists(t, filepath.Join(path, "other", "x"))
 			})

@@ -50,8 +50,8 @@ func barLine(s *state, width int) string {
 	if len(head+amount+tail) > width {
 		amount = ""
 	}
-	if room := width - len(head+amount+tail) - 3; room >= minBar {
-		head += " [" + drawBar(s, min(room-1, 60)) + "]"
+	if columns := width - len(head+amount+tail) - 3; columns >= minBar {
+		head += " [" + drawBar(s, min(columns-1, 60)) + "]"
 	}
 	return fit(head+amount+tail, width)
 }
@@ -78,9 +78,9 @@ func blobLine(b Blob, width int) string {
 	if width >= 50 {
 		tail += fmt.Sprintf("  %s of %s", bytesText(b.Done), bytesText(b.Total))
 	}
-	room := width - len(tail) - 2
-	name := shorten(b.Name, room)
-	if pad := min(room, 44) - utf8.RuneCountInString(name); pad > 0 {
+	columns := width - len(tail) - 2
+	name := shorten(b.Name, columns)
+	if pad := min(columns, 44) - utf8.RuneCountInString(name); pad > 0 {
 		name += strings.Repeat(" ", pad)
 	}
 	return fit("  "+name+tail, width)

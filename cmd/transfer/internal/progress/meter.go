@@ -124,24 +124,14 @@ func (m *Meter) Note(text string) {
 	m.show.note(&m.state, text)
 }
 
-// Result is what a transfer came to.
-type Result struct {
-	Total int64 // bytes in all
-	There int64 // of these, the bytes that were there already
-	Moved int64 // and those that moved
-	Took  time.Duration
-}
-
-// Close ends the display and returns what happened.
-func (m *Meter) Close() Result {
+// Close ends the display.
+func (m *Meter) Close() {
 	m.mu.Lock()
 	m.show.close(&m.state)
-	r := Result{Total: m.total, There: m.first, Moved: m.moved(), Took: time.Since(m.start)}
 	m.mu.Unlock()
 	if b, ok := m.show.(*bar); ok {
 		b.wait() // the bar takes the lock to draw its last line
 	}
-	return r
 }
 
 func (s *state) sample(now time.Time) {
