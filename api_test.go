@@ -466,6 +466,23 @@ func TestNegativeLimits(t *testing.T) {
 	}
 }
 
+// The longest timeouts that there are stand for none.
+func TestTimeoutsWithoutEnd(t *testing.T) {
+	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		w := newWorld(t, mode, registrytest.Options{})
+		w.reg.Fault("", "", "**late(10m)")
+		up, down := w.uploadOptions(w.local(2<<20)), w.downloadOptions(w.remote(1000))
+		up.StallTimeout, up.RetryTimeout = math.MaxInt64, math.MaxInt64
+		down.StallTimeout, down.RetryTimeout = math.MaxInt64, math.MaxInt64
+		uploaded, downloaded := tracedUpload(&up), tracedDownload(&down)
+		require.NoError(t, w.upload(up))
+		assert.Empty(t, uploaded.retried)
+		w.progress = &progressLog{}
+		require.NoError(t, w.download(down))
+		assert.Empty(t, downloaded.retried)
+	})
+}
+
 func TestHeadersThatCannotBeSent(t *testing.T) {
 	type uploadChange func(*transfer.UploadOptions)
 	cases := map[string]uploadChange{

@@ -344,8 +344,8 @@ type DownloadOptions struct {
 	MaxBytesPerSecond int64
 
 	// Verify hashes the files that are already there, and fetches those anew that
-	// are not what their digest says. By default a file of the right size under its
-	// final name is trusted.
+	// are not what their digest says. Each stays until the right one takes its place.
+	// By default a file of the right size under its final name is trusted.
 	Verify bool
 
 	// Mirrors are base URLs asked before BaseURL, in this order. Any failure

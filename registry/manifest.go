@@ -45,10 +45,10 @@ type Manifest struct {
 	// Data are its bytes. They must not be changed.
 	Data []byte
 
-	// Digest is the digest of Data, of the algorithm that was asked for.
+	// Digest is the digest of Data, of the algorithm that was asked for or that the registry has named.
 	Digest string
 
-	// MediaType is what the registry called it or, where it said nothing, what it says of itself.
+	// MediaType is what the registry called it or, where that was no type of a manifest, what its bytes tell.
 	MediaType string
 }
 

@@ -238,7 +238,8 @@ func (w *Watch) look(now time.Duration) (moved int64) {
 
 // stalled tells whether the request has stood still for too long. The caller holds watchdog.mu.
 func (w *Watch) stalled(now time.Duration) bool {
-	return now-w.lastMoved >= w.watchdog.stallTimeout+time.Duration(w.extra.Load())
+	still := now - w.lastMoved - time.Duration(w.extra.Load()) // added to the timeout, it may be too much
+	return still >= w.watchdog.stallTimeout
 }
 
 // slow compares the request with its peers each replaceAfter, counted from when it last waited for us. The
