@@ -171,6 +171,10 @@ func (a demonstration) roundTrip(ctx context.Context, r ref.Reference, o demoOpt
 		return err
 	}
 	took := time.Since(start).Seconds()
+	if a.json {
+		a.event("compared", field{"reference", r.URL()}, field{"digest", result.Digest},
+			field{"blobs", len(result.Files)}, field{"bytes", result.Bytes}, field{"seconds", took})
+	}
 	a.say("compared every byte of %s in %.1f s: they are the same", plural(len(result.Files), "file"), took)
 	return nil
 }

@@ -47,6 +47,11 @@ func TestTheDemoIsQuietWhenAsked(t *testing.T) {
 	assert.Equal(t, result{code: exitOK}, r)
 }
 
+func TestTheDemoTellsProgramsThatAllIsTheSame(t *testing.T) {
+	r := must(t, "demo", "--size", "0", "--tensors", "1", "--json")
+	assert.Regexp(t, `\{"event":"compared","reference":"[^"]+","digest":"sha256:[^"]+","blobs":2,`, r.stdout)
+}
+
 func TestTheDemoUsesAnotherRegistry(t *testing.T) {
 	s := startedServer(t)
 	r := runWith(t, "demo", "--registry", s.url, "--repository", "me/model", "--size", "0", "--tensors", "2")

@@ -49,6 +49,7 @@ func setHelp(root *cobra.Command) {
 		}
 		if c.Name() == "completion" {
 			c.Use, c.Args, c.RunE = "completion SHELL", cobra.ArbitraryArgs, unknownShell
+			c.Short, c.Long = "Print a script that has a shell complete command lines", completionText
 			for _, shell := range c.Commands() {
 				shell.Args = operands()
 			}
@@ -60,6 +61,9 @@ func setHelp(root *cobra.Command) {
 	}
 	root.CompletionOptions.SetDefaultShellCompDirective(cobra.ShellCompDirectiveDefault)
 }
+
+const completionText = "Completion prints a script for a SHELL, which is bash, zsh, fish or powershell, that " +
+	"completes commands, flags and the values of flags. How to load it: transfer completion SHELL --help"
 
 // helpOf shows help, but refuses what is neither a command nor a page, for which cobra shows that of all.
 func helpOf(show func(*cobra.Command, []string)) func(*cobra.Command, []string) error {
@@ -115,6 +119,8 @@ const referenceText = `A reference (REF) names a model:
         Docker Hub; name alone is library/name
   name[:tag], namespace/name[:tag]
         registry.ollama.ai/library/name, registry.ollama.ai/namespace/name
+  oci://..., docker://...
+        as other programs write them, and the same as without
 
 The tag is "latest" where neither a tag nor a digest is given. A word before
 the first slash is a host when it has a dot or a colon in it or is localhost.

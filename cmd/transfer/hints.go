@@ -149,6 +149,8 @@ func (a adviser) notFoundHint(err error) string {
 		return fmt.Sprintf("most registries have names in lower case only; try %s", lower)
 	case strings.Contains(status.URL, "/manifests/"):
 		return fmt.Sprintf("list what is there: transfer tags %s", a.repository.Bare())
+	case strings.HasSuffix(status.URL, "/tags/list"):
+		return fmt.Sprintf("list what is there, where the registry tells: transfer repos %s", a.host)
 	}
 	return ""
 }

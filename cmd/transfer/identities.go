@@ -101,9 +101,9 @@ func (a *app) logins(host string) credentials.Files {
 	return files
 }
 
-// warn says something once, in a line of its own.
+// warn says something once, in a line of its own, also with --quiet.
 func (a *app) warn(message string) {
-	if !a.quiet && a.who.first(message) {
+	if a.who.first(message) {
 		fmt.Fprintf(a.stderr, "warning: %s\n", printable.Text(message))
 	}
 }

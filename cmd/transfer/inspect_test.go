@@ -51,4 +51,8 @@ func TestAMissingTagLeadsToTheTags(t *testing.T) {
 	assert.Equal(t, exitFailed, r.code)
 	name := strings.TrimPrefix(base, "http://")
 	assert.Contains(t, r.stderr, "hint: list what is there: transfer tags "+name)
+	r = runWith(t, "tags", name+"-none")
+	assert.Equal(t, exitFailed, r.code)
+	host, _, _ := strings.Cut(name, "/")
+	assert.Contains(t, r.stderr, "hint: list what is there, where the registry tells: transfer repos "+host+"\n")
 }

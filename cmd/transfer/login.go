@@ -78,7 +78,7 @@ func (a authenticator) login(ctx context.Context, text string, fromStdin bool) e
 	if err != nil {
 		return err
 	}
-	a.username = who.Username
+	a.who.set(r.Registry(), who.Username)
 	if err := a.tryLogin(ctx, r, who); err != nil {
 		return fmt.Errorf("logging in: %w", err)
 	}
@@ -127,6 +127,9 @@ func (a authenticator) askPerson(
 	if c.Username == "" {
 		fmt.Fprintf(a.stderr, "Name for %s: ", r.Host)
 		name, err := a.ask(ctx, terminal, readLine)
+		if !strings.HasSuffix(string(name), "\n") {
+			fmt.Fprintln(a.stderr) // what follows has a line of its own
+		}
 		if c.Username = strings.TrimSpace(string(name)); c.Username == "" {
 			return c, cmp.Or(err, usagef("there is no name to log in with"))
 		}

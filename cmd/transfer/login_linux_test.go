@@ -43,6 +43,7 @@ func TestAPersonLogsInAtATerminal(t *testing.T) {
 		"no name":           {"\n", "there is no name", exitUsage},
 		"the end":           {"\x04", "there is no name", exitUsage},
 		"no password":       {"me\n\n", "there is no password", exitUsage},
+		"a wrong password":  {"me\nwrong\n", "hint: " + host + " refuses me; check the name and the password", exitFailed},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var stdout, stderr lockedBuffer
@@ -54,6 +55,9 @@ func TestAPersonLogsInAtATerminal(t *testing.T) {
 			code := a.run(t.Context(), []string{"login", "--timeout", "10s", host})
 			assert.Equal(t, test.code, code, stderr.String())
 			assert.Contains(t, stdout.String()+stderr.String(), test.want)
+			if !strings.HasSuffix(test.keys, "\n") {
+				assert.Contains(t, stderr.String(), ": \ntransfer: ", "the prompt has a line of its own")
+			}
 			if test.code != exitOK {
 				assert.NoFileExists(t, filepath.Join(home, ".docker", "config.json"))
 			}

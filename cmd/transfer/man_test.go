@@ -23,6 +23,13 @@ func TestTheManualIsWrittenForRoff(t *testing.T) {
 	assert.Contains(t, must(t, "man").stdout, ".TP\n\\fB\\-\\-json\\fP\nprint one JSON event a line\n")
 }
 
+func TestTheHelpOfCompletionNamesTheShells(t *testing.T) {
+	text := runWith(t, "help", "completion").stdout
+	for _, shell := range []string{"bash", "zsh", "fish", "powershell"} {
+		assert.Contains(t, text, shell)
+	}
+}
+
 func TestACompletionIsPrinted(t *testing.T) {
 	assert.Contains(t, must(t, "completion", "bash").stdout, "__start_transfer")
 	assert.Equal(t, `transfer: no completion for "nope"; there is one for bash, zsh, fish, powershell `+

@@ -173,6 +173,13 @@ func (a inspector) discover(ctx context.Context, name, artifactType string) erro
 	if err := d.show(ctx, m.Digest, ""); err != nil {
 		return fmt.Errorf("%s: %w", r, err)
 	}
+	switch {
+	case len(d.seen) > 1:
+	case artifactType != "":
+		a.note("nothing of type %s refers to it", artifactType)
+	default:
+		a.note("nothing refers to it")
+	}
 	return nil
 }
 

@@ -63,12 +63,16 @@ func TestWhatIsAttachedIsDiscoveredAndCopied(t *testing.T) {
 	r := must(t, "attach", "--artifact-type", "application/x.sig", ref, signature)
 	assert.Contains(t, r.stdout, "attached ")
 	_, dg, _ := strings.Cut(strings.TrimSpace(r.stdout), "digest ")
-	must(t, "attach", "--artifact-type", "application/x.note", s.url+"/me/model@"+dg, signature)
+	r = must(t, "attach", "--artifact-type", "application/x.note", s.url+"/me/model@"+dg, signature)
+	_, leaf, _ := strings.Cut(strings.TrimSpace(r.stdout), "digest ")
 
 	tree := must(t, "discover", ref).stdout
 	assert.Contains(t, tree, "\n└── "+dg+"  application/x.sig\n    └── sha256:")
 	assert.Contains(t, tree, "application/x.note\n")
-	assert.NotContains(t, must(t, "discover", "--artifact-type", "application/x.none", ref).stdout, "──")
+	none := must(t, "discover", "--artifact-type", "application/x.none", ref)
+	assert.NotContains(t, none.stdout, "──")
+	assert.Equal(t, "nothing of type application/x.none refers to it\n", none.stderr)
+	assert.Equal(t, "nothing refers to it\n", must(t, "discover", s.url+"/me/model@"+leaf).stderr)
 	assert.Contains(t, must(t, "discover", "--json", ref).stdout, `"artifactType":"application/x.sig"`)
 	assert.Contains(t, must(t, "copy", ref, s.url+"/you/model:v1").stdout, "with 2 referrers")
 	pulled := t.TempDir()

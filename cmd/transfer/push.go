@@ -27,8 +27,11 @@ type pushFlags struct {
 	limits limits
 }
 
-// ollamaParts are the flags of the files of an Ollama model besides its GGUF file.
-var ollamaParts = []string{"adapter", "projector", "template", "system", "params", "license"}
+// ollamaParts are the flags of the files of an Ollama model besides its GGUF file, and what these have.
+var ollamaParts = [][2]string{
+	{"adapter", "an adapter (LoRA)"}, {"projector", "a projector"}, {"template", "the prompt template"},
+	{"system", "the system prompt"}, {"params", "parameters (JSON)"}, {"license", "a license"},
+}
 
 func pushCommand(a *app) *cobra.Command {
 	o := pushFlags{parts: map[string]*[]string{}}
@@ -54,8 +57,9 @@ func (o *pushFlags) add(fs *pflag.FlagSet) {
 	fs.SortFlags = false
 	fs.StringVar(
 		&o.kind, "type", typeAuto,
-		"what to make of files: `TYPE` files, modelpack (CNCF ModelPack) or ollama",
+		"what to make of files: `TYPE` files, which is the default, modelpack (CNCF ModelPack) or ollama",
 	)
+	fs.Lookup("type").DefValue = "" // auto, which is files for files
 	fs.StringVar(&o.Model, "model", "", "the model of this `NAME`, where a directory has several")
 	fs.BoolVar(&o.Tar, "tar", false, "send each directory as one archive, as oras does")
 	o.addArtifact(fs, ", for files")
@@ -64,11 +68,11 @@ func (o *pushFlags) add(fs *pflag.FlagSet) {
 	)
 	fs.BoolVar(&o.DryRun, "dry-run", false, "only tell what would be sent")
 	fs.BoolVar(
-		&o.FollowLinks, "follow-links", false, "send what links lead to that lead out of the directory",
+		&o.FollowLinks, "follow-links", false, "send also files to which links lead that lead out of the directory",
 	)
 	o.limits.addManifests(fs)
 	for _, part := range ollamaParts {
-		o.parts[part] = fs.StringArray(part, nil, "`FILE` with the "+part+", for ollama")
+		o.parts[part[0]] = fs.StringArray(part[0], nil, "`FILE` with "+part[1]+", for ollama")
 	}
 }
 

@@ -48,3 +48,14 @@ func TestAllProxyStandsForTheProxiesThatAreNotNamed(t *testing.T) {
 		})
 	}
 }
+
+// A script that is quiet wants to know of its password too.
+func TestQuietLetsWarningsPass(t *testing.T) {
+	s := startedServer(t)
+	must(t, "push", tree(t, someFiles), s.url+"/me/model")
+	vars := homeWith(t, `{"credsStore":"desktop.exe"}`)
+	r := runIn(t.Context(), vars, "pull", "-q", guardedPublic(t, s)+"/me/model", t.TempDir())
+	assert.Equal(t, exitOK, r.code)
+	assert.Equal(t, 1, strings.Count(r.stderr, "warning: "), r.stderr)
+	assert.Equal(t, 1, strings.Count(r.stderr, "\n"), r.stderr)
+}
