@@ -62,8 +62,8 @@ func setHelp(root *cobra.Command) {
 	root.CompletionOptions.SetDefaultShellCompDirective(cobra.ShellCompDirectiveDefault)
 }
 
-const completionText = "Completion prints a script for a SHELL, which is bash, zsh, fish or powershell, that " +
-	"completes commands, flags and the values of flags. How to load it: transfer completion SHELL --help"
+const completionText = "Completion prints a script for a SHELL, which is bash, zsh, fish or powershell, " +
+	"that completes commands, flags and the values of flags. How to load it: transfer completion SHELL --help"
 
 // helpOf shows help, but refuses what is neither a command nor a page, for which cobra shows that of all.
 func helpOf(show func(*cobra.Command, []string)) func(*cobra.Command, []string) error {

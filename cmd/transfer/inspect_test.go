@@ -54,5 +54,5 @@ func TestAMissingTagLeadsToTheTags(t *testing.T) {
 	r = runWith(t, "tags", name+"-none")
 	assert.Equal(t, exitFailed, r.code)
 	host, _, _ := strings.Cut(name, "/")
-	assert.Contains(t, r.stderr, "hint: list what is there, where the registry tells: transfer repos "+host+"\n")
+	assert.Contains(t, r.stderr, "where the registry tells: transfer repos "+host+"\n")
 }

@@ -43,7 +43,7 @@ func TestAPersonLogsInAtATerminal(t *testing.T) {
 		"no name":           {"\n", "there is no name", exitUsage},
 		"the end":           {"\x04", "there is no name", exitUsage},
 		"no password":       {"me\n\n", "there is no password", exitUsage},
-		"a wrong password":  {"me\nwrong\n", "hint: " + host + " refuses me; check the name and the password", exitFailed},
+		"a wrong password":  {"me\nwrong\n", "hint: " + host + " refuses me; check the name", exitFailed},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var stdout, stderr lockedBuffer

@@ -57,7 +57,7 @@ func (o *pushFlags) add(fs *pflag.FlagSet) {
 	fs.SortFlags = false
 	fs.StringVar(
 		&o.kind, "type", typeAuto,
-		"what to make of files: `TYPE` files, which is the default, modelpack (CNCF ModelPack) or ollama",
+		"what to make of files: `TYPE` files (the default), modelpack (CNCF ModelPack) or ollama",
 	)
 	fs.Lookup("type").DefValue = "" // auto, which is files for files
 	fs.StringVar(&o.Model, "model", "", "the model of this `NAME`, where a directory has several")
@@ -68,7 +68,8 @@ func (o *pushFlags) add(fs *pflag.FlagSet) {
 	)
 	fs.BoolVar(&o.DryRun, "dry-run", false, "only tell what would be sent")
 	fs.BoolVar(
-		&o.FollowLinks, "follow-links", false, "send also files to which links lead that lead out of the directory",
+		&o.FollowLinks, "follow-links", false,
+		"send also files to which links lead that lead out of the directory",
 	)
 	o.limits.addManifests(fs)
 	for _, part := range ollamaParts {
