@@ -36,7 +36,7 @@ func (f *flight) open() (body io.ReadCloser, err error) {
 		f.watch.Allow(0)
 		f.linkTime.Store(0)
 	}
-	return &requestBody{body: body, f: f, remaining: f.req.Length}, nil
+	return &requestBody{ReadCloser: body, f: f, remaining: f.req.Length}, nil
 }
 
 // reopen opens the body for a transport that sends it again, though its slot was given back when it was sent.
@@ -65,14 +65,14 @@ func (f *flight) moved(n int) error {
 
 // requestBody is the body of a request.
 type requestBody struct {
-	body      io.ReadCloser
+	io.ReadCloser
 	f         *flight
 	remaining int64
 	strides   strides
 }
 
 func (b *requestBody) Read(p []byte) (int, error) {
-	n, err := b.body.Read(p[:b.f.x.Rate.Chunk(b.strides.next(len(p)))])
+	n, err := b.ReadCloser.Read(p[:b.f.x.Rate.Chunk(b.strides.next(len(p)))])
 	b.remaining -= int64(n)
 	if n > 0 && b.remaining == 0 {
 		b.f.sent.Store(true)
@@ -87,8 +87,6 @@ func (b *requestBody) Read(p []byte) (int, error) {
 	b.strides.given(n)
 	return n, err
 }
-
-func (b *requestBody) Close() error { return b.body.Close() }
 
 // answerBody is the body of an answer.
 type answerBody struct {

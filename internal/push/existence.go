@@ -39,7 +39,7 @@ func (b *Blob) choose(context.Context) (outcome, error) {
 		return unasked, nil
 	case len(e.from) > 0:
 		return mountable, nil
-	case s.isZero():
+	case s.target.IsZero():
 		return noSession, nil
 	case s.earlier:
 		return notAsked, nil

@@ -114,7 +114,7 @@ func (b *Blob) recover(ctx context.Context) (outcome, error) {
 	b.ending.sent = false
 	large := b.size >= resumeSize
 	switch s := &b.session; {
-	case s.isZero():
+	case s.target.IsZero():
 		return noSession, nil
 	case s.direct != nil && s.direct.complete:
 		return complete, nil

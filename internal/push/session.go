@@ -40,8 +40,6 @@ type session struct {
 	parts    *partsUpload    // nil: the same
 }
 
-func (s *session) isZero() bool { return s.target.IsZero() }
-
 // claim takes over the session that an earlier call has left, if there is one.
 func (s *session) claim() {
 	if s.size < s.KeepSize {
@@ -70,7 +68,7 @@ func (s *session) accept(a answer, told, inParts bool) (outcome, error) {
 // instead goes on after a mount that was not made: a 202 says that a session was begun instead. Where one is
 // open that an earlier call has begun, the new one is deleted, because it has less of the blob.
 func (s *session) instead(ctx context.Context, a answer, told bool) (outcome, error) {
-	if !s.isZero() {
+	if !s.target.IsZero() {
 		if target, err := a.Target.Resolve(a.location()); err == nil {
 			s.delete(ctx, target)
 		}
@@ -153,12 +151,12 @@ func (s *session) follow(a answer, got outcome) (outcome, error) {
 // lasts tells whether a later call can go on with the session: not in an object store, whose URLs are signed
 // for a short time and are secrets.
 func (s *session) lasts() bool {
-	return s.size >= s.KeepSize && !s.isZero() && !s.target.Left && s.direct == nil && s.parts == nil
+	return s.size >= s.KeepSize && !s.target.IsZero() && !s.target.Left && s.direct == nil && s.parts == nil
 }
 
 // drop deletes the session, if there is one, so that another can be begun.
 func (s *session) drop(ctx context.Context) {
-	if !s.isZero() {
+	if !s.target.IsZero() {
 		s.delete(ctx, s.target)
 	}
 	*s = session{item: s.item, saved: s.saved}
