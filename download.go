@@ -32,6 +32,10 @@ const (
 	pieceThreshold = blobstore.LargeThreshold
 	pieceSize      = 8 << 20 // 8 MiB
 
+	// nearPieceSize is that of a server that is near, where the network is not what takes long: a real
+	// registry spends three milliseconds of CPU time on each request (docs/performance/notes.md).
+	nearPieceSize = 16 << 20 // 16 MiB
+
 	// An idle worker takes half of what another has left when that is at least minSplit and would take the
 	// other more than splitAfter: at the end of a download over a lossy link, the last pieces are those with
 	// the most losses.
@@ -307,8 +311,9 @@ func (d *downloader) present(ctx context.Context, verify bool) ([]bool, error) {
 
 func (c *call) scheduling() pieces.Config {
 	return pieces.Config{
-		PieceSize: pieceSize, WholeSize: pieceThreshold, MinSplit: minSplit, SplitAfter: splitAfter,
-		MaxTakeOvers: watchdog.MaxReplaced, Small: pace.Small, Ahead: piecesAhead,
+		PieceSize: pieceSize, NearSize: nearPieceSize, WholeSize: pieceThreshold,
+		MinSplit: minSplit, SplitAfter: splitAfter, MaxTakeOvers: watchdog.MaxReplaced,
+		Small: pace.Small, Ahead: piecesAhead,
 		Large: c.largeAtOnce, SlotFree: c.bodies.SlotFree, Capped: c.rate.Full,
 		Slow: func(flows bool, age time.Duration, speed float64, left int64) bool {
 			return c.watchdog.TakeOver(flows, age, speed, left < fewLeft)

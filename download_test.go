@@ -21,6 +21,20 @@ import (
 	"github.com/modeltransfer/transfer/internal/registrytest"
 )
 
+// A piece is larger where the server is near, because a request costs more than the network there.
+func TestPiecesAreLargerWhereTheServerIsNear(t *testing.T) {
+	for latency, pieces := range map[time.Duration]int{time.Millisecond: 3, 20 * time.Millisecond: 5} {
+		inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+			w := newWorld(t, mode, registrytest.Options{Latency: latency})
+			b := w.remoteLarge()
+			opts := w.downloadOptions(b)
+			opts.Concurrency = 2
+			require.NoError(t, w.download(opts))
+			assert.Len(t, w.ranges(b), pieces)
+		})
+	}
+}
+
 func TestDownload(t *testing.T) {
 	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 		w := newWorld(t, mode, registrytest.Options{})
@@ -38,7 +52,7 @@ func TestDownload(t *testing.T) {
 		for _, b := range small[1:] { // an empty blob needs no request
 			assert.Equal(t, []string{""}, w.ranges(b), "one request, for all of it")
 		}
-		assert.Len(t, w.ranges(large), 5, "one request for each piece")
+		assert.Len(t, w.ranges(large), 3, "one request for each piece: of 8 MiB, and of 16 when it is near")
 		assert.Zero(t, w.progress.falls)
 		assert.Zero(t, w.progress.first())
 		entries, err := os.ReadDir(w.dir)

@@ -289,7 +289,7 @@ func TestMirrorLeavesTheURLAlone(t *testing.T) {
 		opts.Mirrors, opts.Concurrency = []string{w.net.Serve("mirror.test", mirror, mode).URL}, 1
 		require.NoError(t, w.download(opts))
 		assert.Equal(t, 1, w.gets(b))
-		assert.Equal(t, 5, cdn.Count("GET", b.Digest))
+		assert.Equal(t, 3, cdn.Count("GET", b.Digest))
 	})
 }
 

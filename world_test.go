@@ -292,7 +292,7 @@ func (w *world) hold(ctx context.Context, opts transfer.DownloadOptions) (wait f
 // leavePartial has a call end when it has fetched the first bytes of a blob.
 func (w *world) leavePartial(b transfer.Blob, bytes int64) {
 	w.t.Helper()
-	w.reg.Fault("GET", b.Digest, "ok->ok->eof(4M)->404")
+	w.reg.Fault("GET", b.Digest, "ok->eof(12M)->404")
 	opts := w.downloadOptions(b)
 	opts.Concurrency = 1
 	w.requireStatus(w.download(opts), b, 404)

@@ -8,9 +8,9 @@ import (
 
 // Config says how a scheduler decides. All functions must be safe for concurrent use and must not block.
 type Config struct {
-	// PieceSize is the size of the pieces of a blob that is larger than WholeSize. Others are one piece for
-	// each range that is missing.
-	PieceSize, WholeSize int64
+	// PieceSize is the size of the pieces of a blob that is larger than WholeSize, NearSize, if that is more,
+	// where the server is near. Others are one piece for each range that is missing.
+	PieceSize, NearSize, WholeSize int64
 
 	// MinSplit is the least half of a piece that is worth a request of its own, and SplitAfter how long the
 	// whole must still take: what the server has sent already of that half is sent twice.
@@ -167,6 +167,19 @@ func (p *plan) share(c candidate, now time.Duration) (part *Piece) {
 		part = b.queue.Steal(p.MinSplit, now)
 	}
 	return part
+}
+
+// near has pieces be as large as they are where the server is near.
+func (p *plan) near() {
+	if p.PieceSize >= p.NearSize {
+		return
+	}
+	p.PieceSize = p.NearSize
+	for _, i := range p.active {
+		if q := p.blobs[i].queue; q != nil {
+			q.resize(p.NearSize)
+		}
+	}
 }
 
 // offer lets all workers have pieces of a blob.

@@ -14,13 +14,12 @@ const headStart = 256 << 10 // 256 KiB
 //
 // Times are monotonic, since any moment that all calls agree on.
 type queue struct {
-	pieceSize int64
-
 	// mu guards the fields that follow, and those of all pieces.
-	mu       sync.Mutex
-	todo     []Range // untaken: in order, disjoint
-	deferred []Range // untaken, and not to be taken yet: in order, disjoint
-	active   map[*Piece]struct{}
+	mu        sync.Mutex
+	pieceSize int64   // of those that are yet to be taken
+	todo      []Range // untaken: in order, disjoint
+	deferred  []Range // untaken, and not to be taken yet: in order, disjoint
+	active    map[*Piece]struct{}
 }
 
 // newQueue returns a queue of the missing ranges, which may come in any order. Pieces
@@ -31,6 +30,15 @@ func newQueue(missing []Range, pieceSize int64) *queue {
 		q.todo = insert(q.todo, r)
 	}
 	return q
+}
+
+// resize changes the size of the pieces that are yet to be taken, unless each range is one.
+func (q *queue) resize(size int64) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.pieceSize > 0 {
+		q.pieceSize = size
+	}
 }
 
 // Next returns the first piece that nobody has taken, or nil where there is none. The

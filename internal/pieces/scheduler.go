@@ -79,6 +79,13 @@ func (s *Scheduler) Start(i int, missing []Range) *Piece {
 	return b.next(s.plan.Now())
 }
 
+// Near says that the server is near: pieces that nobody has taken yet have the size for that.
+func (s *Scheduler) Near() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.plan.near()
+}
+
 // RangesServed says that ranges of a blob are served, so that several workers may fetch it. Where they are
 // known to be ignored, it changes nothing.
 func (s *Scheduler) RangesServed(i int) {

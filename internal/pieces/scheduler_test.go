@@ -305,3 +305,19 @@ func TestBlobThatIsPinnedIsNotComplete(t *testing.T) {
 	pin.Finish()
 	assert.True(t, s.Complete(0))
 }
+
+// Where the server is near, a request costs more than the network does.
+func TestPiecesAreLargerWhereTheServerIsNear(t *testing.T) {
+	s := NewScheduler([]int64{1000, 10}, Config{
+		PieceSize: 100, NearSize: 200, WholeSize: 50, Large: func() int { return 1 },
+		Now: func() time.Duration { return 0 }, Capped: func() bool { return true },
+	})
+	job := next(t, s)
+	p := s.Start(job.Blob, []Range{{0, 1000}})
+	s.Near()
+	s.RangesServed(job.Blob)
+	assert.EqualValues(t, 100, p.End(), "what is taken stays")
+	assert.EqualValues(t, 300, next(t, s).Piece.End())
+	s.Near()
+	assert.EqualValues(t, 500, next(t, s).Piece.End())
+}

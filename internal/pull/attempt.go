@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"time"
 
 	"github.com/modeltransfer/transfer/internal/blobstore"
 	"github.com/modeltransfer/transfer/internal/exchange"
@@ -17,6 +18,9 @@ import (
 const (
 	// slotSize is the most that a slot is asked for: a larger blob comes in pieces.
 	slotSize = 8 << 20 // 8 MiB
+
+	// nearTime is how soon the answer of a server that is near begins, as for internal/pace.
+	nearTime = 10 * time.Millisecond
 
 	// tinySize is the size up to which a piece of a large blob costs no more than a small blob.
 	tinySize = 16 << 10 // 16 KiB
@@ -70,12 +74,13 @@ type attempt struct {
 	request exchange.Request
 	told    bool // that the piece was asked for
 
-	start      int64        // of what is left
-	ranged     bool         // it asks for a range
-	whole      bool         // the piece was the whole blob
-	ifRange    bool         // only if the blob is still the one that the piece was begun with
-	remembered *wire.Target // where the registry's redirects led; nil before it has answered with one
-	stale      bool         // the node that answered is one that the next request should not meet
+	start      int64         // of what is left
+	asked      time.Duration // when there was a slot
+	ranged     bool          // it asks for a range
+	whole      bool          // the piece was the whole blob
+	ifRange    bool          // only if the blob is still the one that the piece was begun with
+	remembered *wire.Target  // where the registry's redirects led; nil before it has answered with one
+	stale      bool          // the node that answered is one that the next request should not meet
 }
 
 var _ exchange.Caller = (*attempt)(nil)
@@ -167,6 +172,9 @@ func (a *attempt) take(resp *exchange.Response, w io.Writer) error {
 	if !a.src.mirror {
 		a.ranges.serve()
 	}
+	if a.Schedule.Now()-a.asked < nearTime {
+		a.Schedule.Near()
+	}
 	a.Schedule.RangesServed(a.Index)
 	return b.copy()
 }
@@ -190,7 +198,8 @@ func (a *attempt) Ready(to wire.Target) wire.Target {
 		a.choose()
 		to = a.request.Target
 	}
-	a.Piece.Requested(a.Schedule.Now())
+	a.asked = a.Schedule.Now()
+	a.Piece.Requested(a.asked)
 	if !a.told {
 		a.Trace.Start(a.host, a.start, a.Piece.End()-a.start)
 	}
