@@ -100,8 +100,8 @@ type copier struct {
 }
 
 func (c *copier) copy(ctx context.Context, from, to string) (err error) {
-	if c.from, err = c.reference(ctx, from); err == nil {
-		c.to, err = c.reference(ctx, to)
+	if c.from, err = parse(ctx, from); err == nil {
+		c.to, err = parse(ctx, to)
 	}
 	if err == nil {
 		err = c.Limits.check()
@@ -209,7 +209,9 @@ func (c *copier) refer(ctx context.Context, tree *pack.Tree) error {
 
 // probe asks the target which blobs it has, and has it mount those that it can.
 func (c *copier) probe(ctx context.Context, blobs []transfer.Blob) error {
-	c.prober = newProber(c.via, c.to, c.target)
+	options := c.Options
+	options.Client = c.via
+	c.prober = newProber(options, c.to, c.target)
 	from := ""
 	if !c.DryRun && c.from.BaseURL() == c.to.BaseURL() && c.from.Repository != c.to.Repository {
 		from = c.from.Repository
@@ -252,7 +254,7 @@ func (c *copier) bring(ctx context.Context) (err error) {
 	if err := c.prober.mayPush(ctx); err != nil {
 		return side(c.to, err)
 	}
-	c.tellBegin(&c.result)
+	tell(c.Begin, c.result)
 	n := &ferried{total: c.result.Bytes, there: c.result.There, tell: c.Progress}
 	begun := time.Now()
 	defer func() { c.result.Moved, c.result.Took = n.moved(), time.Since(begun) }()
@@ -286,7 +288,7 @@ func (c *copier) pass(ctx context.Context, n *ferried) error {
 	if c.Trace != nil {
 		s.trace = *c.Trace
 	}
-	left, err := s.all(ctx, direct, cmp.Or(c.BodyConcurrency, streamsAtOnce))
+	left, err := s.all(ctx, direct, c.atOnce(cmp.Or(max(c.BodyConcurrency, 0), streamsAtOnce)))
 	c.missing = append(left, kept...)
 	return side(c.from, err)
 }

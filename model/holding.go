@@ -163,7 +163,7 @@ func (h *holding) addFiles() error {
 			seen := d.Record.Files[name]
 			h.items = append(h.items, item{
 				name: name, digest: seen.Digest, size: seen.Size, blob: e.Layer.Blob(), entry: e.Title,
-				check: func(ctx context.Context) (string, error) { return d.Check(ctx, name) },
+				check: func(ctx context.Context) (string, error) { return d.Check(ctx, name, true) },
 			})
 		}
 	}

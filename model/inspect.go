@@ -40,7 +40,7 @@ type Description struct {
 // Inspect tells what the model of a reference consists of. It fetches nothing but manifests. The error is one
 // of package registry, or a [*PlatformError].
 func Inspect(ctx context.Context, reference string, opts InspectOptions) (Description, error) {
-	r, err := opts.reference(ctx, reference)
+	r, err := parse(ctx, reference)
 	if err != nil {
 		return Description{}, err
 	}

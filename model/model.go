@@ -72,8 +72,8 @@ type Options struct {
 	Waiting func(dir string)
 }
 
-// reference reads a reference for a call.
-func (o *Options) reference(ctx context.Context, text string) (ref.Reference, error) {
+// parse reads a reference for a call.
+func parse(ctx context.Context, text string) (ref.Reference, error) {
 	if ctx == nil {
 		return ref.Reference{}, optionf("", "the context is nil")
 	}
@@ -84,12 +84,6 @@ func (o *Options) reference(ctx context.Context, text string) (ref.Reference, er
 	return r, err
 }
 
-func (o *Options) tellBegin(plan *Result) {
-	if o.Begin != nil {
-		o.Begin(*plan)
-	}
-}
-
 func (o *Options) tellHashing(completed, total int64) {
 	if o.Hashing != nil {
 		o.Hashing(completed, total)
@@ -98,11 +92,7 @@ func (o *Options) tellHashing(completed, total int64) {
 
 // waiting returns what tells, once, that a directory is waited for.
 func (o *Options) waiting(dir string) func() {
-	return sync.OnceFunc(func() {
-		if o.Waiting != nil {
-			o.Waiting(dir)
-		}
-	})
+	return sync.OnceFunc(func() { tell(o.Waiting, dir) })
 }
 
 // Open returns the repository of a reference, reached as the options say: for what package registry can do
@@ -122,10 +112,16 @@ func (o *Options) registryOptions(r ref.Reference) registry.Options {
 }
 
 func (o *Options) credentials(r ref.Reference) func(context.Context) (registry.Credentials, error) {
-	if o.Credentials == nil {
-		return credentials.Find(os.Getenv).For(r.Host, r.Repository)
+	if o.Credentials != nil {
+		return func(ctx context.Context) (registry.Credentials, error) { return o.Credentials(ctx, r) }
 	}
-	return func(ctx context.Context) (registry.Credentials, error) { return o.Credentials(ctx, r) }
+	files := credentials.Find(os.Getenv)
+	if o.Logger != nil {
+		files.Skipped = func(u *credentials.Unreadable) {
+			o.Logger.Warn("a log-in cannot be read and is left out", slog.Any("error", u))
+		}
+	}
+	return files.For(r.Host, r.Repository)
 }
 
 // openTarget opens the repository of a reference to push to it. It asks whether we are let in, with one
@@ -145,6 +141,14 @@ func (o *Options) openTarget(ctx context.Context, r ref.Reference) (*registry.Re
 		return nil, fmt.Errorf("%s: %w", r, err)
 	}
 	return repo, nil // whoever may not read may still push
+}
+
+// atOnce bounds requests of this package's own by Concurrency, as a transfer does.
+func (o *Options) atOnce(n int) int {
+	if o.Concurrency > 0 {
+		return min(n, o.Concurrency)
+	}
+	return min(n, transfer.DefaultUploadConcurrency)
 }
 
 // downloadOptions are those of the repository of a reference with the bounds of a transfer.

@@ -1,8 +1,12 @@
 package model_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"log/slog"
+	"os"
+	"path/filepath"
 	"testing"
 
 	"github.com/modeltransfer/transfer"
@@ -26,6 +30,22 @@ func TestOpenUsesTheLogInsThatDockerKeeps(t *testing.T) {
 	require.NoError(t, err)
 	defer repo.CloseIdleConnections()
 	require.NoError(t, repo.Ping(t.Context()))
+}
+
+// What is public can be had without a log-in that cannot be read, and the log says why there is none.
+func TestALogInThatCannotBeReadIsTold(t *testing.T) {
+	_, host := serve(t, protected())
+	logIn(t, host)
+	config := filepath.Join(os.Getenv("DOCKER_CONFIG"), "config.json")
+	require.NoError(t, os.WriteFile(config, []byte("{"), 0o600))
+	var log bytes.Buffer
+	logger := slog.New(slog.NewTextHandler(&log, nil))
+	repo, err := model.Open(parse(t, host+"/me/model"), model.Options{Logger: logger})
+	require.NoError(t, err)
+	defer repo.CloseIdleConnections()
+	require.ErrorIs(t, repo.Ping(t.Context()), registry.ErrUnauthorized)
+	assert.Contains(t, log.String(), "level=WARN")
+	assert.Contains(t, log.String(), config)
 }
 
 // What the caller returns counts, and its error ends the call.

@@ -285,6 +285,27 @@ func TestWhatIsAttachedRefersToTheModel(t *testing.T) {
 }
 
 // What cannot be is found before the first request.
+// A signature is of what the registry has, whatever a mirror says.
+func TestWhatIsAttachedRefersToTheModelOfTheRegistry(t *testing.T) {
+	_, dir, reference := pushed(t)
+	_, mirror := serve(t, registrytest.Options{})
+	other := files(t, map[string]string{"weights.bin": "of yesterday"})
+	_, err := model.Push(t.Context(), []string{other}, mirror+"/me/model:v1", model.PushOptions{})
+	require.NoError(t, err)
+	_, err = model.Attach(t.Context(), []string{filepath.Join(dir, "config.json")}, reference, model.PushOptions{
+		Options: model.Options{Mirrors: []string{"http://" + mirror}}, ArtifactType: "application/x.sig",
+	})
+	require.NoError(t, err)
+	about, err := model.Inspect(t.Context(), reference, model.InspectOptions{})
+	require.NoError(t, err)
+	repo, err := model.Open(about.Reference, model.Options{})
+	require.NoError(t, err)
+	defer repo.CloseIdleConnections()
+	referrers, err := repo.Referrers(t.Context(), about.Manifest.Digest, "")
+	require.NoError(t, err)
+	assert.Len(t, referrers, 1)
+}
+
 func TestMisuseIsAnOptionError(t *testing.T) {
 	reg, dir, reference := pushed(t)
 	before := len(reg.Requests())

@@ -34,19 +34,21 @@ type prober struct {
 	getToken func(context.Context, transfer.AuthChallenge) (string, error)
 	patience time.Duration // with a request that is not answered
 	silent   atomic.Bool   // one was not
+	atOnce   int
 
 	mu    sync.Mutex // guards the fields that follow
 	token string
 }
 
-func newProber(client *http.Client, r ref.Reference, repo *registry.Repository) *prober {
+func newProber(options Options, r ref.Reference, repo *registry.Repository) *prober {
 	o := repo.UploadOptions()
-	quiet := *cmp.Or(client, &http.Client{})
+	quiet := *cmp.Or(options.Client, &http.Client{})
 	// A redirect is an answer: it leads to what is there, and the token must not go with it.
 	quiet.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	return &prober{
 		client: &quiet, base: r.BaseURL() + "/v2/" + r.Repository + "/blobs/", getToken: o.GetToken,
 		token: o.Token, patience: cmp.Or(o.StallTimeout, defaultPatience),
+		atOnce: options.atOnce(probesAtOnce),
 	}
 }
 
@@ -55,7 +57,7 @@ func (p *prober) all(ctx context.Context, blobs []transfer.Blob, from string) (m
 	var mu sync.Mutex
 	there := map[string]bool{}
 	g, ctx := errgroup.WithContext(ctx)
-	g.SetLimit(probesAtOnce)
+	g.SetLimit(p.atOnce)
 	for _, b := range blobs {
 		g.Go(func() error {
 			if p.has(ctx, b) || from != "" && p.mount(ctx, b.Digest, from) {
@@ -237,7 +239,10 @@ func (p *prober) transfer(req *http.Request) (*http.Response, error) {
 }
 
 func (p *prober) authorize(req *http.Request) {
-	if token := p.current(); strings.Contains(token, " ") { // it says its scheme itself
+	p.mu.Lock()
+	token := p.token
+	p.mu.Unlock()
+	if strings.Contains(token, " ") { // it says its scheme itself
 		req.Header.Set("Authorization", token)
 	} else if token != "" {
 		req.Header.Set("Authorization", "Bearer "+token)
@@ -253,10 +258,4 @@ type endingBody struct {
 func (b *endingBody) Close() error {
 	defer b.cancel(nil)
 	return b.ReadCloser.Close()
-}
-
-func (p *prober) current() string {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.token
 }

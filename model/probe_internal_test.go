@@ -36,7 +36,7 @@ func proberOf(t *testing.T, answer http.HandlerFunc) *prober {
 	repo, err := Open(r, o)
 	require.NoError(t, err)
 	t.Cleanup(repo.CloseIdleConnections)
-	return newProber(nil, r, repo)
+	return newProber(Options{}, r, repo)
 }
 
 func TestBlobsAreMountedOrTheUploadIsEnded(t *testing.T) {
@@ -147,7 +147,10 @@ func TestH10AProbeDoesNotWaitForASilentTarget(t *testing.T) {
 			<-r.Context().Done()
 			return nil, context.Cause(r.Context())
 		})}
-		p := &prober{client: client, base: "http://registry.example/v2/a/blobs/", patience: defaultPatience}
+		p := &prober{
+			client: client, base: "http://registry.example/v2/a/blobs/", patience: defaultPatience,
+			atOnce: probesAtOnce,
+		}
 		blobs := make([]transfer.Blob, 1000)
 		for i := range blobs {
 			blobs[i].Digest = fmt.Sprintf("sha256:%064d", i)

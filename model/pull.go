@@ -90,7 +90,7 @@ type puller struct {
 }
 
 func newPuller(ctx context.Context, reference, dir string, opts PullOptions) (*puller, error) {
-	r, err := opts.reference(ctx, reference)
+	r, err := parse(ctx, reference)
 	switch {
 	case err != nil:
 		return nil, err
@@ -341,7 +341,7 @@ func (p *puller) stage(ctx context.Context, blobs []transfer.Blob, dir string, t
 // download fetches blobs into a directory. There is what the directory above has already; it counts as a part
 // of the whole.
 func (p *puller) download(ctx context.Context, blobs []transfer.Blob, dir string, there int64) error {
-	p.tellBegin(&p.result)
+	tell(p.Begin, p.result)
 	t := newTally(there, p.Progress)
 	o := p.downloadOptions(p.ref, p.repo)
 	o.Blobs, o.DestDir, o.Verify, o.Progress = blobs, dir, p.Verify, t.progress

@@ -68,7 +68,7 @@ func Attach(ctx context.Context, paths []string, reference string, opts PushOpti
 	if opts.ArtifactType == "" {
 		return Result{}, optionf("ArtifactType", "is needed, such as application/vnd.example.signature")
 	}
-	r, err := opts.reference(ctx, reference)
+	r, err := parse(ctx, reference)
 	if err != nil {
 		return Result{}, err
 	}
@@ -83,9 +83,12 @@ func Attach(ctx context.Context, paths []string, reference string, opts PushOpti
 // subjectTag stands for the digest of what is attached, which is not known before.
 const subjectTag = "attached"
 
-// describe describes the manifest that a reference names.
+// describe describes the manifest that a reference names. What is attached goes to the registry: a mirror may
+// have another under the tag.
 func (o *Options) describe(ctx context.Context, r ref.Reference) (*ocispec.Descriptor, error) {
-	repo, err := Open(r, *o)
+	options := o.registryOptions(r)
+	options.Mirrors = nil
+	repo, err := registry.Open(options)
 	if err != nil {
 		return nil, err
 	}
@@ -105,7 +108,7 @@ type pusher struct {
 }
 
 func (p *pusher) push(ctx context.Context, paths []string, reference string) (_ Result, err error) {
-	r, err := p.reference(ctx, reference)
+	r, err := parse(ctx, reference)
 	if err != nil {
 		return p.result, err
 	}
@@ -117,7 +120,7 @@ func (p *pusher) push(ctx context.Context, paths []string, reference string) (_ 
 	if err != nil {
 		return p.result, err
 	}
-	defer func() { err = errors.Join(err, src.close()) }()
+	defer func() { err = errors.Join(err, src.stage.Close()) }()
 	if err := p.name(src); err != nil {
 		return p.result, err
 	}
@@ -171,7 +174,7 @@ func (p *pusher) plan(ctx context.Context, src *source) error {
 	}
 	defer repo.CloseIdleConnections()
 	blobs := src.blobs()
-	there, err := newProber(p.Client, p.ref, repo).all(ctx, blobs, "")
+	there, err := newProber(p.Options, p.ref, repo).all(ctx, blobs, "")
 	if err != nil {
 		return err
 	}
@@ -186,7 +189,7 @@ func (p *pusher) send(ctx context.Context, src *source) error {
 		return err
 	}
 	defer repo.CloseIdleConnections()
-	p.tellBegin(&p.result)
+	tell(p.Begin, p.result)
 	t, name := newTally(0, p.Progress), cmp.Or(p.ref.Tag, p.ref.Digest.String())
 	o := p.uploadOptions(p.ref, repo)
 	o.SrcDir, o.Blobs, o.Progress, o.Trace = src.dir, src.blobs(), t.progress, t.uploaded(p.Trace)
@@ -228,13 +231,6 @@ type source struct {
 	tree     string
 	kind     pack.Kind
 	manifest string
-}
-
-func (s *source) close() error {
-	if s.stage == nil {
-		return nil
-	}
-	return s.stage.Close()
 }
 
 func (s *source) manifests() []registry.Manifest {

@@ -215,7 +215,7 @@ func (s *streamer) move(n int64) {
 	s.told(s.moved)
 }
 
-// tell calls a function of a Trace, which may be nil.
+// tell calls a function of the caller's, which may be nil.
 func tell[T any](f func(T), info T) {
 	if f != nil {
 		f(info)

@@ -5,7 +5,6 @@ import (
 	"io/fs"
 	"net/http"
 	"os"
-	"syscall"
 
 	"github.com/opencontainers/go-digest"
 )
@@ -57,5 +56,3 @@ func deleteFile(w http.ResponseWriter, path, code string) {
 		w.WriteHeader(http.StatusAccepted)
 	}
 }
-
-func noSpace(err error) bool { return errors.Is(err, syscall.ENOSPC) }

@@ -25,6 +25,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"syscall"
 )
 
 // maxManifest is the largest manifest that is taken, as in the reference implementation.
@@ -193,7 +194,7 @@ func refuse(w http.ResponseWriter, status int, code, message string) {
 // told no paths.
 func fail(w http.ResponseWriter, err error) {
 	status := http.StatusInternalServerError
-	if noSpace(err) {
+	if errors.Is(err, syscall.ENOSPC) {
 		status = http.StatusInsufficientStorage
 	}
 	refuse(w, status, "UNKNOWN", "the registry could not read or write its directory")

@@ -1,10 +1,7 @@
 // Package limit has the error of a model that goes beyond what is allowed to it.
 package limit
 
-import (
-	"errors"
-	"fmt"
-)
+import "fmt"
 
 // Names of limits, as [Error] has them.
 const (
@@ -14,10 +11,7 @@ const (
 	Manifests = "manifests"
 )
 
-// Err is a model that goes beyond a limit. The error is a [*Error].
-var Err = errors.New("the model is larger than a model is")
-
-// Error says which limit.
+// Error is a model that goes beyond a limit.
 type Error struct {
 	Limit string // its name
 	Most  int64  // and its value
@@ -34,5 +28,3 @@ func (e *Error) Error() string {
 	}
 	return fmt.Sprintf("it names more than %d manifests", e.Most)
 }
-
-func (e *Error) Unwrap() error { return Err }

@@ -1,20 +1,16 @@
 package names
 
 import (
-	"errors"
 	"fmt"
 	"path"
 	"strings"
 )
 
-// ErrPattern is a malformed pattern.
-var ErrPattern = errors.New("malformed pattern")
-
 // CheckPatterns refuses malformed patterns.
 func CheckPatterns(patterns []string) error {
 	for _, pattern := range patterns {
 		if _, err := path.Match(pattern, ""); err != nil {
-			return fmt.Errorf("%w: %q", ErrPattern, pattern)
+			return fmt.Errorf("malformed pattern: %q", pattern)
 		}
 	}
 	return nil

@@ -2,14 +2,10 @@ package pack
 
 import (
 	"errors"
-	"fmt"
 
 	"github.com/modeltransfer/transfer/internal/rootfile"
 	"github.com/modeltransfer/transfer/internal/tensorfile"
 )
-
-// ErrNotGGUF is a file that is not in the format of llama.cpp.
-var ErrNotGGUF = errors.New("not a GGUF file")
 
 // ggufArchitecture returns the architecture that a GGUF file names, or "".
 func ggufArchitecture(path string) (string, error) {
@@ -24,7 +20,7 @@ func ggufArchitecture(path string) (string, error) {
 	}
 	architecture, err := tensorfile.Architecture(f, info.Size())
 	if errors.Is(err, tensorfile.ErrNone) {
-		err = fmt.Errorf("%w: %w", ErrNotGGUF, err)
+		err = errors.New("not a GGUF file")
 	}
 	return architecture, err
 }

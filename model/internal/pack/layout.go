@@ -39,12 +39,6 @@ var (
 
 	// ErrChoice is a directory with several models of which none was named. The error lists them.
 	ErrChoice = errors.New("there are several models in it")
-
-	// ErrNoBlob is a blob that a manifest names and the directory does not have.
-	ErrNoBlob = errors.New("a blob of the manifest is missing")
-
-	// ErrManifestTooLarge is a manifest that no registry would take.
-	ErrManifestTooLarge = fmt.Errorf("the manifest is larger than %d MiB", maxManifest>>20)
 )
 
 // Kind is what a directory holds.
@@ -126,7 +120,7 @@ func ReadManifest(path string) ([]byte, error) {
 	defer f.Close()
 	data, err := io.ReadAll(io.LimitReader(f, maxManifest+1))
 	if err == nil && len(data) > maxManifest {
-		err = fmt.Errorf("%s: %w", path, ErrManifestTooLarge)
+		err = fmt.Errorf("%s: the manifest is larger than %d MiB", path, maxManifest>>20)
 	}
 	return data, err
 }
@@ -218,7 +212,7 @@ func (s *Stage) collect(dir string, m registry.Manifest) (Part, error) {
 	for _, b := range part.Blobs {
 		dg := digest.Digest(b.Digest)
 		if err := s.add(TreePath(dir, OCI, dg), dg); err != nil {
-			return part, fmt.Errorf("%w: %w", ErrNoBlob, err)
+			return part, fmt.Errorf("a blob of the manifest is missing: %w", err)
 		}
 	}
 	return part, nil

@@ -34,8 +34,13 @@ func NewStage() (*Stage, error) {
 	return &Stage{Dir: dir}, nil
 }
 
-// Close removes the stage.
-func (s *Stage) Close() error { return os.RemoveAll(s.Dir) }
+// Close removes the stage, where there is one.
+func (s *Stage) Close() error {
+	if s == nil {
+		return nil
+	}
+	return os.RemoveAll(s.Dir)
+}
 
 // add gives a file a place under its digest.
 func (s *Stage) add(path string, dg digest.Digest) error {

@@ -123,7 +123,7 @@ func (d *Dir) archiveThere(ctx context.Context, e Entry, again bool) (bool, erro
 			}
 			continue
 		}
-		problem, err := d.check(ctx, name, again)
+		problem, err := d.Check(ctx, name, again)
 		if problem != "" || err != nil {
 			return false, err
 		}

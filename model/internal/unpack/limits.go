@@ -7,17 +7,10 @@ import (
 	"github.com/modeltransfer/transfer/model/internal/names"
 )
 
-// Limits bound what a model may make of this machine. No real model meets them; a person can raise them.
+// Limits are those of package model that bound what files may become.
 type Limits struct {
-	// Bytes are the most that archives and copies may unpack to. Zero means 64 MiB and 64 times what was
-	// fetched.
-	Bytes int64
-
-	// Files are the most files and directories. Zero means 100,000.
-	Files int
-
-	// Depth is how deep directories may be nested. Zero means 64.
-	Depth int
+	Bytes        int64
+	Files, Depth int
 }
 
 const (

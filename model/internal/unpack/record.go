@@ -193,12 +193,8 @@ func (k *known) Names(e Entry) []string {
 	return []string{e.Title}
 }
 
-// Check hashes a file that is recorded, and says what is wrong with it, or nothing.
-func (k *known) Check(ctx context.Context, name string) (problem string, err error) {
-	return k.check(ctx, name, true)
-}
-
-func (k *known) check(ctx context.Context, name string, again bool) (problem string, err error) {
+// Check says what is wrong with a file that is recorded, or nothing. With again it is hashed in any case.
+func (k *known) Check(ctx context.Context, name string, again bool) (problem string, err error) {
 	return k.tree.compare(ctx, name, k.Record.Files[name], again)
 }
 
