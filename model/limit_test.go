@@ -103,7 +103,8 @@ func TestACopyKeepsToItsConcurrency(t *testing.T) {
 		_, err := model.Push(t.Context(), []string{files(t, made)}, reference, push)
 		require.NoError(t, err)
 		source.most.Store(0)
-		_, err = model.Copy(t.Context(), reference, there.URL+"/me/model:v1", model.CopyOptions{Options: c.opts})
+		opts := model.CopyOptions{Options: c.opts}
+		_, err = model.Copy(t.Context(), reference, there.URL+"/me/model:v1", opts)
 		require.NoError(t, err)
 		assert.LessOrEqual(t, source.most.Load(), c.most)
 		assert.LessOrEqual(t, target.most.Load(), c.most)

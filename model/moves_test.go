@@ -292,9 +292,9 @@ func TestWhatIsAttachedRefersToTheModelOfTheRegistry(t *testing.T) {
 	other := files(t, map[string]string{"weights.bin": "of yesterday"})
 	_, err := model.Push(t.Context(), []string{other}, mirror+"/me/model:v1", model.PushOptions{})
 	require.NoError(t, err)
-	_, err = model.Attach(t.Context(), []string{filepath.Join(dir, "config.json")}, reference, model.PushOptions{
-		Options: model.Options{Mirrors: []string{"http://" + mirror}}, ArtifactType: "application/x.sig",
-	})
+	opts := model.PushOptions{ArtifactType: "application/x.sig"}
+	opts.Mirrors = []string{"http://" + mirror}
+	_, err = model.Attach(t.Context(), []string{filepath.Join(dir, "config.json")}, reference, opts)
 	require.NoError(t, err)
 	about, err := model.Inspect(t.Context(), reference, model.InspectOptions{})
 	require.NoError(t, err)

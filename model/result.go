@@ -72,9 +72,9 @@ type File struct {
 	Mode   fs.FileMode // permissions where the model says some, or 0
 }
 
-// Change is what became of a file that was in the directory before. Its Kind is [Renamed], [Replaced], [Kept],
-// [Removed], [Gone] or [Edited], its Name that of the file; From is the name before, of Renamed. Own says that
-// no pull has put the file there.
+// Change is what became of a file that was in the directory before. Its Kind is [Renamed], [Replaced],
+// [Kept], [Removed], [Gone] or [Edited], its Name that of the file; From is the name before, of Renamed. Own
+// says that no pull has put the file there.
 type Change = unpack.Change
 
 // ChangeKind says what became of it.
