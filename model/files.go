@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"os"
 	"slices"
-	"strings"
 
 	"github.com/modeltransfer/transfer/model/internal/pack"
 	"github.com/modeltransfer/transfer/model/internal/unpack"
@@ -136,13 +135,9 @@ func filesOf(entries []unpack.Entry) []File {
 
 // titles lists the first of many names.
 func titles(entries []unpack.Entry) string {
-	const most = 10
-	var names []string
-	for _, e := range entries[:min(len(entries), most)] {
-		names = append(names, e.Title)
+	names := make([]string, len(entries))
+	for i, e := range entries {
+		names[i] = e.Title
 	}
-	if len(entries) > most {
-		names = append(names, "...")
-	}
-	return strings.Join(names, ", ")
+	return pack.ListOf(names)
 }

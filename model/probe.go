@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"io"
 	"net/http"
 	"net/url"
 	"strings"
@@ -173,20 +172,9 @@ func (p *prober) end(ctx context.Context, upload string) {
 	_, _ = p.send(ctx, http.MethodDelete, upload)
 }
 
-// send sends a request without a body and returns the answer without its own.
+// send sends a request without a body, with the token, and once more with a new one where that is refused.
+// Only the head of the answer counts.
 func (p *prober) send(ctx context.Context, method, target string) (*http.Response, error) {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	resp, err := p.open(ctx, method, target)
-	if err == nil {
-		_ = resp.Body.Close() // only the headers count
-	}
-	return resp, err
-}
-
-// open sends a request with the token, and once more with a new one where that is refused. The body of the
-// answer ends with the context.
-func (p *prober) open(ctx context.Context, method, target string) (*http.Response, error) {
 	for attempt := 0; ; attempt++ {
 		req, err := http.NewRequestWithContext(ctx, method, target, http.NoBody)
 		if err != nil {
@@ -196,7 +184,6 @@ func (p *prober) open(ctx context.Context, method, target string) (*http.Respons
 		if err != nil || resp.StatusCode != http.StatusUnauthorized || attempt > 0 {
 			return resp, err
 		}
-		_ = resp.Body.Close()
 		var c transfer.AuthChallenge
 		c.Realm, c.Service, c.Scope, _ = challenge.Bearer(resp.Header.Values("WWW-Authenticate")...)
 		token, err := p.getToken(ctx, c)
@@ -219,23 +206,16 @@ func (p *prober) do(req *http.Request) (*http.Response, error) {
 	}
 	p.authorize(req)
 	ctx, cancel := context.WithCancelCause(req.Context())
+	defer cancel(nil)
 	patience := time.AfterFunc(p.patience, func() { cancel(errSilent) })
 	resp, err := p.client.Do(req.WithContext(ctx))
 	if !patience.Stop() && req.Context().Err() == nil {
 		p.silent.Store(true)
 	}
-	if err != nil {
-		cancel(nil)
-		return nil, err
+	if err == nil {
+		_ = resp.Body.Close()
 	}
-	resp.Body = &endingBody{resp.Body, cancel}
-	return resp, nil
-}
-
-// transfer sends a request with a body, which takes the time that it takes.
-func (p *prober) transfer(req *http.Request) (*http.Response, error) {
-	p.authorize(req)
-	return p.client.Do(req)
+	return resp, err
 }
 
 func (p *prober) authorize(req *http.Request) {
@@ -247,15 +227,4 @@ func (p *prober) authorize(req *http.Request) {
 	} else if token != "" {
 		req.Header.Set("Authorization", "Bearer "+token)
 	}
-}
-
-// endingBody ends the context of its request when it is closed.
-type endingBody struct {
-	io.ReadCloser
-	cancel context.CancelCauseFunc
-}
-
-func (b *endingBody) Close() error {
-	defer b.cancel(nil)
-	return b.ReadCloser.Close()
 }

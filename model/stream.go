@@ -170,7 +170,8 @@ func (p *passage) put(ctx context.Context, body io.Reader) error {
 	if p.at > 0 {
 		req.Header.Set("Content-Range", fmt.Sprintf("%d-%d", p.at, p.blob.Size-1))
 	}
-	resp, err := p.s.to.transfer(req)
+	p.s.to.authorize(req)
+	resp, err := p.s.to.client.Do(req) // which takes the time that it takes
 	if err != nil {
 		return err
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"path/filepath"
+	"slices"
 
 	"github.com/modeltransfer/transfer"
 	"github.com/modeltransfer/transfer/model/internal/pack"
@@ -149,12 +150,8 @@ func (p *puller) repairFiles(ctx context.Context, h *holding, wrong []item, blob
 	for _, i := range wrong {
 		titles[i.entry] = true
 	}
-	var entries []unpack.Entry
-	for _, e := range h.files {
-		if titles[e.Title] {
-			entries = append(entries, e)
-		}
-	}
+	right := func(e unpack.Entry) bool { return !titles[e.Title] }
+	entries := slices.DeleteFunc(slices.Clone(h.files), right)
 	h.dir.Limits = p.Limits.unpacking()
 	if err := h.dir.Place(ctx, h.files, entries); err != nil {
 		return err

@@ -3,6 +3,7 @@ package pack
 import (
 	"archive/tar"
 	"bytes"
+	"cmp"
 	"compress/gzip"
 	"errors"
 	"io"
@@ -55,7 +56,7 @@ func (s *Stage) Files(files []File, digests []digest.Digest, o Options) (Part, e
 
 func fileLayer(f File, dg digest.Digest, o Options) ocispec.Descriptor {
 	d := ocispec.Descriptor{
-		MediaType: orDefault(o.MediaType, fileMediaType), Digest: dg, Size: f.Info.Size(),
+		MediaType: cmp.Or(o.MediaType, fileMediaType), Digest: dg, Size: f.Info.Size(),
 		Annotations: map[string]string{ocispec.AnnotationTitle: f.Title},
 	}
 	if f.Mode()&0o100 != 0 { // others have the manifest that oras writes
@@ -90,14 +91,7 @@ func (s *Stage) manifest(layers []ocispec.Descriptor, o Options) (Part, error) {
 	config.Data = []byte("{}")
 	return newPart(ocispec.Manifest{
 		Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageManifest,
-		ArtifactType: orDefault(o.ArtifactType, defaultArtifactType),
+		ArtifactType: cmp.Or(o.ArtifactType, defaultArtifactType),
 		Config:       config, Layers: layers, Annotations: o.Annotations, Subject: o.Subject,
 	}, config, layers)
-}
-
-func orDefault(s, value string) string {
-	if s == "" {
-		return value
-	}
-	return s
 }

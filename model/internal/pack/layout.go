@@ -154,7 +154,7 @@ func (s *Stage) OpenOCI(dir, want string, most int) (Model, error) {
 	var names []string
 	var found []ocispec.Descriptor
 	for _, d := range index.Manifests {
-		name := orDefault(d.Annotations[ocispec.AnnotationRefName], d.Digest.String())
+		name := cmp.Or(d.Annotations[ocispec.AnnotationRefName], d.Digest.String())
 		names = append(names, name)
 		if want == "" || want == name || want == d.Digest.String() {
 			found = append(found, d)
@@ -168,7 +168,7 @@ func (s *Stage) OpenOCI(dir, want string, most int) (Model, error) {
 		}
 		return Model{}, choiceError(dir, want, names, fitting)
 	}
-	m := Model{Name: orDefault(found[0].Annotations[ocispec.AnnotationRefName], found[0].Digest.String())}
+	m := Model{Name: cmp.Or(found[0].Annotations[ocispec.AnnotationRefName], found[0].Digest.String())}
 	tree := NewTree(most, func(dg string) (registry.Manifest, error) {
 		return readBlobManifest(TreePath(dir, OCI, digest.Digest(dg)), digest.Digest(dg))
 	})
@@ -253,21 +253,18 @@ func ollamaNames(dir string) (names []string, unknown string, err error) {
 		if err != nil || d.IsDir() || strings.HasPrefix(d.Name(), ".") {
 			return err
 		}
-		path := filepath.Join(manifests, filepath.FromSlash(name))
-		switch is := isFile(path); {
+		file := filepath.Join(manifests, filepath.FromSlash(name))
+		switch is := isFile(file); {
 		case is && strings.Contains(name, "/"):
-			names = append(names, modelName(name))
+			names = append(names, path.Dir(name)+":"+path.Base(name))
 		case !is && d.Type() == fs.ModeSymlink:
-			unknown = path
+			unknown = file
 		}
 		return nil
 	})
 	slices.Sort(names)
 	return names, unknown, err
 }
-
-// modelName is how Ollama names the model of a manifest.
-func modelName(file string) string { return path.Dir(file) + ":" + path.Base(file) }
 
 // choiceError says what there is to choose from: of all names, those that fit what was wanted.
 func choiceError(dir, want string, names, fitting []string) error {
@@ -276,16 +273,16 @@ func choiceError(dir, want string, names, fitting []string) error {
 		return fmt.Errorf("%s: %w", dir, ErrEmpty)
 	case len(fitting) > 1 && want != "":
 		return fmt.Errorf(
-			"%s: %w, and %q fits %s; say more of the name", dir, ErrChoice, want, listOf(fitting),
+			"%s: %w, and %q fits %s; say more of the name", dir, ErrChoice, want, ListOf(fitting),
 		)
 	case want != "":
-		return fmt.Errorf("%s: %w: %q; it has %s", dir, ErrNoModel, want, listOf(names))
+		return fmt.Errorf("%s: %w: %q; it has %s", dir, ErrNoModel, want, ListOf(names))
 	}
-	return fmt.Errorf("%s: %w: %s", dir, ErrChoice, listOf(names))
+	return fmt.Errorf("%s: %w: %s", dir, ErrChoice, ListOf(names))
 }
 
-// listOf lists the first of many names.
-func listOf(names []string) string {
+// ListOf lists the first of many names.
+func ListOf(names []string) string {
 	const most = 20
 	list := strings.Join(names[:min(len(names), most)], ", ")
 	if len(names) > most {

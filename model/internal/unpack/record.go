@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"io"
 	"io/fs"
-	"maps"
 	"os"
 	"runtime"
 	"slices"
@@ -101,17 +100,13 @@ func (r *Record) sound() bool {
 	if r.Digest != "" && (dg.Validate() != nil || dg.Algorithm().FromString(r.Manifest) != dg) {
 		return false
 	}
-	all := maps.Clone(r.Files)
-	for name, seen := range r.Removed {
-		if _, again := all[name]; !again {
-			all[name] = seen
-		}
-	}
-	for name, seen := range all {
-		clean, err := names.Check(name)
-		plain := seen.Dir || seen.Link != ""
-		if err != nil || clean != name || !plain && digest.Digest(seen.Digest).Validate() != nil {
-			return false
+	for _, files := range []map[string]Seen{r.Files, r.Removed} {
+		for name, seen := range files {
+			clean, err := names.Check(name)
+			plain := seen.Dir || seen.Link != ""
+			if err != nil || clean != name || !plain && digest.Digest(seen.Digest).Validate() != nil {
+				return false
+			}
 		}
 	}
 	return true
