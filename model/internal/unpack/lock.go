@@ -45,7 +45,8 @@ func Lock(ctx context.Context, dir, what string, waiting func()) (unlock func(),
 	if what != "" {
 		name += "-" + what
 	}
-	var last, since time.Time
+	var last time.Time
+	var silent time.Duration // as far as we have looked: who was stopped has not
 	for told, gone := false, 0; ; {
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
@@ -61,11 +62,12 @@ func Lock(ctx context.Context, dir, what string, waiting func()) (unlock func(),
 			continue
 		case !errors.Is(err, filelock.ErrBusy):
 			return func() {}, nil
-		case !beat.Equal(last) || since.IsZero():
-			last, since = beat, time.Now()
-		case time.Since(since) >= lockPatience:
+		case !beat.Equal(last):
+			last, silent = beat, 0
+		case silent >= lockPatience:
 			return func() {}, nil
 		}
+		silent += lookEvery
 		if !told {
 			told = true
 			waiting()

@@ -66,6 +66,34 @@ func TestL3AHolderThatDoesNotLiveIsNotWaitedFor(t *testing.T) {
 	})
 }
 
+// Who was stopped together with the holder, as by a frozen container, has not seen that it is silent.
+func TestL3WhoWasStoppedGoesOnWaiting(t *testing.T) {
+	dir := t.TempDir()
+	require.NoError(t, os.Mkdir(filepath.Join(dir, names.StateDir), 0o755))
+	path := filepath.Join(dir, names.StateDir, "lock")
+	f, err := os.Create(path)
+	require.NoError(t, err)
+	defer f.Close()
+	require.NoError(t, filelock.Lock(f))
+	synctest.Test(t, func(t *testing.T) {
+		var released time.Time
+		unlock, err := unpack.Lock(t.Context(), dir, "", func() {
+			time.Sleep(time.Minute) // both are stopped
+			go func() {
+				for range 30 {
+					time.Sleep(time.Second)
+					assert.NoError(t, os.Chtimes(path, time.Time{}, time.Now()))
+				}
+				released = time.Now()
+				assert.NoError(t, f.Close())
+			}()
+		})
+		require.NoError(t, err)
+		unlock()
+		assert.False(t, released.IsZero(), "the holder lives")
+	})
+}
+
 func TestL3ALockThatCannotBeHadIsGoneWithout(t *testing.T) {
 	dir := t.TempDir()
 	require.NoError(t, os.WriteFile(filepath.Join(dir, names.StateDir), []byte("a file"), 0o600))
