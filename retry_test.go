@@ -701,7 +701,7 @@ func TestN38UploadCancelled(t *testing.T) {
 		w.reg.Fault("HEAD", "", "delay(1s)")
 		w.reg.Fault("POST", "", "delay(1s)")
 		w.reg.Fault("PUT", "", "slow(1M)+swallow+stallheaders")
-		opts := w.uploadOptions(w.local(5 << 20))
+		opts := w.uploadOptions(w.local(3 << 20))
 		opts.Manifest, opts.ManifestRef = []byte(`{}`), "latest"
 		ctx, cancel := withCancelAfter(t, after)
 		defer cancel()

@@ -20,12 +20,16 @@ import (
 	"github.com/modeltransfer/transfer/internal/sessions"
 )
 
+// keepSession is the size of the smallest blob whose upload session is left for a later call. Over 64 KiB/s it
+// takes a minute. A session costs a small file, made and removed, so the many small blobs of a model have none.
+const keepSession = 4 << 20 // 4 MiB
+
 // Upload sends the blobs that the registry does not have yet and then the manifest.
 //
 // It returns nil when the registry has confirmed every blob and the manifest. On
 // failure the first error ends the call and the manifest is not sent. Blobs that were
 // finished stay there, and are not sent again by the next call. The upload sessions of
-// large blobs stay too where the next call may continue them; the others are deleted
+// blobs from 4 MiB on stay too where the next call may continue them; the others are deleted
 // where the registry lets us.
 func Upload(ctx context.Context, opts UploadOptions) error {
 	return run(ctx, options{
@@ -55,7 +59,7 @@ func upload(ctx context.Context, c *call, o UploadOptions) (err error) {
 	u.pusher = push.New(push.Config{
 		Exchange: c.exchange, Registry: c.registry, Repository: c.repository, Sessions: sessions.Open(),
 		Log: c.logger, First: smallest(c.list),
-		Moved: c.progress.add, KeepSize: blobstore.LargeThreshold,
+		Moved: c.progress.add, KeepSize: keepSession,
 	})
 	if len(c.list) > 0 {
 		if o.SrcDir == "" {

@@ -241,6 +241,25 @@ func TestUploadContinuesTheSessionOfAnEarlierCall(t *testing.T) {
 	})
 }
 
+// The same holds from 4 MiB on: over a slow link so much takes a minute. Smaller blobs leave nothing.
+func TestU30SessionOfAMediumBlobIsKept(t *testing.T) {
+	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		w := newWorld(t, mode, registrytest.Options{StrictState: true})
+		b := w.local(resumableSize)
+		w.interrupted(b)
+		require.NoError(t, w.upload(w.uploadOptions(b)))
+		w.reg.Wait()
+		assert.Equal(t, b.Size, w.reg.BytesReceived())
+		assert.Equal(t, 1, w.reg.Count("POST", "/uploads/"))
+		require.NoFileExists(t, w.sessionRecord(b))
+
+		small := w.local(resumableSize - 1)
+		w.observe(func() { assert.NoFileExists(t, w.sessionRecord(small)) })
+		require.NoError(t, w.upload(w.uploadOptions(small)))
+		assert.NoFileExists(t, w.sessionRecord(small))
+	})
+}
+
 func TestUploadKeepsTheSessionOfAnEarlierCall(t *testing.T) {
 	type test struct{ method, script string }
 	cases := map[string]test{

@@ -135,7 +135,7 @@ func (w *world) keep(c registrytest.Content) transfer.Blob {
 
 // resumableSize is the size from which on upload sessions are remembered. No two worlds have the same file of
 // that size, or one would continue what another has left.
-const resumableSize = 32 << 20
+const resumableSize = 4 << 20
 
 // resumable numbers these blobs.
 var resumable atomic.Uint64
@@ -327,14 +327,14 @@ func (w *world) upload(opts transfer.UploadOptions) error {
 	return err
 }
 
-// interrupted makes a call that is cancelled with half of a blob of largeSize sent.
+// interrupted makes a call that is cancelled with half of a blob sent.
 func (w *world) interrupted(b transfer.Blob) {
 	w.t.Helper()
 	ctx, cancel := context.WithCancel(w.t.Context())
 	defer cancel()
 	opts := w.uploadOptions(b)
 	opts.Progress = func(completed, _ int64) {
-		if completed > largeSize/2 {
+		if completed > b.Size/2 {
 			cancel()
 		}
 	}
