@@ -20,8 +20,8 @@ import (
 	"github.com/modeltransfer/transfer/internal/sessions"
 )
 
-// keepSession is the size of the smallest blob whose upload session is left for a later call. Over 64 KiB/s it
-// takes a minute. A session costs a small file, made and removed, so the many small blobs of a model have none.
+// keepSession is the size of the smallest blob whose upload session is left for a later call. Over 64 KiB/s
+// it takes a minute. A session costs a small file, made and removed: very many small blobs have none.
 const keepSession = 4 << 20 // 4 MiB
 
 // Upload sends the blobs that the registry does not have yet and then the manifest.
@@ -29,8 +29,8 @@ const keepSession = 4 << 20 // 4 MiB
 // It returns nil when the registry has confirmed every blob and the manifest. On
 // failure the first error ends the call and the manifest is not sent. Blobs that were
 // finished stay there, and are not sent again by the next call. The upload sessions of
-// blobs from 4 MiB on stay too where the next call may continue them; the others are deleted
-// where the registry lets us.
+// blobs from 4 MiB on stay too where the next call may continue them; the others are
+// deleted where the registry lets us.
 func Upload(ctx context.Context, opts UploadOptions) error {
 	return run(ctx, options{
 		op: "upload", blobs: opts.Blobs, baseURL: opts.BaseURL, repository: opts.Repository,
