@@ -115,9 +115,11 @@ func (a adviser) schemeHint(err error) string {
 	switch {
 	case !errors.Is(err, wire.ErrWrongScheme) || adviceOf(err) == "":
 		return ""
-	case a.repository.Scheme == "http":
+	case a.repository.Scheme == "http" && a.plainHTTP:
 		return fmt.Sprintf("%s speaks https; leave out --plain-http, or use https:// before the reference",
 			a.repository.Host)
+	case a.repository.Scheme == "http":
+		return fmt.Sprintf("%s speaks https; use https:// before the reference", a.repository.Host)
 	}
 	return fmt.Sprintf("%s speaks http; use --plain-http, or http:// before the reference", a.repository.Host)
 }

@@ -204,7 +204,7 @@ func TestHintsFollowTheFailure(t *testing.T) {
 	for name, test := range map[string]struct{ ref, want string }{
 		"an unknown authority": {secure.URL + "/me/model", "--ca-file FILE"},
 		"https to http":        {"https://" + plain.Listener.Addr().String() + "/m", " speaks http; use"},
-		"http to https":        {"http://" + secureHost + "/me/model", "speaks https"},
+		"http to https":        {"http://" + secureHost + "/me/model", " speaks https; use https://"},
 		"nobody there":         {"http://127.0.0.1:1/me/model", "nothing answers there"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -214,4 +214,6 @@ func TestHintsFollowTheFailure(t *testing.T) {
 			assert.Contains(t, r.stderr, test.want)
 		})
 	}
+	r := runWith(t, "tags", "--plain-http", secureHost+"/me/model")
+	assert.Contains(t, r.stderr, " speaks https; leave out --plain-http")
 }

@@ -74,6 +74,7 @@ func TestUsageErrorsExitWith2(t *testing.T) {
 		"too few operands":           {"push", "a"},
 		"too many operands":          {"pull", "a", "b", "c"},
 		"operands for demo":          {"demo", "a"},
+		"operands for man":           {"man", "a", "b"},
 		"a malformed reference":      {"pull", "localhost:5000/..", "dir"},
 		"a malformed target":         {"push", "dir", "ftp://localhost/a"},
 		"a malformed size":           {"demo", "--size", "many"},

@@ -17,7 +17,12 @@ func manCommand() *cobra.Command {
 		Use: "man [DIR]", Short: "Write the manual page, or one for each command into DIR", Hidden: true,
 		Long:    "Man writes the manual page to stdout or, with DIR, a page for each command into it.",
 		Example: "  transfer man | man -l -\n  transfer man /usr/local/share/man/man1",
-		Args:    cobra.MaximumNArgs(1),
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) > 1 {
+				return usagef("man takes [DIR]")
+			}
+			return nil
+		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 1 {
 				return writePages(manCommands(cmd.Root()), args[0])
