@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/modeltransfer/transfer"
 	"github.com/modeltransfer/transfer/internal/registrytest"
 )
 
@@ -88,6 +89,22 @@ func TestE19BytesThatAreSentAgainSpendNoBudget(t *testing.T) {
 		fault := w.reg.Fault("PUT", "/uploads/", "2*reset(1000K)")
 		require.NoError(t, w.upload(opts))
 		assert.True(t, fault.Done())
+	})
+}
+
+// But a blob that is sent again and again in vain comes to an end.
+func TestE19BytesThatAreSentAgainInVainSpendTheBudget(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, registrytest.H1, registrytest.Options{})
+		link := &slowLink{speed: 16 << 10, portion: 4 << 10}
+		b := w.local(mebibyte + 1)
+		opts := w.uploadOptions(b)
+		opts.BaseURL = w.net.Serve("slow.test", link.up(w.reg), registrytest.H1).URL
+		opts.StallTimeout, opts.RetryTimeout = 5*time.Second, time.Minute
+		w.reg.Fault("PUT", "/uploads/", "100*reset(1000K)")
+		w.reg.Fault("PATCH", "/uploads/", "100*405")
+		require.ErrorIs(t, w.upload(opts), transfer.ErrRetriesExhausted)
+		assert.LessOrEqual(t, w.reg.Count("PUT", "/uploads/"), 5)
 	})
 }
 

@@ -213,9 +213,10 @@ func (f *flight) renewed(resp *wire.Response, refusals int) (again bool, err err
 	return err == nil, err
 }
 
-// forgive gives the budget back the time in which bytes were on their way, though not new ones.
+// forgive gives the budget back the time in which bytes of the request's body were on their way, though not
+// new ones.
 func (f *flight) forgive() {
-	if b := f.req.Budget; b != nil && !f.asked.IsZero() {
+	if b := f.req.Budget; b != nil && f.req.Length > 0 && !f.asked.IsZero() {
 		silent := max(0, f.watch.Silent()-time.Duration(f.linkTime.Load()))
 		b.Forgive(max(0, time.Since(f.asked)-silent))
 	}

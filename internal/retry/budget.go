@@ -18,7 +18,13 @@ type Budget struct {
 	trying int        // how many try
 	since  time.Time  // when it began to run, while it does
 	spent  time.Duration
+
+	forgiven int // calls of Forgive since Renew
 }
+
+// maxForgiven is how often in a row Forgive does something. Who sends all of a large blob again, each time in
+// vain, must come to an end.
+const maxForgiven = 3
 
 // NewBudget returns a full budget of that much time. It runs from now on for the first who calls Begin.
 func NewBudget(timeout time.Duration) *Budget {
@@ -63,13 +69,17 @@ func (b *Budget) End() {
 func (b *Budget) Renew() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.since, b.spent = time.Now(), 0
+	b.since, b.spent, b.forgiven = time.Now(), 0, 0
 }
 
 // Forgive does not count so much of the time that was spent: bytes were on their way, though not new ones.
+// After maxForgiven in a row it does.
 func (b *Budget) Forgive(d time.Duration) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if b.forgiven++; b.forgiven > maxForgiven {
+		return
+	}
 	running := time.Duration(0)
 	if b.trying > 0 {
 		running = time.Since(b.since)

@@ -293,7 +293,8 @@ func TestE13LongRetryAfter(t *testing.T) {
 	})
 }
 
-// Time in which bytes were on their way is given back, and never more than was spent.
+// Time in which bytes were on their way is given back, never more than was spent, and three times in a row at
+// most: who sends all of a large blob in vain again and again must come to an end.
 func TestE19BudgetIsGivenBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := retry.NewBudget(time.Minute)
@@ -307,6 +308,11 @@ func TestE19BudgetIsGivenBack(t *testing.T) {
 		b.End()
 		b.Forgive(5 * time.Second)
 		assert.Equal(t, 55*time.Second, b.Left())
+		b.Forgive(time.Hour)
+		assert.Equal(t, 55*time.Second, b.Left())
+		b.Renew()
+		b.Begin()
+		time.Sleep(time.Second)
 		b.Forgive(time.Hour)
 		assert.Equal(t, time.Minute, b.Left())
 	})
