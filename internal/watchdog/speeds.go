@@ -68,7 +68,7 @@ func (s *Speeds) Slow(speed float64) bool { return speed < slowShare*s.Median() 
 func (w *Watchdog) TakeOver(flows bool, age time.Duration, speed float64, little bool) bool {
 	switch {
 	case !flows:
-		return age > w.stallTimeout/3
+		return age > w.stallTimeout/3 && !w.linkIsSlow(age)
 	case little:
 		return age > takeOverLate && w.Speeds.Slow(speed)
 	default:

@@ -43,6 +43,10 @@ type Watchdog struct {
 	mu      sync.Mutex // guards the fields that follow, and of each watch those that say so
 	watches map[*Watch]struct{}
 	moved   int64 // bytes of all, as of the last scan
+
+	movedAt time.Duration // when a scan last saw any
+	filled  int64         // moved when buffers may last have been filled and emptied anew
+	fullAt  time.Duration // when that was
 }
 
 // New returns a watchdog for requests that may stand still for stallTimeout. While the rate is what holds
@@ -119,6 +123,10 @@ func (w *Watchdog) look(now time.Duration) {
 	if w.moved == before {
 		return
 	}
+	w.movedAt = now
+	if w.moved-w.filled > hidden {
+		w.filled, w.fullAt = w.moved, now
+	}
 	for r := range w.watches {
 		if r.lastMoved == now {
 			r.others = w.moved
@@ -126,6 +134,15 @@ func (w *Watchdog) look(now time.Duration) {
 			r.lastMoved = now
 		}
 	}
+}
+
+// linkIsSlow tells whether something has moved for so long, but no more than buffers may hold: a first byte
+// may be late because it waits for the link.
+func (w *Watchdog) linkIsSlow(age time.Duration) bool {
+	now := w.now()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.movedAt > now-age && w.fullAt <= now-age
 }
 
 // Watch is one watched request, from before it is sent to the last byte of its body.

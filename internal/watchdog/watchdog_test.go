@@ -179,3 +179,25 @@ func TestE19DrainingIsNoStall(t *testing.T) {
 		assert.InDelta(t, 11, time.Since(start).Seconds(), 0.5)
 	})
 }
+
+// A first byte may wait for the link: no new connection is faster while the others move what buffers may hold.
+func TestE19FirstByteThatWaitsForTheLinkIsNotTakenOver(t *testing.T) {
+	const age = 11 * time.Second // more than a third of the timeout
+	for name, c := range map[string]struct {
+		others int // bytes a second
+		taken  bool
+	}{"slow link": {50 << 10, false}, "fast link": {10 << 20, true}, "nothing moves": {0, true}} {
+		t.Run(name, func(t *testing.T) {
+			watched(t, 30*time.Second, 0, func(t *testing.T, w *watchdog.Watchdog, _ *pace.Limiter) {
+				peer := w.Watch(t.Context(), true)
+				peer.Moved(1)
+				for range 12 {
+					time.Sleep(time.Second)
+					peer.Moved(c.others)
+				}
+				assert.Equal(t, c.taken, w.TakeOver(false, age, 0, false))
+				require.NoError(t, peer.End(nil))
+			})
+		})
+	}
+}
