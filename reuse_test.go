@@ -125,7 +125,9 @@ func TestReuseOfNothing(t *testing.T) {
 	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 		w := newWorld(t, mode, registrytest.Options{})
 		b := w.model("GGUF anew")
-		assert.Equal(t, b.Size, w.reusing(b, here(t, "GGUF"), here(t, "safetensors")))
+		// Fewer where a client resets an HTTP/2 stream, having all of it, before the server has counted the end.
+		assert.LessOrEqual(t, w.reusing(b, here(t, "GGUF"), here(t, "safetensors")), b.Size)
+		w.requireOnly(b)
 	})
 }
 
