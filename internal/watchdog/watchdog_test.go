@@ -180,7 +180,8 @@ func TestE19DrainingIsNoStall(t *testing.T) {
 	})
 }
 
-// A first byte may wait for the link: no new connection is faster while the others move what buffers may hold.
+// A first byte may wait for the link: no new connection is faster while the others move what buffers may
+// hold.
 func TestE19FirstByteThatWaitsForTheLinkIsNotTakenOver(t *testing.T) {
 	const age = 11 * time.Second // more than a third of the timeout
 	for name, c := range map[string]struct {
