@@ -125,7 +125,7 @@ func TestReuseOfNothing(t *testing.T) {
 	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 		w := newWorld(t, mode, registrytest.Options{})
 		b := w.model("GGUF anew")
-		// Fewer where a client that has all bytes resets an HTTP/2 stream before the server has counted the last.
+		// Fewer where a client has all and resets an HTTP/2 stream before the server has counted the last.
 		assert.LessOrEqual(t, w.reusing(b, here(t, "GGUF"), here(t, "safetensors")), b.Size)
 		w.requireOnly(b)
 	})
