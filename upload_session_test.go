@@ -241,7 +241,7 @@ func TestUploadContinuesTheSessionOfAnEarlierCall(t *testing.T) {
 	})
 }
 
-// The same holds from 4 MiB on: over a slow link so much takes a minute. Smaller blobs leave nothing.
+// The same holds from 8 MiB on: over a slow link so much takes two minutes. Smaller blobs leave nothing.
 func TestU30SessionOfAMediumBlobIsKept(t *testing.T) {
 	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 		w := newWorld(t, mode, registrytest.Options{StrictState: true})

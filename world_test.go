@@ -135,7 +135,7 @@ func (w *world) keep(c registrytest.Content) transfer.Blob {
 
 // resumableSize is the size from which on upload sessions are remembered. No two worlds have the same file of
 // that size, or one would continue what another has left.
-const resumableSize = 4 << 20
+const resumableSize = 8 << 20
 
 // resumable numbers these blobs.
 var resumable atomic.Uint64

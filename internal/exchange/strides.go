@@ -7,10 +7,11 @@ import (
 )
 
 const (
-	// A body is read in strides that begin with firstStride and double while the transport is back for the
-	// next one before slowStride has passed, or else are as small again: a large one would be seen to move
-	// only once all of it has.
-	firstStride = 16 << 10 // 16 KiB
+	// A body is read in strides that begin with firstStride, the size of most small blobs, and double while the
+	// transport is back for the next one before slowStride has passed. Otherwise they begin anew with
+	// leastStride: a large one would be seen to move only once all of it has.
+	firstStride = 64 << 10 // 64 KiB
+	leastStride = 16 << 10 // 16 KiB
 	slowStride  = 100 * time.Millisecond
 
 	// minMeasured is how many bytes the speed of a link is measured by at least: a kernel takes as many at
@@ -37,7 +38,9 @@ func (s *strides) next(most int) int64 {
 		s.waited += took
 	}
 	switch {
-	case slow || s.size == 0:
+	case slow:
+		s.size = leastStride
+	case s.size == 0:
 		s.size = firstStride
 	case s.size < int64(most):
 		s.size *= 2
