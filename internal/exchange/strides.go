@@ -7,8 +7,8 @@ import (
 )
 
 const (
-	// A body is read in strides that begin with firstStride, the size of most small blobs, and double while the
-	// transport is back for the next one before slowStride has passed. Otherwise they begin anew with
+	// A body is read in strides that begin with firstStride, the size of most small blobs, and double while
+	// the transport is back for the next one before slowStride has passed. Otherwise they begin anew with
 	// leastStride: a large one would be seen to move only once all of it has.
 	firstStride = 64 << 10 // 64 KiB
 	leastStride = 16 << 10 // 16 KiB
