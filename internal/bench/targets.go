@@ -18,7 +18,7 @@ var reasons = map[string]string{
 	"D5":     "curl checks no digest and syncs nothing: this is what the hash costs",
 	"P2push": "the registry is the limit, and what is sent is hashed on the core that it does not use",
 	"P2pull": "both cores are busy: each file is hashed, synced and renamed",
-	"C":      "what the target lacks goes through a file on this machine, which verifies and can go on",
+	"C":      "what is copied is hashed on the way, as crane and regctl do; oras does not",
 	"U1":     "what is sent is hashed, so that a wrong file never counts as pushed; oras does not",
 	"U2":     "the same; the hash is half of the work",
 }
