@@ -87,9 +87,9 @@ func TestCancelledUploadOfASmallBlobLeavesNoSession(t *testing.T) {
 	w := &tripwire{next: d.handler(t)}
 	s := serve(t, w, false)
 	src := t.TempDir()
-	blobs := addBlobs(t, src, 1, 24*mib)
+	blobs := addBlobs(t, src, 1, 6*mib)
 	opts := upload(s, src, blobs)
-	cancelled(t, w, opts, 4*mib)
+	cancelled(t, w, opts, 2*mib)
 	assert.Empty(t, d.sessions(t))
 
 	push(t, opts)
