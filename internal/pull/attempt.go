@@ -72,10 +72,10 @@ type attempt struct {
 	*PieceFetch
 	src     *source
 	request exchange.Request
-	told    bool // that the piece was asked for
+	told    bool // Trace.Start was called
 
 	start      int64         // of what is left
-	asked      time.Duration // when there was a slot
+	asked      time.Duration // when it was asked for, by the scheduler's clock
 	ranged     bool          // it asks for a range
 	whole      bool          // the piece was the whole blob
 	ifRange    bool          // only if the blob is still the one that the piece was begun with

@@ -44,9 +44,9 @@ type Watchdog struct {
 	watches map[*Watch]struct{}
 	moved   int64 // bytes of all, as of the last scan
 
-	movedAt time.Duration // when a scan last saw any
-	filled  int64         // moved when buffers may last have been filled and emptied anew
-	fullAt  time.Duration // when that was
+	movedAt time.Duration // the last scan that saw bytes move
+	fullAt  time.Duration // the last scan that saw more moved, since the one before it, than buffers may hold
+	filled  int64         // moved, as of fullAt
 }
 
 // New returns a watchdog for requests that may stand still for stallTimeout. While the rate is what holds
@@ -136,8 +136,8 @@ func (w *Watchdog) look(now time.Duration) {
 	}
 }
 
-// linkIsSlow tells whether something has moved for so long, but no more than buffers may hold: a first byte
-// may be late because it waits for the link.
+// linkIsSlow tells whether bytes have moved during the last age, but no more than buffers may hold: a first
+// byte may be late because it waits for the link.
 func (w *Watchdog) linkIsSlow(age time.Duration) bool {
 	now := w.now()
 	w.mu.Lock()
