@@ -191,7 +191,7 @@ func refusesRanges(status int) bool {
 // check reports whether an answer is what was asked for, before a byte of it is read.
 func (r *blobReader) check(resp *exchange.Response, ranged bool) error {
 	broken := (&calls.Answer{Response: resp}).Broken
-	coding, length := resp.Header.Get("Content-Encoding"), resp.ContentLength
+	length := resp.ContentLength
 	switch resp.StatusCode {
 	case http.StatusOK:
 		switch {
@@ -200,8 +200,6 @@ func (r *blobReader) check(resp *exchange.Response, ranged bool) error {
 		case length >= 0 && length != r.size:
 			return retry.Permanent(
 				fmt.Errorf("%w: there are %d bytes, not %d", transfer.ErrSizeMismatch, length, r.size))
-		case coding != "" && coding != "identity" && length != r.size: // else the digest decides (moby#17595)
-			return broken("the content coding is %.20q", coding)
 		}
 	case http.StatusPartialContent:
 		start, end, size, err := wire.ContentRange(resp.Header)
@@ -210,6 +208,9 @@ func (r *blobReader) check(resp *exchange.Response, ranged bool) error {
 		}
 	default:
 		return r.call.Exchange.Error(resp)
+	}
+	if coding := wire.Coding(resp.Response, r.size); coding != "" {
+		return broken("the content coding is %.20q", coding)
 	}
 	return nil
 }

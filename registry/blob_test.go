@@ -217,7 +217,7 @@ func TestBlobThatIsNotReadToItsEnd(t *testing.T) {
 
 // A server that refuses ranges is asked for one once.
 func TestN49BlobOfAServerThatRefusesRanges(t *testing.T) {
-	for _, status := range []int{400, 403, 405, 416, 500, 501} {
+	for _, status := range []int{400, 403, 405, 412, 416, 422, 500, 501} {
 		registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 			w := newWorld(t, mode)
 			w.reg.Put(repository, weights)
@@ -237,6 +237,33 @@ func TestN49BlobOfAServerThatRefusesRanges(t *testing.T) {
 			require.NoError(t, err, status)
 			assert.True(t, bytes.Equal(weights, got))
 			assert.Equal(t, 1, ranged, status)
+		})
+	}
+}
+
+// The coding may be that of the blob itself, where its length is told, and is no other than gzip.
+func TestN50BlobWhoseCodingIsTold(t *testing.T) {
+	for script, want := range map[string]error{
+		"**header(content-encoding: gzip)":                                                 nil,
+		"**header(content-encoding: X-Gzip)":                                               nil,
+		"header(content-encoding: x-gzip)+reset(100000)->header(content-encoding: x-gzip)": nil,
+		"header(content-encoding: x-gzip)+reset(100000)->header(content-encoding: br)->ok": nil,
+
+		"**header(content-encoding: br)":           transfer.ErrProtocol,
+		"**header(content-encoding: gzip, br)":     transfer.ErrProtocol,
+		"**chunked+header(content-encoding: gzip)": transfer.ErrProtocol,
+	} {
+		registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+			w := newWorld(t, mode)
+			w.reg.Put(repository, weights)
+			w.reg.Fault("GET", "/blobs/", script)
+			got, err := readBlob(t.Context(), w.open(), blobOf(weights))
+			if want != nil {
+				require.ErrorIs(t, err, want, script)
+				return
+			}
+			require.NoError(t, err, script)
+			assert.True(t, bytes.Equal(weights, got))
 		})
 	}
 }

@@ -108,15 +108,16 @@ func isNotFound(err error) bool {
 type source struct {
 	registry *wire.Registry
 	mirror   bool
-	over     bool // a mirror that is not asked again
-	whole    bool // it serves no ranges
-	faults   int  // bodies that broke
+	health   *health // of a mirror
+	over     bool    // a mirror that this call does not ask again
+	whole    bool    // it serves no ranges
+	faults   int     // bodies that broke
 }
 
 // sources are the mirrors and, last, the registry.
 func (r *core) sources() (list []*source) {
-	for _, m := range r.mirrors {
-		list = append(list, &source{registry: m, mirror: true})
+	for i, m := range r.mirrors {
+		list = append(list, &source{registry: m, mirror: true, health: &r.health[i]})
 	}
 	return append(list, &source{registry: r.registry})
 }
@@ -143,25 +144,37 @@ func (c *call) manifestFrom(ctx context.Context, sources []*source, ref string) 
 // last, the registry.
 func (c *call) inTurn(ctx context.Context, sources []*source, ask func(*source) error) (err error) {
 	for _, s := range sources {
-		if s.over || s.mirror && c.Exchange.Held(s.registry.Host()) > 0 {
+		if s.mirror && !c.worthAsking(s) {
 			continue
 		}
-		if err = ask(s); err == nil || ctx.Err() != nil {
+		err = ask(s)
+		if s.mirror && err == nil {
+			s.health.answered()
+		}
+		if err == nil || ctx.Err() != nil {
 			return err
 		}
 		if s.mirror {
 			s.over = !retry.Retryable(err)
-			c.logMirror(ctx, s, err)
+			c.mirrorFailed(ctx, s, err)
 		}
 	}
 	return err
 }
 
-// logMirror logs why a mirror did not give what was asked for.
-func (c *call) logMirror(ctx context.Context, s *source, err error) {
-	level := slog.LevelWarn
+// worthAsking tells whether a mirror may have what is asked for.
+func (c *call) worthAsking(s *source) bool {
+	return !s.over && c.Exchange.Held(s.registry.Host()) <= 0 && s.health.worthAsking()
+}
+
+// mirrorFailed notes and logs why a mirror did not give what was asked for. Mirrors often do not have it. Only
+// the first failure in a row is news.
+func (c *call) mirrorFailed(ctx context.Context, s *source, err error) {
+	level := slog.LevelDebug
 	if isNotFound(err) {
-		level = slog.LevelDebug // mirrors often do not have what is asked for
+		s.health.answered()
+	} else if s.health.failed() {
+		level = slog.LevelWarn
 	}
 	c.repo.log.LogAttrs(ctx, level, "mirror did not give what was asked for",
 		slog.String("mirror", s.registry.Host()), slog.Any("error", err))

@@ -106,6 +106,40 @@ func TestN46MirrorIsLeftAlone(t *testing.T) {
 	})
 }
 
+// One mirror that is dead costs three requests and one warning, however many calls there are. It is asked
+// again half a minute later.
+func TestE8DeadMirrorOfManyCalls(t *testing.T) {
+	for _, script := range []string{"**503", "**hangup", "**stallheaders", "**401", "**page"} {
+		registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+			w := newWorld(t, mode)
+			m := w.put("latest", "weights")
+			mirror, use := w.mirrored("mirror.test")
+			dead := mirror.Fault("", "", script)
+			var log bytes.Buffer
+			repo := w.open(use, logTo(&log))
+			for range 46 {
+				_, err := repo.Manifest(t.Context(), "latest")
+				require.NoError(t, err)
+				got, err := readBlob(t.Context(), repo, blobOf([]byte("weights")))
+				require.NoError(t, err)
+				assert.Equal(t, "weights", string(got))
+				time.Sleep(200 * time.Millisecond)
+			}
+			assert.Equal(t, 3, mirror.Count("", ""), script)
+			assert.Equal(t, 1, strings.Count(log.String(), "level=WARN"), script)
+			dead.Stop()
+			mirror.PutManifest(repository, "latest", registry.MediaTypeManifest, m.Data)
+			time.Sleep(30 * time.Second)
+			before := len(w.reg.Requests())
+			for range 3 {
+				_, err := repo.Manifest(t.Context(), "latest")
+				require.NoError(t, err)
+			}
+			assert.Len(t, w.reg.Requests(), before, script)
+		})
+	}
+}
+
 // A mirror that comes back is asked again while the registry is down.
 func TestMirrorIsAskedAgain(t *testing.T) {
 	registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {

@@ -1,8 +1,10 @@
 package registry
 
 import (
+	"bytes"
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 
@@ -68,10 +70,21 @@ func (c *call) put(
 			return err
 		}
 		listed = listed || referrers.Listed(ans.Header, subject)
-		return confirm(ans, data)
+		if err = confirm(ans, data); errors.Is(err, errUnconfirmed) && c.serves(ctx, b, ref, data) {
+			err = nil
+		}
+		return err
 	})
 	return listed, err
 }
+
+// serves tells whether the registry has the manifest under the reference, as far as it tells.
+func (c *call) serves(ctx context.Context, b *retry.Budget, ref string, data []byte) bool {
+	m, err := c.fetch(ctx, b, &source{registry: c.repo.registry}, ref)
+	return err == nil && bytes.Equal(m.Data, data)
+}
+
+var errUnconfirmed = errors.New("the manifest is not confirmed")
 
 // confirm checks that the answer to a PUT says that the registry has the manifest: 200 alone may be the
 // front page of something else (tart#1275).
@@ -84,5 +97,5 @@ func confirm(a *calls.Answer, data []byte) error {
 	case a.StatusCode == http.StatusCreated, a.StatusCode == http.StatusAccepted, named != "":
 		return nil
 	}
-	return a.Broken("the manifest is not confirmed")
+	return a.Broken("%w", errUnconfirmed)
 }

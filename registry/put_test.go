@@ -83,28 +83,35 @@ func TestPutManifestIsRefused(t *testing.T) {
 	})
 }
 
-// Only 201, 202 or the right digest say that the registry has it.
+// Only 201, 202, the right digest, or the manifest itself say that the registry has it.
 func TestU15PutManifestIsConfirmed(t *testing.T) {
 	m := registry.NewManifest([]byte(`{"schemaVersion":2}`), "")
 	other := "sha256:" + strings.Repeat("a", 64)
 	for name, c := range map[string]struct {
 		status int
 		digest string
+		serves string // what the registry has under the tag then
 		want   error
 	}{
-		"201":                   {201, "", nil},
-		"202":                   {202, "", nil},
-		"200 with the digest":   {200, m.Digest, nil},
-		"200":                   {200, "", transfer.ErrProtocol},
-		"204":                   {204, "", transfer.ErrProtocol},
-		"304":                   {304, "", &transfer.StatusError{}},
-		"200, malformed digest": {200, "sha256:abc", transfer.ErrProtocol},
-		"200, another digest":   {200, other, transfer.ErrDigestMismatch},
-		"201, another digest":   {201, other, transfer.ErrDigestMismatch},
+		"201":                   {201, "", "", nil},
+		"202":                   {202, "", "", nil},
+		"200 with the digest":   {200, m.Digest, "", nil},
+		"200":                   {200, "", "", transfer.ErrProtocol},
+		"200, and it is there":  {200, "", string(m.Data), nil},
+		"204, and it is there":  {204, "", string(m.Data), nil},
+		"200, another is there": {200, "", `{"schemaVersion":3}`, transfer.ErrProtocol},
+		"204":                   {204, "", "", transfer.ErrProtocol},
+		"304":                   {304, "", "", &transfer.StatusError{}},
+		"200, malformed digest": {200, "sha256:abc", "", transfer.ErrProtocol},
+		"200, another digest":   {200, other, string(m.Data), transfer.ErrDigestMismatch},
+		"201, another digest":   {201, other, "", transfer.ErrDigestMismatch},
 	} {
 		t.Run(name, func(t *testing.T) {
 			registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 				w := newWorld(t, mode)
+				if c.serves != "" {
+					w.reg.PutManifest(repository, "latest", registry.MediaTypeManifest, []byte(c.serves))
+				}
 				w.answers("PUT", func(rw http.ResponseWriter, r *http.Request) {
 					if c.digest != "" {
 						rw.Header().Set("Docker-Content-Digest", c.digest)

@@ -114,6 +114,7 @@ type core struct {
 	opts     Options // with the defaults filled in
 	registry *wire.Registry
 	mirrors  []*wire.Registry
+	health   []health // of each mirror
 	client   *wire.Client
 	auth     *authorizer
 	answers  exchange.Answers // of all calls: one that renews a token must not give up on its server early
@@ -132,6 +133,7 @@ func Open(opts Options) (*Repository, error) {
 	if err := r.check(); err != nil {
 		return nil, fmt.Errorf("%w: %w", transfer.ErrInvalidOption, err)
 	}
+	r.health = make([]health, len(r.mirrors))
 	r.client = wire.NewClient(opts.Client, opts.UserAgent, maxConns)
 	r.auth = r.newAuthorizer()
 	return r, nil

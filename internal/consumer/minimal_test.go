@@ -3,7 +3,6 @@ package consumer_test
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
@@ -21,7 +20,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/modeltransfer/transfer"
-	"github.com/modeltransfer/transfer/registry"
 )
 
 // Programs that import this package have unit tests with registries of ten lines: they know one path, set no
@@ -430,40 +428,4 @@ func TestMinimalRegistryWithProgress(t *testing.T) {
 		o.Progress = func(completed, total int64) { last = [2]int64{completed, total} }
 	}))
 	assert.Equal(t, [2]int64{5, 5}, last)
-}
-
-// The package registry is used with such registries too.
-func TestMinimalRegistryWithAManifest(t *testing.T) {
-	const text = "hello"
-	layer := map[string]any{
-		"mediaType": "application/vnd.oci.image.layer.v1.tar",
-		"digest":    digest.FromString(text).String(), "size": len(text),
-	}
-	manifest, err := json.Marshal(map[string]any{"schemaVersion": 2, "config": layer, "layers": []any{layer}})
-	require.NoError(t, err)
-	base := minimal(t, func(w http.ResponseWriter, r *http.Request) {
-		switch r.URL.Path {
-		case "/v2/library/model/manifests/latest":
-			_, _ = w.Write(manifest)
-		case "/v2/library/model/tags/list":
-			fmt.Fprint(w, `{"name":"library/model","tags":["latest"]}`)
-		case "/v2/library/model/blobs/" + digest.FromString(text).String():
-			fmt.Fprint(w, text)
-		default:
-			http.NotFound(w, r)
-		}
-	})
-	repo, err := registry.Open(registry.Options{BaseURL: base, Repository: "library/model"})
-	require.NoError(t, err)
-	m, err := repo.Manifest(t.Context(), "latest")
-	require.NoError(t, err)
-	blobs, err := m.Blobs()
-	require.NoError(t, err)
-	require.Len(t, blobs, 1)
-	require.NoError(t, download(t, base, text, func(o *transfer.DownloadOptions) {
-		o.Blobs, o.Repository = blobs, "library/model"
-	}))
-	tags, err := repo.Tags(t.Context())
-	require.NoError(t, err)
-	assert.Equal(t, []string{"latest"}, tags)
 }

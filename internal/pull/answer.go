@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
-	"strings"
 
 	"github.com/modeltransfer/transfer/internal/exchange"
 	"github.com/modeltransfer/transfer/internal/retry"
@@ -48,28 +47,11 @@ func (a *attempt) check(resp *exchange.Response) error {
 	default:
 		return a.refusal(resp)
 	}
-	if coding := resp.Header.Get("Content-Encoding"); coding != "" && !isBlob(a.Size, coding, resp) {
+	if coding := wire.Coding(resp.Response, a.Size); coding != "" {
 		return retry.Permanent(
 			fmt.Errorf("%w: content coding %.20q, which was not asked for", sentinel.ErrProtocol, coding))
 	}
 	return nil
-}
-
-// isBlob tells whether an answer with a content coding is the blob of that size all the same (moby#17595).
-// Some stores tell the coding of the blob itself, which is compressed: then the length that they tell is the
-// blob's, and the digest decides.
-func isBlob(size int64, coding string, resp *exchange.Response) bool {
-	told := resp.ContentLength
-	if resp.StatusCode == http.StatusPartialContent {
-		_, _, told, _ = wire.ContentRange(resp.Header)
-	}
-	switch strings.ToLower(coding) {
-	case "identity":
-		return true
-	case "gzip", "x-gzip":
-		return told == size
-	}
-	return false
 }
 
 // refusal says what a failure means: a signed URL that was refused, a range that was, or that there is no

@@ -16,9 +16,12 @@ import (
 	"github.com/modeltransfer/transfer/internal/sentinel"
 )
 
+// refusedRange are statuses that may mean that ranges are refused.
+var refusedRange = []int{400, 403, 405, 406, 412, 415, 417, 422, 501}
+
 // A source that refuses a range is asked once without, which is remembered for all that it is asked for.
 func TestN49RangeIsRefused(t *testing.T) {
-	for _, status := range []int{400, 403, 405, 501} {
+	for _, status := range refusedRange {
 		t.Run(strconv.Itoa(status), func(t *testing.T) {
 			w := newWorld(t, pieces.Range{Start: 0, End: 200}, pieces.Range{Start: 300, End: 400})
 			w.fetched(says(status, ""), whole())
@@ -43,7 +46,7 @@ func TestN49RangeFailsTwice(t *testing.T) {
 
 // The whole blob is refused too: it was not the range, and the next one is asked for again.
 func TestN49NotOnlyTheRangeIsRefused(t *testing.T) {
-	for _, status := range []int{400, 403, 405, 501} {
+	for _, status := range refusedRange {
 		w := newWorld(t)
 		assert.Equal(t, permanently, w.verdict(says(status, ""), says(status, "")))
 		w.requests()
@@ -54,7 +57,7 @@ func TestN49NotOnlyTheRangeIsRefused(t *testing.T) {
 
 // A source that has served ranges refuses something else.
 func TestN49RefusalAfterARange(t *testing.T) {
-	for _, status := range []int{400, 403, 405, 501} {
+	for _, status := range refusedRange {
 		w := newWorld(t)
 		w.fetched(part(0, 100))
 		w.next()

@@ -6,8 +6,9 @@
 //	200 to a request without Range  the blob
 //	200 to a range                  the blob, and a registry that ignores ranges; where this blob's ranges
 //	                                were served before, a stale node; after If-Range, another ETag
-//	400, 403, 405, 501 to a range,  ranges that are refused, where the source has served none: the blob is
-//	500 to a second one             asked for without a range, once
+//	a lasting 4xx but 401, 404,     ranges that are refused, where the source has served none: the blob is
+//	407 and 410, or 501, to a       asked for without a range, once
+//	range, 500 to a second one
 //	206, exactly the range          the range
 //	another 206, 416                a violation: the range is asked for again at a new URL, or the whole
 //	                                blob where violations are the registry's habit

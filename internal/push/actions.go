@@ -22,9 +22,11 @@ func restart(ctx context.Context, b *Blob, err error) {
 	leaveSession(ctx, b, err)
 }
 
-// resend sends the blob anew, whose bytes may have changed on their way.
+// resend sends the blob anew, whose bytes may have changed on their way, or were not read: a whole body goes
+// another way.
 func resend(ctx context.Context, b *Blob, _ error) {
 	b.tried.resent = true
+	b.refusals.whole = b.refusals.whole || b.bodyMode == whole && !b.refusals.refusesChunks()
 	b.session.drop(ctx)
 }
 
@@ -39,7 +41,11 @@ func recheck(_ context.Context, b *Blob, _ error) {
 	b.existence.probed, b.existence.lost = b.disproved, true
 }
 
-func withoutBody(_ context.Context, b *Blob, _ error) { b.refusals.post = true }
+// withoutBody sends the body after a request that begins the upload. Where another digest was found, its bytes
+// may not have been read, and go with PATCH.
+func withoutBody(_ context.Context, b *Blob, _ error) {
+	b.refusals.post, b.refusals.whole = true, b.refusals.whole || b.tried.resent
+}
 
 // chunkAnew sends a body that never left in chunks.
 func chunkAnew(ctx context.Context, b *Blob, _ error) {

@@ -66,6 +66,11 @@ func (a answer) location() string {
 	return cmp.Or(a.Header.Get("Docker-Upload-Location"), a.Header.Get("Location"))
 }
 
+// begins tells whether an answer is that of a session that was begun. Simple registries say 200 for 202.
+func (a answer) begins() bool {
+	return a.is(http.StatusAccepted, http.StatusOK, http.StatusNoContent) && a.location() != "" && !a.webPage()
+}
+
 // digest is that of what the server says it has, empty where it does not say.
 func (a answer) digest() digest.Digest {
 	dg := digest.Digest(a.Header.Get("Docker-Content-Digest"))

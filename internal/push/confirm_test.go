@@ -69,6 +69,50 @@ func TestU15DigestConfirms(t *testing.T) {
 	})
 }
 
+// saying answers a POST that begins a session with another status, and perhaps without a Location.
+type saying struct {
+	next     http.RoundTripper
+	status   int
+	location bool
+}
+
+func (s *saying) RoundTrip(r *http.Request) (*http.Response, error) {
+	resp, err := s.next.RoundTrip(r)
+	if err == nil && resp.StatusCode == http.StatusAccepted && r.Method == http.MethodPost {
+		if resp.StatusCode = s.status; !s.location {
+			resp.Header.Del("Location")
+		}
+	}
+	return resp, err
+}
+
+// Simple registries say 200 where a session was begun.
+func TestU15SessionThatIsBegunWith200(t *testing.T) {
+	type test struct {
+		status, size int
+		location     bool
+		from         string
+	}
+	cases := registrytest.Named(
+		test{200, 1000, true, ""}, test{204, 1000, true, ""}, test{200, 3 << 20, true, ""},
+		test{200, 3 << 20, true, "other"}, test{200, 3 << 20, false, ""}, test{204, 1000, false, ""},
+	)
+	registrytest.Each(t, cases, func(t *testing.T, mode registrytest.Mode, c test) {
+		w := newWorld(t, mode, registrytest.Options{})
+		w.round = func(next http.RoundTripper) http.RoundTripper {
+			return &saying{next, c.status, c.location}
+		}
+		b := w.local(c.size)
+		err := w.push(b, c.from)
+		if c.location {
+			require.NoError(t, err)
+			w.requireStored(b)
+			return
+		}
+		require.ErrorIs(t, err, sentinel.ErrProtocol)
+	})
+}
+
 // The Ollama registry is told with the first request which blob is meant. A 201 to that is a claim.
 func TestU15ClaimWithoutABodyIsAskedAbout(t *testing.T) {
 	cases := registrytest.Named(true, false)

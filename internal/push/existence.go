@@ -86,7 +86,7 @@ func (b *Blob) mount(ctx context.Context) (outcome, error) {
 		return there, nil
 	case a.temporary():
 		return lost, b.err(a)
-	case a.is(http.StatusAccepted) && a.location() != "":
+	case a.begins():
 		return b.session.instead(ctx, a, told)
 	default:
 		return refused, nil

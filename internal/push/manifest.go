@@ -1,7 +1,9 @@
 package push
 
 import (
+	"bytes"
 	"context"
+	"io"
 	"net/http"
 
 	"github.com/opencontainers/go-digest"
@@ -98,21 +100,45 @@ func (m *Manifest) stored(ctx context.Context, a answer) error {
 
 // exists tells whether the registry has the manifest under the reference.
 func (m *Manifest) exists(ctx context.Context) (bool, error) {
-	a, err := m.ask(ctx, exchange.Request{
+	request := exchange.Request{
 		Request: wire.Request{
 			Method: http.MethodHead, Target: m.Registry.Manifest(m.Repository, m.ref),
 			Header: http.Header{"Accept": {manifest.MediaType(m.data)}},
 		},
-		Budget: m.budget,
-	})
+		Budget: m.budget, MaySlow: true,
+	}
+	a, err := m.ask(ctx, request)
 	switch {
 	case err != nil:
 		return false, err
 	case a.temporary():
 		return false, m.err(a)
+	case a.StatusCode != http.StatusOK:
+		return false, nil
 	}
-	got := a.digest()
-	return a.StatusCode == http.StatusOK && got != "" && got == m.digest(got), nil
+	if got := a.digest(); got != "" {
+		return got == m.digest(got), nil
+	}
+	request.Method = http.MethodGet
+	return m.served(ctx, request)
+}
+
+// served tells whether the registry answers a request with the manifest. One that does not name its digest may
+// have another under the tag.
+func (m *Manifest) served(ctx context.Context, request exchange.Request) (bool, error) {
+	resp, err := m.Exchange.Do(ctx, request)
+	if err != nil {
+		return false, err
+	}
+	if exchange.Failed(resp.StatusCode) {
+		if a := m.read(resp); a.temporary() {
+			return false, m.err(a)
+		}
+		return false, nil
+	}
+	defer resp.Body.Close()
+	data, err := io.ReadAll(io.LimitReader(resp.Body, int64(len(m.data))+1))
+	return err == nil && bytes.Equal(data, m.data), err
 }
 
 // digest hashes the manifest by the algorithm of another digest, so that the two can be compared.

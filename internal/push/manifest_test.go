@@ -1,7 +1,9 @@
 package push_test
 
 import (
+	"io"
 	"net/http"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -11,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/modeltransfer/transfer/internal/registrytest"
+	"github.com/modeltransfer/transfer/internal/sentinel"
 )
 
 // slowManifest is a registry that stores a manifest 30 s after it has first arrived, and does not answer, or
@@ -86,4 +89,54 @@ func TestU19TagThatNamesAnotherManifest(t *testing.T) {
 		got, _ := w.reg.Manifest(repository, "latest")
 		assert.Equal(t, `{"old":false}`, string(got))
 	})
+}
+
+// A registry that confirms nothing is asked for the manifest itself.
+func TestU15ManifestThatIsServedIsThere(t *testing.T) {
+	const old, put = `{"schemaVersion":2,"x":1}`, `{"schemaVersion":2,"x":2}`
+	cases := map[string]struct {
+		get    string // what is served then
+		status int
+		there  bool
+	}{
+		"it":               {put, 200, true},
+		"that before":      {old, 200, false},
+		"more":             {put + " ", 200, false},
+		"nothing":          {"", 404, false},
+		"a login page":     {"<html>", 200, false},
+		"nobody is let in": {"", 403, false},
+	}
+	for _, script := range []string{"read+200", "read+204", "read+503->read+201"} {
+		registrytest.Each(t, cases, func(t *testing.T, mode registrytest.Mode, c struct {
+			get    string
+			status int
+			there  bool
+		}) {
+			w := newWorld(t, mode, registrytest.Options{})
+			w.reg.Fault("PUT", "", script)
+			w.before(func(rw http.ResponseWriter, r *http.Request) bool {
+				switch r.Method {
+				case http.MethodHead: // without a digest
+				case http.MethodGet:
+					rw.WriteHeader(c.status)
+					_, _ = io.WriteString(rw, c.get)
+				default:
+					return false
+				}
+				return true
+			})
+			err := w.manifest([]byte(put))
+			puts := w.reg.Count("PUT", "")
+			switch again := strings.Contains(script, "->"); {
+			case c.there:
+				require.NoError(t, err)
+				assert.Equal(t, 1, puts)
+			case again:
+				require.NoError(t, err)
+				assert.Equal(t, 2, puts)
+			default:
+				require.ErrorIs(t, err, sentinel.ErrProtocol)
+			}
+		})
+	}
 }

@@ -138,7 +138,7 @@ func (b *Blob) recover(ctx context.Context) (outcome, error) {
 func (a answer) classify(b *Blob) outcome {
 	s, t, r := &b.session, &b.tried, &b.refusals
 	asWhole, inChunks := b.bodyMode == whole, b.bodyMode == chunks
-	unfitChunk := b.state == sending && inChunks && r.unfitChunk(a)
+	unfitChunk := b.state == sending && inChunks && r.unfitChunk(a, t)
 	var when outcome
 	if a.whole() {
 		when = late

@@ -89,10 +89,14 @@ func (r *refusals) unfitPut(a answer, s *session, t *tried) bool {
 		http.StatusMethodNotAllowed, http.StatusNotImplemented)
 }
 
-// unfitChunk tells whether an answer refuses a chunk, in a session that may be as it should.
-func (r *refusals) unfitChunk(a answer) bool {
-	return !r.refusesChunks() && !a.names() && a.is(http.StatusBadRequest, http.StatusMethodNotAllowed,
-		http.StatusRequestedRangeNotSatisfiable, http.StatusUnprocessableEntity, http.StatusNotImplemented)
+// unfitChunk tells whether an answer refuses a chunk, in a session that may be as it should. The first 404 may
+// mean that the session is not found; a 409, that it was ended.
+func (r *refusals) unfitChunk(a answer, t *tried) bool {
+	if r.refusesChunks() || a.names() || a.is(http.StatusNotFound) && t.restarts == 0 {
+		return false
+	}
+	clients := a.StatusCode < http.StatusInternalServerError && !a.is(http.StatusConflict)
+	return a.refused() && (clients || a.is(http.StatusNotImplemented))
 }
 
 // useParts goes on in parts where the registry has shown only with a chunk that it wants them. The chunk has

@@ -79,6 +79,25 @@ func TestU29SeveralBlobsAtOnce(t *testing.T) {
 	})
 }
 
+// A registry that takes PATCH alone may not read the body of a PUT, and take it for one of no bytes.
+func TestU29WholeIsNotRead(t *testing.T) {
+	cases := registrytest.Named(1000, 3<<20, 9<<20)
+	registrytest.Each(t, cases, func(t *testing.T, mode registrytest.Mode, size int) {
+		w := newWorld(t, mode, registrytest.Options{})
+		w.before(func(rw http.ResponseWriter, r *http.Request) bool {
+			if r.ContentLength == 0 || r.Method != http.MethodPut && r.Method != http.MethodPost {
+				return false
+			}
+			rw.WriteHeader(http.StatusBadRequest)
+			_, _ = io.WriteString(rw, `{"errors":[{"code":"DIGEST_INVALID"}]}`)
+			return true
+		})
+		b := w.local(size)
+		require.NoError(t, w.push(b, ""))
+		w.requireStored(b)
+	})
+}
+
 // Where PATCH is refused as well, the last refusal is the error, soon.
 func TestU29U27EveryWayIsRefused(t *testing.T) {
 	cases := registrytest.Named(400, 404, 405, 501)
@@ -107,7 +126,7 @@ func TestU27ChunksAreTooLarge(t *testing.T) {
 		most   int64
 	}
 	var tests []test
-	for _, status := range []int{400, 405, 416, 422, 501} {
+	for _, status := range []int{400, 403, 405, 416, 422, 501} {
 		tests = append(tests, test{status, 4 << 20}, test{status, 2 << 20})
 	}
 	registrytest.Each(t, registrytest.Named(tests...), func(t *testing.T, mode registrytest.Mode, c test) {
@@ -139,7 +158,7 @@ func TestU27ChunksAreTooLarge(t *testing.T) {
 
 // Where no chunk is taken, whatever its size, all goes with one PUT in a new session.
 func TestU27NoChunkIsTaken(t *testing.T) {
-	cases := registrytest.Named(400, 405, 416, 422, 501)
+	cases := registrytest.Named(400, 403, 404, 405, 406, 415, 416, 422, 501)
 	registrytest.Each(t, cases, func(t *testing.T, mode registrytest.Mode, status int) {
 		w := newWorld(t, mode, registrytest.Options{})
 		w.reg.Fault("PATCH", "", "**"+itoa(int64(status)))

@@ -56,7 +56,7 @@ func (s *session) claim() {
 // accept goes on with the answer to a request that begins a session.
 func (s *session) accept(a answer, told, inParts bool) (outcome, error) {
 	switch {
-	case !a.is(http.StatusAccepted):
+	case !a.begins() && !a.is(http.StatusAccepted):
 		return failed, a.unexpected("202")
 	case a.location() == "":
 		return failed, retry.Permanent(fmt.Errorf("%w: POST %s: 202 without a Location",

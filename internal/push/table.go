@@ -55,7 +55,7 @@ const (
 	tooLarge    // is the body: 413, 411
 	expired     // has a store's URL: 403, or 400 ExpiredToken; the first time for a body
 	conflict    // 409 to a session that is ended for the second time; the first time
-	unfit       // is this kind of body: 400, 405, 501; 404 for a second PUT; 422 for a chunk
+	unfit       // is this kind of body: 400, 405, 501; the second 404; for a chunk 4xx but 401, 409 and 411
 	stepped     // is a chunk where the session is not, perhaps as it is unfit: 416
 	unfitAll    // are chunks of any size: the third 416
 	outOfStep   // is a session with its URL: 416 of a large blob, twice

@@ -245,7 +245,7 @@ var rowCases = []rowCase{
 	{"whole outOfStep", large, "", faults("PUT", "416"), "HEAD POST PUT HEAD GET PATCH PUT"},
 	{"whole unknown", medium, "", faults("PUT", "404"), "HEAD POST PUT DELETE HEAD POST PUT"},
 	{"whole otherDigest", medium, "", faults("PUT", `says(400, {"errors":[{"code":"DIGEST_INVALID"}]})`),
-		"HEAD POST PUT DELETE POST PUT"},
+		"HEAD POST PUT DELETE POST PATCH PUT"},
 	{"chunks unread", medium, "", faults("PUT", "413", "PATCH", "202"),
 		"HEAD POST PUT PATCH DELETE POST PATCH PUT"},
 	{"direct unread", medium, "", hasty(true), "HEAD POST DELETE POST DELETE POST PUT"},

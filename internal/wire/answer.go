@@ -34,6 +34,26 @@ func ContentRange(h http.Header) (start, end, size int64, err error) {
 	return start, end + 1, size, nil
 }
 
+// Coding returns the content coding with which an answer is not a blob of that size, "" where it is. Some stores
+// tell the coding of the blob itself, which is compressed (moby#17595): then the length that they tell is the
+// blob's, and the digest decides.
+func Coding(resp *Response, size int64) string {
+	told := resp.ContentLength
+	if resp.StatusCode == http.StatusPartialContent {
+		_, _, told, _ = ContentRange(resp.Header)
+	}
+	coding := strings.Join(resp.Header.Values("Content-Encoding"), ", ")
+	switch strings.ToLower(coding) {
+	case "identity":
+		return ""
+	case "gzip", "x-gzip":
+		if told == size {
+			return ""
+		}
+	}
+	return coding
+}
+
 // decimal parses 1*DIGIT; strconv alone would take a sign.
 func decimal(s string) (int64, error) {
 	if s == "" || s[0] < '0' || s[0] > '9' {

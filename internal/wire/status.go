@@ -29,14 +29,16 @@ func TemporaryAnswer(status int, errs []RegistryError) bool {
 }
 
 // RefusesRange reports whether a status may be the refusal of a range by a server that serves the blob
-// without one (containerd#11953, aria2#1627). A 500 may also be a failure that passes.
+// without one (containerd#11953, aria2#1627). A 500 may also be a failure that passes. A 401, 404 and their kin
+// are about who asks, or say that there is no blob.
 func RefusesRange(status int) bool {
 	switch status {
-	case http.StatusBadRequest, http.StatusForbidden, http.StatusMethodNotAllowed,
-		http.StatusInternalServerError, http.StatusNotImplemented:
+	case http.StatusInternalServerError, http.StatusNotImplemented:
 		return true
+	case http.StatusUnauthorized, http.StatusNotFound, http.StatusProxyAuthRequired, http.StatusGone:
+		return false
 	}
-	return false
+	return status >= http.StatusBadRequest && status < http.StatusInternalServerError && !Temporary(status)
 }
 
 // LooksLikeWebPage reports whether an answer that should be a registry's is a page for people instead, as
