@@ -167,8 +167,8 @@ func (c *call) worthAsking(s *source) bool {
 	return !s.over && c.Exchange.Held(s.registry.Host()) <= 0 && s.health.worthAsking()
 }
 
-// mirrorFailed notes and logs why a mirror did not give what was asked for. Mirrors often do not have it. Only
-// the first failure in a row is news.
+// mirrorFailed notes and logs why a mirror did not give what was asked for. Mirrors often do not have it.
+// Only the first failure in a row is news.
 func (c *call) mirrorFailed(ctx context.Context, s *source, err error) {
 	level := slog.LevelDebug
 	if isNotFound(err) {

@@ -33,7 +33,8 @@ func (h *health) answered() {
 	h.failures, h.askAt = 0, time.Time{}
 }
 
-// failed notes a failure, and tells whether it is the first in a row. Those of calls at the same time are one.
+// failed notes a failure, and tells whether it is the first in a row. Those of calls at the same time are
+// one.
 func (h *health) failed() (first bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()

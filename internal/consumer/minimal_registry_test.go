@@ -146,7 +146,8 @@ func TestMinimalRegistryThatSays200ToAll(t *testing.T) {
 // A subject gets its list, which is read again.
 func TestG3MinimalRegistryWithReferrers(t *testing.T) {
 	s := &shelf{files: map[string][]byte{}}
-	repo, err := registry.Open(registry.Options{BaseURL: minimal(t, s.ServeHTTP), Repository: "library/model"})
+	opts := registry.Options{BaseURL: minimal(t, s.ServeHTTP), Repository: "library/model"}
+	repo, err := registry.Open(opts)
 	require.NoError(t, err)
 	defer repo.CloseIdleConnections()
 	subject := digest.FromString("subject").String()

@@ -41,8 +41,8 @@ func recheck(_ context.Context, b *Blob, _ error) {
 	b.existence.probed, b.existence.lost = b.disproved, true
 }
 
-// withoutBody sends the body after a request that begins the upload. Where another digest was found, its bytes
-// may not have been read, and go with PATCH.
+// withoutBody sends the body after a request that begins the upload. Where another digest was found, its
+// bytes may not have been read, and go with PATCH.
 func withoutBody(_ context.Context, b *Blob, _ error) {
 	b.refusals.post, b.refusals.whole = true, b.refusals.whole || b.tried.resent
 }

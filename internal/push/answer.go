@@ -68,7 +68,8 @@ func (a answer) location() string {
 
 // begins tells whether an answer is that of a session that was begun. Simple registries say 200 for 202.
 func (a answer) begins() bool {
-	return a.is(http.StatusAccepted, http.StatusOK, http.StatusNoContent) && a.location() != "" && !a.webPage()
+	begun := a.is(http.StatusAccepted, http.StatusOK, http.StatusNoContent)
+	return begun && a.location() != "" && !a.webPage()
 }
 
 // digest is that of what the server says it has, empty where it does not say.

@@ -123,8 +123,8 @@ func (m *Manifest) exists(ctx context.Context) (bool, error) {
 	return m.served(ctx, request)
 }
 
-// served tells whether the registry answers a request with the manifest. One that does not name its digest may
-// have another under the tag.
+// served tells whether the registry answers a request with the manifest. One that does not name its digest
+// may have another under the tag.
 func (m *Manifest) served(ctx context.Context, request exchange.Request) (bool, error) {
 	resp, err := m.Exchange.Do(ctx, request)
 	if err != nil {

@@ -89,8 +89,8 @@ func (r *refusals) unfitPut(a answer, s *session, t *tried) bool {
 		http.StatusMethodNotAllowed, http.StatusNotImplemented)
 }
 
-// unfitChunk tells whether an answer refuses a chunk, in a session that may be as it should. The first 404 may
-// mean that the session is not found; a 409, that it was ended.
+// unfitChunk tells whether an answer refuses a chunk, in a session that may be as it should. The first 404
+// may mean that the session is not found; a 409, that it was ended.
 func (r *refusals) unfitChunk(a answer, t *tried) bool {
 	if r.refusesChunks() || a.names() || a.is(http.StatusNotFound) && t.restarts == 0 {
 		return false

@@ -34,9 +34,9 @@ func ContentRange(h http.Header) (start, end, size int64, err error) {
 	return start, end + 1, size, nil
 }
 
-// Coding returns the content coding with which an answer is not a blob of that size, "" where it is. Some stores
-// tell the coding of the blob itself, which is compressed (moby#17595): then the length that they tell is the
-// blob's, and the digest decides.
+// Coding returns the content coding with which an answer is not a blob of that size, "" where it is. Some
+// stores tell the coding of the blob itself, which is compressed (moby#17595): then the length that they tell
+// is the blob's, and the digest decides.
 func Coding(resp *Response, size int64) string {
 	told := resp.ContentLength
 	if resp.StatusCode == http.StatusPartialContent {

@@ -29,8 +29,8 @@ func TemporaryAnswer(status int, errs []RegistryError) bool {
 }
 
 // RefusesRange reports whether a status may be the refusal of a range by a server that serves the blob
-// without one (containerd#11953, aria2#1627). A 500 may also be a failure that passes. A 401, 404 and their kin
-// are about who asks, or say that there is no blob.
+// without one (containerd#11953, aria2#1627). A 500 may also be a failure that passes. A 401, 404 and their
+// kin are about who asks, or say that there is no blob.
 func RefusesRange(status int) bool {
 	switch status {
 	case http.StatusInternalServerError, http.StatusNotImplemented:
