@@ -142,9 +142,9 @@ func TestN23TokensExpireInTheMiddle(t *testing.T) {
 		begun := time.Now()
 		valid := func() string { return fmt.Sprintf("token-%d", time.Since(begun)/life) }
 		w := newWorld(t, mode, registrytest.Options{
-			CheckToken: func(r *http.Request) bool {
+			Access: registrytest.Access{CheckToken: func(r *http.Request) bool {
 				return r.Header.Get("Authorization") == "Bearer "+valid()
-			},
+			}},
 			Latency: 100 * time.Millisecond,
 		})
 		tokens := issuer{give: func(context.Context, int) (string, error) { return valid(), nil }}
@@ -383,7 +383,9 @@ func TestI12Realms(t *testing.T) {
 func TestI12HugeChallenge(t *testing.T) {
 	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 		challenge := `Bearer realm="` + strings.Repeat("x", 1<<18)
-		w := newWorld(t, mode, registrytest.Options{Token: "token-1", Challenge: challenge})
+		w := newWorld(t, mode, registrytest.Options{
+			Token: "token-1", Access: registrytest.Access{Challenge: challenge},
+		})
 		var tokens issuer
 		err := w.move(t.Context(), "HEAD", tokens.getToken)
 		require.ErrorIs(t, err, transfer.ErrRedirectRefused)

@@ -400,7 +400,9 @@ func TestU2Location(t *testing.T) {
 		"default port":   "{registry}{port}" + firstSession,
 	}
 	eachInBubbles(t, cases, func(t *testing.T, mode registrytest.Mode, _, location string) {
-		w := newWorld(t, mode, registrytest.Options{Token: "secret", StrictState: true})
+		w := newWorld(t, mode, registrytest.Options{
+			Token: "secret", Sessions: registrytest.Sessions{StrictState: true},
+		})
 		where := strings.NewReplacer("{registry}", w.server.URL, "{port}", w.port()).Replace(location)
 		w.reg.Fault("POST", "", "header(-location; location: "+where+")")
 		opts := w.uploadOptions(w.local(3 << 20))
@@ -597,7 +599,9 @@ func (c tapped) Write(p []byte) (int, error) {
 
 func TestU10BodiesThatAreRedirected(t *testing.T) {
 	cases := map[string]registrytest.Options{
-		"PUT": {}, "PUT 308": {RedirectStatus: 308}, "PUT 302": {RedirectStatus: 302},
+		"PUT":          {},
+		"PUT 308":      {Redirects: registrytest.Redirects{RedirectStatus: 308}},
+		"PUT 302":      {Redirects: registrytest.Redirects{RedirectStatus: 302}},
 		"PATCH":        {MaxBody: 1 << 20},
 		"POST and PUT": {SingleShot: true},
 	}
@@ -726,7 +730,14 @@ func TestN7StallOfABodyThatIsSentAgain(t *testing.T) {
 // Some old proxies answer 417 to whatever says that it waits (RFC 9110 section 15.5.18).
 func TestServersThatKnowNoExpectation(t *testing.T) {
 	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
-		w := newWorld(t, mode, registrytest.Options{NoExpect: true})
+		refuse := func(rw http.ResponseWriter, r *http.Request) bool {
+			waits := r.Header.Get("Expect") != ""
+			if waits {
+				rw.WriteHeader(http.StatusExpectationFailed)
+			}
+			return waits
+		}
+		w := newWorld(t, mode, registrytest.Options{Before: refuse})
 		require.NoError(t, w.upload(w.uploadOptions(w.local(3<<20), w.local(2<<20), w.local(100))))
 	})
 }

@@ -21,7 +21,7 @@ import (
 func TestUploadContinuesItsSessionAfterAFault(t *testing.T) {
 	cases := named("reset(12M)", "reset(12M)->ok->reset(3M)", "cut(12M)->ok->503") // PUT, GET, PATCH
 	eachInBubbles(t, cases, func(t *testing.T, mode registrytest.Mode, _, script string) {
-		w := newWorld(t, mode, registrytest.Options{StrictState: true})
+		w := newWorld(t, mode, registrytest.Options{Sessions: registrytest.Sessions{StrictState: true}})
 		fault := w.reg.Fault("", "/uploads/session", script)
 		b := w.local(20 << 20)
 		require.NoError(t, w.upload(w.uploadOptions(b)))
@@ -200,7 +200,9 @@ func TestUploadInChunksWhereBodiesAreLimited(t *testing.T) {
 // Others have learnt in the meantime that the chunk of this blob was too large.
 func TestUploadInChunksOfSeveralBlobsWhereBodiesAreLimited(t *testing.T) {
 	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
-		w := newWorld(t, mode, registrytest.Options{MinChunk: 5 << 20, MaxBody: 6 << 20})
+		w := newWorld(t, mode, registrytest.Options{
+			MaxBody: 6 << 20, Sessions: registrytest.Sessions{MinChunk: 5 << 20},
+		})
 		opts := w.uploadOptions()
 		for i := range 4 {
 			opts.Blobs = append(opts.Blobs, w.local(13<<20+i))
@@ -211,7 +213,9 @@ func TestUploadInChunksOfSeveralBlobsWhereBodiesAreLimited(t *testing.T) {
 
 func TestUploadChunksRespectTheLeastSize(t *testing.T) {
 	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
-		w := newWorld(t, mode, registrytest.Options{MaxBody: 7 << 20, MinChunk: 5 << 20})
+		w := newWorld(t, mode, registrytest.Options{
+			MaxBody: 7 << 20, Sessions: registrytest.Sessions{MinChunk: 5 << 20},
+		})
 		require.NoError(t, w.upload(w.uploadOptions(w.local(18<<20))))
 	})
 }
@@ -228,7 +232,7 @@ func TestUploadOfWhatIsRefusedInAnySizeFails(t *testing.T) {
 
 func TestUploadContinuesTheSessionOfAnEarlierCall(t *testing.T) {
 	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
-		w := newWorld(t, mode, registrytest.Options{StrictState: true})
+		w := newWorld(t, mode, registrytest.Options{Sessions: registrytest.Sessions{StrictState: true}})
 		b := w.local(largeSize)
 		w.interrupted(b)
 		before := w.reg.BytesReceived()
@@ -244,7 +248,7 @@ func TestUploadContinuesTheSessionOfAnEarlierCall(t *testing.T) {
 // The same holds from 8 MiB on: over a slow link so much takes two minutes. Smaller blobs leave nothing.
 func TestU30SessionOfAMediumBlobIsKept(t *testing.T) {
 	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
-		w := newWorld(t, mode, registrytest.Options{StrictState: true})
+		w := newWorld(t, mode, registrytest.Options{Sessions: registrytest.Sessions{StrictState: true}})
 		b := w.local(resumableSize)
 		w.interrupted(b)
 		require.NoError(t, w.upload(w.uploadOptions(b)))
@@ -267,7 +271,7 @@ func TestUploadKeepsTheSessionOfAnEarlierCall(t *testing.T) {
 		"busy": {"GET", "**503"},
 	}
 	eachInBubbles(t, cases, func(t *testing.T, mode registrytest.Mode, _ string, c test) {
-		w := newWorld(t, mode, registrytest.Options{StrictState: true})
+		w := newWorld(t, mode, registrytest.Options{Sessions: registrytest.Sessions{StrictState: true}})
 		b := w.local(largeSize)
 		w.interrupted(b)
 		w.reg.Fault(c.method, "/uploads/", c.script)
@@ -511,8 +515,9 @@ func TestU17SignedUploadURLsAreUsedInTime(t *testing.T) {
 	for name, o := range ollamaModes() {
 		t.Run(name, func(t *testing.T) {
 			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
-				w := newWorld(t, mode, registrytest.Options{SignedFor: 5 * time.Second,
-					ExpiredStatus: http.StatusBadRequest})
+				w := newWorld(t, mode, registrytest.Options{Redirects: registrytest.Redirects{
+					SignedFor: 5 * time.Second, ExpiredStatus: http.StatusBadRequest,
+				}})
 				store := w.reg.ServeOllama(w.net, "store.test", mode, o)
 				store.Fault("PUT", "", "**slow(1M)")
 				opts := w.uploadOptions()

@@ -447,7 +447,7 @@ func TestU6U7SourceThatChangesWhileItIsSent(t *testing.T) {
 
 func TestUploadWhoseFileWasAnotherInAnEarlierCall(t *testing.T) {
 	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
-		w := newWorld(t, mode, registrytest.Options{StrictState: true})
+		w := newWorld(t, mode, registrytest.Options{Sessions: registrytest.Sessions{StrictState: true}})
 		b := w.local(largeSize)
 		wrong := slices.Clone(w.data(b))
 		wrong[0] ^= 1

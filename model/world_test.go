@@ -26,13 +26,13 @@ func serve(t *testing.T, opts registrytest.Options) (*registrytest.Registry, str
 
 // protected is a registry that lets in me with the password secret, and nobody else.
 func protected() registrytest.Options {
-	return registrytest.Options{
+	return registrytest.Options{Access: registrytest.Access{
 		Challenge: `Basic realm="x"`,
 		CheckToken: func(r *http.Request) bool {
 			name, password, ok := r.BasicAuth()
 			return ok && name == "me" && password == "secret"
 		},
-	}
+	}}
 }
 
 // logIn has the environment name a directory of docker's with a log-in to a registry.

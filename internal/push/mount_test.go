@@ -13,7 +13,7 @@ import (
 func TestU21MountComesBeforeTheSessionOfAnEarlierCall(t *testing.T) {
 	cases := registrytest.Named("mounted", "mounted at last", "there", "neither")
 	registrytest.Each(t, cases, func(t *testing.T, mode registrytest.Mode, where string) {
-		w := newWorld(t, mode, registrytest.Options{StrictState: true})
+		w := newWorld(t, mode, registrytest.Options{Sessions: registrytest.Sessions{StrictState: true}})
 		b := w.local(largeSize)
 		w.interrupted(b)
 		before := w.reg.BytesReceived()

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"math/big"
 	"net"
+	"net/http"
 	"time"
 )
 
@@ -42,8 +43,13 @@ func newAuthority() (*authority, error) {
 	return &authority{cert: cert, key: key, pool: pool}, nil
 }
 
-// client returns the configuration of a client that trusts the authority.
-func (a *authority) client() *tls.Config { return &tls.Config{RootCAs: a.pool} }
+// transport returns one that trusts the authority and speaks HTTP/1.1 as well as HTTP/2.
+func (a *authority) transport() *http.Transport {
+	tr := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: a.pool}, Protocols: new(http.Protocols)}
+	tr.Protocols.SetHTTP1(true)
+	tr.Protocols.SetHTTP2(true)
+	return tr
+}
 
 // server returns the configuration of the server of that host name or address.
 func (a *authority) server(name string) (*tls.Config, error) {

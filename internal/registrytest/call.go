@@ -13,7 +13,14 @@ import (
 type call struct {
 	reply
 	reg    *Registry
+	ollama *ObjectStore // nil: the registry takes bodies itself
 	target target
+}
+
+func (reg *Registry) call(w http.ResponseWriter, r *http.Request) *call {
+	reg.mu.Lock()
+	defer reg.mu.Unlock()
+	return &call{reply: reply{w, r, reg.opts}, reg: reg, ollama: reg.ollama, target: parseTarget(r.URL.Path)}
 }
 
 func (c *call) route() {
@@ -77,10 +84,9 @@ func (c *call) redirected() bool {
 
 func (c *call) redirect() func(*http.Request) string {
 	switch {
-	case c.target.kind == "blobs" && c.r.Method == http.MethodGet,
-		c.target.kind == "blobs" && c.r.Method == http.MethodHead && c.opts.RedirectHead:
+	case c.target.kind == "blobs" && c.r.Method == http.MethodGet:
 		return c.opts.Redirect
-	case c.opts.Ollama != nil: // it redirects uploads itself
+	case c.ollama != nil: // it redirects uploads itself
 		return nil
 	case c.target.kind == "uploads" && (c.r.Method == http.MethodPut || c.r.Method == http.MethodPatch):
 		return c.opts.RedirectUploads

@@ -28,13 +28,12 @@ func (cdn *CDN) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 func (cdn *CDN) answer(w http.ResponseWriter, r *http.Request) {
-	opts := cdn.reg.options()
-	c := &call{reply: reply{w, r, opts}, reg: cdn.reg, target: parseTarget(r.URL.Path)}
+	c := cdn.reg.call(w, r)
 	switch {
 	case cdn.refuseAuth.Load() && r.Header.Get("Authorization") != "":
 		c.fail(http.StatusBadRequest, "DENIED", "more than one kind of authentication")
 	case expired(r):
-		failExpired(w, opts)
+		failExpired(w, c.opts)
 	case c.target.kind != "blobs" && c.target.kind != "uploads":
 		c.fail(http.StatusNotFound, "BLOB_UNKNOWN", "no such object")
 	default:

@@ -180,7 +180,7 @@ func (s *stream) write(p []byte) (int, error) {
 			return sent, nil
 		case len(s.buf)-s.off < memBuffer:
 			n := min(len(p)-sent, memBuffer-len(s.buf)+s.off)
-			s.makeRoom(n)
+			s.makeSpace(n)
 			s.buf = append(s.buf, p[sent:sent+n]...)
 			sent += n
 			s.changed.Broadcast()
@@ -190,9 +190,9 @@ func (s *stream) write(p []byte) (int, error) {
 	}
 }
 
-// makeRoom moves what was not read to the front where n bytes more would not fit behind it. The buffer is
+// makeSpace moves what was not read to the front where n bytes more would not fit behind it. The buffer is
 // twice as large as what it holds, so that this is seldom. mu is held.
-func (s *stream) makeRoom(n int) {
+func (s *stream) makeSpace(n int) {
 	if s.off == len(s.buf) || len(s.buf)+n > 2*memBuffer {
 		s.buf = s.buf[:copy(s.buf, s.buf[s.off:])]
 		s.off = 0

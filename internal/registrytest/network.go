@@ -15,12 +15,11 @@ import (
 	"testing"
 )
 
-// Network joins servers under host names of the test's choice, so that one client reaches a registry and its
-// CDN as hosts of their own. It has a certificate authority that its clients trust.
+// Network joins servers in memory under host names of the test's choice, so that one client reaches a
+// registry and its CDN as hosts of their own. It has a certificate authority that its clients trust.
 type Network struct {
-	t      testing.TB // nil where there is no test
-	memory bool
-	trust  *authority
+	t     testing.TB
+	trust *authority
 
 	mu    sync.Mutex // guards the fields that follow
 	hosts map[string]*host
@@ -29,49 +28,27 @@ type Network struct {
 
 // host is what answers for one "name:port".
 type host struct {
-	addr string       // loopback address
-	mem  *memListener // in memory
-	down error        // why it cannot be dialled, or nil
+	listener *memListener // nil: nobody listens
+	down     error        // why it cannot be dialled, or nil
 }
 
-// NewNetwork returns a network in memory. Made inside a testing/synctest bubble,
-// it works there, with t the bubble's own.
-func NewNetwork(t testing.TB) *Network { return networkOf(t, true) }
-
-// NewLoopback returns a network of loopback sockets under made-up names.
-func NewLoopback(t testing.TB) *Network { return networkOf(t, false) }
-
-func networkOf(t testing.TB, memory bool) *Network {
+// NewNetwork returns a network. Made inside a testing/synctest bubble, it works there, with t the bubble's
+// own.
+func NewNetwork(t testing.TB) *Network {
 	t.Helper()
-	n, err := newNetwork(memory)
+	trust, err := newAuthority()
 	if err != nil {
 		t.Fatalf("registrytest: %v", err)
 	}
-	n.t = t
-	return n
-}
-
-func newNetwork(memory bool) (*Network, error) {
-	trust, err := newAuthority()
-	return &Network{memory: memory, trust: trust, hosts: map[string]*host{}, dials: map[string]int{}}, err
+	return &Network{t: t, trust: trust, hosts: map[string]*host{}, dials: map[string]int{}}
 }
 
 // Transport returns a new transport that dials only this network, trusts its certificates and speaks HTTP/1.1
 // as well as HTTP/2. Its idle connections are closed when the test ends.
 func (n *Network) Transport() *http.Transport {
-	tr := n.transport()
+	tr := n.trust.transport()
+	tr.DialContext = n.DialContext
 	n.t.Cleanup(tr.CloseIdleConnections)
-	return tr
-}
-
-func (n *Network) transport() *http.Transport {
-	tr := &http.Transport{
-		DialContext:     n.DialContext,
-		TLSClientConfig: n.trust.client(),
-		Protocols:       new(http.Protocols),
-	}
-	tr.Protocols.SetHTTP1(true)
-	tr.Protocols.SetHTTP2(true)
 	return tr
 }
 
@@ -107,61 +84,43 @@ func (n *Network) Dials(addr string) int {
 
 // DialContext connects to a host of the network. Any other name is answered like one that DNS does not know.
 func (n *Network) DialContext(ctx context.Context, network, addr string) (net.Conn, error) {
-	h, err := n.lookup(addr)
+	l, err := n.lookup(addr)
 	if err != nil {
 		return nil, &net.OpError{Op: "dial", Net: network, Addr: memAddr(addr), Err: err}
 	}
-	if h.mem != nil {
-		return h.mem.dial(ctx)
-	}
-	return new(net.Dialer).DialContext(ctx, network, h.addr)
+	return l.dial(ctx)
 }
 
-func (n *Network) lookup(addr string) (host, error) {
+func (n *Network) lookup(addr string) (*memListener, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.dials[addr]++
 	h := n.hosts[addr]
 	switch {
 	case h != nil && h.down != nil:
-		return host{}, h.down
-	case h != nil && (h.mem != nil || h.addr != ""):
-		return *h, nil
+		return nil, h.down
+	case h != nil && h.listener != nil:
+		return h.listener, nil
 	}
 	name, _, _ := net.SplitHostPort(addr)
-	return host{}, &net.DNSError{Err: "no such host", Name: name, IsNotFound: true}
+	return nil, &net.DNSError{Err: "no such host", Name: name, IsNotFound: true}
 }
 
-// listen opens the listener of a host and enters it under its name. Without a
-// name the host is called by the loopback address it got.
-func (n *Network) listen(name string, mode Mode) (net.Listener, *url.URL, error) {
-	u := &url.URL{Scheme: mode.scheme(), Host: name}
-	if n.memory {
-		l := newMemListener(memAddr(hostPort(u)))
-		return l, u, n.enter(hostPort(u), host{mem: l})
-	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return nil, nil, err
-	}
-	if name == "" {
-		u.Host = l.Addr().String()
-	}
-	return l, u, n.enter(hostPort(u), host{addr: l.Addr().String()})
-}
-
-func (n *Network) enter(key string, h host) error {
+// listen opens the listener of a host.
+func (n *Network) listen(u *url.URL) (net.Listener, error) {
+	key := hostPort(u)
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	old := n.hosts[key]
-	if old != nil && (old.mem != nil || old.addr != "") {
-		return errors.New("host " + strconv.Quote(key) + " is served already")
+	h := n.hosts[key]
+	switch {
+	case h == nil:
+		h = &host{}
+		n.hosts[key] = h
+	case h.listener != nil:
+		return nil, errors.New("host " + strconv.Quote(key) + " is served already")
 	}
-	if old != nil {
-		h.down = old.down
-	}
-	n.hosts[key] = &h
-	return nil
+	h.listener = newMemListener(memAddr(key))
+	return h.listener, nil
 }
 
 func hostPort(u *url.URL) string {

@@ -2,6 +2,7 @@ package registrytest
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/md5" // object stores sum up bodies with it
 	"crypto/sha256"
 	"encoding/base64"
@@ -24,8 +25,9 @@ const minPart = 5 << 20 // 5 MiB
 // size, the last no larger. Its records and faults are its own.
 type ObjectStore struct {
 	*front
-	reg *Registry
-	url string
+	reg   *Registry
+	rules Ollama
+	url   string
 
 	mu         sync.Mutex // guards the fields that follow
 	bodies     map[string]storedBody
@@ -53,9 +55,9 @@ type StoredUpload struct {
 	Sizes []int64
 }
 
-func newObjectStore(reg *Registry) *ObjectStore {
+func newObjectStore(reg *Registry, o Ollama) *ObjectStore {
 	return &ObjectStore{
-		front: newFront(), reg: reg,
+		front: newFront(), reg: reg, rules: o,
 		bodies: map[string]storedBody{}, headers: map[string]http.Header{},
 	}
 }
@@ -163,7 +165,7 @@ func (s *ObjectStore) answer(w http.ResponseWriter, r *http.Request) {
 	case r.ContentLength < 0:
 		s.refuse(w, http.StatusLengthRequired, "MissingContentLength", "a body needs a Content-Length")
 	default:
-		s.put(w, r, opts.Ollama != nil && opts.Ollama.Discard)
+		s.put(w, r)
 	}
 }
 
@@ -183,11 +185,11 @@ func (s *ObjectStore) refuse(w http.ResponseWriter, status int, code, message st
 }
 
 // put takes a body.
-func (s *ObjectStore) put(w http.ResponseWriter, r *http.Request, discard bool) {
+func (s *ObjectStore) put(w http.ResponseWriter, r *http.Request) {
 	sum := new(bodySum)
 	var data bytes.Buffer
 	var to io.Writer = sum
-	if !discard {
+	if !s.rules.Discard {
 		to = io.MultiWriter(sum, &data)
 		data.Grow(int(min(r.ContentLength, 1<<30)))
 	}
@@ -266,12 +268,8 @@ func joined(parts []storedBody) (data []byte) {
 // checkSizes returns what is wrong with the sizes of the parts of an upload. All but the last are of one
 // size, and the last is no larger.
 func (s *ObjectStore) checkSizes(sizes []int64, total int64) string {
-	o := s.reg.options().Ollama
-	least := int64(minPart)
-	if o.MinPart > 0 {
-		least = o.MinPart
-	}
-	if want := OllamaPartSize(total); o.ExactParts && len(sizes) > 0 && sizes[0] != min(want, total) {
+	least := cmp.Or(s.rules.MinPart, minPart)
+	if want := ollamaPartSize(total); s.rules.ExactParts && len(sizes) > 0 && sizes[0] != min(want, total) {
 		return fmt.Sprintf("the parts of a blob of %d have %d bytes: want %d", total, sizes[0], want)
 	}
 	for i, size := range sizes {

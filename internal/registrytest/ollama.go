@@ -11,9 +11,6 @@ import (
 // Ollama makes a registry take uploads as the registry of Ollama does: bodies go into an object store behind
 // it, either the whole blob at once or in parts, and the registry itself takes none.
 type Ollama struct {
-	// Store takes the bodies. [Registry.ServeOllama] sets it.
-	Store *ObjectStore
-
 	// Direct names a signed URL for the whole blob in the answer to POST, if the client says that it
 	// understands that (X-Redirect-Uploads: 2). Otherwise the blob is sent in parts: each PATCH is answered
 	// with 307 to a signed URL, where the part is PUT.
@@ -26,7 +23,7 @@ type Ollama struct {
 	// there which protocol it is. It may then announce another part in place of the one it was asked for.
 	LateLocation bool
 
-	// ExactParts refuses every part but the last whose size is not [OllamaPartSize].
+	// ExactParts refuses every part but the last whose size is not that of the Ollama client.
 	ExactParts bool
 
 	// MinPart is the least size of a part that is not the last. Zero means 5 MiB, as in S3.
@@ -37,16 +34,18 @@ type Ollama struct {
 	Discard bool
 }
 
-// OllamaPartSize returns the size of the parts, the last excepted, in which a client sends a blob of that
-// size: a sixteenth of it, at least 100 MiB and at most 1000 MiB.
-func OllamaPartSize(blob int64) int64 { return min(max(blob/16, 100<<20), 1000<<20) }
+// ollamaPartSize returns the size of the parts, the last excepted, in which the Ollama client sends a blob of
+// that size: a sixteenth of it, at least 100 MiB and at most 1000 MiB.
+func ollamaPartSize(blob int64) int64 { return min(max(blob/16, 100<<20), 1000<<20) }
 
 // ServeOllama makes the registry an Ollama registry, whose object store is served under that host name.
 func (reg *Registry) ServeOllama(n *Network, name string, mode Mode, o Ollama) *ObjectStore {
-	o.Store = newObjectStore(reg)
-	o.Store.url = n.Serve(name, o.Store, mode).URL
-	reg.Configure(func(opts *Options) { opts.Ollama = &o })
-	return o.Store
+	store := newObjectStore(reg, o)
+	store.url = n.Serve(name, store, mode).URL
+	reg.mu.Lock()
+	defer reg.mu.Unlock()
+	reg.ollama = store
+	return store
 }
 
 // ollamaCall is an uploadCall of an Ollama registry.
@@ -59,7 +58,7 @@ func (c ollamaCall) serve(s *session) {
 	case http.MethodPut:
 		c.finalize(s)
 	case http.MethodDelete:
-		c.opts.Ollama.Store.abort(s.id)
+		c.ollama.abort(s.id)
 		c.reg.closeSession(s.id)
 		c.empty(http.StatusNoContent)
 	default:
@@ -69,11 +68,11 @@ func (c ollamaCall) serve(s *session) {
 
 // open answers the POST that begins an upload.
 func (c ollamaCall) open() {
-	o, h := c.opts.Ollama, c.w.Header()
+	o, h := c.ollama.rules, c.w.Header()
 	s := c.reg.openSession(c.target.repo)
 	s.total, _ = strconv.ParseInt(c.r.Header.Get("X-Content-Length"), 10, 64)
 	if o.Direct && c.r.Header.Get("X-Redirect-Uploads") == "2" {
-		h.Set("X-Direct-Upload-Url", o.Store.presign(s.id, 0, o.SignedHeaders, c.opts.SignedFor))
+		h.Set("X-Direct-Upload-Url", c.ollama.presign(s.id, 0, o.SignedHeaders, c.opts.SignedFor))
 		for name, values := range o.SignedHeaders {
 			h["X-Signed-Header-"+name] = values
 		}
@@ -87,7 +86,7 @@ func (c ollamaCall) open() {
 
 // part answers a PATCH: where its part is PUT, and where the session goes on.
 func (c ollamaCall) part(s *session) {
-	o := c.opts.Ollama
+	o := c.ollama.rules
 	n, err := strconv.Atoi(c.r.URL.Query().Get("_state"))
 	first := o.LateLocation && n == 0
 	if !first && c.r.Header.Get("X-Redirect-Uploads") != "1" {
@@ -105,7 +104,7 @@ func (c ollamaCall) part(s *session) {
 	}
 	c.location(s.pathAt(n + 1))
 	c.w.Header().Set("Docker-Upload-Location", c.w.Header().Get("Location"))
-	c.w.Header().Set("Location", o.Store.presign(s.id, n+1, nil, c.opts.SignedFor))
+	c.w.Header().Set("Location", c.ollama.presign(s.id, n+1, nil, c.opts.SignedFor))
 	c.empty(http.StatusTemporaryRedirect)
 }
 
@@ -132,7 +131,7 @@ func (s *session) announce(n int, start, end int64, exact bool) string {
 	if start != before {
 		return fmt.Sprintf("part %d begins at %d, the one before ends at %d", n, start, before)
 	}
-	if want := OllamaPartSize(s.total); exact && end-start != want && (end != s.total || end-start > want) {
+	if want := ollamaPartSize(s.total); exact && end-start != want && (end != s.total || end-start > want) {
 		return fmt.Sprintf("part %d has %d bytes of a blob of %d: want %d", n, end-start, s.total, want)
 	}
 	if n < len(s.ends) && s.ends[n] == end {
@@ -145,7 +144,6 @@ func (s *session) announce(n int, start, end int64, exact bool) string {
 
 // finalize answers the PUT that ends an upload, which brings no body.
 func (c ollamaCall) finalize(s *session) {
-	store := c.opts.Ollama.Store
 	d, err := digest.Parse(c.r.URL.Query().Get("digest"))
 	if err != nil {
 		c.fail(http.StatusBadRequest, "DIGEST_INVALID", err.Error())
@@ -158,14 +156,14 @@ func (c ollamaCall) finalize(s *session) {
 	s.mu.Lock()
 	ends := s.ends
 	s.mu.Unlock()
-	data, why := store.complete(s.id, ends, c.r.URL.Query().Get("etag"))
+	data, why := c.ollama.complete(s.id, ends, c.r.URL.Query().Get("etag"))
 	if why != "" {
 		c.violation(http.StatusBadRequest, "SIZE_INVALID", why)
 		return
 	}
 	c.reg.closeSession(s.id)
 	switch {
-	case c.opts.Ollama.Discard:
+	case c.ollama.rules.Discard:
 	case !c.reg.Matches(d, data):
 		c.violation(http.StatusBadRequest, "DIGEST_INVALID", "provided digest did not match uploaded content")
 		return
@@ -177,6 +175,6 @@ func (c ollamaCall) finalize(s *session) {
 
 // violation refuses what a client of an Ollama registry must not do, and remembers it.
 func (c ollamaCall) violation(status int, code, message string) {
-	c.opts.Ollama.Store.violated(message)
+	c.ollama.violated(message)
 	c.fail(status, code, message)
 }

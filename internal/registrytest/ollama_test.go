@@ -32,7 +32,7 @@ func newOllamaClient(t *testing.T, opts registrytest.Options, o registrytest.Oll
 }
 
 // open begins an upload and returns the answer.
-func (c *ollamaClient) open(size int) answer {
+func (c *ollamaClient) open(size int64) answer {
 	c.t.Helper()
 	length := fmt.Sprint("X-Content-Length: ", size)
 	a := c.ask("POST", "/v2/"+repo+"/blobs/uploads/", "", "X-Redirect-Uploads: 2", length)
@@ -78,7 +78,7 @@ func etag(data []byte, ends ...int) string {
 func TestOllamaParts(t *testing.T) {
 	c := newOllamaClient(t, registrytest.Options{}, registrytest.Ollama{MinPart: 4})
 	data := []byte("hello, world")
-	location := c.open(len(data)).header.Get("Docker-Upload-Location")
+	location := c.open(int64(len(data))).header.Get("Docker-Upload-Location")
 	require.NotEmpty(t, location)
 	location = c.part(location, data, 0, 5)
 	location = c.part(location, data, 5, 10)
@@ -94,7 +94,7 @@ func TestOllamaParts(t *testing.T) {
 func TestOllamaPartThatIsSentAgain(t *testing.T) {
 	c := newOllamaClient(t, registrytest.Options{}, registrytest.Ollama{MinPart: 4})
 	data := []byte("hello, world")
-	first := c.open(len(data)).header.Get("Docker-Upload-Location")
+	first := c.open(int64(len(data))).header.Get("Docker-Upload-Location")
 	c.part(first, data, 0, 8)
 	second := c.part(first, data, 0, 6)
 	third := c.part(second, data, 6, 12)
@@ -195,16 +195,18 @@ func TestOllamaExactParts(t *testing.T) {
 	assert.Equal(t, 307, c.announce(location, 0, 100<<20).status)
 	location = c.open(90 << 20).header.Get("Docker-Upload-Location")
 	assert.Equal(t, 307, c.announce(location, 0, 90<<20).status, "one part, the last")
+	for size, part := range map[int64]int{2 << 30: 128 << 20, 100 << 30: 1000 << 20} {
+		location = c.open(size).header.Get("Docker-Upload-Location")
+		assert.Equal(t, 416, c.announce(location, 0, part+1).status)
+		assert.Equal(t, 416, c.announce(location, 0, part-1).status)
+		assert.Equal(t, 307, c.announce(location, 0, part).status)
+	}
 
 	c = newOllamaClient(t, registrytest.Options{}, registrytest.Ollama{ExactParts: true, LateLocation: true})
 	data := content(10 << 20)
-	location = c.part(c.open(len(data)).header.Get("Location"), data, 0, 5<<20)
+	location = c.part(c.open(int64(len(data))).header.Get("Location"), data, 0, 5<<20)
 	location = c.part(location, data, 5<<20, 10<<20)
 	assert.Equal(t, 400, c.finish(location, data, 5<<20, 10<<20).status, "a protocol that was learnt late")
-
-	assert.EqualValues(t, 100<<20, registrytest.OllamaPartSize(1))
-	assert.EqualValues(t, 128<<20, registrytest.OllamaPartSize(2<<30))
-	assert.EqualValues(t, 1000<<20, registrytest.OllamaPartSize(100<<30))
 }
 
 func TestOllamaDiscard(t *testing.T) {
@@ -222,7 +224,9 @@ func TestSignedURLsExpire(t *testing.T) {
 	}{0: {403, "AccessDenied"}, 400: {400, "ExpiredToken"}, 410: {410, "AccessDenied"}} {
 		t.Run(fmt.Sprint(option), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				opts := registrytest.Options{SignedFor: time.Minute, ExpiredStatus: option}
+				opts := registrytest.Options{
+					Redirects: registrytest.Redirects{SignedFor: time.Minute, ExpiredStatus: option},
+				}
 				c := newOllamaClient(t, opts, registrytest.Ollama{})
 				location := c.open(5).header.Get("Docker-Upload-Location")
 				part := c.announce(location, 0, 5).header.Get("Location")
@@ -241,7 +245,9 @@ func TestSignedURLsExpire(t *testing.T) {
 func TestSignedDownloadsExpire(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		net := registrytest.NewNetwork(t)
-		reg := registrytest.New(registrytest.Options{SignedFor: time.Minute, ExpiredStatus: 400})
+		reg := registrytest.New(registrytest.Options{
+			Redirects: registrytest.Redirects{SignedFor: time.Minute, ExpiredStatus: 400},
+		})
 		cdn := net.Serve("cdn.test", reg.CDN(), registrytest.H1)
 		reg.Configure(func(o *registrytest.Options) { o.Redirect = registrytest.To(cdn.URL) })
 		s := net.Serve("registry.test", reg, registrytest.H1)

@@ -22,12 +22,35 @@ type Options struct {
 	// NoMount opens a session where a mount is asked for.
 	NoMount bool
 
+	// Token is the bearer token that every request must show. Empty means that CheckToken decides.
+	Token string
+
+	// MaxBody is the most bytes that a request of an upload may bring; 413 beyond. Zero means no limit.
+	MaxBody int64
+
+	// CheckManifest refuses a manifest that names blobs the repository does not
+	// have, with 400 and a MANIFEST_BLOB_UNKNOWN for each.
+	CheckManifest bool
+
+	// NoReferrers is a registry without the referrers API.
+	NoReferrers bool
+
+	// Latency passes before each answer.
+	Latency time.Duration
+
+	// Before sees each request first; true means that it has answered.
+	Before func(http.ResponseWriter, *http.Request) bool
+
+	Redirects
+	Sessions
+	Access
+}
+
+// Redirects say what is elsewhere, and for how long it is found there.
+type Redirects struct {
 	// Redirect returns the base URL where GET requests for blobs are sent, with their path and a "sig" query;
 	// "" means the blob is served. Nil serves all. [To] makes one; [Registry.CDN] serves what is redirected.
 	Redirect func(*http.Request) string
-
-	// RedirectHead sends HEAD requests for blobs there too.
-	RedirectHead bool
 
 	// RedirectUploads returns the base URL where PUT and PATCH of sessions are
 	// sent; see Redirect. [Registry.CDN] takes them.
@@ -43,48 +66,29 @@ type Options struct {
 	// ExpiredStatus is what a store answers to a signed URL that has expired: 400 with the code ExpiredToken,
 	// any other with AccessDenied. Zero means 403.
 	ExpiredStatus int
+}
 
-	// Ollama makes the registry take uploads as that of Ollama does. [Registry.ServeOllama] sets it.
-	Ollama *Ollama
+// Sessions say how an upload goes on.
+type Sessions struct {
+	// StrictState answers 404 to a session URL that is not the newest.
+	StrictState bool
 
 	// RelativeLocation gives Location headers without scheme and host.
 	RelativeLocation bool
 
-	// Token is the bearer token that every request must show. Empty means that CheckToken decides.
-	Token string
+	// MinChunk is announced as OCI-Chunk-Min-Length; only the last chunk of a
+	// session may be smaller. Zero means no least size.
+	MinChunk int64
+}
 
+// Access says who is let in where no Token is set.
+type Access struct {
 	// CheckToken says whether a request may pass. Nil means that all may.
 	CheckToken func(*http.Request) bool
 
 	// Challenge is the WWW-Authenticate header of a 401. Empty means a bearer challenge whose realm is
 	// "/token" of this host, service "registry.test" and the scope of the repository.
 	Challenge string
-
-	// MinChunk is announced as OCI-Chunk-Min-Length; only the last chunk of a
-	// session may be smaller. Zero means no least size.
-	MinChunk int64
-
-	// MaxBody is the most bytes that a request of an upload may bring; 413 beyond. Zero means no limit.
-	MaxBody int64
-
-	// StrictState answers 404 to a session URL that is not the newest.
-	StrictState bool
-
-	// CheckManifest refuses a manifest that names blobs the repository does not
-	// have, with 400 and a MANIFEST_BLOB_UNKNOWN for each.
-	CheckManifest bool
-
-	// NoReferrers is a registry without the referrers API.
-	NoReferrers bool
-
-	// Latency passes before each answer.
-	Latency time.Duration
-
-	// NoExpect answers 417 to a request that waits for "100 Continue".
-	NoExpect bool
-
-	// Before sees each request first; true means that it has answered.
-	Before func(http.ResponseWriter, *http.Request) bool
 }
 
 // To returns a function for [Options.Redirect] that always returns base.
@@ -99,6 +103,7 @@ type Registry struct {
 
 	mu       sync.Mutex // guards the fields that follow
 	opts     Options
+	ollama   *ObjectStore // nil: it takes bodies itself
 	sessions map[string]*session
 	opened   int // numbers the sessions
 }
@@ -136,18 +141,13 @@ func (reg *Registry) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 func (reg *Registry) answer(w http.ResponseWriter, r *http.Request) {
-	opts := reg.options()
-	if !pause(r, opts.Latency) {
+	c := reg.call(w, r)
+	if !pause(r, c.opts.Latency) {
 		panic(http.ErrAbortHandler)
 	}
-	if opts.Before != nil && opts.Before(w, r) {
+	if c.opts.Before != nil && c.opts.Before(w, r) {
 		return
 	}
-	if opts.NoExpect && r.Header.Get("Expect") != "" {
-		w.WriteHeader(http.StatusExpectationFailed)
-		return
-	}
-	c := &call{reply: reply{w, r, opts}, reg: reg, target: parseTarget(r.URL.Path)}
 	if !c.authorized() {
 		c.challenge()
 		return

@@ -104,7 +104,7 @@ func TestNoRange(t *testing.T) {
 func TestRedirectToCDN(t *testing.T) {
 	everywhere(t, func(t *testing.T, mode registrytest.Mode, _ starter) {
 		net := registrytest.NewNetwork(t)
-		opts := registrytest.Options{RedirectStatus: 302, RedirectHead: true, Token: "secret"}
+		opts := registrytest.Options{Token: "secret", Redirects: registrytest.Redirects{RedirectStatus: 302}}
 		reg := registrytest.New(opts)
 		cdn := reg.CDN()
 		cdn.RefuseAuth()
@@ -112,19 +112,17 @@ func TestRedirectToCDN(t *testing.T) {
 		reg.Configure(func(o *registrytest.Options) { o.Redirect = registrytest.To(store.URL) })
 		d := reg.Put(repo, []byte("0123456789"))
 
-		for _, method := range []string{"GET", "HEAD"} {
-			a := ask(t, registry.Client, method, registry.URL+"/v2/"+repo+"/blobs/"+d.String(), "",
-				"Authorization: Bearer secret")
-			require.NoError(t, a.err)
-			assert.Equal(t, 302, a.status)
-			signed := store.URL + "/v2/" + repo + "/blobs/" + d.String() + "?sig=signed"
-			require.Equal(t, signed, a.header.Get("Location"))
+		a := ask(t, registry.Client, "GET", registry.URL+"/v2/"+repo+"/blobs/"+d.String(), "",
+			"Authorization: Bearer secret")
+		require.NoError(t, a.err)
+		assert.Equal(t, 302, a.status)
+		signed := store.URL + "/v2/" + repo + "/blobs/" + d.String() + "?sig=signed"
+		require.Equal(t, signed, a.header.Get("Location"))
 
-			there := ask(t, net.Client(), method, a.header.Get("Location"), "")
-			assert.Equal(t, 200, there.status)
-			there = ask(t, net.Client(), method, a.header.Get("Location"), "", "Authorization: Bearer secret")
-			assert.Equal(t, 400, there.status)
-		}
+		there := ask(t, net.Client(), "GET", a.header.Get("Location"), "")
+		assert.Equal(t, 200, there.status)
+		there = ask(t, net.Client(), "GET", a.header.Get("Location"), "", "Authorization: Bearer secret")
+		assert.Equal(t, 400, there.status)
 		assert.Equal(t, []string{"Bearer secret"}, reg.Tokens())
 		assert.Zero(t, reg.BytesSent())
 		assert.Equal(t, 2, cdn.Count("GET", "sig=signed"))
@@ -175,13 +173,6 @@ func TestBeforeAndLatency(t *testing.T) {
 	a := ask(t, s.Client, "GET", s.URL+"/v2/", "")
 	assert.Equal(t, 200, a.status)
 	assert.Equal(t, "seen", a.header.Get("X-Before"))
-}
-
-func TestNoExpect(t *testing.T) {
-	reg := registrytest.New(registrytest.Options{NoExpect: true})
-	s := registrytest.ServeInMemory(t, reg, registrytest.H1)
-	assert.Equal(t, 417, ask(t, s.Client, "PUT", s.URL+"/v2/", "x", "Expect: 100-continue").status)
-	assert.Equal(t, 200, ask(t, s.Client, "PUT", s.URL+"/v2/", "x").status)
 }
 
 func TestHasty(t *testing.T) {

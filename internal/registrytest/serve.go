@@ -47,7 +47,7 @@ type Server struct {
 	// URL is the server's base URL, without a trailing slash.
 	URL string
 
-	// Client reaches the server, and every other of its network.
+	// Client reaches the server and, in memory, every other of its network.
 	Client *http.Client
 
 	http    *http.Server
@@ -59,7 +59,15 @@ type Server struct {
 // Serve serves h on a loopback socket until the test ends.
 func Serve(t testing.TB, h http.Handler, mode Mode) *Server {
 	t.Helper()
-	return NewLoopback(t).Serve("", h, mode)
+	s, err := Start(h, mode)
+	if err != nil {
+		t.Fatalf("registrytest: %v", err)
+	}
+	t.Cleanup(func() {
+		s.Close()
+		s.Client.CloseIdleConnections()
+	})
+	return s
 }
 
 // ServeInMemory serves h as "registry.test" without sockets until the test ends.
@@ -71,23 +79,32 @@ func ServeInMemory(t testing.TB, h http.Handler, mode Mode) *Server {
 
 // Start serves h on a loopback socket until it is closed, where there is no test that would end it.
 func Start(h http.Handler, mode Mode) (*Server, error) {
-	n, err := newNetwork(false)
+	trust, err := newAuthority()
 	if err != nil {
 		return nil, err
 	}
-	s, err := n.start("", h, mode)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, err
 	}
-	s.Client = &http.Client{Transport: n.transport()}
+	s, err := trust.start(l, &url.URL{Scheme: mode.scheme(), Host: l.Addr().String()}, h, mode)
+	if err != nil {
+		return nil, err
+	}
+	s.Client = &http.Client{Transport: trust.transport()}
 	return s, nil
 }
 
-// Serve serves h under a host name, "registry.test" or "registry.test:5000", until the test ends. On loopback
-// "" stands for the address that the server gets. A name that is taken fails the test.
+// Serve serves h under a host name, "registry.test" or "registry.test:5000", until the test ends. A name that
+// is taken fails the test.
 func (n *Network) Serve(name string, h http.Handler, mode Mode) *Server {
 	n.t.Helper()
-	s, err := n.start(name, h, mode)
+	u := &url.URL{Scheme: mode.scheme(), Host: name}
+	l, err := n.listen(u)
+	if err != nil {
+		n.t.Fatalf("registrytest: %v", err)
+	}
+	s, err := n.trust.start(l, u, h, mode)
 	if err != nil {
 		n.t.Fatalf("registrytest: serve %q: %v", name, err)
 	}
@@ -96,12 +113,10 @@ func (n *Network) Serve(name string, h http.Handler, mode Mode) *Server {
 	return s
 }
 
-func (n *Network) start(name string, h http.Handler, mode Mode) (*Server, error) {
-	l, u, err := n.listen(name, mode)
-	if err != nil {
-		return nil, err
-	}
-	s, err := n.newServer(u, h, mode)
+// start serves h at a URL, with a certificate of the authority where that is https. On failure the listener
+// is closed.
+func (a *authority) start(l net.Listener, u *url.URL, h http.Handler, mode Mode) (*Server, error) {
+	s, err := a.newServer(u, h, mode)
 	if err != nil {
 		l.Close()
 		return nil, err
@@ -111,7 +126,7 @@ func (n *Network) start(name string, h http.Handler, mode Mode) (*Server, error)
 	return s, nil
 }
 
-func (n *Network) newServer(u *url.URL, h http.Handler, mode Mode) (*Server, error) {
+func (a *authority) newServer(u *url.URL, h http.Handler, mode Mode) (*Server, error) {
 	s := &Server{URL: u.String(), done: make(chan struct{}), serving: newTally()}
 	s.http = &http.Server{
 		Handler:     s.tracked(h),
@@ -125,7 +140,7 @@ func (n *Network) newServer(u *url.URL, h http.Handler, mode Mode) (*Server, err
 	if mode == H1 {
 		return s, nil
 	}
-	config, err := n.trust.server(u.Hostname())
+	config, err := a.server(u.Hostname())
 	s.http.TLSConfig = config
 	return s, err
 }
@@ -149,7 +164,7 @@ func (s *Server) Close() {
 	s.serving.close()
 }
 
-// tracked has the server know when a handler runs. None begins once the server is closed: HTTP/2 starts a
+// tracked tells the server when a handler runs. None begins once the server is closed: HTTP/2 starts a
 // handler as a goroutine of its own, which may first run when its connection is gone.
 func (s *Server) tracked(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

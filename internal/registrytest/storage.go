@@ -60,7 +60,7 @@ func (s *storage) Replace(repo string, d digest.Digest, data []byte) {
 	s.repo(repo).blobs[d] = true
 }
 
-// Expect has the registry compare an upload of that digest with data, which the digest is of. Uploads that
+// Expect makes the registry compare an upload of that digest with data, which the digest is of. Uploads that
 // are not the same are hashed, as all others are. The registry does not have the blob before it is uploaded.
 func (s *storage) Expect(d digest.Digest, data []byte) {
 	s.mu.Lock()

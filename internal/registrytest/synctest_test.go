@@ -122,39 +122,33 @@ func TestBodiesInFlight(t *testing.T) {
 }
 
 func TestNetworkNames(t *testing.T) {
-	for name, network := range map[string]func(testing.TB) *registrytest.Network{
-		"memory": registrytest.NewNetwork, "loopback": registrytest.NewLoopback,
+	n := registrytest.NewNetwork(t)
+	a := registrytest.New(registrytest.Options{})
+	b := registrytest.New(registrytest.Options{Token: "x"})
+	n.Serve("registry.test", a, registrytest.H1)
+	n.Serve("registry.test:5000", b, registrytest.H1)
+	n.Serve("[::1]:70", a, registrytest.H1TLS)
+	n.Serve("tls.test", a, registrytest.H2)
+	c := n.Client()
+	for url, status := range map[string]int{
+		"http://registry.test/v2/": 200, "http://registry.test:5000/v2/": 401,
+		"https://[::1]:70/v2/": 200,
+		"https://tls.test/v2/": 200,
 	} {
-		t.Run(name, func(t *testing.T) {
-			n := network(t)
-			a := registrytest.New(registrytest.Options{})
-			b := registrytest.New(registrytest.Options{Token: "x"})
-			n.Serve("registry.test", a, registrytest.H1)
-			n.Serve("registry.test:5000", b, registrytest.H1)
-			n.Serve("[::1]:70", a, registrytest.H1TLS)
-			n.Serve("tls.test", a, registrytest.H2)
-			c := n.Client()
-			for url, status := range map[string]int{
-				"http://registry.test/v2/": 200, "http://registry.test:5000/v2/": 401,
-				"https://[::1]:70/v2/": 200,
-				"https://tls.test/v2/": 200,
-			} {
-				assert.Equal(t, status, ask(t, c, "GET", url, "").status, url)
-			}
-			assert.Equal(t, 1, n.Dials("tls.test:443"))
-
-			err := ask(t, c, "GET", "http://elsewhere.test/", "").err
-			var dns *net.DNSError
-			require.True(t, errors.As(err, &dns))
-			assert.True(t, dns.IsNotFound)
-
-			n.Down("registry.test:5000", registrytest.Refused())
-			c = n.Client()
-			assert.ErrorIs(t, ask(t, c, "GET", "http://registry.test:5000/v2/", "").err, syscall.ECONNREFUSED)
-			n.Down("registry.test:5000", nil)
-			assert.Equal(t, 401, ask(t, c, "GET", "http://registry.test:5000/v2/", "").status)
-		})
+		assert.Equal(t, status, ask(t, c, "GET", url, "").status, url)
 	}
+	assert.Equal(t, 1, n.Dials("tls.test:443"))
+
+	err := ask(t, c, "GET", "http://elsewhere.test/", "").err
+	var dns *net.DNSError
+	require.True(t, errors.As(err, &dns))
+	assert.True(t, dns.IsNotFound)
+
+	n.Down("registry.test:5000", registrytest.Refused())
+	c = n.Client()
+	assert.ErrorIs(t, ask(t, c, "GET", "http://registry.test:5000/v2/", "").err, syscall.ECONNREFUSED)
+	n.Down("registry.test:5000", nil)
+	assert.Equal(t, 401, ask(t, c, "GET", "http://registry.test:5000/v2/", "").status)
 }
 
 func TestCloseReleasesStalledClients(t *testing.T) {

@@ -43,7 +43,9 @@ func TestCutPatchKeepsWhatArrived(t *testing.T) {
 	} {
 		t.Run(script, func(t *testing.T) {
 			everywhere(t, func(t *testing.T, mode registrytest.Mode, start starter) {
-				reg := registrytest.New(registrytest.Options{StrictState: true})
+				reg := registrytest.New(registrytest.Options{
+					Sessions: registrytest.Sessions{StrictState: true},
+				})
 				s := start(reg)
 				reg.Fault("PATCH", "", script)
 				open := ask(t, s.Client, "POST", s.URL+"/v2/"+repo+"/blobs/uploads/", "")

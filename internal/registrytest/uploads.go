@@ -54,7 +54,7 @@ func (s *session) add(at int64, p []byte) bool {
 	return true
 }
 
-// grow makes room for n more bytes, if that is known and not absurd.
+// grow makes space for n more bytes, if that is known and not absurd.
 func (s *session) grow(n int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -82,7 +82,7 @@ func (c uploadCall) serve() {
 		c.fail(http.StatusNotFound, "BLOB_UPLOAD_UNKNOWN", "upload unknown to registry")
 		return
 	}
-	if c.opts.Ollama != nil {
+	if c.ollama != nil {
 		ollamaCall{c}.serve(s)
 		return
 	}
@@ -142,7 +142,7 @@ func (c uploadCall) open() {
 	if query.Get("mount") != "" && c.mount(query.Get("mount"), query.Get("from")) {
 		return
 	}
-	if c.opts.Ollama != nil {
+	if c.ollama != nil {
 		ollamaCall{c}.open()
 		return
 	}

@@ -79,7 +79,7 @@ func TestUploadDigestWrong(t *testing.T) {
 }
 
 func TestUploadChunks(t *testing.T) {
-	u := newUploader(t, registrytest.Options{StrictState: true})
+	u := newUploader(t, registrytest.Options{Sessions: registrytest.Sessions{StrictState: true}})
 	first := u.open()
 	a := u.ask("PATCH", first, "hello ", "Content-Range: 0-5")
 	assert.Equal(t, 202, a.status)
@@ -105,7 +105,7 @@ func TestUploadChunks(t *testing.T) {
 }
 
 func TestUploadStreamedThenEmptyPut(t *testing.T) {
-	u := newUploader(t, registrytest.Options{RelativeLocation: true})
+	u := newUploader(t, registrytest.Options{Sessions: registrytest.Sessions{RelativeLocation: true}})
 	location := u.open()
 	require.True(t, strings.HasPrefix(location, "/v2/"))
 	location = u.ask("PATCH", location, "hello").header.Get("Location")
@@ -122,7 +122,7 @@ func TestUploadCancelled(t *testing.T) {
 }
 
 func TestUploadLimits(t *testing.T) {
-	u := newUploader(t, registrytest.Options{MinChunk: 4, MaxBody: 8})
+	u := newUploader(t, registrytest.Options{MaxBody: 8, Sessions: registrytest.Sessions{MinChunk: 4}})
 	a := u.ask("POST", "/v2/"+repo+"/blobs/uploads/", "")
 	assert.Equal(t, "4", a.header.Get("OCI-Chunk-Min-Length"))
 	location := a.header.Get("Location")
@@ -180,7 +180,9 @@ func TestMount(t *testing.T) {
 
 func TestRedirectUploads(t *testing.T) {
 	net := registrytest.NewNetwork(t)
-	reg := registrytest.New(registrytest.Options{RedirectUploads: registrytest.To("http://store.test")})
+	reg := registrytest.New(registrytest.Options{
+		Redirects: registrytest.Redirects{RedirectUploads: registrytest.To("http://store.test")},
+	})
 	cdn := reg.CDN()
 	u := &uploader{t: t, reg: reg, s: net.Serve("registry.test", reg, registrytest.H1)}
 	net.Serve("store.test", cdn, registrytest.H1)

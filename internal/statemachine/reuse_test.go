@@ -164,9 +164,11 @@ func drawUpdate(t *rapid.T) scenario {
 	}
 	s.Options = registrytest.Options{
 		Token: "secret-token", Latency: time.Millisecond,
-		NoRange:       rapid.IntRange(0, 5).Draw(t, "no range") == 5,
-		SignedFor:     rapid.SampledFrom(lifetimes).Draw(t, "signed for"),
-		ExpiredStatus: rapid.SampledFrom(expiredStatuses).Draw(t, "expired"),
+		NoRange: rapid.IntRange(0, 5).Draw(t, "no range") == 5,
+		Redirects: registrytest.Redirects{
+			SignedFor:     rapid.SampledFrom(lifetimes).Draw(t, "signed for"),
+			ExpiredStatus: rapid.SampledFrom(expiredStatuses).Draw(t, "expired"),
+		},
 	}
 	s.Steps = []step{{Calls: []call{{
 		Blobs:       []bool{true, true},

@@ -163,16 +163,20 @@ func drawScenario(t *rapid.T) scenario {
 	}
 	s.Options = registrytest.Options{
 		Token: "secret-token", Latency: time.Millisecond,
-		SingleShot:       rapid.Bool().Draw(t, "single"),
-		NoRange:          rapid.IntRange(0, 5).Draw(t, "no range") == 5,
-		NoMount:          rapid.Bool().Draw(t, "no mount"),
-		RelativeLocation: rapid.Bool().Draw(t, "relative"),
-		StrictState:      rapid.Bool().Draw(t, "strict"),
-		CheckManifest:    rapid.Bool().Draw(t, "check manifest"),
-		MinChunk:         rapid.SampledFrom([]int64{0, 0, 1000, 5 * mebibyte}).Draw(t, "min chunk"),
-		MaxBody:          rapid.SampledFrom([]int64{0, 0, 0, 6 * mebibyte}).Draw(t, "max body"),
-		SignedFor:        rapid.SampledFrom(lifetimes).Draw(t, "signed for"),
-		ExpiredStatus:    rapid.SampledFrom(expiredStatuses).Draw(t, "expired"),
+		SingleShot: rapid.Bool().Draw(t, "single"),
+		NoRange:    rapid.IntRange(0, 5).Draw(t, "no range") == 5,
+		NoMount:    rapid.Bool().Draw(t, "no mount"),
+		Sessions: registrytest.Sessions{
+			RelativeLocation: rapid.Bool().Draw(t, "relative"),
+			StrictState:      rapid.Bool().Draw(t, "strict"),
+			MinChunk:         rapid.SampledFrom([]int64{0, 0, 1000, 5 * mebibyte}).Draw(t, "min chunk"),
+		},
+		CheckManifest: rapid.Bool().Draw(t, "check manifest"),
+		MaxBody:       rapid.SampledFrom([]int64{0, 0, 0, 6 * mebibyte}).Draw(t, "max body"),
+		Redirects: registrytest.Redirects{
+			SignedFor:     rapid.SampledFrom(lifetimes).Draw(t, "signed for"),
+			ExpiredStatus: rapid.SampledFrom(expiredStatuses).Draw(t, "expired"),
+		},
 	}
 	s.Ollama = rapid.SampledFrom([]string{"", "", "", "direct", "parts"}).Draw(t, "ollama")
 	s.Space = spaces.Draw(t, "space")
@@ -203,8 +207,10 @@ func drawGentle(t *rapid.T) scenario {
 	}
 	s.Options = registrytest.Options{
 		Token: "secret-token", Latency: time.Millisecond,
-		SignedFor:     rapid.SampledFrom(lifetimes).Draw(t, "signed for"),
-		ExpiredStatus: rapid.SampledFrom(expiredStatuses).Draw(t, "expired"),
+		Redirects: registrytest.Redirects{
+			SignedFor:     rapid.SampledFrom(lifetimes).Draw(t, "signed for"),
+			ExpiredStatus: rapid.SampledFrom(expiredStatuses).Draw(t, "expired"),
+		},
 	}
 	s.Steps = rapid.SliceOfN(rapid.Custom(func(t *rapid.T) step {
 		st := step{

@@ -47,8 +47,10 @@ func drawSlow(t *rapid.T) scenario {
 	}
 	s.Options = registrytest.Options{
 		Token: "secret-token", Latency: 20 * time.Millisecond,
-		SignedFor:     shortLives.Draw(t, "signed for"),
-		ExpiredStatus: rapid.SampledFrom(expiredStatuses).Draw(t, "expired"),
+		Redirects: registrytest.Redirects{
+			SignedFor:     shortLives.Draw(t, "signed for"),
+			ExpiredStatus: rapid.SampledFrom(expiredStatuses).Draw(t, "expired"),
+		},
 	}
 	left := l.total
 	for _, size := range rapid.SliceOfN(smallSizes, 1, 24).Draw(t, "sizes") {

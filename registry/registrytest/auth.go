@@ -19,10 +19,12 @@ func guard(opts Options) registrytest.Options {
 		return opts.Username == "" || username == opts.Username && password == opts.Password
 	}
 	if !opts.Tokens {
-		return registrytest.Options{CheckToken: allowed, Challenge: `Basic realm="registry"`}
+		return registrytest.Options{Access: registrytest.Access{
+			CheckToken: allowed, Challenge: `Basic realm="registry"`,
+		}}
 	}
 	tokens := &tokens{allowed: allowed, scopes: map[string][]string{}}
-	return registrytest.Options{CheckToken: tokens.check, Before: tokens.serve}
+	return registrytest.Options{Before: tokens.serve, Access: registrytest.Access{CheckToken: tokens.check}}
 }
 
 // tokens is a token server that keeps what it has given.

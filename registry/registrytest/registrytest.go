@@ -144,10 +144,10 @@ func (s *Server) Requests() []Request {
 // all.
 func (s *Server) Count(method, path string) int { return s.registry.Count(method, path) }
 
-// Fault has requests of that method, or of any when it is empty, whose path or query contains path, go wrong
-// as the script says. Each of them takes one step, also one that would have been refused for its token; after
-// the last step all is well again. Where several scripts match, the one that was set first and is not over
-// takes the request. The error names what of a script cannot be understood.
+// Fault makes requests of that method, or of any when it is empty, whose path or query contains path, go
+// wrong as the script says. Each of them takes one step, also one that would have been refused for its token;
+// after the last step all is well again. Where several scripts match, the one that was set first and is not
+// over takes the request. The error names what of a script cannot be understood.
 //
 // A script is a list of steps joined by "->". A step is a fault, or several joined by "+", after an optional
 // count: "3*" for three requests, "**" for all that follow. So "2*503->reset(1000)->ok->**delay(2s)+404"

@@ -23,7 +23,8 @@ func TestConformance(t *testing.T) {
 	for name, opts := range map[string]registrytest.Options{
 		"default": {},
 		"strict": {
-			SingleShot: true, StrictState: true, RelativeLocation: true, CheckManifest: true, MinChunk: 16,
+			SingleShot: true, CheckManifest: true,
+			Sessions: registrytest.Sessions{StrictState: true, RelativeLocation: true, MinChunk: 16},
 		},
 		"no mount": {NoMount: true},
 	} {
