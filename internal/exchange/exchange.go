@@ -188,7 +188,7 @@ func (x *Exchange) Do(ctx context.Context, r Request) (*Response, error) {
 		if resp != nil {
 			_ = resp.Body.Close()
 		}
-		return nil, f.end(x.judge(err))
+		return nil, f.end(x.ofNetwork(err))
 	}
 	f.answer = answerBody{body: resp.Body, f: f, failed: Failed(resp.StatusCode)}
 	resp.Body = &f.answer

@@ -32,7 +32,6 @@ type flight struct {
 	tokens tokenUse
 	trial  atomic.Pointer[trial] // nil: the request tries no password out
 
-	asked    time.Time    // when it was last sent; zero before
 	linkTime atomic.Int64 // nanoseconds that the answer may take because buffers hold the end of its body
 
 	progress
@@ -46,6 +45,7 @@ type flight struct {
 
 // progress is how far a request is.
 type progress struct {
+	asked  time.Time   // when it was last sent; zero before
 	sent   atomic.Bool // all of it was sent, its body too
 	wanted atomic.Bool // the server has asked for its body
 	begun  atomic.Bool // bytes of the answer's body have come
@@ -243,8 +243,8 @@ func (f *flight) unanswered(err error) error {
 	return err
 }
 
-// judge marks an error of the network that says something else here than it does elsewhere.
-func (x *Exchange) judge(err error) error {
+// ofNetwork marks an error of the network that says something else here than it does elsewhere.
+func (x *Exchange) ofNetwork(err error) error {
 	dns, ok := errors.AsType[*net.DNSError](err)
 	if !ok || !dns.IsNotFound {
 		return err

@@ -37,7 +37,7 @@ func (f *flight) token(ctx context.Context) (string, error) {
 	}
 }
 
-// try has a request use the newest token, or returns the trial of that token by another request.
+// try gives a request the newest token, or returns the trial of that token by another request.
 func (t *Tokens) try(f *flight) *trial {
 	t.mu.Lock()
 	defer t.mu.Unlock()

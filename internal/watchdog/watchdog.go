@@ -91,13 +91,13 @@ func (w *Watchdog) scan(now time.Duration) {
 	w.look(now)
 	for r := range w.watches {
 		if r.stalled(now) {
-			still := (now - r.lastMoved).Truncate(time.Millisecond)
+			still := (now - r.seen.moved).Truncate(time.Millisecond)
 			r.cancel(fmt.Errorf("%w: nothing moved for %v", ErrStalled, still))
 			continue
 		}
 		if r.slow(now) {
 			slow = append(slow, r)
-		} else if r.seen > 0 {
+		} else if r.seen.bytes > 0 {
 			flowing++
 		}
 	}
@@ -116,7 +116,7 @@ func (w *Watchdog) look(now time.Duration) {
 	before, hidden := w.moved, int64(MaxHidden)
 	for r := range w.watches {
 		w.moved += r.look(now)
-		if r.seen > 0 {
+		if r.seen.bytes > 0 {
 			hidden += MaxHidden
 		}
 	}
@@ -128,10 +128,10 @@ func (w *Watchdog) look(now time.Duration) {
 		w.filled, w.fullAt = w.moved, now
 	}
 	for r := range w.watches {
-		if r.lastMoved == now {
-			r.others = w.moved
-		} else if w.moved-r.others <= hidden {
-			r.lastMoved = now
+		if r.seen.moved == now {
+			r.seen.others = w.moved
+		} else if w.moved-r.seen.others <= hidden {
+			r.seen.moved = now
 		}
 	}
 }
@@ -157,25 +157,40 @@ type Watch struct {
 	extra    atomic.Int64 // nanoseconds that it may stand still beyond the stall timeout
 
 	// Guarded by watchdog.mu.
-	drained   func() int64  // changes when the peer gets more of the body; may be nil
-	got       int64         // what drained told at the last scan
-	others    int64         // bytes of all requests when it last moved itself
-	seen      int64         // bytes at the last scan
-	lastMoved time.Duration // when a scan last saw bytes move
-	mark      int64         // bytes at markTime, for the speed
-	markTime  time.Duration
+	seen     sighting
+	drain    drain
+	measured mark // when its speed was measured last
+}
+
+// sighting is what scans have seen of a request.
+type sighting struct {
+	bytes  int64         // that had moved at the last scan
+	moved  time.Duration // when one last saw bytes move
+	others int64         // bytes of all requests when it last moved itself
+}
+
+// drain is how far what a kernel has taken of a body is on its way.
+type drain struct {
+	tell func() int64 // changes when the peer gets more of the body; may be nil
+	told int64        // at the last scan
+}
+
+// mark is how many bytes had moved at a time.
+type mark struct {
+	bytes int64
+	at    time.Duration
 }
 
 // Watch begins to watch a request. It must be made with the context of the watch, and End must be called. A
 // request that may be slow is ended only when it stalls.
 func (w *Watchdog) Watch(ctx context.Context, maySlow bool) *Watch {
 	now := w.now()
-	r := &Watch{watchdog: w, maySlow: maySlow, lastMoved: now, markTime: now}
+	r := &Watch{watchdog: w, maySlow: maySlow, seen: sighting{moved: now}, measured: mark{at: now}}
 	r.began.Store(int64(now))
 	r.ctx, r.cancel = context.WithCancelCause(ctx)
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	r.others = w.moved
+	r.seen.others = w.moved
 	w.watches[r] = struct{}{}
 	return r
 }
@@ -193,11 +208,11 @@ func (w *Watch) Pause() { w.paused.Add(1) }
 func (w *Watch) Resume() { w.paused.Add(-1) }
 
 // Drains sets what changes whenever the peer gets more of what was sent. That is progress too: a kernel takes
-// much of a body at once. A nil drained tells nothing.
-func (w *Watch) Drains(drained func() int64) {
+// much of a body at once. A nil tell tells nothing.
+func (w *Watch) Drains(tell func() int64) {
 	w.watchdog.mu.Lock()
 	defer w.watchdog.mu.Unlock()
-	w.drained, w.got = drained, 0
+	w.drain = drain{tell: tell}
 }
 
 // Restart judges the speed of the request from now on.
@@ -210,10 +225,10 @@ func (w *Watch) Allow(longer time.Duration) { w.extra.Store(int64(longer)) }
 func (w *Watch) Silent() time.Duration {
 	w.watchdog.mu.Lock()
 	defer w.watchdog.mu.Unlock()
-	if w.bytes.Load() != w.seen {
+	if w.bytes.Load() != w.seen.bytes {
 		return 0
 	}
-	return w.watchdog.now() - w.lastMoved
+	return w.watchdog.now() - w.seen.moved
 }
 
 // End ends the watch. It returns err or, where that came from the watchdog, its reason. Where err is nil, the
@@ -243,19 +258,27 @@ func reason(cause, err error) error {
 
 // look sees whether the request has moved, and how many bytes of it have. The caller holds watchdog.mu.
 func (w *Watch) look(now time.Duration) (moved int64) {
-	bytes, got := w.bytes.Load(), w.got
-	if w.drained != nil {
-		got = w.drained()
-	}
-	if moved = bytes - w.seen; moved > 0 || got != w.got || w.paused.Load() > 0 {
-		w.seen, w.got, w.lastMoved = bytes, got, now
+	bytes := w.bytes.Load()
+	moved = bytes - w.seen.bytes
+	if drained := w.drain.more(); moved > 0 || drained || w.paused.Load() > 0 {
+		w.seen.bytes, w.seen.moved = bytes, now
 	}
 	return moved
 }
 
+// more tells whether the peer has got more since the last call.
+func (d *drain) more() bool {
+	if d.tell == nil {
+		return false
+	}
+	before := d.told
+	d.told = d.tell()
+	return d.told != before
+}
+
 // stalled tells whether the request has stood still for too long. The caller holds watchdog.mu.
 func (w *Watch) stalled(now time.Duration) bool {
-	still := now - w.lastMoved - time.Duration(w.extra.Load()) // added to the timeout, it may be too much
+	still := now - w.seen.moved - time.Duration(w.extra.Load()) // added to the timeout, it may be too much
 	return still >= w.watchdog.stallTimeout
 }
 
@@ -263,14 +286,14 @@ func (w *Watch) stalled(now time.Duration) bool {
 // caller holds watchdog.mu.
 func (w *Watch) slow(now time.Duration) bool {
 	if w.paused.Load() > 0 {
-		w.mark, w.markTime = w.seen, now
+		w.measured = mark{w.seen.bytes, now}
 	}
-	elapsed := now - w.markTime
-	if w.seen == 0 || elapsed < replaceAfter {
+	elapsed := now - w.measured.at
+	if w.seen.bytes == 0 || elapsed < replaceAfter {
 		return false
 	}
-	speed := float64(w.seen-w.mark) / elapsed.Seconds()
-	w.mark, w.markTime = w.seen, now
+	speed := float64(w.seen.bytes-w.measured.bytes) / elapsed.Seconds()
+	w.measured = mark{w.seen.bytes, now}
 	if !w.maySlow && w.watchdog.Speeds.Slow(speed) {
 		return true
 	}
