@@ -45,9 +45,6 @@ const (
 	// Where a piece has less than fewLeft to go, a busy machine is the likelier reason for a slow connection.
 	fewLeft = 2 << 20 // 2 MiB
 
-	// piecesAhead is how many pieces are taken beyond those that may move at once.
-	piecesAhead = 2
-
 	// showEvery is how often a call that gets on shows the blobs that it holds.
 	showEvery = time.Second / 2
 
@@ -313,8 +310,7 @@ func (c *call) scheduling() pieces.Config {
 	return pieces.Config{
 		PieceSize: pieceSize, NearSize: nearPieceSize, WholeSize: pieceThreshold,
 		MinSplit: minSplit, SplitAfter: splitAfter, MaxTakeOvers: watchdog.MaxReplaced,
-		Small: pace.Small, Ahead: piecesAhead,
-		Large: c.largeAtOnce, SlotFree: c.bodies.SlotFree, Capped: c.rate.Full,
+		Small: pace.Small, Large: c.largeAtOnce, SlotFree: c.bodies.SlotFree, Capped: c.rate.Full,
 		Slow: func(flows bool, age time.Duration, speed float64, left int64) bool {
 			return c.watchdog.TakeOver(flows, age, speed, left < fewLeft)
 		},
@@ -324,7 +320,7 @@ func (c *call) scheduling() pieces.Config {
 // largeAtOnce is how many large bodies may move at once, but for half of the workers, which small blobs need.
 func (c *call) largeAtOnce() int { return min(c.bodies.Large(), max(1, c.concurrency/2)) }
 
-// run has workers fetch all that is missing.
+// run starts workers, and waits until they have fetched all that is missing.
 func (d *downloader) run(ctx context.Context) error {
 	d.workers, ctx = errgroup.WithContext(ctx)
 	d.ctx = ctx
@@ -523,9 +519,7 @@ func (d *downloader) start(b *blobDownload, missing []pieces.Range) *pieces.Piec
 	b.Scattered = true
 	b.reuse = &assembly{downloader: d, blob: b, procedure: reuse.New(b.Size, sources, rand.Uint64())}
 	step := b.reuse.procedure.Begin(missing)
-	p := d.schedule.Start(b.Index, step.Fetch)
-	d.schedule.Defer(b.Index, step.Later)
-	return p
+	return d.schedule.Start(b.Index, step.Fetch, step.Later...)
 }
 
 // finish commits a blob of which all is there that was to be fetched, or goes on with what is to be done next
@@ -554,10 +548,8 @@ func (a *assembly) step(ctx context.Context) (complete bool, err error) {
 	if a.schedule.Ranges(i) != pieces.RangesIgnored {
 		step = a.procedure.Next(a.blob.partial, missing)
 	}
-	pin := a.schedule.Pin(i) // or others would commit while this one copies
 	a.done = step.Last
-	a.schedule.Defer(i, step.Later)
-	a.schedule.Again(i, step.Fetch)
+	pin := a.schedule.Continue(i, step.Fetch, step.Later) // or others would commit while this one copies
 	if err := a.copy(ctx, step.Copy); err != nil {
 		return false, err
 	}

@@ -6,6 +6,10 @@ import (
 	"time"
 )
 
+// ahead is how many pieces are taken beyond those that may move at once, so that none has to be looked for
+// when a slot is free.
+const ahead = 2
+
 // Config says how a scheduler decides. All functions must be safe for concurrent use and must not block.
 type Config struct {
 	// PieceSize is the size of the pieces of a blob that is larger than WholeSize, NearSize, if that is more,
@@ -20,10 +24,8 @@ type Config struct {
 	// MaxTakeOvers is how many pieces of one blob are taken over from slow connections.
 	MaxTakeOvers int
 
-	// Small is the size up to which a blob moves beside pieces of others, and Ahead how many pieces are taken
-	// beyond those that may move at once, so that none has to be looked for when a slot is free.
+	// Small is the size up to which a blob moves beside pieces of others.
 	Small int64
-	Ahead int
 
 	// Now returns monotonic time. Nil means that since the scheduler was made.
 	Now func() time.Duration
@@ -103,7 +105,7 @@ func (p *plan) preferSmall() bool {
 	for _, i := range p.splittable {
 		taken += p.blobs[i].queue.Active()
 	}
-	return taken >= p.Large()+p.Ahead
+	return taken >= p.Large()+ahead
 }
 
 // start takes a blob off the queue.
@@ -169,7 +171,7 @@ func (p *plan) share(c candidate, now time.Duration) (part *Piece) {
 	return part
 }
 
-// near has pieces be as large as they are where the server is near.
+// near makes pieces as large as they are where the server is near.
 func (p *plan) near() {
 	if p.PieceSize >= p.NearSize {
 		return
@@ -180,6 +182,16 @@ func (p *plan) near() {
 			q.resize(p.NearSize)
 		}
 	}
+}
+
+// again puts ranges of a blob back.
+func (p *plan) again(i int, missing []Range) {
+	b := &p.blobs[i]
+	b.finishing = false
+	for _, r := range missing {
+		b.queue.Add(r)
+	}
+	p.offer(i)
 }
 
 // offer lets all workers have pieces of a blob.

@@ -63,8 +63,9 @@ func (s *Scheduler) Next(ctx context.Context) (job Job, ok bool, err error) {
 }
 
 // Start says what is missing of a blob that was started, and returns the first piece of that, nil where
-// nothing is.
-func (s *Scheduler) Start(i int, missing []Range) *Piece {
+// nothing is. What is deferred is not taken yet: it is fetched when it is given to Again or Continue, or when
+// a registry that does not serve ranges sends it anyway.
+func (s *Scheduler) Start(i int, missing []Range, deferred ...Range) *Piece {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	b := &s.plan.blobs[i]
@@ -73,24 +74,22 @@ func (s *Scheduler) Start(i int, missing []Range) *Piece {
 		size = s.plan.PieceSize
 	}
 	b.queue = newQueue(missing, size)
+	b.queue.Defer(deferred)
 	if size > 0 || len(missing) > 1 {
 		s.plan.offer(i)
 	}
 	return b.next(s.plan.Now())
 }
 
-// Near says that the server is near: pieces that nobody has taken yet have the size for that.
-func (s *Scheduler) Near() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.plan.near()
-}
-
 // RangesServed says that ranges of a blob are served, so that several workers may fetch it. Where they are
-// known to be ignored, it changes nothing.
-func (s *Scheduler) RangesServed(i int) {
+// known to be ignored, that changes nothing. Where the server is near, pieces of any blob that nobody has
+// taken yet have the size for that.
+func (s *Scheduler) RangesServed(i int, near bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if near {
+		s.plan.near()
+	}
 	if b := &s.plan.blobs[i]; b.ranges == RangesUnknown {
 		b.ranges = RangesServed
 		s.changed.Broadcast()
@@ -155,29 +154,20 @@ func (s *Scheduler) Complete(i int) bool {
 func (s *Scheduler) Again(i int, missing []Range) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	b := &s.plan.blobs[i]
-	b.finishing = false
-	for _, r := range missing {
-		b.queue.Add(r)
-	}
-	s.plan.offer(i)
+	s.plan.again(i, missing)
 	s.changed.Broadcast()
 }
 
-// Defer keeps ranges of a blob that was started from being taken yet, and forgets those that it kept before.
-// They are fetched when they are given to Again, or when a registry that does not serve ranges sends them
-// anyway.
-func (s *Scheduler) Defer(i int, ranges []Range) {
+// Continue does what Again does, and defers other ranges than before. The blob is not complete until Finish
+// of the piece that it returns is called, which has no bytes.
+func (s *Scheduler) Continue(i int, missing, deferred []Range) *Piece {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.plan.blobs[i].queue.Defer(ranges)
-}
-
-// Pin keeps a blob from being complete until Finish of what it returns is called.
-func (s *Scheduler) Pin(i int) *Piece {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.plan.blobs[i].queue.Pin(s.plan.Now())
+	q := s.plan.blobs[i].queue
+	q.Defer(deferred)
+	s.plan.again(i, missing)
+	s.changed.Broadcast()
+	return q.Pin(s.plan.Now())
 }
 
 // Finish takes a blob off the list of those that are fetched.

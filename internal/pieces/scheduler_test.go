@@ -30,7 +30,7 @@ func newScheduler(l *link, sizes ...int64) *Scheduler {
 	}
 	return NewScheduler(bytes, Config{
 		PieceSize: 8 * mib, WholeSize: 32 * mib, MinSplit: 2 * mib, SplitAfter: 2 * time.Second,
-		MaxTakeOvers: 3, Small: mib, Ahead: 2,
+		MaxTakeOvers: 3, Small: mib,
 		Now: func() time.Duration { return l.now }, Large: func() int { return l.large },
 		SlotFree: func() bool { return l.free }, Capped: func() bool { return l.capped },
 		Slow: func(_ bool, _ time.Duration, _ float64, left int64) bool {
@@ -70,7 +70,7 @@ func start(t *testing.T, s *Scheduler, i int) *Piece {
 	job := next(t, s)
 	require.Equal(t, Job{Blob: i}, job)
 	p := s.Start(i, []Range{{0, s.plan.blobs[i].size}})
-	s.RangesServed(i)
+	s.RangesServed(i, false)
 	return p
 }
 
@@ -96,10 +96,10 @@ func TestOneWorkerHasABlobUntilRangesAreServed(t *testing.T) {
 		first := s.Start(0, []Range{{0, 100 * mib}})
 		assert.EqualValues(t, 8*mib, first.End())
 		none(t, s)
-		s.RangesServed(0)
+		s.RangesServed(0, false)
 		assert.EqualValues(t, 8*mib, next(t, s).Piece.Pos())
 		s.RangesIgnored(0)
-		s.RangesServed(0)
+		s.RangesServed(0, false)
 		none(t, s)
 		assert.Equal(t, RangesIgnored, s.Ranges(0))
 	})
@@ -291,7 +291,7 @@ func TestE9PieceIsNotSlowWhileItIsStored(t *testing.T) {
 func TestBlobThatIsPinnedIsNotComplete(t *testing.T) {
 	s := newScheduler(&link{large: 4, free: true}, 40)
 	p := start(t, s, 0)
-	pin := s.Pin(0)
+	pin := s.Continue(0, nil, nil)
 	p.Take(8 * mib)
 	p.Finish()
 	assert.False(t, s.Complete(0))
@@ -314,10 +314,9 @@ func TestPiecesAreLargerWhereTheServerIsNear(t *testing.T) {
 	})
 	job := next(t, s)
 	p := s.Start(job.Blob, []Range{{0, 1000}})
-	s.Near()
-	s.RangesServed(job.Blob)
+	s.RangesServed(job.Blob, true)
 	assert.EqualValues(t, 100, p.End(), "what is taken stays")
 	assert.EqualValues(t, 300, next(t, s).Piece.End())
-	s.Near()
+	s.RangesServed(job.Blob, true)
 	assert.EqualValues(t, 500, next(t, s).Piece.End())
 }

@@ -142,23 +142,3 @@ func (a *attempt) rangeViolated(why string) error {
 		return retry.Permanent(err)
 	}
 }
-
-// rangeIgnored says what the whole blob means as the answer to a range; nil where it is to be taken.
-func (a *attempt) rangeIgnored() error {
-	if a.src.mirror {
-		a.mirrors.ignoredAt.Store(a.src, true)
-		return nil
-	}
-	if a.ifRange {
-		if a.ranges.disagree() {
-			return retry.OtherWay(
-				fmt.Errorf("%w: the nodes of the registry disagree on the ETag", sentinel.ErrProtocol))
-		}
-	}
-	if again, _ := a.ranges.violate(1); again {
-		a.stale = true
-		return retry.OtherWay(
-			fmt.Errorf("%w: 200 to a range, though ranges were served before", sentinel.ErrProtocol))
-	}
-	return nil
-}

@@ -172,10 +172,7 @@ func (a *attempt) take(resp *exchange.Response, w io.Writer) error {
 	if !a.src.mirror {
 		a.ranges.serve()
 	}
-	if a.Schedule.Now()-a.asked < nearTime {
-		a.Schedule.Near()
-	}
-	a.Schedule.RangesServed(a.Index)
+	a.Schedule.RangesServed(a.Index, a.Schedule.Now()-a.asked < nearTime)
 	return b.copy()
 }
 

@@ -50,7 +50,7 @@ func (b body) takeWhole() error {
 			return retry.OtherWay(fmt.Errorf("%w: a whole blob for one of its pieces", sentinel.ErrProtocol))
 		}
 	} else if b.Header.Get("Accept-Ranges") == "bytes" {
-		b.Schedule.RangesServed(b.Index)
+		b.Schedule.RangesServed(b.Index, false)
 	}
 	if err := b.skip(b.Piece.Pos()); err != nil {
 		return err
@@ -62,6 +62,24 @@ func (b body) takeWhole() error {
 		return err
 	}
 	return b.checkEnd()
+}
+
+// rangeIgnored says what the whole blob means as the answer to a range; nil where it is to be taken.
+func (b body) rangeIgnored() error {
+	if b.src.mirror {
+		b.mirrors.ignoredAt.Store(b.src, true)
+		return nil
+	}
+	if b.ifRange && b.ranges.disagree() {
+		return retry.OtherWay(
+			fmt.Errorf("%w: the nodes of the registry disagree on the ETag", sentinel.ErrProtocol))
+	}
+	if again, _ := b.ranges.violate(1); again {
+		b.stale = true
+		return retry.OtherWay(
+			fmt.Errorf("%w: 200 to a range, though ranges were served before", sentinel.ErrProtocol))
+	}
+	return nil
 }
 
 // checkEnd checks that a body that did not tell its length ends with the blob.

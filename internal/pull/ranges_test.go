@@ -196,7 +196,7 @@ func (w *world) beside() *pull.PieceFetch {
 // A range is refused that was asked for before another worker had found out that ranges are.
 func TestN47LateRefusalOfARange(t *testing.T) {
 	w := newWorld(t)
-	w.schedule.RangesServed(0)
+	w.schedule.RangesServed(0, false)
 	other := w.beside()
 	refused := says(416, "")
 	refused.before = func(*http.Request) {

@@ -151,7 +151,7 @@ func TestE18WholePieceThatIsTakenOver(t *testing.T) {
 	w := newWorld(t)
 	w.size = 50
 	w.begin()
-	w.schedule.RangesServed(0)
+	w.schedule.RangesServed(0, false)
 	a := says(200, content(0, 50))
 	a.body = onRead{a.body, func() { w.request.Piece.Finish() }}
 	_, err := w.fetch(a)
