@@ -30,7 +30,7 @@ func (e *SourceError) Unwrap() error { return e.Err }
 // The file may change or be cut meanwhile. It is only read, and nothing of it is shared but, where the file
 // system does that, its blocks. An error of it is a [*SourceError]; any other is as that of [Writer.Write].
 func (p *Partial) Adopt(ctx context.Context, src *os.File, from, at, n int64) (copied int64, err error) {
-	if err := p.adoptable(src); err != nil {
+	if err := adoptable(src, p.data.info); err != nil {
 		return 0, &SourceError{err}
 	}
 	mine := reservation{start: at, end: at}
@@ -46,15 +46,16 @@ func (p *Partial) Adopt(ctx context.Context, src *os.File, from, at, n int64) (c
 	return copied, err
 }
 
-// adoptable makes sure that a file can be read without waiting for anybody.
-func (p *Partial) adoptable(src *os.File) error {
+// adoptable makes sure that a file can be read without waiting for anybody, and is not the one that is
+// written.
+func adoptable(src *os.File, written os.FileInfo) error {
 	fi, err := src.Stat()
 	switch {
 	case err != nil:
 		return err
 	case !fi.Mode().IsRegular():
 		return rootfile.ErrNotRegular
-	case os.SameFile(fi, p.data.info):
+	case os.SameFile(fi, written):
 		return errSameFile
 	}
 	return nil

@@ -83,7 +83,8 @@ func patchAnew(ctx context.Context, b *Blob, err error) {
 	b.session.drop(ctx)
 }
 
-// suspectSize has the session asked whether it has what it should: then it is the chunk that is refused.
+// suspectSize notes that a chunk was refused: the session is asked next, and where it has what it should, it
+// was the chunk.
 func suspectSize(_ context.Context, b *Blob, err error) { b.refusals.suspect = err }
 
 func suspectStep(_ context.Context, b *Blob, err error) {

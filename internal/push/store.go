@@ -41,7 +41,8 @@ func newDirect(a answer) (*directUpload, error) {
 func (d *directUpload) send(ctx context.Context, b *Blob) (outcome, error) {
 	r := b.request(http.MethodPut, d.target)
 	r.Header = d.header.Clone()
-	got, err := b.atStore(b.source.send(ctx, r, 0, b.size, nil))
+	a, err := b.source.send(ctx, r, 0, b.size, nil)
+	got, err := atStore(b, a, err)
 	if got == complete {
 		d.complete = true
 		arrived(b, b.size)
@@ -50,7 +51,7 @@ func (d *directUpload) send(ctx context.Context, b *Blob) (outcome, error) {
 }
 
 // atStore says what the answer of an object store to a body means: complete, where all of it is there.
-func (b *Blob) atStore(a answer, err error) (outcome, error) {
+func atStore(b *Blob, a answer, err error) (outcome, error) {
 	switch {
 	case err != nil:
 		return lost, err
@@ -101,7 +102,7 @@ func (p *partsUpload) send(ctx context.Context, b *Blob) (outcome, error) {
 		r = exchange.Request{Request: put, Budget: b.budget}
 		part, err = b.source.send(ctx, r, start, end, &p.sum)
 	}
-	if got, err := b.atStore(part, err); got != complete {
+	if got, err := atStore(b, part, err); got != complete {
 		return got, err
 	}
 	p.sums.Write(p.sum.Sum(nil))
