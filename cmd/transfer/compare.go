@@ -10,36 +10,36 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/modeltransfer/transfer"
+	"github.com/modeltransfer/transfer/model"
 	"github.com/opencontainers/go-digest"
 )
 
 var errDifferent = errors.New("what was pulled is not what was pushed")
 
-// compare reads each blob in both directories, hashes it and compares every
+// compare reads each file in both directories of blobs, hashes it and compares every
 // byte. The first difference is an error that matches errDifferent.
-func compare(ctx context.Context, wantDir, gotDir string, blobs []transfer.Blob) error {
+func compare(ctx context.Context, wantDir, gotDir string, files []model.File) error {
 	want, got := make([]byte, copyBuffer), make([]byte, copyBuffer)
-	for _, b := range blobs {
-		if err := compareBlob(ctx, wantDir, gotDir, b, want, got); err != nil {
+	for _, f := range files {
+		if err := compareBlob(ctx, wantDir, gotDir, f.Digest, want, got); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func compareBlob(ctx context.Context, wantDir, gotDir string, b transfer.Blob, want, got []byte) error {
-	sent, err := os.Open(filepath.Join(wantDir, blobFile(b.Digest)))
+func compareBlob(ctx context.Context, wantDir, gotDir string, dg string, want, got []byte) error {
+	sent, err := os.Open(filepath.Join(wantDir, blobFile(dg)))
 	if err != nil {
 		return err
 	}
 	defer sent.Close()
-	received, err := os.Open(filepath.Join(gotDir, blobFile(b.Digest)))
+	received, err := os.Open(filepath.Join(gotDir, blobFile(dg)))
 	if err != nil {
 		return err
 	}
 	defer received.Close()
-	verifier := digest.Digest(b.Digest).Verifier()
+	verifier := digest.Digest(dg).Verifier()
 	hashed := io.TeeReader(received, verifier)
 	for ctx.Err() == nil {
 		n, sentErr := io.ReadFull(sent, want)
@@ -50,11 +50,11 @@ func compareBlob(ctx context.Context, wantDir, gotDir string, b transfer.Blob, w
 		case failed(receivedErr):
 			return receivedErr
 		case !bytes.Equal(want[:n], got[:m]):
-			return fmt.Errorf("%w: %s", errDifferent, b.Digest)
+			return fmt.Errorf("%w: %s", errDifferent, dg)
 		case sentErr == nil:
 			continue
 		case !verifier.Verified():
-			return fmt.Errorf("%w: %s has another digest", errDifferent, b.Digest)
+			return fmt.Errorf("%w: %s has another digest", errDifferent, dg)
 		}
 		return nil
 	}

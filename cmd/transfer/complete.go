@@ -15,7 +15,7 @@ var (
 	dirFlags  = []string{"dir"}
 )
 
-// completeValues has shells complete the values of flags, and not file names where there are none.
+// completeValues tells shells the values of flags, and to complete no file names where there are none.
 func completeValues(c *cobra.Command) {
 	for name, values := range flagValues {
 		if c.LocalFlags().Lookup(name) != nil {

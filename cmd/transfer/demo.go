@@ -137,7 +137,7 @@ func demoReference(registry, repository string) (ref.Reference, error) {
 
 // roundTrip makes the model, pushes it, pulls it back and compares.
 func (a demonstration) roundTrip(ctx context.Context, r ref.Reference, o demoOptions) error {
-	start, made, pulled := time.Now(), filepath.Join(o.dir, "model"), filepath.Join(o.dir, "pulled")
+	start, made := time.Now(), filepath.Join(o.dir, "model")
 	if err := o.model.write(ctx, made); err != nil {
 		return err
 	}
@@ -151,30 +151,38 @@ func (a demonstration) roundTrip(ctx context.Context, r ref.Reference, o demoOpt
 		return err
 	}
 	a.say("pushed %s to %s", outcomeOf(pushed), r)
-	job := newJob(a.app, "pull")
-	options := model.PullOptions{Form: model.Blobs}
-	if options.Options, err = job.options(r); err != nil {
-		return err
-	}
-	result, err := model.Pull(ctx, r.URL(), pulled, options)
-	job.close()
+	back := filepath.Join(o.dir, "pulled")
+	pulled, err := a.pull(ctx, r, back)
 	if err != nil {
 		return err
 	}
-	a.say("pulled %s", outcomeOf(result))
+	a.say("pulled %s", outcomeOf(pulled))
 	start = time.Now()
-	blobs := make([]transfer.Blob, len(pushed.Files))
-	for i, f := range pushed.Files {
-		blobs[i] = transfer.Blob{Digest: f.Digest, Size: f.Size}
-	}
-	if err := compare(ctx, made, pulled, blobs); err != nil {
+	if err := compare(ctx, made, back, pushed.Files); err != nil {
 		return err
 	}
-	took := time.Since(start).Seconds()
-	if a.json {
-		a.event("compared", field{"reference", r.URL()}, field{"digest", result.Digest},
-			field{"blobs", len(result.Files)}, field{"bytes", result.Bytes}, field{"seconds", took})
-	}
-	a.say("compared every byte of %s in %.1f s: they are the same", plural(len(result.Files), "file"), took)
+	a.same(r, pulled, time.Since(start))
 	return nil
+}
+
+// pull fetches the model that was pushed.
+func (a demonstration) pull(ctx context.Context, r ref.Reference, dir string) (model.Result, error) {
+	job := newJob(a.app, "pull")
+	defer job.close()
+	o := model.PullOptions{Form: model.Blobs}
+	var err error
+	if o.Options, err = job.options(r); err != nil {
+		return model.Result{}, err
+	}
+	return model.Pull(ctx, r.URL(), dir, o)
+}
+
+// same tells that what was pulled is what was pushed.
+func (a demonstration) same(r ref.Reference, pulled model.Result, took time.Duration) {
+	count, seconds := len(pulled.Files), took.Seconds()
+	if a.json {
+		a.event("compared", field{"reference", r.URL()}, field{"digest", pulled.Digest},
+			field{"blobs", count}, field{"bytes", pulled.Bytes}, field{"seconds", seconds})
+	}
+	a.say("compared every byte of %s in %.1f s: they are the same", plural(count, "file"), seconds)
 }

@@ -173,14 +173,13 @@ func (a inspector) tags(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	repo, err := openRepository(a.app, r, registry.Options{})
+	var tags []string
+	err = withRepository(a.app, r, false, func(repo *registry.Repository) (err error) {
+		tags, err = repo.Tags(ctx)
+		return err
+	})
 	if err != nil {
 		return err
-	}
-	defer repo.CloseIdleConnections()
-	tags, err := repo.Tags(ctx)
-	if err != nil {
-		return fmt.Errorf("%s: %w", r, err)
 	}
 	for _, tag := range tags {
 		if a.json {

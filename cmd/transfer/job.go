@@ -44,7 +44,7 @@ func (j *job) options(r ref.Reference) (model.Options, error) {
 	return o, nil
 }
 
-// told has this job told, and nothing else.
+// told returns options with which a call tells this job how it gets on.
 func (j *job) told() model.Options {
 	return model.Options{
 		Progress: func(completed, total int64) { j.meter.Update(completed, total) },

@@ -1,4 +1,19 @@
 // Command transfer pulls models from a registry, pushes them to one, and looks after what it has pulled.
+//
+// root.go lists the commands. Each has a function that makes its cobra.Command, such as pullCommand, and one
+// that does what it says with package model or package registry. What they share:
+//
+//	flags.go, limits.go    the flags of all commands, and of several
+//	reference.go           operands that name a model, a repository or a registry
+//	remote.go              clients of package registry
+//	identities.go          as whom a registry is asked: flags, the environment, log-ins that are kept
+//	job.go                 a call of package model, which tells follow.go and notes.go how it gets on
+//	internal/progress      the bar, the lines or the events of that
+//	report.go, dryrun.go   results, as lines for people or as events of --json
+//	hints.go               what to do about an error
+//	help.go, man.go        help texts and manual pages
+//
+// All that is printed goes through internal/printable: names and messages may come from strangers.
 package main
 
 import (
@@ -33,8 +48,8 @@ func main() {
 	os.Exit(a.run(ctx, os.Args[1:]))
 }
 
-// proxyForAll has ALL_PROXY, which other programs know and net/http does not, stand for the proxies that are
-// not named. It may be one of SOCKS.
+// proxyForAll uses ALL_PROXY, which other programs know and net/http does not, for the proxies that are not
+// named. It may be one of SOCKS.
 func proxyForAll(getenv func(string) string, setenv func(name, value string) error) {
 	all := cmp.Or(getenv("ALL_PROXY"), getenv("all_proxy"))
 	if rest, ok := strings.CutPrefix(all, "socks://"); ok {

@@ -42,27 +42,24 @@ func (a manager) tag(ctx context.Context, name string, tags []string) error {
 			return usagef("%q is no tag", tag)
 		}
 	}
-	repo, err := openRepository(a.app, r, registry.Options{Push: true})
-	if err != nil {
-		return err
-	}
-	defer repo.CloseIdleConnections()
-	m, err := repo.Manifest(ctx, r.Version())
-	if err != nil {
-		return fmt.Errorf("%s: %w", r, err)
-	}
-	for _, tag := range tags {
-		if err := repo.PutManifest(ctx, tag, m); err != nil {
-			return fmt.Errorf("%s: %w", r, err)
+	return withRepository(a.app, r, true, func(repo *registry.Repository) error {
+		m, err := repo.Manifest(ctx, r.Version())
+		if err != nil {
+			return err
 		}
-		tagged := r.Bare()
-		tagged.Tag = tag
-		if a.json {
-			a.event("tagged", field{"reference", tagged.URL()}, field{"digest", m.Digest})
+		for _, tag := range tags {
+			if err := repo.PutManifest(ctx, tag, m); err != nil {
+				return err
+			}
+			tagged := r.Bare()
+			tagged.Tag = tag
+			if a.json {
+				a.event("tagged", field{"reference", tagged.URL()}, field{"digest", m.Digest})
+			}
+			a.say("tagged %s as %s", m.Digest, tagged)
 		}
-		a.say("tagged %s as %s", m.Digest, tagged)
-	}
-	return nil
+		return nil
+	})
 }
 
 func deleteCommand(a *app) *cobra.Command {
@@ -88,13 +85,11 @@ func (a manager) delete(ctx context.Context, name string) error {
 	if r.Tag == "" && r.Digest == "" {
 		return usagef("delete takes a tag or a digest: %s:TAG", name)
 	}
-	repo, err := openRepository(a.app, r, registry.Options{Push: true})
+	err = withRepository(a.app, r, true, func(repo *registry.Repository) error {
+		return repo.Delete(ctx, r.Version())
+	})
 	if err != nil {
 		return err
-	}
-	defer repo.CloseIdleConnections()
-	if err := repo.Delete(ctx, r.Version()); err != nil {
-		return fmt.Errorf("%s: %w", r, err)
 	}
 	if a.json {
 		a.event("deleted", field{"reference", r.URL()})
@@ -156,24 +151,21 @@ func (a inspector) discover(ctx context.Context, name, artifactType string) erro
 	if err != nil {
 		return err
 	}
-	repo, err := openRepository(a.app, r, registry.Options{})
-	if err != nil {
-		return err
-	}
-	defer repo.CloseIdleConnections()
-	m, err := repo.Manifest(ctx, r.Version())
-	if err != nil {
-		return fmt.Errorf("%s: %w", r, err)
-	}
-	if !a.json {
-		a.print("%s  %s", m.Digest, r)
-	}
-	d := discovery{inspector: a, repo: repo, artifactType: artifactType, seen: map[string]bool{}}
-	d.seen[m.Digest] = true
-	if err := d.show(ctx, m.Digest, ""); err != nil {
-		return fmt.Errorf("%s: %w", r, err)
-	}
+	d := discovery{inspector: a, artifactType: artifactType, seen: map[string]bool{}}
+	err = withRepository(a.app, r, false, func(repo *registry.Repository) error {
+		m, err := repo.Manifest(ctx, r.Version())
+		if err != nil {
+			return err
+		}
+		if !a.json {
+			a.print("%s  %s", m.Digest, r)
+		}
+		d.repo, d.seen[m.Digest] = repo, true
+		return d.show(ctx, m.Digest, "")
+	})
 	switch {
+	case err != nil:
+		return err
 	case len(d.seen) > 1:
 	case artifactType != "":
 		a.note("nothing of type %s refers to it", artifactType)

@@ -10,7 +10,7 @@ import (
 	"slices"
 	"testing"
 
-	"github.com/modeltransfer/transfer"
+	"github.com/modeltransfer/transfer/model"
 	"github.com/opencontainers/go-digest"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -28,10 +28,10 @@ func makeModel(t *testing.T, m demoModel) (string, *manifest) {
 }
 
 // blobs lists the config and the layers of a model that was made, each digest once.
-func (m *manifest) blobs() []transfer.Blob {
-	var blobs []transfer.Blob
+func (m *manifest) blobs() []model.File {
+	var blobs []model.File
 	for _, d := range append([]descriptor{m.Config}, m.Layers...) {
-		if b := (transfer.Blob{Digest: d.Digest, Size: d.Size}); !slices.Contains(blobs, b) {
+		if b := (model.File{Digest: d.Digest, Size: d.Size}); !slices.Contains(blobs, b) {
 			blobs = append(blobs, b)
 		}
 	}

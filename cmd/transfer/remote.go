@@ -30,6 +30,19 @@ func openRepository(a *app, r ref.Reference, o registry.Options) (*registry.Repo
 	return registry.Open(o)
 }
 
+// withRepository opens the repository of a reference, and names that in the error of what is done there.
+func withRepository(a *app, r ref.Reference, push bool, do func(*registry.Repository) error) error {
+	repo, err := openRepository(a, r, registry.Options{Push: push})
+	if err != nil {
+		return err
+	}
+	defer repo.CloseIdleConnections()
+	if err := do(repo); err != nil {
+		return fmt.Errorf("%s: %w", r, err)
+	}
+	return nil
+}
+
 // registryOptions fills in how a registry is reached: with the log-in that is kept unless the options have
 // one. What is tried again is told in notes of its own.
 func registryOptions(a *app, r ref.Reference, o registry.Options) (_ registry.Options, err error) {

@@ -151,28 +151,15 @@ func (s *Stage) OpenOCI(dir, want string, most int) (Model, error) {
 	if err := json.Unmarshal(data, &index); err != nil {
 		return Model{}, fmt.Errorf("%s: %w", filepath.Join(dir, ocispec.ImageIndexFile), err)
 	}
-	var names []string
-	var found []ocispec.Descriptor
-	for _, d := range index.Manifests {
-		name := cmp.Or(d.Annotations[ocispec.AnnotationRefName], d.Digest.String())
-		names = append(names, name)
-		if want == "" || want == name || want == d.Digest.String() {
-			found = append(found, d)
-		}
+	d, err := chooseOCI(dir, index, want)
+	if err != nil {
+		return Model{}, err
 	}
-	other := func(d ocispec.Descriptor) bool { return d.Digest != found[0].Digest }
-	if len(found) == 0 || slices.ContainsFunc(found, other) { // one model may have several names
-		var fitting []string
-		for _, d := range found {
-			fitting = append(fitting, d.Digest.String())
-		}
-		return Model{}, choiceError(dir, want, names, fitting)
-	}
-	m := Model{Name: cmp.Or(found[0].Annotations[ocispec.AnnotationRefName], found[0].Digest.String())}
+	m := Model{Name: ociName(d)}
 	tree := NewTree(most, func(dg string) (registry.Manifest, error) {
 		return readBlobManifest(TreePath(dir, OCI, digest.Digest(dg)), digest.Digest(dg))
 	})
-	if err := tree.Add(found[0].Digest.String()); err != nil {
+	if err := tree.Add(d.Digest.String()); err != nil {
 		return m, err
 	}
 	for _, one := range tree.All {
@@ -183,6 +170,29 @@ func (s *Stage) OpenOCI(dir, want string, most int) (Model, error) {
 		m.Parts = append(m.Parts, part)
 	}
 	return m, nil
+}
+
+// chooseOCI returns the one model of a layout, or the one of the name or digest wanted, which may have
+// several names.
+func chooseOCI(dir string, index ocispec.Index, want string) (ocispec.Descriptor, error) {
+	var names, fitting []string
+	var found []ocispec.Descriptor
+	for _, d := range index.Manifests {
+		names = append(names, ociName(d))
+		if want == "" || want == ociName(d) || want == d.Digest.String() {
+			found, fitting = append(found, d), append(fitting, d.Digest.String())
+		}
+	}
+	other := func(d ocispec.Descriptor) bool { return d.Digest != found[0].Digest }
+	if len(found) == 0 || slices.ContainsFunc(found, other) {
+		return ocispec.Descriptor{}, choiceError(dir, want, names, fitting)
+	}
+	return found[0], nil
+}
+
+// ociName is what a layout calls a model.
+func ociName(d ocispec.Descriptor) string {
+	return cmp.Or(d.Annotations[ocispec.AnnotationRefName], d.Digest.String())
 }
 
 // readBlobManifest reads a manifest that is a blob.

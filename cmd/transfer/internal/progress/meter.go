@@ -36,7 +36,7 @@ type Options struct {
 	// Delay is how long lines wait before the first: what is done sooner needs none.
 	Delay time.Duration
 
-	// UntilMoved has lines wait until something has moved: it may turn out that all is there already.
+	// UntilMoved makes lines wait until something has moved: it may turn out that all is there already.
 	UntilMoved bool
 
 	// Event gets the progress instead of Out when it is set.
