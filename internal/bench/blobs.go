@@ -40,20 +40,27 @@ func (s *shelf) blobs(w workload) (all []contender.Blob, err error) {
 }
 
 // fill writes a blob whose content depends on its set and number only.
-func (s *shelf) fill(of set, i int) (b contender.Blob, err error) {
+func (s *shelf) fill(of set, i int) (contender.Blob, error) {
 	var seed [32]byte
 	binary.LittleEndian.PutUint64(seed[:], uint64(of.size))
 	binary.LittleEndian.PutUint64(seed[8:], uint64(i))
+	return s.save(of.size, func(w io.Writer) error {
+		_, err := io.CopyN(w, rand.NewChaCha8(seed), of.size)
+		return err
+	})
+}
+
+// save makes a blob of what is written.
+func (s *shelf) save(size int64, write func(io.Writer) error) (b contender.Blob, err error) {
 	f, err := os.CreateTemp(s.dir, "new")
 	if err != nil {
 		return b, err
 	}
 	h := sha256.New()
-	_, err = io.CopyN(io.MultiWriter(f, h), rand.NewChaCha8(seed), of.size)
-	if err := errors.Join(err, f.Close()); err != nil {
+	if err := errors.Join(write(io.MultiWriter(f, h)), f.Close()); err != nil {
 		return b, err
 	}
-	b = contender.Blob{Digest: "sha256:" + hex.EncodeToString(h.Sum(nil)), Size: of.size}
+	b = contender.Blob{Digest: "sha256:" + hex.EncodeToString(h.Sum(nil)), Size: size}
 	return b, os.Rename(f.Name(), filepath.Join(s.dir, b.File()))
 }
 

@@ -6,8 +6,8 @@
 //
 // The first measures what is named. The second measures the rows of docs/performance.md in a quarter of an
 // hour, adds them to docs/performance/runs.csv, and writes tables and charts anew; "far" does so with the far
-// links, twenty times each, and "updates" with those of docs/updates.md, in /dev/shm or another -tmp that has
-// room for 20 GB. "show" prints what the CSV has, and "tables" writes tables and charts only.
+// links, twenty times each, and "updates" with those of docs/updates.md, in /dev/shm or another -tmp with
+// 20 GB of space. "show" prints what the CSV has, and "tables" writes tables and charts only.
 package main
 
 import (

@@ -40,7 +40,7 @@ func cellsOf(line string) (cells []string) {
 }
 
 func TestOnlyWhatIsMissingCountsAsBlobs(t *testing.T) {
-	w := workload{sets: []set{{100, 1000}}, present: 0.99}
+	w := workload{sets: []set{{100, 1000}}, destination: destination{present: 0.99}}
 	r := summary{name: "transfer"}
 	r.of[body].median = 1000
 	assert.Equal(t, "1.000", r.cells(w, 0, 0)[8])

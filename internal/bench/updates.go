@@ -1,13 +1,9 @@
 package main
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
-	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
-	"os"
 	"path/filepath"
 	"strings"
 
@@ -72,28 +68,17 @@ func (s *shelf) update(u *update, size int64) (b contender.Blob, old string, err
 		})
 		m.seeds = append(m.seeds, uint64(i))
 	}
-	older, err := s.write(u, m)
+	version := func() (contender.Blob, error) {
+		l := u.format(m.File)
+		return s.save(l.Size, func(w io.Writer) error { return m.Write(w, l, m.seeds) })
+	}
+	older, err := version()
 	if err != nil {
 		return b, "", err
 	}
 	u.change(&m)
-	b, err = s.write(u, m)
+	b, err = version()
 	return b, filepath.Join(s.dir, older.File()), err
-}
-
-// write writes a version, if it is not there yet.
-func (s *shelf) write(u *update, m model) (b contender.Blob, err error) {
-	l, h := u.format(m.File), sha256.New()
-	f, err := os.CreateTemp(s.dir, "new")
-	if err != nil {
-		return b, err
-	}
-	err = m.Write(io.MultiWriter(f, h), l, m.seeds)
-	if err := errors.Join(err, f.Close()); err != nil {
-		return b, err
-	}
-	b = contender.Blob{Digest: "sha256:" + hex.EncodeToString(h.Sum(nil)), Size: l.Size}
-	return b, os.Rename(f.Name(), filepath.Join(s.dir, b.File()))
 }
 
 // ofUpdates are the updates, so often that they take less than ten minutes.

@@ -46,15 +46,20 @@ type workload struct {
 	name, title string
 	chart       string // the chart that it belongs to
 	contest
-	sets    []set
-	upload  bool
-	knobs   registry.Knobs
-	present float64        // the share of the blobs that is in the destination already
-	disk    bool           // the destination is on a real disk
-	kill    bool           // killed at a random moment and run again; the second run counts
-	link    *wan.Link      // to the registry; nil is this machine
-	update  *update        // of one blob of which an older version is here; nil is none
-	task    *programs.Task // whole programs at a real registry instead; nil is none
+	sets   []set
+	upload bool
+	knobs  registry.Knobs
+	destination
+	kill   bool           // killed at a random moment and run again; the second run counts
+	link   *wan.Link      // to the registry; nil is this machine
+	update *update        // of one blob of which an older version is here; nil is none
+	task   *programs.Task // whole programs at a real registry instead; nil is none
+}
+
+// destination is where blobs are moved.
+type destination struct {
+	present float64 // the share of the blobs that is there already
+	disk    bool    // it is on a real disk
 }
 
 var (

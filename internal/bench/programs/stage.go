@@ -80,7 +80,7 @@ func (s *Stage) Close() (err error) {
 	return errors.Join(err, os.RemoveAll(s.work))
 }
 
-// Run has a program do the task once.
+// Run lets a program do the task once.
 func (s *Stage) Run(ctx context.Context, name string) (r Result, err error) {
 	dir := filepath.Join(s.work, "target")
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
@@ -105,7 +105,7 @@ func (s *Stage) Run(ctx context.Context, name string) (r Result, err error) {
 	return r, nil
 }
 
-// cool has the system write what the run before has left to write, so that it is not this one's load, and
+// cool makes the system write what the run before has left to write, so that it is not this one's load, and
 // forget the files where that is the task.
 func (s *Stage) cool() error {
 	if err := exec.Command("sync").Run(); err != nil || !s.Cold {

@@ -51,7 +51,7 @@ func (b *blobs) get(dg string) (data []byte, file *os.File, size int64, err erro
 	return data, nil, int64(len(data)), err
 }
 
-// keep remembers a small blob while there is room.
+// keep remembers a small blob while there is space.
 func (b *blobs) keep(dg string, data []byte) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -64,7 +64,7 @@ func (b *blobs) keep(dg string, data []byte) {
 // blob answers GET and HEAD of a blob.
 func (c *conn) blob(req *http.Request, dg string) reply {
 	if c.knobs.Empty {
-		return c.uploaded(req, dg)
+		return c.uploads.head(req, dg)
 	}
 	data, file, size, err := c.server.blobs.get(dg)
 	if err != nil {

@@ -23,10 +23,16 @@ func (c *conn) route(req *http.Request) reply {
 		return reply{status: http.StatusOK}
 	}
 	if repository, id, ok := cut(path, "/blobs/uploads/"); ok {
-		return c.uploadOrPost(req, repository, id)
+		if id == "" && req.Method == http.MethodPost {
+			return c.post(req, repository)
+		}
+		return c.upload(req, repository, id)
 	}
 	if _, dg, ok := cut(path, "/blobs/"); ok {
-		return c.blobOrRedirect(req, dg)
+		if c.knobs.Redirect && !c.knobs.Empty {
+			return c.redirect(dg)
+		}
+		return c.blob(req, dg)
 	}
 	return failure(http.StatusNotFound, "NAME_UNKNOWN")
 }
@@ -39,17 +45,8 @@ func cut(path, at string) (repository, rest string, ok bool) {
 	return path[:i], path[i+len(at):], true
 }
 
-func (c *conn) uploadOrPost(req *http.Request, repository, id string) reply {
-	if id == "" && req.Method == http.MethodPost {
-		return c.post(req, repository)
-	}
-	return c.upload(req, repository, id)
-}
-
-func (c *conn) blobOrRedirect(req *http.Request, dg string) reply {
-	if !c.knobs.Redirect || c.knobs.Empty {
-		return c.blob(req, dg)
-	}
+// redirect sends a client to the CDN.
+func (c *conn) redirect(dg string) reply {
 	return reply{status: http.StatusTemporaryRedirect, header: []string{
 		"Location", fmt.Sprintf("http://%s%s%s?signature=valid", c.server.cdn.Addr(), cdnPath, dg),
 		"Docker-Content-Digest", dg,

@@ -57,13 +57,6 @@ func (u *uploads) get(id string) *upload {
 	return u.open[id]
 }
 
-func (u *uploads) end(id, dg string, size int64) {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	delete(u.open, id)
-	u.taken[dg] = size
-}
-
 // fits tells whether what came is what the digest says.
 func (up *upload) fits(dg string) bool {
 	return up.hash == nil || dg == "sha256:"+hex.EncodeToString(up.hash.Sum(nil))
@@ -76,15 +69,15 @@ func (up *upload) take(b []byte) {
 	}
 }
 
-// uploaded answers HEAD of a blob of an empty registry. What was uploaded was not kept, so that it
+// head answers HEAD of a blob of an empty registry. What was uploaded was not kept, so that it
 // cannot be fetched.
-func (c *conn) uploaded(req *http.Request, dg string) reply {
+func (u *uploads) head(req *http.Request, dg string) reply {
 	if req.Method != http.MethodHead {
 		return failure(http.StatusMethodNotAllowed, "UNSUPPORTED")
 	}
-	c.uploads.mu.Lock()
-	defer c.uploads.mu.Unlock()
-	size, ok := c.uploads.taken[dg]
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	size, ok := u.taken[dg]
 	if !ok {
 		return failure(http.StatusNotFound, "BLOB_UNKNOWN")
 	}
@@ -99,7 +92,7 @@ func (c *conn) post(req *http.Request, repository string) reply {
 		return failure(http.StatusBadRequest, "BLOB_UPLOAD_INVALID")
 	}
 	if dg != "" && up.size > 0 && c.knobs.SinglePost {
-		return c.taken("", repository, dg, up)
+		return c.uploads.finish("", repository, dg, up)
 	}
 	id := c.uploads.begin(c.knobs.HashUploads)
 	return session(http.StatusAccepted, repository, id, 0)
@@ -113,12 +106,15 @@ func session(status int, repository, id string, have int64) reply {
 	}}
 }
 
-// taken ends an upload.
-func (c *conn) taken(id, repository, dg string, up *upload) reply {
+// finish ends an upload.
+func (u *uploads) finish(id, repository, dg string, up *upload) reply {
 	if !up.fits(dg) {
 		return failure(http.StatusBadRequest, "DIGEST_INVALID")
 	}
-	c.uploads.end(id, dg, up.size)
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	delete(u.open, id)
+	u.taken[dg] = up.size
 	return reply{status: http.StatusCreated, header: []string{
 		"Location", "/v2/" + repository + "/blobs/" + dg, "Docker-Content-Digest", dg,
 	}}
@@ -137,7 +133,7 @@ func (c *conn) upload(req *http.Request, repository, id string) reply {
 		return failure(http.StatusBadRequest, "BLOB_UPLOAD_INVALID")
 	}
 	if req.Method == http.MethodPut {
-		return c.taken(id, repository, req.URL.Query().Get("digest"), up)
+		return c.uploads.finish(id, repository, req.URL.Query().Get("digest"), up)
 	}
 	return session(http.StatusAccepted, repository, id, up.size)
 }
