@@ -88,7 +88,7 @@ func (e *PlatformError) Unwrap() error { return registry.ErrPlatform }
 // value.
 type LimitError = limit.Error
 
-// SpaceError is a download that finds no more room. It matches what has found that, such as
+// SpaceError is a download that finds no more space. It matches what has found that, such as
 // [transfer.ErrInsufficientSpace].
 type SpaceError struct {
 	Dir  string

@@ -131,9 +131,9 @@ func (c *Client) Close() {
 	}
 }
 
-// Follow has the request go where an answer leads, by the rules of [Target.Resolve]. It tells whether that is
-// somewhere else. The method and the body are kept, and a 303 (RFC 9110 section 15.4.4) is followed only by
-// GET and HEAD.
+// Follow turns the request to where an answer leads, by the rules of [Target.Resolve]. It tells whether that
+// is somewhere else. The method and the body are kept, and a 303 (RFC 9110 section 15.4.4) is followed only
+// by GET and HEAD.
 func (r *Request) Follow(resp *Response) (elsewhere bool, err error) {
 	if r.NoFollow || !IsRedirect(resp.StatusCode) {
 		return false, nil

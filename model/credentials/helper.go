@@ -69,7 +69,7 @@ func (f Files) store(ctx context.Context, helper, key string, c registry.Credent
 	return err
 }
 
-// erase has a program forget a log-in.
+// erase asks a program to forget a log-in.
 func (f Files) erase(ctx context.Context, helper, key string) error {
 	_, err := f.ask(ctx, helper, "erase", []byte(key))
 	return err

@@ -50,7 +50,7 @@ const maxName = 255
 
 // Options say how a registry serves. The zero value serves and takes.
 type Options struct {
-	// ReadOnly has it take nothing.
+	// ReadOnly refuses all that would change the directory.
 	ReadOnly bool
 
 	// Hosts are further names under which it may be asked on a loopback address. There it answers only to

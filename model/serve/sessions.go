@@ -22,7 +22,7 @@ const (
 	// maxUploadAge is how long an upload that nobody continues is kept. A laptop may sleep over a weekend.
 	maxUploadAge = 7 * 24 * time.Hour
 
-	// uploadGrace is how long it is kept in any case, where others need the room.
+	// uploadGrace is how long it is kept in any case, where others need its place.
 	uploadGrace = time.Hour
 )
 
