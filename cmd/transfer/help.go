@@ -55,7 +55,7 @@ func setHelp(root *cobra.Command) {
 			}
 		}
 		if c.Runnable() {
-			c.Long = wrap(c.Long, helpWidth)
+			c.Long = wrap(c.Long)
 		}
 		hideHelpFlag(c)
 	}
@@ -85,12 +85,12 @@ func unknownShell(cmd *cobra.Command, args []string) error {
 	return usagef("no completion for %q; there is one for %s", args[0], commandNames(cmd))
 }
 
-// wrap breaks a paragraph into lines.
-func wrap(text string, width int) string {
+// wrap breaks a paragraph into lines of helpWidth.
+func wrap(text string) string {
 	var lines []string
 	line := ""
 	for word := range strings.FieldsSeq(text) {
-		if line != "" && len(line)+1+len(word) > width {
+		if line != "" && len(line)+1+len(word) > helpWidth {
 			lines, line = append(lines, line), ""
 		}
 		line = strings.TrimPrefix(line+" "+word, " ")

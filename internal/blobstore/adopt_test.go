@@ -126,8 +126,8 @@ func TestAdoptRefuses(t *testing.T) {
 		"a directory":      {folder, 2000, rootfile.ErrNotRegular},
 		"an empty file":    {empty, 2000, io.ErrUnexpectedEOF},
 		"what is there":    {good, 500, errTaken},
-		"beyond the end":   {good, 99_999, ErrSize},
-		"before the first": {good, -1, ErrSize},
+		"beyond the end":   {good, 99_999, errSize},
+		"before the first": {good, -1, errSize},
 	} {
 		n, err := p.Adopt(t.Context(), test.src, 2000, test.at, 100)
 		require.ErrorIs(t, err, test.want, what)

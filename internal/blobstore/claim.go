@@ -30,7 +30,7 @@ const (
 // the claim before has finished it. A file that [Dir.Check] found wrong does not count.
 func (d *Dir) Claim(ctx context.Context, dg digest.Digest, size int64) (*Partial, error) {
 	if size < 0 {
-		return nil, fmt.Errorf("%s: %w: %d bytes", dg, ErrSize, size)
+		return nil, fmt.Errorf("%s: %w: %d bytes", dg, errSize, size)
 	}
 	w := waiter{Waiting: d.Waiting, digest: dg}
 	for wait := shortestWait; ; wait = min(wait*3/2, longestWait) {

@@ -42,8 +42,8 @@ import (
 	"github.com/modeltransfer/transfer/internal/sentinel"
 )
 
-// ErrSize is a file or a write that is longer or shorter than the blob.
-var ErrSize = errors.New("wrong size")
+// errSize is a file or a write that is longer or shorter than the blob.
+var errSize = errors.New("wrong size")
 
 // Dir is a directory of blobs, each a file "sha256-<hex>" or a symbolic link to one, since people keep
 // their blobs on another disk. Nothing is ever written through a link, and nothing but a final name is read
@@ -120,7 +120,7 @@ func (d *Dir) Check(ctx context.Context, dg digest.Digest, size int64) (bool, er
 		return false, err
 	}
 	f, err := d.finalNames.open(name, size)
-	if leadsNowhere(err) || errors.Is(err, ErrSize) || errors.Is(err, rootfile.ErrNotRegular) ||
+	if leadsNowhere(err) || errors.Is(err, errSize) || errors.Is(err, rootfile.ErrNotRegular) ||
 		errors.Is(err, rootfile.ErrReplaced) {
 		return false, nil // replaced since
 	}
@@ -148,7 +148,7 @@ func (d *Dir) Check(ctx context.Context, dg digest.Digest, size int64) (bool, er
 // [rootfile.ErrNotRegular] for a pipe or a device, and [sentinel.ErrSizeMismatch] for a file of another size.
 func (d *Dir) Source(dg digest.Digest, size int64) (*os.File, error) {
 	f, err := d.finalNames.open(nameOf(dg), size)
-	if errors.Is(err, ErrSize) {
+	if errors.Is(err, errSize) {
 		err = fmt.Errorf("%w: %w", sentinel.ErrSizeMismatch, err)
 	}
 	return f, err

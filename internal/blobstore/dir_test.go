@@ -73,12 +73,12 @@ func TestHasCheckSource(t *testing.T) {
 	}{
 		"good":           {put(content), true, true, nil},
 		"S9 wrong bytes": {put(wrong), true, false, nil},
-		"S10 longer":     {put(append(content, 0)), false, false, ErrSize},
-		"S10 shorter":    {put(content[1:]), false, false, ErrSize},
+		"S10 longer":     {put(append(content, 0)), false, false, errSize},
+		"S10 shorter":    {put(content[1:]), false, false, errSize},
 		"nothing":        {func(*testing.T, string) {}, false, false, fs.ErrNotExist},
 		"S7 link":        {linkTo(content), true, true, nil},
 		"S7 wrong link":  {linkTo(wrong), true, false, nil},
-		"S7 longer link": {linkTo(append(content, 0)), false, false, ErrSize},
+		"S7 longer link": {linkTo(append(content, 0)), false, false, errSize},
 		"S7 dangling link": {func(t *testing.T, path string) {
 			require.NoError(t, os.Symlink("nowhere", path))
 		}, false, false, fs.ErrNotExist},

@@ -83,7 +83,7 @@ func (n *finalNames) open(name string, size int64) (*os.File, error) {
 	}
 	fi, err := f.Stat()
 	if err == nil && fi.Size() != size {
-		err = fmt.Errorf("%s: %w: %d bytes, not %d", n.folder.full(name), ErrSize, fi.Size(), size)
+		err = fmt.Errorf("%s: %w: %d bytes, not %d", n.folder.full(name), errSize, fi.Size(), size)
 	}
 	if err != nil {
 		_ = f.Close()

@@ -13,7 +13,8 @@ import (
 // MismatchError is a blob whose content is not what its digest says. [Partial.Missing] has what must be
 // fetched again.
 type MismatchError struct {
-	Got, Want digest.Digest // Got is empty with Disk
+	Got  digest.Digest // empty with Disk
+	want digest.Digest
 
 	// Disk are the ranges that the disk has damaged: they do not read as they were written. With none, the
 	// bytes were wrong when they came.
@@ -26,9 +27,9 @@ type MismatchError struct {
 
 func (e *MismatchError) Error() string {
 	if len(e.Disk) > 0 {
-		return fmt.Sprintf("%d ranges of %s are not on disk what was written", len(e.Disk), e.Want)
+		return fmt.Sprintf("%d ranges of %s are not on disk what was written", len(e.Disk), e.want)
 	}
-	return fmt.Sprintf("content has digest %s, not %s", e.Got, e.Want)
+	return fmt.Sprintf("content has digest %s, not %s", e.Got, e.want)
 }
 
 // hasher hashes each byte of a partial once. Bytes that come in order are hashed as they are written. Others
@@ -132,7 +133,7 @@ func (h *hasher) verify(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return &MismatchError{Got: got, Want: h.want, Adopted: adopted}
+	return &MismatchError{Got: got, want: h.want, Adopted: adopted}
 }
 
 // damage tells what was damaged on the disk, unless comparing has failed.
@@ -140,7 +141,7 @@ func (h *hasher) damage(ctx context.Context, err error) error {
 	if err != nil {
 		return h.readFailed(ctx, err)
 	}
-	return &MismatchError{Want: h.want, Disk: h.record.damage()}
+	return &MismatchError{want: h.want, Disk: h.record.damage()}
 }
 
 // readFailed keeps nothing of a disk that cannot be read.

@@ -92,7 +92,7 @@ func (p *Partial) publish() error {
 		return err
 	}
 	if fi.Size() != p.record.size {
-		return fmt.Errorf("%s: %w: %d bytes, not %d", p.data.Name(), ErrSize, fi.Size(), p.record.size)
+		return fmt.Errorf("%s: %w: %d bytes, not %d", p.data.Name(), errSize, fi.Size(), p.record.size)
 	}
 	if err := p.sync(); err != nil {
 		return err

@@ -67,9 +67,9 @@ func TestWriteRefuses(t *testing.T) {
 		at   int64
 		want error
 	}{
-		"N5 beyond the size":    {95, ErrSize},
-		"far beyond":            {1 << 62, ErrSize},
-		"before the start":      {-1, ErrSize},
+		"N5 beyond the size":    {95, errSize},
+		"far beyond":            {1 << 62, errSize},
+		"before the start":      {-1, errSize},
 		"what another writes":   {5, errTaken},
 		"what is recorded":      {55, errTaken},
 		"up to what is taken":   {45, errTaken},
@@ -111,7 +111,7 @@ func TestN16WrongBytesAreAllMissing(t *testing.T) {
 			var mismatch *MismatchError
 			require.ErrorAs(t, err, &mismatch)
 			assert.Equal(t, digestOf(wrong), mismatch.Got)
-			assert.Equal(t, digestOf(content), mismatch.Want)
+			assert.Equal(t, digestOf(content), mismatch.want)
 			assert.Empty(t, mismatch.Disk)
 			assert.Equal(t, []pieces.Range{{Start: 0, End: size}}, p.Missing())
 			assert.NotContains(t, files(t, dir), p.name)

@@ -92,7 +92,7 @@ func (r *recorder) reserve(v *reservation, n int64) (off int64, err error) {
 	off = v.end
 	switch {
 	case off < 0 || n > r.size-off:
-		return 0, fmt.Errorf("%s: %w: write of %d bytes at %d of %d", r.state.path, ErrSize, n, off, r.size)
+		return 0, fmt.Errorf("%s: %w: write of %d bytes at %d of %d", r.state.path, errSize, n, off, r.size)
 	case r.recorded.covers(off, off+n) || r.reserved.others(off, off+n, v):
 		return 0, r.state.refuse(errTaken)
 	}

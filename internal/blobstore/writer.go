@@ -27,7 +27,7 @@ type Writer struct {
 // [*fs.PathError], ends all writing to the partial.
 //
 // It refuses, and writes nothing of, bytes that another writer has written or is writing, and bytes beyond
-// the end of the blob. The latter error matches [ErrSize].
+// the end of the blob. The latter error matches [errSize].
 func (w *Writer) Write(b []byte) (int, error) {
 	if len(b) == 0 {
 		return 0, nil

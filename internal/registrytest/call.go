@@ -27,7 +27,7 @@ func (c *call) route() {
 	switch c.target.kind {
 	case "base":
 		c.w.Header().Set("Docker-Distribution-API-Version", "registry/2.0")
-		c.json(http.StatusOK, "application/json", struct{}{})
+		c.json("application/json", struct{}{})
 	case "blobs":
 		blobCall{c}.serve()
 	case "uploads":
@@ -123,12 +123,12 @@ func (a *reply) empty(status int) {
 	a.w.WriteHeader(status)
 }
 
-func (a *reply) json(status int, mediaType string, v any) {
+func (a *reply) json(mediaType string, v any) {
 	data, err := json.Marshal(v)
 	if err != nil {
 		panic(err) // only types of this package come here
 	}
-	a.send(status, mediaType, data)
+	a.send(http.StatusOK, mediaType, data)
 }
 
 func (a *reply) send(status int, mediaType string, data []byte) {

@@ -135,7 +135,7 @@ func (c manifestCall) tags() {
 	if n, err := strconv.Atoi(query.Get("n")); err == nil && n >= 0 {
 		tags = tags[:min(n, len(tags))]
 	}
-	c.json(http.StatusOK, "application/json", struct {
+	c.json("application/json", struct {
 		Name string   `json:"name"`
 		Tags []string `json:"tags"`
 	}{c.target.repo, append([]string{}, tags...)})
@@ -161,5 +161,5 @@ func (c manifestCall) referrers() {
 	if want != "" {
 		c.w.Header().Set("OCI-Filters-Applied", "artifactType")
 	}
-	c.json(http.StatusOK, index.MediaType, index)
+	c.json(index.MediaType, index)
 }

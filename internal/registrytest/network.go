@@ -2,7 +2,6 @@ package registrytest
 
 import (
 	"context"
-	"crypto/x509"
 	"errors"
 	"net"
 	"net/http"
@@ -54,9 +53,6 @@ func (n *Network) Transport() *http.Transport {
 
 // Client returns a new client with a [Network.Transport] of its own.
 func (n *Network) Client() *http.Client { return &http.Client{Transport: n.Transport()} }
-
-// RootCAs returns the pool that has the network's certificate authority.
-func (n *Network) RootCAs() *x509.CertPool { return n.trust.pool }
 
 // Down makes every later dial of the host fail with err; nil brings it back. The
 // host is written as for [Network.Serve], or "name:port", and need not be

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// When a connection counts as slow (see [Speeds.Slow]), and what is done about it. A new connection in its
+// When a connection counts as slow (see [Speeds.slow]), and what is done about it. A new connection in its
 // place will likely be as fast as its peers.
 const (
 	// slowShare is the share of the median speed of its peers below which a connection is slow.
@@ -59,8 +59,8 @@ func (s *Speeds) Median() float64 {
 	return recent[count/2]
 }
 
-// Slow tells whether a connection of that speed is slow beside its peers.
-func (s *Speeds) Slow(speed float64) bool { return speed < slowShare*s.Median() }
+// slow tells whether a connection of that speed is slow beside its peers.
+func (s *Speeds) slow(speed float64) bool { return speed < slowShare*s.Median() }
 
 // TakeOver tells whether an idle worker should take over a piece, on a new connection. Where its body flows,
 // it has done so for age at that speed, in bytes per second. Otherwise age is how long its first byte has
@@ -70,8 +70,8 @@ func (w *Watchdog) TakeOver(flows bool, age time.Duration, speed float64, little
 	case !flows:
 		return age > w.stallTimeout/3 && !w.linkIsSlow(age)
 	case little:
-		return age > takeOverLate && w.Speeds.Slow(speed)
+		return age > takeOverLate && w.Speeds.slow(speed)
 	default:
-		return age > takeOverAfter && w.Speeds.Slow(speed)
+		return age > takeOverAfter && w.Speeds.slow(speed)
 	}
 }

@@ -294,7 +294,7 @@ func (w *Watch) slow(now time.Duration) bool {
 	}
 	speed := float64(w.seen.bytes-w.measured.bytes) / elapsed.Seconds()
 	w.measured = mark{w.seen.bytes, now}
-	if !w.maySlow && w.watchdog.Speeds.Slow(speed) {
+	if !w.maySlow && w.watchdog.Speeds.slow(speed) {
 		return true
 	}
 	w.watchdog.Speeds.Record(speed)

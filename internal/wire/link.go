@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/modeltransfer/transfer/internal/challenge"
@@ -22,7 +23,7 @@ func NextLink(h http.Header) (string, error) {
 		}
 		for _, l := range links {
 			switch {
-			case !l.is("next"):
+			case !l.isNext():
 			case found && l.target != next:
 				return "", fmt.Errorf("%w: two different next pages", errLink)
 			default:
@@ -39,14 +40,10 @@ func NextLink(h http.Header) (string, error) {
 // link is one link of a Link header.
 type link struct{ target, rel string }
 
-// is tells whether the link has a relation. There may be several in one parameter.
-func (l link) is(rel string) bool {
-	for word := range strings.FieldsSeq(l.rel) {
-		if strings.EqualFold(word, rel) {
-			return true
-		}
-	}
-	return false
+// isNext tells whether the link is to the next page. It may have several relations.
+func (l link) isNext() bool {
+	next := func(rel string) bool { return strings.EqualFold(rel, "next") }
+	return slices.ContainsFunc(strings.Fields(l.rel), next)
 }
 
 // parseLinks parses one value of a Link header. Targets and quoted strings may have any sign in them.

@@ -30,13 +30,13 @@ func curlDownload(ctx context.Context, j *Job) error {
 // command runs a program for each blob.
 func command(ctx context.Context, j *Job, line func(Blob) []string) error {
 	if len(j.Blobs) > manyBlobs {
-		return fmt.Errorf("%w: one blob at a time only", ErrCannot)
+		return fmt.Errorf("%w: one blob at a time only", errCannot)
 	}
 	for _, b := range j.Blobs {
 		args := line(b)
 		program, err := exec.LookPath(args[0])
 		if err != nil {
-			return fmt.Errorf("%w: not installed", ErrCannot)
+			return fmt.Errorf("%w: not installed", errCannot)
 		}
 		if out, err := exec.CommandContext(ctx, program, args[1:]...).CombinedOutput(); err != nil {
 			return fmt.Errorf("%s: %w: %.200s", args[0], err, out)

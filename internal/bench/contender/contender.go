@@ -16,9 +16,9 @@ import (
 // defaultWorkers is how many blobs a contender moves at once that has no opinion of its own.
 const defaultWorkers = 64
 
-// ErrCannot is a workload that a contender is not made for, or a program that is not
+// errCannot is a workload that a contender is not made for, or a program that is not
 // installed.
-var ErrCannot = errors.New("cannot")
+var errCannot = errors.New("cannot")
 
 // Job is what a contender is to do.
 type Job struct {
@@ -119,7 +119,7 @@ func (j *Job) mover() (mover, error) {
 		m, what = c.upload, "upload"
 	}
 	if m == nil {
-		return nil, fmt.Errorf("%w %s", ErrCannot, what)
+		return nil, fmt.Errorf("%w %s", errCannot, what)
 	}
 	return m, nil
 }

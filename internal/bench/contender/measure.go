@@ -69,7 +69,7 @@ func (j *Job) measure(ctx context.Context) (o Outcome, err error) {
 func (o *Outcome) fail(err error) {
 	switch {
 	case err == nil:
-	case errors.Is(err, ErrCannot):
+	case errors.Is(err, errCannot):
 		o.Cannot = err.Error()
 	default:
 		o.Error = fmt.Sprintf("%.300s", err)

@@ -95,12 +95,12 @@ func (c *conn) post(req *http.Request, repository string) reply {
 		return c.uploads.finish("", repository, dg, up)
 	}
 	id := c.uploads.begin(c.knobs.HashUploads)
-	return session(http.StatusAccepted, repository, id, 0)
+	return session(repository, id, 0)
 }
 
 // session is the answer that says where an upload goes on.
-func session(status int, repository, id string, have int64) reply {
-	return reply{status: status, header: []string{
+func session(repository, id string, have int64) reply {
+	return reply{status: http.StatusAccepted, header: []string{
 		"Location", "/v2/" + repository + "/blobs/uploads/" + id, "Docker-Upload-UUID", id,
 		"Range", fmt.Sprintf("0-%d", max(0, have-1)),
 	}}
@@ -135,5 +135,5 @@ func (c *conn) upload(req *http.Request, repository, id string) reply {
 	if req.Method == http.MethodPut {
 		return c.uploads.finish(id, repository, req.URL.Query().Get("digest"), up)
 	}
-	return session(http.StatusAccepted, repository, id, up.size)
+	return session(repository, id, up.size)
 }

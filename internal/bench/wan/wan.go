@@ -32,7 +32,7 @@ func (l Link) String() string {
 // The addresses of the two sides.
 const (
 	ServerAddress = "10.78.0.1"
-	ClientAddress = "10.78.0.2"
+	clientAddress = "10.78.0.2"
 )
 
 const (

@@ -23,10 +23,10 @@ func Up(l Link) (n *Network, err error) {
 			n, err = nil, errors.Join(ErrUnavailable, err)
 		}
 	}()
-	if n.server, err = newSide(ServerAddress, ClientAddress, l.Congestion); err != nil {
+	if n.server, err = newSide(ServerAddress, clientAddress, l.Congestion); err != nil {
 		return n, fmt.Errorf("the server's side: %w", err)
 	}
-	if n.client, err = newSide(ClientAddress, ServerAddress, l.Congestion); err != nil {
+	if n.client, err = newSide(clientAddress, ServerAddress, l.Congestion); err != nil {
 		return n, fmt.Errorf("the client's side: %w", err)
 	}
 	n.connect(l, n.server.tun, n.client.tun)

@@ -132,5 +132,5 @@ func TestFilesOfOneNameAreRefused(t *testing.T) {
 		require.NoError(t, os.WriteFile(filepath.Join(dir, "same"), nil, 0o600))
 	}
 	_, err := Walk([]string{filepath.Join(one, "same"), filepath.Join(two, "same")}, Choice{})
-	require.ErrorIs(t, err, ErrTwice)
+	require.ErrorIs(t, err, errTwice)
 }

@@ -304,9 +304,9 @@ func ListOf(names []string) string {
 // Referenced lists the blobs that the models of an OCI layout or of Ollama's models directory name,
 // each once; in a layout the manifests are blobs too. Of a manifest that is missing or damaged it is
 // not known what it names; then they are not the whole. There may be so many manifests at most; 0 means
-// [DefaultManifests].
+// [defaultManifests].
 func Referenced(dir string, kind Kind, most int) (blobs []transfer.Blob, whole bool, err error) {
-	w := walker{dir: dir, whole: true, most: cmp.Or(most, DefaultManifests)}
+	w := walker{dir: dir, whole: true, most: cmp.Or(most, defaultManifests)}
 	if kind == OCI {
 		data, err := ReadManifest(filepath.Join(dir, ocispec.ImageIndexFile))
 		if err == nil {
@@ -359,7 +359,7 @@ func (w *walker) next() error {
 		w.whole = false
 		return nil // that it is wrong is found where it is hashed
 	}
-	if w.size += int64(len(data)); w.size > int64(w.most)*ManifestBytes {
+	if w.size += int64(len(data)); w.size > int64(w.most)*manifestBytes {
 		return &limit.Error{Limit: limit.Manifests, Most: int64(w.most)}
 	}
 	return w.add(data)

@@ -10,11 +10,11 @@ import (
 )
 
 const (
-	// DefaultManifests is how many manifests an index may name, with those that they name.
-	DefaultManifests = 512
+	// defaultManifests is how many manifests an index may name, with those that they name.
+	defaultManifests = 512
 
-	// ManifestBytes is how large they may be on average, because all are kept in memory.
-	ManifestBytes = 128 << 10 // 128 KiB
+	// manifestBytes is how large they may be on average, because all are kept in memory.
+	manifestBytes = 128 << 10 // 128 KiB
 )
 
 // Tree is manifests with all that they list, each once: what is listed comes before what lists it.
@@ -28,9 +28,9 @@ type Tree struct {
 }
 
 // NewTree returns a tree of so many manifests at most, which fetch gets by their digests. 0 means
-// [DefaultManifests].
+// [defaultManifests].
 func NewTree(most int, fetch func(dg string) (registry.Manifest, error)) *Tree {
-	return &Tree{fetch: fetch, most: cmp.Or(most, DefaultManifests), seen: map[string]bool{}}
+	return &Tree{fetch: fetch, most: cmp.Or(most, defaultManifests), seen: map[string]bool{}}
 }
 
 // Add adds a manifest after all that it lists. The error is a [*limit.Error] where there are more than there
@@ -51,7 +51,7 @@ func (t *Tree) add(dg string, depth int) error {
 	if err != nil {
 		return err
 	}
-	if t.size += int64(len(m.Data)); t.size > int64(t.most)*ManifestBytes {
+	if t.size += int64(len(m.Data)); t.size > int64(t.most)*manifestBytes {
 		return &limit.Error{Limit: limit.Manifests, Most: int64(t.most)}
 	}
 	content, err := m.Content()

@@ -22,8 +22,8 @@ var (
 	// ErrNotRegular is a pipe, a device or, in a directory, a link to a directory.
 	ErrNotRegular = errors.New("neither a file nor a directory (links to directories are not followed)")
 
-	// ErrTwice is two files that would get the same title.
-	ErrTwice = errors.New("two files of the same name")
+	// errTwice is two files that would get the same title.
+	errTwice = errors.New("two files of the same name")
 
 	// errNoneLeft is what would be sent without a file.
 	errNoneLeft = fmt.Errorf("%w: the patterns exclude all that was named", ErrEmpty)
@@ -240,7 +240,7 @@ func together(files []File) error {
 			return fmt.Errorf("%s: %w: %q is left out by pull", f.Path, names.ErrName, f.Title)
 		}
 		if first, ok := seen[f.Title]; ok {
-			return fmt.Errorf("%w: %s and %s are both %q", ErrTwice, first, f.Path, f.Title)
+			return fmt.Errorf("%w: %s and %s are both %q", errTwice, first, f.Path, f.Title)
 		}
 		seen[f.Title] = f.Path
 		if err := taken.Add(f.Title, f.Info.IsDir()); err != nil {
