@@ -194,7 +194,7 @@ func (e *StatusError) Is(target error) bool {
 
 // isDenied tells whether the credentials are good, but may not do this.
 func (e *StatusError) isDenied() bool {
-	said := func(r RegistryError) bool { return r.Code == "DENIED" }
+	said := func(r RegistryError) bool { return strings.EqualFold(r.Code, "DENIED") }
 	return e.denied || e.StatusCode == http.StatusForbidden ||
 		e.StatusCode == http.StatusUnauthorized && slices.ContainsFunc(e.Errors, said)
 }

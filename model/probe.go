@@ -104,26 +104,33 @@ func (p *prober) mount(ctx context.Context, dg, from string) bool {
 // mayPush asks whether an upload can be begun, and ends it. An answer that more asking would not change is an
 // error; any other shows when something is sent.
 func (p *prober) mayPush(ctx context.Context) error {
-	upload, status, err := p.begin(ctx)
+	upload, answer, err := p.begin(ctx)
 	switch {
 	case upload != "":
 		p.end(ctx, upload)
+		return nil
 	case err != nil:
 		return context.Cause(ctx)
-	case status == http.StatusUnauthorized, status == http.StatusForbidden, status == http.StatusNotFound,
-		status == http.StatusMethodNotAllowed:
-		return &transfer.StatusError{Method: http.MethodPost, URL: p.base + "uploads/", StatusCode: status}
+	}
+	e := &transfer.StatusError{Method: http.MethodPost, URL: p.base + "uploads/", StatusCode: answer.StatusCode}
+	switch e.StatusCode {
+	case http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound, http.StatusMethodNotAllowed:
+		if challenge.IsDenied(answer.Header.Values("WWW-Authenticate")...) {
+			e.Errors = []transfer.RegistryError{{Code: "DENIED", Message: "insufficient_scope"}}
+		}
+		return e
 	}
 	return nil
 }
 
-// begin begins an upload. Its URL is empty where there is none to which the token may be sent.
-func (p *prober) begin(ctx context.Context) (upload string, status int, err error) {
+// begin begins an upload. Its URL is empty where there is none to which the token may be sent. Of the answer
+// only the head counts.
+func (p *prober) begin(ctx context.Context) (upload string, answer *http.Response, err error) {
 	asking, stop := lingering(ctx)
 	defer stop()
 	resp, err := p.send(asking, http.MethodPost, p.base+"uploads/")
 	if err != nil {
-		return "", 0, err
+		return "", nil, err
 	}
 	if at, err := resp.Location(); resp.StatusCode == http.StatusAccepted && err == nil &&
 		strings.HasPrefix(at.String(), p.base) {
@@ -131,9 +138,9 @@ func (p *prober) begin(ctx context.Context) (upload string, status int, err erro
 	}
 	if upload != "" && ctx.Err() != nil {
 		p.end(ctx, upload)
-		return "", 0, context.Cause(ctx)
+		return "", nil, context.Cause(ctx)
 	}
-	return upload, resp.StatusCode, nil
+	return upload, resp, nil
 }
 
 // lingering returns a context that ends endTime after another. It is for a request that leaves an upload
@@ -184,9 +191,9 @@ func (p *prober) send(ctx context.Context, method, target string) (*http.Respons
 		if err != nil || resp.StatusCode != http.StatusUnauthorized || attempt > 0 {
 			return resp, err
 		}
-		var c transfer.AuthChallenge
-		c.Realm, c.Service, c.Scope, _ = challenge.Bearer(resp.Header.Values("WWW-Authenticate")...)
-		token, err := p.getToken(ctx, c)
+		c := challenge.Best(challenge.NamesServer, resp.Header.Values("WWW-Authenticate")...)
+		want := transfer.AuthChallenge{Realm: c.Realm, Service: c.Service, Scope: c.Scope}
+		token, err := p.getToken(ctx, want)
 		if err != nil {
 			return nil, err
 		}
@@ -222,9 +229,7 @@ func (p *prober) authorize(req *http.Request) {
 	p.mu.Lock()
 	token := p.token
 	p.mu.Unlock()
-	if strings.Contains(token, " ") { // it says its scheme itself
-		req.Header.Set("Authorization", token)
-	} else if token != "" {
-		req.Header.Set("Authorization", "Bearer "+token)
+	if token != "" {
+		req.Header.Set("Authorization", wire.Authorization(token))
 	}
 }

@@ -2,6 +2,7 @@ package model
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"net/http"
@@ -82,6 +83,53 @@ func TestAProbeLogsInAndKeepsItsCredentialsFromRedirects(t *testing.T) {
 	there, err := p.all(t.Context(), []transfer.Blob{{Digest: someDigest}}, "")
 	require.NoError(t, err)
 	assert.True(t, there[someDigest])
+}
+
+// A4: a token is whatever may stand in a header, and bears no scheme but Basic.
+func TestA4AProbeSendsATokenAsItIs(t *testing.T) {
+	const token = "a token, of several words"
+	p := proberOf(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Authorization") != "Bearer "+token {
+			w.WriteHeader(http.StatusUnauthorized)
+			return
+		}
+		w.Header().Set("Docker-Content-Digest", someDigest)
+	})
+	p.getToken = func(context.Context, transfer.AuthChallenge) (string, error) { return token, nil }
+	there, err := p.all(t.Context(), []transfer.Blob{{Digest: someDigest}}, "")
+	require.NoError(t, err)
+	assert.True(t, there[someDigest])
+}
+
+// A5: of several challenges, the one that can be answered is.
+func TestA5AProbeAnswersTheUsableChallenge(t *testing.T) {
+	p := proberOf(t, func(w http.ResponseWriter, r *http.Request) {
+		if _, password, _ := r.BasicAuth(); password != "hunter2" {
+			w.Header().Set("WWW-Authenticate", `Bearer realm="Registry", Basic realm="x"`)
+			w.WriteHeader(http.StatusUnauthorized)
+			return
+		}
+		w.Header().Set("Docker-Content-Digest", someDigest)
+	})
+	there, err := p.all(t.Context(), []transfer.Blob{{Digest: someDigest}}, "")
+	require.NoError(t, err)
+	assert.True(t, there[someDigest])
+}
+
+// A6: what the credentials may not do is no wrong password.
+func TestA6AProbeTellsWhatIsDenied(t *testing.T) {
+	for header, want := range map[string]error{
+		`Basic realm="x",error="insufficient_scope"`: registry.ErrDenied, `Basic realm="x"`: registry.ErrUnauthorized,
+	} {
+		p := proberOf(t, func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("WWW-Authenticate", header)
+			w.WriteHeader(http.StatusUnauthorized)
+		})
+		err := p.mayPush(t.Context())
+		for _, e := range []error{registry.ErrDenied, registry.ErrUnauthorized} {
+			assert.Equal(t, e == want, errors.Is(err, e), header)
+		}
+	}
 }
 
 func TestABlobThatCannotBeAskedForIsNotThere(t *testing.T) {

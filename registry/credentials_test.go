@@ -100,6 +100,9 @@ func TestA5UsableChallengeIsAnswered(t *testing.T) {
 	for name, challenge := range map[string]string{
 		"bearer without a realm": `Bearer service="registry.test", Basic realm="registry.test"`,
 		"bearer for people":      `Bearer realm="Registry", Basic realm="registry.test"`,
+		"of another scheme":      `Bearer realm="ftp://auth.test/token", Basic realm="registry.test"`,
+		"of this machine":        `Bearer realm="http://127.0.0.1/token", Basic realm="registry.test"`,
+		"malformed":              `Bearer realm="http://[::1", Basic realm="registry.test"`,
 	} {
 		t.Run(name, func(t *testing.T) {
 			registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {

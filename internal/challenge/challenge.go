@@ -67,24 +67,34 @@ func (c *Challenge) rank() int {
 // Bearer returns the best Bearer challenge (RFC 6750 section 3) of the header values, and the first
 // among equals. ok reports whether there is one.
 func Bearer(values ...string) (realm, service, scope string, ok bool) {
-	var best Challenge
-	for _, c := range challenges(values...) {
+	best, ok := bestOf(challenges(values...))
+	return best.Realm, best.Service, best.Scope, ok
+}
+
+// bestOf returns the best Bearer challenge.
+func bestOf(list []Challenge) (best Challenge, ok bool) {
+	for _, c := range list {
 		if c.is("Bearer") && (!ok || c.rank() > best.rank()) {
 			best, ok = c, true
 		}
 	}
-	return best.Realm, best.Service, best.Scope, ok
+	return best, ok
 }
 
-// Best returns the challenge to answer: the best Bearer one or, where that says of no server to ask and there
-// is a Basic one (RFC 7617) too, the zero value, which is answered with a user name and a password.
-func Best(values ...string) (c Challenge) {
-	c.Realm, c.Service, c.Scope, _ = Bearer(values...)
-	isBasic := func(c Challenge) bool { return c.is("Basic") }
-	if !NamesServer(c.Realm) && slices.ContainsFunc(challenges(values...), isBasic) {
+// Best returns the challenge to answer: the best Bearer one whose realm is usable or, where there is none but a
+// Basic one (RFC 7617), the zero value, which is answered with a user name and a password. Where there is
+// neither, it is the best Bearer one.
+func Best(usable func(realm string) bool, values ...string) Challenge {
+	all := challenges(values...)
+	good := slices.DeleteFunc(slices.Clone(all), func(c Challenge) bool { return !usable(c.Realm) })
+	if best, ok := bestOf(good); ok {
+		return best
+	}
+	if slices.ContainsFunc(all, func(c Challenge) bool { return c.is("Basic") }) {
 		return Challenge{}
 	}
-	return c
+	best, _ := bestOf(all)
+	return best
 }
 
 // NamesServer reports whether a realm is a URL, or a path at the server that sent it. Others are names for
@@ -97,7 +107,7 @@ func NamesServer(realm string) bool {
 // IsDenied reports whether a challenge says that the token is good, but not for what was asked (RFC 6750
 // section 3.1).
 func IsDenied(values ...string) bool {
-	says := func(c Challenge) bool { return c.Error == "insufficient_scope" }
+	says := func(c Challenge) bool { return strings.EqualFold(c.Error, "insufficient_scope") }
 	return slices.ContainsFunc(challenges(values...), says)
 }
 

@@ -102,33 +102,37 @@ func TestA3BestOfSeveralChallengesIsTaken(t *testing.T) {
 }
 
 func TestA5TheNextUsableChallengeIsTaken(t *testing.T) {
+	basic := Challenge{}
+	bearer := func(realm string) Challenge { return Challenge{Scheme: "Bearer", Realm: realm} }
+	usable := func(realm string) bool { return NamesServer(realm) && !strings.Contains(realm, "bad") }
 	for name, c := range map[string]struct {
 		values []string
 		want   Challenge
 	}{
-		"bearer without a realm, then basic": {
-			[]string{`Bearer service="s",scope="x", Basic realm="r"`}, Challenge{}},
-		"in two values": {[]string{`Bearer`, `bASIC realm="r"`}, Challenge{}},
-		"a realm that is a name": {
-			[]string{`Bearer realm="Registry", Basic realm="r"`}, Challenge{},
-		},
-		"no basic": {[]string{`Bearer service="s"`}, Challenge{Service: "s"}},
+		"bearer without a realm, then basic": {[]string{`Bearer service="s",scope="x", Basic realm="r"`}, basic},
+		"in two values":                      {[]string{`Bearer`, `bASIC realm="r"`}, basic},
+		"a realm that is a name":             {[]string{`Bearer realm="Registry", Basic realm="r"`}, basic},
+		"a realm that is refused":            {[]string{`Bearer realm="http://bad/", Basic realm="r"`}, basic},
+		"a realm that is refused, then another": {
+			[]string{`Bearer realm="http://bad/",scope="s", Bearer realm="http://b", Basic realm="r"`},
+			bearer("http://b")},
+		"a realm that is refused, and no basic": {[]string{`Bearer realm="http://bad/"`}, bearer("http://bad/")},
+		"no basic":                              {[]string{`Bearer service="s"`}, Challenge{Scheme: "Bearer", Service: "s"}},
 		"basic in a quoted string": {
-			[]string{`Bearer service="Basic realm=x"`}, Challenge{Service: "Basic realm=x"}},
-		"a relative realm": {
-			[]string{`Basic realm="r", Bearer realm="/token"`}, Challenge{Realm: "/token"}},
+			[]string{`Bearer service="Basic realm=x"`}, Challenge{Scheme: "Bearer", Service: "Basic realm=x"}},
+		"a relative realm": {[]string{`Basic realm="r", Bearer realm="/token"`}, bearer("/token")},
 		"a URL": {
-			[]string{`Basic realm="r"`, `Bearer realm="https://a.test/token"`},
-			Challenge{Realm: "https://a.test/token"}},
-		"nothing": {nil, Challenge{}},
+			[]string{`Basic realm="r"`, `Bearer realm="https://a.test/token"`}, bearer("https://a.test/token")},
+		"nothing": {nil, basic},
 	} {
-		t.Run(name, func(t *testing.T) { assert.Equal(t, c.want, Best(c.values...)) })
+		t.Run(name, func(t *testing.T) { assert.Equal(t, c.want, Best(usable, c.values...)) })
 	}
 }
 
 func TestA6Denied(t *testing.T) {
 	assert.True(t, IsDenied(`Bearer realm="r",error="insufficient_scope"`))
 	assert.True(t, IsDenied(`Basic realm="b"`, `Bearer error=insufficient_scope`))
+	assert.True(t, IsDenied(`Bearer Error="Insufficient_Scope"`))
 	assert.False(t, IsDenied(`Bearer realm="r",error="invalid_token"`))
 	assert.False(t, IsDenied(`Bearer realm="insufficient_scope"`))
 	assert.False(t, IsDenied())

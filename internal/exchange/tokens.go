@@ -158,7 +158,8 @@ func (t *Tokens) renewable(f *flight, resp *wire.Response) bool {
 		if t.get == nil {
 			return false
 		}
-		c := challenge.Best(resp.Header.Values("WWW-Authenticate")...)
+		usable := func(realm string) bool { _, err := resp.Target.Realm(realm); return err == nil }
+		c := challenge.Best(usable, resp.Header.Values("WWW-Authenticate")...)
 		u.answered(Challenge{c.Realm, c.Service, c.Scope})
 		return true
 	case http.StatusForbidden:

@@ -231,7 +231,7 @@ func (c *Client) newRequest(ctx context.Context, r Request) *http.Request {
 	maps.Copy(req.Header, r.Header)
 	maps.Copy(req.Header, c.header)
 	if r.Token != "" && !r.Target.Left {
-		req.Header.Set("Authorization", authorization(r.Token))
+		req.Header.Set("Authorization", Authorization(r.Token))
 	}
 	if r.Body != nil && r.Length == 0 {
 		_ = r.Body.Close()
@@ -242,9 +242,9 @@ func (c *Client) newRequest(ctx context.Context, r Request) *http.Request {
 	return req.WithContext(c.withDialRule(ctx, r.Target))
 }
 
-// authorization returns the credentials of a token (RFC 7235 section 2.1). A bearer token has no space
+// Authorization returns the credentials of a token (RFC 7235 section 2.1). A bearer token has no space
 // in it (RFC 6750 section 2.1), so "Basic " before it can only be a scheme.
-func authorization(token string) string {
+func Authorization(token string) string {
 	if basic, ok := cutBasic(token); ok {
 		return "Basic " + strings.TrimSpace(basic)
 	}
