@@ -112,8 +112,8 @@ func (p *prober) mayPush(ctx context.Context) error {
 	case err != nil:
 		return context.Cause(ctx)
 	}
-	e := &transfer.StatusError{Method: http.MethodPost, URL: p.base + "uploads/", StatusCode: answer.StatusCode}
-	switch e.StatusCode {
+	e := &transfer.StatusError{Method: http.MethodPost, URL: p.base + "uploads/"}
+	switch e.StatusCode = answer.StatusCode; e.StatusCode {
 	case http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound, http.StatusMethodNotAllowed:
 		if challenge.IsDenied(answer.Header.Values("WWW-Authenticate")...) {
 			e.Errors = []transfer.RegistryError{{Code: "DENIED", Message: "insufficient_scope"}}

@@ -119,7 +119,8 @@ func TestA5AProbeAnswersTheUsableChallenge(t *testing.T) {
 // A6: what the credentials may not do is no wrong password.
 func TestA6AProbeTellsWhatIsDenied(t *testing.T) {
 	for header, want := range map[string]error{
-		`Basic realm="x",error="insufficient_scope"`: registry.ErrDenied, `Basic realm="x"`: registry.ErrUnauthorized,
+		`Basic realm="x",error="insufficient_scope"`: registry.ErrDenied,
+		`Basic realm="x"`: registry.ErrUnauthorized,
 	} {
 		p := proberOf(t, func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("WWW-Authenticate", header)

@@ -98,7 +98,8 @@ func (s *tokenServer) ask(ctx context.Context, want scopes) (grant, error) {
 func refusal(err error) error {
 	status, _ := errors.AsType[*transfer.StatusError](err)
 	denied := func(e transfer.RegistryError) bool {
-		return strings.EqualFold(e.Code, "DENIED") || strings.HasPrefix(e.Message, "invalid_scope") // RFC 6749 section 5.2
+		return strings.EqualFold(e.Code, "DENIED") ||
+			strings.HasPrefix(e.Message, "invalid_scope") // RFC 6749 section 5.2
 	}
 	if status.StatusCode == http.StatusForbidden || slices.ContainsFunc(status.Errors, denied) {
 		return ErrDenied

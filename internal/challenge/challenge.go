@@ -81,8 +81,8 @@ func bestOf(list []Challenge) (best Challenge, ok bool) {
 	return best, ok
 }
 
-// Best returns the challenge to answer: the best Bearer one whose realm is usable or, where there is none but a
-// Basic one (RFC 7617), the zero value, which is answered with a user name and a password. Where there is
+// Best returns the challenge to answer: the best Bearer one whose realm is usable or, where there is none but
+// a Basic one (RFC 7617), the zero value, which is answered with a user name and a password. Where there is
 // neither, it is the best Bearer one.
 func Best(usable func(realm string) bool, values ...string) Challenge {
 	all := challenges(values...)

@@ -109,20 +109,29 @@ func TestA5TheNextUsableChallengeIsTaken(t *testing.T) {
 		values []string
 		want   Challenge
 	}{
-		"bearer without a realm, then basic": {[]string{`Bearer service="s",scope="x", Basic realm="r"`}, basic},
-		"in two values":                      {[]string{`Bearer`, `bASIC realm="r"`}, basic},
-		"a realm that is a name":             {[]string{`Bearer realm="Registry", Basic realm="r"`}, basic},
-		"a realm that is refused":            {[]string{`Bearer realm="http://bad/", Basic realm="r"`}, basic},
+		"bearer without a realm, then basic": {
+			[]string{`Bearer service="s",scope="x", Basic realm="r"`}, basic},
+		"in two values": {
+			[]string{`Bearer`, `bASIC realm="r"`}, basic},
+		"a realm that is a name": {
+			[]string{`Bearer realm="Registry", Basic realm="r"`}, basic},
+		"a realm that is refused": {
+			[]string{`Bearer realm="http://bad/", Basic realm="r"`}, basic},
 		"a realm that is refused, then another": {
 			[]string{`Bearer realm="http://bad/",scope="s", Bearer realm="http://b", Basic realm="r"`},
 			bearer("http://b")},
-		"a realm that is refused, and no basic": {[]string{`Bearer realm="http://bad/"`}, bearer("http://bad/")},
-		"no basic":                              {[]string{`Bearer service="s"`}, Challenge{Scheme: "Bearer", Service: "s"}},
+		"a realm that is refused, and no basic": {
+			[]string{`Bearer realm="http://bad/"`}, bearer("http://bad/")},
+		"no basic": {
+			[]string{`Bearer service="s"`}, Challenge{Scheme: "Bearer", Service: "s"}},
 		"basic in a quoted string": {
-			[]string{`Bearer service="Basic realm=x"`}, Challenge{Scheme: "Bearer", Service: "Basic realm=x"}},
-		"a relative realm": {[]string{`Basic realm="r", Bearer realm="/token"`}, bearer("/token")},
+			[]string{`Bearer service="Basic realm=x"`},
+			Challenge{Scheme: "Bearer", Service: "Basic realm=x"}},
+		"a relative realm": {
+			[]string{`Basic realm="r", Bearer realm="/token"`}, bearer("/token")},
 		"a URL": {
-			[]string{`Basic realm="r"`, `Bearer realm="https://a.test/token"`}, bearer("https://a.test/token")},
+			[]string{`Basic realm="r"`, `Bearer realm="https://a.test/token"`},
+			bearer("https://a.test/token")},
 		"nothing": {nil, basic},
 	} {
 		t.Run(name, func(t *testing.T) { assert.Equal(t, c.want, Best(usable, c.values...)) })
