@@ -28,9 +28,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
-	"syscall"
 
 	_ "crypto/sha256" // the algorithms that go-digest knows
 	_ "crypto/sha512"
@@ -77,14 +75,7 @@ func Open(path string) (*Dir, error) {
 
 // OpenSource opens a directory for reading. It must exist.
 func OpenSource(path string) (*Dir, error) {
-	fi, err := os.Stat(path) // first, because opening a pipe would wait for its other end
-	if err != nil {
-		return nil, err
-	}
-	if !fi.IsDir() {
-		return nil, &fs.PathError{Op: "open", Path: path, Err: syscall.ENOTDIR}
-	}
-	root, err := os.OpenRoot(path)
+	root, err := rootfile.OpenDir(path)
 	if err != nil {
 		return nil, err
 	}

@@ -120,7 +120,7 @@ func (x *File) ReadAt(b []byte, off int64) (int, error) {
 // Open opens the file for reading, which the caller closes. What is no regular file, or a link to one, is
 // refused.
 func (x *File) Open() (*os.File, error) {
-	root, err := os.OpenRoot(filepath.Dir(x.path))
+	root, err := rootfile.OpenDir(filepath.Dir(x.path))
 	if err != nil {
 		return nil, err
 	}

@@ -21,6 +21,12 @@ func SameOwner(a, b fs.FileInfo) bool {
 	return ok && both && first.Uid == second.Uid
 }
 
+// IsTrusted tells whether a link was made by the user of this process, or by root.
+func IsTrusted(link fs.FileInfo) bool {
+	st, ok := link.Sys().(*syscall.Stat_t)
+	return ok && (st.Uid == 0 || IsOwn(link))
+}
+
 // OneName tells whether a file has no other name, by which others may know it.
 func OneName(fi fs.FileInfo) bool {
 	st, ok := fi.Sys().(*syscall.Stat_t)

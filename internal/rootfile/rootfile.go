@@ -17,6 +17,19 @@ var (
 	ErrReplaced = errors.New("replaced while it was opened")
 )
 
+// OpenDir opens the directory that a path leads to. Links are followed. A pipe in its place would have
+// [os.OpenRoot] wait for the other end; here it is [syscall.ENOTDIR].
+func OpenDir(path string) (*os.Root, error) {
+	fi, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	if !fi.IsDir() {
+		return nil, &fs.PathError{Op: "open", Path: path, Err: syscall.ENOTDIR}
+	}
+	return os.OpenRoot(path)
+}
+
 // Create creates a file for reading and writing, with the permissions that the umask leaves of perm. The
 // error matches [fs.ErrExist] when anything has the name.
 func Create(root *os.Root, name string, perm fs.FileMode) (*os.File, error) {

@@ -8,6 +8,7 @@ import (
 	"syscall"
 
 	"github.com/modeltransfer/transfer"
+	"github.com/modeltransfer/transfer/internal/rootfile"
 	"github.com/modeltransfer/transfer/model/internal/names"
 	"github.com/modeltransfer/transfer/model/internal/pack"
 	"github.com/opencontainers/go-digest"
@@ -45,7 +46,7 @@ func Open(path string) (*Dir, error) {
 func OpenExisting(path string) (*Dir, error) { return open(path, openExistingDir) }
 
 func open(path string, openStage func(*os.Root, string) (*os.Root, error)) (*Dir, error) {
-	root, err := os.OpenRoot(path)
+	root, err := rootfile.OpenDir(path)
 	if err != nil {
 		return nil, err
 	}

@@ -74,8 +74,8 @@ func openExistingDir(root *os.Root, name string) (*os.Root, error) {
 	switch {
 	case err != nil:
 		return nil, err
-	case info.Mode().Type() == fs.ModeSymlink && trusted(info):
-		return os.OpenRoot(filepath.Join(root.Name(), name))
+	case info.Mode().Type() == fs.ModeSymlink && rootfile.IsTrusted(info):
+		return rootfile.OpenDir(filepath.Join(root.Name(), name))
 	case !info.IsDir():
 		return nil, inTheWay(root, name, info)
 	}

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/modeltransfer/transfer/internal/rootfile"
 	"github.com/modeltransfer/transfer/model/internal/names"
 	"github.com/modeltransfer/transfer/model/internal/pack"
 	"github.com/opencontainers/go-digest"
@@ -118,7 +119,7 @@ func isBlobFile(place []string, name string) bool {
 
 // inPlace opens a directory below another. Directories may be the user's own links.
 func inPlace(dir string, place []string, do func(root *os.Root) error) error {
-	root, err := os.OpenRoot(dir)
+	root, err := rootfile.OpenDir(dir)
 	for _, name := range place {
 		if err != nil {
 			return err

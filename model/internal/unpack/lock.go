@@ -125,7 +125,7 @@ func tryLock(dir, name string) (l *dirLock, beat time.Time, err error) {
 		return nil, beat, err
 	}
 	l = &dirLock{name: name}
-	if l.root, err = os.OpenRoot(dir); err != nil {
+	if l.root, err = rootfile.OpenDir(dir); err != nil {
 		return nil, beat, err
 	}
 	if l.stage, err = openDir(l.root, names.StateDir); err == nil {

@@ -13,6 +13,7 @@ import (
 	"slices"
 
 	"github.com/modeltransfer/transfer"
+	"github.com/modeltransfer/transfer/internal/rootfile"
 	"github.com/modeltransfer/transfer/model/internal/names"
 	"github.com/modeltransfer/transfer/model/internal/pack"
 	"github.com/modeltransfer/transfer/registry"
@@ -41,7 +42,7 @@ func OpenOCI(dir string) (*OCI, error) {
 		return nil, err
 	}
 	o := &OCI{dir: dir, algorithms: map[digest.Algorithm]*os.Root{}}
-	if o.root, err = os.OpenRoot(dir); err != nil {
+	if o.root, err = rootfile.OpenDir(dir); err != nil {
 		return nil, err
 	}
 	layout, err := json.Marshal(ocispec.ImageLayout{Version: ocispec.ImageLayoutVersion})
