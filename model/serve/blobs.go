@@ -25,7 +25,7 @@ func (r *Registry) serveBlob(w http.ResponseWriter, req *http.Request, _, text s
 		refuse(w, http.StatusMethodNotAllowed, "UNSUPPORTED", "a blob is read or deleted")
 		return
 	}
-	f, err := open(r.store.blobFile(dg), os.O_RDONLY)
+	f, err := r.store.openBlob(dg)
 	if errors.Is(err, fs.ErrNotExist) {
 		refuse(w, http.StatusNotFound, "BLOB_UNKNOWN", "there is no such blob")
 		return

@@ -36,8 +36,9 @@ func TestH8WhatAnotherUserHasPutIntoADirectoryIsNotServed(t *testing.T) {
 	require.NoError(t, syscall.Mkfifo(filepath.Join(blobs, pipe), 0o666))
 	require.NoError(t, os.MkdirAll(filepath.Join(repository, "_tags"), 0o777))
 	require.NoError(t, syscall.Mkfifo(filepath.Join(repository, "_tags", "v1"), 0o666))
-	own := digest.FromString("own").Encoded()
-	require.NoError(t, os.Symlink(filepath.Join(blobs, dg.Encoded()), filepath.Join(blobs, own)))
+	own, elsewhere := digest.FromString("own").Encoded(), filepath.Join(t.TempDir(), "own")
+	require.NoError(t, os.WriteFile(elsewhere, []byte("own"), 0o600))
+	require.NoError(t, os.Symlink(elsewhere, filepath.Join(blobs, own)))
 	client := http.Client{Timeout: 20 * time.Second}
 	for path, want := range map[string]int{
 		"blobs/sha256:" + foreign: 404, "blobs/sha256:" + pipe: 404, "manifests/v1": 404, "tags/list": 200,
@@ -79,6 +80,110 @@ func TestH8WhatAnotherUserHasPutIntoADirectoryIsNotServed(t *testing.T) {
 	data, err := os.ReadFile(empty)
 	require.NoError(t, err)
 	assert.Empty(t, data, "nothing is written through a link")
+}
+
+// Who has made the directory that is served may have made links in it to any file of this machine.
+func TestH12ALinkedBlobIsHashedBeforeItIsServed(t *testing.T) {
+	dir := t.TempDir()
+	base := start(t, dir, false)
+	text := manifestOf(put(t, base, "{}"), 2)
+	_, _ = putManifest(t, base, "v1", text)
+	good, bad := digest.FromString("good"), digest.FromString("something else")
+	blobs, file := filepath.Join(dir, "blobs", "sha256"), filepath.Join(dir, "file")
+	outside := filepath.Join(t.TempDir(), "file")
+	require.NoError(t, os.WriteFile(outside, []byte("good"), 0o600))
+	require.NoError(t, os.WriteFile(file, []byte("precious"), 0o600))
+	require.NoError(t, os.Symlink(outside, filepath.Join(blobs, good.Encoded())))
+	require.NoError(t, os.Symlink(file, filepath.Join(blobs, bad.Encoded())))
+	for range 2 {
+		resp, body := call(t, "GET", base+"/v2/me/model/blobs/"+good.String(), "", "Range", "bytes=1-2")
+		assert.Equal(t, 206, resp.StatusCode)
+		assert.Equal(t, "oo", body)
+		for _, method := range []string{"GET", "HEAD"} {
+			resp, body := call(t, method, base+"/v2/me/model/blobs/"+bad.String(), "")
+			assert.Equal(t, 404, resp.StatusCode)
+			assert.NotContains(t, body, "precious")
+		}
+	}
+	require.NoError(t, os.WriteFile(outside, []byte("precious"), 0o600))
+	resp, _ := call(t, "GET", base+"/v2/me/model/blobs/"+good.String(), "")
+	assert.Equal(t, 404, resp.StatusCode, "it has changed since")
+	url := base + "/v2/me/model/manifests/v2"
+	resp, body := call(t, "PUT", url, manifestOf(bad, 14), "Content-Type", manifestType)
+	assert.Equal(t, 400, resp.StatusCode, "its blob is not there: %s", body)
+
+	manifest := filepath.Join(blobs, digest.FromString(text).Encoded())
+	require.NoError(t, os.Remove(manifest))
+	require.NoError(t, os.Symlink(file, manifest))
+	for _, version := range []string{"v1", digest.FromString(text).String()} {
+		resp, body := call(t, "GET", base+"/v2/me/model/manifests/"+version, "")
+		assert.Equal(t, 500, resp.StatusCode)
+		assert.NotContains(t, body, "precious")
+	}
+}
+
+func TestH8NothingIsWrittenBehindALinkOfAnotherUser(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root can make a link of somebody else")
+	}
+	for _, place := range []string{
+		"blobs", "blobs/sha256", "uploads", "repositories/me", "repositories/me/model/_tags",
+	} {
+		dir, victim := t.TempDir(), t.TempDir()
+		base, stop := run(t, dir, serve.Options{})
+		text := manifestOf(put(t, base, "{}"), 2)
+		name := filepath.Join(dir, filepath.FromSlash(place))
+		require.NoError(t, os.MkdirAll(filepath.Dir(name), 0o777))
+		require.NoError(t, os.RemoveAll(name))
+		require.NoError(t, os.Symlink(victim, name))
+		require.NoError(t, os.Lchown(name, 12345, 12345))
+		for _, request := range [][2]string{
+			{"PUT", "manifests/v1"}, {"DELETE", "manifests/v1"}, {"GET", "manifests/v1"},
+			{"POST", "blobs/uploads/"}, {"POST", "blobs/uploads/?digest=" + digest.FromString(text).String()},
+		} {
+			path := base + "/v2/me/model/" + request[1]
+			resp, _ := call(t, request[0], path, text, "Content-Type", manifestType)
+			assert.Equal(t, 500, resp.StatusCode, "%s %s", place, request)
+		}
+		stop()
+		entries, err := os.ReadDir(victim)
+		require.NoError(t, err)
+		assert.Empty(t, entries, place)
+		if !strings.Contains(place, "me") {
+			_, err = serve.Open(dir, serve.Options{})
+			require.ErrorIs(t, err, os.ErrPermission, place)
+		}
+	}
+}
+
+func TestH10PipesInThePlaceOfDirectoriesHoldNoRequest(t *testing.T) {
+	for _, place := range []string{"blobs", "blobs/sha256", "uploads", "repositories/me/model/_tags"} {
+		for _, behind := range []bool{false, true} {
+			dir := t.TempDir()
+			base, stop := run(t, dir, serve.Options{})
+			text := manifestOf(put(t, base, "{}"), 2)
+			_, _ = putManifest(t, base, "v1", text)
+			name := filepath.Join(dir, filepath.FromSlash(place))
+			require.NoError(t, os.RemoveAll(name))
+			pipe := name
+			if behind {
+				pipe = filepath.Join(t.TempDir(), "pipe")
+				require.NoError(t, os.Symlink(pipe, name))
+			}
+			require.NoError(t, syscall.Mkfifo(pipe, 0o600))
+			client := http.Client{Timeout: 20 * time.Second}
+			blob := "blobs/" + digest.FromString("{}").String()
+			for _, path := range []string{"manifests/v1", "tags/list", blob} {
+				resp, err := client.Get(base + "/v2/me/model/" + path)
+				require.NoError(t, err, "%s with a pipe for %s", path, place)
+				require.NoError(t, resp.Body.Close())
+			}
+			resp, err := client.Post(base+"/v2/me/model/blobs/uploads/", "", nil)
+			require.NoError(t, err, place)
+			require.NoError(t, resp.Body.Close())
+			stop()
+		}
+	}
 }
 
 func TestH1ServeSweepsNothingThatIsNotItsOwn(t *testing.T) {

@@ -6,6 +6,7 @@ import (
 	"os"
 
 	"github.com/modeltransfer/transfer/internal/filelock"
+	"github.com/modeltransfer/transfer/internal/rootfile"
 )
 
 // ErrBusy is a directory that another registry writes to.
@@ -14,7 +15,7 @@ var ErrBusy = errors.New("another registry serves it")
 // acquire locks a directory: two that append to one upload, or forget it, would serve what is wrong. Alone
 // says that the lock holds. Where the file system cannot lock, uploads are hashed again when they end.
 func acquire(dir string) (lock *os.File, alone bool, err error) {
-	root, err := os.OpenRoot(dir)
+	root, err := rootfile.OpenDir(dir)
 	if err != nil {
 		return nil, false, err
 	}

@@ -28,12 +28,17 @@ func (r *Registry) serveReferrers(w http.ResponseWriter, req *http.Request, name
 		refuse(w, http.StatusMethodNotAllowed, "UNSUPPORTED", "a list is read")
 		return
 	}
-	list, err := r.store.referrers(name, text, req.URL.Query().Get("artifactType"))
+	query := req.URL.Query()
+	list, more, err := r.store.referrers(name, text, query.Get("artifactType"), query.Get("last"))
 	if err != nil {
 		fail(w, err)
 		return
 	}
-	if req.URL.Query().Has("artifactType") {
+	if more {
+		query.Set("last", list[len(list)-1].Digest)
+		w.Header().Set("Link", "<"+req.URL.Path+"?"+query.Encode()+`>; rel="next"`)
+	}
+	if query.Has("artifactType") {
 		w.Header().Set("OCI-Filters-Applied", "artifactType")
 	}
 	w.Header().Set("Content-Type", registry.MediaTypeIndex)

@@ -1,6 +1,7 @@
 package serve_test
 
 import (
+	"encoding/json"
 	"fmt"
 	"strings"
 	"testing"
@@ -56,6 +57,35 @@ func TestReferrersAreListed(t *testing.T) {
 	assert.Contains(t, body, `"manifests":[]`)
 	resp, _ = call(t, "GET", list+"sha256:x", "")
 	assert.Equal(t, 400, resp.StatusCode)
+}
+
+// Whoever may push decides how large the list is that others read.
+func TestH5ReferrersComePageByPage(t *testing.T) {
+	base := start(t, t.TempDir(), false)
+	text := manifestOf(put(t, base, "{}"), 2)
+	model, want := digest.FromString(text), map[string]bool{}
+	for i := range 5 {
+		dg, _ := putManifest(t, base, "v1", strings.TrimSuffix(text, "}")+fmt.Sprintf(
+			`,"artifactType":"x/s","annotations":{"a":"%d%s"},`+
+				`"subject":{"mediaType":%q,"digest":%q,"size":%d}}`,
+			i, strings.Repeat("a", 400<<10), manifestType, model, len(text)))
+		want[dg.String()] = true
+	}
+	got, pages := map[string]bool{}, 0
+	for path := "/v2/me/model/referrers/" + model.String() + "?artifactType=x/s"; path != ""; pages++ {
+		resp, body := call(t, "GET", base+path, "")
+		require.Equal(t, 200, resp.StatusCode)
+		assert.Less(t, len(body), 1<<20)
+		var list struct{ Manifests []struct{ Digest string } }
+		require.NoError(t, json.Unmarshal([]byte(body), &list))
+		for _, d := range list.Manifests {
+			assert.False(t, got[d.Digest], "each comes once")
+			got[d.Digest] = true
+		}
+		path, _, _ = strings.Cut(strings.TrimPrefix(resp.Header.Get("Link"), "<"), ">")
+	}
+	assert.Equal(t, want, got)
+	assert.Equal(t, 3, pages)
 }
 
 func TestATagGoesWithItsManifest(t *testing.T) {

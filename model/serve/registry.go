@@ -75,8 +75,8 @@ var _ http.Handler = (*Registry)(nil)
 // locks it until [Registry.Close], and removes uploads that nobody has continued for a week. The error is
 // [ErrBusy] where another registry writes to the directory, and [ErrOther].
 func Open(dir string, o Options) (*Registry, error) {
-	r := &Registry{opts: o, store: store{dir}, uploads: newUploads(filepath.Join(dir, "uploads"))}
-	if err := checkDir(dir); err != nil {
+	r := &Registry{opts: o, store: newStore(dir), uploads: newUploads(filepath.Join(dir, "uploads"))}
+	if err := errors.Join(checkDir(dir), r.store.trusted("")); err != nil {
 		return nil, err
 	}
 	if o.ReadOnly {
@@ -154,6 +154,10 @@ func (r *Registry) route(w http.ResponseWriter, req *http.Request) {
 		if m := route.pattern.FindStringSubmatch(path); m != nil {
 			if !validName(m[1]) {
 				refuse(w, http.StatusBadRequest, "NAME_INVALID", "malformed repository name")
+				return
+			}
+			if err := r.store.trusted(m[1]); err != nil {
+				fail(w, err)
 				return
 			}
 			route.serve(w, req, m[1], slices.Concat(m, []string{""})[2])

@@ -14,7 +14,29 @@ import (
 )
 
 // store is what a directory has of blobs and repositories, as the package documentation lists it.
-type store struct{ dir string }
+type store struct {
+	dir    string
+	linked *linked
+}
+
+func newStore(dir string) store { return store{dir, &linked{known: map[digest.Digest]hashed{}}} }
+
+// trusted fails where another user has led a directory of the registry, or of a repository, elsewhere.
+func (s store) trusted(name string) error {
+	below := []string{"uploads"}
+	for _, a := range []digest.Algorithm{digest.SHA256, digest.SHA384, digest.SHA512} {
+		below = append(below, path.Join("blobs", a.String()))
+	}
+	for _, what := range []string{"_manifests", "_tags"} {
+		below = append(below, path.Join("repositories", name, what))
+	}
+	for _, b := range below {
+		if err := trusted(s.dir, b); err != nil {
+			return err
+		}
+	}
+	return nil
+}
 
 // blobFile is where a blob is. The digest must be valid.
 func (s store) blobFile(dg digest.Digest) string {
@@ -33,12 +55,30 @@ func (s store) entry(name, what string) string {
 	return filepath.Join(s.repository(name), "_tags", what)
 }
 
+// openBlob opens a blob to read it.
+func (s store) openBlob(dg digest.Digest) (*os.File, error) {
+	f, err := open(s.blobFile(dg), os.O_RDONLY)
+	if err != nil {
+		return nil, err
+	}
+	opened, err := f.Stat()
+	named, otherErr := os.Lstat(s.blobFile(dg))
+	if err == nil && (otherErr != nil || !os.SameFile(opened, named)) {
+		err = s.linked.check(f, dg)
+	}
+	if err != nil {
+		_ = f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
 // has tells whether a blob is there.
 func (s store) has(dg digest.Digest) (bool, error) {
 	if dg.Validate() != nil {
 		return false, nil
 	}
-	f, err := open(s.blobFile(dg), os.O_RDONLY)
+	f, err := s.openBlob(dg)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return false, nil
@@ -59,6 +99,9 @@ func (s store) readManifest(name string, dg digest.Digest) (registry.Manifest, e
 		return m, fs.ErrNotExist
 	}
 	m.Data, err = readFile(s.blobFile(dg))
+	if err == nil && dg.Algorithm().FromBytes(m.Data) != dg { // a link may lead to any file of this machine
+		err = &fs.PathError{Op: "read", Path: s.blobFile(dg), Err: errContent}
+	}
 	return m, err
 }
 
@@ -157,20 +200,29 @@ func (s store) tags(name string) (map[string]digest.Digest, error) {
 	return tags, nil
 }
 
-// referrers reads all manifests of a repository: lists of their own would have to agree with them.
-func (s store) referrers(name, subject, artifactType string) ([]descriptor, error) {
-	list := []descriptor{}
+// maxReferrers is how large the manifests of one page of referrers may be: their annotations are on it.
+const maxReferrers = 1 << 20 // 1 MiB
+
+// referrers returns a page of the list that begins behind a digest, and whether there is more. It reads all
+// manifests of a repository: lists of their own would have to agree with them.
+func (s store) referrers(name, subject, artifactType, last string) (list []descriptor, more bool, err error) {
+	list = []descriptor{}
 	entries, err := os.ReadDir(filepath.Join(s.repository(name), "_manifests"))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, err
+		return nil, false, err
 	}
+	size := 0
 	for _, e := range entries {
-		m, err := s.readManifest(name, digest.Digest(strings.Replace(e.Name(), "-", ":", 1)))
+		dg := strings.Replace(e.Name(), "-", ":", 1)
+		if dg <= last {
+			continue
+		}
+		m, err := s.readManifest(name, digest.Digest(dg))
 		if errors.Is(err, fs.ErrNotExist) {
 			continue // it was removed meanwhile
 		}
 		if err != nil {
-			return nil, err
+			return nil, false, err
 		}
 		c, err := m.Content()
 		if err != nil || c.Subject == nil || c.Subject.Digest != subject {
@@ -180,11 +232,15 @@ func (s store) referrers(name, subject, artifactType string) ([]descriptor, erro
 		if d.ArtifactType == "" && c.Config != nil {
 			d.ArtifactType = c.Config.MediaType
 		}
-		if artifactType == "" || d.ArtifactType == artifactType {
-			list = append(list, d)
+		if artifactType != "" && d.ArtifactType != artifactType {
+			continue
 		}
+		if size += d.Size; size > maxReferrers && len(list) > 0 {
+			return list, true, nil
+		}
+		list = append(list, d)
 	}
-	return list, nil
+	return list, false, nil
 }
 
 // repositories lists the repositories, in order.
