@@ -36,8 +36,8 @@ var (
 	ErrChoice  = pack.ErrChoice
 	ErrNoModel = pack.ErrNoModel
 
-	// ErrLink is a link that leads out of the directory that is pushed, and ErrNotRegular a pipe or a device
-	// in it, or a link to a directory.
+	// ErrLink is a link that leads out of the directory that is pushed, or to what is left out of it, and
+	// ErrNotRegular a pipe or a device in it, or a link to a directory.
 	ErrLink       = pack.ErrLink
 	ErrNotRegular = pack.ErrNotRegular
 )

@@ -214,7 +214,7 @@ func TestLinksOutOfTheDirectoryAreAnErrorWithAWayOut(t *testing.T) {
 	for _, kind := range []string{"files", "modelpack"} {
 		r := runWith(t, "push", "--type", kind, made, ref)
 		assert.Equal(t, exitFailed, r.code)
-		assert.Contains(t, r.stderr, "out: the link leads out of the directory: to ")
+		assert.Contains(t, r.stderr, "out: the link leads out of what is sent: to ")
 		assert.Contains(t, r.stderr, "--follow-links sends that, --exclude leaves the link out")
 	}
 	must(t, "push", "--exclude", "out", made, ref)

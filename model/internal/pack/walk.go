@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/modeltransfer/transfer/model/internal/names"
@@ -16,8 +17,8 @@ var (
 	// ErrEmpty is a directory without a file in it.
 	ErrEmpty = errors.New("there is no file in it")
 
-	// ErrLink is a link that leads out of the directory.
-	ErrLink = errors.New("the link leads out of the directory")
+	// ErrLink is a link that leads out of the directory, or to what is left out of it.
+	ErrLink = errors.New("the link leads out of what is sent")
 
 	// ErrNotRegular is a pipe, a device or, in a directory, a link to a directory.
 	ErrNotRegular = errors.New("neither a file nor a directory (links to directories are not followed)")
@@ -50,8 +51,8 @@ type Choice struct {
 	// Exclude are patterns of names that are left out; see [names.Match].
 	Exclude []string
 
-	// FollowLinks packs what links lead to that lead out of the directory. They are an error otherwise:
-	// whoever made them may have meant what is nobody's business.
+	// FollowLinks packs what links lead to that lead out of the directory, or to what is left out of it. They
+	// are an error otherwise: whoever made them may have meant what is nobody's business.
 	FollowLinks bool
 
 	// LeftOut is told of what is left out though nobody asked for that. It may be nil.
@@ -198,7 +199,8 @@ func (l *lister) visit(path string, d fs.DirEntry, err error) error {
 	return nil
 }
 
-// follow refuses a link that leads out of the directory.
+// follow refuses a link that leads out of the directory, or to what is left out: .git/config may have a token
+// in it.
 func (l *lister) follow(path string) error {
 	if l.choice.FollowLinks {
 		return nil
@@ -212,10 +214,15 @@ func (l *lister) follow(path string) error {
 		return err
 	}
 	inside, err := filepath.Rel(root, target)
-	if err != nil || !filepath.IsLocal(inside) {
+	if err != nil || !filepath.IsLocal(inside) || leftOut(filepath.ToSlash(inside)) {
 		return fmt.Errorf("%s: %w: to %s", path, ErrLink, target)
 	}
 	return nil
+}
+
+// leftOut tells what is in a directory and not in a model of it.
+func leftOut(inside string) bool {
+	return names.LeftOut(inside) || slices.ContainsFunc(strings.Split(inside, "/"), names.Kept)
 }
 
 // realPath is where a path leads.
