@@ -298,6 +298,9 @@ func (c *copier) detour(ctx context.Context, n *ferried) error {
 	if err := c.keepWay(ctx); err != nil {
 		return err
 	}
+	if err := c.way.check(); err != nil {
+		return side(c.to, err)
+	}
 	d := c.downloadOptions(c.from, c.source)
 	d.Blobs, d.DestDir = c.missing, c.way.dir
 	d.Progress = func(completed, _ int64) { n.add(0, completed-n.fetched, 0) }
@@ -383,6 +386,19 @@ func (d *detour) split(blobs []transfer.Blob) (direct, kept []transfer.Blob, err
 		return direct, kept, nil
 	}
 	return direct, kept, os.MkdirAll(d.dir, 0o777)
+}
+
+// check refuses a link in the place of the directory: its name can be foretold, and who else may write to Dir
+// could have blobs written to any place.
+func (d *detour) check() error {
+	info, err := os.Lstat(d.dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err == nil && !info.IsDir() {
+		err = fmt.Errorf("%s: %w: it is not a directory of a copy", d.dir, fs.ErrExist)
+	}
+	return err
 }
 
 // isNeeded tells whether an earlier copy has left the directory, or one of these blobs may leave it.

@@ -3,7 +3,6 @@ package model
 import (
 	"context"
 	"errors"
-	"path/filepath"
 	"slices"
 
 	"github.com/modeltransfer/transfer"
@@ -123,7 +122,11 @@ func (o *VerifyOptions) repair(ctx context.Context, h *holding, wrong []item) er
 	case pack.Blobs:
 		return p.download(ctx, blobs, h.path, 0)
 	case pack.Ollama:
-		return p.download(ctx, blobs, filepath.Join(h.path, "blobs"), 0)
+		stage, err := unpack.OllamaStage(h.path)
+		if err != nil {
+			return err
+		}
+		return p.download(ctx, blobs, stage, 0)
 	case pack.OCI:
 		return p.repairLayout(ctx, blobs)
 	}
