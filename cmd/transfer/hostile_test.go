@@ -13,14 +13,11 @@ import (
 	"io"
 	"io/fs"
 	"math/rand/v2"
-	"net/http"
-	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"regexp"
 	"runtime"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -129,6 +126,20 @@ func (h *hostile) snapshot() map[string]string {
 
 // round pulls some hostile models and then the honest one.
 func (h *hostile) round() {
+	form := h.pick("auto", "files", "blobs", "oci")
+	if h.r.IntN(8) == 0 {
+		h.pull(h.reg.ref(h.disguised()), "auto")
+		form = h.pick("oci", "oci", "blobs")
+	} else {
+		h.evil()
+	}
+	if h.pull(h.reg.url+"/me/model@"+h.honest.Digest, form) == exitOK {
+		h.honestIsThere(form)
+	}
+}
+
+// evil pulls some hostile models, with other commands between.
+func (h *hostile) evil() {
 	for range 1 + h.r.IntN(4) {
 		m := h.model()
 		h.pull(h.reg.ref(m), h.pick("auto", "auto", "files", "files", "blobs", "oci", "ollama"))
@@ -142,10 +153,6 @@ func (h *hostile) round() {
 		case 3:
 			h.run("push", h.dir, h.reg.url+"/pushed/model:v1")
 		}
-	}
-	form := h.pick("auto", "files", "blobs", "oci")
-	if h.pull(h.reg.url+"/me/model@"+h.honest.Digest, form) == exitOK {
-		h.honestIsThere(form)
 	}
 }
 
@@ -235,6 +242,11 @@ func (h *hostile) honestIsThere(form string) {
 		data, err := os.ReadFile(filepath.Join(h.dir, "index.json"))
 		listed := err == nil && strings.Contains(string(data), h.honest.Digest)
 		h.must(listed, "the honest model is not in the index")
+		for title, content := range h.files {
+			dg := digest.Digest(h.blobOf(title))
+			data, err := os.ReadFile(filepath.Join(h.dir, "blobs", "sha256", dg.Encoded()))
+			h.must(err == nil && string(data) == content, "the blob of %s is not the honest one", title)
+		}
 	default:
 		for title, content := range h.files {
 			path := filepath.Join(h.dir, title)
@@ -431,6 +443,26 @@ func (h *hostile) model() registry.Manifest {
 	return h.reg.putManifest(data, registry.MediaTypeManifest)
 }
 
+// disguised is an archive with a directory, or a link to one, where a layout would have the blobs of others.
+func (h *hostile) disguised() registry.Manifest {
+	dg := digest.Digest(h.blobOf("LICENSE"))
+	top, name := h.pick("blobs", "blobs", "blobs", "Blobs", ".", "d"), h.pick(
+		"sha256", "sha256", "sha256", "SHA256", "sha512", "manifests", "blobs", ".transfer", "x")
+	behind := h.pick("y", "sub/y", "sha256.d", "manifests.d")
+	var out bytes.Buffer
+	w := tar.NewWriter(&out)
+	evil := strings.Repeat("evil", len(h.files["LICENSE"])/4)
+	path := top + "/" + behind + "/" + h.pick(
+		dg.Encoded(), dg.Encoded(), dg.Encoded(), "sha256-"+dg.Encoded(), "record.json")
+	_ = w.WriteHeader(&tar.Header{Name: path, Mode: 0o644, Size: int64(len(evil)), Typeflag: tar.TypeReg})
+	_, _ = io.WriteString(w, evil)
+	_ = w.WriteHeader(&tar.Header{Name: top + "/" + name, Typeflag: tar.TypeSymlink, Linkname: behind})
+	_ = w.Close()
+	layer := strings.Replace(titled(h.reg.put(out.String()), top), `"annotations":{`,
+		`"annotations":{"`+unpackAnnotation+`":"true",`, 1)
+	return h.reg.of(layer)
+}
+
 // index names models many times.
 func (h *hostile) index() registry.Manifest {
 	child := h.honest
@@ -443,106 +475,4 @@ func (h *hostile) index() registry.Manifest {
 	list := strings.Repeat(one+",", 1+h.r.IntN(600)) + one
 	return h.reg.putManifest([]byte(fmt.Sprintf(`{"schemaVersion":2,"mediaType":%q,"manifests":[%s]}`,
 		registry.MediaTypeIndex, list)), registry.MediaTypeIndex)
-}
-
-// anyRegistry has whatever it was given, under whatever name, and takes whatever is sent.
-type anyRegistry struct {
-	url string
-
-	mu    sync.Mutex // guards the fields that follow
-	blobs map[string]string
-	types map[string]string // of manifests
-	sent  bytes.Buffer      // what clients have sent
-}
-
-func newAnyRegistry(t *testing.T) *anyRegistry {
-	t.Helper()
-	reg := &anyRegistry{blobs: map[string]string{}, types: map[string]string{}}
-	server := httptest.NewServer(reg)
-	t.Cleanup(server.Close)
-	reg.url = server.URL
-	return reg
-}
-
-func (reg *anyRegistry) put(content string) descriptor {
-	dg := digest.FromString(content).String()
-	reg.mu.Lock()
-	defer reg.mu.Unlock()
-	reg.blobs[dg] = content
-	return descriptor{MediaType: "application/octet-stream", Digest: dg, Size: int64(len(content))}
-}
-
-func (reg *anyRegistry) putManifest(data []byte, mediaType string) registry.Manifest {
-	m := registry.NewManifest(data, mediaType)
-	reg.put(string(data))
-	reg.mu.Lock()
-	defer reg.mu.Unlock()
-	reg.types[m.Digest] = mediaType
-	return m
-}
-
-// model is an honest one of files.
-func (reg *anyRegistry) model(files map[string]string) registry.Manifest {
-	var layers []string
-	for title, content := range files {
-		d := reg.put(content)
-		layers = append(layers, fmt.Sprintf(
-			`{"mediaType":"a/b","digest":%q,"size":%d,"annotations":{"org.opencontainers.image.title":%q}}`,
-			d.Digest, d.Size, title))
-	}
-	config := reg.put("{}")
-	return reg.putManifest([]byte(fmt.Sprintf(
-		`{"schemaVersion":2,"mediaType":%q,"config":{"mediaType":"a/b","digest":%q,"size":2},"layers":[%s]}`,
-		registry.MediaTypeManifest, config.Digest, strings.Join(layers, ","))), registry.MediaTypeManifest)
-}
-
-// ref names a manifest by a tag, which is the end of its digest.
-func (reg *anyRegistry) ref(m registry.Manifest) string {
-	return reg.url + "/evil/model:" + digest.Digest(m.Digest).Encoded()[:12]
-}
-
-// size is that of all blobs.
-func (reg *anyRegistry) size() (size int64) {
-	reg.mu.Lock()
-	defer reg.mu.Unlock()
-	for _, content := range reg.blobs {
-		size += int64(len(content))
-	}
-	return size
-}
-
-// saw tells whether a client has sent a text.
-func (reg *anyRegistry) saw(text string) bool {
-	reg.mu.Lock()
-	defer reg.mu.Unlock()
-	return bytes.Contains(reg.sent.Bytes(), []byte(text))
-}
-
-func (reg *anyRegistry) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	body, _ := io.ReadAll(r.Body)
-	reg.mu.Lock()
-	reg.sent.Write(body)
-	name := r.URL.Path[strings.LastIndexByte(r.URL.Path, '/')+1:]
-	content, ok := reg.blobs[name]
-	for dg, mediaType := range reg.types {
-		if strings.HasPrefix(digest.Digest(dg).Encoded(), name) || dg == name {
-			w.Header().Set("Content-Type", mediaType)
-			w.Header().Set("Docker-Content-Digest", dg)
-			content, ok = reg.blobs[dg], true
-		}
-	}
-	reg.mu.Unlock()
-	switch {
-	case r.URL.Path == "/v2/":
-	case r.Method == http.MethodPost:
-		w.Header().Set("Location", r.URL.Path+"x")
-		w.WriteHeader(http.StatusAccepted)
-	case r.Method == http.MethodPut, r.Method == http.MethodPatch:
-		w.Header().Set("Location", r.URL.Path)
-		w.WriteHeader(http.StatusCreated)
-	case !ok || r.Method == http.MethodHead && strings.Contains(r.URL.Path, "/pushed/"):
-		w.WriteHeader(http.StatusNotFound)
-	default:
-		http.ServeContent(w, r, "", time.Time{}, strings.NewReader(content))
-	}
 }

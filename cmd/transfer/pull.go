@@ -7,6 +7,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"time"
 
@@ -175,7 +176,7 @@ func choice(r ref.Reference, err error) error {
 	}
 	var platforms []string
 	for _, d := range index.Manifests {
-		if d.Platform != "" && d.Platform != noPlatform {
+		if platformName.MatchString(d.Platform) && d.Platform != noPlatform {
 			platforms = append(platforms, d.Platform)
 		}
 	}
@@ -188,6 +189,9 @@ func choice(r ref.Reference, err error) error {
 	}
 	return err
 }
+
+// platformName is what a platform looks like. Who reads another may type it into a shell.
+var platformName = regexp.MustCompile(`^[0-9A-Za-z][0-9A-Za-z_.-]*(/[0-9A-Za-z_.-]+)*$`)
 
 // noPlatform is what attestations of docker buildx have, which nobody wants to choose.
 const noPlatform = "unknown/unknown"

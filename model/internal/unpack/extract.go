@@ -13,6 +13,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path"
+	"slices"
 	"strings"
 
 	"github.com/klauspost/compress/zstd"
@@ -21,6 +22,7 @@ import (
 	"github.com/modeltransfer/transfer/model/internal/names"
 	"github.com/modeltransfer/transfer/model/internal/pack"
 	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
 // kind is what a member of an archive is.
@@ -122,6 +124,13 @@ func noTarget(name string) error {
 // maxTarget is the longest target of a link that file systems take.
 const maxTarget = 4095
 
+// linkable are the directories that are opened through a link ([openDir]), because a user may have made one.
+// No model makes a link of such a name: behind it could be blobs of its own, which a layout would trust.
+var linkable = []string{
+	names.StateDir, ocispec.ImageBlobsDir, "manifests",
+	digest.SHA256.String(), digest.SHA384.String(), digest.SHA512.String(),
+}
+
 // checkLink refuses a link whose target is not below the directory by its own words: the target may go up at
 // its beginning alone, and no more often than there are directories above the link. These are directories and
 // no links, so that by induction no chain of links leads out.
@@ -130,13 +139,12 @@ func checkLink(name, target string) error {
 	for strings.HasPrefix(rest, "../") {
 		rest = strings.TrimLeft(rest[3:], "/")
 	}
-	base := names.Fold(path.Base(name))
 	switch {
 	case len(target) > maxTarget:
 		return fmt.Errorf("%w: link %.200q is too long", names.ErrName, name)
 	case target == "", path.IsAbs(target), strings.Contains("/"+rest+"/", "/../"):
 		return fmt.Errorf("%w: link %.200q leads out of the directory", names.ErrName, name)
-	case base == "blobs", base == "manifests": // these may be the user's own links
+	case slices.Contains(linkable, names.Fold(path.Base(name))):
 		return fmt.Errorf("%w: link %.200q is kept for this program", names.ErrName, name)
 	}
 	where, err := names.Check(path.Join(path.Dir(name), target)) // not further up than the link is deep
