@@ -110,29 +110,49 @@ func (s *store) blob(number, size int) ([]byte, string) {
 // machine is the world of one scenario.
 type machine struct {
 	scenario
-	t          *testing.T
-	top        string       // has the directories, and nothing else may appear there
-	aside      string       // where the disk is copied when a process is killed
-	old        string       // has what downloads may take bytes from
-	olds       atomic.Int32 // how many that were
-	made       *store
-	full       bool // the disk of the downloads has little space
-	net        *registrytest.Network
-	client     *http.Client
-	reg        *registrytest.Registry
-	mirror     *registrytest.Registry
-	store      *registrytest.CDN
-	node       *registrytest.CDN         // one of three that serve blobs, and not a good one
-	objects    *registrytest.ObjectStore // of an Ollama registry, or nil
-	url        string
-	mirrorURL  string
-	blobs      []transfer.Blob
-	tokens     tokens
-	pulses     [2]pulse          // of downloads and uploads
-	hosts      int               // numbers those of holders
-	contents   map[string][]byte // by final name
-	remote     []bool
-	ends       []error    // of the calls
+	t      *testing.T
+	pulses [2]pulse // of downloads and uploads
+	disk
+	cargo
+	servers
+	outcome
+}
+
+// disk is where files are.
+type disk struct {
+	top   string       // has the directories, and nothing else may appear there
+	aside string       // where the disk is copied when a process is killed
+	old   string       // has what downloads may take bytes from
+	olds  atomic.Int32 // how many that were
+	full  bool         // the disk of the downloads has little space
+}
+
+// cargo is what is moved.
+type cargo struct {
+	made     *store
+	blobs    []transfer.Blob
+	remote   []bool            // those that the registry has from the beginning
+	contents map[string][]byte // by final name
+}
+
+// servers are what answers the calls.
+type servers struct {
+	net       *registrytest.Network
+	client    *http.Client
+	reg       *registrytest.Registry
+	mirror    *registrytest.Registry
+	store     *registrytest.CDN
+	node      *registrytest.CDN         // one of three that serve blobs, and not a good one
+	objects   *registrytest.ObjectStore // of an Ollama registry, or nil
+	url       string
+	mirrorURL string
+	tokens    tokens
+	hosts     int // numbers those of holders
+}
+
+// outcome is what has become of the calls.
+type outcome struct {
+	ends       []error    // of each
 	left       [][]string // in the directory of the downloads, after each step
 	lost       int64      // bytes that may be fetched again
 	sessions   int64      // and those that may be sent again
@@ -193,12 +213,11 @@ func (m *machine) runAll() (wrong string) {
 
 func newMachine(t *testing.T, made *store, s scenario, top string) *machine {
 	n := registrytest.NewNetwork(t)
-	m := &machine{
-		scenario: s, t: t, top: top, net: n, client: &http.Client{Transport: n.Transport()},
-		reg:      registrytest.New(s.Options),
-		mirror:   registrytest.New(registrytest.Options{Latency: time.Millisecond}),
-		contents: map[string][]byte{},
-	}
+	m := &machine{scenario: s, t: t}
+	m.top, m.contents = top, map[string][]byte{}
+	m.net, m.client = n, &http.Client{Transport: n.Transport()}
+	m.reg = registrytest.New(s.Options)
+	m.mirror = registrytest.New(registrytest.Options{Latency: time.Millisecond})
 	m.store, m.node = m.reg.CDN(), m.reg.CDN()
 	m.serve()
 	if s.Ollama != "" {
