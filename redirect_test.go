@@ -3,6 +3,7 @@ package transfer_test
 import (
 	"context"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/url"
@@ -697,17 +698,30 @@ func TestN27UploadLoopsOfRedirects(t *testing.T) {
 	})
 }
 
+// hasty serves a registry that reads the body of each PUT, waits, and then sends it to the same URL with
+// "&again", where it is let through.
+func hasty(w *world, mode registrytest.Mode, wait time.Duration) (url string) {
+	return w.net.Serve("hasty.test", http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		if r.Method != http.MethodPut || strings.Contains(r.URL.RawQuery, "again") {
+			w.reg.ServeHTTP(rw, r)
+			return
+		}
+		_, _ = io.Copy(io.Discard, r.Body)
+		time.Sleep(wait)
+		http.Redirect(rw, r, r.URL.String()+"&again", http.StatusTemporaryRedirect)
+	}), mode).URL
+}
+
 // A registry that reads a body before it sends it elsewhere.
 func TestBodiesThatAreSentAgainAreBounded(t *testing.T) {
 	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 		w := newWorld(t, mode, registrytest.Options{})
-		hasty := w.net.Serve("hasty.test", registrytest.Hasty(w.reg, 2*time.Second), mode)
 		w.reg.Fault("PUT", "again", "**slow(1M)")
 		opts := w.uploadOptions()
 		for i := range 6 {
 			opts.Blobs = append(opts.Blobs, w.local(3<<20+i))
 		}
-		opts.BaseURL, opts.BodyConcurrency = hasty.URL, 1
+		opts.BaseURL, opts.BodyConcurrency = hasty(w, mode, 2*time.Second), 1
 		require.NoError(t, w.upload(opts))
 		assert.LessOrEqual(t, w.reg.MaxInFlight(), 2, "one, and what the link still has of the one before")
 	})
@@ -717,10 +731,9 @@ func TestN7StallOfABodyThatIsSentAgain(t *testing.T) {
 	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 		w := newWorld(t, mode, registrytest.Options{})
 		b := w.local(40 << 20) // for whose digest a registry may take 2.5 s
-		hasty := w.net.Serve("hasty.test", registrytest.Hasty(w.reg, 0), mode)
 		w.reg.Fault("PUT", "again", "stallbody(1M)")
 		opts := w.uploadOptions(b)
-		opts.BaseURL, opts.StallTimeout = hasty.URL, 2*time.Second
+		opts.BaseURL, opts.StallTimeout = hasty(w, mode, 0), 2*time.Second
 		begun := time.Now()
 		require.NoError(t, w.upload(opts))
 		assert.Less(t, time.Since(begun), 4*time.Second)

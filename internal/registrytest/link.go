@@ -5,6 +5,8 @@ import (
 	"net/http"
 	"syscall"
 	"time"
+
+	"github.com/modeltransfer/transfer/internal/wire"
 )
 
 // linkKey is the context key of a request's *link.
@@ -34,6 +36,18 @@ func (l *link) reset() {
 		drain(c)
 		c.SetLinger(0)
 		c.Close()
+	}
+}
+
+// drainPatience bounds the wait for a client that has stopped reading.
+const drainPatience = 2 * time.Second
+
+// drain waits until the peer's kernel has all that was written to c, where that can be told: a reset throws
+// away what is still on its way.
+func drain(c *net.TCPConn) {
+	waiting := wire.Drained(c)
+	for end := time.Now().Add(drainPatience); waiting() > 0 && time.Now().Before(end); {
+		time.Sleep(100 * time.Microsecond)
 	}
 }
 

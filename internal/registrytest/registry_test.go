@@ -175,16 +175,6 @@ func TestBeforeAndLatency(t *testing.T) {
 	assert.Equal(t, "seen", a.header.Get("X-Before"))
 }
 
-func TestHasty(t *testing.T) {
-	reg := registrytest.New(registrytest.Options{})
-	s := registrytest.ServeInMemory(t, registrytest.Hasty(reg, time.Millisecond), registrytest.H1)
-	location := ask(t, s.Client, "POST", s.URL+"/v2/"+repo+"/blobs/uploads/", "").header.Get("Location")
-	place := location + "&digest=" + digest.FromString("hello").String()
-	a := ask(t, s.Client, "PUT", place, "hello")
-	assert.Equal(t, 307, a.status)
-	assert.Equal(t, 201, ask(t, s.Client, "PUT", s.URL+a.header.Get("Location"), "hello").status)
-}
-
 func TestManifest(t *testing.T) {
 	reg := registrytest.New(registrytest.Options{CheckManifest: true})
 	s := registrytest.ServeInMemory(t, reg, registrytest.H1)
