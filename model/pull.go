@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"path/filepath"
 
 	"github.com/modeltransfer/transfer"
@@ -212,6 +214,9 @@ func (p *puller) lock(ctx context.Context) (unlock func(), err error) {
 
 // blobs pulls blobs and their manifest.json.
 func (p *puller) blobs(ctx context.Context, m registry.Manifest) error {
+	if err := p.checkManifest(); err != nil {
+		return err
+	}
 	if p.DryRun {
 		return p.planBlobs(pack.Blobs, m)
 	}
@@ -223,6 +228,18 @@ func (p *puller) blobs(ctx context.Context, m registry.Manifest) error {
 	return p.allBlobs(ctx, pack.Blobs, m, p.dir, func() error {
 		return unpack.WriteFile(filepath.Join(p.dir, pack.ManifestName), m.Data)
 	})
+}
+
+// checkManifest refuses to replace a manifest.json that no pull of blobs has written: other programs have
+// files of that name.
+func (p *puller) checkManifest() error {
+	name := filepath.Join(p.dir, pack.ManifestName)
+	_, err := os.Lstat(name)
+	_, malformed := pack.ReadPart(name)
+	if err != nil || pack.KindOf(p.dir) == pack.Blobs && (malformed == nil || pack.HasBlobs(p.dir)) {
+		return nil // what cannot be read is told by who writes it
+	}
+	return fmt.Errorf("%s: %w, and is not of a pull; pull into another directory", name, fs.ErrExist)
 }
 
 // ollama pulls into Ollama's models directory, where "ollama run" finds the model.

@@ -384,6 +384,26 @@ func TestH5LargeManifestsOfAnIndexAreBounded(t *testing.T) {
 	must(t, "pull", "--into", "oci", "--max-manifests", "40", reg.ref(index), dir)
 }
 
+func TestH5AnIndexThatLiesAboutASizeIsRefused(t *testing.T) {
+	reg := newAnyRegistry(t)
+	m := reg.model(map[string]string{"a": "honest a"})
+	for _, size := range []string{"0", "1", "9223372036854775807"} {
+		lie := strings.Replace(listed(m), fmt.Sprintf(`"size":%d`, len(m.Data)), `"size":`+size, 1)
+		index := reg.putManifest(fmt.Appendf(nil, `{"schemaVersion":2,"mediaType":%q,"manifests":[%s]}`,
+			registry.MediaTypeIndex, lie), registry.MediaTypeIndex)
+		dir := filepath.Join(t.TempDir(), "layout")
+		for _, args := range [][]string{
+			{"pull", "--into", "oci", reg.ref(index), dir},
+			{"copy", reg.ref(index), reg.url + "/pushed/m:v1"},
+		} {
+			r := runWith(t, args...)
+			assert.Equal(t, exitFailed, r.code, size)
+			assert.Contains(t, r.stderr, "it says that "+m.Digest+" has "+size+" bytes")
+		}
+		assert.NoDirExists(t, dir)
+	}
+}
+
 func TestH2ARecordThatContradictsItselfIsNotRemembered(t *testing.T) {
 	reg := newAnyRegistry(t)
 	for field, value := range map[string]any{

@@ -81,7 +81,10 @@ func (s *Set) take(p place) {
 	s.size += len(p.name)
 }
 
-// Size is how many bytes the paths have.
+// Keep counts bytes that are kept beside a path, such as the target of a link.
+func (s *Set) Keep(n int) { s.size += n }
+
+// Size is how many bytes the paths have, and what is kept beside them.
 func (s *Set) Size() int { return s.size }
 
 // Len is how many paths there are, with the directories above files.

@@ -239,6 +239,10 @@ func TestH5BombsAreRefusedBeforeAnythingIsWritten(t *testing.T) {
 		"a sparse file":    {sparse(t, 3<<30), unpack.Limits{}, limit.Bytes},
 		"files":            {bomb(t, "d/", 300, 0), unpack.Limits{Files: 200}, limit.Files},
 		"long names":       {bomb(t, "d/"+long, 50, 0), unpack.Limits{Files: 100}, limit.Files},
+		"long targets": {
+			archive(t, "gzip", links("d/l", 50, strings.Repeat("./", 1500)+"f")...),
+			unpack.Limits{Files: 100}, limit.Files,
+		},
 		"depth": {
 			archive(t, "gzip", tar.Header{Name: "d/" + deep + "f"}), unpack.Limits{}, limit.Depth,
 		},
@@ -259,6 +263,27 @@ func TestH5BombsAreRefusedBeforeAnythingIsWritten(t *testing.T) {
 			assert.Empty(t, namesIn(t, path))
 		})
 	}
+}
+
+// links are so many links to one target.
+func links(name string, n int, target string) (headers []tar.Header) {
+	for i := range n {
+		headers = append(headers, tar.Header{
+			Name: name + fmt.Sprint(i), Typeflag: tar.TypeSymlink, Linkname: target,
+		})
+	}
+	return headers
+}
+
+// The record has the title of an archive beside each of its files.
+func TestH5LongTitlesOfArchivesAreBounded(t *testing.T) {
+	content := bomb(t, "f", 50, 0)
+	path, dir := staged(t, content)
+	dir.Limits = unpack.Limits{Files: 100}
+	l := layer(strings.Repeat(strings.Repeat("n", 200)+"/", 15)+"a", content)
+	l.MediaType = "application/vnd.cncf.model.weight.v1.tar"
+	require.ErrorAs(t, place(t, dir, entriesOf(t, l)), new(*limit.Error))
+	assert.Empty(t, namesIn(t, path))
 }
 
 // What a zstd archive says of its window is how much memory it costs.

@@ -17,7 +17,8 @@ const (
 	defaultFiles = 100_000
 	defaultDepth = 64
 
-	// nameBytes is how long paths may be on average, because all are kept in memory.
+	// nameBytes is how long paths may be on average, with what the record has beside them, because all are
+	// kept in memory.
 	nameBytes = 512
 
 	// leastBytes and expansion make the default of Bytes. Text shrinks to a tenth; what shrinks to less than

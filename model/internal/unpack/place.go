@@ -103,12 +103,22 @@ func newPlacing(ctx context.Context, d *Dir, all, missing []Entry) (*placing, er
 			continue
 		}
 		for _, name := range d.members[e.Title] {
-			if err := taken.AddOf(e.owner(), name, d.Record.Files[name].Dir); err != nil {
+			seen := d.Record.Files[name]
+			if err := p.take(e, name, seen.Link, seen.Dir); err != nil {
 				return nil, err
 			}
 		}
 	}
 	return p, nil
+}
+
+// take gives a member of an archive its place. The record has the target of a link and the title too.
+func (p *placing) take(e Entry, name, target string, dir bool) error {
+	if err := p.taken.AddOf(e.owner(), name, dir); err != nil {
+		return err
+	}
+	p.taken.Keep(len(target) + len(e.Title))
+	return p.Limits.within(p.taken)
 }
 
 // owner is who has the places of an archive's names, as [names.Set] has it.
@@ -133,10 +143,7 @@ func (p *placing) plan(e Entry) error {
 		if err := p.write.spend(m.size); err != nil {
 			return err
 		}
-		if err := p.taken.AddOf(e.owner(), m.name, m.kind == isDirectory); err != nil {
-			return err
-		}
-		if err := p.Limits.within(p.taken); err != nil {
+		if err := p.take(e, m.name, m.target, m.kind == isDirectory); err != nil {
 			return err
 		}
 		if err := p.staysInside(m); err != nil {

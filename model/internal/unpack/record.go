@@ -1,6 +1,7 @@
 package unpack
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"io"
@@ -165,11 +166,14 @@ func readKnown(t *tree) known {
 
 // Save writes the record into the stage, whole or not at all.
 func (k *known) Save() error {
-	data, err := json.MarshalIndent(k.Record, "", " ")
-	if err != nil {
+	var data bytes.Buffer
+	encoder := json.NewEncoder(&data)
+	encoder.SetEscapeHTML(false) // or names would be six times as long
+	encoder.SetIndent("", " ")
+	if err := encoder.Encode(k.Record); err != nil {
 		return err
 	}
-	return writeFile(k.tree.stage, names.RecordName, data)
+	return writeFile(k.tree.stage, names.RecordName, data.Bytes())
 }
 
 // Names lists what is recorded of an entry: itself, or what it has unpacked to.

@@ -15,12 +15,12 @@ import (
 type former struct {
 	tree     *tree
 	files    map[string]Seen
-	yielding []string // names that give way: to a directory, or with all that is below them to a file
+	yielding map[string]bool // names that give way: to a directory, or with all that is below them to a file
 }
 
 // newFormer returns what a record has. That of another user may name what is ours.
 func newFormer(k known) former {
-	f := former{tree: k.tree, files: map[string]Seen{}}
+	f := former{tree: k.tree, files: map[string]Seen{}, yielding: map[string]bool{}}
 	if !k.foreign {
 		maps.Copy(f.files, k.Record.Removed)
 		maps.Copy(f.files, k.Record.Files)
@@ -110,14 +110,14 @@ func (f *former) yield(ctx context.Context, name string, dir bool) error {
 	if failed != nil || !ours {
 		return errors.Join(err, failed)
 	}
-	f.yielding = append(f.yielding, at)
+	f.yielding[at] = true
 	return nil
 }
 
 // yields tells whether a name, or a directory above it, gives way.
 func (f *former) yields(name string) bool {
 	for ; name != "."; name = path.Dir(name) {
-		if slices.Contains(f.yielding, name) {
+		if f.yielding[name] {
 			return true
 		}
 	}
@@ -126,7 +126,7 @@ func (f *former) yields(name string) bool {
 
 // makeWay removes what gives way, unless it was changed meanwhile.
 func (f *former) makeWay(ctx context.Context) error {
-	for _, name := range f.yielding {
+	for _, name := range slices.Sorted(maps.Keys(f.yielding)) {
 		info, err := f.tree.root.Lstat(name)
 		if err != nil {
 			return err
