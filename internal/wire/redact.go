@@ -16,7 +16,7 @@ const maxShownURL = 300
 // query parameters. A parameter that has no value may be one.
 func Redact(u *url.URL) string {
 	var b strings.Builder
-	b.WriteString(u.Scheme + "://" + printable(u.Host) + u.EscapedPath())
+	b.WriteString(beforePath(u) + u.EscapedPath())
 	separator := "?"
 	for pair := range strings.SplitSeq(u.RawQuery, "&") {
 		key, _, hasValue := strings.Cut(pair, "=")
@@ -36,4 +36,18 @@ func Redact(u *url.URL) string {
 		return strings.ToValidUTF8(s[:maxShownURL], "") + "..."
 	}
 	return b.String()
+}
+
+// beforePath is what comes before the path of a URL. A word before a colon is the scheme also where a host
+// was meant, as in localhost:5000; what follows it may be a password, and is shown where it can be a port.
+func beforePath(u *url.URL) string {
+	switch {
+	case u.Opaque == "" && u.Scheme == "":
+		return printable(u.Host)
+	case u.Opaque == "":
+		return u.Scheme + "://" + printable(u.Host)
+	case strings.Trim(u.Opaque, "0123456789") == "" && len(u.Opaque) <= len("65535"):
+		return u.Scheme + ":" + u.Opaque
+	}
+	return u.Scheme + ":***"
 }

@@ -31,18 +31,22 @@ type Registry struct {
 	dialed *atomic.Int32 // 1 + reach of the address at which a caller's dialer found the registry, 0: unknown
 }
 
+const exampleURL = "https://registry.example"
+
 // ParseRegistry checks the base URL of a registry: absolute, http or https, with
 // a host, perhaps a path prefix, and nothing else. A trailing slash is trimmed.
 func ParseRegistry(raw string) (*Registry, error) {
 	u, err := url.Parse(raw)
 	if err != nil {
-		return nil, errors.New("malformed base URL") // the parser's error quotes it, password and all
+		// The parser's error quotes it, password and all.
+		return nil, errors.New("malformed base URL; one is " + exampleURL)
 	}
 	switch {
 	case raw == "":
 		return nil, errors.New("no base URL")
 	case !isHTTP(u):
-		return nil, fmt.Errorf("base URL %q: the scheme must be http or https", Redact(u))
+		const wrong = "base URL %q: the scheme must be http or https, as in %s"
+		return nil, fmt.Errorf(wrong, Redact(u), exampleURL)
 	case u.Hostname() == "": // as of an opaque one
 		return nil, fmt.Errorf("base URL %q has no host", Redact(u))
 	case u.User != nil:

@@ -171,6 +171,21 @@ func TestI15Redact(t *testing.T) {
 	assert.LessOrEqual(t, len(Redact(u)), maxShownURL+3)
 }
 
+func TestI15AURLWithoutASchemeIsShownAsItIs(t *testing.T) {
+	for raw, want := range map[string]string{
+		"localhost": "localhost", "registry.example/a": "registry.example/a",
+		"//registry.example": "registry.example", "localhost:5000": "localhost:5000",
+		"user:secret@h": "user:***", "user:1234567": "user:***",
+	} {
+		u, err := url.Parse(raw)
+		require.NoError(t, err)
+		assert.Equal(t, want, Redact(u))
+		_, err = ParseRegistry(raw)
+		assert.EqualError(t, err,
+			`base URL "`+want+`": the scheme must be http or https, as in https://registry.example`)
+	}
+}
+
 func TestI11Repository(t *testing.T) {
 	for _, name := range []string{
 		"", "/", "a//b", "/a", "a/", "..", "a/../b", "../b", "a/..", ".", "a/./b", `a\b`, "a%2fb", "a?b",
