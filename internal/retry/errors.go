@@ -75,7 +75,7 @@ func Retryable(err error) bool {
 		return v.retryable
 	}
 	if errors.Is(err, wire.ErrRedirectRefused) || errors.Is(err, wire.ErrWrongScheme) ||
-		errors.Is(err, wire.ErrTLSRefused) || is[*tls.CertificateVerificationError](err) {
+		is[*wire.TLSRefused](err) || is[*tls.CertificateVerificationError](err) {
 		return false
 	}
 	if is[*fs.PathError](err) {

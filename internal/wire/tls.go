@@ -7,9 +7,30 @@ import (
 	"strings"
 )
 
-// ErrTLSRefused is a TLS handshake that fails each time: server and client have no version, cipher or
+// TLSRefused is a TLS handshake that fails each time: server and client have no version, cipher or
 // certificate that suits both. The message says what to do.
-var ErrTLSRefused = errors.New("TLS is refused")
+type TLSRefused struct {
+	Err error
+
+	// Certificate and Version say what may help: a certificate of the client's, another version or cipher.
+	Certificate, Version bool
+}
+
+func (e *TLSRefused) Error() string { return fmt.Sprintf("TLS is refused: %v (%s)", e.Err, e.Advice()) }
+func (e *TLSRefused) Unwrap() error { return e.Err }
+
+// Advice says what a program may do, as it is in brackets at the end of the message.
+func (e *TLSRefused) Advice() string {
+	switch {
+	case e.Certificate && e.Version:
+		return useVersion + ", or " + useCertificate
+	case e.Certificate:
+		return useCertificate
+	case e.Version:
+		return useVersion
+	}
+	return checkName
+}
 
 // What to do about a handshake that fails.
 const (
@@ -21,21 +42,21 @@ const (
 )
 
 // alerts are the TLS alerts of a server (RFC 8446 section 6.2) that come again with the next attempt, as
-// crypto/tls words them, since their type is not exported, and what to do about each.
-var alerts = map[string]string{
-	"tls: access denied":                  useCertificate,
-	"tls: bad certificate":                useCertificate,
-	"tls: certificate required":           useCertificate,
-	"tls: expired certificate":            useCertificate,
-	"tls: revoked certificate":            useCertificate,
-	"tls: unknown certificate":            useCertificate,
-	"tls: unknown certificate authority":  useCertificate,
-	"tls: unsupported certificate":        useCertificate,
-	"tls: handshake failure":              useVersion + ", or " + useCertificate,
-	"tls: insufficient security level":    useVersion,
-	"tls: no application protocol":        useVersion,
-	"tls: protocol version not supported": useVersion,
-	"tls: unrecognized name":              checkName,
+// crypto/tls words them, since their type is not exported, and what may help.
+var alerts = map[string]TLSRefused{
+	"tls: access denied":                  {Certificate: true},
+	"tls: bad certificate":                {Certificate: true},
+	"tls: certificate required":           {Certificate: true},
+	"tls: expired certificate":            {Certificate: true},
+	"tls: revoked certificate":            {Certificate: true},
+	"tls: unknown certificate":            {Certificate: true},
+	"tls: unknown certificate authority":  {Certificate: true},
+	"tls: unsupported certificate":        {Certificate: true},
+	"tls: handshake failure":              {Certificate: true, Version: true},
+	"tls: insufficient security level":    {Version: true},
+	"tls: no application protocol":        {Version: true},
+	"tls: protocol version not supported": {Version: true},
+	"tls: unrecognized name":              {},
 }
 
 // ours are the ends of a handshake of the same kind that crypto/tls finds on our side.
@@ -45,19 +66,20 @@ var ours = []string{
 	"tls: server selected unsupported protocol version",
 }
 
-// explainTLS adds ErrTLSRefused, and what to do, to the error of a handshake that fails for good.
+// explainTLS makes the error of a handshake that fails for good a [TLSRefused].
 func explainTLS(err error) error {
-	do := ""
+	refused, known := TLSRefused{}, false
 	if op, ok := errors.AsType[*net.OpError](err); ok && op.Op == "remote error" && op.Err != nil {
-		do = alerts[op.Err.Error()]
+		refused, known = alerts[op.Err.Error()]
 	}
 	for _, text := range ours {
 		if strings.Contains(err.Error(), text) {
-			do = useVersion
+			refused, known = TLSRefused{Version: true}, true
 		}
 	}
-	if do == "" {
+	if !known {
 		return err
 	}
-	return fmt.Errorf("%w: %w (%s)", ErrTLSRefused, err, do)
+	refused.Err = err
+	return &refused
 }
