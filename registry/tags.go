@@ -78,8 +78,12 @@ func (r *core) list(ctx context.Context, a access, place, field string) iter.Seq
 				return len(names), stopped, err
 			})
 		})
+		what := field
+		if a != toList { // else they are of no repository
+			what += " of " + r.opts.Repository
+		}
 		if err != nil && !stopped {
-			yield("", fmt.Errorf("%s of %s: %w", field, r.opts.Repository, err))
+			yield("", fmt.Errorf("%s: %w", what, err))
 		}
 	}
 }
