@@ -37,7 +37,7 @@ var (
 	ErrNoModel = pack.ErrNoModel
 
 	// ErrLink is a link that leads out of the directory that is pushed, or to what is left out of it, and
-	// ErrNotRegular a pipe or a device in it, or a link to a directory.
+	// ErrNotRegular a pipe or a device in it, or a link to a directory or to nothing.
 	ErrLink       = pack.ErrLink
 	ErrNotRegular = pack.ErrNotRegular
 )

@@ -128,7 +128,9 @@ func (p *filesPull) plan(ctx context.Context) (err error) {
 func filesOf(entries []unpack.Entry) []File {
 	files := make([]File, len(entries))
 	for i, e := range entries {
-		files[i] = File{Name: e.Title, Digest: e.Layer.Digest, Size: e.Layer.Size, Mode: e.Mode}
+		files[i] = File{
+			Name: e.Title, Digest: e.Layer.Digest, Size: e.Layer.Size, Mode: e.Mode, Archive: e.Archive,
+		}
 	}
 	return files
 }

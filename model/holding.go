@@ -22,6 +22,7 @@ import (
 type item struct {
 	name   string
 	digest string // empty of a directory or a link
+	isDir  bool
 	size   int64
 
 	// blob is what repairs it, and entry the title of a named file or archive.
@@ -78,6 +79,9 @@ type holding struct {
 	// unfinished says that the first pull was interrupted: no model is named yet, and the items are the blobs
 	// that have come whole.
 	unfinished bool
+
+	// empty says that there is nothing in it: it was made for a pull that has ended at once, or for anything.
+	empty bool
 }
 
 func (h *holding) close() error {
@@ -97,8 +101,12 @@ func (o *Options) withHolding(
 	if err := most.check(); err != nil {
 		return err
 	}
-	if _, err := os.Stat(dir); err != nil {
+	entries, err := os.ReadDir(dir)
+	switch {
+	case err != nil:
 		return err
+	case len(entries) == 0: // and stays so: a lock would be in it
+		return do(&holding{path: dir, kind: pack.Plain, empty: true})
 	}
 	if changes {
 		unlock, err := unpack.LockAll(ctx, dir, o.waiting(dir))
@@ -162,7 +170,8 @@ func (h *holding) addFiles() error {
 		for _, name := range names { // none of what was left out
 			seen := d.Record.Files[name]
 			h.items = append(h.items, item{
-				name: name, digest: seen.Digest, size: seen.Size, blob: e.Layer.Blob(), entry: e.Title,
+				name: name, digest: seen.Digest, isDir: seen.Dir, size: seen.Size,
+				blob: e.Layer.Blob(), entry: e.Title,
 				check: func(ctx context.Context) (string, error) { return d.Check(ctx, name, true) },
 			})
 		}

@@ -67,7 +67,9 @@ func Inspect(ctx context.Context, reference string, opts InspectOptions) (Descri
 	}
 	for _, l := range d.Content.Layers {
 		blobs = append(blobs, l.Blob())
-		d.Files = append(d.Files, File{pack.TitleOf(l), l.Digest, l.Size, pack.ModeOf(l)})
+		d.Files = append(d.Files, File{
+			Name: pack.TitleOf(l), Digest: l.Digest, Size: l.Size, Mode: pack.ModeOf(l),
+		})
 	}
 	d.Bytes, d.Sum = pack.Size(pack.Distinct(blobs)), pack.Size(blobs)
 	return d, nil

@@ -170,7 +170,7 @@ func TestVerifyFindsWhatIsWrongAndRepairsIt(t *testing.T) {
 	assert.True(t, result.Repaired)
 	assert.Equal(t, "weights", read(t, filepath.Join(dir, "weights.bin")))
 	_, err = model.Verify(t.Context(), t.TempDir(), model.VerifyOptions{})
-	require.ErrorIs(t, err, model.ErrUnfinished, "an empty directory is one into which nothing has come")
+	require.ErrorIs(t, err, model.ErrNothing, "who says that a pull has begun there?")
 	other := t.TempDir()
 	require.NoError(t, os.WriteFile(filepath.Join(other, "notes.txt"), []byte("mine"), 0o600))
 	_, err = model.Verify(t.Context(), other, model.VerifyOptions{})

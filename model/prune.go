@@ -27,6 +27,9 @@ type PruneResult struct {
 
 	// Kept is how many whole blobs were kept because no manifest is there yet that says which are needed.
 	Kept int
+
+	// Empty says that there is nothing at all in the directory.
+	Empty bool
 }
 
 // RemovedFile is a file that was not needed.
@@ -55,6 +58,7 @@ func (h *holding) prune(ctx context.Context, dry bool, r *PruneResult) error {
 			h.path, ErrDamaged,
 		)
 	}
+	r.Empty = h.empty
 	needed := make(map[string]bool, len(h.items))
 	for _, i := range h.items {
 		needed[i.blob.Digest] = true

@@ -70,11 +70,14 @@ type File struct {
 	Digest string // of an archive that of the whole
 	Size   int64
 	Mode   fs.FileMode // permissions where the model says some, or 0
+
+	// Archive says that it is unpacked to files.
+	Archive bool
 }
 
 // Change is what became of a file that was in the directory before. Its Kind is [Renamed], [Replaced],
 // [Kept], [Removed], [Gone] or [Edited], its Name that of the file; From is the name before, of Renamed. Own
-// says that no pull has put the file there.
+// says that no pull has put the file there, or that an earlier one has kept it.
 type Change = unpack.Change
 
 // ChangeKind says what became of it.

@@ -27,10 +27,11 @@ type VerifyResult struct {
 	Form   Form
 	Origin string
 
-	// Files is how many there are, and Bytes their size. Wrong are those that are not what they should be.
-	Files int
-	Bytes int64
-	Wrong []WrongFile
+	// Files and Dirs are how many files and directories there are, and Bytes the size of the files. Wrong are
+	// those that are not what they should be.
+	Files, Dirs int
+	Bytes       int64
+	Wrong       []WrongFile
 
 	// Repaired says that those were fetched again.
 	Repaired bool
@@ -85,9 +86,11 @@ func Verify(ctx context.Context, dir string, opts VerifyOptions) (VerifyResult, 
 func (o *VerifyOptions) findWrong(ctx context.Context, h *holding, r *VerifyResult) ([]item, error) {
 	var wrong []item
 	for _, i := range h.items {
-		r.Bytes += i.size
+		if r.Bytes += i.size; i.isDir {
+			r.Dirs++
+		}
 	}
-	r.Files = len(h.items)
+	r.Files = len(h.items) - r.Dirs
 	hashed := int64(0)
 	o.tellHashing(hashed, r.Bytes)
 	for _, i := range h.items {

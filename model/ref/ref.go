@@ -27,6 +27,9 @@ const (
 
 	// dockerHub is where the API of Docker Hub is.
 	dockerHub = "registry-1.docker.io"
+
+	// dockerHubName is how people write it.
+	dockerHubName = "docker.io"
 )
 
 var (
@@ -97,7 +100,7 @@ func ParseRepository(s string) (Reference, error) {
 	switch {
 	case slash && strings.Contains(host, "@"):
 		return r, ErrCredentials
-	case r.Scheme != "" && path == "", !slash && isAddress(rest):
+	case r.Scheme != "" && host != "" && path == "", !slash && isAddress(rest):
 		return r, malformedf("reference %q names a registry but no repository; expected %s/NAME[:TAG]",
 			s, host)
 	case r.Scheme != "", slash && IsHost(host):
@@ -151,7 +154,7 @@ func ParseRegistry(s string) (Reference, error) {
 // expandHub replaces the aliases of Docker Hub and completes its short names.
 func expandHub(host, path string) (string, string) {
 	switch host {
-	case "docker.io", "index.docker.io", "www.docker.io", dockerHub:
+	case dockerHubName, "index.docker.io", "www.docker.io", dockerHub:
 	default:
 		return host, path
 	}
@@ -169,7 +172,7 @@ func IsHost(s string) bool {
 // knownRegistries are names of registries without a port; other words with a dot may be models, such as
 // "qwen2.5".
 var knownRegistries = []string{
-	"docker.io", "index.docker.io", dockerHub, "ghcr.io", "quay.io", "gcr.io", "mcr.microsoft.com",
+	dockerHubName, "index.docker.io", dockerHub, "ghcr.io", "quay.io", "gcr.io", "mcr.microsoft.com",
 	"public.ecr.aws", "registry.gitlab.com", "hf.co", "ollama.com", defaultHost,
 }
 
@@ -249,15 +252,20 @@ func (r Reference) URL() string {
 	return s
 }
 
-// String returns the reference as a person writes it, without a scheme that goes without saying.
+// String returns the reference as a person writes it: without a scheme that goes without saying, and Docker
+// Hub by its name.
 func (r Reference) String() string { return r.short(r.URL()) }
 
 // Registry returns the registry as a person writes it.
 func (r Reference) Registry() string { return r.short(r.BaseURL()) }
 
 func (r Reference) short(url string) string {
-	if IsHost(r.Host) && r.Scheme == defaultScheme(r.Host) {
-		return strings.TrimPrefix(url, r.Scheme+"://")
+	if !IsHost(r.Host) || r.Scheme != defaultScheme(r.Host) {
+		return url
+	}
+	url = strings.TrimPrefix(url, r.Scheme+"://")
+	if r.Host == dockerHub {
+		return dockerHubName + strings.TrimPrefix(url, dockerHub)
 	}
 	return url
 }

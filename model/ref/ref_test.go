@@ -88,6 +88,10 @@ func TestASchemeThatGoesWithoutSayingIsNotSaid(t *testing.T) {
 		"https://registry/m":            "https://registry/m:latest",
 		"http://registry:80/m":          "http://registry:80/m:latest",
 		"all-minilm":                    "registry.ollama.ai/library/all-minilm:latest",
+		"docker.io/alpine":              "docker.io/library/alpine:latest",
+		"registry-1.docker.io/ai/m:v1":  "docker.io/ai/m:v1",
+		"http://docker.io/alpine":       "http://registry-1.docker.io/library/alpine:latest",
+		"registry-1.docker.io:443/ai/m": "registry-1.docker.io:443/ai/m:latest",
 	} {
 		r, err := ref.Parse(text)
 		require.NoError(t, err)
@@ -97,6 +101,10 @@ func TestASchemeThatGoesWithoutSayingIsNotSaid(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, "http://registry.example/m", r.Bare().String())
 	assert.Equal(t, "http://registry.example", r.Registry())
+	r, err = ref.ParseRegistry("index.docker.io")
+	require.NoError(t, err)
+	assert.Equal(t, "docker.io", r.Registry())
+	assert.Equal(t, "https://registry-1.docker.io", r.BaseURL())
 }
 
 func FuzzParseReference(f *testing.F) {
@@ -123,6 +131,11 @@ func TestARegistryWithoutARepositoryIsNamedSo(t *testing.T) {
 		_, err := ref.Parse(text)
 		require.ErrorContains(t, err, "names a registry but no repository", text)
 	}
+}
+
+func TestASchemeAloneNamesNothing(t *testing.T) {
+	_, err := ref.Parse("http://")
+	require.ErrorContains(t, err, `malformed host ""`)
 }
 
 func TestARepositoryNeedsNoTag(t *testing.T) {

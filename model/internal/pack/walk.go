@@ -20,14 +20,14 @@ var (
 	// ErrLink is a link that leads out of the directory, or to what is left out of it.
 	ErrLink = errors.New("the link leads out of what is sent")
 
-	// ErrNotRegular is a pipe, a device or, in a directory, a link to a directory.
-	ErrNotRegular = errors.New("neither a file nor a directory (links to directories are not followed)")
+	// ErrNotRegular is a pipe, a device or, in a directory, a link to a directory or to nothing.
+	ErrNotRegular = errors.New("neither a file nor a directory")
 
 	// errTwice is two files that would get the same title.
 	errTwice = errors.New("two files of the same name")
 
 	// errNoneLeft is what would be sent without a file.
-	errNoneLeft = fmt.Errorf("%w: the patterns exclude all that was named", ErrEmpty)
+	errNoneLeft = fmt.Errorf("%w that the patterns do not exclude", ErrEmpty)
 )
 
 // File is a file to be packed, or a directory with nothing in it.
@@ -130,6 +130,7 @@ type lister struct {
 	choice       Choice
 	files        []File
 	above        map[string]bool // directories that have something in them
+	excluded     bool            // something was, as the choice says
 }
 
 func walk(top File, c Choice) ([]File, error) {
@@ -152,10 +153,13 @@ func walk(top File, c Choice) ([]File, error) {
 			found = found || !f.Info.IsDir()
 		}
 	}
-	if !found {
-		return nil, fmt.Errorf("%s: %w", top.Path, ErrEmpty)
+	switch {
+	case found:
+		return kept, nil
+	case l.excluded:
+		return nil, fmt.Errorf("%s: %w", top.Path, errNoneLeft)
 	}
-	return kept, nil
+	return nil, fmt.Errorf("%s: %w", top.Path, ErrEmpty)
 }
 
 func (l *lister) visit(path string, d fs.DirEntry, err error) error {
@@ -178,18 +182,24 @@ func (l *lister) visit(path string, d fs.DirEntry, err error) error {
 		}
 		return nil
 	case names.Match(l.choice.Exclude, title):
+		l.excluded = true
 		if d.IsDir() {
 			return fs.SkipDir
 		}
 		return nil
 	}
 	info, err := os.Stat(path)
+	isLink := d.Type() == fs.ModeSymlink
 	switch {
+	case isLink && errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("%s: %w: a link to nothing", path, ErrNotRegular)
 	case err != nil:
 		return err
+	case isLink && info.IsDir():
+		return fmt.Errorf("%s: %w: a link to a directory, which is not followed", path, ErrNotRegular)
 	case !info.Mode().IsRegular() && !d.IsDir():
 		return fmt.Errorf("%s: %w", path, ErrNotRegular)
-	case d.Type() == fs.ModeSymlink:
+	case isLink:
 		if err := l.follow(path); err != nil {
 			return err
 		}

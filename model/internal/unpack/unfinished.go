@@ -32,8 +32,30 @@ func Unfinished(dir string) (kind pack.Kind, found bool) {
 	case pack.HasBlobs(filepath.Join(dir, "blobs")):
 		return pack.Ollama, isMissing(lstat(filepath.Join(dir, "manifests")))
 	}
+	return pack.Plain, isStateOfPull(dir)
+}
+
+// isStateOfPull tells what a pull has left from the lock of whoever looks at somebody's files.
+func isStateOfPull(dir string) bool {
+	state, err := os.ReadDir(filepath.Join(dir, names.StateDir))
+	if err != nil {
+		return false
+	}
+	isLock := func(e fs.DirEntry) bool { return strings.HasPrefix(e.Name(), lockName) }
+	if len(slices.DeleteFunc(state, isLock)) > 0 {
+		return true
+	}
+	all, err := os.ReadDir(dir)
+	isOwn := func(e fs.DirEntry) bool {
+		return e.Name() == names.StateDir ||
+			e.Name() == ocispec.ImageBlobsDir && isEmpty(filepath.Join(dir, e.Name()))
+	}
+	return err == nil && len(slices.DeleteFunc(all, isOwn)) == 0
+}
+
+func isEmpty(dir string) bool {
 	entries, err := os.ReadDir(dir)
-	return pack.Plain, err == nil && (len(entries) == 0 || lstat(filepath.Join(dir, names.StateDir)) == nil)
+	return err == nil && len(entries) == 0
 }
 
 func lstat(path string) error {

@@ -31,7 +31,7 @@ type Change struct {
 	Kind ChangeKind
 	Name string
 	From string // of Renamed
-	Own  bool   // no pull has put it there; else it was edited
+	Own  bool   // no pull has put it there, or it was kept before; else it was edited
 }
 
 // ChangeKind is what became of a file.
@@ -48,8 +48,8 @@ const (
 )
 
 func (d *Dir) changed(kind ChangeKind, name string) {
-	_, known := d.former.files[name]
-	d.Update.Changes = append(d.Update.Changes, Change{Kind: kind, Name: name, Own: !known})
+	seen, known := d.former.files[name]
+	d.Update.Changes = append(d.Update.Changes, Change{Kind: kind, Name: name, Own: !known || seen.Kept})
 }
 
 // Missing lists the entries whose content does not have its place, and finds out which files are in their
