@@ -127,8 +127,9 @@ func TestL2DamageInAnUnpackedDirectoryIsSeenAndRepaired(t *testing.T) {
 	made, ref := tree(t, someFiles), startedServer(t).url+"/me/model:v1"
 	must(t, "push", "--tar", filepath.Join(made, "tokenizer"), ref)
 	dir := t.TempDir()
-	must(t, "pull", ref, dir)
-	assert.Contains(t, must(t, "verify", dir).stdout, "3 files") // the directory is one
+	assert.Contains(t, must(t, "pull", "--dry-run", ref, dir).stdout, ": 1 archive, ")
+	assert.Contains(t, must(t, "pull", ref, dir).stdout, ": 1 archive, ")
+	assert.Contains(t, must(t, "verify", dir).stdout, "2 files and 1 directory, ")
 	damage := func() {
 		require.NoError(t, os.Remove(filepath.Join(dir, "tokenizer", "vocab.txt")))
 		require.NoError(
@@ -143,7 +144,9 @@ func TestL2DamageInAnUnpackedDirectoryIsSeenAndRepaired(t *testing.T) {
 	assert.NotContains(t, must(t, "pull", ref, dir).stdout, "all there already")
 	assert.Equal(t, "a\nb\n", filesOf(t, dir)["tokenizer/vocab.txt"])
 	damage()
-	must(t, "verify", dir, "--from", ref)
+	assert.Contains(t, runWith(t, "verify", dir).stderr, ": 2 of 2 files and 1 directory wrong or missing\n")
+	r = must(t, "verify", dir, "--from", ref)
+	assert.Contains(t, r.stdout, "repaired 2 of 2 files and 1 directory in "+dir+"\n")
 	must(t, "verify", dir)
 	assert.Equal(t, "a\nb\n", filesOf(t, dir)["tokenizer/merges.txt"])
 }

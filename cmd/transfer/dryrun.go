@@ -18,11 +18,11 @@ func tellPlanned(a *app, verb, what string, r model.Result) {
 			field{"there", r.There}, field{"missing", missing})
 		return
 	}
-	noun := "blob"
+	text := plural(len(r.Files), "blob")
 	if verb == "pull" {
-		noun = nounOf(r)
+		text = pulledOf(r)
 	}
-	text := fmt.Sprintf("%s, %s", plural(len(r.Files), noun), formatBytes(r.Bytes))
+	text += ", " + formatBytes(r.Bytes)
 	if missing == 0 {
 		text += ", all there already"
 	} else {

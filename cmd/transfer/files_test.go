@@ -400,7 +400,7 @@ func TestALinkToADirectoryInADirectoryIsNotFollowed(t *testing.T) {
 	link(t, t.TempDir(), filepath.Join(made, "sub"))
 	r := runWith(t, "push", made, "localhost:1/me/model")
 	assert.Equal(t, exitFailed, r.code)
-	assert.Contains(t, r.stderr, "links to directories are not followed")
+	assert.Contains(t, r.stderr, "a link to a directory, which is not followed")
 }
 
 func TestFlagsOfPushThatWouldDoNothingAreRefused(t *testing.T) {

@@ -153,10 +153,24 @@ func (l *urlList) Set(s string) error {
 	return nil
 }
 
-// plural writes a count with its noun: 1 blob, 2 blobs.
+// plural writes a count with its noun: 1 blob, 2 blobs, 3 directories.
 func plural(n int, noun string) string {
 	if n == 1 {
 		return "1 " + noun
 	}
+	if stem, ok := strings.CutSuffix(noun, "y"); ok {
+		noun = stem + "ie"
+	}
 	return fmt.Sprintf("%s %ss", humanize.Comma(int64(n)), noun)
+}
+
+// twoCounts writes two counts with their nouns, of which the second is left out where there are none.
+func twoCounts(n int, noun string, m int, other string) string {
+	switch {
+	case m == 0:
+		return plural(n, noun)
+	case n == 0:
+		return plural(m, other)
+	}
+	return plural(n, noun) + " and " + plural(m, other)
 }

@@ -37,6 +37,10 @@ func TestSizesAreWrittenForPeople(t *testing.T) {
 }
 
 func TestCountsHaveTheirNoun(t *testing.T) {
+	assert.Equal(t, "2 directories", plural(2, "directory"))
+	assert.Equal(t, "1 file and 1 archive", twoCounts(1, "file", 1, "archive"))
+	assert.Equal(t, "1 directory", twoCounts(0, "file", 1, "directory"))
+	assert.Equal(t, "0 files", twoCounts(0, "file", 0, "directory"))
 	assert.Equal(t, "1 blob", plural(1, "blob"))
 	assert.Equal(t, "0 blobs", plural(0, "blob"))
 	assert.Equal(t, "2,000 blobs", plural(2000, "blob"))

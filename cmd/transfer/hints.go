@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -26,6 +27,9 @@ type adviser struct{ *app }
 // messages, and no other part of them is touched.
 func (a adviser) advise(err error) (message, hint string) {
 	message, hint = oneLine(err), a.hint(err)
+	if !a.goesOn { // as the package says it of its two calls
+		message = strings.ReplaceAll(message, ", run it again to continue", "")
+	}
 	if advice := adviceOf(err); hint != "" && advice != "" {
 		message = strings.ReplaceAll(message, " ("+advice+")", "")
 	}
@@ -48,8 +52,9 @@ func adviceOf(err error) string {
 // hint returns what to do about an error where that is known, or nothing.
 func (a adviser) hint(err error) string {
 	for _, find := range []func(error) string{
-		a.loginHint, a.certificateHint, a.schemeHint, proxyHint, a.notFoundHint, hostHint, waitHint,
-		spaceHint, a.corruptHint, limitHint, formHint,
+		a.loginHint, a.certificateHint, a.tlsHint, a.schemeHint, proxyHint, a.notFoundHint, hostHint,
+		waitHint,
+		spaceHint, a.corruptHint, limitHint, formHint, deleteHint,
 	} {
 		if h := find(err); h != "" {
 			return h
@@ -108,6 +113,38 @@ func (a adviser) certificateHint(err error) string {
 		)
 	}
 	return ""
+}
+
+// tlsHint is for registries that want a certificate of ours, or speak another TLS than this program.
+func (a adviser) tlsHint(err error) string {
+	refused, ok := errors.AsType[*wire.TLSRefused](err)
+	if !ok && !asksForCertificate(err) {
+		return ""
+	}
+	certificate := a.host + " wants a certificate of yours: name it with --cert FILE, and its key with " +
+		"--key FILE"
+	if a.certFile != "" {
+		certificate = a.host + " does not take the certificate of --cert; ask who runs it which one it takes"
+	}
+	const version = "speaks no version or cipher of TLS that this program speaks (1.2 and 1.3)"
+	switch {
+	case !ok || refused.Certificate && !refused.Version:
+		return certificate
+	case refused.Certificate:
+		return certificate + ", or it " + version
+	case refused.Version:
+		return a.host + " " + version
+	}
+	return a.host + " is no name that is served there; check it"
+}
+
+// asksForCertificate tells the answer of nginx, which takes the handshake for good without a certificate.
+func asksForCertificate(err error) bool {
+	status, ok := errors.AsType[*transfer.StatusError](err)
+	return ok && status.StatusCode == http.StatusBadRequest &&
+		slices.ContainsFunc(status.Errors, func(e transfer.RegistryError) bool {
+			return strings.Contains(e.Message, "SSL certificate")
+		})
 }
 
 // schemeHint tells http and https taken for each other.
@@ -207,6 +244,16 @@ func formHint(err error) string {
 		return "--into blobs fetches it as it is"
 	}
 	return ""
+}
+
+// deleteHint is for registries that delete manifests and no tags.
+func deleteHint(err error) string {
+	tag, ok := errors.AsType[*undeleted](err)
+	if !ok {
+		return ""
+	}
+	return fmt.Sprintf("some registries delete no tags, but a model with all its tags, by its digest: "+
+		"transfer delete %s", tag.model)
 }
 
 // missingSpace says how much space is missing, as far as that is known.

@@ -30,6 +30,9 @@ func TestEachFailureHasItsHint(t *testing.T) {
 	full := &os.PathError{Op: "write", Path: "f", Err: syscall.ENOSPC}
 	const tags = "list what is there: transfer tags registry.example/me/model"
 	missing := &net.DNSError{Name: "registry.example", IsNotFound: true}
+	nginx := &transfer.StatusError{StatusCode: 400, Errors: []transfer.RegistryError{
+		{Message: "400 No required SSL certificate was sent"},
+	}}
 	notRegistry := &transfer.StatusError{StatusCode: 404, URL: "x/v2/"}
 	damaged := &damagedError{dir: "dir", from: "registry.example/m:v1"}
 	corrupt := &transfer.BlobError{Op: "upload", Err: transfer.ErrDigestMismatch}
@@ -44,6 +47,7 @@ func TestEachFailureHasItsHint(t *testing.T) {
 		repair: unreadable,
 		"the certificate of registry.example is signed by an authority": x509.UnknownAuthorityError{},
 		"the certificate of registry.example is for another name":       x509.HostnameError{},
+		"registry.example wants a certificate of yours: name it":        nginx,
 		"has expired":                                            expired,
 		"ALL_PROXY cannot be reached":                            proxy,
 		"check the name registry.example":                        missing,

@@ -10,6 +10,7 @@ import (
 	"os"
 	"strings"
 
+	"github.com/modeltransfer/transfer/model/credentials"
 	"github.com/modeltransfer/transfer/model/ref"
 	"github.com/modeltransfer/transfer/registry"
 	"github.com/spf13/cobra"
@@ -45,7 +46,7 @@ func logoutCommand(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return authenticator{a}.logout(cmd.Context(), r.Host)
+			return authenticator{a}.logout(cmd.Context(), r)
 		},
 	}
 }
@@ -53,16 +54,19 @@ func logoutCommand(a *app) *cobra.Command {
 // authenticator logs in and out.
 type authenticator struct{ *app }
 
-// logout forgets what is kept for a host. It leaves alone what podman keeps, and says how to remove that.
-func (a authenticator) logout(ctx context.Context, host string) error {
-	files := a.logins(host)
-	where, err := files.Delete(ctx, host)
-	if err == nil && a.json {
-		a.event("logout", field{"registry", host}, field{"from", where})
-	} else if err == nil {
-		a.say("forgot the credentials for %s that were in %s", host, where)
+// logout forgets what is kept for a registry. It leaves alone what podman keeps, and says how to remove that.
+func (a authenticator) logout(ctx context.Context, r ref.Reference) error {
+	files := a.logins(r.Registry())
+	where, err := files.Delete(ctx, r.Host)
+	switch {
+	case errors.Is(err, credentials.ErrNone):
+		err = fmt.Errorf("%s: %w", r.Registry(), credentials.ErrNone)
+	case err == nil && a.json:
+		a.event("logout", field{"registry", r.Host}, field{"from", where})
+	case err == nil:
+		a.say("forgot the credentials for %s that were in %s", r.Registry(), where)
 	}
-	for _, p := range files.Podman(host) {
+	for _, p := range files.Podman(r.Host) {
 		a.warn(fmt.Sprintf("podman keeps a log-in to %s, which is used here too; remove it with: "+
 			"podman logout --authfile %s %[1]s", p.Name, p.Path))
 	}
@@ -89,7 +93,7 @@ func (a authenticator) login(ctx context.Context, text string, fromStdin bool) e
 	if a.json {
 		a.event("login", field{"registry", r.Host}, field{"username", who.Username}, field{"in", where})
 	}
-	a.say("logged in to %s as %s; the password is kept in %s", r.Host, who.Username, where)
+	a.say("logged in to %s as %s; the password is kept in %s", r.Registry(), who.Username, where)
 	return nil
 }
 
@@ -125,7 +129,7 @@ func (a authenticator) askPerson(
 ) (registry.Credentials, error) {
 	c := registry.Credentials{Username: a.username}
 	if c.Username == "" {
-		fmt.Fprintf(a.stderr, "Name for %s: ", r.Host)
+		fmt.Fprintf(a.stderr, "Name for %s: ", r.Registry())
 		name, err := a.ask(ctx, terminal, readLine)
 		if !strings.HasSuffix(string(name), "\n") {
 			fmt.Fprintln(a.stderr) // what follows has a line of its own

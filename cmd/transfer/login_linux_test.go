@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -12,8 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// typed returns a terminal at which a person has typed so.
-func typed(t *testing.T, keys string) *os.File {
+// openTerminal returns a terminal and its other end, where a person is.
+func openTerminal(t *testing.T) (terminal, master *os.File) {
 	t.Helper()
 	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)
 	if err != nil {
@@ -24,12 +25,32 @@ func typed(t *testing.T, keys string) *os.File {
 	require.NoError(t, unix.IoctlSetPointerInt(fd, unix.TIOCSPTLCK, 0))
 	n, err := unix.IoctlGetInt(fd, unix.TIOCGPTN)
 	require.NoError(t, err)
-	terminal, err := os.OpenFile(fmt.Sprintf("/dev/pts/%d", n), os.O_RDWR|unix.O_NOCTTY, 0)
+	terminal, err = os.OpenFile(fmt.Sprintf("/dev/pts/%d", n), os.O_RDWR|unix.O_NOCTTY, 0)
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = terminal.Close() })
-	_, err = master.WriteString(keys)
+	return terminal, master
+}
+
+// typed returns a terminal at which a person has typed so.
+func typed(t *testing.T, keys string) *os.File {
+	t.Helper()
+	terminal, master := openTerminal(t)
+	_, err := master.WriteString(keys)
 	require.NoError(t, err)
 	return terminal
+}
+
+// A terminal shows ^C where the cursor is.
+func TestAnInterruptIsSaidFromTheLeft(t *testing.T) {
+	terminal, master := openTerminal(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	a := &app{stdin: strings.NewReader(""), stdout: new(lockedBuffer), stderr: terminal, getenv: noEnv}
+	require.Equal(t, exitInterrupted, a.run(ctx, []string{"tags", "registry.invalid/me/model"}))
+	shown := make([]byte, 100)
+	n, err := master.Read(shown)
+	require.NoError(t, err)
+	assert.Equal(t, "\rtransfer: interrupted\r\n", string(shown[:n]))
 }
 
 func TestAPersonLogsInAtATerminal(t *testing.T) {

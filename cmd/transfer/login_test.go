@@ -195,6 +195,7 @@ func TestALogOutTellsWhatPodmanKeeps(t *testing.T) {
 	r = runIn(t.Context(), vars, "logout", "docker.io")
 	assert.Equal(t, exitFailed, r.code, "nothing of its own")
 	assert.Contains(t, r.stderr, command+"docker.io\n")
+	assert.Contains(t, r.stderr, "transfer: docker.io: no credentials are kept for it\n")
 	data, err := os.ReadFile(auth)
 	require.NoError(t, err)
 	assert.Equal(t, kept, string(data))

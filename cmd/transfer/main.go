@@ -30,6 +30,7 @@ import (
 
 	"github.com/modeltransfer/transfer/cmd/transfer/internal/printable"
 	"github.com/modeltransfer/transfer/model/ref"
+	"github.com/spf13/cobra"
 )
 
 // Exit codes.
@@ -80,6 +81,9 @@ type app struct {
 
 	// stop ends the clock of --timeout.
 	stop context.CancelFunc
+
+	// goesOn says that the command goes on where it was when it is run again.
+	goesOn bool
 }
 
 // asked says which registry and repository were asked last, for hints.
@@ -112,9 +116,10 @@ func (a *app) run(ctx context.Context, args []string) int {
 		err = out.failed()
 	}
 	if err != nil && cmd.Context() != nil && context.Cause(cmd.Context()) == errTimeout {
-		err = errTimeout
+		err = errors.Join(errTimeout, err)
 	}
 	a.stop()
+	a.goesOn = continues(cmd)
 	return a.explain(ctx, err)
 }
 
@@ -133,6 +138,13 @@ func doubleDashes(args []string) []string {
 // explain tells why a command failed, and what to do, and returns the exit code.
 func (a *app) explain(ctx context.Context, err error) int {
 	var usage *usageError
+	next := ""
+	switch {
+	case errors.Is(err, errNothingKept):
+		next = "; " + errNothingKept.Error()
+	case a.goesOn:
+		next = "; run the same command again to continue"
+	}
 	switch {
 	case err == nil:
 		return exitOK
@@ -140,16 +152,29 @@ func (a *app) explain(ctx context.Context, err error) int {
 		a.fail(oneLine(err)+" (see: transfer help)", "")
 		return exitUsage
 	case ctx.Err() != nil:
-		next := "run the same command again to continue"
-		if errors.Is(err, errNothingKept) {
-			next = errNothingKept.Error()
+		if isTerminal(a.stderr) {
+			fmt.Fprint(a.stderr, "\r") // before the ^C that it shows
 		}
-		a.fail("interrupted; "+next, "")
+		a.fail("interrupted"+next, "")
 		return exitInterrupted
+	case errors.Is(err, errTimeout):
+		a.fail(errTimeout.Error()+next, "")
+		return exitFailed
 	default:
 		a.fail(adviser{a}.advise(err))
 		return exitFailed
 	}
+}
+
+// continues tells whether a command that has ended in its middle goes on there. The others start anew.
+func continues(cmd *cobra.Command) bool {
+	switch cmd.Name() {
+	case "pull", "push", "copy", "attach", "demo":
+		return !cmd.Flags().Changed("dry-run")
+	case "verify":
+		return cmd.Flags().Changed("from")
+	}
+	return false
 }
 
 // fail prints the last line of a command that failed and, below it, what to do. With --json it is

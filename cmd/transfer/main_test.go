@@ -157,6 +157,8 @@ type brokenPipe struct{}
 func (brokenPipe) Write([]byte) (int, error) { return 0, syscall.EPIPE }
 
 func TestASlipIsAnsweredWithACommand(t *testing.T) {
+	const unknown = "transfer: unknown shorthand flag: 'x' in -x (see: transfer help)\n"
+	assert.Equal(t, unknown, runWith(t, "-x").stderr)
 	r := runWith(t, "pul", "a", "b")
 	assert.Equal(t, exitUsage, r.code)
 	assert.Contains(t, r.stderr, `unknown command "pul"; did you mean pull?`)
@@ -210,6 +212,37 @@ func TestAnInterruptedDemoThatKeepsItsFilesCanContinue(t *testing.T) {
 	r := runIn(ctx, noEnv, "demo", "--size", "1M", "--tensors", "2", "--dir", t.TempDir())
 	assert.Equal(t, exitInterrupted, r.code)
 	assert.Equal(t, "transfer: interrupted; run the same command again to continue\n", r.stderr)
+}
+
+// Only what goes on where it was is said to.
+func TestACommandThatStartsAnewIsNotToContinue(t *testing.T) {
+	silent := httptest.NewServer(
+		http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }),
+	)
+	defer silent.Close()
+	ref, dir := silent.URL+"/me/model:v1", t.TempDir()
+	for _, args := range [][]string{
+		{"tags", silent.URL + "/me/model"}, {"inspect", ref}, {"tag", ref, "v2"}, {"repos", silent.URL},
+		{"pull", "--dry-run", ref, dir}, {"copy", "--dry-run", ref, ref + "2"}, {"delete", ref},
+	} {
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		r := runIn(ctx, noEnv, args...)
+		assert.Equal(t, result{exitInterrupted, "", "transfer: interrupted\n"}, r, "%v", args)
+		r = runWith(t, append(args, "--timeout", "20ms")...)
+		assert.Equal(t, result{exitFailed, "", "transfer: --timeout is over\n"}, r, "%v", args)
+	}
+	for _, args := range [][]string{{"pull", ref, dir}, {"copy", ref, ref + "2"}, {"attach", ref, dir}} {
+		name, flags, _ := newRoot(new(app)).Find(args)
+		require.NoError(t, name.ParseFlags(flags))
+		assert.True(t, continues(name), "%v", args)
+	}
+	for _, args := range [][]string{{"tags", "localhost:1/a"}, {"pull", "localhost:1/a", dir}} {
+		r := runWith(t, append(args, "--retry-timeout", "1ms")...)
+		assert.Equal(t, args[0] == "pull", strings.Contains(r.stderr, " to continue"), r.stderr)
+	}
+	r := runWith(t, "demo", "--registry", silent.URL, "--size", "0", "--tensors", "1", "--timeout", "50ms")
+	assert.Equal(t, "transfer: --timeout is over; the files of the demo were removed\n", r.stderr)
 }
 
 func TestVerboseLogsAndQuietDoesNot(t *testing.T) {

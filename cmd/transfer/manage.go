@@ -2,9 +2,12 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"net/http"
 	"strings"
 
+	"github.com/modeltransfer/transfer"
 	"github.com/modeltransfer/transfer/model"
 	"github.com/modeltransfer/transfer/model/ref"
 	"github.com/modeltransfer/transfer/registry"
@@ -86,7 +89,7 @@ func (a manager) delete(ctx context.Context, name string) error {
 		return usagef("delete takes a tag or a digest: %s:TAG", name)
 	}
 	err = withRepository(a.app, r, true, func(repo *registry.Repository) error {
-		return repo.Delete(ctx, r.Version())
+		return byDigest(ctx, repo, r, repo.Delete(ctx, r.Version()))
 	})
 	if err != nil {
 		return err
@@ -96,6 +99,29 @@ func (a manager) delete(ctx context.Context, name string) error {
 	}
 	a.say("deleted %s", r)
 	return nil
+}
+
+// undeleted is a tag that a registry does not delete, and the model that it could.
+type undeleted struct {
+	error
+	model ref.Reference
+}
+
+func (e *undeleted) Unwrap() error { return e.error }
+
+// byDigest finds out what to delete where a registry deletes no tags, as distribution before version 3. Err is
+// what it answered, or nil.
+func byDigest(ctx context.Context, repo *registry.Repository, r ref.Reference, err error) error {
+	status, ok := errors.AsType[*transfer.StatusError](err)
+	if !ok || r.Digest != "" || status.StatusCode != http.StatusBadRequest &&
+		status.StatusCode != http.StatusMethodNotAllowed {
+		return err
+	}
+	m, failed := repo.Manifest(ctx, r.Version())
+	if failed != nil { // most often there is no such tag
+		return failed
+	}
+	return &undeleted{err, r.WithDigest(digest.Digest(m.Digest))}
 }
 
 func reposCommand(a *app) *cobra.Command {

@@ -10,7 +10,9 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"fmt"
+	"io"
 	"math/big"
+	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
@@ -43,6 +45,24 @@ func TestTagsAreGivenAndDeleted(t *testing.T) {
 		assert.Equal(t, exitUsage, runWith(t, args...).code, "%v", args)
 	}
 	assert.Equal(t, exitFailed, runWith(t, "delete", ref+":none").code)
+
+	// A registry that deletes no tags, as distribution before version 3.
+	front := fronted(t, s, func(w http.ResponseWriter, r *http.Request) bool {
+		if r.Method == http.MethodDelete && !strings.Contains(r.URL.Path, "sha256:") {
+			w.WriteHeader(http.StatusBadRequest)
+			_, _ = io.WriteString(w, `{"errors":[{"code":"DIGEST_INVALID"}]}`)
+			return true
+		}
+		return false
+	})
+	must(t, "push", tree(t, someFiles), front+"/me/model:v1")
+	r = runWith(t, "delete", front+"/me/model:v1")
+	assert.Equal(t, exitFailed, r.code)
+	name := strings.TrimPrefix(front, "http://") + "/me/model"
+	assert.Contains(t, r.stderr, "all its tags, by its digest: transfer delete "+name+"@"+dg.String()+"\n")
+	r = runWith(t, "delete", front+"/me/model:none")
+	assert.Contains(t, r.stderr, "404 Not Found")
+	assert.Contains(t, r.stderr, "hint: list what is there: transfer tags "+name+"\n")
 }
 
 func TestRepositoriesAreListed(t *testing.T) {
@@ -51,6 +71,13 @@ func TestRepositoriesAreListed(t *testing.T) {
 		must(t, "push", tree(t, someFiles), s.url+"/"+name+":v1")
 	}
 	assert.Equal(t, "a/one\nb/two\n", must(t, "repos", s.url).stdout)
+	front := fronted(t, s, func(w http.ResponseWriter, _ *http.Request) bool {
+		w.WriteHeader(http.StatusNotFound)
+		return true
+	})
+	r := runWith(t, "repos", front)
+	host := strings.TrimPrefix(front, "http://")
+	assert.Contains(t, r.stderr, host+": repositories: GET "+front+"/v2/_catalog: 404")
 	assert.Equal(t, `{"event":"repository","repository":"a/one"}`+"\n"+
 		`{"event":"repository","repository":"b/two"}`+"\n", must(t, "repos", "--json", s.url).stdout)
 }
@@ -100,8 +127,19 @@ func TestAClientCertificateIsShown(t *testing.T) {
 	must(t, append([]string{"push", made, ref, "--cert", filepath.Join(files, "both")}, trust...)...)
 	certFile, keyFile := filepath.Join(files, "cert"), filepath.Join(files, "key")
 	must(t, append([]string{"pull", ref, t.TempDir(), "--cert", certFile, "--key", keyFile}, trust...)...)
-	assert.Equal(t, exitFailed, runWith(t, append([]string{"pull", ref, t.TempDir()}, trust...)...).code)
-	r := runWith(t, "pull", ref, t.TempDir(), "--cert", filepath.Join(files, "ca"))
+	r := runWith(t, append([]string{"pull", ref, t.TempDir()}, trust...)...)
+	assert.Equal(t, exitFailed, r.code)
+	const way = " wants a certificate of yours: name it with --cert FILE, and its key with --key FILE\n"
+	assert.Contains(t, r.stderr, "hint: "+server.URL+way)
+	assert.NotContains(t, r.stderr, "tls.Config", "that is for programs")
+	other, otherKey := ownCertificate(t)
+	wrong := filepath.Join(tree(t, map[string]string{"wrong": string(append(other, otherKey...))}), "wrong")
+	r = runWith(t, append([]string{"pull", ref, t.TempDir(), "--cert", wrong}, trust...)...)
+	assert.Equal(t, exitFailed, r.code)
+	assert.Contains(t, r.stderr, " does not take the certificate of --cert")
+	r = runWith(t, "pull", ref, t.TempDir(), "--cert", certFile)
+	assert.Contains(t, r.stderr, "; --key names the file with its key\n")
+	r = runWith(t, "pull", ref, t.TempDir(), "--cert", filepath.Join(files, "ca"))
 	assert.Contains(t, r.stderr, "transfer: --cert: ")
 	assert.Equal(t, exitUsage, runWith(t, "pull", ref, t.TempDir(), "--key", keyFile).code)
 }
@@ -224,7 +262,14 @@ func TestLinksOutOfTheDirectoryAreAnErrorWithAWayOut(t *testing.T) {
 	assert.Equal(t, map[string]string{"a": "1", "inside": "1", "out": "s"}, filesOf(t, pulled))
 	link(t, outside, filepath.Join(made, "dir"))
 	r := runWith(t, "push", "--follow-links", made, ref)
-	assert.Contains(t, r.stderr, "links to directories are not followed); --exclude leaves it out")
+	const way = "; --exclude leaves it out\n"
+	assert.Contains(t, r.stderr, "a link to a directory, which is not followed"+way)
+	link(t, "nowhere", filepath.Join(made, "dead"))
+	r = runWith(t, "push", "--exclude", "dir", made, ref)
+	const nothing = ": neither a file nor a directory: a link to nothing"
+	assert.Contains(t, r.stderr, filepath.Join(made, "dead")+nothing+way)
+	r = runWith(t, "push", "--exclude", "*", made, ref)
+	assert.Contains(t, r.stderr, made+": there is no file in it that the patterns do not exclude\n")
 }
 
 func TestAPlatformOfNoIndexIsSaid(t *testing.T) {

@@ -30,7 +30,7 @@ func TestH9NothingReachesATerminalAsItCame(t *testing.T) {
 		a.say("left out %s", tricks)
 		a.print("%s", tricks)
 		a.event("wrong", field{"name", tricks}, field{"names", []string{tricks}})
-		a.fail(adviser{a}.advise(&damagedError{dir: tricks, from: tricks, wrong: 1, all: 1}))
+		a.fail(adviser{a}.advise(&damagedError{dir: tricks, from: tricks, wrong: 1, all: "1 file"}))
 		a.explain(t.Context(), errors.New(tricks))
 		r := slog.NewRecord(time.Unix(0, 0), slog.LevelWarn, tricks, 0)
 		r.Add("error", errors.New(tricks))

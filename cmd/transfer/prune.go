@@ -37,6 +37,10 @@ func prune(ctx context.Context, a *app, dir string, most limits, dry bool) error
 	if err != nil {
 		return wrongOption(err, "")
 	}
+	if result.Empty {
+		a.say("%s is empty: there is nothing of a pull in it", dir)
+		return nil
+	}
 	verb := "removed"
 	if dry {
 		verb = "would remove"

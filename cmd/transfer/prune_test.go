@@ -67,6 +67,20 @@ func link(t *testing.T, to, name string) {
 	}
 }
 
+func TestPruneSaysWhereThereIsNothingOfAPull(t *testing.T) {
+	for _, args := range [][]string{{"prune"}, {"prune", "--dry-run"}} {
+		empty := t.TempDir()
+		r := must(t, append(args, empty)...)
+		assert.Equal(t, empty+" is empty: there is nothing of a pull in it\n", r.stdout)
+		r = runWith(t, append(args, tree(t, map[string]string{"notes.txt": "mine"}))...)
+		assert.Equal(t, exitFailed, r.code)
+		assert.Contains(t, r.stderr, "was not made by pull")
+	}
+	r := runWith(t, "verify", t.TempDir())
+	assert.Equal(t, exitFailed, r.code)
+	assert.Contains(t, r.stderr, ": there is nothing in it to verify\n")
+}
+
 func TestPruneRemovesNothingWhereAManifestIsDamaged(t *testing.T) {
 	_, dirs := forms(t)
 	index, err := os.ReadFile(filepath.Join(dirs["oci"], "index.json"))

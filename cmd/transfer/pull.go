@@ -132,7 +132,7 @@ func pull(ctx context.Context, a *app, args []string, o pullFlags) error {
 		a.say("left out %s without a name; --into blobs fetches all", plural(result.Unnamed, "layer"))
 	}
 	done := outcomeOf(result)
-	done.noun, done.whole = nounOf(result), time.Since(start)
+	done.what, done.whole = pulledOf(result), time.Since(start)
 	tellMoved(a, "pulled", dir, r, digest.Digest(result.Digest), done)
 	return nil
 }

@@ -7,6 +7,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net/http"
 	"os"
@@ -83,7 +84,10 @@ func (c *connection) client() (*http.Client, error) {
 	}
 	if c.certFile != "" {
 		own, err := tls.LoadX509KeyPair(c.certFile, cmp.Or(c.keyFile, c.certFile))
-		if err != nil {
+		switch {
+		case err != nil && c.keyFile == "" && !errors.Is(err, fs.ErrNotExist):
+			return nil, fmt.Errorf("--cert: %w; --key names the file with its key", err)
+		case err != nil:
 			return nil, fmt.Errorf("--cert: %w", err)
 		}
 		config.Certificates = []tls.Certificate{own}

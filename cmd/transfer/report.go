@@ -68,7 +68,7 @@ const (
 // outcome is what a transfer came to.
 type outcome struct {
 	blobs int
-	noun  string        // what they are called; "" is blob
+	what  string        // how many of what; "" is blobs
 	total int64         // bytes of all blobs
 	there int64         // of these, the bytes that were there already
 	moved int64         // and those that came
@@ -84,16 +84,23 @@ func outcomeOf(r model.Result) outcome {
 	}
 }
 
-// nounOf is what that is called of which a pull makes several.
-func nounOf(r model.Result) string {
-	if r.Form == model.Files {
-		return "file"
+// pulledOf says what a pull consists of.
+func pulledOf(r model.Result) string {
+	archives := 0
+	for _, f := range r.Files {
+		if f.Archive {
+			archives++
+		}
 	}
-	return "blob"
+	noun := "blob"
+	if r.Form == model.Files {
+		noun = "file"
+	}
+	return twoCounts(len(r.Files)-archives, noun, archives, "archive")
 }
 
 func (o outcome) String() string {
-	s := fmt.Sprintf("%s, %s", plural(o.blobs, cmp.Or(o.noun, "blob")), formatBytes(o.total))
+	s := fmt.Sprintf("%s, %s", cmp.Or(o.what, plural(o.blobs, "blob")), formatBytes(o.total))
 	switch {
 	case o.moved == 0 && o.reuse == 0:
 		return s + ", all there already"

@@ -11,7 +11,7 @@ import (
 )
 
 // errTimeout is the end that --timeout sets.
-var errTimeout = errors.New("--timeout is over; run the same command again to continue")
+var errTimeout = errors.New("--timeout is over")
 
 // newRoot returns the command line.
 func newRoot(a *app) *cobra.Command {
@@ -29,6 +29,9 @@ func newRoot(a *app) *cobra.Command {
 	root.SetOut(a.stdout)
 	root.SetErr(a.stderr)
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		if cmd == root {
+			return usagef("%v", err)
+		}
 		return usagef("%s: %v", cmd.Name(), err)
 	})
 	a.settings.add(root.PersistentFlags())

@@ -122,7 +122,7 @@ func TestL3PruneAndVerifyKnowAnInterruptedFirstPull(t *testing.T) {
 
 			must(t, "prune", dir)
 			assert.Empty(t, partialsOf(t, dir))
-			assert.Contains(t, must(t, "prune", dir).stdout, "removed 0 files")
+			assert.Regexp(t, "removed 0 files|is empty", must(t, "prune", dir).stdout)
 			must(t, "pull", "--into", form, ref, dir)
 			assert.Contains(t, must(t, "verify", dir).stdout, "all right")
 		})

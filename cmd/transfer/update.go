@@ -37,7 +37,7 @@ func changeText(c model.Change, dry bool) string {
 	}
 	why := "it was edited"
 	if c.Own {
-		why = "no pull has put it there"
+		why = "it is your own"
 	}
 	switch c.Kind {
 	case model.Renamed:

@@ -131,7 +131,7 @@ func TestFilesThatAreTheUsersOwnAreKeptOrReplacedAndSaid(t *testing.T) {
 			}
 			_, said := v.fetched(2, dir, "--keep")
 			assert.Contains(t, said, "kept m/edited: it was edited\n")
-			assert.Contains(t, said, "kept m/own: no pull has put it there\n")
+			assert.Contains(t, said, "kept m/own: it is your own\n")
 			assert.NotContains(t, said, "m/left")
 			got := filesOf(t, dir)
 			assert.Equal(t, "mine", got["m/edited"])
@@ -142,8 +142,8 @@ func TestFilesThatAreTheUsersOwnAreKeptOrReplacedAndSaid(t *testing.T) {
 			assert.Equal(t, got, filesOf(t, dir), said)
 
 			_, said = v.fetched(2, dir)
-			assert.Contains(t, said, "replaced m/own: ")
-			assert.Contains(t, said, "replaced m/edited: ")
+			assert.Contains(t, said, "replaced m/own: it is your own\n")
+			assert.Contains(t, said, "replaced m/edited: it is your own\n", "since it was kept")
 			assert.NotContains(t, said, "m/equal")
 			assert.Equal(t, "22", filesOf(t, dir)["m/edited"])
 			assert.Equal(t, "new", filesOf(t, dir)["m/own"])

@@ -77,19 +77,22 @@ func tellVerified(a *app, dir string, r model.VerifyResult, err error) error {
 		if a.json {
 			a.event("repaired", field{"dir", dir}, field{"files", len(r.Wrong)})
 		}
-		a.say("repaired %s of %s in %s", plural(len(r.Wrong), "file"), plural(r.Files, "file"), dir)
+		a.say("repaired %d of %s in %s", len(r.Wrong), lookedAt(r), dir)
 		return nil
 	case a.json:
-		a.event("verified", field{"dir", dir}, field{"files", r.Files}, field{"bytes", r.Bytes},
-			field{"wrong", len(r.Wrong)})
+		a.event("verified", field{"dir", dir}, field{"files", r.Files}, field{"directories", r.Dirs},
+			field{"bytes", r.Bytes}, field{"wrong", len(r.Wrong)})
 	case err == nil:
-		a.say("verified %s: %s, %s, all right", dir, plural(r.Files, "file"), formatBytes(r.Bytes))
+		a.say("verified %s: %s, %s, all right", dir, lookedAt(r), formatBytes(r.Bytes))
 	}
 	if err != nil {
-		return &damagedError{dir, len(r.Wrong), r.Files, cmp.Or(r.Origin, "REF"), err}
+		return &damagedError{dir, len(r.Wrong), lookedAt(r), cmp.Or(r.Origin, "REF"), err}
 	}
 	return nil
 }
+
+// lookedAt says how many of what were looked at.
+func lookedAt(r model.VerifyResult) string { return twoCounts(r.Files, "file", r.Dirs, "directory") }
 
 // unfinished says what there is of a model that is not whole yet. That is an error in any case.
 func unfinished(r model.VerifyResult, err error) error {
@@ -104,14 +107,15 @@ func unfinished(r model.VerifyResult, err error) error {
 
 // damagedError is a directory with files that are wrong.
 type damagedError struct {
-	dir        string
-	wrong, all int
-	from       string // where it came from
-	err        error
+	dir   string
+	wrong int
+	all   string // of how many what
+	from  string // where it came from
+	err   error
 }
 
 func (e *damagedError) Error() string {
-	return fmt.Sprintf("%s: %d of %s wrong or missing", e.dir, e.wrong, plural(e.all, "file"))
+	return fmt.Sprintf("%s: %d of %s wrong or missing", e.dir, e.wrong, e.all)
 }
 
 func (e *damagedError) Unwrap() error { return e.err }

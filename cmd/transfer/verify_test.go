@@ -56,7 +56,7 @@ func TestVerifyFindsAndRepairsDamageInEachForm(t *testing.T) {
 				assert.Equal(t, exitFailed, r.code)
 				assert.Contains(t, r.stdout, damage)
 				assert.Contains(t, r.stderr, "hint: repair it with: transfer verify "+dir+" --from ")
-				assert.Contains(t, must(t, "verify", dir, "--from", ref).stdout, "repaired 1 file of")
+				assert.Contains(t, must(t, "verify", dir, "--from", ref).stdout, "repaired 1 of ")
 				assert.Equal(t, want, filesOf(t, dir))
 			}
 			assert.Contains(t, must(t, "verify", dir).stdout, "all right")

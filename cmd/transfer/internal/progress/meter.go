@@ -192,13 +192,16 @@ func (silence) close(*state)        {}
 type events struct {
 	tell func(completed, total int64)
 	last time.Time
+	done bool // the end was told
 }
 
 func (e *events) update(s *state) {
-	if now := time.Now(); now.Sub(e.last) >= linePause || s.done == s.total {
-		e.last = now
-		e.tell(s.done, s.total)
+	now, all := time.Now(), s.done == s.total
+	if now.Sub(e.last) < linePause && !all || all && e.done {
+		return
 	}
+	e.last, e.done = now, all
+	e.tell(s.done, s.total)
 }
 func (e *events) note(*state, string) {}
 func (e *events) close(*state)        {}

@@ -214,8 +214,9 @@ func TestEventsComeAtMostOnceASecond(t *testing.T) {
 			m.Update(done, 30)
 			time.Sleep(100 * time.Millisecond)
 		}
+		m.Update(30, 30)
 		m.Close()
-		assert.Equal(t, []int64{0, 10, 20, 30}, told)
+		assert.Equal(t, []int64{0, 10, 20, 30}, told, "and the end once")
 	})
 }
 
