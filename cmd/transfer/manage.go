@@ -109,8 +109,8 @@ type undeleted struct {
 
 func (e *undeleted) Unwrap() error { return e.error }
 
-// byDigest finds out what to delete where a registry deletes no tags, as distribution before version 3. Err is
-// what it answered, or nil.
+// byDigest finds out what to delete where a registry deletes no tags, as distribution before version 3. Err
+// is what it answered, or nil.
 func byDigest(ctx context.Context, repo *registry.Repository, r ref.Reference, err error) error {
 	status, ok := errors.AsType[*transfer.StatusError](err)
 	if !ok || r.Digest != "" || status.StatusCode != http.StatusBadRequest &&
