@@ -25,9 +25,9 @@ func (f *flight) open() (body io.ReadCloser, err error) {
 	case f.req.Data != nil:
 		body = io.NopCloser(bytes.NewReader(f.req.Data))
 	case f.req.Caller != nil && writes(f.req.Method):
-		f.watch.Pause() // what lies before the body in a file may be hashed first
+		resume := f.aside() // what lies before the body in a file may be hashed first
 		body, err = f.req.Caller.Body()
-		f.watch.Resume()
+		resume()
 	}
 	if body == nil || err != nil {
 		return nil, err
@@ -72,13 +72,16 @@ type requestBody struct {
 }
 
 func (b *requestBody) Read(p []byte) (int, error) {
-	n, err := b.ReadCloser.Read(p[:b.f.x.Rate.Chunk(b.strides.next(len(p)))])
+	p = p[:b.f.x.Rate.Chunk(b.strides.next(len(p)))]
+	b.f.watch.Pause() // the disk may take as long as it likes
+	n, err := b.ReadCloser.Read(p)
+	b.f.watch.Resume()
 	b.remaining -= int64(n)
 	if n > 0 && b.remaining == 0 {
 		b.f.sent.Store(true)
 		link := b.strides.linkTime(b.f.req.Length)
 		b.f.linkTime.Store(int64(link))
-		b.f.watch.Allow(b.f.req.AnswerTime + link)
+		b.f.watch.Allow(b.f.req.DigestTime + b.f.req.AnswerTime + link)
 		defer b.f.slot.Close() // others may send while the registry digests this one
 	}
 	if paid := b.f.moved(n); paid != nil && (err == nil || err == io.EOF) {

@@ -126,6 +126,10 @@ type Request struct {
 	// MayRecall says that the slot may be asked back, see [Caller].
 	MayRecall bool
 
+	// DigestTime is how long the server may need to hash or copy what it got before it answers: so much later
+	// the answer may come, and that time is not counted in the budget.
+	DigestTime time.Duration
+
 	// AnswerTime is how much longer than the stall timeout the answer may take, once the whole request was
 	// sent.
 	AnswerTime time.Duration

@@ -67,7 +67,7 @@ func (x *Exchange) begin(ctx context.Context, r Request) *flight {
 		f.trace.GotConn = func(info httptrace.GotConnInfo) { f.watch.Drains(wire.Drained(info.Conn)) }
 		return f
 	}
-	f.watch.Allow(r.AnswerTime)
+	f.watch.Allow(r.DigestTime + r.AnswerTime)
 	f.trace.WroteRequest = func(info httptrace.WroteRequestInfo) {
 		f.sent.Store(info.Err == nil)
 		f.slot.held.Load().Asked()
@@ -174,12 +174,23 @@ func (f *flight) awaitHost(host string) error {
 	return retry.Sleep(f.watch.Context(), wait)
 }
 
-// acquire waits for a slot. That nobody has one is not the fault of the blob, whose budget stands still.
-func (f *flight) acquire() error {
-	if b := f.req.Budget; b != nil {
-		b.End()
-		defer b.Begin()
+// aside has the watchdog and the budget stand still until the function that it returns is called: meanwhile
+// nobody tries.
+func (f *flight) aside() (resume func()) {
+	f.watch.Pause()
+	if f.req.Budget == nil {
+		return f.watch.Resume
 	}
+	f.req.Budget.End()
+	return func() {
+		f.req.Budget.Begin()
+		f.watch.Resume()
+	}
+}
+
+// acquire waits for a slot. That there is none is not the fault of the blob.
+func (f *flight) acquire() error {
+	defer f.aside()()
 	slot, err := f.x.Bodies.Acquire(f.watch.Context(), f.req.SlotFor)
 	f.watch.Restart()
 	if err != nil {
@@ -205,7 +216,10 @@ func (f *flight) renewed(resp *wire.Response, refusals int) (again bool, err err
 		return false, nil
 	}
 	resp.Detach() // the token may be fetched over its connection
-	err = f.x.renew(f, resp)
+	asked := time.Now()
+	if err = f.x.renew(f, resp); err == nil && f.req.Budget != nil {
+		f.req.Budget.Forgive(time.Since(asked)) // somebody may have had to log in
+	}
 	if err == nil && t.samePassword(f) {
 		return false, nil
 	}
@@ -214,12 +228,14 @@ func (f *flight) renewed(resp *wire.Response, refusals int) (again bool, err err
 }
 
 // forgive gives the budget back the time in which bytes of the request's body were on their way, though not
-// new ones.
+// new ones, and that in which the server may have digested them.
 func (f *flight) forgive() {
-	if b := f.req.Budget; b != nil && f.req.Length > 0 && !f.asked.IsZero() {
-		silent := max(0, f.watch.Silent()-time.Duration(f.linkTime.Load()))
-		b.Forgive(max(0, time.Since(f.asked)-silent))
+	b := f.req.Budget
+	if b == nil || f.asked.IsZero() || f.req.Length == 0 && f.req.DigestTime == 0 {
+		return
 	}
+	silent := max(0, f.watch.Silent()-time.Duration(f.linkTime.Load())-f.req.DigestTime)
+	b.Forgive(max(0, time.Since(f.asked)-silent))
 }
 
 // end ends the flight. It returns err or, where that came from the watchdog, its reason.

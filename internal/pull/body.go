@@ -95,12 +95,15 @@ func (b body) checkEnd() error {
 		fmt.Errorf("%w: the body goes on after %d bytes", sentinel.ErrSizeMismatch, b.Size))
 }
 
-// skip reads n bytes that nobody needs.
+// skip reads n bytes that nobody needs. While they come nobody is idle.
 func (b body) skip(n int64) error {
-	if _, err := io.CopyN(io.Discard, b.Response.Body, n); err != nil {
-		return endedEarly(err)
+	began := time.Now()
+	_, err := io.CopyN(io.Discard, b.Response.Body, n)
+	if err != nil {
+		b.Budget.Forgive(time.Since(began) - b.Watch.Silent())
+		err = endedEarly(err)
 	}
-	return nil
+	return err
 }
 
 // mover is a writer that can go on at another offset.

@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/modeltransfer/transfer/internal/pieces"
 	"github.com/modeltransfer/transfer/internal/watchdog"
 )
 
@@ -115,5 +116,17 @@ func TestN44WaitForTheFirstByteDoubles(t *testing.T) {
 		require.ErrorIs(t, err, watchdog.ErrStalled)
 		assert.InDelta(t, 10, time.Since(began).Seconds(), 1)
 		cancel()
+	})
+}
+
+// Where a source serves no ranges, what lies before the piece comes again. Meanwhile nobody is idle.
+func TestE19BytesThatAreReadAgainSpendNoBudget(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, pieces.Range{Start: 350, End: 400})
+		a := whole()
+		a.body = portions{io.MultiReader(io.LimitReader(a.body, 300), brokenReader{}), 30 * time.Second}
+		w.blob.Budget.Begin()
+		assert.Equal(t, tryAgain, w.verdict(a))
+		assert.InDelta(t, w.blob.Budget.Timeout(), w.blob.Budget.Left(), float64(time.Minute))
 	})
 }

@@ -133,7 +133,8 @@ func TestE3SessionThatAlternates(t *testing.T) {
 // A gateway that gives up on a registry which digests a blob has no less time than an answer that is held.
 func TestE4GatewayGivesUpOnTheDigest(t *testing.T) {
 	const size = 40 << 20 // 2.5 s at 16 MiB/s
-	cases := registrytest.Named(http.StatusGatewayTimeout, 524, http.StatusServiceUnavailable)
+	const breaks = 0
+	cases := registrytest.Named(http.StatusGatewayTimeout, 524, http.StatusServiceUnavailable, breaks)
 	registrytest.Each(t, cases, func(t *testing.T, mode registrytest.Mode, status int) {
 		w := newWorld(t, mode, registrytest.Options{MaxBody: 20 << 20})
 		w.timeout = 500 * time.Millisecond
@@ -153,6 +154,9 @@ func TestE4GatewayGivesUpOnTheDigest(t *testing.T) {
 				return false
 			}
 			time.Sleep(200 * time.Millisecond)
+			if status == breaks {
+				panic(http.ErrAbortHandler)
+			}
 			rw.WriteHeader(status)
 			return true
 		})
@@ -163,6 +167,47 @@ func TestE4GatewayGivesUpOnTheDigest(t *testing.T) {
 		}
 		require.NoError(t, err)
 		w.requireStored(b)
+	})
+}
+
+// The answer to the end of a large blob is lost, the second time after the registry has digested it for longer
+// than RetryTimeout, as it may: it is asked whether the blob is there.
+func TestE4AnswerIsLostAfterALongDigest(t *testing.T) {
+	const size = 40 << 20 // 2.5 s at 16 MiB/s
+	type test struct {
+		maxBody int64
+		status  int
+	}
+	cases := map[string]test{
+		"whole": {}, "chunks": {maxBody: 20 << 20},
+		"whole, 500": {status: 500}, "chunks, 500": {maxBody: 20 << 20, status: 500},
+	}
+	registrytest.Each(t, cases, func(t *testing.T, mode registrytest.Mode, c test) {
+		w := newWorld(t, mode, registrytest.Options{MaxBody: c.maxBody})
+		w.timeout = time.Second
+		b := w.local(size)
+		var ends atomic.Int32
+		w.before(func(rw http.ResponseWriter, r *http.Request) bool {
+			if r.Method != http.MethodPut || c.maxBody > 0 && r.ContentLength > 0 {
+				return false
+			}
+			drain(r)
+			if ends.Add(1) == 1 {
+				rw.WriteHeader(http.StatusServiceUnavailable)
+				return true
+			}
+			time.Sleep(2 * time.Second)
+			w.stored(repository, b)
+			if c.status == 0 {
+				panic(http.ErrAbortHandler)
+			}
+			rw.WriteHeader(c.status)
+			return true
+		})
+		require.NoError(t, w.push(b, ""))
+		assert.True(t, w.reg.Has(repository, b.digest))
+		assert.Equal(t, b.size(), w.moved.Load())
+		assert.EqualValues(t, 2, ends.Load())
 	})
 }
 

@@ -119,12 +119,14 @@ func (b *Blob) commit(ctx context.Context) (outcome, error) {
 	b.session.ends++
 	r := b.request(http.MethodPut, b.session.end())
 	r.Header = http.Header{"Content-Type": {"application/octet-stream"}}
-	r.AnswerTime = b.source.answerTime(b.size)
+	r.DigestTime, r.AnswerTime = digestTime(b.size), b.source.late()
 	a, err := b.ask(ctx, r)
 	switch {
 	case err != nil:
-		b.source.unanswered(err)
-		return lost, err
+		if b.source.unanswered(err); b.source.pending { // for as long as the digest may take
+			return lost, err
+		}
+		return timedOut, err
 	case a.failed:
 		return a.classify(b), b.err(a)
 	default:

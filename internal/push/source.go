@@ -140,7 +140,7 @@ func (s *source) send(
 ) (answer, error) {
 	size := end - start
 	r.Caller = &outgoing{source: s, ctx: ctx, host: r.Target.Host(), start: start, end: end, sum: sum}
-	r.MaySlow, r.AnswerTime = true, s.answerTime(size)
+	r.MaySlow, r.DigestTime, r.AnswerTime = true, digestTime(size), s.late()
 	r.SlotFor, r.Keep, r.Length = size, &s.slot, size
 	if r.Header == nil {
 		r.Header = make(http.Header, 2)
@@ -195,10 +195,9 @@ func (s *source) sent(resp *exchange.Response, err error) (answer, error) {
 // unanswered notes why no answer has come.
 func (s *source) unanswered(err error) { s.pending = s.overdue.add(err) }
 
-// answerTime is how much longer than the stall timeout the answer to the last byte of a body may take, of
-// which the registry digests so many bytes.
-func (s *source) answerTime(digested int64) time.Duration {
-	return digestTime(digested) + s.overdue.extra(s.Exchange.Watchdog.StallTimeout(), s.budget)
+// late is how much later an answer may come for those that did not come in time.
+func (s *source) late() time.Duration {
+	return s.overdue.extra(s.Exchange.Watchdog.StallTimeout(), s.budget)
 }
 
 // digestTime is how long a registry may take to hash or copy so many bytes.

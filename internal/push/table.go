@@ -51,7 +51,7 @@ const (
 	complete  // is the blob where it was sent
 
 	lost        // is the answer, or it passes: 5xx, 429 and their kin
-	timedOut    // has a gateway, before the registry had digested the blob: 504, 524
+	timedOut    // has a gateway, before the blob was digested: 504, 524, a connection that breaks
 	tooLarge    // is the body: 413, 411
 	expired     // has a store's URL: 403, or 400 ExpiredToken; the first time for a body
 	conflict    // 409 to a session that is ended for the second time; the first time

@@ -72,12 +72,15 @@ func (b *Budget) Renew() {
 	b.since, b.spent, b.forgiven = time.Now(), 0, 0
 }
 
-// Forgive does not count so much of the time that was spent: bytes were on their way, though not new ones.
-// After maxForgiven in a row it does.
+// Forgive does not count so much of the time that was spent: bytes were on their way, though not new ones, or
+// somebody has logged in. After maxForgiven in a row it does.
 func (b *Budget) Forgive(d time.Duration) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.forgiven++; b.forgiven > maxForgiven {
+	if d > 0 {
+		b.forgiven++
+	}
+	if b.forgiven > maxForgiven {
 		return
 	}
 	running := time.Duration(0)

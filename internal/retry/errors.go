@@ -52,6 +52,16 @@ func After(wait time.Duration, err error) error {
 	return afterError{err, wait}
 }
 
+// Asked returns for how long a server asks to be left alone, as its error says. It is 0 where another way is
+// left to try meanwhile.
+func Asked(err error) time.Duration {
+	after, _ := errors.AsType[afterError](err)
+	if IsOtherWay(err) {
+		return 0
+	}
+	return after.wait
+}
+
 type afterError struct {
 	error
 	wait time.Duration

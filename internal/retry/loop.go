@@ -2,7 +2,6 @@ package retry
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"time"
@@ -72,8 +71,7 @@ func (l *Loop) wait(ctx context.Context, b *Budget, subject string, n int, cause
 	if !IsOtherWay(cause) && (l.Unhurried == nil || !l.Unhurried(cause)) {
 		l.Overloaded()
 	}
-	after, _ := errors.AsType[afterError](cause)
-	if asked := after.wait; asked > left {
+	if asked := Asked(cause); asked > left {
 		return fmt.Errorf("%w: %w", TooLong("the server", asked, left), cause)
 	} else if asked > 0 {
 		l.Log.LogAttrs(ctx, slog.LevelWarn, "server asks to be left alone", slog.String("digest", subject),

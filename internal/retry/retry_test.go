@@ -277,6 +277,22 @@ func TestE13RetryAfterIsWaitedForWhoeverComesNext(t *testing.T) {
 	})
 }
 
+// Where there is another way, a server that wants to be left alone is.
+func TestE12RetryAfterIsNotWaitedForWhereThereIsAnotherWay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		start, tries := time.Now(), 0
+		b := retry.NewBudget(time.Minute)
+		err := newLoop(true).Run(t.Context(), b, "x", func(context.Context) (bool, error) {
+			if tries++; tries == 2 {
+				return false, nil
+			}
+			return false, retry.OtherWay(retry.After(time.Hour, retry.Transient(errors.New("busy"))))
+		})
+		require.NoError(t, err)
+		assert.Less(t, time.Since(start), time.Second)
+	})
+}
+
 // A wait that cannot be meant is cut short, and the server asked again.
 func TestE13LongRetryAfter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -294,12 +310,16 @@ func TestE13LongRetryAfter(t *testing.T) {
 }
 
 // Time in which bytes were on their way is given back, never more than was spent, and three times in a row at
-// most: who sends all of a large blob in vain again and again must come to an end.
+// most: who sends all of a large blob in vain again and again must come to an end. Attempts in which none were
+// do not count.
 func TestE19BudgetIsGivenBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := retry.NewBudget(time.Minute)
 		b.Begin()
 		time.Sleep(50 * time.Second)
+		for range 3 {
+			b.Forgive(0)
+		}
 		b.Forgive(20 * time.Second)
 		assert.Equal(t, 30*time.Second, b.Left())
 		b.Forgive(time.Hour)
