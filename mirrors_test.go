@@ -392,6 +392,34 @@ func TestE12NobodyWaitsForAMirrorThatIsHeld(t *testing.T) {
 	})
 }
 
+// Nor has a registry that asks to be left alone anybody wait where a mirror has failed for a moment only.
+func TestE12MirrorIsBackBeforeTheRegistryIs(t *testing.T) {
+	cases := named("429(retry-after: 100)", "429(retry-after: 3600)")
+	eachInBubbles(t, cases, func(t *testing.T, mode registrytest.Mode, _, script string) {
+		w, one, _, options := mirrored(t, mode)
+		begun := time.Now()
+		one.Configure(func(o *registrytest.Options) {
+			o.Before = func(rw http.ResponseWriter, _ *http.Request) bool {
+				failing := time.Since(begun) < time.Second/2
+				if failing {
+					rw.WriteHeader(http.StatusBadGateway)
+				}
+				return failing
+			}
+		})
+		w.reg.Fault("GET", "", "**"+script)
+		opts := options()
+		for i := range 20 {
+			opts.Blobs = append(opts.Blobs, w.remote(3*mebibyte+i))
+			one.Put(repository, w.data(opts.Blobs[i]))
+		}
+		opts.Mirrors = opts.Mirrors[:1]
+		took, err := w.timed(opts)
+		require.NoError(t, err)
+		assert.Less(t, took, 10*time.Second)
+	})
+}
+
 // A registry that leads to another host each time, all of which ask to be left alone, is left alone too.
 func TestE13RetryAfterOfHostsWithoutEnd(t *testing.T) {
 	inBubbles(t, func(t *testing.T, mode registrytest.Mode) {

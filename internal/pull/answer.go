@@ -126,7 +126,7 @@ func (a *attempt) rangeViolated(why string) error {
 	if a.Size >= largeSize || a.src.ranges.Load() {
 		habit = 2
 	}
-	again, before := a.ranges.violate(habit)
+	again, before := a.ranges.violate(habit, a.violations)
 	switch {
 	case again:
 		a.stale = true

@@ -76,6 +76,7 @@ type attempt struct {
 
 	start      int64         // of what is left
 	asked      time.Duration // when it was asked for, by the scheduler's clock
+	violations int           // of the rules for ranges that were counted before it asked
 	ranged     bool          // it asks for a range
 	whole      bool          // the piece was the whole blob
 	ifRange    bool          // only if the blob is still the one that the piece was begun with
@@ -88,11 +89,11 @@ var _ exchange.Caller = (*attempt)(nil)
 // from returns a request to a source for what is left of the piece: for a range, unless that is the whole
 // blob.
 func (p *PieceFetch) from(src *source) *attempt {
-	a := &attempt{PieceFetch: p, src: src, start: p.Piece.Pos()}
+	a := &attempt{PieceFetch: p, src: src, start: p.Piece.Pos(), violations: p.ranges.now()}
 	a.request = exchange.Request{
 		SlotFor: a.slotFor(), Caller: a, MayRecall: p.Size > pace.Small, // others end soon
 		AnswerTime: p.Budget.Longer(p.Exchange.Watchdog.StallTimeout(), p.unanswered),
-		MaySlow:    p.slow >= watchdog.MaxReplaced, Elsewhere: src.mirror, Budget: p.Budget,
+		MaySlow:    p.slow >= watchdog.MaxReplaced, Elsewhere: src.mirror || p.mirrorIsNear(), Budget: p.Budget,
 	}
 	a.request.Method, a.request.NewConn = http.MethodGet, p.SkipMirrors.Load()
 	a.choose()

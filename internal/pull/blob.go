@@ -66,6 +66,7 @@ type rangeHistory struct {
 	mu         sync.Mutex // guards the fields that follow
 	served     int        // ranges
 	violations int        // in a row
+	counted    int        // violations in all
 	ignored    bool       // it does not serve ranges
 	etag       string     // the last strong one
 	noIfRange  bool       // its nodes disagree on the ETag
@@ -77,13 +78,25 @@ func (h *rangeHistory) serve() {
 	h.served, h.violations = h.served+1, 0
 }
 
+// now is what an attempt notes for violate when it asks.
+func (h *rangeHistory) now() (counted int) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.counted
+}
+
 // violate notes an answer that broke the rules. Where no range was served before, so many in a row are a
 // habit. Where some were, it takes more of them: of thousands of requests, several in a row meet a node that
-// is stale. It tells whether a range is worth asking for again, and whether one was before this answer.
-func (h *rangeHistory) violate(habit int) (again, before bool) {
+// is stale. Of those that were under way together, one counts: one event breaks many. It tells whether a
+// range is worth asking for again, and whether one was before this answer.
+func (h *rangeHistory) violate(habit, asked int) (again, before bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	before = !h.ignored
+	if asked < h.counted {
+		return before, before
+	}
+	h.counted++
 	h.violations++
 	if h.served > 0 {
 		habit = maxViolations + bits.Len(uint(h.served)) - 1

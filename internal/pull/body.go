@@ -74,7 +74,7 @@ func (b body) rangeIgnored() error {
 		return retry.OtherWay(
 			fmt.Errorf("%w: the nodes of the registry disagree on the ETag", sentinel.ErrProtocol))
 	}
-	if again, _ := b.ranges.violate(1); again {
+	if again, _ := b.ranges.violate(1, b.violations); again {
 		b.stale = true
 		return retry.OtherWay(
 			fmt.Errorf("%w: 200 to a range, though ranges were served before", sentinel.ErrProtocol))

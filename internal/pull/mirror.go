@@ -123,6 +123,13 @@ func (h *health) failed() (alone bool) {
 	return h.failures == maxMirrorFailures
 }
 
+// isAlone tells whether the mirror is left alone because it keeps failing.
+func (h *health) isAlone() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.failures >= maxMirrorFailures && time.Now().Before(h.askAt)
+}
+
 // leftAlone returns until when the mirror is left alone, which has asked to be for so long. It tells whether
 // that was not told yet. What follows any failure, which is short, is not told.
 func (h *health) leftAlone(asked time.Duration) (until time.Time, news bool) {

@@ -1,9 +1,13 @@
 package pull_test
 
 import (
+	"context"
 	"errors"
+	"net"
 	"net/http"
+	"os"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -221,4 +225,38 @@ func TestS1FullDiskIsNoFailureOfAMirror(t *testing.T) {
 	w.answers = []answer{part(0, 100)}
 	require.ErrorIs(t, w.request.Fetch(t.Context(), fullDisk{}), errDisk)
 	assert.Equal(t, []string{"one.test bytes=0-99"}, w.requests())
+}
+
+// That no socket can be opened says nothing about a mirror.
+func TestE8NoDescriptorIsNoFailureOfAMirror(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.mirrors = []string{"one.test"}
+		w.begin()
+		none := fails(&net.OpError{Op: "dial", Err: os.NewSyscallError("socket", syscall.EMFILE)})
+		for range 5 {
+			assert.Equal(t, tryAgain, w.verdict(none, none))
+			time.Sleep(time.Second)
+		}
+		w.requests()
+		w.fetched(part(0, 100))
+		assert.Equal(t, []string{"one.test bytes=0-99"}, w.requests())
+		assert.NotContains(t, w.log.String(), "level=WARN")
+	})
+}
+
+// A mirror that is silent does not have the registry waited for longer.
+func TestE8SilenceOfAMirrorIsNotTheRegistrys(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.mirrors = []string{"one.test"}
+		w.begin()
+		ctx, stop := context.WithCancel(t.Context())
+		defer stop()
+		go w.dog.Run(ctx)
+		silent := answer{wrote: true, before: func(r *http.Request) { <-r.Context().Done() }, err: errBroken}
+		began := time.Now()
+		assert.Equal(t, tryAgain, w.verdict(silent, silent))
+		assert.InDelta(t, 2*stallTimeout, time.Since(began), float64(time.Second))
+	})
 }

@@ -232,3 +232,31 @@ func TestN47ManyRangesWereServed(t *testing.T) {
 		})
 	}
 }
+
+// Requests that were under way together meet one event: their wrong answers are one in the row.
+func TestN47WrongAnswersOfOneEvent(t *testing.T) {
+	for name, wrong := range refusesRanges() {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			w.fetched(part(0, 100))
+			w.next()
+			one, other := w.beside(), w.beside()
+			meets := func(p *pull.PieceFetch) func(*http.Request) {
+				return func(*http.Request) {
+					w.answers = append(w.answers, wrong)
+					assert.Error(t, p.Fetch(t.Context(), io.Discard))
+				}
+			}
+			first, second := wrong, wrong
+			second.before = meets(other)
+			first.before = func(*http.Request) {
+				w.answers = append(w.answers, second)
+				assert.Error(t, one.Fetch(t.Context(), io.Discard))
+			}
+			assert.Equal(t, anotherWay, w.verdict(first))
+			assert.Equal(t, pieces.RangesServed, w.schedule.Ranges(0))
+			assert.Equal(t, anotherWay, w.verdict(wrong), "two")
+			assert.Equal(t, pieces.RangesServed, w.schedule.Ranges(0))
+		})
+	}
+}

@@ -27,6 +27,7 @@ import (
 
 	"github.com/modeltransfer/transfer/internal/exchange"
 	"github.com/modeltransfer/transfer/internal/pieces"
+	"github.com/modeltransfer/transfer/internal/retry"
 	"github.com/modeltransfer/transfer/internal/watchdog"
 	"github.com/modeltransfer/transfer/internal/wire"
 )
@@ -95,7 +96,21 @@ func (p *PieceFetch) Fetch(ctx context.Context, w io.Writer) (err error) {
 			}
 		}
 	}
+	if p.mirrorIsNear() && (retry.Asked(err) > 0 || errors.Is(err, exchange.ErrHeld)) {
+		return retry.OtherWay(err)
+	}
 	return err
+}
+
+// mirrorIsNear tells whether a mirror may have the blob that has not failed for long: then nobody waits for a
+// registry that asks to be left alone.
+func (p *PieceFetch) mirrorIsNear() bool {
+	for _, src := range p.all {
+		if src.mirror && p.mayHave(src) && !src.health.isAlone() {
+			return true
+		}
+	}
+	return false
 }
 
 // fetchFrom asks a source, and once more without a range where that was refused. It notes what the next
@@ -109,18 +124,22 @@ func (p *PieceFetch) fetchFrom(ctx context.Context, src *source, w io.Writer) er
 	switch {
 	case watchdog.IsSlow(err):
 		p.slow++
-	case errors.Is(err, exchange.ErrUnanswered):
+	case errors.Is(err, exchange.ErrUnanswered) && !src.mirror:
 		p.unanswered++
 	}
 	return err
 }
 
-// worthAsking tells whether a mirror may have the blob. One that wants to be left alone is passed over
-// meanwhile.
+// worthAsking tells whether a mirror may have the blob, and is worth asking now.
 func (p *PieceFetch) worthAsking(ctx context.Context, mirror *source) bool {
+	return p.mayHave(mirror) && mirror.health.ask(ctx, p.Exchange.Watchdog.StallTimeout()/3)
+}
+
+// mayHave tells whether a mirror does not lack the blob, as far as is known, and does not want to be left
+// alone.
+func (p *PieceFetch) mayHave(mirror *source) bool {
 	_, lacking := p.mirrors.notFoundAt.Load(mirror)
-	return !lacking && !p.SkipMirrors.Load() && p.Exchange.Held(mirror.Host()) <= 0 &&
-		mirror.health.ask(ctx, p.Exchange.Watchdog.StallTimeout()/3)
+	return !lacking && !p.SkipMirrors.Load() && p.Exchange.Held(mirror.Host()) <= 0
 }
 
 // mirrorFailed remembers what a failure of a mirror means, after which the next source is asked. A mirror
@@ -131,7 +150,7 @@ func (p *PieceFetch) mirrorFailed(ctx context.Context, mirror *source, moved boo
 	case errors.As(err, new(notFoundError)):
 		p.mirrors.notFoundAt.Store(mirror, true)
 		mirror.health.answered()
-	case moved, errors.Is(err, exchange.ErrHeld):
+	case moved, errors.Is(err, exchange.ErrHeld), retry.NoDescriptor(err):
 		mirror.health.unknown()
 	case mirror.health.failed():
 		level, what = slog.LevelWarn, "mirror keeps failing and is left alone for a while"
