@@ -2,7 +2,9 @@ package transfer
 
 import (
 	"context"
+	"errors"
 	"io"
+	"io/fs"
 	"log/slog"
 	"time"
 
@@ -50,9 +52,16 @@ func newLoop(x *exchange.Exchange, bodies *pace.BodyLimiter, log *slog.Logger) *
 	return &retry.Loop{
 		Answered:   func() bool { return x.Answers.Has(x.Registry.Host()) },
 		Overloaded: bodies.Overloaded,
-		Unhurried:  watchdog.IsSlow,
+		Unhurried:  isNoLoad,
 		Log:        log,
 	}
+}
+
+// isNoLoad tells the errors that say nothing of how many bodies a server takes: a connection was slow beside
+// others, there was no token, or the disk has failed.
+func isNoLoad(err error) bool {
+	_, disk := errors.AsType[*fs.PathError](err)
+	return disk || watchdog.IsSlow(err) || exchange.NeedsLogin(err)
 }
 
 // tracedLoop returns the loop that makes the attempts at a blob, and reports those that another follows. The

@@ -412,9 +412,13 @@ func (d *downloader) claim(ctx context.Context, i int) (missing []pieces.Range, 
 	b := &blobDownload{}
 	b.Digest, b.Size, b.Index, b.Budget, b.Trace = p.digest, p.size, i, budget, p.trace
 	p.trace.Begin()
-	// There may be no descriptor free for a while.
-	loop := d.tracedLoop(p.trace, nobody)
+	// There may be no descriptor free for a while: others of the call have them, and get on.
+	loop, seen := d.tracedLoop(p.trace, nobody), d.progress.completed.Load()
 	err = loop.Run(ctx, budget, p.digest.String(), func(ctx context.Context) (moved bool, err error) {
+		if now := d.progress.completed.Load(); now != seen {
+			seen = now
+			budget.Renew()
+		}
 		b.partial, err = d.dir.Claim(ctx, p.digest, p.size)
 		return false, err
 	})

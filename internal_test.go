@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math"
+	"net/http"
 	"path/filepath"
 	"runtime"
 	"strings"
@@ -16,6 +17,9 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/modeltransfer/transfer/internal/blobstore"
+	"github.com/modeltransfer/transfer/internal/exchange"
+	"github.com/modeltransfer/transfer/internal/retry"
+	"github.com/modeltransfer/transfer/internal/wire"
 )
 
 // The private names that the tests of programs use which have a copy of this package in their tree.
@@ -201,4 +205,58 @@ func BenchmarkProgress(b *testing.B) {
 		}
 	})
 	require.Nil(b, p.finish(b.Context()))
+}
+
+// answers is a transport.
+type answers func(*http.Request) *http.Response
+
+func (a answers) RoundTrip(r *http.Request) (*http.Response, error) { return a(r), nil }
+
+// What is away, or lacking, that is no server of bodies, says nothing of how many of them may move.
+func TestE6WhoIsNoServerOfBodiesHalvesNoLimit(t *testing.T) {
+	away := &StatusError{StatusCode: http.StatusServiceUnavailable}
+	for name, test := range map[string]struct {
+		fails  error // of GetToken
+		status int   // of the registry, where that is nil
+		halves bool
+	}{
+		"a token server": {fails: away},
+		"the registry":   {status: http.StatusServiceUnavailable, halves: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				asked := 0
+				c, err := newCall(options{
+					baseURL: "http://registry.test", limits: limits{defaultConcurrency: 64},
+					client: &http.Client{Transport: answers(func(r *http.Request) *http.Response {
+						status := http.StatusOK
+						if asked++; asked <= 3 {
+							status = max(test.status, http.StatusUnauthorized)
+						}
+						return &http.Response{StatusCode: status, Body: http.NoBody, Request: r}
+					})},
+					getToken: func(context.Context, AuthChallenge) (string, error) { return "", test.fails },
+				})
+				require.NoError(t, err)
+				ctx, cancel := context.WithCancelCause(t.Context())
+				defer c.open(ctx, cancel)()
+				defer cancel(nil)
+				slot, err := c.bodies.Acquire(ctx, 8<<20)
+				require.NoError(t, err)
+				defer slot.Release()
+				before := c.bodies.Large()
+				budget := retry.NewBudget(time.Minute)
+				require.NoError(t, c.retry.Run(ctx, budget, "x", func(ctx context.Context) (bool, error) {
+					resp, err := c.exchange.Do(ctx, exchange.Request{Request: wire.Request{
+						Method: http.MethodHead, Target: c.registry.Manifest(c.repository, "latest"),
+					}})
+					if err == nil && exchange.Failed(resp.StatusCode) {
+						err = c.exchange.Error(resp)
+					}
+					return false, err
+				}))
+				assert.Equal(t, test.halves, c.bodies.Large() < before)
+			})
+		})
+	}
 }

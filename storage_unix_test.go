@@ -223,3 +223,26 @@ func TestS17FewDescriptorsToFinishWith(t *testing.T) {
 		require.NoError(t, transfer.Download(t.Context(), opts))
 	})
 }
+
+// E1: a blob that waits for a descriptor, while others of the call have them and get on, spends no budget.
+func TestE1WaitingForADescriptorSpendsNoBudget(t *testing.T) {
+	const child = "TRANSFER_TEST_WAITING_FOR_DESCRIPTORS"
+	if os.Getenv(child) == "" {
+		out, err := childOf(t, child, "1")
+		require.NoError(t, err, out)
+		return
+	}
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, registrytest.H1, registrytest.Options{})
+		link := &slowLink{speed: mebibyte}
+		opts := w.downloadOptions()
+		opts.BaseURL = w.net.Serve("slow.test", link.over(w.reg), registrytest.H1).URL
+		for i := range 6 {
+			opts.Blobs = append(opts.Blobs, w.remote(largeSize+i))
+		}
+		opts.RetryTimeout = 30 * time.Second
+		// Two for each of three blobs, and some of the runtime's own.
+		limitSelf(t, syscall.RLIMIT_NOFILE, uint64(registrytest.Descriptors()+8))
+		require.NoError(t, transfer.Download(t.Context(), opts))
+	})
+}

@@ -302,6 +302,26 @@ func TestS17PartialIsKept(t *testing.T) {
 	}
 }
 
+// S17: a blob that has a journal is finished without another descriptor.
+func TestS17CommitWithTheDescriptorOfTheJournal(t *testing.T) {
+	content, dir := random(large), t.TempDir()
+	p := claim(t, open(t, dir), content)
+	fill(t, p, content)
+	withDescriptors(t, 0, func() { commit(t, p) })
+	requireBlob(t, dir, content)
+}
+
+// S17: what is known of a blob that could not be given its name stays, though its journal is gone.
+func TestS17CommitAfterTheJournalIsGone(t *testing.T) {
+	content, dir := random(large), t.TempDir()
+	d := open(t, dir)
+	p := claim(t, d, content)
+	fill(t, p, content)
+	require.NoError(t, p.record.journal.remove())
+	require.NoError(t, p.Close(true))
+	assert.EqualValues(t, large, d.BytesOnDisk(digestOf(content), large))
+}
+
 // S17: a blob that is complete is not thrown away because it cannot be given its name now.
 func TestS17CommitAgain(t *testing.T) {
 	content, dir := random(1000), t.TempDir()

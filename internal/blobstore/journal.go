@@ -214,7 +214,10 @@ func (j *journal) close() error {
 	if j == nil || j.file == nil {
 		return nil
 	}
-	return j.file.Close()
+	if err := j.file.Close(); !errors.Is(err, os.ErrClosed) { // it was removed
+		return err
+	}
+	return nil
 }
 
 func (j *journal) remove() error {

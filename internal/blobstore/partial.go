@@ -97,12 +97,13 @@ func (p *Partial) publish() error {
 	if err := p.sync(); err != nil {
 		return err
 	}
-	if p.release, err = filelock.Keep(p.data.File); err != nil {
-		return p.data.folder.pathError("lock", p.data.name, err)
-	}
-	// Before the rename, so that no crash leaves the journal of a finished blob behind.
+	// Before the rename, so that no crash leaves the journal of a finished blob behind, and before the lock is
+	// kept, which takes the descriptor that it has had: there may be no other.
 	if err := p.record.journal.remove(); err != nil {
 		return err
+	}
+	if p.release, err = filelock.Keep(p.data.File); err != nil {
+		return p.data.folder.pathError("lock", p.data.name, err)
 	}
 	if err := p.data.Close(); err != nil {
 		return err
