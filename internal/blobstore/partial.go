@@ -97,8 +97,8 @@ func (p *Partial) publish() error {
 	if err := p.sync(); err != nil {
 		return err
 	}
-	// Before the rename, so that no crash leaves the journal of a finished blob behind, and before the lock is
-	// kept, which takes the descriptor that it has had: there may be no other.
+	// Before the rename, so that no crash leaves the journal of a finished blob behind, and before the lock
+	// is kept, which takes the descriptor that it has had: there may be no other.
 	if err := p.record.journal.remove(); err != nil {
 		return err
 	}

@@ -56,8 +56,9 @@ func TestE9SlowDiskIsNoStallOfAnUpload(t *testing.T) {
 			}
 			return says(201, ""), nil
 		})
-		open := func() io.Reader { return slowReader{strings.NewReader("blob"), stallTimeout + 2*time.Second} }
-		require.NoError(t, <-w.start(w.putFile(open)))
+		require.NoError(t, <-w.start(w.putFile(func() io.Reader {
+			return slowReader{strings.NewReader("blob"), stallTimeout + 2*time.Second}
+		})))
 	})
 }
 

@@ -93,7 +93,8 @@ func (p *PieceFetch) from(src *source) *attempt {
 	a.request = exchange.Request{
 		SlotFor: a.slotFor(), Caller: a, MayRecall: p.Size > pace.Small, // others end soon
 		AnswerTime: p.Budget.Longer(p.Exchange.Watchdog.StallTimeout(), p.unanswered),
-		MaySlow:    p.slow >= watchdog.MaxReplaced, Elsewhere: src.mirror || p.mirrorIsNear(), Budget: p.Budget,
+		MaySlow:    p.slow >= watchdog.MaxReplaced, Budget: p.Budget,
+		Elsewhere: src.mirror || p.mirrorIsNear(),
 	}
 	a.request.Method, a.request.NewConn = http.MethodGet, p.SkipMirrors.Load()
 	a.choose()

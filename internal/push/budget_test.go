@@ -170,8 +170,8 @@ func TestE4GatewayGivesUpOnTheDigest(t *testing.T) {
 	})
 }
 
-// The answer to the end of a large blob is lost, the second time after the registry has digested it for longer
-// than RetryTimeout, as it may: it is asked whether the blob is there.
+// The answer to the end of a large blob is lost, the second time after the registry has digested it for
+// longer than RetryTimeout, as it may: it is asked whether the blob is there.
 func TestE4AnswerIsLostAfterALongDigest(t *testing.T) {
 	const size = 40 << 20 // 2.5 s at 16 MiB/s
 	type test struct {

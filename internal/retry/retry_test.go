@@ -310,8 +310,8 @@ func TestE13LongRetryAfter(t *testing.T) {
 }
 
 // Time in which bytes were on their way is given back, never more than was spent, and three times in a row at
-// most: who sends all of a large blob in vain again and again must come to an end. Attempts in which none were
-// do not count.
+// most: who sends all of a large blob in vain again and again must come to an end. Attempts in which none
+// were do not count.
 func TestE19BudgetIsGivenBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := retry.NewBudget(time.Minute)
