@@ -141,7 +141,7 @@ func (c *copier) copy(ctx context.Context, from, to string) (err error) {
 func (c *copier) keepWay(ctx context.Context) (err error) {
 	if c.way.unlock == nil {
 		above, name := filepath.Dir(c.way.dir), filepath.Base(c.way.dir)
-		c.way.unlock, err = unpack.Lock(ctx, above, name, c.waiting(above))
+		c.way.unlock, err = unpack.Lock(ctx, above, name, unpack.Turn{Waiting: c.waiting(above)})
 	}
 	return side(c.to, err)
 }

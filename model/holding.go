@@ -109,7 +109,7 @@ func (o *Options) withHolding(
 		return do(&holding{path: dir, kind: pack.Plain, empty: true})
 	}
 	if changes {
-		unlock, err := unpack.LockAll(ctx, dir, o.waiting(dir))
+		unlock, err := unpack.LockAll(ctx, dir, unpack.Turn{Waiting: o.waiting(dir)})
 		if err != nil {
 			return err
 		}

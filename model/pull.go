@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 
 	"github.com/modeltransfer/transfer"
 	"github.com/modeltransfer/transfer/model/internal/names"
@@ -62,7 +64,8 @@ type PullOptions struct {
 // Pull fetches the model of a reference into a directory, which is made where it is missing. What is there
 // already is not fetched again. Errors match those of this package, of package registry and of
 // [transfer.Download]; what has come till then stays, for the next call to continue. Calls may run at the
-// same time, in several processes, on one directory: each blob is fetched once.
+// same time, in several processes, on one directory: each blob is fetched once, as long as bytes of it come.
+// A pull that brings none is waited for no longer than StallTimeout or RetryTimeout.
 func Pull(ctx context.Context, reference, dir string, opts PullOptions) (Result, error) {
 	p, err := newPuller(ctx, reference, dir, opts)
 	if err != nil {
@@ -89,6 +92,8 @@ type puller struct {
 	result Result
 
 	reusable []string // files that may hold parts of the model
+	pulse    *pulse
+	shared   bool // another pull has hold of the directory, and was not waited for
 }
 
 func newPuller(ctx context.Context, reference, dir string, opts PullOptions) (*puller, error) {
@@ -103,6 +108,7 @@ func newPuller(ctx context.Context, reference, dir string, opts PullOptions) (*p
 		return nil, err
 	}
 	p := &puller{PullOptions: opts, ref: r, dir: dir, result: Result{Reference: r, Form: opts.Form}}
+	p.pulse = new(pulse)
 	if p.reusable, err = reusable(ctx, opts.Reuse); err != nil {
 		return nil, err
 	}
@@ -207,9 +213,33 @@ func (p *puller) one(ctx context.Context, m registry.Manifest) error {
 	return p.blobs(ctx, m)
 }
 
+// pulse is whether a pull gets on, for those who wait for it: its bytes come, or it does something else.
+type pulse struct {
+	fetching, moved atomic.Bool
+}
+
+// getsOn tells whether the pull has got on since it was asked last.
+func (p *pulse) getsOn() bool { return p.moved.Swap(false) || !p.fetching.Load() }
+
+// turn says how the directory is waited for: another pull that brings nothing for no longer than this one
+// would wait for a registry.
+func (p *puller) turn() unpack.Turn {
+	stall := cmp.Or(p.StallTimeout, defaultPatience)
+	return unpack.Turn{
+		Waiting: p.waiting(p.dir), Patience: min(stall, cmp.Or(p.RetryTimeout, stall)), GetsOn: p.pulse.getsOn,
+		GaveUp: func() {
+			p.shared = true
+			if p.Logger != nil {
+				p.Logger.Warn("another pull into the directory brings nothing, pulling too",
+					slog.String("dir", p.dir))
+			}
+		},
+	}
+}
+
 // lock keeps the directory for this call.
 func (p *puller) lock(ctx context.Context) (unlock func(), err error) {
-	return unpack.Lock(ctx, p.dir, "", p.waiting(p.dir))
+	return unpack.Lock(ctx, p.dir, "", p.turn())
 }
 
 // blobs pulls blobs and their manifest.json.
@@ -248,7 +278,7 @@ func (p *puller) ollama(ctx context.Context, m registry.Manifest) error {
 		return p.planBlobs(pack.Ollama, m)
 	}
 	// Other models go beside this one: what they share is fetched once, as each blob is locked.
-	unlock, err := unpack.LockOne(ctx, p.dir, digest.Digest(m.Digest).Encoded()[:16], p.waiting(p.dir))
+	unlock, err := unpack.LockOne(ctx, p.dir, digest.Digest(m.Digest).Encoded()[:16], p.turn())
 	if err != nil {
 		return err
 	}
@@ -320,7 +350,10 @@ func (p *puller) layout(ctx context.Context, m registry.Manifest) error {
 			return err
 		}
 	}
-	return errors.Join(layout.Name(m, p.ref.Tag), layout.Done())
+	if err := layout.Name(m, p.ref.Tag); err != nil || p.shared { // the other may need the stage
+		return err
+	}
+	return layout.Done()
 }
 
 // fillLayout fetches the blobs that a layout lacks.
@@ -361,13 +394,19 @@ func (p *puller) download(ctx context.Context, blobs []transfer.Blob, dir string
 	tell(p.Begin, p.result)
 	t := newTally(there, p.Progress)
 	o := p.downloadOptions(p.ref, p.repo)
-	o.Blobs, o.DestDir, o.Verify, o.Progress = blobs, dir, p.Verify, t.progress
+	o.Blobs, o.DestDir, o.Verify = blobs, dir, p.Verify
+	o.Progress = func(completed, total int64) {
+		p.pulse.moved.Store(true)
+		t.progress(completed, total)
+	}
 	o.Reuse, o.Trace = append(p.reusable, p.earlier()...), t.received(p.Trace)
 	var err error
 	if len(blobs) > 0 {
+		p.pulse.fetching.Store(true)
 		if err = transfer.Download(ctx, o); err == nil {
 			t.shared()
 		}
+		p.pulse.fetching.Store(false)
 	} else {
 		t.progress(0, 0)
 	}

@@ -17,13 +17,19 @@ import (
 const (
 	lockName = "lock"
 
-	// beatEvery is how often a holder shows that it lives, by the time of the file, and lookEvery how often
-	// those who wait look.
+	// beatEvery is how often a holder shows that it lives, by the time of the file, and that it gets on, by its
+	// size, and lookEvery how often those who wait look.
 	beatEvery = time.Second
 	lookEvery = 100 * time.Millisecond
 
 	// lockPatience is how long a holder is waited for that does not show it, as a process that was stopped.
 	lockPatience = 15 * time.Second
+
+	// leastPatience is how long a holder is waited for at least that does not show that it gets on.
+	leastPatience = 3 * beatEvery
+
+	// mostSize is the largest size of the file.
+	mostSize = 1 << 10 // 1 KiB
 
 	// mostGone is how often the directory of the lock may vanish before it is thought to lead nowhere, as a
 	// link.
@@ -36,25 +42,40 @@ var errStale = errors.New("the lock was removed")
 // errForeign is a lock of another user, who could hold it for as long as he likes.
 var errForeign = errors.New("the lock is another user's")
 
+// Turn says how a lock is waited for, and how its holder is seen.
+type Turn struct {
+	// Waiting is called once where another has the lock.
+	Waiting func()
+
+	// Patience is how long a holder is waited for that lives, but does not get on. Zero means as long as it
+	// lives.
+	Patience time.Duration
+
+	// GaveUp is called where a holder is not waited for any longer. Nil means that nobody wants to know.
+	GaveUp func()
+
+	// GetsOn tells whether the holder gets on. Nil means that it always does.
+	GetsOn func() bool
+}
+
 // Lock keeps a directory for one pull at a time: the next one finds all that this one has placed, and does
 // not fetch it again. What is part of the name of the lock where models do not share their places; it may be
-// empty. Waiting is called once where another has the lock. Where no lock can be had, or its holder does not
-// live, it goes without: blobs have locks of their own. The error is that of the context.
-func Lock(ctx context.Context, dir, what string, waiting func()) (unlock func(), err error) {
+// empty. Where no lock can be had, or its holder does not live or get on, it goes without: blobs have locks
+// of their own. The error is that of the context.
+func Lock(ctx context.Context, dir, what string, turn Turn) (unlock func(), err error) {
 	name := lockName
 	if what != "" {
 		name += "-" + what
 	}
-	var last time.Time
-	var silent time.Duration // as far as we have looked: who was stopped has not
+	var holder watched
 	for told, gone := false, 0; ; {
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
 		}
-		l, beat, err := tryLock(dir, name)
+		l, now, err := tryLock(dir, name)
 		switch {
 		case err == nil:
-			return l.hold(), nil
+			return l.hold(turn.GetsOn), nil
 		case errors.Is(err, errStale):
 			continue
 		case errors.Is(err, fs.ErrNotExist) && gone < mostGone:
@@ -62,15 +83,15 @@ func Lock(ctx context.Context, dir, what string, waiting func()) (unlock func(),
 			continue
 		case !errors.Is(err, filelock.ErrBusy):
 			return func() {}, nil
-		case !beat.Equal(last):
-			last, silent = beat, 0
-		case silent >= lockPatience:
+		case holder.givenUp(now, turn.Patience):
+			if turn.GaveUp != nil {
+				turn.GaveUp()
+			}
 			return func() {}, nil
 		}
-		silent += lookEvery
 		if !told {
 			told = true
-			waiting()
+			turn.Waiting()
 		}
 		select {
 		case <-time.After(lookEvery):
@@ -79,20 +100,48 @@ func Lock(ctx context.Context, dir, what string, waiting func()) (unlock func(),
 	}
 }
 
+// sign is how a holder shows that it lives and gets on.
+type sign struct {
+	beat time.Time
+	size int64
+}
+
+// watched is a holder that is waited for.
+type watched struct {
+	last          sign
+	silent, stuck time.Duration // as far as we have looked: who was stopped has not
+}
+
+// givenUp tells whether the holder is not waited for any longer.
+func (w *watched) givenUp(now sign, patience time.Duration) bool {
+	if !now.beat.Equal(w.last.beat) {
+		w.silent = 0
+	}
+	if now.size != w.last.size {
+		w.stuck = 0
+	}
+	w.last = now
+	if w.silent >= lockPatience || patience > 0 && w.stuck >= max(patience, leastPatience) {
+		return true
+	}
+	w.silent, w.stuck = w.silent+lookEvery, w.stuck+lookEvery
+	return false
+}
+
 // LockOne keeps one of several models of a directory, which come at the same time. It waits for who has all
 // of them.
-func LockOne(ctx context.Context, dir, model string, waiting func()) (unlock func(), err error) {
-	all, err := Lock(ctx, dir, "", waiting)
+func LockOne(ctx context.Context, dir, model string, turn Turn) (unlock func(), err error) {
+	all, err := Lock(ctx, dir, "", turn)
 	if err != nil {
 		return nil, err
 	}
 	defer all() // who waits for all of them has it meanwhile
-	return Lock(ctx, dir, model, waiting)
+	return Lock(ctx, dir, model, turn)
 }
 
 // LockAll keeps a directory with all of its models, whether they share their places or not.
-func LockAll(ctx context.Context, dir string, waiting func()) (unlock func(), err error) {
-	unlock, err = Lock(ctx, dir, "", waiting)
+func LockAll(ctx context.Context, dir string, turn Turn) (unlock func(), err error) {
+	unlock, err = Lock(ctx, dir, "", turn)
 	if err != nil {
 		return nil, err
 	}
@@ -102,7 +151,7 @@ func LockAll(ctx context.Context, dir string, waiting func()) (unlock func(), er
 		if !isLock {
 			continue
 		}
-		ended, err := Lock(ctx, dir, model, waiting)
+		ended, err := Lock(ctx, dir, model, turn)
 		if err != nil {
 			unlock()
 			return nil, err
@@ -119,14 +168,14 @@ type dirLock struct {
 	name        string
 }
 
-// tryLock takes the lock, or says when its holder has shown last that it lives.
-func tryLock(dir, name string) (l *dirLock, beat time.Time, err error) {
+// tryLock takes the lock, or says how its holder looks.
+func tryLock(dir, name string) (l *dirLock, now sign, err error) {
 	if err := os.MkdirAll(dir, 0o777); err != nil {
-		return nil, beat, err
+		return nil, now, err
 	}
 	l = &dirLock{name: name}
 	if l.root, err = rootfile.OpenDir(dir); err != nil {
-		return nil, beat, err
+		return nil, now, err
 	}
 	if l.stage, err = openDir(l.root, names.StateDir); err == nil {
 		l.file, err = openLock(l.stage, name)
@@ -135,16 +184,16 @@ func tryLock(dir, name string) (l *dirLock, beat time.Time, err error) {
 		err = filelock.Lock(l.file)
 	}
 	if info, statErr := l.stat(); statErr == nil {
-		beat = info.ModTime()
+		now = sign{info.ModTime(), info.Size()}
 	}
 	if err == nil && !l.named() {
 		err = errStale
 	}
 	if err != nil {
 		l.close()
-		return nil, beat, err
+		return nil, now, err
 	}
-	return l, beat, nil
+	return l, now, nil
 }
 
 func openLock(stage *os.Root, name string) (*os.File, error) {
@@ -179,16 +228,20 @@ func (l *dirLock) named() bool {
 	return err == nil && otherErr == nil && os.SameFile(info, there)
 }
 
-// hold shows that the holder lives until the lock is released.
-func (l *dirLock) hold() (unlock func()) {
+// hold shows that the holder lives, and gets on, until the lock is released.
+func (l *dirLock) hold(getsOn func() bool) (unlock func()) {
 	stop, stopped := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(stopped)
 		tick := time.NewTicker(beatEvery)
 		defer tick.Stop()
-		for {
+		for size := int64(1); ; {
 			select {
 			case now := <-tick.C:
+				if getsOn == nil || getsOn() {
+					_ = l.file.Truncate(size)
+					size = (size + 1) % mostSize
+				}
 				_ = l.stage.Chtimes(l.name, time.Time{}, now) // else others take us for dead, and fetch twice
 			case <-stop:
 				return

@@ -16,7 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func quiet() {}
+var quiet = unpack.Turn{Waiting: func() {}}
 
 func TestL3OneHolderAtATime(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "new")
@@ -25,7 +25,7 @@ func TestL3OneHolderAtATime(t *testing.T) {
 		require.NoError(t, err)
 		waited, other := 0, make(chan func())
 		go func() {
-			second, err := unpack.Lock(t.Context(), dir, "", func() { waited++ })
+			second, err := unpack.Lock(t.Context(), dir, "", unpack.Turn{Waiting: func() { waited++ }})
 			assert.NoError(t, err)
 			other <- second
 		}()
@@ -67,6 +67,35 @@ func TestL3AHolderThatDoesNotLiveIsNotWaitedFor(t *testing.T) {
 	})
 }
 
+// S24: a holder that lives and does not get on is waited for as long as the waiter is patient; one that gets on
+// is waited for. Who has no patience of his own waits for all that live.
+func TestS24AHolderThatDoesNotGetOn(t *testing.T) {
+	for name, c := range map[string]struct {
+		patience time.Duration
+		getsOn   bool
+		want     time.Duration
+	}{
+		"stuck": {10 * time.Second, false, 10 * time.Second}, "stuck, no patience": {0, false, time.Minute},
+		"gets on": {10 * time.Second, true, time.Minute}, "in a hurry": {time.Millisecond, true, time.Minute},
+		"stuck, in a hurry": {time.Millisecond, false, 3 * time.Second},
+	} {
+		dir := t.TempDir()
+		synctest.Test(t, func(t *testing.T) {
+			stuck := unpack.Turn{GetsOn: func() bool { return c.getsOn }}
+			unlock, err := unpack.Lock(t.Context(), dir, "", stuck)
+			require.NoError(t, err)
+			time.AfterFunc(time.Minute, unlock)
+			start := time.Now()
+			turn := unpack.Turn{Waiting: func() {}, Patience: c.patience}
+			other, err := unpack.Lock(t.Context(), dir, "", turn)
+			require.NoError(t, err)
+			assert.InDelta(t, c.want.Seconds(), time.Since(start).Seconds(), 1.5, name)
+			other()
+			time.Sleep(time.Minute)
+		})
+	}
+}
+
 // Who was stopped together with the holder, as by a frozen container, has not seen that it is silent.
 func TestL3WhoWasStoppedGoesOnWaiting(t *testing.T) {
 	dir := t.TempDir()
@@ -78,7 +107,7 @@ func TestL3WhoWasStoppedGoesOnWaiting(t *testing.T) {
 	require.NoError(t, filelock.Lock(f))
 	synctest.Test(t, func(t *testing.T) {
 		var released atomic.Bool
-		unlock, err := unpack.Lock(t.Context(), dir, "", func() {
+		unlock, err := unpack.Lock(t.Context(), dir, "", unpack.Turn{Waiting: func() {
 			time.Sleep(time.Minute) // both are stopped
 			go func() {
 				for range 30 {
@@ -88,7 +117,7 @@ func TestL3WhoWasStoppedGoesOnWaiting(t *testing.T) {
 				released.Store(true)
 				assert.NoError(t, f.Close())
 			}()
-		})
+		}})
 		require.NoError(t, err)
 		unlock()
 		assert.True(t, released.Load(), "the holder lives")
@@ -120,7 +149,7 @@ func TestH8ALockOfAnotherUserIsNotWaitedFor(t *testing.T) {
 	require.NoError(t, filelock.Lock(f))
 	synctest.Test(t, func(t *testing.T) {
 		start := time.Now()
-		unlock, err := unpack.Lock(t.Context(), dir, "", func() { t.Error("it is waited for") })
+		unlock, err := unpack.Lock(t.Context(), dir, "", unpack.Turn{Waiting: func() { t.Error("it is waited for") }})
 		require.NoError(t, err)
 		unlock()
 		assert.Zero(t, time.Since(start))
@@ -139,7 +168,7 @@ func TestL3AllModelsOfADirectoryAreKeptTogether(t *testing.T) {
 		other()
 		waited, all, later := 0, make(chan func()), make(chan func())
 		go func() {
-			unlock, err := unpack.LockAll(t.Context(), dir, func() { waited++ })
+			unlock, err := unpack.LockAll(t.Context(), dir, unpack.Turn{Waiting: func() { waited++ }})
 			assert.NoError(t, err)
 			all <- unlock
 		}()

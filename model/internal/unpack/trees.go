@@ -116,7 +116,7 @@ func (o *OCI) There(b transfer.Blob) (bool, error) {
 	return err == nil && info.Mode().IsRegular() && info.Size() == b.Size, err
 }
 
-// Place moves blobs from the stage to their place.
+// Place moves blobs from the stage to their place, unless a pull has that did not wait for this one.
 func (o *OCI) Place(ctx context.Context, blobs []transfer.Blob) error {
 	for _, b := range blobs {
 		dg := digest.Digest(b.Digest)
@@ -124,7 +124,13 @@ func (o *OCI) Place(ctx context.Context, blobs []transfer.Blob) error {
 		if err != nil {
 			return err
 		}
-		if err := o.place(ctx, pack.BlobName(dg), to, dg); err != nil {
+		err = o.place(ctx, pack.BlobName(dg), to, dg)
+		if errors.Is(err, fs.ErrNotExist) {
+			if there, _ := o.There(b); there {
+				continue
+			}
+		}
+		if err != nil {
 			return err
 		}
 	}
