@@ -226,7 +226,8 @@ func (p *pulse) getsOn() bool { return p.moved.Swap(false) || !p.fetching.Load()
 func (p *puller) turn() unpack.Turn {
 	stall := cmp.Or(p.StallTimeout, defaultPatience)
 	return unpack.Turn{
-		Waiting: p.waiting(p.dir), Patience: min(stall, cmp.Or(p.RetryTimeout, stall)), GetsOn: p.pulse.getsOn,
+		Waiting: p.waiting(p.dir), GetsOn: p.pulse.getsOn,
+		Patience: min(stall, cmp.Or(p.RetryTimeout, stall)),
 		GaveUp: func() {
 			p.shared = true
 			if p.Logger != nil {

@@ -17,8 +17,8 @@ import (
 const (
 	lockName = "lock"
 
-	// beatEvery is how often a holder shows that it lives, by the time of the file, and that it gets on, by its
-	// size, and lookEvery how often those who wait look.
+	// beatEvery is how often a holder shows that it lives, by the time of the file, and that it gets on, by
+	// its size, and lookEvery how often those who wait look.
 	beatEvery = time.Second
 	lookEvery = 100 * time.Millisecond
 

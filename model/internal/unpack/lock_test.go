@@ -67,8 +67,8 @@ func TestL3AHolderThatDoesNotLiveIsNotWaitedFor(t *testing.T) {
 	})
 }
 
-// S24: a holder that lives and does not get on is waited for as long as the waiter is patient; one that gets on
-// is waited for. Who has no patience of his own waits for all that live.
+// S24: a holder that lives and does not get on is waited for as long as the waiter is patient; one that gets
+// on is waited for. Who has no patience of his own waits for all that live.
 func TestS24AHolderThatDoesNotGetOn(t *testing.T) {
 	for name, c := range map[string]struct {
 		patience time.Duration
@@ -149,7 +149,8 @@ func TestH8ALockOfAnotherUserIsNotWaitedFor(t *testing.T) {
 	require.NoError(t, filelock.Lock(f))
 	synctest.Test(t, func(t *testing.T) {
 		start := time.Now()
-		unlock, err := unpack.Lock(t.Context(), dir, "", unpack.Turn{Waiting: func() { t.Error("it is waited for") }})
+		turn := unpack.Turn{Waiting: func() { t.Error("it is waited for") }}
+		unlock, err := unpack.Lock(t.Context(), dir, "", turn)
 		require.NoError(t, err)
 		unlock()
 		assert.Zero(t, time.Since(start))
