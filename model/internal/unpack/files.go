@@ -2,6 +2,7 @@ package unpack
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -11,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/modeltransfer/transfer/internal/rootfile"
 	"github.com/modeltransfer/transfer/model/internal/pack"
@@ -102,6 +104,11 @@ func create(root *os.Root, name string, mode fs.FileMode, write func(f *os.File)
 	if err := remove(root, name); err != nil {
 		return err
 	}
+	return createNew(root, name, mode, write)
+}
+
+// createNew is create for a name that nothing has.
+func createNew(root *os.Root, name string, mode fs.FileMode, write func(f *os.File) error) error {
 	f, err := root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
 	if err != nil {
 		return err
@@ -114,14 +121,34 @@ func create(root *os.Root, name string, mode fs.FileMode, write func(f *os.File)
 
 // replace is create for a file that has its name when it is whole.
 func replace(root *os.Root, name string, mode fs.FileMode, write func(f *os.File) error) error {
-	temporary := path.Join(path.Dir(name), temporaryName(path.Base(name)))
-	if err := create(root, temporary, mode, write); err != nil {
+	temporary, err := createTemporary(root, name, mode, write)
+	if err != nil {
 		return err
 	}
 	if err := root.Rename(temporary, name); err != nil {
 		return errors.Join(err, root.Remove(temporary))
 	}
 	return nil
+}
+
+// createTemporary writes a file that gets its name later, and returns what it is called until then. A pull
+// that was killed may have left one. Where no lock can be had, another may be writing it: then the name is
+// one that nobody else has.
+func createTemporary(
+	root *os.Root, name string, mode fs.FileMode, write func(f *os.File) error,
+) (temporary string, err error) {
+	dir, base := path.Split(name)
+	temporary = dir + temporaryName(base)
+	info, err := root.Lstat(temporary)
+	if err == nil && !info.IsDir() && time.Since(info.ModTime()).Abs() > lockPatience {
+		_ = root.Remove(temporary) // else another name is taken
+	}
+	err = createNew(root, temporary, mode, write)
+	if errors.Is(err, fs.ErrExist) {
+		temporary = dir + temporaryName(rand.Text()+"."+base)
+		err = createNew(root, temporary, mode, write)
+	}
+	return temporary, err
 }
 
 // fill gives a file the content of another: by a reflink where the disk has them, else by a copy.
