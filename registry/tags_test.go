@@ -219,23 +219,14 @@ func TestAllTagsPageByPage(t *testing.T) {
 func TestRepositories(t *testing.T) {
 	registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
 		w := newWorld(t, mode)
+		var want []string
+		for i := range 150 { // a page and a half
+			want = append(want, fmt.Sprintf("model/%03d", i))
+			w.reg.Put(want[i], nil)
+		}
 		w.reg.Configure(func(o *registrytest.Options) {
-			o.Before = func(rw http.ResponseWriter, r *http.Request) bool {
-				switch {
-				case r.URL.Path != "/v2/_catalog":
-					return false
-				case !w.tokens.knows(r.Header.Get("Authorization")):
-					rw.Header().Set("WWW-Authenticate",
-						`Bearer realm="`+w.realm+`",service="s",scope="registry:catalog:*"`)
-					rw.WriteHeader(http.StatusUnauthorized)
-				case r.FormValue("last") == "":
-					rw.Header().Set("Link", `</v2/_catalog?last=b>; rel="next"`)
-					fmt.Fprint(rw, `{"repositories":["a","b"]}`)
-				default:
-					fmt.Fprint(rw, `{"repositories":["c"]}`)
-				}
-				return true
-			}
+			o.Challenge = fmt.Sprintf(`Bearer realm=%q,service="s",scope="registry:catalog:*"`, w.realm)
+			o.CheckToken = func(r *http.Request) bool { return w.tokens.knows(r.Header.Get("Authorization")) }
 		})
 		opts := registry.Options{BaseURL: w.url, Client: w.net.Client()}
 		person(&opts)
@@ -244,7 +235,8 @@ func TestRepositories(t *testing.T) {
 			require.NoError(t, err)
 			got = append(got, name)
 		}
-		assert.Equal(t, []string{"a", "b", "c"}, got)
+		assert.Equal(t, want, got)
+		assert.Equal(t, 3, w.reg.Count("GET", "/v2/_catalog"), "a refusal and two pages")
 		assert.Equal(t, []string{"registry:catalog:*"}, w.tokens.asked()[0].scopes)
 	})
 	for _, err := range registry.Repositories(t.Context(), registry.Options{}) {

@@ -38,6 +38,8 @@ func (c *call) route() {
 		manifestCall{c}.tags()
 	case "referrers":
 		manifestCall{c}.referrers()
+	case "catalog":
+		c.catalog()
 	default:
 		c.fail(http.StatusNotFound, "NAME_UNKNOWN", "no such endpoint")
 	}
@@ -53,8 +55,11 @@ func (c *call) authorized() bool {
 func (c *call) challenge() {
 	text := c.opts.Challenge
 	if text == "" {
-		text = fmt.Sprintf(`Bearer realm=%q,service="registry.test",scope=%q`,
-			c.base()+"/token", "repository:"+c.target.repo+":pull,push")
+		scope := "repository:" + c.target.repo + ":pull,push"
+		if c.target.kind == "catalog" {
+			scope = "registry:catalog:*"
+		}
+		text = fmt.Sprintf(`Bearer realm=%q,service="registry.test",scope=%q`, c.base()+"/token", scope)
 	}
 	c.w.Header().Set("WWW-Authenticate", text)
 	c.fail(http.StatusUnauthorized, "UNAUTHORIZED", "authentication required")

@@ -127,18 +127,40 @@ func unknownPart(d digest.Digest) ociError {
 	return ociError{Code: "MANIFEST_BLOB_UNKNOWN", Message: "blob unknown to registry", Detail: d.String()}
 }
 
-// tags answers with the tags after "last", at most "n".
+// tags answers with a page of the tags.
 func (c manifestCall) tags() {
-	query := c.r.URL.Query()
-	last := query.Get("last")
-	tags := slices.DeleteFunc(c.reg.tags(c.target.repo), func(tag string) bool { return tag <= last })
-	if n, err := strconv.Atoi(query.Get("n")); err == nil && n >= 0 {
-		tags = tags[:min(n, len(tags))]
-	}
+	list := c.reg.tags(c.target.repo)
 	c.json("application/json", struct {
 		Name string   `json:"name"`
 		Tags []string `json:"tags"`
-	}{c.target.repo, append([]string{}, tags...)})
+	}{c.target.repo, c.page(list, len(list))})
+}
+
+// catalogPage is how many repositories a page has that is asked for without a number, as at the registry of the
+// distribution project.
+const catalogPage = 100
+
+// catalog answers with a page of the names of the repositories.
+func (c *call) catalog() {
+	c.json("application/json", map[string][]string{"repositories": c.page(c.reg.names(), catalogPage)})
+}
+
+// page cuts out of a list, which is in order, what comes after "last", "n" or else that many, and tells where
+// the next begins.
+func (c *call) page(list []string, most int) []string {
+	query := c.r.URL.Query()
+	last := query.Get("last")
+	list = slices.DeleteFunc(list, func(name string) bool { return name <= last })
+	n, err := strconv.Atoi(query.Get("n"))
+	if err != nil || n < 0 {
+		n = most
+	}
+	if n > 0 && n < len(list) {
+		query.Set("n", strconv.Itoa(n))
+		query.Set("last", list[n-1])
+		c.w.Header().Set("Link", "<"+c.r.URL.Path+"?"+query.Encode()+`>; rel="next"`)
+	}
+	return append([]string{}, list[:min(n, len(list))]...)
 }
 
 // referrers answers with an index of the manifests whose subject is the digest.

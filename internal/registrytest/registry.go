@@ -159,7 +159,7 @@ func (reg *Registry) answer(w http.ResponseWriter, r *http.Request) {
 
 // target is what a path of the distribution API names.
 type target struct {
-	kind string // "base", "blobs", "uploads", "manifests", "tags", "referrers" or ""
+	kind string // "base", "blobs", "uploads", "manifests", "tags", "referrers", "catalog" or ""
 	repo string
 	ref  string
 }
@@ -167,6 +167,9 @@ type target struct {
 func parseTarget(path string) target {
 	if path == "/v2" || path == "/v2/" {
 		return target{kind: "base"}
+	}
+	if path == "/v2/_catalog" {
+		return target{kind: "catalog"}
 	}
 	rest, ok := strings.CutPrefix(path, "/v2/")
 	if !ok {

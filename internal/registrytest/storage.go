@@ -179,3 +179,17 @@ func (s *storage) tags(repo string) []string {
 	defer s.mu.Unlock()
 	return slices.Sorted(maps.Keys(s.repo(repo).tags))
 }
+
+// names returns the names of the repositories that have something.
+func (s *storage) names() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var names []string
+	for name, r := range s.repos {
+		if len(r.blobs) > 0 || len(r.manifests) > 0 {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names
+}

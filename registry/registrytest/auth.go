@@ -78,6 +78,9 @@ var target = regexp.MustCompile(`^/v2/(.+)/(?:blobs|manifests|tags|referrers)/`)
 
 // covers tells whether a scope, as "repository:library/model:pull,push", is enough for a request.
 func covers(scope string, r *http.Request) bool {
+	if r.URL.Path == "/v2/_catalog" {
+		return scope == "registry:catalog:*"
+	}
 	named := target.FindStringSubmatch(r.URL.Path)
 	actions, ok := "", false
 	if named != nil {

@@ -9,9 +9,9 @@
 //	fmt.Println(server.Count("GET", blob)) // 3: refused, broken off, continued
 //
 // It takes uploads in a session and in chunks, mounts, ranges, tags, referrers and deletion, as the
-// distribution specification has them. What it holds is gone when the process ends. It listens on loopback
-// only. A program that is no test, such as a fake for programs in another language, may use it too: it adds
-// no flags.
+// distribution specification has them, and lists its repositories. What it holds is gone when the process
+// ends. It listens on loopback only. A program that is no test, such as a fake for programs in another
+// language, may use it too: it adds no flags.
 package registrytest
 
 import (

@@ -158,6 +158,23 @@ func TestAnonymousTokens(t *testing.T) {
 	assert.Equal(t, 1, s.Count("GET", "/token"))
 }
 
+// The catalog has what there is, for tokens that are good for it.
+func TestCatalog(t *testing.T) {
+	s := registrytest.New(registrytest.Options{Tokens: true})
+	defer s.Close()
+	s.PutBlob("b/c", []byte("hello"))
+	s.PutManifest("a", "v1", []byte("{}"))
+	_, found := s.Manifest("asked/for", "v1")
+	require.False(t, found)
+	var names []string
+	for name, err := range registry.Repositories(t.Context(), registry.Options{BaseURL: s.URL}) {
+		require.NoError(t, err)
+		names = append(names, name)
+	}
+	assert.Equal(t, []string{"a", "b/c"}, names)
+	assert.Equal(t, 1, s.Count("GET", "scope=registry%3Acatalog%3A%2A"))
+}
+
 func open(t *testing.T, s *registrytest.Server, c registry.Credentials) *registry.Repository {
 	t.Helper()
 	repo, err := registry.Open(registry.Options{
