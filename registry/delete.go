@@ -10,6 +10,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/modeltransfer/transfer"
+	"github.com/modeltransfer/transfer/internal/calls"
 	"github.com/modeltransfer/transfer/internal/manifest"
 	"github.com/modeltransfer/transfer/internal/referrers"
 	"github.com/modeltransfer/transfer/internal/retry"
@@ -19,7 +20,7 @@ import (
 // Delete deletes the manifest under a digest, and with it all its tags, or a tag alone. Blobs stay until the
 // registry collects its garbage. Where the registry has no referrers API, a manifest that has a
 // subject is taken off the list under the referrers tag too. A nil error means that the registry has
-// confirmed it.
+// confirmed it, or does not have it any more.
 //
 // The errors are those of [Repository.Manifest]: 404 where there is no such manifest, and often 405 or 400
 // where the registry does not delete, or does not delete tags.
@@ -53,13 +54,27 @@ func (c *call) delete(ctx context.Context, ref string) error {
 			return err
 		case wire.LooksLikeWebPage(ans.Header):
 			return ans.Broken("the answer is not that of a registry")
+		case ans.StatusCode == http.StatusAccepted, ans.StatusCode == http.StatusNoContent:
+			return nil
 		}
-		return nil
+		return c.confirmDeleted(ctx, ans, ref)
 	})
 	if err != nil || subject == "" {
 		return err
 	}
 	return c.lists().Remove(ctx, subject, digest.Digest(ref))
+}
+
+// confirmDeleted checks that a manifest is not there any more where the answer does not say so: the
+// distribution specification has 202, others send 204, and anything sends 200.
+func (c *call) confirmDeleted(ctx context.Context, ans *calls.Answer, ref string) error {
+	switch err := c.probe(ctx, ref); {
+	case isNotFound(err):
+		return nil
+	case err != nil:
+		return err
+	}
+	return ans.Broken("the manifest is still there")
 }
 
 // subjectOf returns the subject of the manifest under a digest whose referrers the registry does not list

@@ -299,6 +299,35 @@ func TestDelete(t *testing.T) {
 	})
 }
 
+// What does not say that a manifest was deleted, as the 200 of a captive portal, is no success while the
+// registry has it.
+func TestDeleteIsConfirmed(t *testing.T) {
+	registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		for _, c := range []struct {
+			script  string
+			deleted bool
+		}{
+			{"ok", true}, {"swallow+200", true}, {"swallow+204", true}, {"200", false},
+			{"says(200, {})", false}, {"says(201, deleted)", false}, {"page", false},
+		} {
+			w := newWorld(t, mode)
+			m := w.put("latest", "weights")
+			w.reg.Fault("DELETE", "", c.script)
+			for _, ref := range []string{"latest", m.Digest} {
+				w.reg.PutManifest(repository, "latest", registry.MediaTypeManifest, m.Data)
+				err := w.open().Delete(t.Context(), ref)
+				_, there := w.reg.Manifest(repository, ref)
+				assert.Equal(t, c.deleted, err == nil, "%s of %s: %v", c.script, ref, err)
+				assert.Equal(t, c.deleted, !there, c.script)
+				if !c.deleted {
+					require.ErrorIs(t, err, transfer.ErrProtocol, c.script)
+				}
+				w.reg.Fault("DELETE", "", c.script)
+			}
+		}
+	})
+}
+
 // deleting serves DELETE.
 func deleting(w *world) func(http.ResponseWriter, *http.Request) bool {
 	deleted := map[string]bool{}
