@@ -159,7 +159,9 @@ func (r *blobReader) askOne(ctx context.Context, b *retry.Budget, s *source) err
 	if ranged {
 		request.Header = http.Header{"Range": {fmt.Sprintf("bytes=%d-%d", r.at, r.size-1)}}
 	}
-	resp, err := r.call.Exchange.Do(ctx, exchange.Request{Request: request, MaySlow: true, Budget: b})
+	resp, err := r.call.Exchange.Do(ctx, exchange.Request{
+		Request: request, Blob: true, MaySlow: true, Budget: b,
+	})
 	if err != nil {
 		return err
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"io"
 	"sync/atomic"
+	"time"
 
 	"github.com/modeltransfer/transfer/internal/pace"
 	"github.com/modeltransfer/transfer/internal/wire"
@@ -91,36 +92,67 @@ func (b *requestBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
+const (
+	// shareOfAnswer is how many bytes of an answer that is no blob have to come in each stall timeout. Who
+	// waits for it sees no progress: a server that sends a byte now and then must not keep a call for days.
+	shareOfAnswer = 4 << 10 // 4 KiB
+
+	// endTime is how long the end of a stream is waited for whose bytes have all come. It follows at once.
+	endTime = 50 * time.Millisecond
+)
+
 // answerBody is the body of an answer.
 type answerBody struct {
-	body   io.ReadCloser
-	f      *flight
-	failed bool // the answer is a failure
-	broken error
+	body io.ReadCloser
+	f    *flight
+	blob bool  // and not what a registry says
+	came int   // bytes that the watchdog was not told of
+	read int64 // bytes in all
+	err  error // of the last Read
 }
 
 var _ io.ReadCloser = (*answerBody)(nil)
 
 func (b *answerBody) Read(p []byte) (int, error) {
 	n, err := b.body.Read(p[:b.f.x.Rate.Chunk(int64(len(p)))])
-	if n > 0 && !b.f.begun.Swap(true) {
-		b.f.watch.Allow(0) // it has begun, and is to go on
+	b.read += int64(n)
+	began := n > 0 && !b.f.begun.Swap(true)
+	if began {
+		b.f.watch.Allow(0) // it is to go on
 	}
-	if b.failed {
-		b.f.watch.Moved(n) // what a failure says tells nothing of how fast bodies move
-	} else if paid := b.f.moved(n); paid != nil && err == nil {
-		err = paid
+	if b.blob {
+		if paid := b.f.moved(n); paid != nil && err == nil {
+			err = paid
+		}
+	} else if b.came += n; began || b.came >= shareOfAnswer {
+		b.f.watch.Moved(b.came)
+		b.came = 0
 	}
 	if err != nil && err != io.EOF {
 		err = b.f.unanswered(b.f.watch.Reason(err))
-		b.broken = err
 	}
+	b.err = err
 	return n, err
 }
 
 // Close gives the slot back and ends the watch.
 func (b *answerBody) Close() error {
+	if b.err == nil && b.read == b.f.resp.ContentLength {
+		b.awaitEnd()
+	}
 	err := b.body.Close()
-	_ = b.f.end(b.broken)
+	if b.err == io.EOF {
+		b.err = nil
+	}
+	_ = b.f.end(b.err)
 	return err
+}
+
+// awaitEnd reads the end of a stream. Over HTTP/2 it comes after the last byte, and a stream that is closed
+// before is reset: a server that counts resets would take many for an attack (CVE-2023-44487).
+func (b *answerBody) awaitEnd() {
+	late := time.AfterFunc(endTime, b.f.watch.Cancel)
+	defer late.Stop()
+	var one [1]byte
+	_, _ = b.body.Read(one[:])
 }

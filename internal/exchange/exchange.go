@@ -137,6 +137,10 @@ type Request struct {
 	// MaySlow says that the request is not ended for being slow.
 	MaySlow bool
 
+	// Blob says that a blob is asked for, which may come as slowly as it does while bytes come. Of any other
+	// answer, and of a failure, 4 KiB have to come in each stall timeout.
+	Blob bool
+
 	// Elsewhere says that another host may be asked instead. Where one that is to be asked has sent a
 	// Retry-After, the request ends with [ErrHeld] and does not wait.
 	Elsewhere bool
@@ -194,7 +198,7 @@ func (x *Exchange) Do(ctx context.Context, r Request) (*Response, error) {
 		}
 		return nil, f.end(x.ofNetwork(err))
 	}
-	f.answer = answerBody{body: resp.Body, f: f, failed: Failed(resp.StatusCode)}
+	f.answer = answerBody{body: resp.Body, f: f, blob: r.Blob && !Failed(resp.StatusCode)}
 	resp.Body = &f.answer
 	f.resp = Response{
 		Response: resp, Watch: f.watch, Sent: f.sent.Load(), Wanted: f.wanted.Load(), flight: f,

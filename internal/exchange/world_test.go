@@ -104,7 +104,9 @@ func (b *countedBody) Close() error {
 
 // get is a request for a body, which needs a slot.
 func (w *world) get() exchange.Request {
-	return exchange.Request{Request: wire.Request{Method: http.MethodGet, Target: w.target}, SlotFor: 1}
+	return exchange.Request{
+		Request: wire.Request{Method: http.MethodGet, Target: w.target}, SlotFor: 1, Blob: true,
+	}
 }
 
 // head is a request that needs no slot.

@@ -91,7 +91,7 @@ var _ exchange.Caller = (*attempt)(nil)
 func (p *PieceFetch) from(src *source) *attempt {
 	a := &attempt{PieceFetch: p, src: src, start: p.Piece.Pos(), violations: p.ranges.now()}
 	a.request = exchange.Request{
-		SlotFor: a.slotFor(), Caller: a, MayRecall: p.Size > pace.Small, // others end soon
+		SlotFor: a.slotFor(), Blob: true, Caller: a, MayRecall: p.Size > pace.Small, // others end soon
 		AnswerTime: p.Budget.Longer(p.Exchange.Watchdog.StallTimeout(), p.unanswered),
 		MaySlow:    p.slow >= watchdog.MaxReplaced, Budget: p.Budget,
 		Elsewhere: src.mirror || p.mirrorIsNear(),
@@ -175,6 +175,10 @@ func (a *attempt) take(resp *exchange.Response, w io.Writer) error {
 		a.ranges.serve()
 	}
 	a.Schedule.RangesServed(a.Index, a.Schedule.Now()-a.asked < nearTime)
+	if resp.ContentLength < 0 { // what has a length is read to its end, and leaves its connection to others
+		start, end, _, _ := wire.ContentRange(resp.Header) // it was checked
+		resp.ContentLength = end - start
+	}
 	return b.copy()
 }
 

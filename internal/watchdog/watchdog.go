@@ -221,6 +221,9 @@ func (w *Watch) Restart() { w.began.Store(int64(w.watchdog.now())) }
 // Allow lets the request stand still for so much longer than the stall timeout.
 func (w *Watch) Allow(longer time.Duration) { w.extra.Store(int64(longer)) }
 
+// Cancel ends the request.
+func (w *Watch) Cancel() { w.cancel(nil) }
+
 // Silent returns how long nothing has moved, as far as scans have seen.
 func (w *Watch) Silent() time.Duration {
 	w.watchdog.mu.Lock()
