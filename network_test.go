@@ -12,6 +12,7 @@ import (
 	"net/url"
 	"os"
 	"os/exec"
+	"path"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -20,6 +21,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/opencontainers/go-digest"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -423,6 +425,51 @@ func TestN39FloodOfHints(t *testing.T) {
 		require.NoError(t, err)
 		assert.Equal(t, 2, w.gets(b))
 		assert.InDelta(t, 10, took.Seconds(), 2)
+	})
+}
+
+// A stream whose bytes have all come is not reset, though its end comes later: servers count such resets.
+func TestN36StreamsAreNotReset(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, registrytest.H2, registrytest.Options{})
+		large, small := w.remoteLarge(), w.remote(1000)
+		var streams, resets atomic.Int32
+		late := func(rw http.ResponseWriter, r *http.Request) {
+			data := w.content[digest.Digest(path.Base(r.URL.Path))]
+			http.ServeContent(rw, r, "", time.Time{}, bytes.NewReader(data))
+			assert.NoError(t, http.NewResponseController(rw).Flush())
+			time.Sleep(10 * time.Millisecond)
+			streams.Add(1)
+			if r.Context().Err() != nil {
+				resets.Add(1)
+			}
+		}
+		opts := w.downloadOptions(large, small)
+		opts.BaseURL = w.net.Serve("late.test", http.HandlerFunc(late), registrytest.H2).URL
+		opts.Concurrency = 1 // nobody takes part of a piece from another
+		require.NoError(t, w.download(opts))
+		assert.Greater(t, streams.Load(), int32(2))
+		assert.Zero(t, resets.Load())
+	})
+}
+
+// Ranges whose length is told by Content-Range alone leave their connection to the next one too.
+func TestN12ChunkedRangesKeepTheirConnection(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, registrytest.H1, registrytest.Options{})
+		b := w.remoteLarge()
+		w.reg.Fault("GET", b.Digest, "**chunked")
+		var dials atomic.Int32
+		transport := w.client.Transport.(*http.Transport)
+		transport.DialContext = func(ctx context.Context, network, to string) (net.Conn, error) {
+			dials.Add(1)
+			return w.net.DialContext(ctx, network, to)
+		}
+		opts := w.downloadOptions(b)
+		opts.Concurrency = 1
+		require.NoError(t, w.download(opts))
+		assert.Greater(t, w.gets(b), 2)
+		assert.EqualValues(t, 1, dials.Load())
 	})
 }
 

@@ -2,6 +2,7 @@ package wire
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -177,13 +178,7 @@ func (c *Client) Send(ctx context.Context, r Request) (*Response, error) {
 			req.AddCookie(cookie)
 		}
 	}
-	transport := c.transport
-	if r.NewConn && c.own != nil {
-		once := c.own.Clone()
-		once.DisableKeepAlives = true
-		transport = once
-	}
-	resp, err := transport.RoundTrip(req)
+	resp, err := c.roundTrip(req, r)
 	if err != nil {
 		return nil, redactError(r, explain(r.Target, err, c.hasAnswered(r.Target)))
 	}
@@ -199,6 +194,28 @@ func (c *Client) Send(ctx context.Context, r Request) (*Response, error) {
 		c.jar.SetCookies(req.URL, resp.Cookies())
 	}
 	return &Response{Response: resp, Target: r.Target, referral: r.referral}, nil
+}
+
+// roundTrip sends a request over a connection that there is, or one of its own.
+func (c *Client) roundTrip(req *http.Request, r Request) (*http.Response, error) {
+	if r.NewConn && c.own != nil {
+		return roundTripOnce(c.own.Clone(), req)
+	}
+	resp, err := c.transport.RoundTrip(req)
+	if err != nil && c.mayHideAlert(r.Target, err) {
+		err = cmp.Or(c.hiddenAlert(req.Context(), r.Target), err)
+	}
+	return resp, err
+}
+
+// roundTripOnce sends a request through a transport that is used for nothing else.
+func roundTripOnce(t *http.Transport, req *http.Request) (*http.Response, error) {
+	t.DisableKeepAlives = true
+	resp, err := t.RoundTrip(req)
+	if err != nil {
+		t.CloseIdleConnections() // ends the dial, which goes on for those who come later
+	}
+	return resp, err
 }
 
 // origin is a scheme, a host and a port.

@@ -396,3 +396,19 @@ func TestE18RequestOverAConnectionOfItsOwn(t *testing.T) {
 		assert.Equal(t, first, ask(false), "the others stay")
 	}
 }
+
+// Nothing is left of the dial of a connection of its own that a request did not wait for.
+func TestN8DialEndsWithTheRequest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		mute := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			<-ctx.Done()
+			return nil, ctx.Err()
+		}}
+		c := NewClient(&http.Client{Transport: mute}, "test", 1)
+		target := mustParse(t, "https://registry.test").Blob("a", "sha256:x")
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		_, err := c.Send(ctx, Request{Method: http.MethodGet, Target: target, NewConn: true})
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+	})
+}

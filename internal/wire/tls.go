@@ -1,9 +1,12 @@
 package wire
 
 import (
+	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"strings"
 )
 
@@ -82,4 +85,35 @@ func explainTLS(err error) error {
 	}
 	refused.Err = err
 	return &refused
+}
+
+// mayHideAlert tells whether the error of a request may be there in place of an alert. In TLS 1.3 that of a
+// client certificate comes after the handshake, and HTTP/2 of net/http may tell of a broken pipe instead
+// (golang/go#76671).
+func (c *Client) mayHideAlert(t Target, err error) bool {
+	op, ok := errors.AsType[*net.OpError](err)
+	broken := ok && (op.Op == "read" || op.Op == "write") ||
+		strings.Contains(err.Error(), "client conn could not be established")
+	return broken && c.guarded && c.own.DialTLSContext == nil && t.URL.Scheme == "https" &&
+		sameHost(t.URL, t.registry.base) && !c.hasAnswered(t)
+}
+
+// hiddenAlert asks the registry over HTTP/1.1, which shows an alert. It returns nil where there is none.
+func (c *Client) hiddenAlert(ctx context.Context, t Target) error {
+	plain := c.own.Clone()
+	plain.ForceAttemptHTTP2 = false
+	plain.TLSNextProto = map[string]func(string, *tls.Conn) http.RoundTripper{}
+	plain.Protocols = new(http.Protocols)
+	plain.Protocols.SetHTTP1(true)
+	if plain.TLSClientConfig != nil {
+		plain.TLSClientConfig.NextProtos = nil
+	}
+	ask := Request{Method: http.MethodGet, Target: Target{URL: t.registry.api, Left: true, registry: t.registry}}
+	resp, err := roundTripOnce(plain, c.newRequest(ctx, ask))
+	if err == nil {
+		_ = resp.Body.Close()
+	} else if errors.Is(explainTLS(err), ErrTLSRefused) {
+		return err
+	}
+	return nil
 }
