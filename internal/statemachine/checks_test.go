@@ -13,11 +13,13 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/modeltransfer/transfer"
+	"github.com/modeltransfer/transfer/internal/registrytest"
 )
 
 // checkResult checks a call, before which the registry had the blobs marked as remote.
 func (m *machine) checkResult(st step, c call, r *result, remote []bool) {
 	m.checkProgress(r)
+	m.checkTrace(c, r)
 	quiet := len(st.Faults) == 0 && st.Fill == 0 && c.Cancel == 0 && st.Kill == 0 && st.Outage.Host == "" &&
 		st.Away.Lasts == 0
 	switch {
@@ -39,6 +41,12 @@ func (m *machine) checkResult(st step, c call, r *result, remote []bool) {
 		available := !slices.ContainsFunc(r.blobs, func(i int) bool { return !remote[i] })
 		m.holds(!quiet || !c.Upload && !available || !c.Upload && m.full && noSpace(r.err),
 			"nothing was in the way, but: %v", r.err)
+	}
+	honest := m.Habits == (habits{}) && !c.Mirror && c.Reuse == "" // no byte has to be thrown away
+	if quiet && len(st.Damage) == 0 && honest && !m.disturbed {
+		for i := 1; i < len(r.calls); i++ {
+			m.holds(r.calls[i-1][0] <= r.calls[i][0], "Progress goes backwards: %v", r.calls)
+		}
 	}
 	if quiet && !c.Upload && !c.Mirror && !m.disturbed && m.Habits.Node == "" &&
 		len(st.Calls) == 1 && len(r.calls) > 0 {
@@ -161,6 +169,18 @@ func (m *machine) moved() (down, up int64) {
 		}
 	}
 	return down, up
+}
+
+// checkMoved checks that the downloads of a step have not told of more bytes than all servers have sent. A
+// handler in HTTP/2 is not told how much of a write was sent whose stream was reset.
+func (m *machine) checkMoved(st step, results []result, sent int64) {
+	told := int64(0)
+	for i := range results {
+		if !st.Calls[i].Upload {
+			told += results[i].traced.moved()
+		}
+	}
+	m.holds(told <= sent || m.Mode == registrytest.H2, "%d bytes have moved, and %d were sent", told, sent)
 }
 
 // longestWait is how long a call may go without a byte: as long as it tries, after it has waited for others,

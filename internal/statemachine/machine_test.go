@@ -306,7 +306,7 @@ func (m *machine) step(st step) {
 	m.sessions += m.sentAfter(st)
 	m.lost += m.lostAnyway(st)
 	remote := slices.Clone(m.remote)
-	requests := len(m.reg.Requests())
+	requests, sent := len(m.reg.Requests()), m.sentInAll()
 	begun := time.Now()
 	end := m.hold(st.Holder)
 	results, dead := m.calls(st)
@@ -334,6 +334,7 @@ func (m *machine) step(st step) {
 		}
 		m.disturbed = m.disturbed || dead
 	}
+	m.checkMoved(st, results, m.sentInAll()-sent)
 	m.checkWaits()
 	m.left = append(m.left, names(filepath.Join(m.top, "dest")))
 	m.checkFiles()
@@ -444,6 +445,7 @@ type result struct {
 	at     time.Duration // when it returned
 	blobs  []int
 	served int64
+	traced traced
 
 	mu       sync.Mutex // guards the fields that follow; it is never waited for in progress
 	returned bool
@@ -491,6 +493,7 @@ func (m *machine) call(ctx context.Context, c call, r *result) {
 		r.served = m.served() - before
 		end()
 	}
+	r.traced.end()
 	r.pulse.look()
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -503,7 +506,7 @@ func (m *machine) uploadOptions(c call, list []transfer.Blob, r *result) transfe
 		Client:      m.client,
 		Concurrency: c.Concurrency, BodyConcurrency: c.Bodies, MaxBytesPerSecond: c.Cap, Progress: r.progress,
 		GetToken:     m.tokens.get,
-		StallTimeout: stallTimeout, RetryTimeout: retryTimeout,
+		StallTimeout: stallTimeout, RetryTimeout: retryTimeout, Trace: r.traced.trace(),
 	}
 	if c.Manifest {
 		opts.Manifest, opts.ManifestRef = manifestOf(list), "latest"
@@ -517,7 +520,7 @@ func (m *machine) downloadOptions(c call, list []transfer.Blob, r *result) trans
 		Client:      m.client,
 		Concurrency: c.Concurrency, BodyConcurrency: c.Bodies, MaxBytesPerSecond: c.Cap, Verify: c.Verify,
 		Progress: r.progress, GetToken: m.tokens.get,
-		StallTimeout: stallTimeout, RetryTimeout: retryTimeout,
+		StallTimeout: stallTimeout, RetryTimeout: retryTimeout, Trace: r.traced.trace(),
 	}
 	if c.Mirror {
 		opts.Mirrors = []string{m.mirrorURL}
@@ -530,9 +533,15 @@ func (m *machine) requests() []registrytest.Request {
 	return slices.Concat(m.reg.Requests(), m.store.Requests(), m.node.Requests())
 }
 
-// served returns how many bytes of blobs were sent so far.
-func (m *machine) served() (n int64) {
-	for _, r := range m.requests() {
+// served returns how many bytes of blobs the servers of the registry have sent so far.
+func (m *machine) served() int64 { return sentBodies(m.requests()) }
+
+// sentInAll returns how many bytes of blobs all servers have sent so far.
+func (m *machine) sentInAll() int64 { return m.served() + sentBodies(m.mirror.Requests()) }
+
+// sentBodies returns how many bytes of blobs were sent in answer to requests.
+func sentBodies(requests []registrytest.Request) (n int64) {
+	for _, r := range requests {
 		served := r.Status == http.StatusOK || r.Status == http.StatusPartialContent
 		if r.Method == http.MethodGet && served {
 			n += r.SentBytes
