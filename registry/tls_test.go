@@ -58,7 +58,7 @@ func TestN51TLSThatFailsForGood(t *testing.T) {
 					most = 2 // the refusal comes after the handshake, and HTTP/2 of net/http may lose it
 				}
 				assert.LessOrEqual(t, conns, most, err)
-				require.ErrorIs(t, err, wire.ErrTLSRefused)
+				require.ErrorAs(t, err, new(*wire.TLSRefused))
 				assert.NotErrorIs(t, err, transfer.ErrRetriesExhausted)
 				assert.ErrorContains(t, err, c.says)
 			})
@@ -78,7 +78,7 @@ func TestN51RefusalThatHTTP2Loses(t *testing.T) {
 		return nil, nil
 	}
 	conns, err := refusedByTLS(t, serving, nil, true)
-	require.ErrorIs(t, err, wire.ErrTLSRefused)
+	require.ErrorAs(t, err, new(*wire.TLSRefused))
 	assert.ErrorContains(t, err, "tls.Config.Certificates")
 	assert.EqualValues(t, 2, conns)
 	assert.Equal(t, map[bool]int{true: 1, false: 1}, over)

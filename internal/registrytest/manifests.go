@@ -136,8 +136,8 @@ func (c manifestCall) tags() {
 	}{c.target.repo, c.page(list, len(list))})
 }
 
-// catalogPage is how many repositories a page has that is asked for without a number, as at the registry of the
-// distribution project.
+// catalogPage is how many repositories a page has that is asked for without a number, as at the registry of
+// the distribution project.
 const catalogPage = 100
 
 // catalog answers with a page of the names of the repositories.

@@ -36,9 +36,6 @@ const exampleURL = "https://registry.example"
 // ParseRegistry checks the base URL of a registry: absolute, http or https, with
 // a host, perhaps a path prefix, and nothing else. A trailing slash is trimmed.
 func ParseRegistry(raw string) (*Registry, error) {
-	if meant := withScheme(raw); meant != "" {
-		return nil, fmt.Errorf("base URL without a scheme: write %q, or http in place of https", meant)
-	}
 	u, err := url.Parse(raw)
 	if err != nil {
 		// The parser's error quotes it, password and all.
@@ -46,7 +43,7 @@ func ParseRegistry(raw string) (*Registry, error) {
 	}
 	switch {
 	case raw == "":
-		return nil, errors.New(`no base URL, such as "https://registry.example"`)
+		return nil, errors.New("no base URL")
 	case !isHTTP(u):
 		const wrong = "base URL %q: the scheme must be http or https, as in %s"
 		return nil, fmt.Errorf(wrong, Redact(u), exampleURL)
@@ -64,18 +61,6 @@ func ParseRegistry(raw string) (*Registry, error) {
 	r := &Registry{base: u, api: u.JoinPath("v2/"), trusted: true, dialed: new(atomic.Int32)}
 	r.reach = sync.OnceValue(func() reach { return resolveReach(u.Hostname()) })
 	return r, nil
-}
-
-// withScheme returns what a base URL without a scheme may mean, for an error, and "" for any other.
-func withScheme(raw string) string {
-	host := strings.TrimPrefix(raw, "//")
-	u, err := url.Parse("https://" + host)
-	scheme, _, _ := strings.Cut(host, ":")
-	hasScheme := strings.Contains(host, "//") || scheme == "http" || scheme == "https"
-	if hasScheme || err != nil || u.Hostname() == "" {
-		return ""
-	}
-	return Redact(u)
 }
 
 // Mirror returns the registry as a mirror of the other one: it never sees the

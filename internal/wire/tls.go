@@ -111,8 +111,9 @@ func (c *Client) hiddenAlert(ctx context.Context, t Target) error {
 	ask := Request{Method: http.MethodGet, Target: Target{URL: t.registry.api, Left: true, registry: t.registry}}
 	resp, err := roundTripOnce(plain, c.newRequest(ctx, ask))
 	if err == nil {
-		_ = resp.Body.Close()
-	} else if errors.Is(explainTLS(err), ErrTLSRefused) {
+		return resp.Body.Close()
+	}
+	if _, ok := errors.AsType[*TLSRefused](explainTLS(err)); ok {
 		return err
 	}
 	return nil
