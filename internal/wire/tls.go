@@ -108,8 +108,8 @@ func (c *Client) hiddenAlert(ctx context.Context, t Target) error {
 	if plain.TLSClientConfig != nil {
 		plain.TLSClientConfig.NextProtos = nil
 	}
-	ask := Request{Method: http.MethodGet, Target: Target{URL: t.registry.api, Left: true, registry: t.registry}}
-	resp, err := roundTripOnce(plain, c.newRequest(ctx, ask))
+	root := Target{URL: t.registry.api, Left: true, registry: t.registry}
+	resp, err := roundTripOnce(plain, c.newRequest(ctx, Request{Method: http.MethodGet, Target: root}))
 	if err == nil {
 		return resp.Body.Close()
 	}
