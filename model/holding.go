@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -77,8 +78,9 @@ type holding struct {
 	partly bool
 
 	// unfinished says that the first pull was interrupted: no model is named yet, and the items are the blobs
-	// that have come whole.
+	// that have come whole, which stay.
 	unfinished bool
+	whole      map[string]transfer.Blob // by their paths
 
 	// empty says that there is nothing in it: it was made for a pull that has ended at once, or for anything.
 	empty bool
@@ -127,8 +129,11 @@ func holdingOf(dir string, most Limits) (*holding, error) {
 	h := &holding{path: dir, kind: pack.KindOf(dir)}
 	if kind, found := unpack.Unfinished(dir); found {
 		h.kind, h.unfinished = kind, true
-		blobs, err := unpack.WholeBlobs(dir, kind)
-		h.add(blobs)
+		whole, err := unpack.WholeBlobs(dir, kind)
+		for _, path := range slices.Sorted(maps.Keys(whole)) {
+			h.items = append(h.items, blobItem(path, whole[path]))
+		}
+		h.whole = whole
 		return h, err
 	}
 	switch h.kind {

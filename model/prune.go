@@ -71,6 +71,9 @@ func (h *holding) prune(ctx context.Context, dry bool, r *PruneResult) error {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
+		if _, stays := h.whole[u.Path]; stays {
+			continue
+		}
 		if !dry {
 			if err := u.Remove(h.path); err != nil {
 				return err

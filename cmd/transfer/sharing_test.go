@@ -143,7 +143,7 @@ func TestL3WholeBlobsWithoutAManifestStay(t *testing.T) {
 			assert.Equal(t, before, filesOf(t, dir))
 			r = runWith(t, "verify", dir)
 			assert.Equal(t, exitFailed, r.code)
-			const advice = `run the same pull again \(\d whole blobs, .*, are right\)`
+			const advice = `run the same pull again \(\d whole blobs, .*, hashed and right\)`
 			assert.Regexp(t, "no model is whole yet; "+advice, r.stderr)
 			path := largest(t, dir)
 			require.NoError(t, os.WriteFile(path, make([]byte, len(before[relative(t, dir, path)])), 0o600))
@@ -151,6 +151,26 @@ func TestL3WholeBlobsWithoutAManifestStay(t *testing.T) {
 			assert.Equal(t, exitFailed, r.code)
 			assert.Contains(t, r.stdout, "its content does not match its digest")
 			assert.Contains(t, r.stderr, "run the same pull again with --verify: 1 of ")
+		})
+	}
+}
+
+// What waits for its place has come whole too.
+func TestL3WholeBlobsThatHaveNoPlaceYetStay(t *testing.T) {
+	whole := digest.FromString("whole").Encoded()
+	for form, files := range map[string]map[string]string{
+		"files": {}, "oci": {"oci-layout": `{"imageLayoutVersion":"1.0.0"}`},
+	} {
+		t.Run(form, func(t *testing.T) {
+			files[stateDir+"/sha256-"+whole] = "whole"
+			files[stateDir+"/sha256-"+digest.FromString("part").Encoded()+".partial"] = "part"
+			dir := tree(t, files)
+			assert.Contains(t, runWith(t, "verify", dir).stderr, "(1 whole blob, 5 B, hashed and right)")
+			r := must(t, "prune", dir)
+			assert.Contains(t, r.stdout, "removed 1 file, ")
+			assert.Contains(t, r.stdout, "kept 1 whole blob: ")
+			assert.FileExists(t, filepath.Join(dir, stateDir, "sha256-"+whole))
+			assert.Empty(t, partialsOf(t, dir))
 		})
 	}
 }

@@ -102,7 +102,10 @@ func unfinished(r model.VerifyResult, err error) error {
 			"%w; run the same pull again with --verify: %d of %s wrong", err, len(r.Wrong), blobs,
 		)
 	}
-	return fmt.Errorf("%w; run the same pull again (%s, %s, are right)", err, blobs, formatBytes(r.Bytes))
+	if r.Files == 0 {
+		return fmt.Errorf("%w; run the same pull again", err)
+	}
+	return fmt.Errorf("%w; run the same pull again (%s, %s, hashed and right)", err, blobs, formatBytes(r.Bytes))
 }
 
 // damagedError is a directory with files that are wrong.

@@ -63,14 +63,14 @@ func lstat(path string) error {
 	return err
 }
 
-// WholeBlobs lists the blobs of an unfinished directory that have their final names.
-func WholeBlobs(dir string, kind pack.Kind) ([]transfer.Blob, error) {
-	var whole []transfer.Blob
-	isState := func(place []string) bool { return len(place) > 0 && place[0] == names.StateDir }
-	final := slices.DeleteFunc(places(kind), isState)
-	err := filesAt(dir, final, func(place []string, info fs.FileInfo) {
+// WholeBlobs lists the blobs of an unfinished directory that have come whole, by their paths: those that have
+// their places, and those that wait for them.
+func WholeBlobs(dir string, kind pack.Kind) (map[string]transfer.Blob, error) {
+	whole := map[string]transfer.Blob{}
+	err := filesAt(dir, places(kind), func(place []string, info fs.FileInfo) {
 		if dg, ok := digestOf(place, info.Name()); ok {
-			whole = append(whole, transfer.Blob{Digest: dg, Size: info.Size()})
+			path := filepath.Join(append(append([]string{dir}, place...), info.Name())...)
+			whole[path] = transfer.Blob{Digest: dg, Size: info.Size()}
 		}
 	})
 	return whole, err
