@@ -105,7 +105,8 @@ func unfinished(r model.VerifyResult, err error) error {
 	if r.Files == 0 {
 		return fmt.Errorf("%w; run the same pull again", err)
 	}
-	return fmt.Errorf("%w; run the same pull again (%s, %s, hashed and right)", err, blobs, formatBytes(r.Bytes))
+	const right = "%w; run the same pull again (%s, %s, hashed and right)"
+	return fmt.Errorf(right, err, blobs, formatBytes(r.Bytes))
 }
 
 // damagedError is a directory with files that are wrong.
