@@ -13,6 +13,7 @@ import (
 
 	"github.com/modeltransfer/transfer"
 	"github.com/modeltransfer/transfer/internal/calls"
+	"github.com/modeltransfer/transfer/internal/exchange"
 	"github.com/modeltransfer/transfer/internal/manifest"
 	"github.com/modeltransfer/transfer/internal/retry"
 	"github.com/modeltransfer/transfer/internal/wire"
@@ -144,7 +145,7 @@ func (c *call) manifestFrom(ctx context.Context, sources []*source, ref string) 
 // last, the registry.
 func (c *call) inTurn(ctx context.Context, sources []*source, ask func(*source) error) (err error) {
 	for _, s := range sources {
-		if s.mirror && !c.worthAsking(s) {
+		if s.mirror && !s.worthAsking(c.Exchange) {
 			continue
 		}
 		err = ask(s)
@@ -156,27 +157,27 @@ func (c *call) inTurn(ctx context.Context, sources []*source, ask func(*source) 
 		}
 		if s.mirror {
 			s.over = !retry.Retryable(err)
-			c.mirrorFailed(ctx, s, err)
+			s.mirrorFailed(ctx, c.repo.log, err)
 		}
 	}
 	return err
 }
 
 // worthAsking tells whether a mirror may have what is asked for.
-func (c *call) worthAsking(s *source) bool {
-	return !s.over && c.Exchange.Held(s.registry.Host()) <= 0 && s.health.worthAsking()
+func (s *source) worthAsking(x *exchange.Exchange) bool {
+	return !s.over && x.Held(s.registry.Host()) <= 0 && s.health.worthAsking()
 }
 
 // mirrorFailed notes and logs why a mirror did not give what was asked for. Mirrors often do not have it.
 // Only the first failure in a row is news.
-func (c *call) mirrorFailed(ctx context.Context, s *source, err error) {
+func (s *source) mirrorFailed(ctx context.Context, log *slog.Logger, err error) {
 	level := slog.LevelDebug
 	if isNotFound(err) {
 		s.health.answered()
 	} else if s.health.failed() {
 		level = slog.LevelWarn
 	}
-	c.repo.log.LogAttrs(ctx, level, "mirror did not give what was asked for",
+	log.LogAttrs(ctx, level, "mirror did not give what was asked for",
 		slog.String("mirror", s.registry.Host()), slog.Any("error", err))
 }
 

@@ -246,7 +246,7 @@ func (a *authorizer) fetch(ctx context.Context, p tokenPlan, who Credentials) (s
 	}
 	var g grant
 	err = a.repo.run(ctx, "", nil, func(ctx context.Context, c *call) error {
-		server := c.newTokenServer(realm, p.service, who)
+		server := newTokenServer(c, realm, p.service, who)
 		g, err = server.ask(ctx, p.scopes)
 		if isRefusal(err) && len(p.scopes) > 1 { // perhaps of a repository that is only to be mounted from
 			all := p

@@ -57,7 +57,7 @@ type tokenServer struct {
 }
 
 // newTokenServer returns the token server at the realm.
-func (c *call) newTokenServer(realm wire.Target, service string, who Credentials) *tokenServer {
+func newTokenServer(c *call, realm wire.Target, service string, who Credentials) *tokenServer {
 	s := &tokenServer{call: c, realm: realm, service: service, who: who}
 	identity := c.repo.auth.identity(who.IdentityToken)
 	for _, secret := range []string{who.Password, identity, strings.TrimPrefix(who.basic(), "Basic ")} {

@@ -146,9 +146,9 @@ func (a answer) otherDigest(foreign bool) bool {
 	return a.is(http.StatusBadRequest) && (foreign || a.failure.Has("DIGEST_INVALID"))
 }
 
-// names tells whether a failure says what of the blob or the session it is about: that is no matter of how
-// bodies are sent.
-func (a answer) names() bool {
-	return a.failure.Has("DIGEST_INVALID", "NAME_INVALID", "NAME_UNKNOWN", "DENIED", "BLOB_UPLOAD_UNKNOWN",
+// namesBlob tells whether a failure says what of the blob or the session it is about: that is no matter of
+// how bodies are sent.
+func namesBlob(f exchange.Failure) bool {
+	return f.Has("DIGEST_INVALID", "NAME_INVALID", "NAME_UNKNOWN", "DENIED", "BLOB_UPLOAD_UNKNOWN",
 		"BLOB_UPLOAD_INVALID")
 }

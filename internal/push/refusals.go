@@ -85,14 +85,14 @@ func (r *refusals) unfitPut(a answer, s *session, t *tried) bool {
 	if r.put || r.refusesChunks() || s.foreign || a.is(http.StatusNotFound) && t.restarts == 0 {
 		return false
 	}
-	return !a.names() && !a.failure.Has("SIZE_INVALID") && a.is(http.StatusBadRequest, http.StatusNotFound,
+	return !namesBlob(a.failure) && !a.failure.Has("SIZE_INVALID") && a.is(http.StatusBadRequest, http.StatusNotFound,
 		http.StatusMethodNotAllowed, http.StatusNotImplemented)
 }
 
 // unfitChunk tells whether an answer refuses a chunk, in a session that may be as it should. The first 404
 // may mean that the session is not found; a 409, that it was ended.
 func (r *refusals) unfitChunk(a answer, t *tried) bool {
-	if r.refusesChunks() || a.names() || a.is(http.StatusNotFound) && t.restarts == 0 {
+	if r.refusesChunks() || namesBlob(a.failure) || a.is(http.StatusNotFound) && t.restarts == 0 {
 		return false
 	}
 	clients := a.StatusCode < http.StatusInternalServerError && !a.is(http.StatusConflict)

@@ -16,7 +16,7 @@ type storage struct {
 	mu    sync.Mutex // guards the fields that follow
 	blobs map[digest.Digest][]byte
 	known map[digest.Digest][]byte // blobs that need not be hashed to know that they are right
-	repos map[string]*repository
+	repos repositories
 }
 
 // repository is one name space of a registry.
@@ -28,20 +28,23 @@ type repository struct {
 
 func newStorage() *storage {
 	return &storage{
-		blobs: map[digest.Digest][]byte{}, known: map[digest.Digest][]byte{}, repos: map[string]*repository{},
+		blobs: map[digest.Digest][]byte{}, known: map[digest.Digest][]byte{}, repos: repositories{},
 	}
 }
 
-// repo returns a repository, which exists once it is named. mu is held.
-func (s *storage) repo(name string) *repository {
-	if s.repos[name] == nil {
-		s.repos[name] = &repository{
+// repositories are all, by their names.
+type repositories map[string]*repository
+
+// at returns a repository, which exists once it is named.
+func (all repositories) at(name string) *repository {
+	if all[name] == nil {
+		all[name] = &repository{
 			blobs:     map[digest.Digest]bool{},
 			manifests: map[digest.Digest]manifest{},
 			tags:      map[string]digest.Digest{},
 		}
 	}
-	return s.repos[name]
+	return all[name]
 }
 
 // Put stores a blob in a repository and returns its digest. The registry keeps data.
@@ -57,7 +60,7 @@ func (s *storage) Replace(repo string, d digest.Digest, data []byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.blobs[d] = data
-	s.repo(repo).blobs[d] = true
+	s.repos.at(repo).blobs[d] = true
 }
 
 // Expect makes the registry compare an upload of that digest with data, which the digest is of. Uploads that
@@ -94,14 +97,14 @@ func (s *storage) blobOf(repo string, d digest.Digest) ([]byte, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	data, ok := s.blobs[d]
-	return data, ok && s.repo(repo).blobs[d]
+	return data, ok && s.repos.at(repo).blobs[d]
 }
 
 // Delete removes a blob from a repository.
 func (s *storage) Delete(repo string, d digest.Digest) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	delete(s.repo(repo).blobs, d)
+	delete(s.repos.at(repo).blobs, d)
 }
 
 // Manifest returns the manifest under a tag or digest.
@@ -114,7 +117,7 @@ func (s *storage) Manifest(repo, ref string) ([]byte, bool) {
 func (s *storage) manifest(repo, ref string) (manifest, digest.Digest, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	space := s.repo(repo)
+	space := s.repos.at(repo)
 	d, tagged := space.tags[ref]
 	if !tagged {
 		d = digest.Digest(ref)
@@ -132,9 +135,9 @@ func (s *storage) PutManifest(repo, ref, mediaType string, data []byte) digest.D
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.repo(repo).manifests[d] = manifest{mediaType: mediaType, data: data}
+	s.repos.at(repo).manifests[d] = manifest{mediaType: mediaType, data: data}
 	if tagged {
-		s.repo(repo).tags[ref] = d
+		s.repos.at(repo).tags[ref] = d
 	}
 	return d
 }
@@ -142,7 +145,7 @@ func (s *storage) PutManifest(repo, ref, mediaType string, data []byte) digest.D
 func (s *storage) deleteManifest(repo, ref string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	space := s.repo(repo)
+	space := s.repos.at(repo)
 	if _, tagged := space.tags[ref]; tagged {
 		delete(space.tags, ref)
 		return
@@ -155,7 +158,7 @@ func (s *storage) pointingAt(repo, subject string) []descriptor {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var found []descriptor
-	space := s.repo(repo)
+	space := s.repos.at(repo)
 	for _, d := range slices.Sorted(maps.Keys(space.manifests)) {
 		m := space.manifests[d]
 		var c content
@@ -177,7 +180,7 @@ func (s *storage) pointingAt(repo, subject string) []descriptor {
 func (s *storage) tags(repo string) []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return slices.Sorted(maps.Keys(s.repo(repo).tags))
+	return slices.Sorted(maps.Keys(s.repos.at(repo).tags))
 }
 
 // names returns the names of the repositories that have something.

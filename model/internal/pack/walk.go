@@ -168,21 +168,10 @@ func (l *lister) visit(path string, d fs.DirEntry, err error) error {
 	}
 	inside, err := filepath.Rel(l.root, path)
 	title := strings.TrimPrefix(l.prefix+"/"+filepath.ToSlash(inside), "/")
-	switch {
-	case err != nil || inside == ".":
+	if err != nil || inside == "." {
 		return err
-	case d.IsDir() && d.Name() == names.StateDir:
-		return fs.SkipDir
-	case names.LeftOut(d.Name()), d.IsDir() && names.Kept(d.Name()):
-		if l.choice.LeftOut != nil {
-			l.choice.LeftOut(path)
-		}
-		if d.IsDir() {
-			return fs.SkipDir
-		}
-		return nil
-	case names.Match(l.choice.Exclude, title):
-		l.excluded = true
+	}
+	if l.passesOver(path, title, d) {
 		if d.IsDir() {
 			return fs.SkipDir
 		}
@@ -207,6 +196,23 @@ func (l *lister) visit(path string, d fs.DirEntry, err error) error {
 	l.above[filepath.Dir(path)] = true
 	l.files = append(l.files, File{Path: path, Title: title, Info: info})
 	return nil
+}
+
+// passesOver tells whether a file, or a directory with all that is below it, is not taken.
+func (l *lister) passesOver(path, title string, d fs.DirEntry) bool {
+	switch {
+	case d.IsDir() && d.Name() == names.StateDir:
+		return true
+	case names.LeftOut(d.Name()), d.IsDir() && names.Kept(d.Name()):
+		if l.choice.LeftOut != nil {
+			l.choice.LeftOut(path)
+		}
+		return true
+	case names.Match(l.choice.Exclude, title):
+		l.excluded = true
+		return true
+	}
+	return false
 }
 
 // follow refuses a link that leads out of the directory, or to what is left out: .git/config may have a token
