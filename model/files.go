@@ -37,7 +37,7 @@ func (p *puller) files(ctx context.Context, m registry.Manifest, content registr
 	if p.DryRun {
 		return files.plan(ctx)
 	}
-	unlock, err := p.lock(ctx)
+	unlock, err := unpack.Lock(ctx, p.dir, "", p.turn())
 	if err != nil {
 		return err
 	}

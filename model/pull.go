@@ -238,20 +238,15 @@ func (p *puller) turn() unpack.Turn {
 	}
 }
 
-// lock keeps the directory for this call.
-func (p *puller) lock(ctx context.Context) (unlock func(), err error) {
-	return unpack.Lock(ctx, p.dir, "", p.turn())
-}
-
 // blobs pulls blobs and their manifest.json.
 func (p *puller) blobs(ctx context.Context, m registry.Manifest) error {
-	if err := p.checkManifest(); err != nil {
+	if err := checkManifest(p.dir); err != nil {
 		return err
 	}
 	if p.DryRun {
 		return p.planBlobs(pack.Blobs, m)
 	}
-	unlock, err := p.lock(ctx)
+	unlock, err := unpack.Lock(ctx, p.dir, "", p.turn())
 	if err != nil {
 		return err
 	}
@@ -263,11 +258,11 @@ func (p *puller) blobs(ctx context.Context, m registry.Manifest) error {
 
 // checkManifest refuses to replace a manifest.json that no pull of blobs has written: other programs have
 // files of that name.
-func (p *puller) checkManifest() error {
-	name := filepath.Join(p.dir, pack.ManifestName)
+func checkManifest(dir string) error {
+	name := filepath.Join(dir, pack.ManifestName)
 	_, err := os.Lstat(name)
 	_, malformed := pack.ReadPart(name)
-	if err != nil || pack.KindOf(p.dir) == pack.Blobs && (malformed == nil || pack.HasBlobs(p.dir)) {
+	if err != nil || pack.KindOf(dir) == pack.Blobs && (malformed == nil || pack.HasBlobs(dir)) {
 		return nil // what cannot be read is told by who writes it
 	}
 	return fmt.Errorf("%s: %w, and is not of a pull; pull into another directory", name, fs.ErrExist)
@@ -333,7 +328,7 @@ func (p *puller) layout(ctx context.Context, m registry.Manifest) error {
 	if err := p.planBlobs(pack.OCI, tree.All...); err != nil || p.DryRun {
 		return err
 	}
-	unlock, err := p.lock(ctx)
+	unlock, err := unpack.Lock(ctx, p.dir, "", p.turn())
 	if err != nil {
 		return err
 	}

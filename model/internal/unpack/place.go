@@ -72,7 +72,7 @@ func (d *Dir) Place(ctx context.Context, all, missing []Entry) error {
 			return named(e, err)
 		}
 	}
-	return p.see(missing)
+	return d.seeAll(missing)
 }
 
 func named(e Entry, err error) error { return fmt.Errorf("%.200s: %w", e.Title, err) }
@@ -291,26 +291,26 @@ func (p *placing) link(e Entry, blob, name string, src io.Reader) error {
 	return copyTo(p.root, name, pack.Reader(p.ctx, src))
 }
 
-// see records what has its place. It comes last: a link to a file is a change of the file.
-func (p *placing) see(entries []Entry) error {
+// seeAll records what has its place. It comes last: a link to a file is a change of the file.
+func (d *Dir) seeAll(entries []Entry) error {
 	for _, e := range entries {
 		if !e.Archive {
-			if err := p.Dir.see(e, p.Update.DryRun); err != nil {
+			if err := d.see(e, d.Update.DryRun); err != nil {
 				return named(e, err)
 			}
 			continue
 		}
-		p.Record.Archives[e.Title] = e.Layer.Digest
-		for _, name := range p.members[e.Title] {
-			info, err := p.root.Lstat(name)
-			if err != nil && p.Record.Files[name].Kept {
+		d.Record.Archives[e.Title] = e.Layer.Digest
+		for _, name := range d.members[e.Title] {
+			info, err := d.root.Lstat(name)
+			if err != nil && d.Record.Files[name].Kept {
 				continue
 			}
 			if err != nil {
-				return fmt.Errorf("%s: %w", filepath.Join(p.path, name), err)
+				return fmt.Errorf("%s: %w", filepath.Join(d.path, name), err)
 			}
-			if seen := p.Record.Files[name]; seen.Digest != "" && !seen.Kept {
-				p.Record.Files[name] = seen.stamp(info)
+			if seen := d.Record.Files[name]; seen.Digest != "" && !seen.Kept {
+				d.Record.Files[name] = seen.stamp(info)
 			}
 		}
 	}
