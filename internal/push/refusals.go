@@ -85,8 +85,9 @@ func (r *refusals) unfitPut(a answer, s *session, t *tried) bool {
 	if r.put || r.refusesChunks() || s.foreign || a.is(http.StatusNotFound) && t.restarts == 0 {
 		return false
 	}
-	return !namesBlob(a.failure) && !a.failure.Has("SIZE_INVALID") && a.is(http.StatusBadRequest, http.StatusNotFound,
-		http.StatusMethodNotAllowed, http.StatusNotImplemented)
+	return !namesBlob(a.failure) && !a.failure.Has("SIZE_INVALID") &&
+		a.is(http.StatusBadRequest, http.StatusNotFound, http.StatusMethodNotAllowed,
+			http.StatusNotImplemented)
 }
 
 // unfitChunk tells whether an answer refuses a chunk, in a session that may be as it should. The first 404
