@@ -59,6 +59,13 @@ func (s *Speeds) Median() float64 {
 	return recent[count/2]
 }
 
+// tell tells whether connections move so much in a time that their speeds can be compared. Where many share a
+// slow link, one gets a portion of it meanwhile, and another none.
+func (s *Speeds) tell(elapsed time.Duration) bool {
+	median := s.Median()
+	return median == 0 || median*elapsed.Seconds() >= minSample
+}
+
 // slow tells whether a connection of that speed is slow beside its peers.
 func (s *Speeds) slow(speed float64) bool { return speed < slowShare*s.Median() }
 
@@ -66,12 +73,12 @@ func (s *Speeds) slow(speed float64) bool { return speed < slowShare*s.Median() 
 // it has done so for age at that speed, in bytes per second. Otherwise age is how long its first byte has
 // been waited for. little says that few bytes are left.
 func (w *Watchdog) TakeOver(flows bool, age time.Duration, speed float64, little bool) bool {
+	after := takeOverAfter
 	switch {
 	case !flows:
 		return age > w.stallTimeout/3 && !w.linkIsSlow(age)
 	case little:
-		return age > takeOverLate && w.Speeds.slow(speed)
-	default:
-		return age > takeOverAfter && w.Speeds.slow(speed)
+		after = takeOverLate
 	}
+	return age > after && w.Speeds.tell(age) && w.Speeds.slow(speed)
 }

@@ -87,7 +87,7 @@ func TestN9WatchdogEndsWhatIsSlow(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			watched(t, 10*time.Second, c.cap, func(t *testing.T, w *watchdog.Watchdog, rate *pace.Limiter) {
 				for range 9 {
-					w.Speeds.Record(100)
+					w.Speeds.Record(100 << 10)
 				}
 				if rate != nil {
 					ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
@@ -101,9 +101,9 @@ func TestN9WatchdogEndsWhatIsSlow(t *testing.T) {
 				}
 				for range 20 {
 					time.Sleep(time.Second)
-					slow.Moved(c.speed)
+					slow.Moved(c.speed << 10)
 					for _, p := range peers {
-						p.Moved(100)
+						p.Moved(100 << 10)
 					}
 				}
 				err := slow.End(slow.Context().Err())
@@ -166,6 +166,30 @@ func TestE19WaitingForTheLinkIsNoStall(t *testing.T) {
 			})
 		})
 	}
+}
+
+// Requests that share a slow link are compared when each has had its share of it: until then one has got a
+// portion, and another none.
+func TestE19SharesOfASlowLinkAreNotSlow(t *testing.T) {
+	watched(t, time.Hour, 0, func(t *testing.T, w *watchdog.Watchdog, _ *pace.Limiter) {
+		for range 9 {
+			w.Speeds.Record(1 << 10)
+		}
+		start := time.Now()
+		late, other := w.Watch(t.Context(), false), w.Watch(t.Context(), false)
+		late.Moved(1)
+		for late.Context().Err() == nil && time.Since(start) < 2*time.Minute {
+			other.Moved(1 << 10)
+			time.Sleep(time.Second)
+			if time.Since(start) < time.Minute {
+				assert.False(t, w.TakeOver(true, time.Since(start), 0, false), "%v", time.Since(start))
+			}
+		}
+		assert.InDelta(t, 64, time.Since(start).Seconds(), 2)
+		assert.True(t, w.TakeOver(true, time.Since(start), 0, false))
+		assert.True(t, watchdog.IsSlow(late.End(late.Context().Err())))
+		_ = other.End(nil)
+	})
 }
 
 // What leaves the kernel moves, though nothing more is given to it.
