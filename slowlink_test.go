@@ -117,8 +117,8 @@ func TestE19DownloadsThatShareASlowLink(t *testing.T) {
 	})
 }
 
-// Nobody takes over a small blob whose first byte waits for the link, or that has not had its share of it yet.
-// An HTTP/2 server holds back 4 KiB of each answer: with such portions nothing at all would come for long.
+// Nobody takes over a small blob whose first byte waits for the link, or that has not had its share of it
+// yet. An HTTP/2 server holds back 4 KiB of each answer: with such portions nothing would come for long.
 func TestE19ManySmallDownloadsThatShareASlowLink(t *testing.T) {
 	cases := map[string]int{"4 KiB": 4<<10 + 1, "8 KiB": 8 << 10, "16 KiB": 16 << 10} // portions
 	eachInBubbles(t, cases, func(t *testing.T, mode registrytest.Mode, _ string, portion int) {

@@ -285,8 +285,8 @@ func (w *Watch) stalled(now time.Duration) bool {
 	return still >= w.watchdog.stallTimeout
 }
 
-// slow compares the request with its peers each replaceAfter, counted from when it last waited for us, or when
-// these have moved enough for that. The caller holds watchdog.mu.
+// slow compares the request with its peers each replaceAfter, counted from when it last waited for us, or
+// when these have moved enough for that. The caller holds watchdog.mu.
 func (w *Watch) slow(now time.Duration) bool {
 	if w.paused.Load() > 0 {
 		w.measured = mark{w.seen.bytes, now}
