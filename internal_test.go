@@ -13,6 +13,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/opencontainers/go-digest"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -128,6 +129,30 @@ func TestE16CancelEndsPlanning(t *testing.T) {
 		require.ErrorIs(t, d.plan(ctx, verify), ours)
 	}
 	require.ErrorIs(t, (&uploader{call: c}).checkSources(ctx), ours)
+}
+
+// endsSoon is a context that ends after so many of the questions whether it has.
+type endsSoon struct {
+	context.Context
+	left int
+}
+
+func (c *endsSoon) Err() error {
+	if c.left--; c.left < 0 {
+		return context.Canceled
+	}
+	return nil
+}
+
+// E16: so does looking what is there of each blob, when it is known which are.
+func TestE16CancelEndsLookingForPartials(t *testing.T) {
+	dir, err := blobstore.Open(t.TempDir())
+	require.NoError(t, err)
+	c := &call{list: []blob{{digest: digest.FromString("x"), size: 1}}}
+	d := &downloader{call: c, dir: dir}
+	require.ErrorIs(t, d.plan(&endsSoon{t.Context(), 1}, false), context.Canceled)
+	assert.Empty(t, d.missing)
+	require.NoError(t, dir.Close())
 }
 
 // E14: a call that was cancelled says so, though there is no space either.

@@ -25,3 +25,17 @@ func TestE8MirrorIsToldOnceAsLeftAlone(t *testing.T) {
 		assert.True(t, news, "it has asked anew")
 	})
 }
+
+// A mirror that has failed is asked by one worker, and nobody waits for what comes of that.
+func TestE8NobodyWaitsForAMirrorThatHasFailed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var h health
+		assert.True(t, h.ask(t.Context(), time.Minute))
+		assert.False(t, h.failed())
+		time.Sleep(failureEvery)
+		assert.True(t, h.ask(t.Context(), time.Minute))
+		begun := time.Now()
+		assert.False(t, h.ask(t.Context(), time.Minute))
+		assert.Zero(t, time.Since(begun))
+	})
+}

@@ -5,6 +5,9 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -115,6 +118,22 @@ func (w *world) requireContinued(b blob) {
 	require.NoError(w.t, w.push(b, ""))
 	w.requireStored(b)
 	assert.Equal(w.t, 1, w.reg.Count("POST", ""), "sessions begun")
+}
+
+// The first large blob has sessions forgotten that nobody has gone on with for long.
+func TestE18OldSessionsAreSweptByTheNextUpload(t *testing.T) {
+	registrytest.InBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+		w := newWorld(t, mode, registrytest.Options{})
+		cache, err := os.UserCacheDir()
+		require.NoError(t, err)
+		dir := filepath.Join(cache, "modeltransfer", "uploads")
+		require.NoError(t, os.MkdirAll(dir, 0o700))
+		old := filepath.Join(dir, strings.Repeat("a", 64))
+		require.NoError(t, os.WriteFile(old, nil, 0o600))
+		require.NoError(t, os.Chtimes(old, time.Time{}, time.Now().Add(-8*24*time.Hour)))
+		require.NoError(t, w.push(w.local(largeSize), ""))
+		assert.NoFileExists(t, old)
+	})
 }
 
 // A registry that is away does not hold up who has cancelled the call.
