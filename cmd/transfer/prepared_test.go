@@ -22,11 +22,18 @@ func (h *hostile) prepared() {
 	git := filepath.Join(h.dir, ".git", "config")
 	require.NoError(h.t, os.MkdirAll(filepath.Dir(git), 0o755))
 	require.NoError(h.t, os.WriteFile(git, []byte(secret), 0o644))
-	for range 1 + h.r.IntN(8) {
+	if h.r.IntN(2) == 0 { // or what is planted seldom fits together
+		h.pull(h.reg.ref(h.honest), h.pick("files", "blobs", "oci", "ollama"))
+	}
+	if h.r.IntN(2) == 0 {
+		target := h.pick(".git/config", ".transfer/record.json", filepath.Join(h.world, "victim"))
+		require.NoError(h.t, os.Symlink(target, filepath.Join(h.dir, "weights.bin")))
+	}
+	for range h.r.IntN(6) {
 		h.plant()
 	}
 	m := h.model()
-	for range 1 + h.r.IntN(3) {
+	for range 1 + h.r.IntN(4) {
 		switch h.r.IntN(6) {
 		case 0:
 			h.run("verify", h.dir)
