@@ -153,7 +153,7 @@ func TestE18WholePieceThatIsTakenOver(t *testing.T) {
 	w.begin()
 	w.schedule.RangesServed(0, false)
 	a := says(200, content(0, 50))
-	a.body = onRead{a.body, func() { w.request.Piece.Finish() }}
+	a.before = func(*http.Request) { w.request.Piece.Finish() }
 	_, err := w.fetch(a)
 	require.NoError(t, err)
 	assert.Equal(t, pieces.RangesServed, w.schedule.Ranges(0))
@@ -209,17 +209,6 @@ func (p *portionsOf) Read(b []byte) (int, error) {
 	case <-p.ctx.Done():
 		return 0, p.ctx.Err()
 	}
-}
-
-// onRead does something before it is read.
-type onRead struct {
-	io.Reader
-	do func()
-}
-
-func (r onRead) Read(p []byte) (int, error) {
-	r.do()
-	return r.Reader.Read(p)
 }
 
 // A mirror that is to be left alone, or what it leads to, is passed over by those who were about to ask it.
