@@ -13,8 +13,9 @@ const ahead = 2
 // Config says how a scheduler decides. All functions must be safe for concurrent use and must not block.
 type Config struct {
 	// PieceSize is the size of the pieces of a blob that is larger than WholeSize, NearSize, if that is more,
-	// where the server is near. Others are one piece for each range that is missing.
-	PieceSize, NearSize, WholeSize int64
+	// where the server is near, and ApartSize, if that is more, where there is also such a blob for each
+	// large body. Others are one piece for each range that is missing.
+	PieceSize, NearSize, ApartSize, WholeSize int64
 
 	// MinSplit is the least half of a piece that is worth a request of its own, and SplitAfter how long the
 	// whole must still take: what the server has sent already of that half is sent twice.
@@ -49,6 +50,8 @@ type plan struct {
 	queued     []int  // those that were not started, largest first
 	active     []int  // those that were started and are not finished
 	splittable []int  // those of the active ones that may have pieces that nobody has taken
+	large      int    // how many blobs that are fetched in pieces are not finished
+	near       bool   // the server is
 }
 
 // blob is what is known of one blob.
@@ -60,18 +63,13 @@ type blob struct {
 	takeOvers int
 }
 
-// next returns a piece that nobody has taken, nil when there is none.
-func (b *blob) next(now time.Duration) *Piece {
-	if b.ranges != RangesServed && b.queue.Active() > 0 {
-		return nil
-	}
-	return b.queue.Next(now)
-}
-
 func newPlan(sizes []int64, c Config) plan {
 	p := plan{Config: c, blobs: make([]blob, len(sizes)), queued: make([]int, len(sizes))}
 	for i, size := range sizes {
 		p.blobs[i].size, p.queued[i] = size, i
+		if size > c.WholeSize {
+			p.large++
+		}
 	}
 	return p
 }
@@ -81,16 +79,59 @@ func (p *plan) next() (job Job, ok bool) {
 	if p.preferSmall() {
 		return p.start(len(p.queued) - 1), true
 	}
-	for _, i := range p.splittable {
-		if piece := p.blobs[i].next(p.Now()); piece != nil {
-			return Job{i, piece}, true
-		}
+	if job, ok := p.split(); ok {
+		return job, true
 	}
 	if len(p.queued) > 0 {
 		return p.start(0), true
 	}
 	return p.help()
 }
+
+// split takes a piece of a blob that was started: of the first, so that it is complete soon, or where blobs
+// are fetched apart, of the one with the fewest pieces under way, so that each comes in order.
+func (p *plan) split() (job Job, ok bool) {
+	from := p.splittable
+	if p.apart() {
+		from = slices.Clone(from)
+		slices.SortStableFunc(from, func(a, b int) int {
+			return cmp.Compare(p.blobs[a].queue.Active(), p.blobs[b].queue.Active())
+		})
+	}
+	for _, i := range from {
+		if piece := p.piece(i); piece != nil {
+			return Job{i, piece}, true
+		}
+	}
+	return Job{}, false
+}
+
+// piece returns a piece of a blob that nobody has taken, nil when there is none.
+func (p *plan) piece(i int) *Piece {
+	b := &p.blobs[i]
+	if b.ranges != RangesServed && b.queue.Active() > 0 {
+		return nil
+	}
+	b.queue.resize(p.pieceSize())
+	return b.queue.Next(p.Now())
+}
+
+// pieceSize is the size of the pieces that are taken now, of blobs that are fetched in pieces.
+func (p *plan) pieceSize() int64 {
+	switch {
+	case p.apart():
+		return max(p.PieceSize, p.NearSize, p.ApartSize)
+	case p.near:
+		return max(p.PieceSize, p.NearSize)
+	default:
+		return p.PieceSize
+	}
+}
+
+// apart tells whether there are several blobs, one for each large body: then each comes in order, and a
+// request for much of it holds up nobody. Far away it is not so, because many bodies move there, and they are
+// called back.
+func (p *plan) apart() bool { return p.near && p.large >= max(2, p.Large()) }
 
 // finished tells whether no blob is left to start or to go on with.
 func (p *plan) finished() bool { return len(p.queued)+len(p.active) == 0 }
@@ -171,19 +212,6 @@ func (p *plan) share(c candidate, now time.Duration) (part *Piece) {
 	return part
 }
 
-// near makes pieces as large as they are where the server is near.
-func (p *plan) near() {
-	if p.PieceSize >= p.NearSize {
-		return
-	}
-	p.PieceSize = p.NearSize
-	for _, i := range p.active {
-		if q := p.blobs[i].queue; q != nil {
-			q.resize(p.NearSize)
-		}
-	}
-}
-
 // again puts ranges of a blob back.
 func (p *plan) again(i int, missing []Range) {
 	b := &p.blobs[i]
@@ -203,6 +231,9 @@ func (p *plan) offer(i int) {
 
 // finish takes a blob off the list of those that are fetched.
 func (p *plan) finish(i int) {
+	if p.blobs[i].size > p.WholeSize {
+		p.large--
+	}
 	p.blobs[i].queue = nil
 	is := func(o int) bool { return o == i }
 	p.active, p.splittable = slices.DeleteFunc(p.active, is), slices.DeleteFunc(p.splittable, is)

@@ -78,7 +78,7 @@ func (s *Scheduler) Start(i int, missing []Range, deferred ...Range) *Piece {
 	if size > 0 || len(missing) > 1 {
 		s.plan.offer(i)
 	}
-	return b.next(s.plan.Now())
+	return s.plan.piece(i)
 }
 
 // RangesServed says that ranges of a blob are served, so that several workers may fetch it. Where they are
@@ -87,9 +87,7 @@ func (s *Scheduler) Start(i int, missing []Range, deferred ...Range) *Piece {
 func (s *Scheduler) RangesServed(i int, near bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if near {
-		s.plan.near()
-	}
+	s.plan.near = s.plan.near || near
 	if b := &s.plan.blobs[i]; b.ranges == RangesUnknown {
 		b.ranges = RangesServed
 		s.changed.Broadcast()

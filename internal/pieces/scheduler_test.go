@@ -320,3 +320,41 @@ func TestPiecesAreLargerWhereTheServerIsNear(t *testing.T) {
 	s.RangesServed(job.Blob, true)
 	assert.EqualValues(t, 500, next(t, s).Piece.End())
 }
+
+// Where each body has a blob for itself, a request for much of it holds up nobody, and what comes is hashed
+// as it comes.
+func TestBodiesMoveApartWhereThereAreBlobsEnough(t *testing.T) {
+	large := 2
+	s := NewScheduler([]int64{1000, 1000, 1000}, Config{
+		PieceSize: 100, NearSize: 200, ApartSize: 500, WholeSize: 50, Large: func() int { return large },
+		Now: func() time.Duration { return 0 }, Capped: func() bool { return true },
+	})
+	take := func(blob int, from, to int64) *Piece {
+		t.Helper()
+		job := next(t, s)
+		if job.Piece == nil {
+			job.Piece = s.Start(job.Blob, []Range{{0, 1000}})
+		}
+		assert.Equal(t, blob, job.Blob)
+		assert.Equal(t, Range{from, to}, Range{job.Piece.Pos(), job.Piece.End()})
+		return job.Piece
+	}
+	take(0, 0, 100)
+	take(1, 0, 100)
+	s.RangesServed(0, false)
+	take(0, 100, 200)
+	s.RangesServed(1, true)
+	take(1, 100, 600)
+	take(0, 200, 700)
+	take(1, 600, 1000)
+	take(0, 700, 1000)
+	take(2, 0, 500)
+	s.RangesServed(2, true)
+	large = 4
+	take(2, 500, 700)
+	large = 1
+	s.Finish(0)
+	s.Finish(1)
+	take(2, 700, 900)
+	take(2, 900, 1000)
+}

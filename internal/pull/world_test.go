@@ -86,6 +86,7 @@ func (w *world) begin(missing ...pieces.Range) {
 	called := time.Now().Add(-time.Hour) // what is there may have been verified first
 	w.schedule = pieces.NewScheduler([]int64{w.size}, pieces.Config{
 		PieceSize: pieceSize, MinSplit: pieceSize, Capped: func() bool { return true },
+		Large: func() int { return 4 },
 		Now: func() time.Duration { return time.Since(called) },
 	})
 	config := pull.Config{
