@@ -315,7 +315,7 @@ func (c *call) scheduling() pieces.Config {
 	return pieces.Config{
 		PieceSize: pieceSize, NearSize: nearPieceSize, ApartSize: apartPieceSize,
 		WholeSize: pieceThreshold,
-		MinSplit: minSplit, SplitAfter: splitAfter, MaxTakeOvers: watchdog.MaxReplaced,
+		MinSplit:  minSplit, SplitAfter: splitAfter, MaxTakeOvers: watchdog.MaxReplaced,
 		Small: pace.Small, Large: c.largeAtOnce, SlotFree: c.bodies.SlotFree, Capped: c.rate.Full,
 		Slow: func(flows bool, age time.Duration, speed float64, left int64) bool {
 			return c.watchdog.TakeOver(flows, age, speed, left < fewLeft)

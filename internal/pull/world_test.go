@@ -87,7 +87,7 @@ func (w *world) begin(missing ...pieces.Range) {
 	w.schedule = pieces.NewScheduler([]int64{w.size}, pieces.Config{
 		PieceSize: pieceSize, MinSplit: pieceSize, Capped: func() bool { return true },
 		Large: func() int { return 4 },
-		Now: func() time.Duration { return time.Since(called) },
+		Now:   func() time.Duration { return time.Since(called) },
 	})
 	config := pull.Config{
 		Exchange: w.exchange, Registry: registry, Repository: "library/model", Schedule: w.schedule,
