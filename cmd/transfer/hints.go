@@ -252,8 +252,8 @@ func deleteHint(err error) string {
 	if !ok {
 		return ""
 	}
-	return fmt.Sprintf("some registries delete no tags, but a model with all its tags, by its digest: "+
-		"transfer delete %s", tag.model)
+	return fmt.Sprintf("a registry may delete nothing, or no tags; where it deletes anything, the model "+
+		"goes with all its tags, by its digest: transfer delete %s", tag.model)
 }
 
 // missingSpace says how much space is missing, as far as that is known.

@@ -169,10 +169,12 @@ func (a *app) explain(ctx context.Context, err error) int {
 // continues tells whether a command that has ended in its middle goes on there. The others start anew.
 func continues(cmd *cobra.Command) bool {
 	switch cmd.Name() {
-	case "pull", "push", "copy", "attach", "demo":
+	case "pull", "push", "copy", "attach":
 		return !cmd.Flags().Changed("dry-run")
 	case "verify":
 		return cmd.Flags().Changed("from")
+	case "demo":
+		return cmd.Flags().Changed("dir") // it removes its own
 	}
 	return false
 }
