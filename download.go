@@ -37,8 +37,8 @@ const (
 	nearPieceSize = 16 << 20 // 16 MiB
 
 	// apartPieceSize is that of a near server where there is a blob for each body: what comes of each is
-	// hashed as it comes, however long a piece is. Four files of 400 MB took no longer than with four times
-	// as much (docs/performance/notes.md), and bodies that are too many end sooner.
+	// hashed as it comes, however long a piece is. Pieces four times as long took no less time
+	// (docs/performance/notes.md), and bodies that are too many end later.
 	apartPieceSize = 128 << 20 // 128 MiB
 
 	// An idle worker takes half of what another has left when that is at least minSplit and would take the
