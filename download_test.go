@@ -2,8 +2,10 @@ package transfer_test
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -31,6 +33,48 @@ func TestPiecesAreLargerWhereTheServerIsNear(t *testing.T) {
 			opts.Concurrency = 2
 			require.NoError(t, w.download(opts))
 			assert.Len(t, w.ranges(b), pieces)
+		})
+	}
+}
+
+// quickConn is a connection to a server of the same network.
+type quickConn struct{ net.Conn }
+
+func (quickConn) DialTime() time.Duration { return 100 * time.Microsecond }
+
+// A registry that is busy is no farther away: where there is a large blob for each of the first bodies, all
+// but its first piece comes at once, and there are no more bodies than for a server that is quick.
+func TestABusyServerIsStillNear(t *testing.T) {
+	for name, c := range map[string]struct {
+		latency time.Duration
+		near    bool
+		pieces  int // of each blob
+	}{
+		"near and busy": {18 * time.Millisecond, true, 2},
+		"as far":        {18 * time.Millisecond, false, 5},
+		"near and late": {25 * time.Millisecond, true, 5},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubbles(t, func(t *testing.T, mode registrytest.Mode) {
+				w := newWorld(t, mode, registrytest.Options{Latency: c.latency})
+				transport := w.client.Transport.(*http.Transport)
+				dial := transport.DialContext
+				transport.DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
+					conn, err := dial(ctx, network, addr)
+					if c.near && err == nil {
+						conn = quickConn{conn}
+					}
+					return conn, err
+				}
+				var blobs []transfer.Blob
+				for i := range 4 {
+					blobs = append(blobs, w.remote(largeSize+i))
+				}
+				require.NoError(t, w.download(w.downloadOptions(blobs...)))
+				for _, b := range blobs {
+					assert.Len(t, w.ranges(b), c.pieces)
+				}
+			})
 		})
 	}
 }

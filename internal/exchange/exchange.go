@@ -182,6 +182,10 @@ type Response struct {
 	// (RFC 9110 section 10.1.1).
 	Sent, Wanted bool
 
+	// Dialed is how long it took to make the connection of a request without a body. Zero means that it is
+	// not known.
+	Dialed time.Duration
+
 	flight *flight
 }
 
@@ -202,6 +206,7 @@ func (x *Exchange) Do(ctx context.Context, r Request) (*Response, error) {
 	resp.Body = &f.answer
 	f.resp = Response{
 		Response: resp, Watch: f.watch, Sent: f.sent.Load(), Wanted: f.wanted.Load(), flight: f,
+		Dialed: time.Duration(f.dialed.Load()),
 	}
 	return &f.resp, nil
 }

@@ -45,10 +45,11 @@ type flight struct {
 
 // progress is how far a request is.
 type progress struct {
-	asked  time.Time   // when it was last sent; zero before
-	sent   atomic.Bool // all of it was sent, its body too
-	wanted atomic.Bool // the server has asked for its body
-	begun  atomic.Bool // bytes of the answer's body have come
+	asked  time.Time    // when it was last sent; zero before
+	sent   atomic.Bool  // all of it was sent, its body too
+	wanted atomic.Bool  // the server has asked for its body
+	begun  atomic.Bool  // bytes of the answer's body have come
+	dialed atomic.Int64 // nanoseconds that it took to make its connection; zero where that is not known
 	ended  sync.Once
 	ready  bool // there was a slot, or none is needed
 }
@@ -68,9 +69,10 @@ func (x *Exchange) begin(ctx context.Context, r Request) *flight {
 		return f
 	}
 	f.watch.Allow(r.DigestTime + r.AnswerTime)
+	f.trace.GotConn = func(info httptrace.GotConnInfo) { f.dialed.Store(int64(wire.DialTime(info.Conn))) }
 	f.trace.WroteRequest = func(info httptrace.WroteRequestInfo) {
 		f.sent.Store(info.Err == nil)
-		f.slot.held.Load().Asked()
+		f.slot.held.Load().Asked(time.Duration(f.dialed.Load()))
 	}
 	return f
 }

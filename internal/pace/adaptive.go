@@ -27,9 +27,10 @@ type adaptiveLimit struct {
 // Slot is the permission to move one body. A nil Slot counts nothing.
 type Slot struct {
 	owner      *adaptiveLimit
-	generation int       // of the controller, when the slot was acquired
-	since      time.Time // when it was acquired, or later its body asked for
-	flowing    bool      // the first byte has come
+	generation int           // of the controller, when the slot was acquired
+	since      time.Time     // when it was acquired, or later its body asked for
+	dialed     time.Duration // how long it took to make the connection; zero where that is not known
+	flowing    bool          // the first byte has come
 	released   bool
 	recall     func()              // ends the body; nil where nothing does
 	total      *semaphore.Weighted // gets one back when the slot is released; may be nil
@@ -165,15 +166,15 @@ func (s *Slot) OnRecall(f func()) {
 	l.recallable = append(l.recallable, s)
 }
 
-// Asked notes that the body is asked for now. The time before it, as for a new connection, tells nothing of
-// how long a round trip takes.
-func (s *Slot) Asked() {
+// Asked notes that the body is asked for now, over a connection that it took so long to make, zero where that
+// is not known. The time before it, as for a new connection, is not that of the answer.
+func (s *Slot) Asked(dialed time.Duration) {
 	if s == nil || s.owner.controller == nil {
 		return
 	}
 	s.owner.mu.Lock()
 	defer s.owner.mu.Unlock()
-	s.since = time.Now()
+	s.since, s.dialed = time.Now(), dialed
 }
 
 // Release gives the slot back. Only the first call counts.
@@ -220,7 +221,9 @@ func (l *adaptiveLimit) moved(s *Slot, n int) []func() {
 	now := time.Now()
 	if !s.flowing {
 		s.flowing = true
-		l.controller.firstByte(now.Sub(s.since), s.generation)
+		latency := now.Sub(s.since)
+		l.controller.waits.near = l.controller.waits.near || Near(latency, s.dialed)
+		l.controller.firstByte(latency, s.generation)
 	}
 	l.controller.moved(now, n, l.active)
 	if l.controller.limit == l.limit {

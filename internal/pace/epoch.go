@@ -20,7 +20,19 @@ const (
 	// windows of TCP are open, and a lost packet halves one. D3 has 25 ms, W1 20 ms; a busy machine delays
 	// some first bytes by as much, but not the fastest.
 	farLatency = 10 * time.Millisecond
+
+	// On the same machine or network, a connection is made within nearDial. There a registry that is busy
+	// may need as long as busyLatency for each first byte: Debian's took 8 to 18 ms for the fastest of four
+	// on a machine with two cores, which it shared.
+	nearDial    = time.Millisecond
+	busyLatency = 20 * time.Millisecond
 )
+
+// Near tells whether a server is near: whether its answer came so soon, over a connection that it took so
+// long to make, that round trips do not rule. Zero means that this time is not known.
+func Near(latency, dialed time.Duration) bool {
+	return latency <= farLatency || dialed > 0 && dialed < nearDial && latency < busyLatency
+}
 
 // epoch is what was seen of the current limit.
 type epoch struct {
@@ -52,7 +64,10 @@ func (e *epoch) tells(elapsed time.Duration, limit int, w *waits) bool {
 
 // waits is how long bodies took from being asked for to their first byte: on average, and the fastest,
 // because servers and machines that are busy delay the others.
-type waits struct{ average, nearest time.Duration }
+type waits struct {
+	average, nearest time.Duration
+	near             bool // one of them was that of a server that is near
+}
 
 func (w *waits) add(latency time.Duration) {
 	if w.average == 0 {
@@ -63,7 +78,7 @@ func (w *waits) add(latency time.Duration) {
 }
 
 // far reports whether round trips rule how fast a body moves.
-func (w *waits) far() bool { return w.nearest > farLatency }
+func (w *waits) far() bool { return w.nearest > farLatency && !w.near }
 
 // ruin is the share of the speed below which bodies that are too many are called back.
 func (w *waits) ruin() float64 {

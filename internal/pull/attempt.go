@@ -19,9 +19,6 @@ const (
 	// slotSize is the most that a slot is asked for: a larger blob comes in pieces.
 	slotSize = 8 << 20 // 8 MiB
 
-	// nearTime is how soon the answer of a server that is near begins, as for internal/pace.
-	nearTime = 10 * time.Millisecond
-
 	// tinySize is the size up to which a piece of a large blob costs no more than a small blob.
 	tinySize = 16 << 10 // 16 KiB
 )
@@ -174,7 +171,7 @@ func (a *attempt) take(resp *exchange.Response, w io.Writer) error {
 	if !a.src.mirror {
 		a.ranges.serve()
 	}
-	a.Schedule.RangesServed(a.Index, a.Schedule.Now()-a.asked < nearTime)
+	a.Schedule.RangesServed(a.Index, pace.Near(a.Schedule.Now()-a.asked, resp.Dialed))
 	if resp.ContentLength < 0 { // what has a length is read to its end, and leaves its connection to others
 		start, end, _, _ := wire.ContentRange(resp.Header) // it was checked
 		resp.ContentLength = end - start

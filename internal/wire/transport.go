@@ -97,11 +97,12 @@ func guardTransport(t *http.Transport, conns int) *http.Transport {
 func inStrides(dial dialFunc) dialFunc {
 	buffers := &sync.Pool{New: func() any { return new([bodyStride]byte) }}
 	return func(ctx context.Context, network, address string) (net.Conn, error) {
+		begun := time.Now()
 		c, err := dial(ctx, network, address)
 		if err != nil {
 			return nil, err
 		}
-		return bodyConn{c, buffers}, nil
+		return bodyConn{c, buffers, time.Since(begun)}, nil
 	}
 }
 
@@ -109,14 +110,30 @@ func inStrides(dial dialFunc) dialFunc {
 type bodyConn struct {
 	net.Conn
 	buffers *sync.Pool // of *[bodyStride]byte
+	dialed  time.Duration
 }
 
 var _ io.ReaderFrom = bodyConn{}
+
+// DialTime returns how long it took to make the connection.
+func (c bodyConn) DialTime() time.Duration { return c.dialed }
 
 func (c bodyConn) ReadFrom(r io.Reader) (int64, error) {
 	buffer := c.buffers.Get().(*[bodyStride]byte)
 	defer c.buffers.Put(buffer)
 	return io.CopyBuffer(struct{ io.Writer }{c.Conn}, r, buffer[:])
+}
+
+// DialTime returns how long it took to make a connection, which is at least a round trip to the server or to
+// its proxy. Zero means that it is not known.
+func DialTime(c net.Conn) time.Duration {
+	if encrypted, ok := c.(*tls.Conn); ok {
+		c = encrypted.NetConn()
+	}
+	if made, ok := c.(interface{ DialTime() time.Duration }); ok {
+		return made.DialTime()
+	}
+	return 0
 }
 
 // Drained returns what changes whenever the peer gets more of what was written to a connection. It is nil

@@ -3,9 +3,12 @@ package wire
 import (
 	"crypto/tls"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/http/httptrace"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -63,4 +66,34 @@ func (w *watched) Read(p []byte) (int, error) {
 	n := min(w.left, int64(len(p)))
 	w.left -= n
 	return int(n), nil
+}
+
+// How long the dial took is known of the package's own connections, encrypted or not.
+func TestConnectionsTellHowLongTheDialTook(t *testing.T) {
+	answer := http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})
+	plain, encrypted := httptest.NewServer(answer), httptest.NewTLSServer(answer)
+	defer plain.Close()
+	defer encrypted.Close()
+	for _, server := range []*httptest.Server{plain, encrypted} {
+		transport := NewTransport(1)
+		transport.TLSClientConfig = server.Client().Transport.(*http.Transport).TLSClientConfig
+		took := time.Duration(-1)
+		ctx := httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{
+			GotConn: func(info httptrace.GotConnInfo) { took = DialTime(info.Conn) },
+		})
+		for range 2 { // the second uses the connection again
+			req, err := http.NewRequestWithContext(ctx, http.MethodGet, server.URL, nil)
+			require.NoError(t, err)
+			resp, err := transport.RoundTrip(req)
+			require.NoError(t, err)
+			require.NoError(t, resp.Body.Close())
+			assert.Positive(t, took)
+			took = -1
+		}
+		transport.CloseIdleConnections()
+	}
+	here, there := net.Pipe()
+	defer here.Close()
+	defer there.Close()
+	assert.Zero(t, DialTime(here))
 }
