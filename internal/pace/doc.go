@@ -29,8 +29,8 @@
 //
 // A link is far where round trips rule: it takes many of them until the windows of TCP are open, and a lost
 // packet halves one (or does not: BBR). So on a far link a limit is measured when windows are open, and a
-// much larger one is tried where they do not get there, or have closed. [Near] tells a server that is busy from
-// one that is far.
+// much larger one is tried where they do not get there, or have closed. [Near] tells a server that is busy
+// from one that is far.
 //
 // What each constant is set by stands beside it. "Simulated" are the tests of the controller, which have a
 // model of links and of TCP (reno, cubic and BBR); notes.md is docs/performance/notes.md.
