@@ -62,8 +62,7 @@ func (s *Speeds) Median() float64 {
 // tell tells whether connections move so much in a time that their speeds can be compared. Where many share a
 // slow link, one gets a portion of it meanwhile, and another none.
 func (s *Speeds) tell(elapsed time.Duration) bool {
-	median := s.Median()
-	return median == 0 || median*elapsed.Seconds() >= minSample
+	return s.Median()*elapsed.Seconds() >= minSample
 }
 
 // slow tells whether a connection of that speed is slow beside its peers.

@@ -286,16 +286,16 @@ func (w *Watch) stalled(now time.Duration) bool {
 }
 
 // slow compares the request with its peers each replaceAfter, counted from when it last waited for us, or
-// when these have moved enough for that. The caller holds watchdog.mu.
+// when it or these have moved enough for that. The caller holds watchdog.mu.
 func (w *Watch) slow(now time.Duration) bool {
 	if w.paused.Load() > 0 {
 		w.measured = mark{w.seen.bytes, now}
 	}
-	elapsed := now - w.measured.at
-	if w.seen.bytes == 0 || elapsed < replaceAfter || !w.watchdog.Speeds.tell(elapsed) {
+	elapsed, moved := now-w.measured.at, w.seen.bytes-w.measured.bytes
+	if w.seen.bytes == 0 || elapsed < replaceAfter || moved < minSample && !w.watchdog.Speeds.tell(elapsed) {
 		return false
 	}
-	speed := float64(w.seen.bytes-w.measured.bytes) / elapsed.Seconds()
+	speed := float64(moved) / elapsed.Seconds()
 	w.measured = mark{w.seen.bytes, now}
 	if !w.maySlow && w.watchdog.Speeds.slow(speed) {
 		return true

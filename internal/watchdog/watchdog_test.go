@@ -168,6 +168,25 @@ func TestE19WaitingForTheLinkIsNoStall(t *testing.T) {
 	}
 }
 
+// A request that has moved next to nothing says nothing of how fast others are, though it is the first of all
+// that could be judged: it is ended when the first of its peers has said that.
+func TestN9FirstOfAllIsTheSlowOne(t *testing.T) {
+	watched(t, 10*time.Second, 0, func(t *testing.T, w *watchdog.Watchdog, _ *pace.Limiter) {
+		start := time.Now()
+		slow := w.Watch(t.Context(), false)
+		time.Sleep(time.Second)
+		peer := w.Watch(t.Context(), false)
+		for slow.Context().Err() == nil && time.Since(start) < time.Minute {
+			slow.Moved(100)
+			peer.Moved(100 << 10)
+			time.Sleep(time.Second)
+		}
+		assert.InDelta(t, 7, time.Since(start).Seconds(), 1)
+		assert.True(t, watchdog.IsSlow(slow.End(slow.Context().Err())))
+		_ = peer.End(nil)
+	})
+}
+
 // Requests that share a slow link are compared when each has had its share of it: until then one has got a
 // portion, and another none.
 func TestE19SharesOfASlowLinkAreNotSlow(t *testing.T) {
