@@ -3,9 +3,11 @@ package model
 import (
 	"cmp"
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -96,6 +98,7 @@ type copier struct {
 	own       int                 // how many there are before what refers to them
 	missing   []transfer.Blob
 	way       detour
+	pulse     pulse
 	result    Result
 }
 
@@ -137,11 +140,18 @@ func (c *copier) copy(ctx context.Context, from, to string) (err error) {
 }
 
 // keepWay keeps the directory for this copy: another one of the same model to the same target would remove
-// it. The lock is beside it: that the directory is there means that a copy has ended in its middle.
+// it. The lock is beside it: that the directory is there means that a copy has ended in its middle. Where the
+// other brings nothing, this copy has another directory.
 func (c *copier) keepWay(ctx context.Context) (err error) {
 	if c.way.unlock == nil {
 		above, name := filepath.Dir(c.way.dir), filepath.Base(c.way.dir)
-		c.way.unlock, err = unpack.Lock(ctx, above, name, unpack.Turn{Waiting: c.waiting(above)})
+		c.way.unlock, err = unpack.Lock(ctx, above, name, c.pulse.turn(&c.Options, above, func() {
+			c.way.turnOff()
+			if c.Logger != nil {
+				c.Logger.Warn("another copy of this model brings nothing, copying too",
+					slog.String("dir", c.way.dir))
+			}
+		}))
 	}
 	return side(c.to, err)
 }
@@ -255,7 +265,9 @@ func (c *copier) bring(ctx context.Context) (err error) {
 		return side(c.to, err)
 	}
 	tell(c.Begin, c.result)
-	n := &ferried{total: c.result.Bytes, there: c.result.There, tell: c.Progress}
+	c.pulse.fetching.Store(true)
+	defer c.pulse.fetching.Store(false)
+	n := &ferried{total: c.result.Bytes, there: c.result.There, tell: c.Progress, pulse: &c.pulse}
 	begun := time.Now()
 	defer func() { c.result.Moved, c.result.Took = n.moved(), time.Since(begun) }()
 	n.add(0, 0, 0)
@@ -318,6 +330,7 @@ func (c *copier) detour(ctx context.Context, n *ferried) error {
 type ferried struct {
 	total, there int64
 	tell         func(completed, total int64)
+	pulse        *pulse
 
 	mu                      sync.Mutex // guards the calls of tell
 	streamed, fetched, sent int64      // changed by one transfer at a time
@@ -327,6 +340,7 @@ func (f *ferried) add(streamed, fetched, sent int64) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.streamed, f.fetched, f.sent = f.streamed+streamed, f.fetched+fetched, f.sent+sent
+	f.pulse.moved.Store(true)
 	if f.tell != nil {
 		f.tell(f.there+f.streamed+(f.fetched+f.sent)/2, f.total)
 	}
@@ -340,6 +354,7 @@ type detour struct {
 	dir  string
 	made bool  // the directory above is the cache's, or was not there
 	err  error // why there is none
+	own  bool  // no other copy finds it
 
 	unlock func() // nil where this copy does not keep it
 }
@@ -362,6 +377,9 @@ func newDetour(dir, dg string, to ref.Reference) detour {
 	d.dir = filepath.Join(dir, "transfer-copy-"+what.Encoded()[:16])
 	return d
 }
+
+// turnOff leaves the directory to another copy, and takes one that no other finds.
+func (d *detour) turnOff() { d.dir, d.own = d.dir+"-"+rand.Text(), true }
 
 // maxLost is the size of the largest blob of which nothing need be kept when a call ends in its middle.
 const maxLost = 256 << 20 // 256 MiB
@@ -418,13 +436,16 @@ func (d *detour) clear() error {
 	return os.RemoveAll(d.dir)
 }
 
-// release leaves the directory to others, and removes the one above it where that was made for it and has
-// nothing in it.
+// release leaves the directory to others, if they find it, and removes the one above it where that was made
+// for it and has nothing in it.
 func (d *detour) release() {
 	if d.unlock == nil {
 		return
 	}
 	d.unlock()
+	if d.own {
+		_ = os.RemoveAll(d.dir)
+	}
 	if d.made {
 		_ = os.Remove(filepath.Dir(d.dir)) // fails where something is in it
 	}

@@ -9,7 +9,6 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"sync/atomic"
 
 	"github.com/modeltransfer/transfer"
 	"github.com/modeltransfer/transfer/model/internal/names"
@@ -213,29 +212,15 @@ func (p *puller) one(ctx context.Context, m registry.Manifest) error {
 	return p.blobs(ctx, m)
 }
 
-// pulse is whether a pull gets on, for those who wait for it: its bytes come, or it does something else.
-type pulse struct {
-	fetching, moved atomic.Bool
-}
-
-// getsOn tells whether the pull has got on since it was asked last.
-func (p *pulse) getsOn() bool { return p.moved.Swap(false) || !p.fetching.Load() }
-
-// turn says how the directory is waited for: another pull that brings nothing for no longer than this one
-// would wait for a registry.
+// turn says how the directory is waited for.
 func (p *puller) turn() unpack.Turn {
-	stall := cmp.Or(p.StallTimeout, defaultPatience)
-	return unpack.Turn{
-		Waiting: p.waiting(p.dir), GetsOn: p.pulse.getsOn,
-		Patience: min(stall, cmp.Or(p.RetryTimeout, stall)),
-		GaveUp: func() {
-			p.shared = true
-			if p.Logger != nil {
-				p.Logger.Warn("another pull into the directory brings nothing, pulling too",
-					slog.String("dir", p.dir))
-			}
-		},
-	}
+	return p.pulse.turn(&p.Options, p.dir, func() {
+		p.shared = true
+		if p.Logger != nil {
+			p.Logger.Warn("another pull into the directory brings nothing, pulling too",
+				slog.String("dir", p.dir))
+		}
+	})
 }
 
 // blobs pulls blobs and their manifest.json.
