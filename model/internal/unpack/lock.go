@@ -2,6 +2,7 @@ package unpack
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"io/fs"
 	"os"
@@ -129,14 +130,24 @@ func (w *watched) givenUp(now sign, patience time.Duration) bool {
 }
 
 // LockOne keeps one of several models of a directory, which come at the same time. It waits for who has all
-// of them.
+// of them. Who waits for one model has a lock of its own meanwhile: whoever wants all of them waits for that
+// too, and other models for neither.
 func LockOne(ctx context.Context, dir, model string, turn Turn) (unlock func(), err error) {
 	all, err := Lock(ctx, dir, "", turn)
 	if err != nil {
 		return nil, err
 	}
-	defer all() // who waits for all of them has it meanwhile
-	return Lock(ctx, dir, model, turn)
+	own, err := Lock(ctx, dir, model+"-"+rand.Text(), Turn{Waiting: turn.Waiting})
+	all()
+	if err != nil {
+		return nil, err
+	}
+	one, err := Lock(ctx, dir, model, turn)
+	if err != nil {
+		own()
+		return nil, err
+	}
+	return func() { one(); own() }, nil
 }
 
 // LockAll keeps a directory with all of its models, whether they share their places or not.

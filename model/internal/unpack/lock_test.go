@@ -236,3 +236,30 @@ func TestL3WhoWaitsForAModelIsWaitedFor(t *testing.T) {
 		(<-all)()
 	})
 }
+
+// Who waits for a model holds up nobody who wants another.
+func TestL3AModelDoesNotWaitForThoseOfAnother(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "new")
+	synctest.Test(t, func(t *testing.T) {
+		first, err := unpack.LockOne(t.Context(), dir, "0123", quiet)
+		require.NoError(t, err)
+		second := make(chan func())
+		go func() {
+			unlock, err := unpack.LockOne(t.Context(), dir, "0123", quiet)
+			assert.NoError(t, err)
+			second <- unlock
+		}()
+		time.Sleep(time.Minute)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		other, err := unpack.LockOne(ctx, dir, "4567", quiet)
+		if assert.NoError(t, err) {
+			other()
+		}
+		first()
+		(<-second)()
+	})
+	left, err := os.ReadDir(dir)
+	require.NoError(t, err)
+	assert.Empty(t, left)
+}
