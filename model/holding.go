@@ -77,6 +77,8 @@ type holding struct {
 	// partly says that there may be more: a manifest that lists it is damaged or missing.
 	partly bool
 
+	manifests map[string]bool // items of a layout that are manifests, by digest
+
 	// unfinished says that the first pull was interrupted: no model is named yet, and the items are the blobs
 	// that have come whole, which stay.
 	unfinished bool
@@ -144,9 +146,9 @@ func holdingOf(dir string, most Limits) (*holding, error) {
 		}
 		return h, err
 	case pack.OCI, pack.Ollama:
-		blobs, whole, err := pack.Referenced(dir, h.kind, most.Manifests)
-		h.partly = !whole
-		h.add(blobs)
+		named, err := pack.Referenced(dir, h.kind, most.Manifests)
+		h.partly, h.manifests = named.Partly, named.Manifests
+		h.add(named.Blobs)
 		return h, err
 	}
 	return h, h.addFiles()

@@ -178,6 +178,66 @@ func TestVerifyFindsWhatIsWrongAndRepairsIt(t *testing.T) {
 	assert.NotContains(t, err.Error(), fs.ErrNotExist.Error(), "it is the model that is not there")
 }
 
+// A manifest that is wrong is fetched as one, and what only it names is looked at too.
+func TestL2VerifyRepairsAManifestAndWhatItNames(t *testing.T) {
+	_, made, reference := pushed(t)
+	dir := t.TempDir()
+	pulled, err := model.Pull(t.Context(), reference, dir, model.PullOptions{Form: model.OCILayout})
+	require.NoError(t, err)
+	layer := digest.FromString(read(t, filepath.Join(made, "weights.bin"))).String()
+	for _, dg := range []string{pulled.Digest, layer} {
+		path := filepath.Join(dir, "blobs", strings.Replace(dg, ":", "/", 1))
+		info, err := os.Stat(path)
+		require.NoError(t, err)
+		require.NoError(t, os.WriteFile(path, make([]byte, info.Size()), 0o600))
+	}
+	found, err := model.Verify(t.Context(), dir, model.VerifyOptions{})
+	require.ErrorIs(t, err, model.ErrDamaged)
+	assert.Equal(t, 1, found.Files, "what the manifest names is not known")
+	repaired, err := model.Verify(t.Context(), dir, model.VerifyOptions{From: reference})
+	require.NoError(t, err)
+	assert.True(t, repaired.Repaired)
+	assert.Len(t, repaired.Wrong, 2)
+	right, err := model.Verify(t.Context(), dir, model.VerifyOptions{})
+	require.NoError(t, err)
+	assert.Equal(t, right.Files, repaired.Files)
+	assert.Equal(t, right.Bytes, repaired.Bytes)
+}
+
+// What an interrupted pull has unpacked and not recorded is not somebody's own: later versions replace it.
+func TestL3KeepLeavesNothingOfAnInterruptedPull(t *testing.T) {
+	_, host := serve(t, registrytest.Options{})
+	made := filepath.Join(files(t, map[string]string{"made/d/x": "", "made/own": ""}), "made")
+	reference := func(version string) string { return host + "/me/model:" + version }
+	versions := []string{"v1", "v2", "v3"}
+	for _, version := range versions {
+		for _, name := range []string{"d/x", "own"} {
+			require.NoError(t, os.WriteFile(filepath.Join(made, name), []byte("of "+version), 0o600))
+		}
+		_, err := model.Push(t.Context(), []string{made}, reference(version), model.PushOptions{Tar: true})
+		require.NoError(t, err)
+	}
+	dir, kept := t.TempDir(), []string{}
+	pull := func(version string) {
+		result, err := model.Pull(t.Context(), reference(version), dir, model.PullOptions{Keep: true})
+		require.NoError(t, err)
+		for _, change := range result.Changes {
+			kept = append(kept, version+" "+change.Name)
+		}
+	}
+	record := filepath.Join(dir, ".transfer", "record.json")
+	pull("v1")
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "made", "own"), []byte("mine"), 0o600))
+	before := read(t, record)
+	pull("v2")
+	require.NoError(t, os.WriteFile(record, []byte(before), 0o600)) // as if it had been killed
+	pull("v2")
+	pull("v3")
+	assert.Equal(t, "of v3", read(t, filepath.Join(dir, "made", "d", "x")))
+	assert.Equal(t, "mine", read(t, filepath.Join(dir, "made", "own")))
+	assert.Equal(t, []string{"v2 made/own", "v2 made/own", "v3 made/own"}, kept)
+}
+
 func TestPruneRemovesWhatNoModelNeeds(t *testing.T) {
 	_, _, reference := pushed(t)
 	dir := t.TempDir()

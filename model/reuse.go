@@ -81,7 +81,8 @@ func (p *puller) earlier() (files []string) {
 		blobs = part.Blobs
 	case OCILayout:
 		kind = pack.OCI
-		blobs, _, _ = pack.Referenced(p.dir, kind, p.Limits.Manifests)
+		named, _ := pack.Referenced(p.dir, kind, p.Limits.Manifests)
+		blobs = named.Blobs
 	case Ollama:
 		kind = pack.Ollama
 		blobs = otherTags(p.dir, p.ref)

@@ -62,7 +62,7 @@ func Verify(ctx context.Context, dir string, opts VerifyOptions) (VerifyResult, 
 	var result VerifyResult
 	err := opts.withHolding(ctx, dir, opts.Limits, opts.From != "", func(h *holding) (err error) {
 		result.Form, result.Origin = formOf(h.kind), h.origin()
-		wrong, err := opts.findWrong(ctx, h, &result)
+		wrong, err := opts.findWrong(ctx, h.items, &result)
 		switch {
 		case err != nil:
 			return err
@@ -75,25 +75,26 @@ func Verify(ctx context.Context, dir string, opts VerifyOptions) (VerifyResult, 
 		case opts.From == "":
 			return named(dir, ErrDamaged)
 		}
-		err = opts.repair(ctx, h, wrong)
+		err = opts.repair(ctx, h, wrong, &result)
 		result.Repaired = err == nil
 		return err
 	})
 	return result, err
 }
 
-// findWrong hashes all items, and returns those that are wrong.
-func (o *VerifyOptions) findWrong(ctx context.Context, h *holding, r *VerifyResult) ([]item, error) {
+// findWrong hashes items, and returns those that are wrong.
+func (o *VerifyOptions) findWrong(ctx context.Context, items []item, r *VerifyResult) ([]item, error) {
 	var wrong []item
-	for _, i := range h.items {
+	hashed := r.Bytes
+	for _, i := range items {
 		if r.Bytes += i.size; i.isDir {
 			r.Dirs++
+		} else {
+			r.Files++
 		}
 	}
-	r.Files = len(h.items) - r.Dirs
-	hashed := int64(0)
 	o.tellHashing(hashed, r.Bytes)
-	for _, i := range h.items {
+	for _, i := range items {
 		problem, err := i.check(ctx)
 		if err != nil {
 			return nil, err
@@ -109,12 +110,15 @@ func (o *VerifyOptions) findWrong(ctx context.Context, h *holding, r *VerifyResu
 }
 
 // repair fetches again what is wrong.
-func (o *VerifyOptions) repair(ctx context.Context, h *holding, wrong []item) error {
+func (o *VerifyOptions) repair(ctx context.Context, h *holding, wrong []item, r *VerifyResult) error {
 	p, err := newPuller(ctx, o.From, h.path, PullOptions{Options: o.Options, Verify: true, Limits: o.Limits})
 	if err != nil {
 		return err
 	}
 	defer p.repo.CloseIdleConnections()
+	if wrong, err = o.repairManifests(ctx, p, h, wrong, r); err != nil {
+		return err
+	}
 	blobs := make([]transfer.Blob, len(wrong))
 	for i, w := range wrong {
 		blobs[i] = w.blob
@@ -134,6 +138,51 @@ func (o *VerifyOptions) repair(ctx context.Context, h *holding, wrong []item) er
 		return p.repairLayout(ctx, blobs)
 	}
 	return p.repairFiles(ctx, h, wrong, blobs)
+}
+
+// repairManifests fetches again the manifests of a layout that are wrong: registries have them apart from
+// blobs. What they name is known then, and looked at too. It returns the blobs that are wrong.
+func (o *VerifyOptions) repairManifests(
+	ctx context.Context, p *puller, h *holding, wrong []item, r *VerifyResult,
+) (blobs []item, err error) {
+	known := map[transfer.Blob]bool{}
+	for {
+		again := false
+		for _, i := range h.items {
+			known[i.blob] = true
+		}
+		for _, i := range wrong {
+			if !h.manifests[i.digest] {
+				blobs = append(blobs, i)
+				continue
+			}
+			if again, err = true, p.repairManifest(ctx, i.digest); err != nil {
+				return nil, err
+			}
+		}
+		if !again {
+			return blobs, nil
+		}
+		if h, err = holdingOf(p.dir, o.Limits); err != nil {
+			return nil, err
+		}
+		more := slices.DeleteFunc(slices.Clone(h.items), func(i item) bool { return known[i.blob] })
+		if wrong, err = o.findWrong(ctx, more, r); err != nil {
+			return nil, err
+		}
+	}
+}
+
+func (p *puller) repairManifest(ctx context.Context, dg string) error {
+	m, err := p.repo.Manifest(ctx, dg)
+	if err != nil {
+		return named(p.ref, err)
+	}
+	layout, err := unpack.OpenOCI(p.dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(layout.PutManifest(m), layout.Close())
 }
 
 func (p *puller) repairLayout(ctx context.Context, blobs []transfer.Blob) error {

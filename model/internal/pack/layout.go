@@ -301,18 +301,23 @@ func ListOf(names []string) string {
 	return list
 }
 
-// Referenced lists the blobs that the models of an OCI layout or of Ollama's models directory name,
-// each once; in a layout the manifests are blobs too. Of a manifest that is missing or damaged it is
-// not known what it names; then they are not the whole. There may be so many manifests at most; 0 means
-// [defaultManifests].
-func Referenced(dir string, kind Kind, most int) (blobs []transfer.Blob, whole bool, err error) {
-	w := walker{dir: dir, whole: true, most: cmp.Or(most, defaultManifests)}
+// References are the blobs that the models of a directory name.
+type References struct {
+	Blobs     []transfer.Blob // each once
+	Manifests map[string]bool // those that are listed as manifests, by digest
+	Partly    bool            // a manifest is missing or damaged: what it names is not known
+}
+
+// Referenced lists the blobs that the models of an OCI layout or of Ollama's models directory name; in a
+// layout the manifests are blobs too. There may be so many manifests at most; 0 means [defaultManifests].
+func Referenced(dir string, kind Kind, most int) (References, error) {
+	w := walker{dir: dir, most: cmp.Or(most, defaultManifests), listed: map[string]bool{}}
 	if kind == OCI {
 		data, err := ReadManifest(filepath.Join(dir, ocispec.ImageIndexFile))
 		if err == nil {
 			err = w.walk(data)
 		}
-		return Distinct(w.blobs), w.whole, err
+		return References{Distinct(w.blobs), w.listed, w.partly}, err
 	}
 	names, unknown, err := ollamaNames(dir)
 	if err == nil && unknown != "" {
@@ -321,18 +326,18 @@ func Referenced(dir string, kind Kind, most int) (blobs []transfer.Blob, whole b
 	for _, name := range names {
 		part, err := ReadPart(ollamaPath(dir, name))
 		if err != nil {
-			return nil, false, err
+			return References{}, err
 		}
 		w.blobs = append(w.blobs, part.Blobs...)
 	}
-	return Distinct(w.blobs), true, err
+	return References{Blobs: Distinct(w.blobs)}, err
 }
 
 // walker lists what a layout names.
 type walker struct {
-	dir   string
-	blobs []transfer.Blob
-	whole bool
+	dir    string
+	blobs  []transfer.Blob
+	partly bool
 
 	most    int
 	size    int64           // of the manifests that were read
@@ -342,7 +347,6 @@ type walker struct {
 
 // walk lists what an index names, and what that names, however deep.
 func (w *walker) walk(index []byte) error {
-	w.listed = map[string]bool{}
 	for err := w.add(index); ; err = w.next() {
 		if err != nil || len(w.waiting) == 0 {
 			return err
@@ -356,7 +360,7 @@ func (w *walker) next() error {
 	w.waiting = w.waiting[1:]
 	data, err := ReadManifest(TreePath(w.dir, OCI, dg))
 	if err != nil || dg.Algorithm().FromBytes(data) != dg {
-		w.whole = false
+		w.partly = true
 		return nil // that it is wrong is found where it is hashed
 	}
 	if w.size += int64(len(data)); w.size > int64(w.most)*manifestBytes {

@@ -209,7 +209,7 @@ func (p *placing) extract(e Entry) error {
 	again := budget{p.limits.Bytes, p.limits.Bytes}
 	return p.readArchive(p.ctx, e, p.limits.Depth, &again, func(m member, content io.Reader) error {
 		extract := p.extractOne
-		if p.mine[m.name] || p.mine[m.target] && m.kind == isHardLink {
+		if p.mine[m.name] || p.Record.Files[m.target].Kept && m.kind == isHardLink {
 			extract = p.meet
 		}
 		seen, err := extract(m, content)
@@ -226,15 +226,16 @@ func (p *placing) extract(e Entry) error {
 }
 
 // meet unpacks one member whose name has a file of somebody's own, or of whose target that holds. With Keep
-// that stays.
+// that stays, unless it is the member itself: a pull that was interrupted has recorded nothing of it.
 func (p *placing) meet(m member, content io.Reader) (Seen, error) {
 	if p.Update.Keep {
-		digester := digest.Canonical.Digester()
-		n, err := io.Copy(digester.Hash(), pack.Reader(p.ctx, io.LimitReader(content, m.size)))
-		p.changed(Kept, m.name)
-		seen := Seen{Digest: digester.Digest().String(), Size: n, Kept: true}
-		if m.kind == isLink {
-			seen.Link = m.target
+		seen, err := p.seenOf(m, content)
+		if err != nil {
+			return seen, err
+		}
+		problem, err := p.compare(p.ctx, m.name, seen, true)
+		if seen.Kept = problem != ""; seen.Kept {
+			p.changed(Kept, m.name)
 		}
 		return seen, err
 	}
@@ -244,6 +245,19 @@ func (p *placing) meet(m member, content io.Reader) (Seen, error) {
 		p.changed(Replaced, m.name)
 	}
 	return seen, failed
+}
+
+// seenOf is what would be recorded of a member that is not unpacked.
+func (p *placing) seenOf(m member, content io.Reader) (Seen, error) {
+	switch m.kind {
+	case isLink:
+		return Seen{Link: m.target}, nil
+	case isHardLink:
+		return p.Record.Files[m.target], nil
+	}
+	digester := digest.Canonical.Digester()
+	n, err := io.Copy(digester.Hash(), pack.Reader(p.ctx, io.LimitReader(content, m.size)))
+	return Seen{Digest: digester.Digest().String(), Size: n, Executable: m.mode&0o100 != 0}, err
 }
 
 // extractOne unpacks one member.
