@@ -52,7 +52,8 @@ type CopyOptions struct {
 // one registry whether they can be mounted. What it lacks is passed on as it comes, several blobs at once,
 // each with one buffer of 128 KiB, and verified: the end of a blob is sent only where its digest is right.
 // A source that cuts a body is asked for the rest of it, and an upload that is cut goes on where the target
-// has it. What the target does not take so goes through the disk.
+// has it. What the target does not take so goes through the disk, and so does what it said it had where it
+// then refuses the manifest for that.
 //
 // The manifests go last: after a failure the tag is what it was. What the target has got stays, and the
 // next call does not send it again. A directory below Dir stays too where a blob of more than 256 MiB was
@@ -248,9 +249,10 @@ func (c *copier) run(ctx context.Context) error {
 		}
 	}
 	name := cmp.Or(c.to.Tag, c.to.Digest.String())
-	err := putManifests(ctx, c.target, c.manifests[:c.own], name)
+	again := func(m registry.Manifest) error { return c.again(ctx, m) }
+	err := putManifests(ctx, c.target, c.manifests[:c.own], name, again)
 	if err == nil {
-		err = putManifests(ctx, c.target, c.manifests[c.own:], "")
+		err = putManifests(ctx, c.target, c.manifests[c.own:], "", again)
 	}
 	if err != nil {
 		return side(c.to, err)
@@ -274,10 +276,18 @@ func (c *copier) bring(ctx context.Context) (err error) {
 	if err := c.pass(ctx, n); err != nil || len(c.missing) == 0 {
 		return err
 	}
-	if c.way.err != nil {
-		return optionf("Dir", "is needed: %v", c.way.err)
+	return c.detour(ctx, n, registry.Manifest{})
+}
+
+// again takes the blobs of a manifest through the disk, where the target lacks what it said it has.
+func (c *copier) again(ctx context.Context, m registry.Manifest) (err error) {
+	if c.missing, err = m.Blobs(); err != nil {
+		return err
 	}
-	return c.detour(ctx, n)
+	n := &ferried{pulse: &c.pulse}
+	err = c.detour(ctx, n, m)
+	c.result.moreMoved(n.moved())
+	return err
 }
 
 // pass passes blobs on as they come, and leaves in missing what has to go through the disk.
@@ -305,8 +315,11 @@ func (c *copier) pass(ctx context.Context, n *ferried) error {
 	return side(c.from, err)
 }
 
-// detour takes blobs from the source to the target through the disk.
-func (c *copier) detour(ctx context.Context, n *ferried) error {
+// detour takes blobs from the source to the target through the disk, and then their manifest, if it has any.
+func (c *copier) detour(ctx context.Context, n *ferried, m registry.Manifest) error {
+	if c.way.err != nil {
+		return optionf("Dir", "is needed: %v", c.way.err)
+	}
 	if err := c.keepWay(ctx); err != nil {
 		return err
 	}
@@ -321,9 +334,16 @@ func (c *copier) detour(ctx context.Context, n *ferried) error {
 		return side(c.from, lackOfRoom(err, need, c.way.dir))
 	}
 	u := c.uploadOptions(c.to, c.target)
-	u.Blobs, u.SrcDir = c.missing, c.way.dir
-	u.Progress = func(completed, _ int64) { n.add(0, 0, completed-n.sent) }
-	return side(c.to, transfer.Upload(ctx, u))
+	u.Blobs, u.SrcDir, u.Manifest, u.ManifestRef = c.missing, c.way.dir, m.Data, m.Digest
+	t := newTally(0, nil)
+	u.Progress = func(completed, total int64) {
+		t.progress(completed, total)
+		n.add(0, 0, completed-n.sent)
+	}
+	u.Trace = t.uploaded(u.Trace)
+	err := transfer.Upload(ctx, u)
+	t.count(&n.uploaded)
+	return side(c.to, err)
 }
 
 // ferried counts what has moved. Bytes that go through the disk count by halves for Progress.
@@ -334,6 +354,8 @@ type ferried struct {
 
 	mu                      sync.Mutex // guards the calls of tell
 	streamed, fetched, sent int64      // changed by one transfer at a time
+
+	uploaded Result // of what went through the disk, when that has ended
 }
 
 func (f *ferried) add(streamed, fetched, sent int64) {
@@ -347,7 +369,7 @@ func (f *ferried) add(streamed, fetched, sent int64) {
 }
 
 // moved is how much has come to the target.
-func (f *ferried) moved() int64 { return f.streamed + f.sent }
+func (f *ferried) moved() int64 { return f.streamed + f.uploaded.Moved }
 
 // detour is the directory of a copy, through which goes what cannot be passed on.
 type detour struct {

@@ -1,14 +1,17 @@
 package model_test
 
 import (
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"path"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -205,4 +208,94 @@ func TestAnErrorOfACopySaysWhichSideItIsOf(t *testing.T) {
 	}
 	_, err := model.Copy(t.Context(), "registry.example/..", to+"/a", model.CopyOptions{})
 	require.ErrorIs(t, err, transfer.ErrInvalidOption)
+}
+
+// A target that says that it has what it has not is sent it when it refuses the manifest: once, through the
+// disk.
+func TestU28CopyToATargetThatClaimsBlobs(t *testing.T) {
+	for name, fails := range map[string]bool{"believed in vain": false, "refused for ever": true} {
+		t.Run(name, func(t *testing.T) {
+			from, dg := source(t)
+			var puts atomic.Int32
+			reg, to := serve(t, registrytest.Options{CheckManifest: true, Before: claimsBlobs(fails, &puts)})
+			opts := model.CopyOptions{Dir: t.TempDir()}
+			r, err := model.Copy(t.Context(), from+"/me/model:v1", to+"/you/model:v1", opts)
+			left, readErr := os.ReadDir(opts.Dir)
+			require.NoError(t, readErr)
+			if fails {
+				var refused *transfer.StatusError
+				require.ErrorAs(t, err, &refused)
+				assert.Equal(t, http.StatusBadRequest, refused.StatusCode)
+				assert.EqualValues(t, 2, puts.Load())
+				return
+			}
+			require.NoError(t, err)
+			assert.Empty(t, left)
+			assert.EqualValues(t, 800_002, r.Moved)
+			assert.Zero(t, r.There)
+			_, ok := reg.Manifest("you/model", dg.String())
+			assert.True(t, ok)
+		})
+	}
+}
+
+// The same of a push, of one manifest and of an index.
+func TestU28PushToARegistryThatClaimsBlobs(t *testing.T) {
+	for _, index := range []bool{false, true} {
+		t.Run(fmt.Sprint(index), func(t *testing.T) {
+			reg, host := serve(t, registrytest.Options{
+				CheckManifest: true, Before: claimsBlobs(false, new(atomic.Int32)),
+			})
+			dir := layout(t, index)
+			r, err := model.Push(t.Context(), []string{dir}, host+"/you/model:v1", model.PushOptions{})
+			require.NoError(t, err)
+			assert.Equal(t, r.Bytes, r.Moved)
+			assert.Zero(t, r.There)
+			_, ok := reg.Manifest("you/model", "v1")
+			assert.True(t, ok)
+		})
+	}
+}
+
+// layout is an OCI layout of a model, or of an index that lists it.
+func layout(t *testing.T, index bool) (dir string) {
+	t.Helper()
+	from, dg := source(t)
+	repo, err := model.Open(parse(t, from+"/me/model"), model.Options{})
+	require.NoError(t, err)
+	defer repo.CloseIdleConnections()
+	if index {
+		text := fmt.Sprintf(`{"schemaVersion":2,"mediaType":%q,"manifests":[%s]}`, registry.MediaTypeIndex,
+			fmt.Sprintf(`{"mediaType":%q,"digest":%q,"size":%d}`, registry.MediaTypeManifest, dg,
+				sizeOf(t, repo, dg.String())))
+		require.NoError(t, repo.PutManifest(t.Context(), "v1", registry.NewManifest([]byte(text), "")))
+	}
+	dir = filepath.Join(t.TempDir(), "layout")
+	_, err = model.Pull(t.Context(), from+"/me/model:v1", dir, model.PullOptions{Form: model.OCILayout})
+	require.NoError(t, err)
+	return dir
+}
+
+func sizeOf(t *testing.T, repo *registry.Repository, version string) int {
+	t.Helper()
+	m, err := repo.Manifest(t.Context(), version)
+	require.NoError(t, err)
+	return len(m.Data)
+}
+
+// claimsBlobs says that all blobs are there. It may also refuse each manifest for blobs that are not.
+func claimsBlobs(refuses bool, puts *atomic.Int32) func(http.ResponseWriter, *http.Request) bool {
+	return func(w http.ResponseWriter, r *http.Request) bool {
+		switch {
+		case r.Method == http.MethodHead && strings.Contains(r.URL.Path, "/blobs/"):
+			w.Header().Set("Docker-Content-Digest", path.Base(r.URL.Path))
+			return true
+		case r.Method == http.MethodPut && strings.Contains(r.URL.Path, "/manifests/") && refuses:
+			puts.Add(1)
+			w.WriteHeader(http.StatusBadRequest)
+			_, _ = w.Write([]byte(`{"errors":[{"code":"MANIFEST_BLOB_UNKNOWN"}]}`))
+			return true
+		}
+		return false
+	}
 }

@@ -67,8 +67,15 @@ func (t *tally) first(b transfer.Blob) bool {
 // uploaded has an upload tell what it finds at the registry, beside what somebody else is told.
 func (t *tally) uploaded(other *transfer.Trace) *transfer.Trace {
 	all := *cmp.Or(other, &transfer.Trace{})
-	all.Present = both(func(i transfer.PresentInfo) { t.found(i.Blob.Size) }, all.Present)
+	var claimed sync.Map // digests of blobs that the registry says it has
+	all.Present = both(func(i transfer.PresentInfo) {
+		claimed.Store(i.Blob.Digest, true)
+		t.found(i.Blob.Size)
+	}, all.Present)
 	all.Started = both(func(i transfer.StartInfo) {
+		if _, inVain := claimed.LoadAndDelete(i.Blob.Digest); inVain {
+			t.found(-i.Blob.Size)
+		}
 		if t.first(i.Blob) { // what lies before the first byte is what an earlier call has sent
 			t.found(i.Offset)
 		}
@@ -153,6 +160,12 @@ func (r *Result) plan(blobs []transfer.Blob, names map[string]string, there func
 			r.Missing = append(r.Missing, f)
 		}
 	}
+}
+
+// moreMoved counts bytes that have moved though they were said to be there.
+func (r *Result) moreMoved(n int64) {
+	r.Moved += n
+	r.There = max(r.There-n, 0)
 }
 
 // namesOf returns the names that manifests give their blobs, by digest.

@@ -201,23 +201,51 @@ func (p *pusher) send(ctx context.Context, src *source) error {
 	if err != nil || len(src.parts) == 1 {
 		return err
 	}
-	return putManifests(ctx, repo, src.manifests(), name)
+	return putManifests(ctx, repo, src.manifests(), name, func(m registry.Manifest) error {
+		if o.Blobs, err = m.Blobs(); err != nil {
+			return err
+		}
+		again := newTally(0, nil)
+		o.Progress, o.Trace = again.progress, again.uploaded(p.Trace)
+		o.Manifest, o.ManifestRef = m.Data, m.Digest
+		err := transfer.Upload(ctx, o)
+		var sent Result
+		again.count(&sent)
+		p.result.moreMoved(sent.Moved)
+		return err
+	})
 }
 
-// putManifests pushes manifests under their digests and the last, which lists them, under its name.
+// putManifests pushes manifests under their digests and the last, which lists them, under its name. Where the
+// registry lacks blobs that it said it has, they are sent again with their manifest, once.
 func putManifests(
 	ctx context.Context, repo *registry.Repository, manifests []registry.Manifest, name string,
+	again func(registry.Manifest) error,
 ) error {
 	for i, m := range manifests {
 		version := ""
 		if i == len(manifests)-1 {
 			version = name
 		}
-		if err := repo.PutManifest(ctx, version, m); err != nil {
+		err := repo.PutManifest(ctx, version, m)
+		if !m.IsIndex() && lacksBlobs(err) {
+			if err = again(m); err == nil {
+				err = repo.PutManifest(ctx, version, m)
+			}
+		}
+		if err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// lacksBlobs tells whether a manifest was refused because of blobs that are not there.
+func lacksBlobs(err error) bool {
+	e, ok := errors.AsType[*transfer.StatusError](err)
+	return ok && slices.ContainsFunc(e.Errors, func(told transfer.RegistryError) bool {
+		return told.Code == "MANIFEST_BLOB_UNKNOWN"
+	})
 }
 
 // source is what a push sends.
