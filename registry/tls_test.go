@@ -11,6 +11,7 @@ import (
 	"net/http/httptest"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 
@@ -68,10 +69,13 @@ func TestN51TLSThatFailsForGood(t *testing.T) {
 
 // A refusal that HTTP/2 has lost is found over HTTP/1.1.
 func TestN51RefusalThatHTTP2Loses(t *testing.T) {
-	over := map[bool]int{}
+	var mu sync.Mutex
+	over := map[bool]int{} // guarded by mu
 	serving := &tls.Config{ClientAuth: tls.RequireAnyClientCert}
 	serving.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
 		h2 := slices.Contains(hello.SupportedProtos, "h2")
+		mu.Lock()
+		defer mu.Unlock()
 		if over[h2]++; h2 {
 			return nil, errors.Join(hello.Conn.(*net.TCPConn).SetLinger(0), hello.Conn.Close()) // a reset
 		}
@@ -81,6 +85,8 @@ func TestN51RefusalThatHTTP2Loses(t *testing.T) {
 	require.ErrorAs(t, err, new(*wire.TLSRefused))
 	assert.ErrorContains(t, err, "tls.Config.Certificates")
 	assert.EqualValues(t, 2, conns)
+	mu.Lock()
+	defer mu.Unlock()
 	assert.Equal(t, map[bool]int{true: 1, false: 1}, over)
 }
 
