@@ -138,10 +138,13 @@ func both[T any](first, second func(T)) func(T) {
 	}
 }
 
-// count puts what has moved into a result.
+// count puts what has moved into a result. Of a transfer that was refused that is what was planned.
 func (t *tally) count(r *Result) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if !t.began {
+		return
+	}
 	r.Bytes, r.There = t.total+t.base, t.there+t.base
 	came := max(t.done-t.there, 0)
 	r.Reused, r.Took = min(t.fromFiles(), came), time.Since(t.begin)

@@ -238,6 +238,21 @@ func TestL3KeepLeavesNothingOfAnInterruptedPull(t *testing.T) {
 	assert.Equal(t, []string{"v2 made/own", "v2 made/own", "v3 made/own"}, kept)
 }
 
+// A transfer that is refused before its first byte tells of what it was to move.
+func TestTheResultOfARefusedTransferIsThePlan(t *testing.T) {
+	_, made, reference := pushed(t)
+	refused := model.Options{MaxBytesPerSecond: -1}
+	plan, err := model.Plan(t.Context(), reference, t.TempDir(), model.PullOptions{})
+	require.NoError(t, err)
+	pulled, err := model.Pull(t.Context(), reference, t.TempDir(), model.PullOptions{Options: refused})
+	require.ErrorIs(t, err, transfer.ErrInvalidOption)
+	assert.Equal(t, plan.Bytes, pulled.Bytes)
+	sent, err := model.Push(t.Context(), []string{made}, reference, model.PushOptions{Options: refused})
+	require.ErrorIs(t, err, transfer.ErrInvalidOption)
+	assert.Equal(t, plan.Bytes, sent.Bytes)
+	assert.Zero(t, sent.Moved)
+}
+
 func TestPruneRemovesWhatNoModelNeeds(t *testing.T) {
 	_, _, reference := pushed(t)
 	dir := t.TempDir()

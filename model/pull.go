@@ -391,9 +391,6 @@ func (p *puller) download(ctx context.Context, blobs []transfer.Blob, dir string
 	} else {
 		t.progress(0, 0)
 	}
-	refused := p.result.Bytes - p.result.There // what was to come, where it ended before the first byte
-	if t.count(&p.result); t.began {
-		refused = p.result.Bytes - p.result.There - p.result.Moved - p.result.Reused
-	}
-	return lackOfRoom(err, refused, dir)
+	t.count(&p.result)
+	return lackOfRoom(err, p.result.Bytes-p.result.There-p.result.Moved-p.result.Reused, dir)
 }

@@ -132,6 +132,23 @@ func (d *Dir) archiveThere(ctx context.Context, e Entry, again bool) (bool, erro
 	return true, nil
 }
 
+// Save writes the record into the stage, whole or not at all, and removes the archives that it says are
+// unpacked. A call that ends before has nothing to fetch again.
+func (d *Dir) Save() error {
+	if err := d.known.save(); err != nil {
+		return err
+	}
+	for _, dg := range d.Record.Archives {
+		if digest.Digest(dg).Validate() != nil {
+			continue // the record may be anybody's
+		}
+		if err := d.stage.Remove(pack.BlobName(digest.Digest(dg))); err != nil && !isMissing(err) {
+			return err
+		}
+	}
+	return nil
+}
+
 // isMissing also holds where a file has the place of a directory.
 func isMissing(err error) bool {
 	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR)

@@ -210,7 +210,8 @@ func (p *placing) check() error {
 	return nil
 }
 
-// place gives one entry its title. Of the last that has the blob, the blob does not stay.
+// place gives one entry its title. The last that has a blob is given the blob itself; archives stay until it
+// is recorded that they are unpacked ([Dir.Save]).
 func (p *placing) place(e Entry, last bool) error {
 	blob := pack.BlobName(digest.Digest(e.Layer.Digest))
 	err := p.placeBlob(e, blob, last)
@@ -222,10 +223,7 @@ func (p *placing) place(e Entry, last bool) error {
 
 func (p *placing) placeBlob(e Entry, blob string, last bool) error {
 	if e.Archive {
-		if err := p.extract(e); err != nil || !last {
-			return err
-		}
-		return p.stage.Remove(blob)
+		return p.extract(e)
 	}
 	if err := makeDirs(p.root, path.Dir(e.Title)); err != nil {
 		return err

@@ -164,8 +164,7 @@ func readKnown(t *tree) known {
 	return k
 }
 
-// Save writes the record into the stage, whole or not at all.
-func (k *known) Save() error {
+func (k *known) save() error {
 	var data bytes.Buffer
 	encoder := json.NewEncoder(&data)
 	encoder.SetEscapeHTML(false) // or names would be six times as long

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"cmp"
 	"compress/gzip"
+	"context"
 	"io"
 	"os"
 	"path/filepath"
@@ -375,4 +376,49 @@ func TestALayoutIsNotMadeOfAnotherDirectory(t *testing.T) {
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "notes.txt"), nil, 0o600))
 	_, err := unpack.OpenOCI(dir)
 	require.ErrorIs(t, err, os.ErrExist)
+}
+
+// endsWith is a context that ends when a file is there.
+type endsWith struct {
+	context.Context
+	path string
+}
+
+func (c endsWith) Err() error {
+	if _, err := os.Stat(c.path); err == nil {
+		return context.Canceled
+	}
+	return nil
+}
+
+// A pull that is interrupted among its archives has them still, and fetches none again.
+func TestL3AnArchiveStaysUntilItIsRecorded(t *testing.T) {
+	var entries []unpack.Entry
+	path := t.TempDir()
+	dir, err := unpack.Open(path)
+	require.NoError(t, err)
+	defer dir.Close()
+	staged := func(i int) string {
+		return filepath.Join(dir.Stage(), pack.BlobName(digest.Digest(entries[i].Layer.Digest)))
+	}
+	for i, name := range []string{"a", "b"} {
+		var archive bytes.Buffer
+		w := tar.NewWriter(&archive)
+		require.NoError(t, w.WriteHeader(&tar.Header{Name: name + "/x", Mode: 0o644, Size: 1}))
+		_, err := w.Write([]byte("1"))
+		require.NoError(t, err)
+		require.NoError(t, w.Close())
+		l := layer(name, archive.String())
+		l.Annotations[pack.UnpackAnnotation] = "true"
+		entries = append(entries, entriesOf(t, l)...)
+		require.NoError(t, os.WriteFile(staged(i), archive.Bytes(), 0o600))
+	}
+	ctx := endsWith{t.Context(), filepath.Join(path, "a", "x")}
+	require.ErrorIs(t, dir.Place(ctx, entries, entries), context.Canceled)
+	assert.FileExists(t, staged(0))
+	require.NoError(t, place(t, dir, entries))
+	require.NoError(t, dir.Save())
+	assert.NoFileExists(t, staged(0))
+	assert.NoFileExists(t, staged(1))
+	assert.FileExists(t, filepath.Join(path, "b", "x"))
 }
