@@ -253,6 +253,26 @@ func TestTheResultOfARefusedTransferIsThePlan(t *testing.T) {
 	assert.Zero(t, sent.Moved)
 }
 
+// A pull that ends before anything comes leaves no directory that it has made, but any other.
+func TestPullThatIsRefusedLeavesNoDirectory(t *testing.T) {
+	_, _, reference := pushed(t)
+	few := model.Limits{Files: 1}
+	for _, form := range []model.Form{model.Auto, model.Files} {
+		for _, there := range []string{".", "a", "a/b", "a/b/c"} {
+			dir := t.TempDir()
+			require.NoError(t, os.MkdirAll(filepath.Join(dir, there), 0o700))
+			_, err := model.Pull(t.Context(), reference, filepath.Join(dir, "a", "b", "c"),
+				model.PullOptions{Form: form, Limits: few})
+			require.ErrorAs(t, err, new(*model.LimitError))
+			left := there
+			for _, name := range []string{"a", "a/b", "a/b/c"} {
+				_, err := os.Stat(filepath.Join(dir, name))
+				assert.Equal(t, strings.HasPrefix(left, name), err == nil, "%s, of %s", name, there)
+			}
+		}
+	}
+}
+
 func TestPruneRemovesWhatNoModelNeeds(t *testing.T) {
 	_, _, reference := pushed(t)
 	dir := t.TempDir()

@@ -60,19 +60,40 @@ type PullOptions struct {
 	Reuse []string
 }
 
-// Pull fetches the model of a reference into a directory, which is made where it is missing. What is there
-// already is not fetched again. Errors match those of this package, of package registry and of
-// [transfer.Download]; what has come till then stays, for the next call to continue. Calls may run at the
-// same time, in several processes, on one directory: each blob is fetched once, as long as bytes of it come.
-// A pull that brings none is waited for no longer than StallTimeout or RetryTimeout.
+// Pull fetches the model of a reference into a directory, which is made where it is missing, and removed
+// where nothing came into it. What is there already is not fetched again. Errors match those of this package,
+// of package registry and of [transfer.Download]; what has come till then stays, for the next call to
+// continue. Calls may run at the same time, in several processes, on one directory: each blob is fetched
+// once, as long as bytes of it come. A pull that brings none is waited for no longer than StallTimeout or
+// RetryTimeout.
 func Pull(ctx context.Context, reference, dir string, opts PullOptions) (Result, error) {
 	p, err := newPuller(ctx, reference, dir, opts)
 	if err != nil {
 		return Result{}, err
 	}
 	defer p.repo.CloseIdleConnections()
-	err = p.run(ctx)
+	unmake := remembered(dir)
+	if err = p.run(ctx); err != nil {
+		unmake()
+	}
 	return p.result, err
+}
+
+// remembered notes which of a directory and those above it are missing. The function that it returns removes
+// those in which there is nothing.
+func remembered(dir string) (unmake func()) {
+	var missing []string
+	for at := filepath.Clean(dir); at != filepath.Dir(at); at = filepath.Dir(at) {
+		if _, err := os.Lstat(at); !errors.Is(err, fs.ErrNotExist) {
+			break
+		}
+		missing = append(missing, at)
+	}
+	return func() {
+		for _, made := range missing {
+			_ = os.Remove(made)
+		}
+	}
 }
 
 // Plan tells what [Pull] would do with the same arguments: the result has what would be fetched as Missing,

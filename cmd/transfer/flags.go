@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"math"
 	"net/url"
+	"strconv"
 	"strings"
 	"time"
 
@@ -95,6 +96,25 @@ func (a *app) logger() *slog.Logger {
 		return nil
 	}
 	return slog.New(slog.NewTextHandler(a.stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
+}
+
+// flagError says what a value of a flag is not, where package strconv or time says how it was parsed.
+func flagError(err error) error {
+	invalid, ok := errors.AsType[*pflag.InvalidValueError](err)
+	if !ok {
+		return err
+	}
+	what := invalid.Unwrap().Error()
+	switch invalid.GetFlag().Value.Type() {
+	case "int", "uint64":
+		what = "not a whole number such as 8"
+		if errors.Is(invalid, strconv.ErrRange) {
+			what = "too large, or too small"
+		}
+	case "duration":
+		what = "not a time such as 30s, 5m or 1h30m"
+	}
+	return fmt.Errorf("--%s %q is %s", invalid.GetFlag().Name, invalid.GetValue(), what)
 }
 
 // byteSize is a flag with a number of bytes, written like 512, 10M, 1.5GiB.

@@ -46,6 +46,22 @@ func TestCountsHaveTheirNoun(t *testing.T) {
 	assert.Equal(t, "2,000 blobs", plural(2000, "blob"))
 }
 
+// What cannot be read is told in words, and not as package strconv says it.
+func TestAValueOfAFlagThatCannotBeRead(t *testing.T) {
+	for says, args := range map[string][]string{
+		`tags: --timeout "3" is not a time such as 30s`:       {"tags", "--timeout", "3"},
+		`pull: --max-files "8x" is not a whole number such`:   {"pull", "--max-files", "8x"},
+		`demo: --tensors "99999999999999999999" is too large`: {"demo", "--tensors", "99999999999999999999"},
+		`demo: --seed "-1" is not a whole number such as 8`:   {"demo", "--seed", "-1"},
+		`pull: --limit-rate "3Q" is not a size such as 512`:   {"pull", "--limit-rate", "3Q"},
+		`pull: --mirror "x" is not a URL such as https://mir`: {"pull", "--mirror", "x"},
+	} {
+		r := runWith(t, args...)
+		assert.Equal(t, exitUsage, r.code, "%v", args)
+		assert.Contains(t, r.stderr, "transfer: "+says)
+	}
+}
+
 // Who types a command line knows flags, and not what package model calls them.
 func TestAnOptionThatCannotBeIsNamedByItsFlag(t *testing.T) {
 	blobs, _ := makeModel(t, demoModel{tensors: 1, seed: 1})

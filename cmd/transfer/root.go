@@ -29,6 +29,7 @@ func newRoot(a *app) *cobra.Command {
 	root.SetOut(a.stdout)
 	root.SetErr(a.stderr)
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		err = flagError(err)
 		if cmd == root {
 			return usagef("%v", err)
 		}

@@ -26,5 +26,5 @@ func (e *Error) Error() string {
 	case Depth:
 		return fmt.Sprintf("its directories are nested more than %d deep", e.Most)
 	}
-	return fmt.Sprintf("it names more than %d manifests", e.Most)
+	return fmt.Sprintf("it names more manifests than %d", e.Most)
 }
