@@ -114,10 +114,9 @@ func (c *copier) copy(ctx context.Context, from, to string) (err error) {
 		return err
 	}
 	c.result.Reference = c.to
-	if c.via = c.Client; c.via == nil {
-		c.via = newClient()
-		defer c.via.CloseIdleConnections()
-	}
+	via, closeIdle := c.ownClient()
+	defer closeIdle()
+	c.via = via
 	if err := c.open(ctx); err != nil {
 		return err
 	}
@@ -166,6 +165,16 @@ func (c *copier) open(ctx context.Context) (err error) {
 		c.target.CloseIdleConnections()
 	}
 	return side(c.from, err)
+}
+
+// ownClient returns the client of requests of this package's own, and what closes the connections that are
+// not the caller's.
+func (o *Options) ownClient() (client *http.Client, closeIdle func()) {
+	if o.Client != nil {
+		return o.Client, func() {}
+	}
+	client = newClient()
+	return client, client.CloseIdleConnections
 }
 
 // newClient returns a client that keeps as many connections as there may be requests.

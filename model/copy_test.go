@@ -299,3 +299,40 @@ func claimsBlobs(refuses bool, puts *atomic.Int32) func(http.ResponseWriter, *ht
 		return false
 	}
 }
+
+// noted notes the requests that it passes on.
+type noted struct {
+	mu       sync.Mutex // guards the field that follows
+	requests []*http.Request
+}
+
+func (n *noted) RoundTrip(r *http.Request) (*http.Response, error) {
+	n.mu.Lock()
+	n.requests = append(n.requests, r)
+	n.mu.Unlock()
+	return http.DefaultTransport.RoundTrip(r)
+}
+
+// The Timeout of a client would end a large blob in its middle: only its transport counts, as elsewhere.
+func TestAllRequestsOfACopyAreOfItsOptions(t *testing.T) {
+	from, _ := source(t)
+	_, to := serve(t, registrytest.Options{})
+	seen := &noted{}
+	_, err := model.Copy(t.Context(), from+"/me/model:v1", to+"/you/model:v1", model.CopyOptions{
+		Options: model.Options{
+			Client: &http.Client{Transport: seen, Timeout: time.Hour}, UserAgent: "program/1",
+		},
+	})
+	require.NoError(t, err)
+	puts := 0
+	for _, r := range seen.requests {
+		assert.Equal(t, "program/1", r.UserAgent(), "%s %s", r.Method, r.URL.Path)
+		if r.Method != http.MethodPut || !strings.Contains(r.URL.Path, "/blobs/") {
+			continue
+		}
+		puts++
+		_, bounded := r.Context().Deadline()
+		assert.False(t, bounded, r.URL.Path)
+	}
+	assert.Equal(t, 2, puts)
+}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"io/fs"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -465,4 +466,25 @@ func TestAPushIsRefusedOnce(t *testing.T) {
 	_, err := model.Push(t.Context(), []string{dir}, host+"/me/model", model.PushOptions{})
 	require.ErrorIs(t, err, registry.ErrUnauthorized)
 	assert.Len(t, reg.Requests(), 1)
+}
+
+// A dry run leaves no connection open, either.
+func TestADryRunOfPushLeavesNoConnection(t *testing.T) {
+	server := httptest.NewUnstartedServer(registrytest.New(registrytest.Options{}))
+	var open atomic.Int64
+	server.Config.ConnState = func(_ net.Conn, state http.ConnState) {
+		switch state {
+		case http.StateNew:
+			open.Add(1)
+		case http.StateClosed:
+			open.Add(-1)
+		}
+	}
+	server.Start()
+	defer server.Close()
+	reference := server.Listener.Addr().String() + "/me/model:v1"
+	dir := files(t, map[string]string{"a": "1", "b": "2"})
+	_, err := model.Push(t.Context(), []string{dir}, reference, model.PushOptions{DryRun: true})
+	require.NoError(t, err)
+	assert.Eventually(t, func() bool { return open.Load() == 0 }, 5*time.Second, time.Millisecond)
 }

@@ -33,6 +33,7 @@ type prober struct {
 	getToken func(context.Context, transfer.AuthChallenge) (string, error)
 	patience time.Duration // with a request that is not answered
 	silent   atomic.Bool   // one was not
+	agent    string        // the User-Agent
 	atOnce   int
 
 	mu    sync.Mutex // guards the fields that follow
@@ -42,12 +43,13 @@ type prober struct {
 func newProber(options Options, r ref.Reference, repo *registry.Repository) *prober {
 	o := repo.UploadOptions()
 	quiet := *cmp.Or(options.Client, &http.Client{})
+	quiet.Timeout = 0 // a blob takes the time that it takes
 	// A redirect is an answer: it leads to what is there, and the token must not go with it.
 	quiet.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	return &prober{
 		client: &quiet, base: r.BaseURL() + "/v2/" + r.Repository + "/blobs/", getToken: o.GetToken,
 		token: o.Token, patience: cmp.Or(o.StallTimeout, defaultPatience),
-		atOnce: options.atOnce(probesAtOnce),
+		atOnce: options.atOnce(probesAtOnce), agent: o.UserAgent,
 	}
 }
 
@@ -225,7 +227,9 @@ func (p *prober) do(req *http.Request) (*http.Response, error) {
 	return resp, err
 }
 
+// authorize says who asks.
 func (p *prober) authorize(req *http.Request) {
+	req.Header.Set("User-Agent", p.agent)
 	p.mu.Lock()
 	token := p.token
 	p.mu.Unlock()

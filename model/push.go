@@ -173,8 +173,11 @@ func (p *pusher) plan(ctx context.Context, src *source) error {
 		return err
 	}
 	defer repo.CloseIdleConnections()
-	blobs := src.blobs()
-	there, err := newProber(p.Options, p.ref, repo).all(ctx, blobs, "")
+	blobs, options := src.blobs(), p.Options
+	client, closeIdle := p.ownClient()
+	defer closeIdle()
+	options.Client = client
+	there, err := newProber(options, p.ref, repo).all(ctx, blobs, "")
 	if err != nil {
 		return err
 	}

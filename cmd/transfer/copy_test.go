@@ -106,7 +106,9 @@ func TestH12ACopyLeavesTheDirectoryThatWasThere(t *testing.T) {
 	mine, none := t.TempDir(), filepath.Join(t.TempDir(), "none")
 	for _, dir := range []string{mine, none} {
 		to := fronted(t, startedServer(t), func(w http.ResponseWriter, r *http.Request) bool {
-			streamed := r.Method == http.MethodPut && strings.HasPrefix(r.UserAgent(), "Go-http-client")
+			onDisk, err := filepath.Glob(filepath.Join(dir, "transfer-copy-*"))
+			assert.NoError(t, err)
+			streamed := r.Method == http.MethodPut && len(onDisk) == 0
 			if streamed {
 				w.WriteHeader(http.StatusRequestEntityTooLarge)
 			}
@@ -161,6 +163,7 @@ func TestACopyPassesBlobsOnAndGoesThroughTheDiskWhereThatFails(t *testing.T) {
 		return r.Method == http.MethodGet && strings.Contains(r.URL.Path, "/blobs/sha256:")
 	}
 	var cut, lost, other atomic.Int32
+	var disk atomic.Bool // the copy has made its directory
 	var target *server
 	elsewhere := fronted(t, source, func(w http.ResponseWriter, r *http.Request) bool {
 		assert.Empty(t, r.Header.Get("Authorization"))
@@ -214,8 +217,7 @@ func TestACopyPassesBlobsOnAndGoesThroughTheDiskWhereThatFails(t *testing.T) {
 			return true
 		}, disk: true},
 		"a session that is refused": {to: func(w http.ResponseWriter, r *http.Request) bool {
-			if r.Method != http.MethodPut || !strings.Contains(r.URL.Path, "/uploads/") ||
-				!strings.HasPrefix(r.UserAgent(), "Go-http-client") {
+			if r.Method != http.MethodPut || !strings.Contains(r.URL.Path, "/uploads/") || disk.Load() {
 				return false
 			}
 			w.WriteHeader(http.StatusRequestEntityTooLarge)
@@ -231,7 +233,7 @@ func TestACopyPassesBlobsOnAndGoesThroughTheDiskWhereThatFails(t *testing.T) {
 				test.to = no
 			}
 			target = startedServer(t)
-			var disk atomic.Bool
+			disk.Store(false)
 			dir := filepath.Join(t.TempDir(), "dir")
 			to := fronted(t, target, func(w http.ResponseWriter, r *http.Request) bool {
 				if _, err := os.Stat(dir); err == nil {
