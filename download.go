@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"math/rand/v2"
 	"os"
@@ -428,7 +427,7 @@ func (d *downloader) claim(ctx context.Context, i int) (missing []pieces.Range, 
 		b.partial, err = d.dir.Claim(ctx, p.digest, p.size)
 		return false, err
 	})
-	if errors.Is(err, fs.ErrExist) {
+	if errors.Is(err, blobstore.ErrThere) {
 		d.progress.add(p.size - p.inPlace)
 		d.schedule.Finish(i)
 		p.trace.Find(events.OnDisk)

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"os/exec"
 	"testing"
@@ -102,7 +101,7 @@ func TestS12AnotherProcessFinishes(t *testing.T) {
 	require.ErrorIs(t, err, filelock.ErrBusy)
 	require.NoError(t, in.Close())
 	_, err = d.Claim(t.Context(), digestOf(content), 1000)
-	require.ErrorIs(t, err, fs.ErrExist)
+	require.ErrorIs(t, err, ErrThere)
 	require.NoError(t, cmd.Wait())
 	requireBlob(t, dir, content)
 }

@@ -21,13 +21,16 @@ const (
 	longestWait  = 100 * time.Millisecond
 )
 
+// ErrThere is a claim to a blob that has its final name. That any other name exists is no such error.
+var ErrThere = errors.New("the blob is there")
+
 // Claim gives one caller of all processes the right to write a blob. It must call Close of the partial, which
 // ends that. The others wait for that until their contexts end, or until the holder has brought nothing
 // for as long as [Waiting] says. Then they write a file of their own, which begins with what the holder has
 // recorded, and the first who is done gives it the final name.
 //
-// The error matches [fs.ErrExist] when the blob has its final name, most often because the caller that had
-// the claim before has finished it. A file that [Dir.Check] found wrong does not count.
+// The error matches [ErrThere] when the blob has its final name, most often because the caller that had the
+// claim before has finished it. A file that [Dir.Check] found wrong does not count.
 func (d *Dir) Claim(ctx context.Context, dg digest.Digest, size int64) (*Partial, error) {
 	if size < 0 {
 		return nil, fmt.Errorf("%s: %w: %d bytes", dg, errSize, size)

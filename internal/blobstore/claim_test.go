@@ -2,7 +2,6 @@ package blobstore
 
 import (
 	"errors"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"sync"
@@ -130,7 +129,7 @@ func TestS12PartialOfAFinishedBlobIsRemoved(t *testing.T) {
 	name := nameOf(digestOf(content))
 	require.NoError(t, os.WriteFile(filepath.Join(dir, name), content, 0o644))
 	_, err := d.Claim(t.Context(), digestOf(content), large)
-	require.ErrorIs(t, err, fs.ErrExist)
+	require.ErrorIs(t, err, ErrThere)
 	assert.NotContains(t, files(t, dir), name+partialSuffix)
 }
 

@@ -152,7 +152,7 @@ func TestS9CheckedFileIsReplaced(t *testing.T) {
 	require.NoError(t, err)
 	d := open(t, dir)
 	_, err = d.Claim(t.Context(), dg, 100)
-	require.ErrorIs(t, err, fs.ErrExist, "nobody has found it wrong")
+	require.ErrorIs(t, err, ErrThere, "nobody has found it wrong")
 
 	ok, err := d.Check(t.Context(), dg, 100)
 	require.NoError(t, err)
@@ -163,7 +163,7 @@ func TestS9CheckedFileIsReplaced(t *testing.T) {
 	requireBlob(t, dir, content)
 	require.NoError(t, os.Chtimes(path, time.Time{}, wrong.ModTime())) // as on a disk with coarse times
 	_, err = d.Claim(t.Context(), dg, 100)
-	require.ErrorIs(t, err, fs.ErrExist, "what was repaired is there")
+	require.ErrorIs(t, err, ErrThere, "what was repaired is there")
 }
 
 // S9: what was found wrong may have been replaced since, by another process.
@@ -179,7 +179,7 @@ func TestS9RepairedByAnother(t *testing.T) {
 	require.NoError(t, os.WriteFile(path, content, 0o644))
 	require.NoError(t, os.Chtimes(path, time.Time{}, time.Now().Add(time.Hour)))
 	_, err = d.Claim(t.Context(), dg, 100)
-	require.ErrorIs(t, err, fs.ErrExist)
+	require.ErrorIs(t, err, ErrThere)
 }
 
 func TestSha512(t *testing.T) {
@@ -229,7 +229,7 @@ func TestS7BlobBehindALink(t *testing.T) {
 	require.NoError(t, err)
 	assert.True(t, has)
 	_, err = d.Claim(t.Context(), dg, 1000)
-	require.ErrorIs(t, err, fs.ErrExist)
+	require.ErrorIs(t, err, ErrThere)
 
 	require.NoError(t, os.WriteFile(elsewhere, make([]byte, 1000), 0o644)) // spoilt
 	ok, err := d.Check(t.Context(), dg, 1000)

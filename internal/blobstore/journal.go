@@ -89,7 +89,11 @@ func (j *journal) create() (*os.File, error) {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
-	return j.folder.create(j.name)
+	f, err := j.folder.create(j.name)
+	if errors.Is(err, fs.ErrExist) {
+		return nil, errInTheWay // come since
+	}
+	return f, err
 }
 
 // openJournal opens the journal that an earlier run left. The error matches errJournal when it is of no use,

@@ -8,6 +8,8 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/opencontainers/go-digest"
@@ -226,4 +228,25 @@ func TestS8JournalOfADirectory(t *testing.T) {
 	require.NoError(t, os.WriteFile(filepath.Join(dir, name+journalSuffix), data, 0o644))
 	require.NoError(t, os.Mkdir(filepath.Join(dir, name+partialSuffix), 0o755))
 	assert.Zero(t, open(t, dir).BytesOnDisk(digest.FromString("x"), large))
+}
+
+// S8: what takes the name of a journal while it is made makes no claim look as if the blob were finished.
+func TestS8JournalAppearsWhileItIsMade(t *testing.T) {
+	content, dir := random(large), t.TempDir()
+	d := open(t, dir)
+	name := filepath.Join(dir, journalName(dataName(nameOf(digestOf(content)), 0)))
+	var stop atomic.Bool
+	var other sync.WaitGroup
+	other.Go(func() {
+		for !stop.Load() {
+			_ = os.WriteFile(name, nil, 0o644)
+		}
+	})
+	defer other.Wait()
+	defer stop.Store(true)
+	for range 500 {
+		p, err := d.Claim(t.Context(), digestOf(content), large)
+		require.NoError(t, err)
+		require.NoError(t, p.Close(false))
+	}
 }

@@ -167,7 +167,7 @@ func TestS12OneOfManyFetches(t *testing.T) {
 				d.folder.lock = lock
 				callers.Go(func() {
 					p, err := d.Claim(t.Context(), digestOf(content), 50_000)
-					if errors.Is(err, fs.ErrExist) {
+					if errors.Is(err, ErrThere) {
 						found.Add(1)
 						return
 					}

@@ -1,7 +1,6 @@
 package blobstore
 
 import (
-	"io/fs"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -104,4 +103,4 @@ func (f *dataFile) beating() (end func()) {
 }
 
 // doneMeanwhile makes the error of a claim whose blob was finished.
-func (d *folder) doneMeanwhile(name string) error { return d.pathError("claim", name, fs.ErrExist) }
+func (d *folder) doneMeanwhile(name string) error { return d.pathError("claim", name, ErrThere) }

@@ -1,7 +1,6 @@
 package blobstore
 
 import (
-	"io/fs"
 	"os"
 	"path/filepath"
 	"testing"
@@ -67,7 +66,7 @@ func TestS24WaitersAgreeOnTheNextFile(t *testing.T) {
 			commit(t, second)
 		}()
 		_, err := third.Claim(t.Context(), digestOf(content), 1<<20)
-		require.ErrorIs(t, err, fs.ErrExist)
+		require.ErrorIs(t, err, ErrThere)
 		assert.Equal(t, 1, *gaveUp)
 		require.NoError(t, stopped.Close(false))
 		requireBlob(t, dir, content)
@@ -101,7 +100,7 @@ func TestS24HolderThatGetsOn(t *testing.T) {
 					commit(t, holder)
 				}()
 				_, err := d.Claim(t.Context(), digestOf(content), int64(len(content)))
-				require.ErrorIs(t, err, fs.ErrExist)
+				require.ErrorIs(t, err, ErrThere)
 				assert.Equal(t, []int{1, 0}, []int{*began, *gaveUp})
 				synctest.Wait()
 				requireBlob(t, dir, content)
@@ -125,7 +124,7 @@ func TestS24AnotherWaiterIsFaster(t *testing.T) {
 		}()
 		slow, _, gaveUp := patient(t, dir, time.Hour)
 		_, err := slow.Claim(t.Context(), digestOf(content), int64(len(content)))
-		require.ErrorIs(t, err, fs.ErrExist)
+		require.ErrorIs(t, err, ErrThere)
 		assert.Zero(t, *gaveUp)
 		require.NoError(t, stopped.Close(true))
 		requireBlob(t, dir, content)
