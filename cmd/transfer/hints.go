@@ -226,7 +226,10 @@ const freeSome = "free some space and run the same command again: what is there 
 
 func spaceHint(err error) string {
 	var lack *model.SpaceError
+	var output *outputError
 	switch {
+	case errors.As(err, &output) && errors.Is(err, syscall.ENOSPC):
+		return "stdout goes to a disk that is full: free some space there, or send it elsewhere"
 	case errors.As(err, &lack) && lack.Need > 0:
 		return missingSpace(lack) + "; " + freeSome
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, transfer.ErrInsufficientSpace):

@@ -219,5 +219,11 @@ func (c *checkedWriter) failed() error {
 	if c.err == nil {
 		return nil
 	}
-	return fmt.Errorf("writing the result: %w", c.err)
+	return &outputError{c.err}
 }
+
+// outputError is a result that could not be written to stdout.
+type outputError struct{ err error }
+
+func (e *outputError) Error() string { return "writing the result: " + e.err.Error() }
+func (e *outputError) Unwrap() error { return e.err }

@@ -151,6 +151,29 @@ func TestAResultThatCannotBeWrittenIsAFailure(t *testing.T) {
 	}
 }
 
+func TestAFullStdoutIsNotTakenForAFullDirectory(t *testing.T) {
+	var stderr bytes.Buffer
+	a := &app{stdin: strings.NewReader(""), stdout: fullDisk{}, stderr: &stderr, getenv: noEnv}
+	assert.Equal(t, exitFailed, a.run(t.Context(), []string{"help"}))
+	assert.Contains(t, stderr.String(), "hint: stdout goes to a disk that is full")
+	assert.NotContains(t, stderr.String(), "fetched")
+}
+
+// fullDisk has no space left.
+type fullDisk struct{}
+
+func (fullDisk) Write([]byte) (int, error) { return 0, syscall.ENOSPC }
+
+func TestAnUnknownCommandIsAnsweredWithAllThereAre(t *testing.T) {
+	r := runWith(t, "nosuch")
+	for _, c := range newRoot(new(app)).Commands() {
+		if c.Runnable() || c.HasSubCommands() {
+			assert.Regexp(t, `[ ,]`+c.Name()+`[ ,]`, r.stderr)
+		}
+	}
+	assert.NotContains(t, r.stderr, "__complete")
+}
+
 // brokenPipe is where nobody reads.
 type brokenPipe struct{}
 

@@ -11,7 +11,7 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// manCommand writes manual pages. It is for packagers, and so not listed.
+// manCommand writes manual pages. It is for packagers, and so not in the help.
 func manCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "man [DIR]", Short: "Write the manual page, or one for each command into DIR", Hidden: true,

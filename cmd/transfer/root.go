@@ -77,10 +77,11 @@ func unknownCommand(cmd *cobra.Command, args []string) error {
 	return usagef("unknown command %q; there are %s", args[0], commandNames(cmd))
 }
 
+// commandNames lists all that can be run, also what the help leaves out: help itself, and man.
 func commandNames(root *cobra.Command) string {
 	var names []string
 	for _, c := range root.Commands() {
-		if c.IsAvailableCommand() {
+		if (c.Runnable() || c.HasSubCommands()) && !strings.HasPrefix(c.Name(), "__") {
 			names = append(names, c.Name())
 		}
 	}
