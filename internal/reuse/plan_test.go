@@ -145,6 +145,32 @@ func TestSurveyOfSeveralRuns(t *testing.T) {
 }
 
 // However many tensors there are, the requests and the bytes of a stage are bounded.
+// The least file that is put together is the one with the largest share of probes.
+func TestAllProbesOfASmallFileAreAtMostTwoPercent(t *testing.T) {
+	for name, sizes := range map[string][]int64{
+		"very many": many(40_000, 850), "as many as are probed": many(700, 48<<10), "few": many(33, 1<<20),
+	} {
+		for _, apart := range []int{1, 2, 100_000} { // so many move together
+			p := planOf(sizes...)
+			p.most = int(min(max(p.size/probeShare, leastAsked), mostAsked))
+			for i := range p.tensors {
+				p.tensors[i].places[0].from += int64(32 * (i / apart))
+			}
+			bytes := int64(0)
+			scout := func() { p.spread(scouts, func(int) bool { return true }) }
+			refine := func() { p.refine() }
+			for _, stage := range []func(){scout, p.survey, refine, refine} {
+				stage()
+				for _, r := range p.pending() {
+					bytes += r.Len()
+				}
+				p.probes = nil
+			}
+			assert.LessOrEqual(t, bytes, p.size/50, "%s, %d together", name, apart)
+		}
+	}
+}
+
 func TestProbesAreBounded(t *testing.T) {
 	for name, sizes := range map[string][]int64{
 		"many small": many(60_000, 5000), "many tiny": many(100_000, 400), "few": many(300, 1<<20),
