@@ -21,6 +21,7 @@ var reasons = map[string]string{
 	"C":      "what is copied is hashed on the way, as crane and regctl do; oras does not",
 	"U1":     "what is sent is hashed, so that a wrong file never counts as pushed; oras does not",
 	"U2":     "the same; the hash is half of the work",
+	"W3":     "four bodies begin, and how many are fastest shows late; level with `BodyConcurrency` 32",
 }
 
 // peersOf are the rows of others that do the same work: no floor, no fixed number of this package.
