@@ -205,13 +205,14 @@ func (p *pusher) send(ctx context.Context, src *source) error {
 		return err
 	}
 	return putManifests(ctx, repo, src.manifests(), name, func(m registry.Manifest) error {
-		if o.Blobs, err = m.Blobs(); err != nil {
+		blobs, err := m.Blobs()
+		if err != nil {
 			return err
 		}
 		again := newTally(0, nil)
 		o.Progress, o.Trace = again.progress, again.uploaded(p.Trace)
-		o.Manifest, o.ManifestRef = m.Data, m.Digest
-		err := transfer.Upload(ctx, o)
+		o.Blobs, o.Manifest, o.ManifestRef = blobs, m.Data, m.Digest
+		err = transfer.Upload(ctx, o)
 		var sent Result
 		again.count(&sent)
 		p.result.moreMoved(sent.Moved)

@@ -18,7 +18,7 @@ var reasons = map[string]string{
 	"D5":     "curl checks no digest and syncs nothing: this is what the hash costs",
 	"P2push": "the registry is the limit, and what is sent is hashed on the core that it does not use",
 	"P2pull": "both cores are busy: each file is hashed, synced and renamed",
-	"C":      "what is copied is hashed on the way, as crane and regctl do; oras does not",
+	"C":      "it is hashed on the way, which oras does not do; why crane and regctl are ahead is not known",
 	"U1":     "what is sent is hashed, so that a wrong file never counts as pushed; oras does not",
 	"U2":     "the same; the hash is half of the work",
 	"W3":     "four bodies begin, and how many are fastest shows late; level with `BodyConcurrency` 32",

@@ -22,8 +22,8 @@ const (
 	farLatency = 10 * time.Millisecond
 
 	// On the same machine or network, a connection is made within nearDial. There a registry that is busy
-	// may need as long as busyLatency for each first byte: Debian's took 8 to 18 ms for the fastest of four
-	// on a machine with two cores, which it shared.
+	// may need nearly busyLatency for each first byte: Debian's took 7.5 to 9 ms for the fastest of four in
+	// three runs on two cores, which it shared, and more than farLatency in others.
 	nearDial    = time.Millisecond
 	busyLatency = 20 * time.Millisecond
 )
