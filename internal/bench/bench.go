@@ -74,16 +74,7 @@ func newBench(o options) (b *bench, err error) {
 	if b.remote, err = startRegistry(here, b.shelf.dir, registry.Loopback); err != nil {
 		return nil, err
 	}
-	return b, makeAll(b.launcher.home, o.profiles)
-}
-
-func makeAll(dirs ...string) (err error) {
-	for _, d := range dirs {
-		if d != "" {
-			err = errors.Join(err, os.MkdirAll(d, 0o755))
-		}
-	}
-	return err
+	return b, os.MkdirAll(b.launcher.home, 0o755)
 }
 
 // close stops the registry and removes all that was made.
@@ -167,8 +158,7 @@ func (b *bench) programs(ctx context.Context, w workload) (samples []sample, err
 	}
 	defer func() { err = errors.Join(err, stage.Close()) }()
 	return b.rounds(ctx, w, func(ctx context.Context, name string, round int) (sample, error) {
-		r, err := stage.Run(ctx, name)
-		o := contender.Outcome{Wall: r.Wall, CPU: r.CPU, Error: r.Failure}
+		o, err := stage.Run(ctx, name)
 		return newSample(w, name, round, o, registry.Counts{}), err
 	})
 }

@@ -91,7 +91,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 		o.workloads, o.record = ofFarLinks(), true
 		return measure(ctx, o, out)
 	case "updates":
-		o.workloads, o.record = ofUpdates(), true
+		o.workloads, o.record = updates(), true
 		return measure(ctx, o, out)
 	case "show":
 		return docs.show(out)

@@ -174,22 +174,21 @@ func ofThePage() (all []workload) {
 		w.contest = contest{contenders, rounds}
 		all = append(all, w)
 	}
-	peers := []string{"transfer", "first", "oras", "ggcr", "regclient"}
-	fast := append(peers[:5:5], "floor@8", "floor@64")
+	fast := append(libraries[:5:5], "floor@8", "floor@64")
 	for _, name := range []string{"D1", "U1"} {
 		add(name, 6, fast...)
 	}
 	for _, name := range []string{"D2", "U2"} {
 		add(name, 4, fast...)
 	}
-	add("D4", 3, append(peers[:5:5], "floor@64")...)
-	add("U3", 3, append(peers[:5:5], "floor@64")...)
+	add("D4", 3, append(libraries[:5:5], "floor@64")...)
+	add("U3", 3, append(libraries[:5:5], "floor@64")...)
 	for _, name := range programRows {
 		add(name, 3, whole...)
 	}
-	add("W2small", 4, append(peers[:4:4], "bodies@64")...)
-	add("W3", 3, peers[:4]...)
-	add("D5", 3, append(peers[:5:5], "floor@1", "curl")...)
+	add("W2small", 4, append(libraries[:4:4], "bodies@64")...)
+	add("W3", 3, libraries[:4]...)
+	add("D5", 3, append(libraries[:5:5], "floor@1", "curl")...)
 	add("D6", 3, "transfer", "oras", "curl")
 	return all
 }

@@ -99,11 +99,11 @@ func targets() (all []target) {
 		}
 	}
 	const peer, number = "× best peer", "× best fixed number"
-	add(1.05, "× floor", overFloor, "D2", "D3")
-	add(1.10, "× floor", overFloor, "D1", "weak", "collapse")
-	add(1.5, "× floor", overFloor, "D1disk")
-	add(1.10, "× floor, CPU", overFloorCPU, "D2")
-	add(1.25, "× floor, CPU", overFloorCPU, "D5")
+	add(1.05, "× floor", overFloor(wall), "D2", "D3")
+	add(1.10, "× floor", overFloor(wall), "D1", "weak", "collapse")
+	add(1.5, "× floor", overFloor(wall), "D1disk")
+	add(1.10, "× floor, CPU", overFloor(cpu), "D2")
+	add(1.25, "× floor, CPU", overFloor(cpu), "D5")
 	add(0.55, peer, overPeer, "U3")
 	add(0.65, peer, overPeer, "D4")
 	add(0.75, peer, overPeer, "D5")
@@ -156,13 +156,12 @@ func ours(r result) summary {
 	return s
 }
 
-func overFloor(_ []result, r result) float64 {
-	return per(ours(r).of[wall].median, medianOf(r.rows, "floor"))
-}
-
-func overFloorCPU(_ []result, r result) float64 {
-	floor, _ := rowOf(r.rows, "floor")
-	return per(ours(r).of[cpu].median, floor.of[cpu].median)
+// overFloor compares a figure with that of the floor.
+func overFloor(f figure) func([]result, result) float64 {
+	return func(_ []result, r result) float64 {
+		floor, _ := rowOf(r.rows, "floor")
+		return per(ours(r).of[f].median, floor.of[f].median)
+	}
 }
 
 func overPeer(_ []result, r result) float64 {

@@ -32,13 +32,14 @@ func (m *model) retrain(these ...int) {
 	}
 }
 
-// updates are new versions of a model of which an older one is here.
+// updates are new versions of a model of which an older one is here, so often that all take less than ten
+// minutes.
 func updates() []workload {
 	gguf, safetensors := tensortest.File.GGUF, tensortest.File.Safetensors
 	of := func(name, title string, u update) workload {
 		w := down(name, title, "update", []string{"copy", "reuse", "transfer"},
 			registry.Knobs{Latency: late, TotalRate: 100e6}, large)
-		w.update = &u
+		w.update, w.rounds = &u, 2
 		return w
 	}
 	return []workload{
@@ -79,15 +80,6 @@ func (s *shelf) update(u *update, size int64) (b contender.Blob, old string, err
 	u.change(&m)
 	b, err = version()
 	return b, filepath.Join(s.dir, older.File()), err
-}
-
-// ofUpdates are the updates, so often that they take less than ten minutes.
-func ofUpdates() (all []workload) {
-	for _, w := range updates() {
-		w.rounds = 2
-		all = append(all, w)
-	}
-	return all
 }
 
 // updated compares updates with a plain pull, and with a local copy that is hashed.

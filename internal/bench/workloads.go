@@ -256,12 +256,11 @@ func findWorkloads(names []string) (found []workload, err error) {
 		if name == "all" {
 			name = ""
 		}
-		all := workloads()
-		i := slices.IndexFunc(all, func(w workload) bool { return w.name == name })
-		if i >= 0 {
-			found = append(found, all[i])
+		if w, ok := findWorkload(name); ok {
+			found = append(found, w)
 			continue
 		}
+		all := workloads()
 		all = slices.DeleteFunc(all, func(w workload) bool { return !strings.HasPrefix(w.name, name) })
 		if len(all) == 0 {
 			return nil, fmt.Errorf("unknown workload %q, there are %s", name, workloadNames())

@@ -60,7 +60,7 @@ func contenders() []contender {
 		of("floor", "no retries, guards or sync", newFloor),
 		{"transfer", "", transferDownload, transferUpload},
 		{"reuse", "transfer, beside an older version of the model", reuseDownload, nil},
-		{"copy", "copies the new version from a directory, and hashes it", copyDownload, nil},
+		{"copy", "copies the new version from a directory, and hashes it", opener(nearby).download, nil},
 		{"bodies", "transfer with a fixed BodyConcurrency", bodiesDownload, nil},
 		{"first", "github.com/ollama/ollama/x/transfer v0.30.0", firstDownload, firstUpload},
 		of("oras", "does not ask before it uploads", oras),

@@ -35,13 +35,13 @@ func TestKnown(t *testing.T) {
 
 func TestWrongContentIsRefused(t *testing.T) {
 	s, path, b := newSaver(), filepath.Join(t.TempDir(), "blob"), blobOf("right")
-	require.NoError(t, s.save(path, b, strings.NewReader("right"), true))
+	require.NoError(t, s.save(path, b, strings.NewReader("right"), library{}))
 	got, err := os.ReadFile(path)
 	require.NoError(t, err)
 	assert.Equal(t, "right", string(got))
-	require.ErrorIs(t, s.save(path, b, strings.NewReader("wrong"), true), errContent)
-	require.ErrorIs(t, s.save(path, b, strings.NewReader("righ"), true), errContent)
-	require.ErrorIs(t, s.save(path, b, strings.NewReader("righ"), false), errContent)
+	require.ErrorIs(t, s.save(path, b, strings.NewReader("wrong"), library{}), errContent)
+	require.ErrorIs(t, s.save(path, b, strings.NewReader("righ"), library{}), errContent)
+	require.ErrorIs(t, s.save(path, b, strings.NewReader("righ"), library{verifies: true}), errContent)
 }
 
 // outcome is what a process says of a job.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"os"
+	"path/filepath"
 )
 
 // library is one that moves single blobs. How many at once, and what becomes of a body, is the same for all.
@@ -13,6 +14,9 @@ type library struct {
 
 	// verifies is that it checks the digest of what it fetches itself.
 	verifies bool
+
+	// syncs is that a file counts only once it is on the disk.
+	syncs bool
 }
 
 // opener makes a library ready for a job.
@@ -34,7 +38,7 @@ func (open opener) download(ctx context.Context, j *Job) error {
 			return err
 		}
 		defer body.Close()
-		return s.save(j.path(b), b, body, !l.verifies)
+		return s.save(j.path(b), b, body, l)
 	})
 }
 
@@ -51,4 +55,11 @@ func (open opener) upload(ctx context.Context, j *Job) error {
 		defer f.Close()
 		return l.push(ctx, b, f)
 	})
+}
+
+// nearby asks no registry: the blobs are in another directory of this machine.
+func nearby(_ context.Context, j *Job) (library, error) {
+	return library{syncs: true, fetch: func(_ context.Context, b Blob) (io.ReadCloser, error) {
+		return os.Open(filepath.Join(j.Near, b.File()))
+	}}, nil
 }

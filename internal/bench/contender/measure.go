@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"runtime"
 	"runtime/debug"
 	"runtime/pprof"
@@ -80,6 +81,9 @@ func (o *Outcome) fail(err error) {
 func (j *Job) profile() (stop func() error, err error) {
 	if j.CPUProfile == "" {
 		return func() error { return nil }, nil
+	}
+	if err := os.MkdirAll(filepath.Dir(j.CPUProfile), 0o755); err != nil {
+		return nil, err
 	}
 	f, err := os.Create(j.CPUProfile)
 	if err != nil {

@@ -1,11 +1,10 @@
 package contender
 
 import (
-	"bufio"
-	"bytes"
 	"fmt"
 	"os"
 	"runtime"
+	"strings"
 )
 
 // resetPeak makes the kernel forget the peak of before, such as the list of blobs being
@@ -33,11 +32,7 @@ func highWater() (n int64, ok bool) {
 	if err != nil {
 		return 0, false
 	}
-	lines := bufio.NewScanner(bytes.NewReader(status))
-	for lines.Scan() {
-		if _, err := fmt.Sscanf(lines.Text(), "VmHWM: %d kB", &n); err == nil {
-			return n << 10, true
-		}
-	}
-	return 0, false
+	_, after, _ := strings.Cut(string(status), "VmHWM:")
+	_, err = fmt.Sscanf(after, "%d kB", &n)
+	return n << 10, err == nil
 }

@@ -20,36 +20,30 @@ var errContent = errors.New("wrong content")
 // saver writes bodies to files.
 type saver struct {
 	buffers sync.Pool // of *[]byte, copySize long
-	hashes  sync.Pool // of hash.Hash
 }
 
 func newSaver() *saver {
-	return &saver{
-		buffers: sync.Pool{New: func() any { b := make([]byte, copySize); return &b }},
-		hashes:  sync.Pool{New: func() any { return sha256.New() }},
-	}
+	return &saver{buffers: sync.Pool{New: func() any { b := make([]byte, copySize); return &b }}}
 }
 
 // save writes a body to its file and, where its library does not, checks the digest of what came.
-func (s *saver) save(path string, b Blob, body io.Reader, check bool) error {
+func (s *saver) save(path string, b Blob, body io.Reader, from library) error {
 	var h hash.Hash
-	if check {
-		h = s.hashes.Get().(hash.Hash)
-		defer s.hashes.Put(h)
-		h.Reset()
+	if !from.verifies {
+		h = sha256.New()
 	}
-	n, err := s.copy(path, body, h)
+	n, err := s.copy(path, body, h, from.syncs)
 	if err != nil {
 		return err
 	}
-	if n != b.Size || check && "sha256:"+hex.EncodeToString(h.Sum(nil)) != b.Digest {
+	if n != b.Size || h != nil && "sha256:"+hex.EncodeToString(h.Sum(nil)) != b.Digest {
 		return fmt.Errorf("%w: %s", errContent, b.Digest)
 	}
 	return nil
 }
 
 // copy hides what body and file could do for each other, so that all contenders copy in the same way.
-func (s *saver) copy(path string, body io.Reader, h hash.Hash) (n int64, err error) {
+func (s *saver) copy(path string, body io.Reader, h hash.Hash, sync bool) (n int64, err error) {
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o644)
 	if err != nil {
 		return 0, err
@@ -61,7 +55,11 @@ func (s *saver) copy(path string, body io.Reader, h hash.Hash) (n int64, err err
 	if h != nil {
 		to.Writer = io.MultiWriter(h, f)
 	}
-	return io.CopyBuffer(to, struct{ io.Reader }{body}, *buffer)
+	n, err = io.CopyBuffer(to, struct{ io.Reader }{body}, *buffer)
+	if err == nil && sync {
+		err = f.Sync()
+	}
+	return n, err
 }
 
 // transport is net/http's, with as many idle connections as there are workers: without

@@ -2,12 +2,6 @@ package contender
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
-	"errors"
-	"io"
-	"os"
-	"path/filepath"
 
 	"github.com/modeltransfer/transfer"
 )
@@ -31,38 +25,6 @@ func reuseDownload(ctx context.Context, j *Job) error {
 	opts := downloadOptions(j)
 	opts.Reuse = []string{j.Old}
 	return transfer.Download(ctx, opts)
-}
-
-// copyDownload asks nobody.
-func copyDownload(_ context.Context, j *Job) error {
-	for _, b := range j.Blobs {
-		if err := copyBlob(filepath.Join(j.Near, b.File()), filepath.Join(j.Dir, b.File()), b); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// copyBlob copies a file, hashes and syncs the copy.
-func copyBlob(from, to string, b Blob) (err error) {
-	in, err := os.Open(from)
-	if err != nil {
-		return err
-	}
-	defer in.Close()
-	out, err := os.Create(to)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, out.Close()) }()
-	h := sha256.New()
-	if _, err := io.Copy(io.MultiWriter(out, h), in); err != nil {
-		return err
-	}
-	if b.Digest != "sha256:"+hex.EncodeToString(h.Sum(nil)) {
-		return errContent
-	}
-	return out.Sync()
 }
 
 // bodiesDownload fixes the bodies at once and nothing else.

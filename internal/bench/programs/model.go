@@ -20,8 +20,6 @@ const manifestName = "manifest.json"
 // tinyBlob is the only blob of P1: 50 bytes.
 const tinyBlob = `{"architecture":"amd64","os":"linux","config":{} }`
 
-const ociManifest = "application/vnd.oci.image.manifest.v1+json"
-
 // Model is what `transfer demo` makes of its flags. The zero value is one blob of 50 bytes.
 type Model struct {
 	Size    string // of the big blob
@@ -50,12 +48,8 @@ func makeModel(ctx context.Context, m Model, tools, dir string) (files modelFile
 
 // writeDemo has the program make its demo model.
 func writeDemo(ctx context.Context, m Model, tools, dir string) error {
-	binary, err := lookUp(tools, transferName)
-	if err != nil {
-		return err
-	}
 	args := []string{"demo", "--size", m.Size, "--tensors", strconv.Itoa(m.Tensors), "--dir", dir}
-	err = mustRun(exec.CommandContext(ctx, binary, args...))
+	err := mustRun(exec.CommandContext(ctx, filepath.Join(tools, transferName), args...))
 	for _, name := range []string{"pulled", "registry"} { // of the demo itself
 		err = errors.Join(err, os.RemoveAll(filepath.Join(dir, name)))
 	}
@@ -67,22 +61,13 @@ func writeTiny(dir string) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
-	sum := sha256.Sum256([]byte(tinyBlob))
-	name := hex.EncodeToString(sum[:])
-	blob := map[string]any{
-		"mediaType": "application/vnd.oci.image.config.v1+json", "digest": "sha256:" + name,
-		"size": len(tinyBlob),
-	}
-	manifest, err := json.Marshal(map[string]any{
-		"schemaVersion": 2, "mediaType": ociManifest, "config": blob, "layers": []any{},
-	})
-	if err != nil {
-		return err
-	}
-	if err := os.WriteFile(filepath.Join(dir, "sha256-"+name), []byte(tinyBlob), 0o644); err != nil {
-		return err
-	}
-	return os.WriteFile(filepath.Join(dir, manifestName), manifest, 0o644)
+	const manifest = `{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","config":` +
+		`{"mediaType":"application/vnd.oci.image.config.v1+json","digest":"sha256:%s","size":%d},"layers":[]}`
+	name := hexOf([]byte(tinyBlob))
+	return errors.Join(
+		write(dir, "sha256-"+name, []byte(tinyBlob)),
+		write(dir, manifestName, fmt.Appendf(nil, manifest, name, len(tinyBlob))),
+	)
 }
 
 // writeLayout makes an OCI layout of a model, whose blobs are links to the same files.
@@ -114,16 +99,22 @@ func writeIndex(m modelFiles, blobs string) error {
 	if err := json.Unmarshal(manifest, &kind); err != nil {
 		return err
 	}
-	sum := sha256.Sum256(manifest)
-	name := hex.EncodeToString(sum[:])
+	name := hexOf(manifest)
 	const index = `{"schemaVersion":2,"manifests":[{"mediaType":%q,"digest":"sha256:%s","size":%d,` +
 		`"annotations":{"org.opencontainers.image.ref.name":%q}}]}`
-	write := func(dir, name string, data []byte) error {
-		return os.WriteFile(filepath.Join(dir, name), data, 0o644)
-	}
 	return errors.Join(
 		write(blobs, name, manifest),
 		write(m.layout, "index.json", fmt.Appendf(nil, index, kind.MediaType, name, len(manifest), tag)),
 		write(m.layout, "oci-layout", []byte(`{"imageLayoutVersion":"1.0.0"}`)),
 	)
+}
+
+func write(dir, name string, data []byte) error {
+	return os.WriteFile(filepath.Join(dir, name), data, 0o644)
+}
+
+// hexOf is the SHA-256 of data in hexadecimal digits.
+func hexOf(data []byte) string {
+	sum := sha256.Sum256(data)
+	return hex.EncodeToString(sum[:])
 }

@@ -153,12 +153,3 @@ func mustRun(c *exec.Cmd) error {
 	}
 	return nil
 }
-
-// lookUp returns where a program is: among the tools, or where the system has it.
-func lookUp(tools, name string) (string, error) {
-	path := filepath.Join(tools, name)
-	if _, err := os.Stat(path); err == nil {
-		return path, nil
-	}
-	return exec.LookPath(name)
-}

@@ -65,7 +65,8 @@ func TestAPullThatFetchedTooLittleIsAFailure(t *testing.T) {
 
 func TestWhatIsNotInstalledIsSaid(t *testing.T) {
 	s := Stage{tools: t.TempDir(), timeout: time.Second, work: t.TempDir()}
-	assert.Equal(t, "not installed", s.command(t.Context(), []string{"no-such-program"}).Failure)
+	failure := s.command(t.Context(), []string{"no-such-program"}).Error
+	assert.Contains(t, failure, filepath.Join(s.tools, "no-such-program"))
 }
 
 func TestAReasonIsTheMessageOfALog(t *testing.T) {

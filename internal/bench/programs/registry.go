@@ -23,10 +23,6 @@ type distribution struct {
 
 // startDistribution starts a registry that keeps its files in a directory.
 func startDistribution(ctx context.Context, tools, dir string) (*distribution, error) {
-	binary, err := lookUp(tools, "registry")
-	if err != nil {
-		return nil, err
-	}
 	host, err := freeAddress()
 	if err != nil {
 		return nil, err
@@ -44,7 +40,7 @@ http: {addr: %q}
 	if err := os.WriteFile(config, data, 0o644); err != nil {
 		return nil, err
 	}
-	d := &distribution{host: host, process: exec.Command(binary, "serve", config)}
+	d := &distribution{host: host, process: exec.Command(filepath.Join(tools, "registry"), "serve", config)}
 	d.process.Env = append(os.Environ(), "OTEL_TRACES_EXPORTER=none")
 	if err := d.process.Start(); err != nil {
 		return nil, err

@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"github.com/modeltransfer/transfer/internal/bench/contender"
 )
 
 // dropCaches is where Linux is told to forget what it has of files in memory.
@@ -28,12 +30,6 @@ type Task struct {
 	Model Model
 	Disk  bool // all files are on a disk, otherwise in memory
 	Cold  bool // and not in its cache
-}
-
-// Result is what a program took.
-type Result struct {
-	Wall, CPU time.Duration
-	Failure   string
 }
 
 // Stage is where programs do a task in turn: a model, and a registry that has it where it is not pushed.
@@ -66,8 +62,8 @@ func (s *Stage) fill(ctx context.Context) (err error) {
 		return err
 	}
 	pushed := s.command(ctx, transfer(place{modelFiles: s.model}, s.source.place()))
-	if pushed.Failure != "" {
-		return errors.New(pushed.Failure)
+	if pushed.Error != "" {
+		return errors.New(pushed.Error)
 	}
 	return nil
 }
@@ -81,7 +77,7 @@ func (s *Stage) Close() (err error) {
 }
 
 // Run lets a program do the task once.
-func (s *Stage) Run(ctx context.Context, name string) (r Result, err error) {
+func (s *Stage) Run(ctx context.Context, name string) (r contender.Outcome, err error) {
 	dir := filepath.Join(s.work, "target")
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	from, to := place{modelFiles: s.model}, place{modelFiles: modelFiles{dir: dir, layout: dir}}
@@ -99,8 +95,8 @@ func (s *Stage) Run(ctx context.Context, name string) (r Result, err error) {
 	if err := s.cool(); err != nil {
 		return r, err
 	}
-	if r = s.command(ctx, find(name).move(from, to)); r.Failure == "" {
-		r.Failure = s.incomplete(dir)
+	if r = s.command(ctx, find(name).move(from, to)); r.Error == "" {
+		r.Error = s.incomplete(dir)
 	}
 	return r, nil
 }
@@ -115,24 +111,20 @@ func (s *Stage) cool() error {
 }
 
 // command runs a program.
-func (s *Stage) command(ctx context.Context, args []string) (r Result) {
-	binary, err := lookUp(s.tools, args[0])
-	if err != nil {
-		return Result{Failure: "not installed"}
-	}
+func (s *Stage) command(ctx context.Context, args []string) (r contender.Outcome) {
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
-	c := exec.CommandContext(ctx, binary, args[1:]...)
+	c := exec.CommandContext(ctx, filepath.Join(s.tools, args[0]), args[1:]...)
 	home := filepath.Join(s.work, "home")
 	c.Env = append(os.Environ(), "HOME="+home, "XDG_CACHE_HOME="+home, "XDG_CONFIG_HOME="+home,
 		"PATH="+s.tools+string(filepath.ListSeparator)+os.Getenv("PATH"))
 	var text bytes.Buffer
 	c.Stdout, c.Stderr = &text, &text
 	start := time.Now()
-	err = c.Run()
+	err := c.Run()
 	r.Wall = time.Since(start)
 	if err != nil {
-		r.Failure = fmt.Sprintf("%v: %.200s", err, reason(text.String()))
+		r.Error = fmt.Sprintf("%v: %.200s", err, reason(text.String()))
 		return r
 	}
 	r.CPU = c.ProcessState.UserTime() + c.ProcessState.SystemTime()

@@ -149,15 +149,13 @@ func (c *conn) chunk() int {
 	return n
 }
 
-// receive reads a body to its end, at the speed of the connection, and hands it to take.
-func (c *conn) receive(body io.Reader, take func([]byte)) error {
+// receive reads a body to its end, at the speed of the connection, into an upload.
+func (c *conn) receive(body io.Reader, up *upload) error {
 	b := c.scratch()[:c.chunk()]
 	for {
 		n, err := body.Read(b)
 		c.tally.body.Add(int64(n))
-		if take != nil {
-			take(b[:n])
-		}
+		up.take(b[:n])
 		if c.paced() {
 			c.throttle(n)
 		}

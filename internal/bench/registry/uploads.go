@@ -88,7 +88,7 @@ func (u *uploads) head(req *http.Request, dg string) reply {
 func (c *conn) post(req *http.Request, repository string) reply {
 	dg := req.URL.Query().Get("digest")
 	up := newUpload(c.knobs.HashUploads)
-	if err := c.receive(req.Body, up.take); err != nil {
+	if err := c.receive(req.Body, up); err != nil {
 		return failure(http.StatusBadRequest, "BLOB_UPLOAD_INVALID")
 	}
 	if dg != "" && up.size > 0 && c.knobs.SinglePost {
@@ -129,7 +129,7 @@ func (c *conn) upload(req *http.Request, repository, id string) reply {
 	if req.Method != http.MethodPatch && req.Method != http.MethodPut {
 		return failure(http.StatusMethodNotAllowed, "UNSUPPORTED")
 	}
-	if err := c.receive(req.Body, up.take); err != nil {
+	if err := c.receive(req.Body, up); err != nil {
 		return failure(http.StatusBadRequest, "BLOB_UPLOAD_INVALID")
 	}
 	if req.Method == http.MethodPut {

@@ -3,7 +3,10 @@ package wan
 import (
 	"io"
 	"math/rand/v2"
+	"sync"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // maxWaiting is how many packets may be on their way: one second of 1 Gbit/s.
@@ -13,51 +16,37 @@ const maxWaiting = 1 << 17
 type pipe struct {
 	Link
 	waiting chan packet
-	free    chan []byte // buffers of packets that have arrived
-	idleAt  time.Time   // when the link will have sent all that was queued
+	buffers sync.Pool // of *[mtu]byte, those of packets that have arrived
+	idleAt  time.Time // when the link will have sent all that was queued
 }
 
 // packet is one that will arrive.
 type packet struct {
 	due  time.Time
-	data []byte
+	data *[mtu]byte
+	size int // of data
 }
 
 func newPipe(l Link) *pipe {
-	return &pipe{Link: l, waiting: make(chan packet, maxWaiting), free: make(chan []byte, maxWaiting)}
+	return &pipe{Link: l, waiting: make(chan packet, maxWaiting),
+		buffers: sync.Pool{New: func() any { return new([mtu]byte) }}}
 }
 
 // read takes packets until the device is closed.
 func (p *pipe) read(from io.Reader) {
 	defer close(p.waiting)
 	for {
-		b := p.buffer()
-		n, err := from.Read(b)
+		b := p.buffers.Get().(*[mtu]byte)
+		n, err := from.Read(b[:])
 		if err != nil {
 			return
 		}
 		due, arrives := p.schedule(time.Now(), n, rand.Float64())
 		if !arrives {
-			p.recycle(b)
+			p.buffers.Put(b)
 			continue
 		}
-		p.waiting <- packet{due, b[:n]}
-	}
-}
-
-func (p *pipe) buffer() []byte {
-	select {
-	case b := <-p.free:
-		return b[:cap(b)]
-	default:
-		return make([]byte, mtu)
-	}
-}
-
-func (p *pipe) recycle(b []byte) {
-	select {
-	case p.free <- b:
-	default: // there are enough
+		p.waiting <- packet{due, b, n}
 	}
 }
 
@@ -82,7 +71,13 @@ func (p *pipe) deliver(to io.Writer) {
 		if wait := time.Until(next.due); wait > batchTime {
 			pause(wait)
 		}
-		_, _ = to.Write(next.data) // the device may be down already
-		p.recycle(next.data)
+		_, _ = to.Write(next.data[:next.size]) // the device may be down already
+		p.buffers.Put(next.data)
 	}
+}
+
+// pause sleeps more exactly than time.Sleep, which wakes up to a millisecond late.
+func pause(d time.Duration) {
+	t := unix.NsecToTimespec(int64(d))
+	_ = unix.Nanosleep(&t, nil) // woken early by a signal, the packet is early too
 }
