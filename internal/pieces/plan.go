@@ -28,9 +28,6 @@ type Config struct {
 	// Small is the size up to which a blob moves beside pieces of others.
 	Small int64
 
-	// Now returns monotonic time. Nil means that since the scheduler was made.
-	Now func() time.Duration
-
 	// Large tells how many large bodies may move at once, SlotFree whether one more may now, and Capped
 	// whether all wait for the cap on the rate.
 	Large    func() int
@@ -52,7 +49,11 @@ type plan struct {
 	splittable []int  // those of the active ones that may have pieces that nobody has taken
 	large      int    // how many blobs that are fetched in pieces are not finished
 	near       bool   // the server is
+	began      time.Time
 }
+
+// now is how long ago the plan was made.
+func (p *plan) now() time.Duration { return time.Since(p.began) }
 
 // blob is what is known of one blob.
 type blob struct {
@@ -64,7 +65,7 @@ type blob struct {
 }
 
 func newPlan(sizes []int64, c Config) plan {
-	p := plan{Config: c, blobs: make([]blob, len(sizes)), queued: make([]int, len(sizes))}
+	p := plan{Config: c, began: time.Now(), blobs: make([]blob, len(sizes)), queued: make([]int, len(sizes))}
 	for i, size := range sizes {
 		p.blobs[i].size, p.queued[i] = size, i
 		if size > c.WholeSize {
@@ -113,7 +114,7 @@ func (p *plan) piece(i int) *Piece {
 		return nil
 	}
 	b.queue.resize(p.pieceSize())
-	return b.queue.Next(p.Now())
+	return b.queue.Next(p.now())
 }
 
 // pieceSize is the size of the pieces that are taken now, of blobs that are fetched in pieces.
@@ -167,7 +168,7 @@ func (p *plan) help() (Job, bool) {
 	if p.Capped() { // a new connection would be no faster
 		return Job{}, false
 	}
-	now := p.Now()
+	now := p.now()
 	for _, c := range p.slowest(now) {
 		if part := p.share(c, now); part != nil {
 			return Job{c.Blob, part}, true

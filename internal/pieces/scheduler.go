@@ -35,10 +35,6 @@ type Job struct {
 
 // NewScheduler returns a scheduler of blobs with these sizes, largest first.
 func NewScheduler(sizes []int64, c Config) *Scheduler {
-	if c.Now == nil {
-		began := time.Now()
-		c.Now = func() time.Duration { return time.Since(began) }
-	}
 	s := &Scheduler{plan: newPlan(sizes, c)}
 	s.changed.L = &s.mu
 	return s
@@ -165,7 +161,7 @@ func (s *Scheduler) Continue(i int, missing, deferred []Range) *Piece {
 	q.Defer(deferred)
 	s.plan.again(i, missing)
 	s.changed.Broadcast()
-	return q.Pin(s.plan.Now())
+	return q.Pin(s.plan.now())
 }
 
 // Finish takes a blob off the list of those that are fetched.
@@ -184,7 +180,7 @@ func (s *Scheduler) Wake() {
 }
 
 // Now returns the time by which pieces are judged.
-func (s *Scheduler) Now() time.Duration { return s.plan.Now() }
+func (s *Scheduler) Now() time.Duration { return s.plan.now() }
 
 // WakeOne wakes one who waits in Next, to look whether a piece has become slow.
 func (s *Scheduler) WakeOne() { s.changed.Signal() }

@@ -11,9 +11,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// link is what a scheduler knows of the world, and a clock that the test moves.
+// link is what a scheduler knows of the world.
 type link struct {
-	now    time.Duration
 	large  int
 	free   bool
 	capped bool
@@ -31,7 +30,7 @@ func newScheduler(l *link, sizes ...int64) *Scheduler {
 	return NewScheduler(bytes, Config{
 		PieceSize: 8 * mib, WholeSize: 32 * mib, MinSplit: 2 * mib, SplitAfter: 2 * time.Second,
 		MaxTakeOvers: 3, Small: mib,
-		Now: func() time.Duration { return l.now }, Large: func() int { return l.large },
+		Large:    func() int { return l.large },
 		SlotFree: func() bool { return l.free }, Capped: func() bool { return l.capped },
 		Slow: func(_ bool, _ time.Duration, _ float64, left int64) bool {
 			return l.slow != nil && l.slow(left)
@@ -129,8 +128,8 @@ func TestIdleWorkersHelpTheSlowest(t *testing.T) {
 		var last *Piece
 		for range 4 {
 			last = next(t, s).Piece
-			last.Requested(l.now)
-			last.Flowing(l.now)
+			last.Requested(s.Now())
+			last.Flowing(s.Now())
 		}
 		other := start(t, s, 1)
 		other.Take(8 * mib)
@@ -138,7 +137,7 @@ func TestIdleWorkersHelpTheSlowest(t *testing.T) {
 		s.Complete(1)
 		s.Finish(1)
 		none(t, s)
-		l.now = 10 * time.Second
+		time.Sleep(10 * time.Second)
 		last.Take(2 * mib)
 		l.capped = true
 		none(t, s)
@@ -164,7 +163,7 @@ func TestN9PiecesAreTakenOverFromSlowConnections(t *testing.T) {
 		for range 3 {
 			lost := false
 			p.OnLost(func() { lost = true })
-			p.Requested(l.now)
+			p.Requested(s.Now())
 			job := next(t, s)
 			assert.True(t, lost)
 			assert.Equal(t, p.Pos(), p.End(), "nothing is left to who had it")
@@ -172,7 +171,7 @@ func TestN9PiecesAreTakenOverFromSlowConnections(t *testing.T) {
 			p.Finish()
 			p = job.Piece
 		}
-		p.Requested(l.now)
+		p.Requested(s.Now())
 		none(t, s) // no more than three times
 	})
 }
@@ -243,14 +242,14 @@ func TestE18IdleWorkersHelpTheNextSlowest(t *testing.T) {
 		s := newScheduler(l, 8, 7)
 		slowest, other := start(t, s, 0), start(t, s, 1)
 		for _, p := range []*Piece{slowest, other} {
-			p.Requested(l.now)
-			p.Flowing(l.now)
+			p.Requested(s.Now())
+			p.Flowing(s.Now())
 		}
-		l.now = 100 * time.Second
+		time.Sleep(100 * time.Second)
 		slowest.Take(5 * mib) // less than two halves are left
 		other.Take(mib)
-		slowest.Rest(l.now - 100*time.Second)
-		slowest.Flowing(l.now - 100*time.Second)
+		slowest.Rest(s.Now() - 100*time.Second)
+		slowest.Flowing(s.Now() - 100*time.Second)
 		assert.Equal(t, 1, next(t, s).Blob)
 	})
 }
@@ -310,7 +309,7 @@ func TestBlobThatIsPinnedIsNotComplete(t *testing.T) {
 func TestPiecesAreLargerWhereTheServerIsNear(t *testing.T) {
 	s := NewScheduler([]int64{1000, 10}, Config{
 		PieceSize: 100, NearSize: 200, WholeSize: 50, Large: func() int { return 1 },
-		Now: func() time.Duration { return 0 }, Capped: func() bool { return true },
+		Capped: func() bool { return true },
 	})
 	job := next(t, s)
 	p := s.Start(job.Blob, []Range{{0, 1000}})
@@ -327,7 +326,7 @@ func TestBodiesMoveApartWhereThereAreBlobsEnough(t *testing.T) {
 	large := 2
 	s := NewScheduler([]int64{1000, 1000, 1000}, Config{
 		PieceSize: 100, NearSize: 200, ApartSize: 500, WholeSize: 50, Large: func() int { return large },
-		Now: func() time.Duration { return 0 }, Capped: func() bool { return true },
+		Capped: func() bool { return true },
 	})
 	take := func(blob int, from, to int64) *Piece {
 		t.Helper()

@@ -177,7 +177,7 @@ func (d *slowDisk) Write(p []byte) (int, error) {
 func TestE9SlowDiskIsNoStall(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
-		w.mirrors = []string{"one.test"}
+		w.mirrors, w.verified = []string{"one.test"}, time.Hour
 		w.begin()
 		ctx, stop := context.WithCancel(t.Context())
 		defer stop()

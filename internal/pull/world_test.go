@@ -42,6 +42,7 @@ func inBubble(t *testing.T, name string, test func(t *testing.T)) {
 
 // world is a blob of 400 bytes in pieces of 100, and servers that give the answers of a test in their order.
 type world struct {
+	verified  time.Duration // how long hashing took before the first request; needs synctest
 	t         *testing.T
 	mirrors   []string // hosts
 	size      int64
@@ -83,12 +84,13 @@ func (w *world) begin(missing ...pieces.Range) {
 		Tokens:      exchange.NewTokens(w.t.Context(), "", nil),
 		StatusError: func(f exchange.Failure) error { return &statusError{f.Status} },
 	})
-	called := time.Now().Add(-time.Hour) // what is there may have been verified first
 	w.schedule = pieces.NewScheduler([]int64{w.size}, pieces.Config{
 		PieceSize: pieceSize, MinSplit: pieceSize, Capped: func() bool { return true },
 		Large: func() int { return 4 },
-		Now:   func() time.Duration { return time.Since(called) },
 	})
+	if w.verified > 0 {
+		time.Sleep(w.verified)
+	}
 	config := pull.Config{
 		Exchange: w.exchange, Registry: registry, Repository: "library/model", Schedule: w.schedule,
 		Log: log, Moved: func(int64) {},
