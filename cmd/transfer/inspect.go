@@ -48,6 +48,7 @@ func (a inspector) inspect(ctx context.Context, name, platform string, raw bool)
 		a.noChoice(r, platform)
 	}
 	switch {
+	// What cannot be read as a manifest is what one most wants to see raw.
 	case raw && (err == nil || errors.Is(err, registry.ErrManifest)):
 		return a.inspectRaw(d.Manifest)
 	case err != nil:
@@ -69,6 +70,7 @@ type part struct {
 	Platform  string `json:"platform,omitempty"`
 }
 
+// partOf has the name apart, because a layer's file may be named otherwise than by its own title.
 func partOf(d registry.Descriptor, name string) part {
 	return part{d.Digest, d.Size, d.MediaType, name, d.Platform}
 }

@@ -41,6 +41,7 @@ func (a manager) tag(ctx context.Context, name string, tags []string) error {
 		return err
 	}
 	for _, tag := range tags {
+		// Any name will do before it. With an @ or a / it would parse too, but as more than a tag.
 		if _, err := ref.Parse("registry.example/a:" + tag); err != nil || strings.ContainsAny(tag, "@/") {
 			return usagef("%q is no tag", tag)
 		}
@@ -80,6 +81,7 @@ func deleteCommand(a *app) *cobra.Command {
 	}
 }
 
+// delete deletes what is named and nothing else: a name without a tag does not stand for latest here.
 func (a manager) delete(ctx context.Context, name string) error {
 	r, err := a.repositoryOf(name)
 	if err != nil {
@@ -212,7 +214,7 @@ type discovery struct {
 	inspector
 	repo         *registry.Repository
 	artifactType string
-	seen         map[string]bool
+	seen         map[string]bool // by digest, the model included
 }
 
 // show shows what refers to a manifest, below it.
@@ -233,7 +235,7 @@ func (d discovery) show(ctx context.Context, subject, indent string) error {
 		} else {
 			d.print("%s%s%s  %s", indent, branch, one.Digest, one.ArtifactType)
 		}
-		if d.seen[one.Digest] {
+		if d.seen[one.Digest] { // it refers to several, and what is below it is shown already
 			continue
 		}
 		d.seen[one.Digest] = true

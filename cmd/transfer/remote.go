@@ -70,7 +70,7 @@ func (c *connection) client() (*http.Client, error) {
 	config := &tls.Config{InsecureSkipVerify: c.insecure}
 	if c.caFile != "" {
 		pool, err := x509.SystemCertPool()
-		if err != nil {
+		if err != nil { // the system has none to tell: the file alone is trusted
 			pool = x509.NewCertPool()
 		}
 		pem, err := os.ReadFile(c.caFile)

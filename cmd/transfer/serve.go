@@ -79,7 +79,7 @@ func serveDir(ctx context.Context, a *app, dir string, o serveOptions) error {
 
 // serveUntil answers requests, by https where there is a configuration for it, until the context ends.
 func (s *server) serveUntil(ctx context.Context, listener net.Listener, config *tls.Config) error {
-	failed := make(chan error, 1)
+	failed := make(chan error, 1) // has space for the error that nobody waits for once the context has ended
 	go func() {
 		defer close(s.served)
 		if config != nil {
