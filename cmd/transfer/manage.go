@@ -235,7 +235,7 @@ func (d discovery) show(ctx context.Context, subject, indent string) error {
 		} else {
 			d.print("%s%s%s  %s", indent, branch, one.Digest, one.ArtifactType)
 		}
-		if d.seen[one.Digest] { // it refers to several, and what is below it is shown already
+		if d.seen[one.Digest] { // such as a ring, which only a registry that lies can answer with
 			continue
 		}
 		d.seen[one.Digest] = true
